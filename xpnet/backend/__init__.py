@@ -1,0 +1,47 @@
+"""Where and how a pass runs: `select` picks a device, `Backend` is what layers, losses and optimizers are handed."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from xpnet.backend.base import DTYPES, Array, Backend
+
+__all__ = ["DTYPES", "Array", "Backend", "BackendError", "select"]
+
+
+class BackendError(RuntimeError):
+    """A device was named that does not work; the message says why, and the line that fixes it."""
+
+
+def select(device: str | None = None, dtype: str = "float32", seed: int = 0) -> Backend:
+    """A backend on `device`: "auto", "cpu", "cuda" or "cuda:1".
+
+    The argument wins over the environment variable XPNET_DEVICE, which wins over "auto". Auto takes a GPU only if
+    a matrix product, an elementwise operation and a sum really ran there and gave the right numbers; else the
+    CPU, and `backend.why` says why not and how to fix it. A device that was named and does not work is an error.
+
+    `dtype` is "float32" or "float64"; `seed` (>= 0) starts every random stream: the same seed gives the same
+    weights, batches and dropout masks on every device.
+
+    Raises ValueError for an unknown device, dtype or seed, `BackendError` for a named device that does not work.
+    """
+    asked = device if device is not None else os.environ.get("XPNET_DEVICE") or "auto"
+    by = "asked for" if device is not None else "asked for by XPNET_DEVICE"
+    if asked == "cpu":
+        return Backend(dtype, seed, why=by)
+    match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", asked)
+    if not match or (match[1] == "auto" and match[2]):
+        raise ValueError(f"unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
+
+    from xpnet.backend import probe
+
+    ordinal = int(match[2] or 0)
+    finding = probe.cuda(ordinal)
+    if finding.ok:
+        from xpnet.backend.cuda import CudaBackend
+
+        return CudaBackend(dtype, seed, ordinal, why=by if asked != "auto" else finding.detail)
+    if asked == "auto":
+        return Backend(dtype, seed, why=str(finding))
+    raise BackendError(f"device {asked!r} ({by}) does not work: {finding}")

@@ -1,0 +1,82 @@
+"""The GPU's `Backend`: CuPy as array module. Imported only once a GPU has been chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import cupy as cp
+import numpy as np
+
+from xpnet.backend.base import Array, Backend
+from xpnet.backend.gemm import CublasGemm
+from xpnet.backend.graph import Captured
+from xpnet.backend.kernels import philox_skip, philox_uniform
+from xpnet.backend.random import DevicePhilox, Philox
+
+
+class CudaPhilox(DevicePhilox):
+    """The same numbers as its base, from two kernels: one fills, one (a single thread) moves the counter."""
+
+    def _uniform(self, size: int, n_blocks: int, dtype: np.dtype) -> Array:
+        return philox_uniform(dtype)(self._state, np.int64(size), cp.empty(size, dtype), size=n_blocks)
+
+    def _skip(self, n_blocks: int) -> None:
+        philox_skip()(np.uint64(n_blocks), self._state, size=1)
+
+
+class CudaBackend(Backend):
+    """One CUDA GPU. Everything that a `Backend` promises, with CuPy's arrays."""
+
+    xp = cp
+    array_type = cp.ndarray
+
+    def __init__(self, dtype: str = "float32", seed: int = 0, ordinal: int = 0, why: str = "asked for"):
+        self.ordinal = ordinal
+        cp.cuda.Device(ordinal).use()
+        self._gemm: CublasGemm | None = None  # set while a step is being captured
+        super().__init__(dtype, seed, f"cuda:{ordinal}", why)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
+
+    def _upload(self, host: np.ndarray) -> Array:
+        return cp.asarray(host)
+
+    def _stream(self, seed: int) -> Philox:
+        return CudaPhilox(seed, self)
+
+    def synchronize(self) -> None:
+        cp.cuda.Device(self.ordinal).synchronize()
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        if self._gemm is not None:
+            return self._gemm(a, b, out)
+        return cp.matmul(a, b, out=out)
+
+    def take(self, a: Array, indices: Array) -> Array:
+        return a.take(indices, axis=0)
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        yield slice(0, size)
+
+    def fuse(self, function: Callable) -> Callable:
+        return cp.fuse()(function)
+
+    def check_labels(self, labels: Array, n_classes: int) -> None:
+        """Nothing: see `Backend.check_labels`."""
+
+    def capture(self, step: Callable) -> Callable:
+        return Captured(step, self)
+
+    @contextmanager
+    def products_by(self, gemm: CublasGemm) -> Iterator[None]:
+        """While a step is captured, products go through a cuBLAS handle of its own (see `gemm.py`)."""
+        self._gemm = gemm
+        # Working memory that eager code may outgrow and free must not be baked into a graph.
+        scratch, ones = self._scratch, self._ones
+        self._scratch, self._ones = gemm.scratch, gemm.ones
+        try:
+            yield
+        finally:
+            self._gemm, self._scratch, self._ones = None, scratch, ones

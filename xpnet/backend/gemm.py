@@ -1,0 +1,126 @@
+"""Matrix products inside a stream capture.
+
+CuPy 14 refuses every cuBLAS call of its own while a stream is being captured. So a captured step multiplies
+through a cuBLAS handle of its own, on the library that CuPy has loaded already: the stream and a fixed workspace
+are set once, before the capture (without a workspace cuBLAS would allocate inside the graph).
+
+cuBLAS is column-major. A row-major C = A B is, read column-major, C^T = B^T A^T: hence the operands' order below.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_int, c_longlong, c_size_t, c_void_p
+from typing import Any
+
+import cupy as cp
+import numpy as np
+from cuda.pathfinder import load_nvidia_dynamic_lib
+
+CUDA_TYPE = {"float32": 0, "float64": 1}
+COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F (not TF32), CUBLAS_COMPUTE_64F
+DEFAULT_ALGORITHM = -1
+WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, more than enough elsewhere
+
+
+def _library() -> ctypes.CDLL:
+    lib = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    matrix: list[Any] = [c_void_p, c_int, c_int]  # pointer, type, leading dimension
+    stacked: list[Any] = [*matrix, c_longlong]  # and the distance from one matrix to the next
+    lib.cublasCreate_v2.argtypes = [ctypes.POINTER(c_void_p)]
+    lib.cublasDestroy_v2.argtypes = [c_void_p]
+    lib.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
+    lib.cublasSetWorkspace_v2.argtypes = [c_void_p, c_void_p, c_size_t]
+    head: list[Any] = [c_void_p, *[c_int] * 5, c_void_p]
+    tail: list[Any] = [c_int, c_int]
+    lib.cublasGemmEx.argtypes = [*head, *matrix, *matrix, c_void_p, *matrix, *tail]
+    lib.cublasGemmStridedBatchedEx.argtypes = [*head, *stacked, *stacked, c_void_p, *stacked, c_int, *tail]
+    return lib
+
+
+def layout(a: Any) -> tuple[int, int]:
+    """(transposed?, leading dimension) of the matrices in the last two axes, as cuBLAS wants them.
+
+    Raises ValueError where the matrix is neither row-major nor the transpose of one.
+    """
+    rows, columns = a.shape[-2:]
+    down, right = (stride // a.itemsize for stride in a.strides[-2:])
+    if (right == 1 or columns == 1) and (down >= columns or rows == 1):
+        return 0, max(down if rows > 1 else columns, columns, 1)
+    if (down == 1 or rows == 1) and (right >= rows or columns == 1):
+        return 1, max(right if columns > 1 else rows, rows, 1)
+    raise ValueError(f"strides {a.strides} of shape {a.shape} need a copy")
+
+
+class CublasGemm:
+    """c = a @ b for one stream; `a` and `b` 2-D, or both batched 3-D and up."""
+
+    def __init__(self, stream: Any):
+        self._lib = _library()
+        self._handle = c_void_p()
+        self._check(self._lib.cublasCreate_v2(byref(self._handle)), "create")
+        self._check(self._lib.cublasSetStream_v2(self._handle, stream.ptr), "set the stream")
+        self._workspace = cp.cuda.alloc(WORKSPACE)  # after the stream: setting a stream resets the workspace
+        self._check(self._lib.cublasSetWorkspace_v2(self._handle, self._workspace.ptr, WORKSPACE), "set the workspace")
+        self.scratch: dict[str, Any] = {}  # the captured step's own working memory
+        self.ones: dict[int, Any] = {}
+
+    def __del__(self) -> None:
+        if self._handle:
+            self._lib.cublasDestroy_v2(self._handle)
+
+    @staticmethod
+    def _check(status: int, what: str) -> None:
+        if status:
+            raise RuntimeError(f"cuBLAS could not {what}: status {status}")
+
+    def __call__(self, a: Any, b: Any, out: Any | None = None) -> Any:
+        if a.ndim == 1:
+            return self(a[None, :], b, None if out is None else out[..., None, :])[..., 0, :]
+        if b.ndim == 1:
+            return self(a, b[:, None], None if out is None else out[..., :, None])[..., :, 0]
+        if b.ndim == 2 and a.ndim > 2:  # one tall product instead of a batch of small ones
+            flat = self(a.reshape(-1, a.shape[-1]), b, None if out is None else out.reshape(-1, b.shape[-1]))
+            return flat.reshape(*a.shape[:-1], b.shape[-1])
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        c = cp.empty(shape, a.dtype) if out is None else out
+        if c.size:
+            self._product(self._usable(a, shape), self._usable(b, shape), c)
+        return c
+
+    @staticmethod
+    def _usable(a: Any, shape: tuple[int, ...]) -> Any:
+        if a.ndim > 2:
+            a = cp.ascontiguousarray(cp.broadcast_to(a, (*shape[:-2], *a.shape[-2:])))
+        elif len(shape) > 2:
+            a = cp.ascontiguousarray(cp.broadcast_to(a, (*shape[:-2], *a.shape)))
+        try:
+            layout(a)
+        except ValueError:
+            return cp.ascontiguousarray(a)
+        return a
+
+    def _product(self, a: Any, b: Any, c: Any) -> None:
+        name = c.dtype.name
+        scalar = ctypes.c_double if name == "float64" else ctypes.c_float
+        one, zero = scalar(1), scalar(0)
+        (ta, lda), (tb, ldb), (tc, ldc) = layout(a), layout(b), layout(c)
+        if tc or (c.ndim > 2 and not c.flags.c_contiguous):
+            raise ValueError(f"the output of a product must be row-major, not of strides {c.strides}")
+        m, k, n = c.shape[-2], a.shape[-1], c.shape[-1]
+        head = (self._handle, tb, ta, n, m, k, byref(one))
+        kind, tail = CUDA_TYPE[name], (COMPUTE[name], DEFAULT_ALGORITHM)
+        if c.ndim == 2:
+            status = self._lib.cublasGemmEx(
+                *head, b.data.ptr, kind, ldb, a.data.ptr, kind, lda, byref(zero), c.data.ptr, kind, ldc, *tail
+            )
+        else:
+            status = self._lib.cublasGemmStridedBatchedEx(
+                *head,
+                *(b.data.ptr, kind, ldb, k * n),
+                *(a.data.ptr, kind, lda, m * k),
+                byref(zero),
+                *(c.data.ptr, kind, ldc, m * n),
+                *(c.size // (m * n), *tail),
+            )
+        self._check(status, f"multiply {a.shape} by {b.shape}")

@@ -1,0 +1,82 @@
+"""A step as a CUDA graph: recorded once, then replayed with a single launch.
+
+A graph repeats the very same kernels on the very same addresses. Hence the rules for a step: fixed shapes,
+nothing read back by the host, whatever varies (rate, step count, random counter) in device arrays that are
+updated in place. The memory of the step comes from a pool that nothing else uses, or eager code would be handed
+blocks that the graph still writes to.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import cupy as cp
+
+from xpnet.backend.gemm import CublasGemm
+
+WARM_UP = 2  # eager calls that compile the kernels, fill the pool and create the handles
+
+
+class Captured:
+    """Called like the step: the first calls run it, the next one records it, all later ones replay it.
+
+    One graph for each set of input shapes. What the step returns is the same device arrays every time,
+    overwritten by the next call.
+    """
+
+    def __init__(self, step: Callable, backend: Any):
+        self._step, self._backend = step, backend
+        self._stream = cp.cuda.Stream(non_blocking=True)
+        self._recordings: dict[tuple, _Recording] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        key = tuple((a.shape, a.dtype.str) for a in inputs)
+        if key not in self._recordings:
+            self._recordings[key] = _Recording(self._step, self._backend, self._stream, inputs)
+        caller = cp.cuda.get_current_stream()
+        self._stream.wait_event(caller.record())  # what the caller has written is there before the step reads
+        output = self._recordings[key](inputs)
+        caller.wait_event(self._stream.record())
+        return output
+
+
+class _Recording:
+    """The graph of one set of shapes, with all that must live as long as it does."""
+
+    def __init__(self, step: Callable, backend: Any, stream: Any, inputs: tuple):
+        self._step, self._backend, self._stream = step, backend, stream
+        self._pool = cp.cuda.MemoryPool()
+        with stream, cp.cuda.using_allocator(self._pool.malloc):
+            self._gemm = CublasGemm(stream)
+            self._inputs = tuple(cp.empty_like(a) for a in inputs)
+        self._calls, self._graph, self._output = 0, None, None
+
+    def __call__(self, inputs: tuple) -> Any:
+        with self._stream, cp.cuda.using_allocator(self._pool.malloc):
+            for mine, theirs in zip(self._inputs, inputs, strict=True):
+                mine[...] = theirs
+            self._calls += 1
+            if self._calls <= WARM_UP:
+                with self._backend.products_by(self._gemm):
+                    return self._step(*self._inputs)
+            if self._graph is None:
+                self._record()
+            self._graph.launch(self._stream)  # type: ignore[attr-defined]
+        return self._output
+
+    def _record(self) -> None:
+        self._stream.synchronize()
+        gc.collect()
+        gc.disable()  # a finalizer that frees device memory would break the capture
+        try:
+            self._stream.begin_capture()
+            try:
+                with self._backend.products_by(self._gemm):
+                    self._output = self._step(*self._inputs)
+            finally:  # also after an error: the stream must leave the capture, and the partial graph is dropped
+                graph = self._stream.end_capture()
+            self._graph = graph
+        finally:
+            gc.enable()

@@ -1,0 +1,31 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.layer import Backward, Layer
+
+
+class Dropout(Layer):
+    """In training, y = x m / (1 - p) with m = 0 with probability p, else 1; otherwise y = x.  dx = dy m / (1 - p).
+
+    The mask comes from `backend.rng`: the same seed gives the same masks on every device.
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), in the "inverted" form.
+    """
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout needs 0 <= p < 1, not {p!r}")
+        self.p = float(p)
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        if not backend.training or self.p == 0:
+            return x, lambda dy, need_dx=True: dy
+        kept = backend.rng.random(x.shape, x.dtype) >= self.p
+        mask = kept.astype(x.dtype)
+        mask *= 1 / (1 - self.p)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * mask
+
+        return x * mask, backward

@@ -1,0 +1,85 @@
+"""First values of parameters. Drawn on the host in float64, so that they are the same on every device.
+
+With n_in and n_out the number of inputs and outputs that a weight connects, the variance is 2 / n_in (He: layers
+followed by ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of
+activations, and of gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
+
+LeCun, Bottou, Orr and Mueller, "Efficient BackProp" (1998); Glorot and Bengio (2010); He, Zhang, Ren and Sun,
+"Delving deep into rectifiers" (2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """init(rng, shape) -> float64 array on the host. A weight's last axis counts outputs, the others inputs."""
+
+    name: str
+    draw: Callable[[np.random.Generator, Shape], np.ndarray]
+    value: float | None = None  # what `constant` and `uniform` were given
+
+    def __call__(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        return self.draw(rng, shape)
+
+    def __repr__(self) -> str:
+        return self.name if self.value is None else f"{self.name}({self.value})"
+
+
+def _scaled(name: str, variance: Callable[[int, int], float], normal: bool) -> Initializer:
+    def draw(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        n_in, n_out = math.prod(shape[:-1]), shape[-1]
+        deviation = math.sqrt(variance(max(n_in, 1), n_out))
+        if normal:
+            return deviation * rng.standard_normal(shape)
+        return rng.uniform(-1, 1, shape) * (math.sqrt(3) * deviation)
+
+    return Initializer(name, draw)
+
+
+he_normal = _scaled("he_normal", lambda n_in, n_out: 2 / n_in, normal=True)
+he_uniform = _scaled("he_uniform", lambda n_in, n_out: 2 / n_in, normal=False)
+glorot_normal = _scaled("glorot_normal", lambda n_in, n_out: 2 / (n_in + n_out), normal=True)
+glorot_uniform = _scaled("glorot_uniform", lambda n_in, n_out: 2 / (n_in + n_out), normal=False)
+lecun_normal = _scaled("lecun_normal", lambda n_in, n_out: 1 / n_in, normal=True)
+lecun_uniform = _scaled("lecun_uniform", lambda n_in, n_out: 1 / n_in, normal=False)
+zeros = Initializer("zeros", lambda rng, shape: np.zeros(shape))
+
+
+def constant(value: float) -> Initializer:
+    """Every entry is `value`."""
+    return Initializer("constant", lambda rng, shape: np.full(shape, float(value)), float(value))
+
+
+def uniform(a: float) -> Initializer:
+    """Uniform in (-a, a)."""
+    if not a > 0:
+        raise ValueError(f"uniform(a) draws from (-a, a) and needs a > 0, not {a!r}")
+    return Initializer("uniform", lambda rng, shape: rng.uniform(-a, a, shape), float(a))
+
+
+PLAIN = {
+    init.name: init
+    for init in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, zeros)
+}
+WITH_VALUE = {"constant": constant, "uniform": uniform}
+
+
+def named(name: str, value: float | None = None) -> Initializer:
+    """The initializer of that name, as it is written in a saved model.
+
+    Raises ValueError for an unknown name.
+    """
+    if value is None and name in PLAIN:
+        return PLAIN[name]
+    if value is not None and name in WITH_VALUE:
+        return WITH_VALUE[name](value)
+    raise ValueError(f"unknown initializer {name!r}: choose one of {', '.join([*PLAIN, *WITH_VALUE])}")

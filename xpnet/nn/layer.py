@@ -1,0 +1,191 @@
+"""The contract of a layer, and the two ways to put layers together."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.init import Initializer
+
+Shape = tuple[int, ...]
+Backward = Callable[..., Any]  # backward(dy, need_dx=True) -> dx, or None where need_dx is false
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit; the message names the layer and both shapes."""
+
+    def __init__(self, message: str, path: str = ""):
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message, self.path = message, path
+
+    def inside(self, name: str, layer: Layer) -> ShapeError:
+        """The same error, seen from one level further out."""
+        path = f"{name}.{self.path}" if self.path else f"{name} ({type(layer).__name__})"
+        return ShapeError(self.message, path)
+
+
+class Parameter:
+    """One named tensor of a model. Once the model is built, `data` and `grad` are views into its flat buffers.
+
+    `decay`: weight decay applies to it (not to biases). `trained`: false for state that is saved but has no
+    gradient, such as running statistics.
+    """
+
+    def __init__(self, shape: Shape, init: Initializer, decay: bool = True, trained: bool = True):
+        self.shape, self.size = tuple(shape), math.prod(shape)
+        self.init, self.decay, self.trained = init, decay, trained
+        self.name = ""
+        self.data: Array = None
+        self.grad: Array = None
+        self._backend: Backend
+
+    def bind(self, backend: Backend, data: Array, grad: Array | None) -> None:
+        """Take these views as the parameter's values and gradient."""
+        self._backend, self.data, self.grad = backend, data, grad
+
+    def add_grad(self, a: Array, b: Array) -> None:
+        """grad += a @ b."""
+        product = self._backend.scratch("add_grad", self.shape)
+        self.grad += self._backend.matmul(a, b, out=product)
+
+    def add_grad_sum(self, dy: Array) -> None:
+        """grad += dy, summed over all its leading axes."""
+        self.grad += self._backend.sum_rows(dy.reshape(-1, self.size)).reshape(self.shape)
+
+
+class Layer:
+    """Hyper-parameters, `build(shape) -> shape` and `forward(x, backend) -> (y, backward)`.
+
+    - Every argument of `__init__` is kept under its own name: that is how a layer is saved and copied.
+    - `build` gets the shape of one sample (no batch axis), declares the layer's `Parameter`s and returns the shape
+      of one output. It raises `ShapeError` where the shapes do not fit.
+    - `forward` never changes `x`. `backward(dy, need_dx=True)` never changes `dy`, *adds* to the gradients of the
+      parameters and returns dx (nobody reads it if `need_dx` is false). What it needs of the forward it keeps in
+      the closure, so a layer can run forward twice before its backward.
+    """
+
+    def build(self, shape: Shape) -> Shape:
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `__init__`, by name: together with the class, all there is to know before `build`."""
+        try:
+            return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        except AttributeError as error:
+            raise TypeError(
+                f"{type(self).__name__} cannot be saved or copied: {error}. "
+                "Keep every argument of __init__ as an attribute of the same name."
+            ) from None
+
+    def copy(self, copies: dict[int, Layer] | None = None) -> Layer:
+        """A new layer of the same configuration, not built, with no values.
+
+        `copies` maps the id of a layer to its copy, so that a layer that is used twice stays one layer.
+        """
+        copies = {} if copies is None else copies
+        if id(self) not in copies:
+            copies[id(self)] = construct(type(self), {k: _copied(v, copies) for k, v in self.config().items()})
+        return copies[id(self)]
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """The layers directly inside this one, with their names, in order of declaration."""
+        for key, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield key, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Layer))
+
+    def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all those inside it, outermost first, with their paths ("layers.0")."""
+        yield name, self
+        for key, child in self.children():
+            yield from child.walk(f"{name}.{key}" if name else key)
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their paths ("layers.0.weight"), in order of declaration."""
+        for path, layer in self.walk():
+            for key, value in vars(layer).items():
+                if isinstance(value, Parameter):
+                    yield f"{path}.{key}" if path else key, value
+
+    def __repr__(self) -> str:
+        shown = {k: v for k, v in self.config().items() if k != "layers"}
+        inside = [repr(layer) for _, layer in self.children()]
+        return f"{type(self).__name__}({', '.join(inside + [f'{k}={v!r}' for k, v in shown.items()])})"
+
+
+def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
+    """The layer of this class and `config()`."""
+    variadic = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    positional = [value for name in variadic for value in config[name]]
+    return kind(*positional, **{name: value for name, value in config.items() if name not in variadic})
+
+
+def _copied(value: Any, copies: dict[int, Layer]) -> Any:
+    if isinstance(value, Layer):
+        return value.copy(copies)
+    return [_copied(v, copies) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+class Sequential(Layer):
+    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
+
+    def __init__(self, *layers: Layer):
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers.{i} of {type(self).__name__} is {layer!r}, not a layer")
+        self.layers = list(layers)
+
+    def build(self, shape: Shape) -> Shape:
+        for i, layer in enumerate(self.layers):
+            try:
+                shape = tuple(layer.build(shape))
+            except ShapeError as error:
+                raise error.inside(f"layers.{i}", layer) from None
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        backwards = []
+        for layer in self.layers:
+            x, backward_one = layer.forward(x, backend)
+            backwards.append(backward_one)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            last = 0 if need_dx else self._first_with_parameters()  # nothing below it needs a gradient
+            for i in range(len(backwards) - 1, last - 1, -1):
+                dy = backwards.pop()(dy, need_dx or i > last)  # popped: each cache dies right after its use
+            return dy if need_dx else None
+
+        return x, backward
+
+    def _first_with_parameters(self) -> int:
+        with_parameters = (i for i, layer in enumerate(self.layers) if any(True for _ in layer.parameters()))
+        return next(with_parameters, len(self.layers))
+
+
+class Residual(Sequential):
+    """y = x + f(x), where f is the layers in sequence and keeps the shape.
+
+    dx = dy + f'(x)^T dy. He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2016).
+    """
+
+    def build(self, shape: Shape) -> Shape:
+        inner = super().build(shape)
+        if inner != tuple(shape):
+            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum x + f(x) needs both alike")
+        return inner
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        y, backward_inner = super().forward(x, backend)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = backward_inner(dy, need_dx)
+            return dx + dy if need_dx else None
+
+        return x + y, backward

@@ -1,0 +1,47 @@
+"""Looking at what passes between layers, without a word about it in any layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xpnet.backend import Array
+from xpnet.nn.layer import Layer
+
+Visit = Callable[[str, Layer, str, Array], None]
+
+
+@contextmanager
+def traced(network: Layer, visit: Visit) -> Iterator[None]:
+    """Inside the block, every layer that holds no other layers calls `visit(path, layer, what, array)`.
+
+    What is "output", with its y, after its forward, and "input gradient", with its dx, after its backward; in the
+    order of the pass.
+    """
+    watched = {id(layer): (path, layer) for path, layer in network.walk() if not any(layer.children())}
+    for path, layer in watched.values():
+        vars(layer)["forward"] = _watching(path, layer, visit)
+    try:
+        yield
+    finally:
+        for _, layer in watched.values():
+            del vars(layer)["forward"]
+
+
+def _watching(path: str, layer: Layer, visit: Visit) -> Callable:
+    plain = layer.forward
+
+    def forward(x: Array, backend: Any) -> tuple[Array, Callable]:
+        y, plain_backward = plain(x, backend)
+        visit(path, layer, "output", y)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = plain_backward(dy, need_dx)
+            if need_dx:
+                visit(path, layer, "input gradient", dx)
+            return dx
+
+        return y, backward
+
+    return forward

@@ -1,0 +1,119 @@
+"""Learning rates over time: `schedule(step) -> rate`, steps counted from 0.
+
+All but `Plateau` are functions of the step alone, so a resumed run needs nothing of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """What `fit` asks of a schedule."""
+
+    def __call__(self, step: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always `lr`."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class Step:
+    """lr * factor^(number of times that `every` steps have passed)."""
+
+    lr: float
+    every: int
+    factor: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        return self.lr * self.factor ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """From `lr` to `final` in `steps` steps, by the same factor each step."""
+
+    lr: float
+    steps: int
+    final: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr * (self.final / self.lr) ** (min(step, self.steps) / self.steps)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From `lr` to `final` in `steps` steps, along half a cosine.  Loshchilov and Hutter (2017), no restarts."""
+
+    lr: float
+    steps: int
+    final: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """In `steps` steps linearly up to `then`, which starts counting when that is done.  Goyal et al. (2017)."""
+
+    steps: int
+    then: Schedule
+
+    def __call__(self, step: int) -> float:
+        if step < self.steps:
+            return self.then(0) * (step + 1) / (self.steps + 1)
+        return self.then(step - self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """From lr / 25 up to `lr` in the first 30 % of `steps`, then down to lr / 250,000, both along half cosines.
+
+    Smith and Topin, "Super-convergence" (2018).
+    """
+
+    lr: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        top = 0.3 * self.steps
+        low, high, share = (
+            (self.lr / 25, self.lr, step / top)
+            if step < top
+            else (self.lr / 250_000, self.lr, 1 - (min(step, self.steps) - top) / (self.steps - top))
+        )
+        return low + (high - low) * (1 - math.cos(math.pi * share)) / 2
+
+
+@dataclass
+class Plateau:
+    """`lr`, times `factor` whenever the watched value has not fallen for `patience` epochs, down to `final`."""
+
+    lr: float
+    factor: float = 0.5
+    patience: int = 3
+    final: float = 0.0
+    best: float = field(default=math.inf, init=False)
+    waited: int = field(default=0, init=False)
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+    def observe(self, value: float) -> None:
+        """The watched value (validation loss, or the training loss without one) after an epoch."""
+        if value < self.best:
+            self.best, self.waited = value, 0
+        elif self.waited + 1 > self.patience:
+            self.lr, self.waited = max(self.lr * self.factor, self.final), 0
+        else:
+            self.waited += 1
