@@ -7,7 +7,7 @@ backend = xpnet.select("auto", seed=0)
 model = nn.Model(nn.mlp([784, 128, 10]), (784,), backend)
 """
 
-from xpnet import backend, data, losses, nn, optim, schedules
+from xpnet import backend, data, losses, nn, optim, schedules, train
 from xpnet.backend import Backend, BackendError, select
 from xpnet.nn import Layer, Model, Parameter, load
 
@@ -28,4 +28,5 @@ __all__ = [
     "optim",
     "schedules",
     "select",
+    "train",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xpnet.nn.model import Model
 
 FORMAT = 1
+RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
 
 
 class ModelFileError(ValueError):
@@ -49,14 +50,15 @@ def description(model: Model) -> dict[str, Any]:
 
 
 def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
-    """The model in the file at `path`, on any device (see `select`), by default in the dtype it was saved in.
+    """The model in the file at `path` (or the checkpoint), on any device (see `select`), by default in the dtype it was saved in.
 
     Layers of your own must be imported before. Raises `ModelFileError` for what is no model (cut short, sizes
     that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that
     cannot be read.
     """
-    tensors, metadata = read_tensors(path)
-    return model_from(tensors, metadata, path, lambda saved: select(device, dtype or saved, seed))
+    tensors, described = read_tensors(path)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN_PREFIX)}
+    return model_from(own, described, path, lambda saved: select(device, dtype or saved, seed))
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

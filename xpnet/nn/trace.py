@@ -9,15 +9,14 @@ from typing import Any
 from xpnet.backend import Array
 from xpnet.nn.layer import Layer
 
-Visit = Callable[[str, Layer, str, Array], None]
+Visit = Callable[[str, Layer, str, Array | None], None]
 
 
 @contextmanager
 def traced(network: Layer, visit: Visit) -> Iterator[None]:
     """Inside the block, every layer that holds no other layers calls `visit(path, layer, what, array)`.
 
-    What is "output", with its y, after its forward, and "input gradient", with its dx, after its backward; in the
-    order of the pass.
+    What is "forward", with its y, or "backward", with its dx (None where nobody needs it), in the order of the pass.
     """
     watched = {id(layer): (path, layer) for path, layer in network.walk() if not any(layer.children())}
     for path, layer in watched.values():
@@ -34,12 +33,11 @@ def _watching(path: str, layer: Layer, visit: Visit) -> Callable:
 
     def forward(x: Array, backend: Any) -> tuple[Array, Callable]:
         y, plain_backward = plain(x, backend)
-        visit(path, layer, "output", y)
+        visit(path, layer, "forward", y)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx = plain_backward(dy, need_dx)
-            if need_dx:
-                visit(path, layer, "input gradient", dx)
+            visit(path, layer, "backward", dx if need_dx else None)
             return dx
 
         return y, backward

@@ -1,0 +1,24 @@
+"""Training: `fit` and the step in it, metrics, checkpoints."""
+
+from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.train.finite import NotFiniteError
+from xpnet.train.fit import Result, fit
+from xpnet.train.metrics import accuracy, class_scores, confusion_matrix, top_k
+from xpnet.train.run import Run
+from xpnet.train.step import Evaluation, evaluate, train_step
+
+__all__ = [
+    "Evaluation",
+    "NotFiniteError",
+    "Result",
+    "Run",
+    "accuracy",
+    "class_scores",
+    "confusion_matrix",
+    "evaluate",
+    "fit",
+    "load_checkpoint",
+    "save_checkpoint",
+    "top_k",
+    "train_step",
+]

@@ -1,0 +1,55 @@
+"""What a run shows while it goes: a bar on a terminal, otherwise a plain line an epoch. On standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from xpnet.train.run import Row
+
+
+class Reporter:
+    """A context; `batches` and `epoch` tell it where the run stands. Silent if `quiet`."""
+
+    def __init__(self, epochs: int, n_batches: int, quiet: bool):
+        self._epochs, self._n_batches, self._quiet = epochs, n_batches, quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> Reporter:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            left = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+            right = (TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(compact=True))
+            self._bar = Progress(*left, *right, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("epoch 1", total=self._epochs * self._n_batches, numbers="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def batches(self, epoch: int, batch: int, loss: float, accuracy: float, lr: float) -> None:
+        """Some batches of epoch number `epoch` (from 0) are done, with these means and this rate."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=epoch * self._n_batches + batch,
+                description=f"epoch {epoch + 1}/{self._epochs}",
+                numbers=f"loss {loss:.4f}  accuracy {accuracy:.2%}  rate {lr:.2g}",
+            )
+
+    def epoch(self, row: Row) -> None:
+        """An epoch is done."""
+        if self._quiet:
+            return
+        line = f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
+        if "validation_loss" in row:
+            line += f"  validation loss {row['validation_loss']:.4f}  accuracy {row['validation_accuracy']:.2%}"
+        line += f"  rate {row['lr']:.2g}  {row['seconds']:.2f} s"
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 (this is where a run speaks)
