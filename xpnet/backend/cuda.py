@@ -66,6 +66,10 @@ class CudaBackend(Backend):
     def check_labels(self, labels: Array, n_classes: int) -> None:
         """Nothing: see `Backend.check_labels`."""
 
+    @contextmanager
+    def threads_for(self, multiplications: int) -> Iterator[None]:
+        yield  # the host multiplies nothing
+
     def capture(self, step: Callable) -> Callable:
         return Captured(step, self)
 

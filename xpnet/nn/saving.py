@@ -50,7 +50,9 @@ def description(model: Model) -> dict[str, Any]:
 
 
 def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
-    """The model in the file at `path` (or the checkpoint), on any device (see `select`), by default in the dtype it was saved in.
+    """The model in the file (or the checkpoint) at `path`, on any device (see `select`).
+
+    Without `dtype`, in the one it was saved in.
 
     Layers of your own must be imported before. Raises `ModelFileError` for what is no model (cut short, sizes
     that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that

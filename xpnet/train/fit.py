@@ -81,7 +81,9 @@ def fit(
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
     stopped = ""
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
-    with Reporter(epochs, len(run.slices), quiet) as reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    threads = model.backend.threads_for(batch_size * model.n_parameters)
+    reporter = Reporter(epochs, len(run.slices), quiet)
+    with threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         while run.progress.epoch < epochs and not stopped:
             started = time.perf_counter()
             if not _epoch(run, reporter, asked):

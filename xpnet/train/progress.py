@@ -45,7 +45,8 @@ class Reporter:
         """An epoch is done."""
         if self._quiet:
             return
-        line = f"epoch {row['epoch']:>3}/{self._epochs}  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
+        line = f"epoch {row['epoch']:>3}/{self._epochs}"
+        line += f"  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
         if "validation_loss" in row:
             line += f"  validation loss {row['validation_loss']:.4f}  accuracy {row['validation_accuracy']:.2%}"
         line += f"  rate {row['lr']:.2g}  {row['seconds']:.2f} s"

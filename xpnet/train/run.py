@@ -131,5 +131,5 @@ class Run:
 
 def _digest(data: Dataset) -> str:
     """Enough to notice that a run is resumed on other data."""
-    sums = [zlib.crc32(memoryview(np.ascontiguousarray(a)).cast("B")) for a in (data.x, data.y)]
+    sums = [zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in (data.x, data.y)]
     return f"{sums[0]:08x}-{sums[1]:08x}"
