@@ -1,0 +1,374 @@
+"""`fit`: learning, resuming, stopping, and what it does when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import data, losses, nn, optim, schedules, train
+from xpnet.nn.saving import ModelFileError
+
+
+def blobs(n=200, seed=0):
+    """Three well separated clouds of points in the plane."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = np.array([[0, 3], [3, 0], [-3, -3]])[y] + rng.standard_normal((n, 2))
+    return data.Dataset(x.astype(np.float32), y, classes=("a", "b", "c"))
+
+
+def setup(optimizer=optim.Adam, seed=0, dtype="float32", dropout=0.2, lr=0.01):
+    backend = xpnet.select("cpu", dtype=dtype, seed=seed)
+    model = nn.Model(nn.mlp([2, 16, 3], dropout=dropout), (2,), backend, classes=("a", "b", "c"))
+    return model, losses.SoftmaxCrossEntropy(), optimizer(model, lr=lr)
+
+
+def test_it_learns_and_writes_history():
+    model, loss, optimizer = setup()
+    result = train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=12, batch_size=16, quiet=True)
+    assert [row["epoch"] for row in result.history] == list(range(1, 13))
+    assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
+    assert result.history[-1]["validation_accuracy"] > 0.9
+    assert result.stopped == ""
+
+
+def test_the_history_is_what_evaluate_says():
+    model, loss, optimizer = setup()
+    result = train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=2, batch_size=16, quiet=True)
+    measured = train.evaluate(model, loss, blobs(seed=1), batch_size=7)
+    assert result.history[-1]["validation_loss"] == pytest.approx(measured.loss, rel=1e-5)
+    assert result.history[-1]["validation_accuracy"] == measured.accuracy
+
+
+def test_training_means_weigh_a_short_last_batch_by_its_size():
+    model, loss, optimizer = setup(optim.SGD, dtype="float64", dropout=0, lr=0.0)
+    result = train.fit(model, loss, optimizer, blobs(50), epochs=1, batch_size=16, quiet=True)
+    assert result.history[0]["train_loss"] == pytest.approx(train.evaluate(model, loss, blobs(50)).loss, rel=1e-12)
+
+
+def test_one_step_is_the_textbook_one():
+    model, loss, optimizer = setup(optim.SGD, dtype="float64", dropout=0, lr=0.1)
+    points = blobs(16)
+    before = model.data.copy()
+    y, backward = model.forward(model.backend.asarray(points.x))
+    backward(loss(y, points.y, model.backend)[1])
+    gradient = model.grad.copy()
+    train.fit(model, loss, optimizer, points, epochs=1, batch_size=16, quiet=True)
+    np.testing.assert_allclose(model.data, before - 0.1 * gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    def weights(seed):
+        model, loss, optimizer = setup(seed=seed)
+        train.fit(model, loss, optimizer, blobs(), epochs=3, batch_size=16, quiet=True)
+        return model.data.copy()
+
+    np.testing.assert_array_equal(weights(4), weights(4))
+    assert (weights(4) != weights(5)).any()
+
+
+SCHEDULES = {
+    "none": lambda: None,
+    "cosine": lambda: schedules.WarmUp(5, schedules.Cosine(0.01, 60)),
+    "plateau": lambda: schedules.Plateau(0.01, factor=0.5, patience=1),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(optimizer, schedule, tmp_path):
+    def run(epochs, path, resume=False):
+        model, loss, opt = setup(optimizer)
+        result = train.fit(
+            model, loss, opt, blobs(), blobs(seed=1), epochs=epochs, batch_size=16, schedule=SCHEDULES[schedule](),
+            checkpoint=path, resume=resume, quiet=True, patience=50,
+        )  # fmt: skip
+        return model, result
+
+    whole, result = run(6, tmp_path / "whole")
+    run(3, tmp_path / "parts")
+    resumed, again = run(6, tmp_path / "parts", resume=True)
+    np.testing.assert_array_equal(resumed.data, whole.data)
+    for row, other in zip(result.history, again.history, strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+    assert result.best_epoch == again.best_epoch
+
+
+def test_resuming_in_the_middle_of_an_epoch(tmp_path):
+    """A run that is interrupted after some batches goes on with the next batch."""
+    whole, loss, optimizer = setup()
+    train.fit(whole, loss, optimizer, blobs(), epochs=3, batch_size=8, quiet=True)
+
+    model, loss, optimizer = setup()
+    run = train.Run(model, loss, optimizer, blobs(), 8, None, None)
+    with model.backend.mode(training=True):
+        for _ in range(11):
+            run.step()
+    train.save_checkpoint(run, tmp_path / "run")
+    model, loss, optimizer = setup()
+    result = train.fit(
+        model, loss, optimizer, blobs(), epochs=3, batch_size=8, checkpoint=tmp_path / "run", resume=True, quiet=True
+    )
+    np.testing.assert_array_equal(model.data, whole.data)
+    assert len(result.history) == 3
+
+
+def test_a_checkpoint_opens_as_a_model(tmp_path):
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=tmp_path / "run", quiet=True)
+    loaded = xpnet.load(tmp_path / "run", device="cpu")
+    np.testing.assert_array_equal(loaded.predict(blobs().x), model.predict(blobs().x))
+    assert loaded.classes == ("a", "b", "c")
+
+
+def change_batch(kw):
+    kw["batch_size"] = 20
+
+
+def change_data(kw):
+    kw["train"] = blobs(seed=3)
+
+
+def change_optimizer(kw):
+    kw["optimizer"] = optim.SGD(kw["model"], lr=0.1)
+
+
+def change_beta(kw):
+    kw["optimizer"] = optim.Adam(kw["model"], lr=0.01, betas=(0.8, 0.999))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(change_batch, "batch_size"), (change_data, "data"), (change_optimizer, "optimizer"), (change_beta, "optimizer")],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, named, tmp_path):
+    def arguments():
+        model, loss, optimizer = setup()
+        return {"model": model, "loss": loss, "optimizer": optimizer, "train": blobs(), "batch_size": 16}
+
+    train.fit(**arguments(), epochs=1, checkpoint=tmp_path / "run", quiet=True)
+    kw = arguments()
+    change(kw)
+    before = (tmp_path / "run").read_bytes()
+    with pytest.raises(ModelFileError, match=f"its {named} is"):
+        train.fit(**kw, epochs=2, checkpoint=tmp_path / "run", resume=True, quiet=True)
+    assert (tmp_path / "run").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "run"
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=path, quiet=True)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+        train.fit(model, loss, optimizer, blobs(), epochs=2, checkpoint=path, resume=True, quiet=True)
+    model.save(path)
+    with pytest.raises(ModelFileError, match="not a checkpoint"):
+        train.fit(model, loss, optimizer, blobs(), epochs=2, checkpoint=path, resume=True, quiet=True)
+
+
+def test_an_unwritable_checkpoint_stops_before_any_work(tmp_path):
+    model, loss, optimizer = setup()
+    before = model.data.copy()
+    with pytest.raises(OSError, match="nowhere"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=tmp_path / "nowhere" / "run", quiet=True)
+    np.testing.assert_array_equal(model.data, before)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    model, loss, optimizer = setup()
+
+    def full(row, model):
+        if row["epoch"] == 2:
+            monkeypatch.setattr(
+                "os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            )
+
+    with pytest.raises(OSError, match="No space left"):
+        train.fit(model, loss, optimizer, blobs(), epochs=5, checkpoint=path, callbacks=[full], quiet=True)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["run"]  # no half-written file stays behind
+    model, loss, optimizer = setup()
+    result = train.fit(model, loss, optimizer, blobs(), epochs=3, checkpoint=path, resume=True, quiet=True)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+
+
+CULPRITS = {  # what goes wrong, and the place that must be named
+    "weight": ("layers.0.W", np.inf, r"the output of layers\.0 \(Linear\)"),
+    "late weight": ("layers.2.W", np.nan, r"the output of layers\.2 \(Linear\)"),
+}
+
+
+@pytest.mark.parametrize("culprit", CULPRITS)
+def test_a_value_that_is_not_finite_is_traced_to_its_layer_and_step(culprit):
+    name, value, place = CULPRITS[culprit]
+    model, loss, optimizer = setup(dropout=0)
+
+    def spoil(row, model):
+        if row["epoch"] == 2:
+            model.parameters[name].data[0, 0] = value
+
+    with pytest.raises(train.NotFiniteError, match=place) as caught:
+        train.fit(model, loss, optimizer, blobs(160), epochs=5, batch_size=16, callbacks=[spoil], quiet=True)
+    assert caught.value.step == 21  # ten batches an epoch: the first step of the third
+
+
+class Broken(nn.Layer):
+    """The identity, whose gradient is not finite where the inputs of a batch are large."""
+
+    def forward(self, x, backend):
+        return x, lambda dy, need_dx=True: dy / (1 if abs(x).sum() < 1e4 else 0)
+
+
+def test_a_gradient_that_is_not_finite_is_named_as_such():
+    backend = xpnet.select("cpu", seed=0)
+    model = nn.Model(nn.Sequential(nn.Linear(4), Broken(), nn.Linear(3)), (2,), backend)
+    optimizer = optim.SGD(model, lr=0.01)
+    points = blobs(160)
+    points.x[37] = 1e5  # a finite input that makes the layer fail in one batch
+    with pytest.raises(train.NotFiniteError, match=r"the input gradient of layers\.1 \(Broken\)") as caught:
+        train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points, epochs=1, batch_size=16, quiet=True)
+    order = data.epoch_order(160, 0, 0)
+    assert caught.value.step == list(order).index(37) // 16 + 1
+    assert np.isfinite(model.data).all()
+
+
+def test_divergence_leaves_finite_weights():
+    model, loss, optimizer = setup(optim.SGD, lr=1e20, dropout=0)
+    with pytest.raises(train.NotFiniteError, match="step"):
+        train.fit(model, loss, optimizer, blobs(), epochs=50, quiet=True)
+    assert np.isfinite(model.data).all()
+
+
+def test_early_stopping_and_the_best_weights():
+    model, loss, optimizer = setup(lr=0.05)
+    seen = []
+    result = train.fit(
+        model, loss, optimizer, blobs(60), blobs(300, seed=1), epochs=200, batch_size=8, patience=4, keep_best=True,
+        callbacks=[lambda row, model: seen.append(model.data.copy())], quiet=True,
+    )  # fmt: skip
+    curve = [row["validation_loss"] for row in result.history]
+    assert result.stopped == "no better for 4 epochs"
+    assert result.best_epoch == int(np.argmin(curve)) + 1 == len(curve) - 4
+    np.testing.assert_array_equal(model.data, seen[result.best_epoch - 1])
+
+
+def test_a_callback_ends_the_run():
+    model, loss, optimizer = setup()
+    result = train.fit(
+        model, loss, optimizer, blobs(), epochs=9, callbacks=[lambda row, m: row["epoch"] == 2], quiet=True
+    )
+    assert (len(result.history), result.stopped) == (2, "a callback asked for it")
+
+
+def test_the_schedule_sets_the_rate_of_every_step():
+    model, loss, optimizer = setup(optim.SGD)
+    rates = []
+    fall = schedules.Exponential(0.1, 20, 0.001)
+    record = lambda step: rates.append(fall(step)) or rates[-1]
+    train.fit(model, loss, optimizer, blobs(160), epochs=2, batch_size=16, schedule=record, quiet=True)
+    assert rates == [fall(step) for step in range(20)]
+    assert optimizer.lr == rates[-1]
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"batch_size": 201}, "batch_size=201 is more than the 200 samples"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"clip": -1.0}, "limit must be a finite number above 0"),
+        ({"train": data.Dataset(np.zeros((5, 3)), np.zeros(5, int)), "batch_size": 5}, "do not fit a model"),
+        (
+            {"train": data.Dataset(np.zeros((9, 2)), np.arange(9)), "batch_size": 9},
+            "label 8, but the model has 3 outputs",
+        ),
+        ({"validation": data.Dataset(np.zeros((9, 2)), np.arange(9))}, "label 8, but the model has 3 outputs"),
+    ],
+)
+def test_bad_arguments(kw, message):
+    model, loss, optimizer = setup()
+    before = model.data.copy()
+    with pytest.raises(ValueError, match=message):
+        train.fit(model, loss, optimizer, **{"train": blobs(), "epochs": 1, "quiet": True, **kw})
+    np.testing.assert_array_equal(model.data, before)
+
+
+def test_the_optimizer_of_another_model_is_refused():
+    (model, loss, _), (_, _, foreign) = setup(), setup()
+    with pytest.raises(ValueError, match="another model"):
+        train.fit(model, loss, foreign, blobs(), epochs=1, quiet=True)
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_the_work(tmp_path):
+    whole, loss, optimizer = setup()
+    train.fit(whole, loss, optimizer, blobs(), epochs=4, batch_size=8, quiet=True)
+
+    model, loss, optimizer = setup()
+    press = lambda row, model: os.kill(os.getpid(), signal.SIGINT) if row["epoch"] == 2 else None
+    kw = {"epochs": 4, "batch_size": 8, "checkpoint": tmp_path / "run", "quiet": True}
+    usual = signal.getsignal(signal.SIGINT)
+    result = train.fit(model, loss, optimizer, blobs(), callbacks=[press], **kw)
+    assert result.stopped == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is usual
+    model, loss, optimizer = setup()
+    result = train.fit(model, loss, optimizer, blobs(), resume=True, **kw)
+    assert result.stopped == ""
+    np.testing.assert_array_equal(model.data, whole.data)
+
+
+def test_it_runs_outside_the_main_thread():
+    model, loss, optimizer = setup()
+    results = []
+    work = lambda: results.append(train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(results[0].history) == 1
+
+
+def test_one_plain_line_an_epoch_where_there_is_no_terminal(capsys):
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line[:11] for line in err.splitlines()] == ["epoch   1/2", "epoch   2/2"]
+    assert "validation loss" in err
+
+
+KILLED = """
+import sys; sys.path.insert(0, sys.argv[1])
+from test_fit import blobs, setup
+from xpnet import train
+model, loss, optimizer = setup()
+train.fit(model, loss, optimizer, blobs(), epochs=400, batch_size=4, checkpoint=sys.argv[2], resume=True, quiet=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX; Windows' TerminateProcess is not asked for here")
+def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_path):
+    """SIGKILL, four times, at moments that are not chosen; the last process is let finish."""
+    path, here = tmp_path / "run", os.path.dirname(__file__)
+    command = [sys.executable, "-c", KILLED, here, str(path)]
+    for patience in (0.9, 1.1, 1.0, 1.3):
+        process = subprocess.Popen(command)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    model, loss, optimizer = setup()
+    kw = {"epochs": 400, "batch_size": 4, "checkpoint": path, "quiet": True}
+    train.fit(model, loss, optimizer, blobs(), resume=True, **kw)
+    whole, loss, optimizer = setup()
+    train.fit(whole, loss, optimizer, blobs(), epochs=400, batch_size=4, quiet=True)
+    np.testing.assert_array_equal(model.data, whole.data)

@@ -1,0 +1,45 @@
+"""Metrics, against their definitions counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet.train import accuracy, class_scores, confusion_matrix, top_k
+
+SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.4, 0.4, 0.2]])
+LABELS = np.array([1, 1, 2, 1])
+
+
+def test_accuracy_and_top_k():
+    assert accuracy(SCORES, LABELS) == 0.5  # the tie of the last sample goes to class 0
+    assert top_k(SCORES, LABELS, 1) == 0.5
+    assert top_k(SCORES, LABELS, 2) == 1.0
+    assert top_k(SCORES, LABELS, 3) == 1.0
+    with pytest.raises(ValueError, match=r"k must be in 1\.\.3"):
+        top_k(SCORES, LABELS, 4)
+
+
+def test_the_confusion_matrix_counts_true_rows_and_predicted_columns():
+    matrix = confusion_matrix(SCORES.argmax(axis=1), LABELS, 3)
+    np.testing.assert_array_equal(matrix, [[0, 0, 0], [2, 1, 0], [0, 0, 1]])
+
+
+def test_class_scores():
+    scores = class_scores(np.array([[0, 0, 0], [2, 1, 0], [0, 0, 1]]))
+    np.testing.assert_allclose(scores.precision, [0, 1, 1])
+    np.testing.assert_allclose(scores.recall, [0, 1 / 3, 1])
+    np.testing.assert_allclose(scores.f1, [0, 0.5, 1])
+    np.testing.assert_array_equal(scores.support, [0, 3, 1])
+
+
+def test_class_scores_agree_with_counting():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    scores = class_scores(confusion_matrix(predicted, labels, 5))
+    for c in range(5):
+        hits = sum(p == c and y == c for p, y in zip(predicted, labels, strict=True))
+        assert scores.precision[c] == pytest.approx(hits / sum(p == c for p in predicted))
+        assert scores.recall[c] == pytest.approx(hits / sum(y == c for y in labels))
+        both = scores.precision[c] + scores.recall[c]
+        assert scores.f1[c] == pytest.approx(2 * scores.precision[c] * scores.recall[c] / both)
