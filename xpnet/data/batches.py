@@ -1,0 +1,57 @@
+"""The order of the samples in an epoch, and where its batches begin and end. All on the host.
+
+An order depends on (seed, epoch) and on nothing else: it is the same for every device, and a run that resumes
+in the middle of epoch 7 draws the order of epoch 7 again instead of having to save it.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from ..backend.random import host_generator
+
+
+def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
+    """The order in which an epoch visits n samples: (n,) int64, a permutation of 0..n-1.
+
+    With shuffle=False it is 0, 1, .. n-1. Raises ValueError if n < 1, or the seed or the epoch is negative.
+    """
+    _whole("n", n, at_least=1)
+    return permutation(n, seed, "order", epoch) if shuffle else np.arange(n, dtype=np.int64)
+
+
+def batch_slices(n: int, batch_size: int, drop_last: bool = False) -> list[slice]:
+    """The slices of an epoch's order that are its batches. The last is shorter unless batch_size divides n.
+
+    drop_last leaves out a shorter last one, for steps of fixed shape.
+    Raises ValueError unless 1 <= batch_size <= n.
+    """
+    _whole("n", n, at_least=1)
+    _whole("batch_size", batch_size, at_least=1)
+    if batch_size > n:
+        raise ValueError(f"batch_size={batch_size} is more than the {n} samples there are")
+    end = n - n % batch_size if drop_last else n
+    return [slice(start, min(start + batch_size, n)) for start in range(0, end, batch_size)]
+
+
+def permutation(n: int, seed: int, purpose: str, index: int = 0) -> np.ndarray:
+    """A permutation of 0..n-1, (n,) int64, that depends on (seed, purpose, index) alone.
+
+    It is the order that sorts n raw words of the generator, because NumPy keeps those words the same in all its
+    versions, and promises no such thing for Generator.permutation.
+    """
+    _whole("seed", seed, at_least=0)
+    _whole("epoch" if purpose == "order" else "index", index, at_least=0)
+    words = host_generator(seed, purpose, index).bit_generator.random_raw(n)
+    return np.argsort(words, kind="stable").astype(np.int64, copy=False)
+
+
+def _whole(name: str, value: int, at_least: int) -> None:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+    if number < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, not {number}")

@@ -1,0 +1,180 @@
+"""Labelled data sets in memory, and where they come from: embedded digits, MNIST, a folder of IDX files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import download
+from .idx import read_idx
+from .split import check_finite, check_labels, split
+
+MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+MNIST_SHA256 = {  # of the decompressed content: the archives of two mirrors may differ in their gzip headers
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Samples x (N, ...), of any real dtype, and their labels y (N,) int64, which index into `classes`.
+
+    Without `classes` they are called "0", "1", .. up to the largest label. The arrays are kept, not copied.
+    Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value of x is
+    NaN or infinite; it names the data set, the first wrong entry, and where that stands.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...] = ()
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        x, y = np.asarray(self.x), np.asarray(self.y)
+        if x.dtype.kind not in "buif":
+            raise ValueError(f"{self.name}: x must hold real numbers, not {x.dtype}")
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+            raise ValueError(f"{self.name}: x of shape {x.shape} and y of shape {y.shape} need equal lengths")
+        if x.size == 0:
+            raise ValueError(f"{self.name}: there is nothing in x, its shape is {x.shape}")
+        check_finite(x, f"{self.name}: x")
+        y = check_labels(y, len(self.classes) or MAX_UNNAMED, self.name)
+        classes = tuple(self.classes) or tuple(str(label) for label in range(int(y.max()) + 1))
+        for field, value in {"x": x, "y": y, "classes": classes}.items():
+            object.__setattr__(self, field, value)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(size) for size in self.x.shape[1:]) or "1"
+        return f"<{self.name}: {len(self)} samples of {shape} {self.x.dtype}, {len(self.classes)} classes>"
+
+    def __getitem__(self, rows: slice) -> Dataset:
+        """The samples of a slice, as a view: data[:1000]."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"a data set is cut by slices, not {rows!r}: see take(indices), or index x and y")
+        return Dataset(self.x[rows], self.y[rows], self.classes, self.name)
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
+            raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+        return Dataset(self.x.take(indices, axis=0), self.y.take(indices), self.classes, self.name)
+
+
+class Splits(NamedTuple):
+    """What a model learns from, and what it is measured on."""
+
+    train: Dataset
+    test: Dataset
+
+
+def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
+    """A data set by name, or from a folder.
+
+    "digits"  1,797 real handwritten digits, 8 x 8 uint8 of 0..16, which come with the package. A stratified
+              fifth is held out as the test split; `seed` says which, and matters to this source alone.
+              The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
+              Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.
+    "mnist"   60,000 + 10,000 handwritten digits, 28 x 28 uint8 of 0..255 (LeCun, Cortes and Burges). From
+              $XPNET_DATA/mnist, else $XPNET_DATA, else the cache ($XPNET_CACHE/mnist, or the user's cache
+              folder), else downloaded into the cache. Its SHA-256 is checked wherever it comes from.
+    a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
+              train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..).
+
+    Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
+    FileNotFoundError for a missing file, DownloadError if "mnist" is nowhere and cannot be downloaded.
+    """
+    if source == "digits":
+        return _digits(seed)
+    if source == "mnist":
+        return _splits([_mnist_file(name) for name in MNIST_SHA256], "mnist")
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        known = "'digits', 'mnist', or the path of a folder with four IDX files"
+        raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
+    return _splits([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
+
+
+def _digits(seed: int) -> Splits:
+    here = Path(__file__).parent
+    x, y = (read_idx(here / f"digits-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    train, test = split(Dataset(x, y, name="digits"), 1 / 5, seed)
+    return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
+
+
+def _splits(paths: list[Path], name: str) -> Splits:
+    """The data set of four files, in the order of MNIST_SHA256. Both splits have the same classes."""
+    train_x, train_y, test_x, test_y = (read_idx(path) for path in paths)
+    if train_x.shape[1:] != test_x.shape[1:]:
+        shapes = f"{train_x.shape[1:]} in {paths[0].name}, {test_x.shape[1:]} in {paths[2].name}"
+        raise ValueError(f"{name}: the samples differ in shape: {shapes}")
+    train = Dataset(train_x, train_y, name=f"{name} train")
+    test = Dataset(test_x, test_y, name=f"{name} test")
+    classes = max(train.classes, test.classes, key=len)
+    return Splits(replace(train, classes=classes), replace(test, classes=classes))
+
+
+def _mnist_file(name: str) -> Path:
+    """Where this file of MNIST is, its content checked: in $XPNET_DATA, else in the cache or downloaded."""
+    sha256 = MNIST_SHA256[name]
+    if data := os.environ.get("XPNET_DATA"):
+        folder = Path(data).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(f"XPNET_DATA is set to {data!r}, which is not a folder")
+        path = _find(folder / "mnist", name) or _find(folder, name)
+        if path:
+            found = download.content_sha256(path)
+            if found != sha256:
+                raise ValueError(
+                    f"{path} is not MNIST's: its content has SHA-256 {found}, expected {sha256}. "
+                    f"Replace it; or load other data of this form by the path of its folder"
+                )
+            return path
+    urls = [f"{mirror}{name}.gz" for mirror in MNIST_MIRRORS]
+    try:
+        return download.fetch(f"{name}.gz", urls, sha256, cache_folder() / "mnist")
+    except download.DownloadError as error:
+        needed = ", ".join(f"{name}.gz" for name in MNIST_SHA256)
+        raise download.DownloadError(f"{error}\nMNIST is made of {needed}.") from None
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $XPNET_CACHE, or else what the system has for caches."""
+    if cache := os.environ.get("XPNET_CACHE"):
+        return Path(cache).expanduser()
+    from platformdirs import user_cache_dir  # here, to keep `import xpnet` light
+
+    return Path(user_cache_dir("xpnet"))
+
+
+def _file_in(folder: Path, name: str) -> Path:
+    path = _find(folder, name)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} has no {name} (nor {', '.join(_spellings(name)[1:])}); "
+            f"a data folder needs all of {', '.join(MNIST_SHA256)}"
+        )
+    return path
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((folder / file for file in _spellings(name) if (folder / file).is_file()), None)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    dotted = name.replace("-idx", ".idx")
+    return name, f"{name}.gz", dotted, f"{dotted}.gz"

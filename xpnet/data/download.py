@@ -1,0 +1,189 @@
+"""Files from the network, once: several mirrors, resumed where they broke off, checked by SHA-256."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from .idx import IdxError, decompressed
+
+TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
+CHUNK = 1 << 16  # bytes
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class DownloadError(OSError):
+    """No mirror could deliver a file; the message has each one's reason, and what to do instead."""
+
+
+def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
+    """The path of folder/filename, downloaded from the first of `urls` that delivers it if it is not there.
+
+    sha256 is that of the content: of what a gzip file unpacks to. A file of other content is replaced.
+    A download that broke off goes on where it stopped (filename.part). Processes that want the same file at
+    once wait for the first of them; the file appears whole and checked, in one move.
+    Raises DownloadError if no mirror delivers it, or the folder cannot be written.
+    """
+    path, part, lock = (folder / f"{filename}{suffix}" for suffix in ("", ".part", ".lock"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if _mismatch(path, sha256) is None:
+            return path
+        with _locked(lock):
+            found = _mismatch(path, sha256)  # another process may have brought it meanwhile
+            if found:
+                if path.exists():
+                    _say(f"downloading again, since {found}")
+                _download(part, urls, sha256)
+                os.replace(part, path)
+    except DownloadError as error:
+        raise DownloadError(
+            f"no mirror delivers {filename}:\n{error}\nTo go on without, put {filename} into {folder}, "
+            f"or into a folder {folder.name} in the one that XPNET_DATA names."
+        ) from None
+    except OSError as error:
+        raise DownloadError(
+            f"cannot keep {filename} in {folder}: {error}. Set XPNET_CACHE to a folder that can be written."
+        ) from error
+    with suppress(OSError):
+        lock.unlink()  # whoever still waits for it, or makes a new one, finds the file complete
+    return path
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256, in hex, of a file, or of what it unpacks to if it is gzip. Raises IdxError if that is damaged."""
+    digest = hashlib.sha256()
+    with decompressed(path) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _mismatch(path: Path, sha256: str) -> str | None:
+    """Why the file at `path` is not the one that is wanted; None if it is."""
+    try:
+        found = content_sha256(path)
+    except FileNotFoundError:
+        return f"there is no {path}"
+    except IdxError as error:
+        return str(error)
+    return None if found == sha256 else f"the content of {path.name} has SHA-256 {found}, expected {sha256}"
+
+
+def _download(part: Path, urls: Sequence[str], sha256: str) -> None:
+    """Fill `part` from the first mirror with the right content. Raises DownloadError, one line per mirror."""
+    from http.client import HTTPException  # here, as urllib below, to keep `import xpnet` light
+
+    failures = []
+    for url in urls:
+        try:
+            resumed = _transfer(url, part)
+            found = _mismatch(part, sha256)
+            if found and resumed:  # the part may have come from another file: once more, from nothing
+                part.unlink()
+                _transfer(url, part)
+                found = _mismatch(part, sha256)
+        except (OSError, HTTPException) as error:  # the part stays, for the next mirror or the next time
+            failures.append(f"  {url}: {error}")
+            continue
+        if found is None:
+            return
+        failures.append(f"  {url}: {found}")
+        part.unlink()
+    raise DownloadError("\n".join(failures))
+
+
+def _transfer(url: str, part: Path) -> bool:
+    """Download into `part`, from its end on if the server can. True if some of the old part was kept."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "xpnet"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # nothing to add to the part; its digest tells whether it is right
+            return True
+        raise
+    with response:
+        resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise ConnectionError("the server sent another range than the one asked for")
+        start, expected = have if resumed else 0, response.length
+        received = 0
+        with open(part, "ab" if resumed else "wb") as file, _progress(url, start, expected) as advance:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                received += len(chunk)
+                advance(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+    if expected is not None and received < expected:
+        raise ConnectionError(f"the connection broke off after {received} of {expected} bytes")
+    return resumed
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the operating system's lock on a file. It ends with the process, so it never goes stale."""
+    with open(path, "ab") as file:
+        waiting = False
+        while not _try_lock(file):
+            if not waiting:
+                _say(f"waiting for another process that downloads {path.stem}")
+            waiting = True
+            time.sleep(0.1)
+        yield  # closing the file gives the lock back
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file; False if another process holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        # Some network drives know no locks. Two downloads at once may then spoil each other's part; the digest
+        # sees that, so the worst is an error, never a wrong file.
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+@contextmanager
+def _progress(url: str, start: int, expected: int | None) -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of bytes that came; a bar on a terminal, else one line at the start."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        _say(f"downloading {url}" + (f" from byte {start}" if start else ""))
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress("{task.description}", *columns, console=Console(stderr=True)) as bar:
+        total = None if expected is None else start + expected
+        task = bar.add_task(url.rsplit("/", 1)[-1], total=total, completed=start)
+        yield lambda n: bar.advance(task, n)
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:  # there is none in a program without a console
+        sys.stderr.write(f"xpnet: {line}\n")
