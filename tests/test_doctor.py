@@ -1,0 +1,234 @@
+"""The facts about this machine, and the page and the JSON object that `xpnet doctor` makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet.backend import Backend, installed, machine, probe
+from xpnet.cli import doctor
+
+NO_CUPY = probe.Finding("no-cupy", "CuPy is not installed", 'pip install "xpnet[cuda12]"')
+
+
+@pytest.fixture(autouse=True)
+def laptop(monkeypatch, tmp_path):
+    """A machine without a GPU, with its cache in a folder of the test."""
+    for name in ("XPNET_DEVICE", "CUPY_CACHE_DIR", *machine.THREAD_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: NO_CUPY)
+    monkeypatch.setattr(machine, "driver_version", lambda: 0)
+    monkeypatch.setattr(machine, "cupy_distributions", dict)
+
+
+def spoil_products(monkeypatch, spoil):
+    right = Backend.matmul
+    monkeypatch.setattr(Backend, "matmul", lambda self, a, b, out=None: spoil(right(self, a, b, out)))
+
+
+def gpu_machine(monkeypatch, *findings):
+    """As if there were these GPUs. Their products are the CPU's."""
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: findings[ordinal])
+    cpu_only = machine.select
+    monkeypatch.setattr(machine, "select", lambda device=None: cpu_only("cpu"))
+    gpus = [
+        {
+            "device": f"cuda:{i}", "name": "Fake GPU", "compute_capability": "8.6", "memory_total": 2**33,
+            **machine._plain(finding),
+        }
+        for i, finding in enumerate(findings)
+    ]  # fmt: skip
+    monkeypatch.setattr(machine, "_gpus", lambda first: gpus)
+
+
+# The facts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_laptop_is_well(tmp_path):
+    report = machine.report(tmp_path)
+    assert (report["ok"], report["problems"]) == (True, [])
+    assert report["software"]["numpy"] == np.__version__
+    assert report["choice"]["device"] == "cpu"
+    assert "CuPy is not installed" in report["choice"]["why"]
+    assert [row["device"] for row in report["products"]] == ["cpu"]
+    assert report["gpu"]["state"] == "no-cupy"
+    assert report["gpu"]["driver_cuda"] is None
+
+
+def test_the_report_survives_json(tmp_path):
+    report = machine.report(tmp_path)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_cpu_is_described():
+    cpu = machine.cpu()
+    assert 1 <= cpu["usable"] <= cpu["count"]
+    assert cpu["blas"]["name"] != "unknown"
+    assert cpu["blas"]["threads"] is None or cpu["blas"]["threads"] >= 1
+    total, available = machine.memory()
+    assert total is None or total > 2**28
+    assert available is None or 0 < available <= total
+
+
+def test_a_right_product_is_within_the_limit_for_any_seed():
+    rows = [machine.product("cpu", seed) for seed in range(3)]
+    assert all(row["ok"] and 1e-9 < row["error"] < row["limit"] for row in rows)
+    assert len({row["error"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [(lambda y: y + np.float32(0.01), True), (lambda y: y * np.float32("nan"), False), (lambda y: 0 * y, True)],
+)
+def test_a_wrong_product_is_a_problem(monkeypatch, tmp_path, spoil, error):
+    spoil_products(monkeypatch, spoil)
+    report = machine.report(tmp_path)
+    assert not report["ok"]
+    assert report["problems"][0]["what"].startswith("cpu: a float32 product is wrong by")
+    assert "numpy" in report["problems"][0]["fix"]
+    assert (report["products"][0]["error"] is not None) == error
+    json.dumps(report, allow_nan=False)
+
+
+def test_half_precision_would_not_pass(monkeypatch):
+    spoil_products(monkeypatch, lambda y: y.astype(np.float16).astype(np.float32))
+    assert not machine.product("cpu")["ok"]
+
+
+def test_a_product_that_raises_is_a_problem_not_a_crash(monkeypatch, tmp_path):
+    def fail(y):
+        raise RuntimeError("no BLAS today")
+
+    spoil_products(monkeypatch, fail)
+    report = machine.report(tmp_path)
+    assert report["problems"][0]["what"] == "cpu: RuntimeError: no BLAS today"
+
+
+def test_a_cache_that_cannot_be_written_is_a_problem(tmp_path):
+    (tmp_path / "file").write_text("")
+    report = machine.report(tmp_path / "file" / "cache")
+    assert not report["ok"]
+    assert str(tmp_path / "file" / "cache") in report["problems"][0]["what"]
+    assert "XPNET_CACHE" in report["problems"][0]["fix"]
+
+
+def test_folders_are_tested_and_left_alone(tmp_path):
+    place = machine.folder(tmp_path / "new")
+    assert place["writable"]
+    assert not place["exists"]
+    assert place["free"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "abacus"])
+def test_a_device_that_was_asked_for_and_does_not_work_is_a_problem(monkeypatch, tmp_path, device):
+    monkeypatch.setenv("XPNET_DEVICE", device)
+    report = machine.report(tmp_path)
+    assert report["choice"]["device"] is None
+    assert device in report["problems"][0]["what"]
+    assert "XPNET_DEVICE" in report["problems"][0]["fix"]
+
+
+def test_only_variables_that_matter_are_told(monkeypatch):
+    monkeypatch.setenv("XPNET_DEVICE", "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("MY_PASSWORD", "secret")
+    told = machine.environment()
+    assert told["XPNET_DEVICE"] == "cpu"
+    assert told["CUDA_VISIBLE_DEVICES"] == ""
+    assert told["OMP_NUM_THREADS"] == "2"
+    assert "MY_PASSWORD" not in told
+
+
+def test_every_gpu_that_works_computes_a_product(monkeypatch, tmp_path):
+    fault = probe.Finding("fault", "CUDA fails", "reboot")
+    gpu_machine(monkeypatch, probe.Finding("ok", "Fake GPU"), fault)
+    report = machine.report(tmp_path)
+    assert [row["device"] for row in report["products"]] == ["cpu", "cuda:0"]
+    assert [gpu["ok"] for gpu in report["gpu"]["devices"]] == [True, False]
+    assert report["ok"]
+
+
+def test_tf32_is_named_where_it_spoils_a_product(monkeypatch):
+    monkeypatch.setenv("CUPY_TF32", "1")
+    assert machine._product_fix("cuda:0") == "unset the environment variable CUPY_TF32"
+    monkeypatch.setenv("CUPY_TF32", "0")
+    assert "XPNET_DEVICE" in machine._product_fix("cuda:0")
+
+
+# The page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_laptop(capsys):
+    assert doctor.doctor() == 0
+    page = capsys.readouterr().out
+    assert "no GPU is used" in page
+    assert "not ok" not in page
+    assert "programs run on cpu by default" in page
+    assert 'pip install "xpnet[cuda12]"' in [line.strip() for line in page.splitlines()]
+
+
+def test_commands_are_never_broken_nor_eaten_as_markup(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    command = 'pip install "xpnet[cuda12]" and [bold]much[/bold] more than fits in a narrow window'
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-cupy", "none", f"first\n{command}"))
+    doctor.doctor()
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines.index(command) == lines.index("first") + 1
+
+
+def test_a_problem_is_shown_with_its_fix_and_fails(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "file"))
+    assert doctor.doctor() == 1
+    page = capsys.readouterr().out
+    assert f"not ok  downloads cannot be kept in {tmp_path / 'file'}" in page
+    assert "set the environment variable XPNET_CACHE to a folder that can be written" in page
+
+
+def test_a_wrong_product_is_shown_and_fails(capsys, monkeypatch):
+    spoil_products(monkeypatch, lambda y: y * np.float32("nan"))
+    assert doctor.doctor() == 1
+    assert "not ok  cpu: a float32 product is wrong by nan" in capsys.readouterr().out
+
+
+def test_gpus_are_shown_one_by_one(capsys, monkeypatch):
+    gpu_machine(monkeypatch, probe.Finding("ok", "Fake GPU"), probe.Finding("fault", "CUDA fails", "reboot"))
+    assert doctor.doctor() == 0
+    page = capsys.readouterr().out
+    assert "ok      cuda:0: Fake GPU, compute capability 8.6, 8.0 GiB" in page
+    assert "not ok  cuda:1: Fake GPU" in page
+    assert "reboot" in [line.strip() for line in page.splitlines()]
+    assert "no GPU is used" not in page
+
+
+def test_unknown_memory_is_said_to_be_unknown(capsys, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: (None, None))
+    doctor.doctor()
+    assert "memory: unknown" in capsys.readouterr().out
+
+
+def test_a_name_that_the_terminal_cannot_show_does_no_harm(capsys, monkeypatch):
+    monkeypatch.setenv("XPNET_DATA", "d\udce9j\u00e0")  # a folder's name that is not UTF-8
+    assert doctor.doctor() == 0
+    assert "XPNET_DATA=d\\udce9j\u00e0" in capsys.readouterr().out
+
+
+def test_json_is_one_object_and_nothing_else(capsys, tmp_path):
+    assert doctor.doctor(as_json=True) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert captured.err == ""
+    assert report["folders"]["data"]["path"] == str(tmp_path / "cache")
+
+
+def test_the_kernel_cache_is_where_cupy_keeps_it(monkeypatch, tmp_path):
+    assert installed.kernel_cache() == Path.home() / ".cupy" / "kernel_cache"
+    monkeypatch.setitem(os.environ, "CUPY_CACHE_DIR", str(tmp_path))
+    assert installed.kernel_cache() == tmp_path
