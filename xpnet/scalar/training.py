@@ -1,0 +1,121 @@
+"""Training one sample at a time: plain stochastic gradient descent, by the tutorial's recipe.
+
+Every sample is fed, its loss is sent back, and every weight goes a small step down its gradient. The size of
+the step (the rate) is drawn anew for each sample from a range. After a warm-up, samples that the network
+already gets right are skipped: they have little to teach, and that saves the backward pass and the update.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from xpnet.scalar.losses import cross_entropy
+from xpnet.scalar.network import BasicNet
+from xpnet.scalar.value import Value
+
+Sample = tuple[Sequence[float], int]  # the inputs, and the class that they belong to
+Loss = Callable[[Sequence[Value], int], Value]
+
+
+@dataclass
+class Progress:
+    """What a training has done: samples seen, how many were right before their update, updates made, sum of losses."""
+
+    seen: int = 0
+    right: int = 0
+    updates: int = 0
+    loss_sum: float = 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the samples seen, 0 .. 1, that were right when they came up."""
+        return self.right / self.seen if self.seen else 0.0
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the samples seen."""
+        return self.loss_sum / self.seen if self.seen else 0.0
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}  accuracy {self.accuracy:.1%}  updates {self.updates}"
+
+
+def train(
+    net: BasicNet,
+    samples: Sequence[Sample],
+    count: int,
+    *,
+    start: int = 0,
+    rates: tuple[float, float] = (0.01, 0.05),
+    warm_up: int = 1000,
+    loss: Loss = cross_entropy,
+    seed: int = 0,
+    log_every: int = 100,
+    log: Callable[[str], object] = print,
+) -> Progress:
+    """Train `net` in place on `count` samples, in the order given and from the first again after the last.
+
+    `start` is the number of samples it has been trained on before. What happens at a sample depends on its
+    number and the seed alone: so 300 samples, `save`, `load`, and 200 more with `start=300` give the
+    weights of 500 in one go. `rates` is the range of the rate, `warm_up` the number of samples (counted
+    from 0, not from `start`) before right ones are skipped. `log` is given a line of text every `log_every`
+    samples, with means since `start`.
+
+    Raises ValueError for bad arguments, FloatingPointError if the loss becomes nan or infinite: `net` is
+    then left as the last good sample made it.
+    """
+    _check(samples, count, start, rates, log_every)
+    parameters = net.get_parameters()
+    progress = Progress()
+    for step in range(start, start + count):
+        inputs, label = samples[step % len(samples)]
+        outputs = net.feed([Value(x) for x in inputs])
+        error = loss(outputs, label)
+        if not math.isfinite(error.data):
+            raise FloatingPointError(
+                f"the loss is {error.data} at sample {step}: try rates below {rates}, and look for bad inputs"
+            )
+        numbers = [output.data for output in outputs]
+        right = numbers.index(max(numbers)) == label
+        if step < warm_up or not right:
+            _descend(parameters, error, _rate(rates, seed, step))
+            progress.updates += 1
+        progress.seen += 1
+        progress.right += right
+        progress.loss_sum += error.data
+        if (step + 1) % log_every == 0:
+            log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  sample {step + 1}  {progress}")
+    return progress
+
+
+def accuracy(net: BasicNet, samples: Sequence[Sample]) -> float:
+    """The share, 0 .. 1, of `samples` whose class `net` predicts."""
+    if len(samples) == 0:
+        raise ValueError("no samples to measure the accuracy on")
+    return sum(net.predict(inputs)[1] == label for inputs, label in samples) / len(samples)
+
+
+def _descend(parameters: list[Value], error: Value, rate: float) -> None:
+    for parameter in parameters:
+        parameter.grad = 0.0
+    error.backward()
+    for parameter in parameters:
+        parameter.data -= rate * parameter.grad
+
+
+def _rate(rates: tuple[float, float], seed: int, step: int) -> float:
+    """The rate of one step. Each has a generator of its own, so that a training can be resumed at any of them."""
+    return random.Random(f"{seed}/{step}").uniform(*rates)
+
+
+def _check(samples: Sequence[Sample], count: int, start: int, rates: tuple[float, float], log_every: int) -> None:
+    if len(samples) == 0:
+        raise ValueError("no samples to train on")
+    if count < 0 or start < 0 or log_every < 1:
+        raise ValueError(f"count and start must be >= 0 and log_every >= 1: not {count}, {start}, {log_every}")
+    if not isinstance(rates, tuple | list) or len(rates) != 2 or not 0 < rates[0] <= rates[1] < math.inf:
+        raise ValueError(f"rates must be a range (low, high) with 0 < low <= high, not {rates}")
