@@ -107,7 +107,7 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path):
     train.fit(whole, loss, optimizer, blobs(), epochs=3, batch_size=8, quiet=True)
 
     model, loss, optimizer = setup()
-    run = train.Run(model, loss, optimizer, blobs(), 8, None, None)
+    run = train.Run(model, loss, optimizer, blobs(), 8)
     with model.backend.mode(training=True):
         for _ in range(11):
             run.step()

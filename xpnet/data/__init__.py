@@ -1,5 +1,6 @@
 """Data, on the host: labelled samples as NumPy arrays, where they come from, how they are cut and batched."""
 
+from .augment import Augment
 from .batches import batch_slices, epoch_order
 from .datasets import Dataset, Splits, load
 from .download import DownloadError, fetch
@@ -7,6 +8,7 @@ from .idx import IdxError, read_idx, write_idx
 from .split import kfold, mean_std, one_hot, split
 
 __all__ = [
+    "Augment",
     "Dataset",
     "DownloadError",
     "IdxError",

@@ -41,7 +41,7 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
-            *((name, value, theirs["data"][name]) for name, value in run.same_data.items()),
+            *((name, value, theirs["settings"][name]) for name, value in run.settings.items()),
         ]:
             if ours != saved:
                 raise ModelFileError(f"{path} belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
@@ -66,7 +66,7 @@ def _numbers(run: Run) -> dict[str, Any]:
         "history": [{k: _to_json(v) for k, v in row.items()} for row in run.history],
         "optimizer": json.loads(json.dumps({"kind": type(run.optimizer).__name__, **optimizer})),
         "schedule": {k: _to_json(v) for k, v in schedule.items()},
-        "data": run.same_data,
+        "settings": run.settings,
     }
 
 

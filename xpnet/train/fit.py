@@ -21,7 +21,7 @@ from xpnet.schedules import Schedule
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
 from xpnet.train.progress import Reporter
-from xpnet.train.run import Row, Run
+from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.step import evaluate, samples
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
@@ -49,6 +49,7 @@ def fit(
     batch_size: int = 64,
     schedule: Schedule | None = None,
     clip: float | None = None,
+    augment: Augmentation | None = None,
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -58,7 +59,8 @@ def fit(
 ) -> Result:
     """Train `model` on `train` (class labels) for `epochs`, in an order that depends on the backend's seed alone.
 
-    - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`).
+    - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
+      `augment(x, backend)` changes each batch before it is used (`data.Augment`).
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
@@ -72,7 +74,7 @@ def fit(
     Raises ValueError for a batch larger than the data, labels beyond the outputs, samples of another shape;
     `ModelFileError` for a checkpoint of another run; OSError if the checkpoint cannot be written.
     """
-    run = Run(model, loss, optimizer, train, batch_size, schedule, clip)
+    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment)
     _check(model, epochs, patience, train, validation)
     if checkpoint is not None:
         if resume and Path(checkpoint).exists():

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from xpnet.backend import Array
+from xpnet.backend import Array, Backend
 from xpnet.data import Dataset, batch_slices, epoch_order
 from xpnet.losses import Loss
 from xpnet.nn import Model
@@ -20,6 +21,7 @@ from xpnet.schedules import Plateau, Schedule
 from xpnet.train.step import samples, train_step
 
 Row = dict[str, float]
+Augmentation = Callable[[Array, Backend], Array]
 
 
 @dataclass
@@ -43,19 +45,27 @@ class Run:
         optimizer: Optimizer,
         data: Dataset,
         batch_size: int,
-        schedule: Schedule | None,
-        clip: float | None,
+        schedule: Schedule | None = None,
+        clip: float | None = None,
+        augment: Augmentation | None = None,
     ):
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
-        self.model, self.loss, self.optimizer, self.schedule, self.clip = model, loss, optimizer, schedule, clip
+        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.clip, self.augment = clip, augment
         backend = model.backend
         self.slices = batch_slices(len(data), batch_size)
         self.x, self.y = backend.asarray(samples(model, data.x)), backend.asarray(data.y)
         self.totals = backend.xp.zeros(2, backend.dtype)  # of this epoch: sum of losses, right answers
         self.progress, self.history = Progress(), list[Row]()
         self.best: Array = model.data.copy()
-        self.same_data = {"samples": len(data), "batch_size": batch_size, "seed": backend.seed, "data": _digest(data)}
+        self.settings = {  # what a run must share with another to be its continuation
+            "samples": len(data),
+            "batch_size": batch_size,
+            "seed": backend.seed,
+            "data": _digest(data),
+            "augment": repr(augment),
+        }
         self._order: tuple[int, Array] = (-1, None)
 
     @property
@@ -76,6 +86,8 @@ class Run:
     def _step_on(self, indices: Array) -> None:
         backend = self.model.backend
         x, target = backend.take(self.x, indices), backend.take(self.y, indices)
+        if self.augment is not None:
+            x = self.augment(x, backend)
         value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip)
         self.totals[:1] += value * len(target)
         self.totals[1:] += (y.argmax(axis=1) == target).sum()

@@ -1,0 +1,154 @@
+"""Recipes: all the settings of a training run, with the ones that work well for each data set, and what they make.
+
+    splits = data.load("mnist")
+    recipe = recipe_for("mnist", epochs=5)
+    model, loss, optimizer, schedule = build(recipe, splits.train, backend)
+    fit(model, loss, optimizer, splits.train, epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xpnet import nn, optim, schedules
+from xpnet.backend import Backend
+from xpnet.data import Dataset, batch_slices, mean_std
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.optim import Optimizer
+from xpnet.schedules import Schedule
+
+ACTIVATIONS: dict[str, Callable[[], nn.Layer]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {  # and the rate that is usual for it
+    "sgd": (optim.SGD, 0.1),
+    "rmsprop": (optim.RMSProp, 0.001),
+    "adagrad": (optim.AdaGrad, 0.01),
+    "adam": (optim.Adam, 0.001),
+    "adamw": (optim.AdamW, 0.001),
+}
+SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and the number of steps in the run
+    "constant": lambda lr, steps: schedules.Constant(lr),
+    "step": lambda lr, steps: schedules.Step(lr, every=math.ceil(steps / 3)),
+    "exponential": lambda lr, steps: schedules.Exponential(lr, steps, final=lr / 100),
+    "cosine": lambda lr, steps: schedules.Cosine(lr, steps),
+    "warmup-cosine": lambda lr, steps: schedules.WarmUp(steps // 20, schedules.Cosine(lr, steps - steps // 20)),
+    "one-cycle": lambda lr, steps: schedules.OneCycle(lr, steps),
+    "plateau": lambda lr, steps: schedules.Plateau(lr),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run that trains a multilayer perceptron to tell classes apart.
+
+    Where 0 means "none": `dropout`, `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of
+    the gradient), `patience` (epochs without improvement after which to stop), `val` (the share of the training
+    data that is held out to watch the run).
+
+    Raises ValueError for an unknown name, or a value that cannot be.
+    """
+
+    hidden: tuple[int, ...] = (128, 64, 32)
+    activation: str = "relu"
+    dropout: float = 0.0
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    patience: int = 0
+    val: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+        if any(size < 1 for size in self.hidden):
+            raise ValueError(f"hidden layers need at least one unit each, not {list(self.hidden)}")
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, not {self.epochs}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be a finite number above 0, not {self.lr}")
+        for name in ("dropout", "momentum", "label_smoothing", "val"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("weight_decay", "clip", "patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 (none) or a finite number above, not {getattr(self, name)}")
+        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+            raise ValueError(f"momentum and nesterov are settings of the optimizer sgd, not of {self.optimizer}")
+
+
+DIGITS = Recipe(
+    hidden=(128, 64, 32),
+    dropout=0.1,
+    epochs=40,
+    batch_size=32,
+    optimizer="adamw",
+    lr=0.003,
+    weight_decay=0.01,
+    schedule="one-cycle",
+)
+MNIST = Recipe(
+    hidden=(128, 64, 32),
+    dropout=0.1,
+    epochs=30,
+    batch_size=128,
+    optimizer="adamw",
+    lr=0.003,
+    weight_decay=0.02,
+    schedule="one-cycle",
+)
+
+
+def recipe_for(name: str, **changes: Any) -> Recipe:
+    """The recipe for a data set ("digits", or else the one for MNIST), with some of its settings changed.
+
+    Another optimizer than the recipe's comes with its own usual rate and neither momentum nor decay, unless those
+    are among the changes.
+    """
+    recipe = DIGITS if name == "digits" else MNIST
+    optimizer = changes.get("optimizer", recipe.optimizer)
+    if optimizer != recipe.optimizer and optimizer in OPTIMIZERS:
+        own: dict[str, Any] = {"lr": OPTIMIZERS[optimizer][1], "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+        changes = {**own, **changes}
+    return replace(recipe, **changes)
+
+
+def build(
+    recipe: Recipe, data: Dataset, backend: Backend
+) -> tuple[nn.Model, SoftmaxCrossEntropy, Optimizer, Schedule]:
+    """What `fit` needs to train on `data` by the recipe. The model standardises its inputs itself, so it is given
+    pictures as they are.
+
+    Raises ValueError for a batch larger than the data.
+    """
+    steps = recipe.epochs * len(batch_slices(len(data), recipe.batch_size))
+    sizes = [math.prod(data.x.shape[1:]), *recipe.hidden, len(data.classes)]
+    network = nn.Sequential(
+        nn.Standardize(*mean_std(data.x)),
+        nn.Flatten(),
+        *nn.mlp(sizes, ACTIVATIONS[recipe.activation], recipe.dropout).layers,
+    )
+    model = nn.Model(network, data.x.shape[1:], backend, data.classes)
+    schedule = SCHEDULES[recipe.schedule](recipe.lr, steps)
+    return model, SoftmaxCrossEntropy(recipe.label_smoothing), _optimizer(recipe, model), schedule
+
+
+def _optimizer(recipe: Recipe, model: nn.Model) -> Optimizer:
+    kind, _ = OPTIMIZERS[recipe.optimizer]
+    momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov} if kind is optim.SGD else {}
+    return kind(model, lr=recipe.lr, weight_decay=recipe.weight_decay, **momentum)  # type: ignore[call-arg]
