@@ -74,9 +74,10 @@ class SoftmaxCrossEntropy:
         )
 
     def _weights(self, n_classes: int, backend: Backend) -> Array:
-        if len(self.class_weights or ()) != n_classes:
-            raise ValueError(f"{len(self.class_weights or ())} class weights for {n_classes} classes")
-        return backend.asarray(np.array(self.class_weights))
+        assert self.class_weights is not None
+        if len(self.class_weights) != n_classes:
+            raise ValueError(f"{len(self.class_weights)} class weights for {n_classes} classes")
+        return backend.constant(self.class_weights)
 
 
 class MeanSquaredError:

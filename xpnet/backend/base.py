@@ -43,6 +43,7 @@ class Backend:
         self.rng: Philox = self._stream(seed)
         self._scratch: dict[str, Array] = {}
         self._ones: dict[int, Array] = {}
+        self._constants: dict[tuple[float, ...], Array] = {}
 
     def __repr__(self) -> str:
         return f"<Backend {self.device} {self.dtype}: {self.why}>"
@@ -92,6 +93,12 @@ class Backend:
         if n not in self._ones:
             self._ones[n] = self.xp.ones(n, a.dtype)
         return self.matmul(self._ones[n], a)
+
+    def constant(self, values: tuple[float, ...]) -> Array:
+        """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""
+        if values not in self._constants:
+            self._constants[values] = self.asarray(np.array(values, self.dtype))
+        return self._constants[values]
 
     def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
         """Uninitialised working memory that is reused by the next call with this name: never keep or return it."""

@@ -47,7 +47,7 @@ class Augment:
                 raise ValueError(f"{field.name} must be in 0..{limits[field.name]}, not {value!r}")
 
     def __call__(self, x: Array, backend: Backend) -> Array:
-        if x.ndim != 3 or x.dtype != np.uint8:
+        if x.ndim != 3 or x.dtype != np.uint8 or min(x.shape[1:]) < 2:
             raise ValueError(f"augmentation takes uint8 pictures of shape (N, H, W), not {x.dtype} of shape {x.shape}")
         # Every number is drawn whatever the settings are, so that one setting does not change what another does.
         signed = lambda *shape: 2 * backend.rng.random(shape, np.float32) - 1
@@ -110,18 +110,20 @@ def sine_cosine(angle: Array) -> tuple[Array, Array]:
 
 def spline(control: Array, height: int, width: int, backend: Backend) -> Array:
     """A smooth field (N, height, width) that follows the control points (N, GRID + 2, GRID + 2): cubic B-splines."""
+    xp = backend.xp
     for axis, size in ((1, height), (2, width)):
-        at = np.linspace(0, GRID - 1, size)
-        first = np.minimum(at.astype(np.int64), GRID - 2)
-        t = at - first
-        taps = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-        shape = [1, 1, 1]
-        shape[axis] = size
-        total = 0
-        for i, tap in enumerate(taps):
-            weight = backend._upload(tap.astype(np.float32).reshape(shape))
-            total = total + weight * control.take(backend.asarray(first + i), axis=axis)
-        control = total
+        at = xp.arange(size, dtype=np.float32) * ((GRID - 1) / (size - 1))
+        first = xp.minimum(xp.floor(at), GRID - 2)
+        t = (at - first).reshape((1, size, 1) if axis == 1 else (1, 1, size))
+        taps = (
+            (1 - t) * (1 - t) * (1 - t) / 6,
+            (4 + t * t * (3 * t - 6)) / 6,
+            (1 + 3 * t * (1 + t * (1 - t))) / 6,
+            t * t * t / 6,
+        )
+        first = first.astype(np.int64)
+        parts = [tap * control.take(first + i, axis=axis) for i, tap in enumerate(taps)]
+        control = parts[0] + parts[1] + parts[2] + parts[3]
     return control
 
 

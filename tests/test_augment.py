@@ -1,0 +1,163 @@
+"""Augmentation: what each setting does, and that it does the same on every device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from xpnet import data, losses, nn, optim, select, train
+from xpnet.data import Augment
+from xpnet.data.augment import sample, sine_cosine, spline
+from xpnet.verify.strict import StrictBackend
+
+ALL = Augment(shift=0.1, rotate=15, scale=0.15, shear=0.15, elastic=1.5, thickness=0.7, erase=0.5)
+AMOUNTS = {"shift": 0.2, "rotate": 20, "scale": 0.3, "shear": 0.3, "elastic": 3, "thickness": 1, "erase": 1}
+SINGLE = [Augment(**{name: amount}) for name, amount in AMOUNTS.items()]
+
+
+def blocks(n=40, height=28, width=28):
+    """A soft block in the middle of each picture."""
+    x = np.zeros((n, height, width), np.uint8)
+    x[:, height // 4 : -(height // 4), width // 3 : -(width // 3)] = 200
+    x[:, height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 90
+    return x
+
+
+def centres(x):
+    """(rows, columns) of the centre of mass of each picture, counted from the middle."""
+    mass = x.astype(float).sum(axis=(1, 2))
+    rows = (x.astype(float).sum(axis=2) * (np.arange(x.shape[1]) - (x.shape[1] - 1) / 2)).sum(axis=1)
+    columns = (x.astype(float).sum(axis=1) * (np.arange(x.shape[2]) - (x.shape[2] - 1) / 2)).sum(axis=1)
+    return rows / mass, columns / mass
+
+
+@pytest.mark.parametrize("augment", [ALL, *SINGLE], ids=repr)
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8), (17, 31)])
+def test_the_same_bits_on_the_cpu_and_a_device(augment, shape):
+    x, cpu, strict = blocks(5, *shape), select("cpu", seed=3), StrictBackend(seed=3)
+    on_device = strict.asarray(x)
+    with strict.step():
+        result = augment(on_device, strict)
+    expected = augment(x, cpu)
+    np.testing.assert_array_equal(strict.to_host(result), expected)
+    assert (expected != x).any()
+    assert (expected.shape, expected.dtype) == (x.shape, np.uint8)
+    np.testing.assert_array_equal(cpu.rng.state, strict.rng.state)
+    np.testing.assert_array_equal(x, blocks(5, *shape))  # the pictures themselves are left alone
+
+
+def test_all_settings_at_zero_change_nothing():
+    x = np.random.default_rng(0).integers(0, 256, (7, 9, 11), np.uint8)
+    np.testing.assert_array_equal(Augment()(x, select("cpu")), x)
+
+
+def test_the_dtype_of_the_network_does_not_matter():
+    single, double = select("cpu", "float32", seed=1), select("cpu", "float64", seed=1)
+    np.testing.assert_array_equal(ALL(blocks(), single), ALL(blocks(), double))
+
+
+def test_shift_moves_within_its_limit_and_both_ways():
+    rows, columns = centres(Augment(shift=0.1)(blocks(400), select("cpu", seed=0)))
+    before_row, before_column = (c[0] for c in centres(blocks(1)))
+    for moved in (rows - before_row, columns - before_column):
+        assert np.abs(moved).max() <= 0.1 * 28 + 0.02
+        assert moved.min() < -2
+        assert moved.max() > 2
+        assert abs(moved.mean()) < 0.4
+
+
+def test_rotation_keeps_the_centre_and_turns_the_axis():
+    bar = np.zeros((300, 29, 29), np.uint8)
+    bar[:, 4:-4, 13:16] = 255
+    turned = Augment(rotate=20)(bar, select("cpu", seed=0))
+    for centre in centres(turned):
+        assert np.abs(centre).max() < 0.1
+    down, right = np.meshgrid(np.arange(29) - 14.0, np.arange(29) - 14.0, indexing="ij")
+    weights = turned.astype(float)
+    tilt = np.degrees(np.arctan((weights * down * right).sum((1, 2)) / (weights * down * down).sum((1, 2))))
+    assert 17 < tilt.max() < 20.5
+    assert -20.5 < tilt.min() < -17
+
+
+def test_scale_changes_the_size_by_its_factor():
+    square = np.zeros((300, 29, 29), np.uint8)
+    square[:, 9:20, 9:20] = 255
+    area = Augment(scale=0.2)(square, select("cpu", seed=0)).astype(float).sum(axis=(1, 2)) / (255 * 121)
+    assert 1 / 1.2**2 - 0.03 < area.min() < 0.8
+    assert 1.25 < area.max() < 1 / 0.8**2 + 0.03
+
+
+def test_thickness_goes_between_the_darkest_and_the_lightest_neighbours():
+    line = np.zeros((300, 15, 15), np.uint8)
+    line[:, 3:-3, 6:9] = 255
+    width = Augment(thickness=1)(line, select("cpu", seed=0))[:, 7].astype(float).sum(axis=1) / 255
+    assert 1 <= width.min() < 1.1
+    assert 4.9 < width.max() <= 5
+
+
+def test_erasing_blanks_one_rectangle_of_at_most_half_the_sides():
+    x = np.full((400, 20, 30), 255, np.uint8)
+    erased = Augment(erase=0.5)(x, select("cpu", seed=0)) == 0
+    hit = erased.any(axis=(1, 2))
+    assert 0.4 < hit.mean() < 0.6
+    for picture in erased[hit]:
+        rows, columns = picture.any(axis=1), picture.any(axis=0)
+        np.testing.assert_array_equal(picture, rows[:, None] & columns)
+        assert rows.sum() <= 11
+        assert columns.sum() <= 16
+        assert (np.diff(np.flatnonzero(rows)) == 1).all()
+
+
+def test_sine_and_cosine():
+    angle = np.linspace(-math.pi / 4, math.pi / 4, 1001)
+    sine, cosine = sine_cosine(angle)
+    np.testing.assert_allclose(sine, np.sin(angle), atol=4e-7)
+    np.testing.assert_allclose(cosine, np.cos(angle), atol=4e-7)
+
+
+def test_a_spline_reproduces_constants_and_slopes():
+    backend = select("cpu")
+    control = np.full((2, 7, 7), 3, np.float32)
+    np.testing.assert_allclose(spline(control, 28, 20, backend), np.full((2, 28, 20), 3), rtol=1e-6)
+    slope = np.broadcast_to(np.arange(7, dtype=np.float32), (1, 7, 7))
+    field = spline(np.ascontiguousarray(slope), 9, 9, backend)
+    np.testing.assert_allclose(field[0, 4], np.linspace(1, 5, 9), rtol=1e-5)
+
+
+def test_sampling_at_the_pixels_gives_them_back_and_outside_is_black():
+    x = np.random.default_rng(0).integers(0, 256, (3, 6, 8), np.uint8)
+    rows = np.broadcast_to(np.arange(6, dtype=np.float32)[:, None], (3, 6, 8))
+    columns = np.broadcast_to(np.arange(8, dtype=np.float32), (3, 6, 8))
+    backend = select("cpu")
+    np.testing.assert_array_equal(sample(x, rows, columns, backend), x)
+    half = sample(x, rows, columns + np.float32(0.5), backend)
+    expected = np.floor((x[:, :, :-1].astype(float) + x[:, :, 1:]) / 2 + 0.5)
+    np.testing.assert_array_equal(half[:, :, :-1], expected)
+    assert not sample(x, rows + 100, columns, backend).any()
+    assert not sample(x, rows, columns - 100, backend).any()
+
+
+def test_it_helps_fit_and_does_not_touch_evaluation():
+    digits = data.load("digits")
+    backend = select("cpu", seed=0)
+    network = nn.Sequential(nn.Standardize(5, 6), nn.Flatten(), *nn.mlp([64, 16, 10]).layers)
+    model = nn.Model(network, (8, 8), backend)
+    loss, optimizer = losses.SoftmaxCrossEntropy(), optim.Adam(model, lr=0.005)
+    train.fit(model, loss, optimizer, digits.train, epochs=8, augment=Augment(shift=0.06, rotate=8), quiet=True)
+    before = backend.rng.state
+    assert train.evaluate(model, loss, digits.test).accuracy > 0.85
+    np.testing.assert_array_equal(backend.rng.state, before)
+
+
+@pytest.mark.parametrize("bad", [{"shift": -0.1}, {"rotate": 60}, {"erase": 1.5}, {"elastic": float("nan")}])
+def test_settings_out_of_range(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} must be in"):
+        Augment(**bad)
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 784), np.uint8), np.zeros((3, 28, 28), np.float32)])
+def test_what_is_no_picture(x):
+    with pytest.raises(ValueError, match="takes uint8 pictures of shape"):
+        ALL(x, select("cpu"))
