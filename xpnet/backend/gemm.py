@@ -56,8 +56,8 @@ class CublasGemm:
     """c = a @ b for one stream; `a` and `b` 2-D, or both batched 3-D and up."""
 
     def __init__(self, stream: Any):
+        self._handle = c_void_p()  # before anything can fail: `__del__` looks at it
         self._lib = _library()
-        self._handle = c_void_p()
         self._check(self._lib.cublasCreate_v2(byref(self._handle)), "create")
         self._check(self._lib.cublasSetStream_v2(self._handle, stream.ptr), "set the stream")
         self._workspace = cp.cuda.alloc(WORKSPACE)  # after the stream: setting a stream resets the workspace
@@ -75,18 +75,33 @@ class CublasGemm:
             raise RuntimeError(f"cuBLAS could not {what}: status {status}")
 
     def __call__(self, a: Any, b: Any, out: Any | None = None) -> Any:
+        if b.ndim == 1:
+            return self(a, b[:, None], None if out is None else out[..., None])[..., 0]
         if a.ndim == 1:
             return self(a[None, :], b, None if out is None else out[..., None, :])[..., 0, :]
-        if b.ndim == 1:
-            return self(a, b[:, None], None if out is None else out[..., :, None])[..., :, 0]
-        if b.ndim == 2 and a.ndim > 2:  # one tall product instead of a batch of small ones
-            flat = self(a.reshape(-1, a.shape[-1]), b, None if out is None else out.reshape(-1, b.shape[-1]))
-            return flat.reshape(*a.shape[:-1], b.shape[-1])
+        if a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"arrays of shapes {a.shape} and {b.shape} have no product")
         shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
         c = cp.empty(shape, a.dtype) if out is None else out
-        if c.size:
+        self._check_output(a, b, c, shape)
+        if c.size and not a.shape[-1]:
+            c[...] = 0
+        elif c.size and b.ndim == 2 and a.ndim > 2:  # one tall product instead of a batch of small ones
+            tall = c.reshape(-1, shape[-1])
+            self._product(self._usable(a.reshape(-1, a.shape[-1]), tall.shape), self._usable(b, tall.shape), tall)
+        elif c.size:
             self._product(self._usable(a, shape), self._usable(b, shape), c)
         return c
+
+    @staticmethod
+    def _check_output(a: Any, b: Any, c: Any, shape: tuple[int, ...]) -> None:
+        """cuBLAS takes addresses, and would read and write whatever lies there."""
+        if c.shape != shape:
+            raise ValueError(f"a product of shape {shape} does not fit an output of shape {c.shape}")
+        if not a.dtype == b.dtype == c.dtype or c.dtype.name not in CUDA_TYPE:
+            raise TypeError(f"a product of {a.dtype} and {b.dtype} into {c.dtype}: use one of {', '.join(CUDA_TYPE)}")
+        if c.size and (layout(c)[0] or (c.ndim > 2 and not c.flags.c_contiguous)):
+            raise ValueError(f"the output of a product must be row-major, not of strides {c.strides}")
 
     @staticmethod
     def _usable(a: Any, shape: tuple[int, ...]) -> Any:
@@ -104,9 +119,7 @@ class CublasGemm:
         name = c.dtype.name
         scalar = ctypes.c_double if name == "float64" else ctypes.c_float
         one, zero = scalar(1), scalar(0)
-        (ta, lda), (tb, ldb), (tc, ldc) = layout(a), layout(b), layout(c)
-        if tc or (c.ndim > 2 and not c.flags.c_contiguous):
-            raise ValueError(f"the output of a product must be row-major, not of strides {c.strides}")
+        (ta, lda), (tb, ldb), (_, ldc) = layout(a), layout(b), layout(c)
         m, k, n = c.shape[-2], a.shape[-1], c.shape[-1]
         head = (self._handle, tb, ta, n, m, k, byref(one))
         kind, tail = CUDA_TYPE[name], (COMPUTE[name], DEFAULT_ALGORITHM)

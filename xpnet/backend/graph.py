@@ -69,6 +69,7 @@ class _Recording:
     def _record(self) -> None:
         self._stream.synchronize()
         gc.collect()
+        collecting = gc.isenabled()
         gc.disable()  # a finalizer that frees device memory would break the capture
         try:
             self._stream.begin_capture()
@@ -79,4 +80,5 @@ class _Recording:
                 graph = self._stream.end_capture()
             self._graph = graph
         finally:
-            gc.enable()
+            if collecting:
+                gc.enable()

@@ -1,0 +1,128 @@
+"""Stand-ins for the parts of CuPy that the package's GPU files touch, on the host, so that their logic can be tested.
+
+Arrays are NumPy's. A "kernel" is a function given to `launch`: it runs at once, or, while the current stream is
+being captured, is recorded and runs when the graph is launched.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+import xpnet.backend
+
+
+class Array(np.ndarray):
+    """A NumPy array that gives its address as CuPy's do."""
+
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        launch(lambda: np.ndarray.__setitem__(self, key, value))
+
+
+class Graph:
+    def __init__(self, log: list[str]):
+        self.kernels: list[Callable] = []
+        self._log = log
+
+    def launch(self, stream: Any) -> None:
+        assert stream is Stream.current
+        self._log.append("launch")
+        for kernel in self.kernels:
+            kernel()
+
+
+class Stream:
+    current: Stream
+    log: list[str]
+
+    def __init__(self, non_blocking: bool = False):
+        self.non_blocking, self.capturing, self.ptr = non_blocking, None, 4096
+        self.waits: list[Stream] = []
+
+    def __enter__(self) -> Stream:
+        self._before, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        Stream.current = self._before
+
+    def begin_capture(self) -> None:
+        assert self.non_blocking
+        Stream.log.append("begin")
+        self.capturing = Graph(Stream.log)
+
+    def end_capture(self) -> Graph:
+        Stream.log.append("end")
+        graph, self.capturing = self.capturing, None
+        return graph
+
+    def synchronize(self) -> None:
+        assert self.capturing is None
+        Stream.log.append("synchronize")
+
+    def record(self) -> Stream:
+        return self
+
+    def wait_event(self, event: Stream) -> None:
+        self.waits.append(event)
+
+
+class MemoryPool:
+    def malloc(self, size: int) -> None: ...
+
+
+def launch(kernel: Callable) -> None:
+    """Run the kernel, or record it where the current stream is being captured."""
+    if Stream.current.capturing is not None:
+        Stream.current.capturing.kernels.append(kernel)
+    else:
+        kernel()
+
+
+def module() -> ModuleType:
+    """A module to be imported as `cupy`; `allocator` tells whose memory is being used, `stream_log` what was done."""
+    fake: Any = ModuleType("cupy")
+    Stream.log, Stream.current = [], Stream()
+    fake.allocator = None
+
+    @contextmanager
+    def using_allocator(malloc: Callable) -> Iterator[None]:
+        before, fake.allocator = fake.allocator, malloc
+        try:
+            yield
+        finally:
+            fake.allocator = before
+
+    fake.empty = lambda shape, dtype: np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 99, dtype).view(Array)
+    fake.empty_like = lambda a: fake.empty(a.shape, a.dtype)
+    fake.ascontiguousarray = lambda a: np.ascontiguousarray(a).view(Array)
+    fake.broadcast_to = lambda a, shape: np.broadcast_to(a, shape, subok=True)
+    fake.cuda = SimpleNamespace(
+        alloc=lambda size: SimpleNamespace(ptr=8192),
+        get_current_stream=lambda: Stream.current,
+        MemoryPool=MemoryPool,
+        Stream=Stream,
+        using_allocator=using_allocator,
+    )
+    return fake
+
+
+def load(name: str) -> Any:
+    """A fresh copy of `xpnet/backend/<name>.py`, which sees the modules that the test has put into `sys.modules`."""
+    path = Path(xpnet.backend.__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{name}_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded

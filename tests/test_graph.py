@@ -1,0 +1,187 @@
+"""The capture of a step: what is called in which order, seen by a CuPy that records and replays Python calls."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+from fake_cupy import Stream
+
+
+class FakeGemm:
+    """A cuBLAS handle in name."""
+
+    def __init__(self, stream):
+        self.stream, self.scratch, self.ones = stream, {}, {}
+
+
+@pytest.fixture
+def cupy():
+    return fake_cupy.module()
+
+
+@pytest.fixture
+def graph(cupy, monkeypatch):
+    gemm: Any = ModuleType("xpnet.backend.gemm")
+    gemm.CublasGemm = FakeGemm
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "xpnet.backend.gemm", gemm)
+    return fake_cupy.load("graph")
+
+
+class FakeBackend:
+    """A backend as far as `Captured` is concerned."""
+
+    def __init__(self):
+        self.gemm = None
+
+    @contextmanager
+    def products_by(self, gemm):
+        self.gemm = gemm
+        try:
+            yield
+        finally:
+            self.gemm = None
+
+
+def device(*values: float, dtype: str = "float64") -> fake_cupy.Array:
+    return np.array(values, dtype).view(fake_cupy.Array)
+
+
+class Summing:
+    """A step that adds its input to a total, in two kernels; keeps what it saw on the way."""
+
+    def __init__(self, cupy, backend):
+        self.cupy, self.backend, self.total = cupy, backend, device(0)
+        self.seen, self.fail = [], False
+
+    def __call__(self, x):
+        self.seen.append(
+            SimpleNamespace(
+                x=x,
+                gc=gc.isenabled(),
+                capturing=Stream.current.capturing is not None,
+                allocator=self.cupy.allocator,
+                gemm=self.backend.gemm,
+                stream=Stream.current,
+            )
+        )
+        output = self.cupy.empty((1,), x.dtype)
+        fake_cupy.launch(lambda: np.add(self.total, x.sum(), out=self.total))
+        if self.fail:
+            raise ZeroDivisionError("in the step")
+        fake_cupy.launch(lambda: np.copyto(output, self.total))
+        return output
+
+
+@pytest.fixture
+def backend():
+    return FakeBackend()
+
+
+@pytest.fixture
+def step(cupy, backend):
+    return Summing(cupy, backend)
+
+
+@pytest.fixture
+def captured(graph, step, backend):
+    return graph.Captured(step, backend)
+
+
+def test_two_calls_warm_up_the_third_is_recorded_and_all_later_ones_replay_it(captured, step):
+    results = []
+    for i in range(1, 7):
+        results.append(float(captured(device(i, 10))[0]))
+    assert results == [11, 23, 36, 50, 65, 81]
+    assert [seen.capturing for seen in step.seen] == [False, False, True]
+    assert Stream.log == ["synchronize", "begin", "end", "launch", "launch", "launch", "launch"]
+
+
+def test_replays_use_the_same_inputs_and_outputs(captured, step):
+    mine = device(1, 2)
+    outputs = [captured(mine) for _ in range(5)]
+    assert outputs[2] is outputs[3] is outputs[4]
+    assert len({id(seen.x) for seen in step.seen}) == 1
+    assert step.seen[0].x is not mine
+    assert mine.tolist() == [1, 2]
+
+
+def test_one_graph_for_each_set_of_shapes_and_types(captured, step):
+    for _ in range(4):
+        captured(device(1))
+        captured(device(1, 2))
+        captured(device(1, dtype="float32"))
+    assert Stream.log.count("begin") == 3
+    assert Stream.log.count("launch") == 6
+    assert float(step.total[0]) == 4 * (1 + 3 + 1)
+    assert len({id(seen.allocator.__self__) for seen in step.seen}) == 3  # each with memory of its own
+    assert len({id(seen.gemm) for seen in step.seen}) == 3
+    assert len({id(seen.stream) for seen in step.seen}) == 1
+
+
+def test_the_step_has_a_stream_memory_and_products_of_its_own_and_gives_them_back(captured, step, cupy, backend):
+    eager = Stream.current
+    for _ in range(4):
+        captured(device(1))
+        assert (Stream.current, cupy.allocator, backend.gemm) == (eager, None, None)
+    for seen in step.seen:
+        assert seen.stream.non_blocking
+        assert seen.stream is seen.gemm.stream
+        assert seen.allocator is not None
+
+
+def test_the_step_waits_for_its_caller_and_its_caller_for_the_step(captured, step):
+    eager = Stream.current
+    captured(device(1))
+    stream = step.seen[0].stream
+    assert (stream.waits, eager.waits) == ([eager], [stream])
+
+
+def test_no_garbage_is_collected_while_recording(captured, step):
+    for _ in range(3):
+        captured(device(1))
+    assert [seen.gc for seen in step.seen] == [True, True, False]
+    assert gc.isenabled()
+
+
+def test_a_caller_that_has_switched_garbage_collection_off_finds_it_off(captured):
+    gc.disable()
+    try:
+        for _ in range(3):
+            captured(device(1))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_after_an_error_in_the_step_all_is_in_order(captured, step, cupy, backend, call):
+    eager = Stream.current
+    for _ in range(call - 1):
+        captured(device(1))
+    step.fail = True
+    with pytest.raises(ZeroDivisionError):
+        captured(device(1))
+    assert (Stream.current, cupy.allocator, backend.gemm, gc.isenabled()) == (eager, None, None, True)
+    assert step.seen[-1].stream.capturing is None
+    assert "launch" not in Stream.log  # half a graph is no graph
+
+    step.fail, before = False, float(step.total[0])
+    for i in range(1, 5):
+        assert float(captured(device(1))[0]) == before + i
+    assert Stream.log[-1] == "launch"
+
+
+def test_a_step_may_give_several_results_or_none(graph, backend):
+    captured = graph.Captured(lambda x: {"x": x, "more": (x, 1)}, backend)
+    nothing = graph.Captured(lambda x: None, backend)
+    for _ in range(4):
+        assert captured(device(3))["more"][0].tolist() == [3]
+        assert nothing(device(3)) is None

@@ -1,0 +1,203 @@
+"""The strict device's arrays behave as a GPU's: what they refuse, and what comes back."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+import numpy as np
+import pytest
+
+from xpnet.verify.strict import StrictArray, StrictBackend
+
+HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture
+def backend():
+    return StrictBackend()
+
+
+@pytest.fixture
+def xp(backend):
+    return backend.xp
+
+
+@pytest.fixture
+def x(backend):
+    return backend.asarray(HOST)
+
+
+def same(array, expected) -> bool:
+    expected = np.asarray(expected)
+    alike = isinstance(array, StrictArray) and (array.dtype, array.shape) == (expected.dtype, expected.shape)
+    return alike and np.array_equal(np.array(array.tolist()), expected, equal_nan=True)
+
+
+# What is refused everywhere ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, host: x + host,
+        lambda x, host: host + x,
+        lambda x, host: x < host,
+        lambda x, host: np.add(x, x),
+        lambda x, host: np.sum(x),
+        lambda x, host: np.concatenate([x, x]),
+        lambda x, host: np.asarray(x),
+        lambda x, host: np.array([x[0, 0], x[0, 1]]),
+        lambda x, host: x.__add__([1, 2, 3, 4]),
+        lambda x, host: x + None,
+        lambda x, host: x.__iadd__(host),
+        lambda x, host: x.__setitem__(slice(None), host),
+        lambda x, host: x.__setitem__(0, [1, 2, 3, 4]),
+        lambda x, host: host.__setitem__(slice(None), x),
+        lambda x, host: x[np.array([0, 1])],
+        lambda x, host: x[[0, 1]],
+        lambda x, host: x[host > 3],
+        lambda x, host: x.take([0, 1], axis=0),
+        lambda x, host: x @ x.T,
+        lambda x, host: host @ x,
+        lambda x, host: hash(x),
+    ],
+)
+def test_host_and_device_do_not_mix(x, use):
+    with pytest.raises(TypeError):
+        use(x, HOST.copy())
+
+
+def test_functions_take_no_arrays_of_the_host(xp, x):
+    for use in (
+        lambda: xp.exp(HOST),
+        lambda: xp.maximum(x, HOST),
+        lambda: xp.sum([1, 2]),
+        lambda: xp.add(x, x, out=HOST),
+    ):
+        with pytest.raises(TypeError, match=r"test_strict\.py:\d+"):
+            use()
+
+
+def test_two_devices_do_not_mix(x):
+    with pytest.raises(TypeError, match="two devices"):
+        x + StrictBackend().asarray(HOST)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda xp, x: xp.add(x, x, where=x > 0),
+        lambda xp, x: xp.sum(x, initial=0),
+        lambda xp, x: x.max(initial=0),
+        lambda xp, x: xp.take(x, x[0].astype("int64"), mode="clip"),
+        lambda xp, x: x.take(x[0].astype("int64"), mode="clip"),
+        lambda xp, x: xp.clip(x, min=0),
+        lambda xp, x: x.clip(min=0),
+        lambda xp, x: xp.var(x, correction=1),
+        lambda xp, x: xp.sort(x, stable=True),
+        lambda xp, x: x.argmax(None, None, None, True),
+        lambda xp, x: xp.where(x > 0),
+    ],
+)
+def test_arguments_that_cupy_lacks(xp, x, use):
+    with pytest.raises(TypeError):
+        use(xp, x)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("xp.errstate", "floating point state"),
+        ("xp.random", r"backend\.rng"),
+        ("xp.einsum", r"backend\.matmul"),
+        ("xp.matmul", r"backend\.matmul"),
+        ("xp.vecdot", "not among the names"),
+        ("xp.linalg.multi_dot", "not among the names"),
+        ("xp.add.at", "at"),
+        ("xp.maximum.reduce", "reduce"),
+        ("x.ctypes", "ctypes"),
+        ("x.dot", "dot"),
+        ("x.data", "data"),
+    ],
+)
+def test_names_that_cupy_lacks_or_that_are_not_portable(xp, x, path, why):
+    owner, _, name = path.partition(".")
+    with pytest.raises(AttributeError, match=why):
+        attrgetter(name)({"xp": xp, "x": x}[owner])
+
+
+def test_what_a_gpu_gets_wrong_without_a_word(backend, xp, x):
+    twice = backend.asarray(np.array([1, 1]))
+    with pytest.raises(IndexError):
+        backend.take(x, backend.asarray(np.array([3])))
+    with pytest.raises(IndexError):
+        x[backend.asarray(np.array([-4]))]
+    with pytest.raises(IndexError, match="more than once"):
+        x[twice] = x[:2]
+    with pytest.raises(IndexError, match="more than once"):
+        x[twice, twice] += x[0, :2]
+    with pytest.raises(IndexError, match="outside"):
+        xp.lib.stride_tricks.as_strided(x, (3, 5), (16, 4))
+    x[twice] = 0  # the same value: no matter which stays
+    assert same(x[1], np.zeros(4, np.float32))
+
+
+# What comes back --------------------------------------------------------------------------------------------------
+
+
+def test_single_values_stay_on_the_device(x):
+    for value in (x[1, 2], x.sum(), x.argmax(), x[1, 2] + 1, x[0][1], x[..., 0][1]):
+        assert isinstance(value, StrictArray)
+        assert value.shape == ()
+    x[1, 2][...] = 50  # on a GPU, a view
+    assert float(x[1, 2]) == 50
+    assert isinstance(next(iter(x)), StrictArray)
+
+
+def test_numbers_promote_as_numpy_2_says(x, xp):
+    assert (x * 2.0).dtype == (2 * x).dtype == (x * True).dtype == np.float32
+    assert (x * np.float64(2)).dtype == (np.float64(2) * x).dtype == np.float64
+    assert (x + xp.ones((), "float64")).dtype == np.float64
+    with pytest.raises(OverflowError):
+        xp.zeros(2, "uint8") + 300
+
+
+def test_views_are_views_and_results_are_in_c_order(x):
+    x.T[0, 1] = 70
+    x.reshape(-1)[0] = 71
+    assert float(x[1, 0]) == 70
+    assert float(x[0, 0]) == 71
+    assert not x.T.flags.c_contiguous
+    assert (x.T + x.T).flags.c_contiguous
+    alias = x
+    x += 1
+    x **= 2
+    assert x is alias
+    assert float(x[0, 1]) == 4
+
+
+def test_a_gpu_never_warns(backend, xp):
+    x = backend.asarray(np.array([0.0, -1.0]))
+    assert same(xp.log(x) / x, np.array([-np.inf, np.nan], np.float32))
+
+
+def test_memory_that_nobody_wrote_to_shows(backend, xp, x):
+    assert xp.isnan(xp.empty(3, "float32")).all()
+    assert xp.isnan(xp.empty_like(x)).all()
+    assert (xp.empty(3, "int64") > 10**9).all()
+    first = backend.scratch("s", (4, 3))
+    first.fill(1)
+    assert backend.scratch("s", (2,)).shape == (2,)
+    assert xp.isnan(first[0, :2]).all()  # the same memory, handed out anew
+
+
+def test_products_take_one_type_and_a_row_major_output(backend, xp, x):
+    out = xp.empty((3, 3), "float32")
+    assert backend.matmul(x, x.T, out=out) is out
+    assert same(out, HOST @ HOST.T)
+    with pytest.raises(TypeError, match="float32 and int64"):
+        backend.matmul(x, x.T.astype("int64"))
+    with pytest.raises(TypeError, match="int64"):
+        backend.matmul(x.astype("int64"), x.T.astype("int64"))
+    with pytest.raises(ValueError, match="row-major"):
+        backend.matmul(x, x.T, out=out.T)

@@ -1,0 +1,242 @@
+"""The strict device: a GPU's rules on a machine without a GPU.
+
+`StrictBackend()` is a backend like any other, and slow. Its arrays (`strict_array.py`) live in the host's memory
+and refuse whatever would fail, stop or quietly go wrong on a GPU: a layer that runs on it, inside
+`backend.capture`, keeps the rules of a captured step. It knows nothing of speed, of rounding on a GPU or of the
+limits of CuPy's fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.backend.random import DevicePhilox, Philox
+from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
+from xpnet.verify.strict_names import CONSTANTS, FUNCTIONS, HINTS
+
+__all__ = ["CaptureError", "HostReadError", "StrictArray", "StrictBackend"]
+
+
+class StrictModule:
+    """The `xp` of a strict device: the portable subset of NumPy and CuPy, and not a name more."""
+
+    ndarray = StrictArray
+
+    def __init__(self, device: StrictDevice, prefix: str = ""):
+        self._device, self._prefix = device, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        path = self._prefix + name
+        if path in FUNCTIONS:
+            return StrictFunction(path, self._device)
+        if path in CONSTANTS:
+            return getattr(np, path)
+        if any(known.startswith(f"{path}.") for known in FUNCTIONS):
+            return StrictModule(self._device, f"{path}.")
+        hint = HINTS.get(path, "not among the names that NumPy 2 and CuPy 14 share (xpnet/verify/strict_names)")
+        raise AttributeError(f"xp.{path}: {hint}")
+
+
+class StrictFunction:
+    """One function of `xp`."""
+
+    def __init__(self, name: str, device: StrictDevice):
+        self._name, self._device = name, device
+        self._special = getattr(self, f"_{name.rpartition('.')[2]}", None)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        check_call(f"xp.{self._name}", FUNCTIONS[self._name], args, kwargs)
+        if self._special:
+            return self._special(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        return self._device.run(self._name, attrgetter(self._name)(np), args, kwargs)
+
+    # Where NumPy would do what CuPy does not ---------------------------------------------------------------
+
+    def _asarray(self, values: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(values, (list, tuple, np.ndarray)):
+            values = self._device.upload(values)
+        return self._run(values, *args, **kwargs)
+
+    _array = _ascontiguousarray = _asarray
+
+    def _empty(self, *args: Any, **kwargs: Any) -> Any:
+        array = self._run(*args, **kwargs)
+        poison(array)
+        return array
+
+    _empty_like = _empty
+
+    def _concatenate(self, arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(arrays) > 8:
+            self._device.reads("joining more than 8 arrays (CuPy uploads a table of them)")
+        return self._run(arrays, *args, **kwargs)
+
+    _stack = _concatenate
+
+    def _where(self, condition: Any, x: Any, y: Any) -> Any:  # with a condition alone, CuPy reads back
+        return self._run(condition, x, y)
+
+    def _repeat(self, a: Any, repeats: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(repeats, StrictArray):
+            self._device.reads("repeating by numbers on the device")
+        return self._run(a, repeats, *args, **kwargs)
+
+    def _as_strided(self, a: Any, shape: Any = None, strides: Any = None) -> Any:
+        result = self._run(a, shape, strides)
+        (low, high), (first, last) = (np.lib.array_utils.byte_bounds(r._host) for r in (a, result))
+        if result.size and not low <= first <= last <= high:
+            raise IndexError(f"as_strided: shape {shape} and strides {strides} reach outside an array of {a.shape}")
+        return result
+
+
+def poison(array: StrictArray) -> None:
+    """Fill memory that nobody has written to with what shows: NaN, or a large number."""
+    kind = array.dtype.kind
+    array._host.fill(np.nan if kind in "fc" else True if kind == "b" else np.iinfo(array.dtype).max // 3)
+
+
+class StrictBackend(Backend):
+    """A backend that holds a GPU's rules against the code that runs on it, on any machine."""
+
+    array_type = StrictArray
+
+    def __init__(self, dtype: str = "float32", seed: int = 0):
+        self._device = StrictDevice()
+        self.xp = StrictModule(self._device)
+        super().__init__(dtype, seed, "strict", why="asked for")
+
+    def step(self) -> AbstractContextManager[None]:
+        """`with backend.step():` the rules of a captured step hold for what runs in the block."""
+        return self._device.step()
+
+    def to_host(self, array: Array) -> np.ndarray:
+        if not isinstance(array, StrictArray):
+            return array
+        self._device.reads("to_host")
+        return array._host.copy()
+
+    def _upload(self, host: np.ndarray) -> Array:
+        return self._device.upload(host)
+
+    def _stream(self, seed: int) -> Philox:
+        return DevicePhilox(seed, self)
+
+    def synchronize(self) -> None:
+        self._device.reads("synchronize")
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        types = {str(array.dtype) for array in (a, b, out) if array is not None}
+        if len(types) > 1 or types - {"float32", "float64"}:
+            raise TypeError(f"a product of {' and '.join(sorted(types))}: cuBLAS takes one type, float32 or float64")
+        if out is not None and not out.flags.c_contiguous:
+            raise ValueError(f"the output of a product must be row-major, not of strides {out.strides}")
+        return self._device.run("matmul", np.matmul, (a, b), {"out": out})
+
+    def take(self, a: Array, indices: Array) -> Array:
+        return a.take(indices, axis=0)
+
+    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
+        array = super().scratch(name, shape)
+        poison(array)
+        return array
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        yield slice(0, size)
+
+    def check_labels(self, labels: Array, n_classes: int) -> None:
+        """Nothing: see `Backend.check_labels`."""
+
+    def capture(self, step: Callable) -> Callable:
+        """The step under the rules of a CUDA graph.
+
+        The first call for each set of shapes is a warm-up, the second is recorded, and every later one must repeat
+        it: the same operations on the same memory, with the same plain numbers. What it returns is overwritten by
+        the next call. Raises `HostReadError` and `CaptureError` where a rule is broken, naming file and line.
+        """
+        return StrictCapture(step, self)
+
+
+class StrictCapture:
+    """Called like the step; one recording for each set of input shapes."""
+
+    def __init__(self, step: Callable, backend: StrictBackend):
+        self._step, self._backend = step, backend
+        self._recordings: dict[tuple, _Recording] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        for value in inputs:
+            if not isinstance(value, StrictArray):
+                raise TypeError(f"a captured step takes arrays of the device, not a {type(value).__name__}")
+        key = tuple((a.shape, a.dtype.str) for a in inputs)
+        if key not in self._recordings:
+            self._recordings[key] = _Recording(self._step, self._backend, inputs)
+        return self._recordings[key](inputs)
+
+
+class _Recording:
+    """What a CUDA graph fixes: the memory of inputs, results and scratch, and the sequence of operations."""
+
+    def __init__(self, step: Callable, backend: StrictBackend, inputs: tuple):
+        self._step, self._backend, self._device = step, backend, backend._device
+        self._inputs = tuple(a.copy() for a in inputs)
+        self._scratch: dict[str, Array] = {}
+        self._ones: dict[int, Array] = {}
+        self._warm = False
+        self._operations: list[str] | None = None
+        self._output: Any = None
+
+    def __call__(self, inputs: tuple) -> Any:
+        for mine, theirs in zip(self._inputs, inputs, strict=True):
+            mine[...] = theirs
+        done: list[str] = []
+        with self._own_memory(), self._device.step(not self._warm, lambda operation: self._watch(operation, done)):
+            output = self._step(*self._inputs)
+        recorded = self._operations
+        if recorded is not None and len(done) < len(recorded):
+            raise CaptureError(f"the step has ended, a graph would go on with {recorded[len(done)]}")
+        if self._warm:
+            self._operations = done
+        self._warm = True
+        self._output = _overwritten(self._output, output)
+        return self._output
+
+    def _watch(self, operation: str, done: list[str]) -> None:
+        recorded = self._operations
+        if recorded is not None:
+            expected = recorded[len(done)] if len(done) < len(recorded) else "nothing more"
+            if operation != expected:
+                raise CaptureError(f"{caller()}: a graph would repeat {expected}, the step now does {operation}")
+        done.append(operation)
+
+    @contextmanager
+    def _own_memory(self) -> Iterator[None]:
+        backend = self._backend
+        before = backend._scratch, backend._ones
+        backend._scratch, backend._ones = self._scratch, self._ones
+        try:
+            yield
+        finally:
+            backend._scratch, backend._ones = before
+
+
+def _overwritten(fixed: Any, fresh: Any) -> Any:
+    """The step's results in the arrays that hold them from the first call on."""
+    if isinstance(fresh, (tuple, list)):
+        return type(fresh)(_overwritten(f, r) for f, r in zip(fixed or [None] * len(fresh), fresh, strict=True))
+    if isinstance(fresh, dict):
+        return {key: _overwritten((fixed or {}).get(key), value) for key, value in fresh.items()}
+    if not isinstance(fresh, StrictArray):
+        return fresh
+    if fixed is None:
+        return fresh.copy()
+    fixed[...] = fresh
+    return fixed

@@ -1,0 +1,265 @@
+"""`StrictArray`: an array of the host that behaves as one of a GPU, and `StrictDevice`, which watches over its use."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Number
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xpnet.verify.strict_names import ARRAYS, METHODS, PROPERTIES, READS_BACK, Arguments
+
+_HERE = Path(__file__).parent
+_NOT_THE_CALLER = (str(_HERE / "strict"), str(_HERE.parent / "backend"))
+
+
+class HostReadError(RuntimeError):
+    """Inside a step the host read from the device, or sent something to it: a GPU would have to stop and wait."""
+
+
+class CaptureError(RuntimeError):
+    """A step did what a CUDA graph of it would not repeat."""
+
+
+class StrictDevice:
+    """What the arrays of one device share: the one place that all their operations pass through.
+
+    `in_step` while a step runs; `warm_up` in its first call, when a GPU records nothing yet and constants may still
+    be uploaded; `watch`, if set, is told of every operation inside a step.
+    """
+
+    def __init__(self) -> None:
+        self.in_step, self.warm_up, self.call = False, False, 0
+        self.watch: Callable[[str], None] | None = None
+
+    @contextmanager
+    def step(self, warm_up: bool = False, watch: Callable[[str], None] | None = None) -> Iterator[None]:
+        """What runs in this block runs inside a step."""
+        if self.in_step:
+            raise CaptureError("a captured step inside a step: a stream can be captured only once at a time")
+        self.in_step, self.warm_up, self.watch, self.call = True, warm_up, watch, self.call + 1
+        try:
+            yield
+        finally:
+            self.in_step, self.warm_up, self.watch = False, False, None
+
+    def reads(self, what: str) -> None:
+        """The host needs a value of the device: refused inside a step."""
+        if self.in_step:
+            raise HostReadError(f"{caller()}: {what} makes the host wait for the device, inside a step")
+
+    def upload(self, host: Any) -> StrictArray:
+        """A copy of `host` on the device: refused inside a step, but for the first call."""
+        if self.in_step and not self.warm_up:
+            raise HostReadError(f"{caller()}: an array of the host is sent to the device inside a step")
+        return StrictArray(self, np.array(host, order="C"))
+
+    def run(self, name: str, function: Callable, args: tuple, kwargs: dict[str, Any] | None = None) -> Any:
+        """function(*args, **kwargs) with the values of the arrays in them; results are arrays again."""
+        kwargs = kwargs or {}
+        given: list[StrictArray] = []
+        host_args = tuple(self._to_host(a, given) for a in args)
+        host_kwargs = {key: self._to_host(a, given) for key, a in kwargs.items()}
+        if name in READS_BACK:
+            self.reads(name)
+        if self.watch:
+            self.watch(f"{name}({', '.join(map(self._described, (*args, *kwargs.values())))})")
+        with np.errstate(all="ignore"):  # a GPU warns of nothing
+            return self._wrap(function(*host_args, **host_kwargs), given)
+
+    def _to_host(self, value: Any, given: list[StrictArray]) -> Any:
+        if isinstance(value, StrictArray):
+            if value._device is not self:
+                raise TypeError("arrays of two devices in one operation")
+            given.append(value)
+            return value._host
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"{caller()}: an array of the device together with one of the host: use backend.asarray")
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._to_host(v, given) for v in value)
+        return value
+
+    def _described(self, value: Any) -> str:
+        """What a graph of the step would have recorded of an argument."""
+        if isinstance(value, (list, tuple)):
+            return f"[{', '.join(map(self._described, value))}]"
+        if not isinstance(value, StrictArray):
+            return repr(value)
+        # Memory that the step takes for itself may lie elsewhere next time; whatever was there before must not.
+        place = "" if value._born == self.call else f" at {value._host.__array_interface__['data'][0]:#x}"
+        return f"{value.dtype}{list(value.shape)}{place}"
+
+    def _wrap(self, result: Any, given: list[StrictArray]) -> Any:
+        if isinstance(result, (list, tuple)):
+            return type(result)(self._wrap(r, given) for r in result)
+        if result is None:
+            return None
+        for array in given:  # what was written to, or handed through
+            if result is array._host:
+                return array
+        host = np.asarray(result)
+        sources = [array for array in given if np.may_share_memory(host, array._host)]
+        if sources:
+            return StrictArray(self, host, sources[0]._born)
+        return StrictArray(self, host if host.flags.c_contiguous else host.copy())  # CuPy's results are C-ordered
+
+
+class StrictArray:
+    """What CuPy's ndarray is to a layer, with memory on the host.
+
+    It refuses what CuPy refuses (becoming a NumPy array unasked, meeting one in an operation or an index), what is
+    not portable (`strict_names.py`), and what stops a captured step. Where CuPy says nothing and is wrong, it raises
+    too: an integer index out of range, an assignment that writes one element twice.
+    """
+
+    __slots__ = ("_born", "_device", "_host")
+    __array_ufunc__ = None  # then NumPy's own operators leave the other operand to this class
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, device: StrictDevice, host: np.ndarray, born: int | None = None):
+        self._device, self._host = device, host
+        self._born = device.call if born is None else born  # in which call of a step its memory was taken
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+        raise TypeError("an array of the device does not become a NumPy array by itself: use backend.to_host")
+
+    def __array_function__(self, function: Any, *args: Any) -> NoReturn:
+        raise TypeError(f"numpy.{function.__name__} is for arrays of the host: use backend.xp")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in METHODS:
+            return _Method(self, name)
+        if name not in PROPERTIES:
+            raise AttributeError(f"an array has no {name!r} that NumPy 2 and CuPy 14 share (xpnet/verify/strict_names)")
+        value = getattr(self._host, name)
+        return StrictArray(self._device, value, self._born) if isinstance(value, np.ndarray) else value
+
+    # Reading ----------------------------------------------------------------------------------------------
+
+    def _read(self, what: str) -> np.ndarray:
+        self._device.reads(what)
+        return self._host
+
+    def __float__(self) -> float:
+        return float(self._read("float()"))
+
+    def __int__(self) -> int:
+        return int(self._read("int()"))
+
+    def __index__(self) -> int:
+        return operator.index(self._read("use as a plain number")[()])
+
+    def __bool__(self) -> bool:
+        return bool(self._read("if or bool()"))
+
+    def __repr__(self) -> str:
+        return f"StrictArray({self._read('printing')!r})"
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self._read("in")
+
+    def item(self) -> Any:
+        """The one value, as a plain number."""
+        return self._read("item()").item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists."""
+        return self._read("tolist()").tolist()
+
+    # Indexing ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __iter__(self) -> Iterator[StrictArray]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: Any) -> StrictArray:
+        return self._device.run("index", operator.getitem, (self, self._checked(key)))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        key = self._checked(key)
+        _refuse_others("an assignment", value)
+        if isinstance(value, StrictArray) and value.size > 1 and any(isinstance(k, StrictArray) for k in key):
+            host_key = tuple(k._host if isinstance(k, StrictArray) else k for k in key)
+            places = np.arange(self.size).reshape(self.shape)[host_key]
+            if np.unique(places).size < places.size:
+                raise IndexError("an element is assigned to more than once: on a GPU, any of the values may stay")
+        self._device.run("assign", operator.setitem, (self, key, value))
+
+    def _checked(self, key: Any) -> tuple:
+        key = key if isinstance(key, tuple) else (key,)
+        for part in key:
+            if isinstance(part, (list, np.ndarray)):
+                raise TypeError(f"{caller()}: an array of the host as index: use backend.asarray")
+            if isinstance(part, StrictArray) and part.dtype.kind == "b":
+                self._device.reads("a mask as index")
+        # With an ellipsis even a single element is a 0-d array (and a view), as on a GPU.
+        return key if any(part is Ellipsis for part in key) else (*key, Ellipsis)
+
+    def __matmul__(self, other: Any) -> NoReturn:
+        raise TypeError("a @ b cannot be captured on a GPU: use backend.matmul")
+
+    __rmatmul__ = __imatmul__ = __matmul__
+
+
+class _Method:
+    """A method of an array, bound to it."""
+
+    def __init__(self, array: StrictArray, name: str):
+        self._array, self._name = array, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        check_call(f"array.{self._name}", METHODS[self._name], args, kwargs)
+        return self._array._device.run(self._name, getattr(np.ndarray, self._name), (self._array, *args), kwargs)
+
+
+def check_call(name: str, arguments: Arguments, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Refuse arguments that are not portable. Raises TypeError."""
+    problem = arguments.problem(args, kwargs)
+    if problem:
+        raise TypeError(f"{caller()}: {name}: {problem}")
+    for parameter, value in (*zip(arguments.by_position, args, strict=False), *kwargs.items()):
+        if parameter in ARRAYS and value is not None:
+            _refuse_others(name, value)
+
+
+def _refuse_others(name: str, value: Any) -> None:
+    if not isinstance(value, (StrictArray, Number, np.generic)):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise TypeError(f"{caller()}: {name} takes an array of the device or a number, not {kind}: use backend.asarray")
+
+
+def caller() -> str:
+    """The file and line outside the strict device that brought us here."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_CALLER):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _operators() -> None:
+    """Give `StrictArray` its operators, each that of NumPy's arrays."""
+
+    def define(name: str, function: Callable, reflected: bool = False) -> None:
+        def method(self: StrictArray, *others: Any) -> Any:
+            for other in others:
+                _refuse_others(name, other)
+            return self._device.run(name, function, (*others, self) if reflected else (self, *others))
+
+        setattr(StrictArray, f"__{name}__", method)
+
+    for name in ("neg", "pos", "abs", "invert", "lt", "le", "eq", "ne", "ge", "gt"):
+        define(name, getattr(operator, f"__{name}__"))
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
+        define(name, getattr(operator, f"__{name}__"))
+        define(f"r{name}", getattr(operator, f"__{name}__"), reflected=True)
+        define(f"i{name}", getattr(operator, f"__i{name}__"))
+
+
+_operators()
