@@ -145,6 +145,7 @@ def test_hooks_see_and_may_replace():
         (lambda: small_net(("tanh", "swish")), "unknown activation 'swish'"),
         (lambda: small_net(("tanh",)), "2 layers need as many activations"),
         (lambda: BasicNet([]), "at least one layer"),
+        (lambda: BasicNet.from_lists([], []), "at least one layer"),
         (lambda: BasicNet.from_lists([[[1.0]], [[1.0, 2.0]]], [[0.0], [0.0]]), "cannot follow"),
         (lambda: BasicNet.from_lists([[[1.0]]], []), "biases of 0"),
         (lambda: LinearLayer([[1.0], [1.0, 2.0]], [0.0, 0.0]), "one length"),

@@ -276,12 +276,15 @@ def test_weighted_sum_of_plain_and_mixed_inputs():
 def test_doctests(module):
     results = doctest.testmod(importlib.import_module(f"xpnet.scalar.{module}"))
     assert results.failed == 0
-    assert results.attempted > 0 or module in ("training", "weights_file")
+    assert results.attempted > 0 or module in ("convert", "training", "weights_file")
 
 
 def test_imports_are_the_standard_library_and_itself():
     for path in PACKAGE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        # convert.py is the bridge to the rest of xpnet: there, what runs only when a function is called may cross it.
+        nodes = tree.body if path.stem == "convert" else ast.walk(tree)
+        for node in nodes:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in names:

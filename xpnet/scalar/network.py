@@ -218,12 +218,12 @@ class BasicNet:
 
 
 def _labels(n_layers: int) -> list[str]:
-    return ["hidden"] * (n_layers - 1) + ["output"]
+    return ["hidden" if i < n_layers - 1 else "output" for i in range(n_layers)]
 
 
 def _activations(names: Sequence[str] | None, n_layers: int) -> list[str]:
     if names is None:
-        return ["relu"] * (n_layers - 1) + ["linear"]
+        return ["relu" if i < n_layers - 1 else "linear" for i in range(n_layers)]
     if len(names) != n_layers:
         raise ValueError(f"{n_layers} layers need as many activations, not {len(names)}: {list(names)}")
     return list(names)

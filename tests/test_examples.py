@@ -1,0 +1,116 @@
+"""Every file in examples/ runs, and what it prints is right."""
+
+import doctest
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+QUICK = {"mnist_mlp": ["digits"], "tutorial_mlp": ["--quick"]}  # the embedded digits instead of MNIST
+
+
+def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The example in a process of its own, on the CPU; warnings are errors there too."""
+    command = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *map(str, arguments)]
+    env = {**os.environ, "XPNET_DEVICE": "cpu", "OPENBLAS_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment}
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env, timeout=100)
+
+
+@functools.cache
+def printed(name: str, *arguments: object) -> str:
+    done = run(name, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def accuracy(text: str) -> float:
+    """The last share of right answers in `text`."""
+    return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_it_runs_and_says_something(name):
+    assert printed(name, *QUICK.get(name, [])).strip()
+
+
+def test_mnist_mlp_learns():
+    text = printed("mnist_mlp", *QUICK["mnist_mlp"])
+    assert "18,986 parameters, on cpu" in text
+    assert accuracy(text.splitlines()[-1]) > 0.93
+    assert len((EXAMPLES / "mnist_mlp.py").read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_a_layer_of_ones_own_is_checked_and_learns():
+    text = printed("your_own_layer")
+    assert re.match(r"\d+ checks ok, 0 failed for Swish\n", text)
+    assert "FAILED  gradients" in text  # the planted mistake
+    assert accuracy(text) > 0.9
+
+
+def test_scalar_network_learns():
+    text = printed("scalar_network")
+    assert "softmax of 2.5, 1.0, 0.8: 0.7113, 0.1587, 0.1299" in text
+    assert "566,666,666.67" in text
+    assert accuracy(re.search(r"after 6000 samples: .*", text)[0]) > 0.9
+
+
+# The tutorial's network ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tutorial():
+    """The example as a module."""
+    specification = importlib.util.spec_from_file_location("tutorial_mlp", EXAMPLES / "tutorial_mlp.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_tutorial_by_hand_and_by_the_library():
+    text = printed("tutorial_mlp", *QUICK["tutorial_mlp"])
+    by_hand = re.findall(r"^   (\w+).*: equal to ", text, re.MULTILINE)
+    steps = "initialize_parameters linear_forward relu sigmoid model_forward one_hot compute_cost its linear_backward"
+    assert by_hand == ["softmax", "the", *steps.split(), "update_parameters", "mini_batches", "all", "accuracy"]
+    assert "[0.7113 0.1587 0.1299]" in text
+    assert "566,666,666.67" in text
+    assert accuracy(re.search(r"^   test accuracy .*", text, re.MULTILINE)[0]) > 0.93
+    assert "a drawn 4: read as 4 (" in text
+
+
+def test_tutorial_notices_a_difference(tutorial):
+    with pytest.raises(AssertionError, match="some step"):
+        tutorial.same("some step", [1.0, 2.0], [1.0, 2.0 + 1e-9], "what it is not")
+
+
+def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path):
+    mine, broken, out = tmp_path / "mine.png", tmp_path / "broken.png", tmp_path / "new" / "pictures"
+    mine.write_bytes(tutorial.a_four())
+    broken.write_bytes(b"no picture")
+    text = printed("tutorial_mlp", "--quick", "--out", out, mine, broken)
+    assert f"{mine}: read as 4" in text
+    assert "broken.png: no picture (PNG, JPEG" in text
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(files) == ["confusion.png", "four.png", "learning-curves.png", "mistakes.png", "samples.png"]
+    assert all(content.startswith(b"\x89PNG") for content in files.values())
+
+
+def test_tutorial_says_what_is_wrong(tmp_path):
+    done = run("tutorial_mlp", "--quick", tmp_path / "none.png")
+    assert done.returncode == 2
+    assert "no picture at" in done.stderr
+    (tmp_path / "full").write_text("a file")
+    done = run("tutorial_mlp", XPNET_DATA=str(tmp_path), XPNET_CACHE=str(tmp_path / "full"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "With --quick, no MNIST is needed."
+
+
+def test_tutorial_doctests(tutorial):
+    """The worked numbers of softmax and of the mean squared error."""
+    results = doctest.testmod(tutorial)
+    assert (results.failed, results.attempted) == (0, 2)

@@ -1,0 +1,98 @@
+"""One model, several engines: a `BasicNet` as an `nn.Model`, which runs on NumPy or CuPy, and back.
+
+The same numbers in the same places: outputs and gradients agree to rounding (1e-12 in float64). A weight that is
+`net.layers[l].neurons[j].weights[i]` here is `W[i, j]` of the l-th `nn.Linear` there.
+
+    net = BasicNet.load("weights.json")
+    model = to_model(net, xpnet.select("auto", dtype="float64"))
+
+Alone among the files of this package, this one needs the rest of xpnet. It is loaded when a function is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xpnet.scalar.network import BasicNet
+
+if TYPE_CHECKING:
+    from xpnet.backend import Backend
+    from xpnet.nn import Layer, Model
+
+
+def to_model(net: BasicNet, backend: Backend) -> Model:
+    """`net` as a model on `backend`, in its dtype: each layer an `nn.Linear` and, unless "linear", its activation.
+
+    The numbers are copied: training one of the two leaves the other as it is. Labels of layers are not kept.
+    Raises ValueError if `net` has hooks, which would be lost.
+    """
+    import numpy as np
+
+    from xpnet import nn
+
+    if net.pre_feed_hooks or net.post_feed_hooks:
+        raise ValueError(f"{net} has hooks, and a model cannot have them: take them off first")
+    layers: list[Layer] = []
+    tensors = {}
+    for layer in net.layers:
+        tensors[f"layers.{len(layers)}.W"] = np.array([[w.data for w in n.weights] for n in layer.neurons]).T
+        tensors[f"layers.{len(layers)}.b"] = np.array([n.bias.data for n in layer.neurons])
+        layers.append(nn.Linear(len(layer.neurons), layer.n_inputs))
+        if layer.activation != "linear":
+            layers.append(_activations()[layer.activation]())
+    return nn.Model(nn.Sequential(*layers), (net.n_inputs,), backend, tensors=tensors)
+
+
+def from_model(model: Model) -> BasicNet:
+    """The scalar network of a model that is `nn.Linear` layers in sequence, each followed by one activation or none.
+
+    The activations are ReLU, Tanh and Sigmoid; all else (Flatten, Standardize, Dropout, ...) has no counterpart.
+    The numbers are copied, as they are. Raises ValueError, naming the layer, for a model that cannot be converted.
+    """
+    from xpnet import nn
+
+    if len(model.input_shape) != 1:
+        raise ValueError(f"a scalar network takes a row of numbers, but this model takes {model.input_shape}")
+    names = {kind: name for name, kind in _activations().items()}
+    weights: list[list[list[float]]] = []
+    biases: list[list[float]] = []
+    activations: list[str] = []
+    seen: set[Layer] = set()
+    after_linear = False
+    for path, layer in _in_sequence(model.network, ""):
+        if type(layer) is nn.Linear:
+            if not layer.bias or layer in seen:
+                which = "is used twice" if layer.bias else "has no bias"
+                raise ValueError(f"{path} (Linear) {which}: in a scalar network each neuron has a bias of its own")
+            weights.append(model.backend.to_host(layer.W.data).T.tolist())
+            biases.append(model.backend.to_host(layer.b.data).tolist())
+            activations.append("linear")
+        elif type(layer) in names and after_linear:
+            activations[-1] = names[type(layer)]
+        else:
+            known = ", ".join(kind.__name__ for kind in names)
+            raise ValueError(
+                f"{path} ({type(layer).__name__}) has no counterpart in a scalar network, "
+                f"which is Linear layers, each followed by one of {known} or by nothing"
+            )
+        after_linear = type(layer) is nn.Linear
+        seen.add(layer)
+    return BasicNet.from_lists(weights, biases, activations)
+
+
+def _activations() -> dict[str, type[Layer]]:
+    from xpnet import nn
+
+    return {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def _in_sequence(layer: Layer, path: str) -> Iterator[tuple[str, Layer]]:
+    """The layers of a network that is nothing but sequences, in the order of the forward pass, with their paths."""
+    from xpnet import nn
+
+    if type(layer) is not nn.Sequential:  # a Residual is a Sequential too, but adds its input
+        yield path or "the network", layer
+        return
+    for key, child in layer.children():
+        yield from _in_sequence(child, f"{path}.{key}" if path else key)
