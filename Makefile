@@ -1,0 +1,41 @@
+# The two commands of the README, `make train` and `make test`, and what a contributor runs besides.
+# Each makes .venv first where it is missing or pyproject.toml is newer. Another Python: make PYTHON=python3.13 test
+
+BIN := .venv/bin
+
+.PHONY: train test lint format types gpu-check
+
+train: .venv/plain
+	$(BIN)/xpnet train
+
+# A worker per core, each with one BLAS thread: the products are small, and threads of several workers would quarrel.
+test: .venv/dev
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv/dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: .venv/dev
+	$(BIN)/mypy
+
+# From the source tree and with the CuPy that is installed there, so that it also runs where nothing can be installed.
+gpu-check:
+	$(or $(PYTHON),$(wildcard $(BIN)/python),python3) -m benchmarks.gpu_check
+
+.venv/plain: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --editable .
+	touch $@
+
+.venv/dev: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --editable ".[dev]"
+	touch $@ .venv/plain
+
+$(BIN)/pip:
+	@$(or $(PYTHON),python3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "xpnet needs Python 3.11 or newer. Name one: make PYTHON=python3.13 ..."; exit 1; }
+	$(or $(PYTHON),python3) -m venv .venv

@@ -1,0 +1,499 @@
+"""The command line: every command, what it leaves behind, its exit codes, and what it survives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import xpnet
+from xpnet import data, nn
+from xpnet.cli.app import app
+from xpnet.cli.settings import KINDS, option, read_config, settle, to_toml
+from xpnet.train import plots
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and resource limits")
+FILES = {
+    "model.safetensors", "checkpoint.safetensors", "config.toml", "history.csv", "metrics.json", "example.png",
+    "learning-curves.png", "confusion-matrix.png", "mistakes.png", "samples.png",
+}  # fmt: skip
+SHORT = ["train", "--epochs", "2", "--quiet", "--schedule", "constant"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """In a folder of its own, on the CPU, with data that come with the package."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_DEVICE", "cpu")
+    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("XPNET_DATA", raising=False)
+    monkeypatch.setattr(plots, "DPI", 20)  # small pictures are quick; `finished` makes them in full size
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run that others only read, and what it printed as JSON."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    result = CliRunner().invoke(
+        app, ["train", "--epochs", "4", "--val", "0.2", "--device", "cpu", "--json", "--out", str(folder)]
+    )
+    assert result.exit_code == 0, result.stderr
+    return folder, result
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def process(*arguments, **more):
+    command = [sys.executable, "-m", "xpnet", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **{**pipes, **more})
+
+
+def weights(folder):
+    return xpnet.load(folder / "model.safetensors", device="cpu").data
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_everything_in_its_folder(finished):
+    folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == FILES
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == (8, 8) if path.name == "example.png" else min(image.size) > 250
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert 0 < float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
+
+
+def test_json_is_all_there_is_on_standard_output(finished):
+    folder, result = finished
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((folder / "metrics.json").read_text())
+    assert printed["model"] == str(folder / "model.safetensors")
+    assert (printed["device"], printed["why"], printed["epochs"], printed["stopped"]) == ("cpu", "asked for", 4, "")
+    assert printed["parameters"] == 64 * 128 + 128 + 128 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
+    assert printed["train_seconds"] > 0
+    assert printed["versions"]["numpy"] == np.__version__
+    assert "epoch   4/4" in result.stderr
+
+
+def test_the_figures_are_those_of_the_saved_model(finished):
+    folder, result = finished
+    test = data.load("digits").test
+    answers = xpnet.load(folder / "model.safetensors", device="cpu").predict(test.x).argmax(axis=1)
+    metrics = json.loads(result.stdout)
+    assert metrics["test_accuracy"] == (answers == test.y).mean() > 0.5
+    confusion = np.array(metrics["confusion"])
+    assert confusion.sum() == len(test)
+    seven = metrics["classes"][7]
+    assert (seven["class"], seven["support"]) == ("7", int((test.y == 7).sum()))
+    assert seven["recall"] == pytest.approx(confusion[7, 7] / confusion[7].sum())
+    assert seven["precision"] == pytest.approx(confusion[7, 7] / confusion[:, 7].sum())
+
+
+def test_without_json_there_is_a_summary_for_people(tmp_path):
+    out = call(*SHORT, "--out", tmp_path / "run").stdout
+    assert out.startswith("on the CPU: asked for by XPNET_DEVICE\n")
+    assert re.search(r"test accuracy \d+\.\d\d% \(\d+ of 359 wrong\), 2 epochs in", out)
+    command = re.search(r"try it:  xpnet (.*)", out)[1]
+    assert "example.png: " in call(*command.split()).stdout
+
+
+def test_runs_get_a_folder_each():
+    for n in (1, 2):
+        call(*SHORT)
+        assert os.path.exists(f"runs/digits-{n}/model.safetensors")
+    assert sorted(os.listdir("runs")) == ["digits-1", "digits-2"]
+
+
+def test_the_config_of_a_run_repeats_it(tmp_path):
+    changes = ["--hidden", "20", "--seed", "5", "--dropout", "0.3", "--val", "0.1", "--optimizer", "rmsprop"]
+    call(*SHORT, *changes, "--activation", "tanh", "--clip", "1", "--out", "first")
+    call("train", "--config", "first/config.toml", "--quiet", "--out", "second")
+    np.testing.assert_array_equal(weights(tmp_path / "first"), weights(tmp_path / "second"))
+    assert Path("first/config.toml").read_text() == Path("second/config.toml").read_text()
+    call("train", "--config", "first/config.toml", "--seed", "6", "--quiet", "--out", "third")  # the option wins
+    assert (weights(tmp_path / "first") != weights(tmp_path / "third")).any()
+
+
+def test_settings_as_a_file_and_back():
+    given = {"hidden": (5, 4), "lr": 0.5, "optimizer": "sgd", "nesterov": True, "momentum": 0.9, "device": "cpu"}
+    settings = settle(given, {"data": "mnist", "lr": 0.25})
+    assert (settings.recipe.lr, settings.data) == (0.5, "mnist")
+    Path("settings.toml").write_text(to_toml(settings))
+    assert settle({}, read_config(Path("settings.toml"))) == settings
+    assert list(tomllib.loads(Path("settings.toml").read_text())) == [option(name) for name in KINDS]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adagrad", "adam", "adamw"])
+def test_every_optimizer_learns_with_its_usual_rate(optimizer):
+    out = call(*SHORT, "--epochs", "4", "--optimizer", optimizer, "--json").stdout
+    assert json.loads(out)["test_accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "schedule", ["constant", "step", "exponential", "cosine", "warmup-cosine", "one-cycle", "plateau"]
+)
+def test_every_schedule_runs(schedule):
+    call(*SHORT, "--schedule", schedule, "--hidden", "8", "--out", "run")
+    with open("run/history.csv", newline="") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert (rates[0] == rates[1]) == (schedule in ("constant", "plateau"))
+
+
+def test_early_stopping_is_a_success():
+    result = call("train", "--epochs", "90", "--patience", "1", "--val", "0.3", "--lr", "0.05", "--quiet", "--json")
+    metrics = json.loads(result.stdout)
+    assert metrics["stopped"] == "no better for 1 epochs"
+    assert metrics["epochs"] < 90
+
+
+# Data of one's own --------------------------------------------------------------------------------------------
+
+
+def write_folder(folder, shape, n=60, classes=3):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("train", n), ("t10k", n // 2)):
+        labels = (np.arange(count) % classes).astype(np.uint8)
+        images = rng.integers(0, 99, (count, *shape), dtype=np.uint8) + (50 * labels).reshape(-1, *[1] * len(shape))
+        data.write_idx(folder / f"{name}-images-idx3-ubyte", images.astype(np.uint8))
+        data.write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
+    write_folder(tmp_path / "my data", (9, 12))
+    out = call(*SHORT, "--data", "my data", "--batch-size", "10").stdout
+    assert os.path.exists("runs/my data-1/mistakes.png")
+    assert '"runs/my data-1/model.safetensors"' in out.replace("\\", "/")
+    assert "xpnet predict" in out
+    call("evaluate", "runs/my data-1/model.safetensors")
+    text = call("predict", "runs/my data-1/model.safetensors", "runs/my data-1/example.png").stdout
+    assert "example.png: 0 at 9" in text
+    monkeypatch.chdir(tmp_path / "runs")  # where "my data" means nothing
+    call("train", "--resume", "my data-1", "--epochs", "3", "--quiet")
+
+
+def test_samples_that_are_no_pictures(tmp_path):
+    folder = write_folder(tmp_path / "vectors", (7,))
+    out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
+    assert "no mistakes.png: samples of shape (7,) are no pictures" in out
+    assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
+    assert "no grey pictures" in call("predict", "run/model.safetensors", "x.png", code=1).stderr
+    assert "no pictures" in call("data", folder, "--picture", "x.png", code=1).stderr
+
+
+# Other commands -----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_says_what_training_said(finished, tmp_path):
+    folder, result = finished
+    trained = json.loads(result.stdout)
+    model = folder / "model.safetensors"
+    measured = json.loads(call("evaluate", model, "--json", "--out", tmp_path / "measured").stdout)
+    assert {k: measured[k] for k in ("test_accuracy", "classes", "confusion")} == {
+        k: trained[k] for k in ("test_accuracy", "classes", "confusion")
+    }
+    assert set(os.listdir("measured")) == {"metrics.json", "confusion-matrix.png", "mistakes.png"}
+    text = call("evaluate", model, "--data", "digits").stdout
+    assert f"test accuracy {trained['test_accuracy']:.2%}" in text
+    assert "which data?" in call("evaluate", _alone(model, tmp_path), code=2).stderr
+
+
+def _alone(model, folder):
+    """A copy that has no config.toml beside it."""
+    (folder / "alone.safetensors").write_bytes(model.read_bytes())
+    return folder / "alone.safetensors"
+
+
+def test_predict_reads_a_picture_as_the_model_saw_it(finished):
+    """8 x 8 digits have the values 0 to 16, a PNG 0 to 255: the same probabilities come out."""
+    folder, _ = finished
+    printed = json.loads(call("predict", folder / "model.safetensors", folder / "example.png", "--json").stdout)
+    sample = data.load("digits").test.x[:1]
+    expected = xpnet.load(folder / "model.safetensors", device="cpu").probabilities(sample)[0]
+    (prediction,) = printed["predictions"]
+    np.testing.assert_allclose(list(prediction["probabilities"].values()), expected, atol=1e-2)
+    assert prediction["class"] == str(expected.argmax())
+    text = call("predict", folder / "model.safetensors", folder / "example.png").stdout
+    assert f"example.png: {prediction['class']} at {prediction['probability']:.1%}  (then " in text
+
+
+def test_predict_takes_a_row_of_values_for_a_square():
+    nn.Model(nn.mlp([784, 3]), (784,), xpnet.select("cpu"), classes=("a", "b", "c")).save("row.safetensors")
+    Image.effect_noise((28, 28), 60).save("noise.png")
+    Image.effect_noise((28, 28), 60).convert("RGBA").save("colour.png")
+    lines = call("predict", "row.safetensors", "noise.png", "colour.png").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["noise.png", "colour.png"]
+
+
+def bad_pictures():
+    Image.effect_noise((30, 28), 60).save("size.png")
+    Image.effect_noise((8, 8), 60).save("whole.png")
+    whole = Path("whole.png").read_bytes()
+    Path("cut.png").write_bytes(whole[: len(whole) // 2])
+    Path("text.png").write_text("no picture at all")
+    Image.new("1", (8000, 7000)).save("bomb.png")
+    return {
+        "missing.png": "No such file",
+        "size.png": "takes pictures of 8 x 8 pixels",
+        "cut.png": "damaged or cut off",
+        "text.png": "no picture",
+        "bomb.png": "too large",
+    }
+
+
+def test_bad_pictures_are_named_and_the_others_done(finished):
+    folder, _ = finished
+    bad = bad_pictures()
+    result = call("predict", folder / "model.safetensors", *bad, folder / "example.png", "--json", code=1)
+    assert [row["image"] for row in json.loads(result.stdout)["predictions"]] == [str(folder / "example.png")]
+    *lines, last = result.stderr.splitlines()
+    for line, (name, reason) in zip(lines, bad.items(), strict=True):
+        assert name in line
+        assert reason in line
+    assert last == "xpnet: 5 of 6 pictures could not be read"
+
+
+def test_data_lists_and_describes(tmp_path):
+    listed = call("data").stdout
+    assert "digits" in listed
+    assert f"not here yet; `xpnet data mnist` downloads it (12 MB) into {tmp_path / 'cache' / 'mnist'}" in listed
+    described = call("data", "digits", "--picture", "grid.png").stdout
+    assert "digits train: 1438 samples of 8 x 8 uint8, 10 classes" in described
+    assert "values 0 to 16" in described
+    with Image.open("grid.png") as image:
+        assert image.width > 200
+
+
+def test_doctor_speaks_json():
+    printed = json.loads(call("doctor", "--json").stdout)
+    assert printed["choice"]["device"] == "cpu"
+    assert "Verdict" in call("doctor").stdout
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["data"], ["doctor"]])
+def test_every_command_explains_itself(command):
+    text = call(*command, "--help").stdout
+    assert "Usage: " in text
+    assert "--help" in text
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from xpnet.cli.app import app; "
+        "print([m for m in ('matplotlib', 'PIL', 'cupy', 'safetensors') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_module_runs_as_a_program():
+    done = process("--version")
+    assert done.communicate(timeout=60)[0] == f"xpnet {xpnet.__version__}\n"
+    assert done.returncode == 0
+
+
+# Wrong usage, and runs that fail ------------------------------------------------------------------------------
+
+WRONG = [
+    (["--data", "nowhere"], "unknown data set 'nowhere'"),
+    (["--device", "gpu"], "unknown device 'gpu': choose auto, cpu"),
+    (["--dtype", "float16"], "unknown dtype 'float16'"),
+    (["--optimizer", "adamx"], "unknown optimizer 'adamx': choose one of sgd"),
+    (["--schedule", "x"], "unknown schedule 'x'"),
+    (["--activation", "x"], "unknown activation 'x'"),
+    (["--hidden", "12,x"], "'12,x' is not a list of sizes"),
+    (["--hidden", "0"], "at least one unit"),
+    (["--epochs", "0"], "epochs must be at least 1"),
+    (["--epochs", "two"], "valid integer"),
+    (["--lr", "0"], "lr must be a finite number above 0"),
+    (["--lr", "nan"], "lr must be a finite number above 0"),
+    (["--batch-size", "5000"], "batch_size=5000 is more than the 1438 samples"),
+    (["--batch-size", "0"], "batch_size must be at least 1"),
+    (["--dropout", "1"], "dropout must be in [0, 1)"),
+    (["--val", "1"], "val must be in [0, 1)"),
+    (["--clip", "-1"], "clip must be 0 (none)"),
+    (["--weight-decay", "inf"], "weight_decay must be 0 (none)"),
+    (["--patience", "-1"], "patience must be 0 (none)"),
+    (["--momentum", "0.5"], "settings of the optimizer sgd, not of adamw"),
+    (["--optimizer", "sgd", "--nesterov"], "nesterov needs a momentum"),
+    (["--seed", "-1"], "seed must be a whole number"),
+    (["--bogus"], "No such option: --bogus"),
+    (["--config", "wrong.toml"], "unknown setting 'epoch': there is data, seed"),
+    (["--config", "typed.toml"], "batch-size must be a whole number, not 'many'"),
+    (["--config", "broken.toml"], "broken.toml is not a TOML file"),
+    (["--out", "full"], "full is not empty"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
+def test_wrong_usage_is_2_and_leaves_nothing_behind(options, message, tmp_path):
+    (tmp_path / "wrong.toml").write_text("epoch = 3\n")
+    (tmp_path / "typed.toml").write_text('batch-size = "many"\n')
+    (tmp_path / "broken.toml").write_text("epochs = = 3\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    result = call("train", *options, code=2)
+    assert message in result.stderr
+    assert not os.path.exists("runs")
+    assert os.listdir("full") == ["thesis.txt"]
+
+
+def test_a_wrong_command_is_2():
+    assert "Did you mean 'train'?" in call("trian", code=2).stderr
+
+
+FAILING = [
+    (["train", "--config", "missing.toml"], "missing.toml: No such file"),
+    (["train", "--data", "empty"], "empty has no train-images"),
+    (["train", "--data", "damaged"], "train-images"),
+    (["train", "--data", "mislabelled"], "need equal lengths"),
+    (["train", "--out", "file/run"], "file"),
+    (["train", "--resume", "empty"], "there is no run in empty"),
+    (["evaluate", "missing.safetensors"], "no model at missing.safetensors"),
+    (["evaluate", "file"], "file is not a whole safetensors file"),
+    (["predict", "file", "x.png"], "file is not a whole safetensors file"),
+    (["data", "empty"], "empty has no train-images"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FAILING, ids=[" ".join(arguments) for arguments, _ in FAILING])
+def test_what_depends_on_files_fails_with_1(arguments, message, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("not a folder, and no model either")
+    damaged = write_folder(tmp_path / "damaged", (4, 4))
+    images = damaged / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-3])
+    mislabelled = write_folder(tmp_path / "mislabelled", (4, 4))
+    data.write_idx(mislabelled / "train-labels-idx1-ubyte", np.zeros(7, np.uint8))
+    result = call(*arguments, code=1)
+    assert message in result.stderr
+    assert result.stderr.startswith("xpnet: ") or "\nxpnet: " in result.stderr
+
+
+def test_a_device_that_does_not_work_fails_with_1(monkeypatch):
+    from xpnet.backend import probe
+
+    finding = probe.Finding("no-driver", "no NVIDIA driver answers", "install the driver")
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: finding)
+    assert "no NVIDIA driver answers" in call("train", "--device", "cuda", code=1).stderr
+
+
+def test_a_loss_that_is_not_finite_fails_and_keeps_the_model(tmp_path):
+    result = call(*SHORT, "--optimizer", "sgd", "--lr", "1e30", "--out", "run", "--json", code=1)
+    assert result.stdout == ""
+    assert re.search(r"step \d+: .* is not finite", result.stderr)
+    assert np.isfinite(weights(tmp_path / "run")).all()
+
+
+def test_labels_of_other_data_than_the_model_knows(finished, tmp_path):
+    folder, _ = finished
+    write_folder(tmp_path / "many", (8, 8), n=60, classes=20)
+    message = "has the label 19, but the model has 10 outputs"
+    assert message in call("evaluate", folder / "model.safetensors", "--data", "many", code=2).stderr
+
+
+# Going on -----------------------------------------------------------------------------------------------------
+
+
+def test_more_epochs_later_are_the_run_that_had_them_from_the_start(tmp_path):
+    call(*SHORT, "--epochs", "4", "--out", "whole")
+    call(*SHORT, "--epochs", "2", "--out", "parts")
+    call("train", "--resume", "parts", "--epochs", "4", "--quiet")
+    np.testing.assert_array_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert Path("whole/config.toml").read_text() == Path("parts/config.toml").read_text()
+    for options, message in ((["--epochs", "3"], "can be raised only"), (["--lr", "1"], "leave out --lr")):
+        assert message in call("train", "--resume", "parts", *options, code=2).stderr
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    call(*SHORT, "--epochs", "3", "--out", "whole")
+    call(*SHORT, "--epochs", "1", "--out", "parts")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir() if path.name != "config.toml"}
+
+    def full(handle, calls=[]):  # noqa: B006 (counts)
+        calls.append(handle)
+        if len(calls) > 2:  # config.toml and its folder are still written
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        result = call("train", "--resume", "parts", "--epochs", "3", "--quiet", code=1)
+    assert "cannot write the results: No space left on device" in result.stderr
+    assert "To go on: xpnet train --resume parts" in result.stderr
+    left = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir() if path.name != "config.toml"}
+    assert left == files
+    call("train", "--resume", "parts", "--quiet")
+    np.testing.assert_array_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+@POSIX
+def test_a_file_that_may_not_grow_is_told_in_a_line(tmp_path):
+    """The system's own error, out of the library that writes the tensors."""
+    import resource
+
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    call(*SHORT, "--epochs", "1", "--out", "run")
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    child = process("train", "--resume", "run", "--epochs", "3", "--quiet", preexec_fn=limit)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "Traceback" not in err
+    assert "xpnet: cannot write the results: " in err
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+@POSIX
+def test_ctrl_c_keeps_the_work(tmp_path):
+    child = process("train", "--epochs", "100000", "--out", "run", "--json")
+    for line in child.stderr:
+        if line.startswith("epoch   3/"):
+            child.send_signal(signal.SIGINT)
+            break
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert re.search(r"xpnet: interrupted in epoch \d+ of 100000\. .* xpnet train --resume run", err)
+    assert "Traceback" not in err
+    assert json.loads(out)["stopped"] == "interrupted"
+    assert set(os.listdir("run")) == FILES
+    assert np.isfinite(weights(tmp_path / "run")).all()
+
+
+@POSIX
+def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_path):
+    """SIGKILL, three times, at moments that are not chosen; then it is let finish."""
+    start = ["train", "--epochs", "60", "--hidden", "48,24", "--batch-size", "16", "--val", "0.2", "--quiet"]
+    call(*start, "--out", "whole")
+    for _ in range(3):
+        begun = os.path.exists("killed/config.toml")
+        child = process(*(["train", "--resume", "killed", "--quiet"] if begun else [*start, "--out", "killed"]))
+        time.sleep(random.uniform(0.5, 1.6))
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    begun = os.path.exists("killed/config.toml")
+    call(*(["train", "--resume", "killed", "--quiet"] if begun else [*start, "--out", "killed"]))
+    np.testing.assert_array_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert set(os.listdir("killed")) == FILES

@@ -1,0 +1,169 @@
+"""The package as a whole: what `import xpnet` loads, who may import whom, what a wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import xpnet
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "xpnet"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Each part may import itself and those of the rows above its own.
+ORDER = (
+    {"backend", "files", "schedules"},
+    {"data", "nn"},
+    {"losses", "optim", "scalar"},
+    {"train"},
+    {"verify"},
+    {"serve"},
+    {"cli"},
+)
+
+
+def python(*arguments: str, **environment: str) -> str:
+    """What a fresh interpreter prints, warnings being errors."""
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# Importing ------------------------------------------------------------------------------------------------------
+
+
+def test_import_loads_numpy_and_nothing_heavier():
+    code = """
+import sys
+before = set(sys.modules)
+import xpnet
+tops = {name.partition(".")[0] for name in set(sys.modules) - before}
+slow = {"asyncio", "concurrent", "http", "multiprocessing", "ssl", "tomllib", "unittest"}
+print(*sorted(tops - set(sys.stdlib_module_names) | tops & slow))
+"""
+    assert python("-c", code).split() == ["numpy", "xpnet"]
+
+
+def test_a_model_is_built_on_the_cpu_without_cupy():
+    code = """
+import sys
+sys.modules["cupy"] = None
+import xpnet
+backend = xpnet.select("auto")
+model = xpnet.Model(xpnet.nn.mlp([64, 8, 10]), (64,), backend)
+print(backend.device, len(model.data), backend.why)
+"""
+    device, parameters, why = python("-c", code, XPNET_DEVICE="").split(maxsplit=2)
+    assert (device, int(parameters)) == ("cpu", 64 * 8 + 8 + 8 * 10 + 10)
+    assert "CuPy" in why
+
+
+# Versions and commands ------------------------------------------------------------------------------------------
+
+
+def test_one_version_everywhere():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert xpnet.__version__ == declared
+    assert importlib.metadata.version("xpnet") == declared
+    assert f"\n## [{declared}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_module_is_the_command():
+    assert python("-m", "xpnet", "--version").split()[-1] == xpnet.__version__
+    usage = python("-m", "xpnet", "--help")
+    assert all(command in usage for command in ("train", "evaluate", "predict", "doctor", "data"))
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="xpnet")
+    assert callable(script.load())
+
+
+# The wheel ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds what a wheel installs."""
+    if int(importlib.metadata.version("setuptools").partition(".")[0]) < 77:
+        pytest.skip('setuptools is too old to build a wheel here: pip install -e ".[dev]"')
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(PACKAGE, source / "xpnet", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = f"import os; os.chdir({str(source)!r}); from setuptools.build_meta import build_wheel; build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], capture_output=True, check=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path):
+    info = f"xpnet-{xpnet.__version__}.dist-info"
+    assert {path.name for path in wheel.iterdir()} == {"xpnet", info}
+    assert files(wheel / "xpnet") == files(PACKAGE)
+    assert {"py.typed", "data/digits-images-idx3-ubyte.gz"} <= files(wheel / "xpnet")
+    assert (wheel / info / "licenses" / "LICENSE").is_file()
+
+
+def test_the_digits_load_from_a_wheel(wheel: Path):
+    code = "import xpnet; print(xpnet.__file__); print(sum(map(len, xpnet.data.load('digits'))))"
+    place, samples = python("-P", "-c", code, PYTHONPATH=str(wheel)).split("\n")
+    assert Path(place) == wheel / "xpnet" / "__init__.py"
+    assert int(samples) == 1797
+
+
+def files(folder: Path) -> set[str]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+
+
+# The code -------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_short():
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {name: n for name, n in lengths.items() if n > 320} == {}
+
+
+def test_imports_point_one_way():
+    rank = {part: i for i, parts in enumerate(ORDER) for part in parts}
+    wrong = []
+    for path in MODULES:
+        part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        own = rank["verify"] if part == "__init__" else len(ORDER) if part == "__main__" else rank[part]
+        for other, line in imports(path):
+            if other != part and rank[other] >= own:
+                wrong.append(f"{path.relative_to(ROOT).as_posix()}:{line} imports {other}")
+    assert wrong == []
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """The parts of the package that this file imports, wherever in it, with the lines."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            found = re.match(r"xpnet\.(\w+)", name)
+            if found and ((PACKAGE / found[1]).is_dir() or (PACKAGE / f"{found[1]}.py").is_file()):
+                yield found[1], node.lineno

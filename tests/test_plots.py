@@ -1,0 +1,143 @@
+"""The pictures of a run: what they say, and that they can be drawn for any run and any data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xpnet.data import Dataset
+from xpnet.train import plots
+
+
+def history(epochs, validation=True):
+    rows = [
+        {"epoch": i + 1, "train_loss": 2 / (i + 1), "train_accuracy": 1 - 1 / (i + 2), "lr": 0.1, "seconds": 1.0}
+        for i in range(epochs)
+    ]
+    return [row | {"validation_loss": 1.0, "validation_accuracy": 0.5} for row in rows] if validation else rows
+
+
+def pictures(n=30, shape=(6, 9), classes=("zero", "$1_2$", "{two}")):
+    rng = np.random.default_rng(0)
+    return Dataset(rng.integers(0, 17, (n, *shape), dtype=np.uint8), np.arange(n) % len(classes), classes, "noise")
+
+
+def texts(figure):
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    return found + [axes.get_title() for axes in figure.axes] + [text.get_text() for text in figure.texts]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 31, 300])
+@pytest.mark.parametrize("validation", [True, False])
+def test_learning_curves_of_any_length(epochs, validation, tmp_path):
+    figure = plots.learning_curves(history(epochs, validation), best_epoch=epochs)
+    loss, accuracy = figure.axes
+    curves = [line for line in loss.lines if len(line.get_xdata()) == epochs and line.get_linestyle() == "-"]
+    assert len(curves) == (0 if epochs == 0 else 1 + validation)
+    if epochs:
+        np.testing.assert_array_equal(curves[0].get_xdata(), np.arange(1, epochs + 1))
+        np.testing.assert_allclose(curves[0].get_ydata(), 2 / np.arange(1, epochs + 1))
+        assert f"best: epoch {epochs}" in [text.get_text() for text in loss.get_legend().get_texts()]
+        assert all(float(tick).is_integer() for tick in loss.get_xticks())
+    assert (loss.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "share of right answers")
+    plots.save(figure, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1300, 546)
+
+
+@pytest.mark.parametrize("n", [2, 10, 26, 120])
+def test_confusion_matrix_of_any_size(n, tmp_path):
+    confusion = np.diag(np.full(n, 9))
+    confusion[0, 1] = 3
+    figure = plots.confusion_matrix(confusion, [f"a long name of class {i}" for i in range(n)])
+    (axes,) = figure.axes
+    assert f"{9 * n} of {9 * n + 3} right".replace("1080 of 1083", "1,080 of 1,083") in figure.get_suptitle()
+    written = {(round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in axes.texts}
+    assert len(written) == (n + 1 if n <= 30 else 0)
+    assert written.get((0, 1), "3") == "3"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("taken for", "true class")
+    plots.save(figure, tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert max(image.size) < 2000
+
+
+def test_mistakes_and_right_answers_are_told_apart_by_colour():
+    figure = plots.confusion_matrix(np.array([[9, 1], [4, 6]]), ["a", "b"])
+    shades = figure.axes[0].images[0].get_array()
+    assert shades[0, 0, 2] > shades[0, 0, 0]  # blue
+    assert shades[1, 0, 0] > shades[1, 0, 2]  # orange
+    assert shades[1, 0].sum() < shades[0, 1].sum()  # the more mistakes, the darker
+
+
+def test_a_class_without_samples_and_no_mistakes_at_all(tmp_path):
+    figure = plots.confusion_matrix(np.diag([3, 0, 2]), ["a", "b", "c"])
+    plots.save(figure, tmp_path / "confusion.png")
+    assert "5 of 5 right: 100.00%" in figure.get_suptitle()
+
+
+def test_the_surest_mistakes_come_first():
+    data = pictures(6)
+    probabilities = np.eye(3)[data.y] * 0.9 + 0.1 / 3
+    probabilities[2] = [0.6, 0.2, 0.2]  # of class 2
+    probabilities[4] = [0.9, 0.05, 0.05]  # of class 1
+    found = texts(plots.mistakes(data, probabilities))
+    assert found[:4] == ["$1_2$", "zero, 90%", "{two}", "zero, 60%"]
+    assert "2 of 6 wrong" in found[-1]
+    found = texts(plots.mistakes(data, probabilities, limit=1))
+    assert found[:2] == ["$1_2$", "zero, 90%"]
+    assert "2 of 6 wrong; the 1 worst" in found[-1]
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (8, 8, 1), (8, 8, 3), (40, 10)])
+def test_sheets_of_pictures_of_any_shape(shape, tmp_path):
+    data = pictures(70, shape)
+    for name, figure in {
+        "samples": plots.samples(data),
+        "all wrong": plots.mistakes(data, np.eye(3)[(data.y + 1) % 3]),
+        "none wrong": plots.mistakes(data, np.eye(3)[data.y]),
+    }.items():
+        plots.save(figure, tmp_path / f"{name}.png")
+        drawn = figure.axes[0].images
+        assert len(drawn) == {"samples": 60, "all wrong": 40, "none wrong": 0}[name]
+        for image in drawn:
+            left, right, bottom, top = image.get_extent()
+            assert (right - left) / (bottom - top) == pytest.approx(shape[1] / shape[0])
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width == round(130 * 11.3)
+
+
+def test_samples_show_the_whole_data_set_with_its_labels():
+    data = pictures(120)
+    figure = plots.samples(data)
+    assert texts(figure)[:3] == ["zero", "{two}", "$1_2$"]  # every second one of 0, 1, 2, 0, 1, 2
+    assert "60 of 120 samples: noise" in texts(figure)[-1]
+    shown = figure.axes[0].images[1].get_array()
+    np.testing.assert_allclose(shown[:, :, 0], data.x[2] / 16)
+
+
+def test_samples_that_are_no_pictures_are_refused():
+    rows = Dataset(np.zeros((4, 7)), np.arange(4))
+    assert not plots.is_pictures(rows.x)
+    for draw in (lambda: plots.samples(rows), lambda: plots.mistakes(rows, np.eye(4)[::-1])):
+        with pytest.raises(ValueError, match=r"samples of shape \(7,\) are no pictures"):
+            draw()
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    plots.save(plots.learning_curves(history(1)), path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        plots.save(plots.learning_curves(history(5)), path)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_no_global_state_of_matplotlib_is_touched():
+    code = "import sys, xpnet.train.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,92 @@
+"""`xpnet data`: what data sets there are, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpnet.cli.console import Failed, say
+
+if TYPE_CHECKING:
+    from xpnet.data import Dataset, Splits
+
+
+def show_data(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="digits, mnist (downloaded if it is not there yet), or a folder. [default: list]"),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
+    ] = None,
+) -> None:
+    """List the data sets, or describe one.
+
+    The list says where they lie. Of one it says what is in it: shape, values, and samples of each class.
+    """
+    if name is None:
+        if picture:
+            raise typer.BadParameter("a picture of which data? Name a data set too.", param_hint="--picture")
+        list_sets()
+        return
+    splits = load(name)
+    for part in splits:
+        describe(part)
+    if picture:
+        from xpnet.train import plots
+
+        try:
+            figure = plots.samples(splits.train)
+        except ValueError as error:  # the data are as they are: not a wrong option
+            raise Failed(str(error)) from None
+        plots.save(figure, picture)
+        say(f"samples: {picture}")
+
+
+def load(source: str) -> Splits:
+    """`data.load`, with bad content told from a bad name: `Failed` for the first, ValueError for the second."""
+    from xpnet import data
+
+    try:
+        return data.load(source)
+    except ValueError as error:
+        if source == "mnist" or Path(source).expanduser().is_dir():
+            raise Failed(str(error)) from None
+        raise
+
+
+def list_sets() -> None:
+    """The data sets that have names, and where MNIST lies."""
+    say("digits  1,797 handwritten digits, 8 x 8: come with the package")
+    say(f"mnist   70,000 handwritten digits, 28 x 28: {where_mnist_is()}")
+    say("FOLDER  your own: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and")
+    say("        t10k-labels-idx1-ubyte in one folder, plain or .gz")
+    say("more of one: xpnet data NAME")
+
+
+def where_mnist_is() -> str:
+    from xpnet.data.datasets import cache_folder
+
+    own = [Path(os.environ["XPNET_DATA"]).expanduser()] if os.environ.get("XPNET_DATA") else []
+    cache = cache_folder() / "mnist"
+    for folder in (*(folder / "mnist" for folder in own), *own, cache):
+        if any(folder.glob("train-images*")):
+            return f"in {folder}"
+    return f"not here yet; `xpnet data mnist` downloads it (12 MB) into {cache}"
+
+
+def describe(part: Dataset) -> None:
+    """Shape, values and counts of one split."""
+    import numpy as np
+
+    from xpnet.data import mean_std
+
+    mean, std = mean_std(part.x)
+    say(f"{part!r}"[1:-1], style="bold")
+    say(f"  values {part.x.min()} to {part.x.max()}, mean {mean:.4g}, standard deviation {std:.4g}")
+    counts = np.bincount(part.y, minlength=len(part.classes))
+    shown = [f"{name}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
+    say("  " + ", ".join(shown[:20]) + (f", and {len(shown) - 20} classes more" if len(shown) > 20 else ""))

@@ -1,0 +1,63 @@
+"""`xpnet evaluate`: how good a model is on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xpnet.cli import options
+from xpnet.cli.console import print_json, say
+
+
+def evaluate(
+    model: options.ModelFile,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, mnist, or a folder; its test part counts. [default: what the model's run had]"),
+    ] = None,
+    device: options.Device = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write metrics.json and the pictures there too.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model on test data.
+
+    Gives the accuracy, and precision, recall and F1 of each class.
+    """
+    import xpnet
+    from xpnet.cli import results
+    from xpnet.cli.data import load
+
+    opened = xpnet.load(model, device)
+    test = load(data or data_of(model)).test
+    metrics, probabilities = results.measure(opened, test)
+    metrics = {"model": str(model), "data": test.name, **metrics}
+    notes = []
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        results.write_metrics(out / "metrics.json", metrics)
+        notes = results.write_test_pictures(out, metrics, test, probabilities)
+    if as_json:
+        print_json(metrics)
+        return
+    say(f"test accuracy {metrics['test_accuracy']:.2%}, loss {metrics['test_loss']:.4f}: {test!r}", style="bold")
+    width = max(5, *(len(row["class"]) for row in metrics["classes"]))
+    say(f"{'class':<{width}}  precision  recall      F1  samples")
+    for row in metrics["classes"]:
+        scores = f"{row['precision']:>9.1%}  {row['recall']:>6.1%}  {row['f1']:>6.1%}  {row['support']:>7,}"
+        say(f"{row['class']:<{width}}  {scores}")
+    for note in notes:
+        say(note)
+
+
+def data_of(model: Path) -> str:
+    """The data set that the run beside the model was on. Raises ValueError if there is none."""
+    from xpnet.cli.settings import read_config
+
+    config = model.parent / "config.toml"
+    if not config.is_file():
+        raise ValueError(f"which data? There is no config.toml beside {model} that says it: use --data")
+    return read_config(config).get("data", "digits")

@@ -1,0 +1,74 @@
+"""The options of `xpnet train`, and those that several commands share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, OPTIMIZERS, SCHEDULES
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """ "128,64,32" as numbers; "" for no hidden layer."""
+    if not re.fullmatch(r"(\d+(,\d+)*)?", text):
+        raise typer.BadParameter(f"{text!r} is not a list of sizes such as 128,64,32")
+    return tuple(int(size) for size in text.split(",") if size)
+
+
+def setting(name: str, text: str, **more: Any) -> Any:
+    """The option for a setting of the recipe; its help says what the recipes have."""
+    values = [getattr(recipe, name) for recipe in (DIGITS, MNIST)]
+    shown = [",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for value in values]
+    default = shown[0] if shown[0] == shown[1] else f"{shown[0]} for digits, else {shown[1]}"
+    return typer.Option(help=f"{text} [default: {default}]", **more)
+
+
+def names(table: dict[str, Any]) -> str:
+    return ", ".join(table)
+
+
+# Settings of the recipe
+Hidden = Annotated[tuple | None, setting("hidden", "Sizes of the hidden layers.", parser=sizes, metavar="N,N,..")]
+Activation = Annotated[str | None, setting("activation", f"{names(ACTIVATIONS)}.")]
+Dropout = Annotated[float | None, setting("dropout", "Share of the units that are dropped in training.")]
+Epochs = Annotated[int | None, setting("epochs", "How often to go through the training data.")]
+BatchSize = Annotated[int | None, setting("batch_size", "Samples in a step.")]
+Optimizer = Annotated[
+    str | None,
+    setting("optimizer", f"{names(OPTIMIZERS)}. Another one comes with its own usual lr, and without weight decay."),
+]
+Lr = Annotated[float | None, setting("lr", "Learning rate; the highest one of a schedule.")]
+Momentum = Annotated[float | None, setting("momentum", "Momentum of sgd.")]
+Nesterov = Annotated[bool | None, setting("nesterov", "Nesterov's form of the momentum of sgd.")]
+WeightDecay = Annotated[float | None, setting("weight_decay", "Pull of the weights towards 0.")]
+Schedule = Annotated[str | None, setting("schedule", f"Rate over the run: {names(SCHEDULES)}.")]
+Smoothing = Annotated[float | None, setting("label_smoothing", "Share of each target that is spread over all classes.")]
+Clip = Annotated[float | None, setting("clip", "Limit on the norm of the gradient; 0: none.")]
+Patience = Annotated[int | None, setting("patience", "Stop after so many epochs without a lower loss; 0: never.")]
+Val = Annotated[
+    float | None,
+    setting("val", "Share of the training data to watch the run on; the weights of the best epoch are then kept."),
+]
+
+# What else a run depends on
+Data = Annotated[str | None, typer.Option(help="digits, mnist, or a folder of four IDX files. [default: digits]")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
+
+# Files and output
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file; options win over it.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A new or empty folder for the results. [default: runs/<data>-<number>]"),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Go on with the run in that folder; --epochs can be raised, --device changed."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors or checkpoint.safetensors.")]

@@ -1,0 +1,187 @@
+"""Pictures of a run, as matplotlib figures. No function here shows or writes anything but `save`.
+
+The colours mean the same everywhere: blue is training and what is right, orange is validation, red is a mistake.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from xpnet.data import Dataset
+from xpnet.files import replacing
+from xpnet.train.run import Row
+
+# Okabe and Ito's colours, which people with a colour vision deficiency can tell apart.
+TRAINING, VALIDATION, MISTAKE, INK, FAINT = "#0072B2", "#E69F00", "#D55E00", "#222222", "#8A8A8A"
+DPI = 130
+PAGE = 11.0  # the width of a sheet of pictures in inches
+LINE = 0.2  # the height of a line of text above a picture of a sheet, as a share of the picture's
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write the figure to `path` as PNG; what was there before stays until the new file is whole."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def learning_curves(history: Sequence[Row], best_epoch: int = 0) -> Figure:
+    """Loss and accuracy by epoch, training beside validation; a dotted line at `best_epoch` (0: none)."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    titles = ("Loss", "Accuracy")
+    for axes, quantity, title in zip(panels, ("loss", "accuracy"), titles, strict=True):
+        for part, colour in (("train", TRAINING), ("validation", VALIDATION)):
+            _curve(
+                axes,
+                history,
+                f"{part}_{quantity}",
+                "validation" if part == "validation" else "training, while learning",
+                colour,
+            )
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("mean loss" if quantity == "loss" else "share of right answers")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, max(len(history), 1) + 0.5)
+        axes.grid(color="#E3E3E3")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if best_epoch:
+            axes.axvline(best_epoch, color=FAINT, linestyle=":", zorder=0, label=f"best: epoch {best_epoch}")
+        if history:
+            axes.legend(frameon=False)
+    panels[0].set_ylim(bottom=0)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str) -> None:
+    points = [(row["epoch"], row[key]) for row in history if key in row]
+    if points:
+        marker = "o" if len(points) <= 30 else ""  # one epoch is a point, a hundred are a line
+        axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, markersize=4)
+
+
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """How often a sample of each class (row) was taken for each (column), for a matrix of counts (C, C).
+
+    The mistakes are shaded by their share of the row, up to the largest of them: on one scale with the right
+    answers they would all be white. Counts are written where there is room for them (up to 30 classes).
+    """
+    n = len(classes)
+    right, total = int(np.trace(confusion)), max(int(confusion.sum()), 1)
+    side = min(max(0.55 * n + 1.6, 5.0), 14.0)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    off_diagonal = share * (1 - np.eye(n))
+    largest = max(off_diagonal.max(), 1e-9)
+    shades = _mix("#FFFFFF", MISTAKE, off_diagonal / largest)
+    diagonal = np.arange(n)
+    shades[diagonal, diagonal] = _mix("#FFFFFF", TRAINING, 0.75 * share[diagonal, diagonal])
+    axes.imshow(shades)
+    if n <= 30:
+        for i, j in np.argwhere(confusion):
+            dark = off_diagonal[i, j] > 0.6 * largest or (i == j and share[i, j] > 0.5)
+            colour = "white" if dark else INK
+            axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour, fontsize=10 if n <= 12 else 8)
+    every = math.ceil(n / 40)  # labels that would not fit are left out
+    names = [_short(name) for name in classes]
+    axes.set_xticks(
+        range(0, n, every), names[::every], rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False
+    )
+    axes.set_yticks(range(0, n, every), names[::every], parse_math=False)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true class")
+    title = f"{right:,} of {total:,} right: {right / total:.2%}\nmistakes in orange: the darker, the more"
+    figure.suptitle(title, fontsize=12)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#E3E3E3", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else f"{name[:13]}…"
+
+
+def _mix(low: str, high: str, share: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) between two of the form #RRGGBB."""
+    ends = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in (low, high)]
+    return ends[0] + np.asarray(share)[..., None] * (ends[1] - ends[0])
+
+
+def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figure:
+    """The worst mistakes first: the picture, its label, what it was taken for, and with what probability.
+
+    `probabilities` (N, C) are the model's for the samples of `data`. Raises ValueError if those are no pictures.
+    """
+    sure = probabilities.max(axis=1)
+    taken = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(taken != data.y)
+    shown = wrong[np.argsort(-sure[wrong], kind="stable")][:limit]
+    captions = [(_short(data.classes[data.y[i]]), f"{_short(data.classes[taken[i]])}, {sure[i]:.0%}") for i in shown]
+    title = f"{len(wrong):,} of {len(data):,} wrong" + (f"; the {len(shown)} worst" if len(shown) < len(wrong) else "")
+    if len(wrong):
+        title += "\nabove each: its class; in orange what it was taken for, and how surely"
+    return _sheet(_pictures(data.x[shown]), captions, title, columns=8)
+
+
+def samples(data: Dataset, limit: int = 60) -> Figure:
+    """A grid of samples with their labels: every n-th of the data, so that all of it is seen.
+
+    Raises ValueError if the samples are no pictures.
+    """
+    shown = np.arange(min(limit, len(data))) * len(data) // min(limit, len(data))
+    captions = [(_short(data.classes[data.y[i]]),) for i in shown]
+    return _sheet(_pictures(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10)
+
+
+def is_pictures(x: np.ndarray) -> bool:
+    """Whether samples (N, ...) can be shown: grey (N, H, W) or (N, H, W, 1), or colour (N, H, W, 3)."""
+    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
+
+
+def _pictures(x: np.ndarray) -> np.ndarray:
+    """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white."""
+    if not is_pictures(x):
+        raise ValueError(f"samples of shape {x.shape[1:]} are no pictures: those are (H, W), (H, W, 1) or (H, W, 3)")
+    x = x[..., None] if x.ndim == 3 else x
+    low, high = (float(end) for end in (x.min(), x.max())) if x.size else (0.0, 1.0)
+    low = min(low, 0.0)
+    return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
+
+
+def _sheet(pictures: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int) -> Figure:
+    """Pictures in rows, each under the lines of its caption, the second of them in the colour of a mistake."""
+    n, height, width = pictures.shape[:3]
+    rows, lines = math.ceil(n / columns), max((len(caption) for caption in captions), default=0)
+    # In units of one picture's height: a cell is its lines of text and the picture.
+    shape, space = width / height, 0.1 * width / height
+    cell_width, cell_height = shape + space, lines * LINE + 1.1
+    unit = PAGE / (columns * cell_width - space)  # inches
+    head = 0.45 + 0.2 * title.count("\n")  # inches
+    page_height, page_width = max(rows, 0.1) * cell_height * unit + head, PAGE + 0.3
+    figure = Figure(figsize=(page_width, page_height))
+    figure.text(0.5, 1 - 0.1 / page_height, title, fontsize=12, ha="center", va="top", parse_math=False)
+    axes = figure.add_axes((0.15 / page_width, 0, PAGE / page_width, 1 - head / page_height))
+    longest = max((len(line) for caption in captions for line in caption), default=1)
+    size = 72 * unit * min(0.7 * LINE, cell_width / (0.65 * longest))  # what fits, in points
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = (i % columns) * cell_width, (i // columns) * cell_height
+        bottom = top + lines * LINE + 1
+        axes.imshow(picture, extent=(left, left + shape, bottom, bottom - 1), interpolation="nearest")
+        for j, (line, colour) in enumerate(zip(caption, (INK, MISTAKE), strict=False)):
+            y = top + (j + 0.9) * LINE
+            axes.text(left, y, line, color=colour, va="baseline", fontsize=min(size, 12), parse_math=False)
+    axes.set(xlim=(0, columns * cell_width - space), ylim=(max(rows, 0.1) * cell_height, 0), aspect="equal")
+    axes.axis("off")
+    return figure
