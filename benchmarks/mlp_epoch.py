@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def torch_epoch(threads: int):
     torch.set_num_threads(threads)
     x, y = pictures()
     x, y = torch.from_numpy((x.astype(np.float32) - 33.3) / 78.6), torch.from_numpy(y)
-    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in zip(SIZES[:-1], SIZES[1:], strict=True)]
+    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in pairwise(SIZES)]
     model = nn.Sequential(*[part for pair in layers for part in pair][:-1])
     optimizer, loss = torch.optim.SGD(model.parameters(), RATE), nn.CrossEntropyLoss()
 

@@ -54,9 +54,9 @@ def one_step_of_learning() -> None:
 
 
 def digits() -> list[list]:
-    """(inputs, label) of the training and the test pictures: 64 pixels each, from 0..16 to 0..1."""
+    """(inputs, label) of the training and the test pictures: 64 pixels each, from 0..255 to 0..1."""
     return [
-        [([pixel / 16 for pixel in x.ravel().tolist()], int(y)) for x, y in zip(split.x, split.y, strict=True)]
+        [([pixel / 255 for pixel in x.ravel().tolist()], int(y)) for x, y in zip(split.x, split.y, strict=True)]
         for split in xpnet.data.load("digits")
     ]
 

@@ -193,13 +193,13 @@ def one_epoch(backend, x, labels, sizes):
     same(f"accuracy ({accuracy:.2%})", accuracy, train.accuracy(model.predict(x), labels), "train.accuracy")
 
 
-def train_network(splits, white, seed):
+def train_network(splits, seed):
     """The whole training: plain mini-batch gradient descent, its rate falling to 0 along a cosine."""
     backend = xpnet.select("auto", seed=seed)  # float32, on a GPU if there is one
     print(f"4. Training on {len(splits.train):,} pictures, {EPOCHS} epochs, on {backend.device}")
     shape, classes = splits.train.x.shape[1:], splits.train.classes
     sizes = [int(np.prod(shape)), *HIDDEN, len(classes)]
-    network = nn.Sequential(nn.Standardize(0, white), nn.Flatten(), *nn.mlp(sizes).layers)  # pixels from 0 to 1
+    network = nn.Sequential(nn.Standardize(0, 255), nn.Flatten(), *nn.mlp(sizes).layers)  # pixels from 0 to 1
     model = nn.Model(network, shape, backend, classes)
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, RATE)
     schedule = schedules.Cosine(RATE, steps=EPOCHS * len(data.batch_slices(len(splits.train), BATCH)))
@@ -214,14 +214,14 @@ def report(row, model):
     print(f"   epoch {row['epoch']:>2}: cost {row['train_loss']:.4f}, test accuracy {row['validation_accuracy']:.2%}")
 
 
-def own_pictures(model, white, files, out):
+def own_pictures(model, files, out):
     print("5. Pictures of one's own")
     drawn = a_four()
     if out:
         (out / "four.png").write_bytes(drawn)
 
     def predict(pixels):  # cut out, centred and scaled, with pixels of 0..255
-        return model.probabilities(pixels / 255 * white)
+        return model.probabilities(pixels)
 
     for name, picture in [("a drawn 4", drawn), *((file, file) for file in files)]:
         try:
@@ -267,19 +267,19 @@ def main():
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        splits, white = (data.load("digits"), 16) if arguments.quick else (data.load("mnist"), 255)
+        splits = data.load("digits" if arguments.quick else "mnist")
     except data.DownloadError as error:
         parser.exit(1, f"{error}\nWith --quick, no MNIST is needed.\n")
 
     few = splits.train[:1000]
-    x = few.x.reshape(len(few), -1) / white
+    x = few.x.reshape(len(few), -1) / 255
     sizes = [x.shape[1], *HIDDEN, 10]
     backend = xpnet.select("cpu", "float64", arguments.seed)  # float64: 16 digits to compare
     worked_examples(backend)
     one_step(backend, x[:BATCH], few.y[:BATCH], sizes)
     one_epoch(backend, x, few.y, sizes)
-    model, history = train_network(splits, white, arguments.seed)
-    own_pictures(model, white, arguments.pictures, arguments.out)
+    model, history = train_network(splits, arguments.seed)
+    own_pictures(model, arguments.pictures, arguments.out)
     if arguments.out:
         draw_plots(model, history, splits.test, arguments.out)
 

@@ -230,7 +230,6 @@ def _alone(model, folder):
 
 
 def test_predict_reads_a_picture_as_the_model_saw_it(finished):
-    """8 x 8 digits have the values 0 to 16, a PNG 0 to 255: the same probabilities come out."""
     folder, _ = finished
     printed = json.loads(call("predict", folder / "model.safetensors", folder / "example.png", "--json").stdout)
     sample = data.load("digits").test.x[:1]
@@ -284,7 +283,7 @@ def test_data_lists_and_describes(tmp_path):
     assert f"not here yet; `xpnet data mnist` downloads it (12 MB) into {tmp_path / 'cache' / 'mnist'}" in listed
     described = call("data", "digits", "--picture", "grid.png").stdout
     assert "digits train: 1438 samples of 8 x 8 uint8, 10 classes" in described
-    assert "values 0 to 16" in described
+    assert "values 0 to 255" in described
     with Image.open("grid.png") as image:
         assert image.width > 200
 

@@ -211,7 +211,7 @@ def test_a_server_that_stalls_is_given_up(servers, folder, monkeypatch):
     assert fetch("x.gz", [server.url], SHA256, folder).read_bytes() == ARCHIVE
 
 
-@pytest.mark.parametrize("wrong", [gzip.compress(b"other"), ARCHIVE[:-3]])
+@pytest.mark.parametrize("wrong", [gzip.compress(b"other"), ARCHIVE[:-3]], ids=["other", "cut"])
 def test_a_wrong_file_is_replaced_and_kept_until_then(servers, folder, wrong, capsys):
     server = servers()
     folder.mkdir(parents=True)

@@ -44,4 +44,4 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0) -> 
         return CudaBackend(dtype, seed, ordinal, why=by if asked != "auto" else finding.detail)
     if asked == "auto":
         return Backend(dtype, seed, why=str(finding))
-    raise BackendError(f"device {asked!r} ({by}) does not work: {finding}")
+    raise BackendError(f"device {asked!r} ({by}): {finding}")

@@ -36,8 +36,6 @@ def verdict(error: Exception) -> tuple[int, str]:
 
     2 for a value that cannot be, 1 for everything that depends on files, devices and the run.
     """
-    from safetensors import SafetensorError
-
     from xpnet import BackendError
     from xpnet.data import IdxError
     from xpnet.nn import ModelFileError
@@ -49,7 +47,7 @@ def verdict(error: Exception) -> tuple[int, str]:
         return 1, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return 1, f"not enough memory: {error}"
-    failed = (Failed, OSError, BackendError, ModelFileError, IdxError, NotFiniteError, SafetensorError)
+    failed = (Failed, OSError, BackendError, ModelFileError, IdxError, NotFiniteError)
     if isinstance(error, failed):
         return 1, str(error)
     return (2, str(error)) if isinstance(error, ValueError) else (0, "")

@@ -48,6 +48,7 @@ Schedule = Annotated[str | None, setting("schedule", f"Rate over the run: {names
 Smoothing = Annotated[float | None, setting("label_smoothing", "Share of each target that is spread over all classes.")]
 Clip = Annotated[float | None, setting("clip", "Limit on the norm of the gradient; 0: none.")]
 Patience = Annotated[int | None, setting("patience", "Stop after so many epochs without a lower loss; 0: never.")]
+Augment = Annotated[bool | None, setting("augment", "Shift, turn, bend and thicken the pictures a little, each time.")]
 Val = Annotated[
     float | None,
     setting("val", "Share of the training data to watch the run on; the weights of the best epoch are then kept."),

@@ -55,7 +55,7 @@ def what_it_is(model: Model, image: Path) -> dict[str, Any]:
     from xpnet.cli.results import class_names
 
     luma = open_picture(model, image)
-    probabilities = model.probabilities((luma * white(model)).reshape(1, *model.input_shape))[0].tolist()
+    probabilities = model.probabilities((luma * 255).reshape(1, *model.input_shape))[0].tolist()
     by_class = dict(zip(class_names(model), probabilities, strict=True))
     best = max(by_class, key=by_class.__getitem__)
     return {"class": best, "probability": by_class[best], "probabilities": by_class}
@@ -81,18 +81,6 @@ def picture_size(model: Model) -> tuple[int, int]:
     if len(shape) != 2:
         raise Failed(f"the model takes samples of shape {model.input_shape}, which are no grey pictures")
     return shape[0], shape[1]
-
-
-def white(model: Model) -> int:
-    """The value that stands for white in what the model was trained on: 255, 16 or 1.
-
-    Values between 0 and w deviate by at most w / 2 from their mean, and those of pictures by not much less; so the
-    deviation that the model standardises with tells one scale from the next.
-    """
-    from xpnet.nn import Standardize
-
-    std = next((layer.std for _, layer in model.network.walk() if isinstance(layer, Standardize)), math.inf)
-    return next((w for w in (1, 16) if std <= w / 2), 255)
 
 
 def show(prediction: dict[str, Any]) -> None:

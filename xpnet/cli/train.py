@@ -38,6 +38,7 @@ def train(
     label_smoothing: options.Smoothing = None,
     clip: options.Clip = None,
     patience: options.Patience = None,
+    augment: options.Augment = None,
     val: options.Val = None,
     seed: options.Seed = None,
     device: options.Device = None,
@@ -108,6 +109,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,
+            augment=recipes.AUGMENT if recipe.augment else None,
             patience=recipe.patience or None, keep_best=validation is not None,
             checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet,
         )  # fmt: skip
@@ -146,9 +148,8 @@ def next_folder(parent: Path, name: str) -> Path:
 
 def clear_halves(folder: Path) -> None:
     """Take away the files that a killed run left half written."""
-    for name in (CONFIG, CHECKPOINT, MODEL):
-        for path in folder.glob(f".{name}.*.part"):
-            path.unlink(missing_ok=True)
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -160,8 +161,6 @@ def write_settings(folder: Path, settings: Settings) -> None:
 @contextmanager
 def kept(folder: Path, model: Model) -> Iterator[None]:
     """Where the run fails inside the block, keep what there is, and say so."""
-    from safetensors import SafetensorError
-
     from xpnet.train import NotFiniteError
 
     try:
@@ -169,7 +168,7 @@ def kept(folder: Path, model: Model) -> Iterator[None]:
     except NotFiniteError as error:
         model.save(folder / MODEL)
         raise Failed(f"{error} That model is kept: {folder / MODEL}") from None
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         _, line = verdict(error)
         raise Failed(f"cannot write the results: {line}. {go_on(folder)}") from None
 

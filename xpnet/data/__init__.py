@@ -5,6 +5,7 @@ from .batches import batch_slices, epoch_order
 from .datasets import Dataset, Splits, load
 from .download import DownloadError, fetch
 from .idx import IdxError, read_idx, write_idx
+from .shipped import shipped_model_path
 from .split import kfold, mean_std, one_hot, split
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "mean_std",
     "one_hot",
     "read_idx",
+    "shipped_model_path",
     "split",
     "write_idx",
 ]

@@ -85,8 +85,9 @@ class Splits(NamedTuple):
 def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     """A data set by name, or from a folder.
 
-    "digits"  1,797 real handwritten digits, 8 x 8 uint8 of 0..16, which come with the package. A stratified
-              fifth is held out as the test split; `seed` says which, and matters to this source alone.
+    "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
+              scaled to 0..255, as pictures have them. A stratified fifth is held out as the test split;
+              `seed` says which, and matters to this source alone.
               The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
               Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.
     "mnist"   60,000 + 10,000 handwritten digits, 28 x 28 uint8 of 0..255 (LeCun, Cortes and Burges). From
@@ -112,6 +113,7 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
 def _digits(seed: int) -> Splits:
     here = Path(__file__).parent
     x, y = (read_idx(here / f"digits-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    x = np.rint(x * (255 / 16)).astype(np.uint8)
     train, test = split(Dataset(x, y, name="digits"), 1 / 5, seed)
     return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sys
 import time
@@ -59,6 +58,8 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path
 
 def content_sha256(path: Path) -> str:
     """SHA-256, in hex, of a file, or of what it unpacks to if it is gzip. Raises IdxError if that is damaged."""
+    import hashlib  # not needed to import the package
+
     digest = hashlib.sha256()
     with decompressed(path) as stream:
         while chunk := stream.read(CHUNK):

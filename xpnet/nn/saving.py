@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.backend import select
+from xpnet.backend import DTYPES, select
 from xpnet.files import replacing
 from xpnet.nn.init import Initializer, named
-from xpnet.nn.layer import Layer, ShapeError, construct
+from xpnet.nn.layer import Layer, construct
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
@@ -32,10 +32,7 @@ class ModelFileError(ValueError):
 
 def save(model: Model, path: str | os.PathLike) -> None:
     """Write the model to `path` (its folder must exist); what was there before stays until the new file is whole."""
-    from safetensors.numpy import save_file
-
-    with replacing(path) as temporary:
-        save_file(model.tensors(), temporary, metadata={"xpnet": json.dumps(description(model))})
+    write_tensors(path, model.tensors(), description(model))
 
 
 def description(model: Model) -> dict[str, Any]:
@@ -61,6 +58,18 @@ def load(path: str | os.PathLike, device: str | None = None, dtype: str | None =
     tensors, described = read_tensors(path)
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN_PREFIX)}
     return model_from(own, described, path, lambda saved: select(device, dtype or saved, seed))
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], described: dict[str, Any]) -> None:
+    """A safetensors file with `described` as JSON in its metadata; what `read_tensors` reads. OSError if it fails."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"xpnet": json.dumps(described)})
+        except SafetensorError as error:  # a full disk, most often
+            raise OSError(f"cannot write {os.fspath(path)}: {error}") from None
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -91,10 +100,16 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
             raise ModelFileError(f"{path} has model format {described['format']}; this xpnet reads {FORMAT}")
         network = restore(described["network"], {})
         shape = tuple(int(n) for n in described["input_shape"])
-        _, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken only once they agree
+        outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
         _check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, path)
         classes, dtype = [str(c) for c in described["classes"]], str(described["dtype"])
-    except (KeyError, TypeError, AttributeError, RecursionError, ShapeError) as error:
+        if classes and len(classes) != outputs[-1]:
+            raise ModelFileError(f"{path} has {len(classes)} class names for {outputs[-1]} outputs")
+        if dtype not in DTYPES:
+            raise ModelFileError(f"{path} has the unknown dtype {dtype!r}: there is {', '.join(DTYPES)}")
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise ModelFileError(f"{path} does not describe a network: {type(error).__name__} {error}") from None
     return Model(network, shape, backend_for(dtype), classes, tensors)
 

@@ -12,20 +12,16 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from xpnet.files import replacing
-from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors
+from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors, write_tensors
 from xpnet.schedules import Plateau
 from xpnet.train.run import Progress, Run
 
 
 def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
     """Write the run to `path`; the checkpoint that was there stays until the new one is whole."""
-    from safetensors.numpy import save_file
-
     tensors = {**run.model.tensors(), **{RUN_PREFIX + name: a for name, a in run.tensors().items()}}
     described = {**description(run.model), "run": _numbers(run)}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"xpnet": json.dumps(described)})
+    write_tensors(path, tensors, described)
 
 
 def load_checkpoint(run: Run, path: str | os.PathLike) -> None:

@@ -81,7 +81,7 @@ def fit(
             load_checkpoint(run, checkpoint)
         else:
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
-    stopped = ""
+    stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     threads = model.backend.threads_for(batch_size * model.n_parameters)
     reporter = Reporter(epochs, len(run.slices), quiet)
@@ -96,8 +96,8 @@ def fit(
             reporter.epoch(row)
             if [True for callback in callbacks if callback(row, model) is True]:
                 stopped = "a callback asked for it"
-            elif patience is not None and run.progress.waited >= patience:
-                stopped = f"no better for {patience} epochs"
+            else:
+                stopped = _enough(run, patience)
             if checkpoint is not None:
                 save_checkpoint(run, checkpoint)
     if stopped == "interrupted" and checkpoint is not None:
@@ -122,6 +122,12 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
             if asked.is_set():
                 return False
     return True
+
+
+def _enough(run: Run, patience: int | None) -> str:
+    """Why the run should stop early, if it should."""
+    enough = patience is not None and run.progress.waited >= patience
+    return f"no better for {patience} epochs" if enough else ""
 
 
 def _finite(run: Run) -> bool:

@@ -1,0 +1,183 @@
+"""The one-line check must notice what it is there for: layers and losses with one mistake each."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import losses, nn, verify
+from xpnet.nn import Parameter, ShapeError, init
+
+
+class Square(nn.Layer):
+    """y = x^2, right."""
+
+    def forward(self, x, backend):
+        return x * x, lambda dy, need_dx=True: dy * 2 * x
+
+
+class WrongSlope(nn.Layer):
+    def forward(self, x, backend):
+        return x * x, lambda dy, need_dx=True: dy * x
+
+
+class ChangesInput(nn.Layer):
+    def forward(self, x, backend):
+        x *= 2
+        return x, lambda dy, need_dx=True: dy * 2
+
+
+class ChangesGradient(nn.Layer):
+    def forward(self, x, backend):
+        def backward(dy, need_dx=True):
+            dy *= 2
+            return dy
+
+        return x * 2, backward
+
+
+class SharesCache(nn.Layer):
+    def forward(self, x, backend):
+        self.x = x
+        return x * x, lambda dy, need_dx=True: dy * 2 * self.x
+
+
+class InDouble(nn.Layer):
+    def forward(self, x, backend):
+        return x * np.float64(2), lambda dy, need_dx=True: dy * 2
+
+
+class OnTheHost(nn.Layer):
+    def forward(self, x, backend):
+        return np.sin(x), lambda dy, need_dx=True: dy * np.cos(x)
+
+
+class Asks(nn.Layer):
+    def forward(self, x, backend):
+        return (x if x.sum() > 1e9 else x * 2), lambda dy, need_dx=True: dy * 2
+
+
+class NoGradient(nn.Layer):
+    def forward(self, x, backend):
+        return x * x, lambda dy, need_dx=True: None
+
+
+class MixesSamples(nn.Layer):
+    def forward(self, x, backend):
+        return x - x.mean(axis=0), lambda dy, need_dx=True: dy - dy.mean(axis=0)
+
+
+class DrawsInEvaluation(nn.Layer):
+    def forward(self, x, backend):
+        return x + 0 * backend.rng.random(x.shape, x.dtype), lambda dy, need_dx=True: dy
+
+
+class KeepsAnother(nn.Layer):
+    """Not what it was given: a copy, or a loaded model, is another layer."""
+
+    def __init__(self, scale=1.0):
+        self.scale = 2 * scale
+
+    def forward(self, x, backend):
+        return x * self.scale, lambda dy, need_dx=True: dy * self.scale
+
+
+class Overwrites(nn.Layer):
+    def build(self, shape):
+        self.W = Parameter(shape, init.constant(1.0))
+        return shape
+
+    def forward(self, x, backend):
+        def backward(dy, need_dx=True):
+            self.W.grad[...] = (dy * x).sum(axis=0)
+            return dy * self.W.data
+
+        return x * self.W.data, backward
+
+
+@pytest.mark.parametrize(
+    ("layer", "failing"),
+    [
+        (WrongSlope, "gradients"),
+        (ChangesInput, "inputs unmodified"),
+        (ChangesGradient, "inputs unmodified"),
+        (SharesCache, "second forward"),
+        (InDouble, "dtype kept"),
+        (OnTheHost, "agrees with float64 on the CPU"),
+        (Asks, "captured"),
+        (NoGradient, "gradients"),
+        (MixesSamples, "one by one"),
+        (DrawsInEvaluation, "deterministic"),
+        (KeepsAnother, "saved and loaded"),
+        (Overwrites, "gradients accumulate"),
+    ],
+)
+def test_a_layer_with_a_mistake_is_caught(layer, failing):
+    with pytest.raises(verify.CheckFailed, match=f"FAILED  {failing}") as caught:
+        verify.check(layer(), (5,))
+    assert failing in {f.name for f in caught.value.report.failed}
+    assert not verify.check(layer(), (5,), raises=False).ok
+
+
+def test_a_right_layer_passes_and_the_report_can_be_read():
+    report = verify.check(Square(), (3, 2), batch=2)
+    assert report.ok
+    assert not report.failed
+    text = str(report)
+    assert text.startswith("Square() on 2 samples of shape (3, 2)\n")
+    assert "  ok      gradients (4 settings): largest error" in text
+    assert text.endswith("checks ok, 0 failed")
+    assert len(text.splitlines()) < 20
+
+
+def test_inputs_of_another_kind():
+    report = verify.check(nn.Standardize(3.0, 2.0), (4,), draw=lambda rng, shape: rng.integers(0, 9, shape))
+    assert report.ok
+
+
+def labels(rng, shape):
+    return rng.integers(0, shape[1], shape[0])
+
+
+class WrongMean:
+    def __call__(self, y, target, backend):
+        value, dy = losses.MeanSquaredError()(y, target, backend)
+        return value, dy * y.size / len(y)
+
+
+class Reads:
+    def __call__(self, y, target, backend):
+        value, dy = losses.MeanSquaredError()(y, target, backend)
+        return float(value), dy
+
+
+def test_losses():
+    assert verify.check_loss(losses.SoftmaxCrossEntropy(0.1), (3,), labels).ok
+    spread = lambda rng, shape: rng.standard_normal(shape)
+    assert verify.check_loss(losses.MeanSquaredError(), (2, 3), spread).ok
+    with pytest.raises(verify.CheckFailed, match="FAILED  gradient "):
+        verify.check_loss(WrongMean(), (3,), spread)
+    with pytest.raises(verify.CheckFailed, match="FAILED  dtype kept"):
+        verify.check_loss(Reads(), (3,), spread)
+
+
+def test_what_cannot_be_checked():
+    with pytest.raises(ShapeError, match=r"connects \(4,\)"):
+        verify.check(nn.Linear(3, n_in=4), (5,))
+    with pytest.raises(TypeError, match="check takes a layer, such as"):
+        verify.check(nn.Linear, (5,))
+    with pytest.raises(ValueError, match="at least one sample, not 0"):
+        verify.check(nn.ReLU(), (5,), batch=0)
+
+
+def test_the_example_catches_its_mistake_and_learns(capsys):
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "your_own_layer.py"))
+    printed = capsys.readouterr().out
+    assert "106 checks ok, 0 failed" in printed
+    assert "FAILED  gradients (4 of 4 settings" in printed
+    share = float(re.search(r"([\d.]+)% of \d+ unseen digits", printed)[1])
+    assert share > 90

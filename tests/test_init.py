@@ -1,0 +1,82 @@
+"""Every initialiser of the table of cases: its variance, its form, its seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from xpnet import nn
+from xpnet.backend import Backend
+from xpnet.nn import init
+from xpnet.verify.cases import INITIALISERS
+from xpnet.verify.rows import name
+
+
+@pytest.mark.parametrize("case", INITIALISERS, ids=name)
+def test_mean_and_variance(case):
+    drawn = case.init(np.random.default_rng(0), case.shape)
+    assert drawn.shape == case.shape
+    assert drawn.dtype == np.float64
+    # Five standard deviations of the estimates; the fourth moment of a normal number is 3 variance^2.
+    assert abs(drawn.mean() - case.mean) <= 5 * math.sqrt(case.variance / drawn.size)
+    assert abs(drawn.var() - case.variance) <= 5 * case.variance * math.sqrt(2 / drawn.size)
+
+
+@pytest.mark.parametrize("case", [case for case in INITIALISERS if case.variance], ids=name)
+def test_form_of_the_distribution(case):
+    drawn = case.init(np.random.default_rng(0), case.shape)
+    within = float((np.abs(drawn) < math.sqrt(case.variance)).mean())
+    if case.bound is None:
+        assert within == pytest.approx(math.erf(math.sqrt(0.5)), abs=0.03)  # 68 % within one standard deviation
+        assert np.abs(drawn).max() > 3 * math.sqrt(case.variance)
+    else:
+        assert within == pytest.approx(1 / math.sqrt(3), abs=0.03)
+        assert 0.99 * case.bound < np.abs(drawn).max() < case.bound
+
+
+@pytest.mark.parametrize("case", INITIALISERS, ids=name)
+def test_same_seed_same_numbers(case):
+    first, again, other = (case.init(np.random.default_rng(seed), (7, 5)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, other) == (case.variance == 0)
+
+
+def test_weights_are_the_same_on_every_device_and_in_every_dtype(kind):
+    layers = lambda: nn.Sequential(nn.Linear(6, init=init.lecun_uniform), nn.ReLU(), nn.Linear(3))
+    reference = nn.Model(layers(), (5,), Backend("float64", 11)).tensors()
+    for dtype in ("float32", "float64"):
+        tensors = nn.Model(layers(), (5,), kind(dtype, 11)).tensors()
+        assert all(np.array_equal(tensors[key], reference[key].astype(dtype)) for key in reference)
+    other = nn.Model(layers(), (5,), kind("float64", 12)).tensors()
+    assert not np.array_equal(other["layers.0.W"], reference["layers.0.W"])
+
+
+def test_values_are_those_asked_for():
+    rng = np.random.default_rng(0)
+    assert (init.constant(0.7)(rng, (3, 2)) == 0.7).all()
+    assert (init.zeros(rng, (4,)) == 0).all()
+    model = nn.Model(nn.Linear(3, init=init.constant(-2.0)), (2,), Backend())
+    assert (model.parameters["W"].data == -2).all()
+    assert (model.parameters["b"].data == 0).all()
+
+
+@pytest.mark.parametrize("case", INITIALISERS, ids=name)
+def test_found_by_name_as_in_a_saved_model(case):
+    found = init.named(case.init.name, case.init.value)
+    assert repr(found) == repr(case.init)
+    draws = [i(np.random.default_rng(5), (6, 4)) for i in (found, case.init)]
+    assert np.array_equal(*draws)
+
+
+@pytest.mark.parametrize(("name", "value"), [("orthogonal", None), ("constant", None), ("zeros", 1.0)])
+def test_unknown_names(name, value):
+    with pytest.raises(ValueError, match=f"unknown initializer '{name}': choose one of he_normal, he_uniform"):
+        init.named(name, value)
+
+
+@pytest.mark.parametrize("a", [0.0, -1.0, math.nan])
+def test_uniform_needs_a_range(a):
+    with pytest.raises(ValueError, match="needs a > 0"):
+        init.uniform(a)

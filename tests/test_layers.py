@@ -1,0 +1,211 @@
+"""Every layer of the table of cases, against all its witnesses; and what a layer does with the shapes it is given."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpnet import nn
+from xpnet.backend import Backend
+from xpnet.nn import ShapeError
+from xpnet.verify import reference as ref
+from xpnet.verify.cases import LAYERS, TABLE, uncovered
+from xpnet.verify.check import layer_findings
+from xpnet.verify.passes import SEED, Subject, draw_values, run, spread
+from xpnet.verify.report import Finding, finding
+from xpnet.verify.rows import name
+from xpnet.verify.tolerances import FLOAT32
+from xpnet.verify.witnesses import layer_by_formula, layer_by_scalars
+
+
+def assert_all(findings: list[Finding]) -> None:
+    failed = [str(f) for f in findings if not f.ok]
+    assert not failed, "\n".join(failed)
+
+
+def test_everything_public_has_a_row():
+    assert not uncovered()
+
+
+def test_rows_have_names_of_their_own():
+    names = [name(case) for case in TABLE]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=name)
+def test_invariants_gradients_and_agreement(case, kind):
+    for batch in case.batches:
+        assert_all(list(layer_findings(case.subject(batch), kind, f"batch of {batch}")))
+
+
+@pytest.mark.parametrize("case", [case for case in LAYERS if case.reference], ids=name)
+def test_formula(case, kind):
+    for batch in case.batches:
+        assert_all([finding("formula", f"batch of {batch}", lambda n=batch: layer_by_formula(case, n, kind))])
+
+
+@pytest.mark.parametrize("case", [case for case in LAYERS if case.reference], ids=name)
+def test_scalar_engine(case):
+    for batch in case.batches:
+        assert_all([finding("scalar engine", f"batch of {batch}", lambda n=batch: layer_by_scalars(case, n))])
+
+
+def test_no_row_is_without_an_independent_forward():
+    """A gradient check cannot see a wrong forward: every layer needs a formula, or PyTorch's."""
+    with_formula = {case.of for case in LAYERS if case.reference}
+    assert with_formula == {case.of for case in LAYERS}
+
+
+# Drawn shapes and values ----------------------------------------------------------------------------------------
+
+axes = st.lists(st.integers(1, 5), min_size=0, max_size=2)
+numbers = st.floats(-1e4, 1e4, width=32)
+
+
+@given(axes, st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.booleans())
+def test_linear_of_any_shape(leading, n_in, n_out, batch, bias):
+    subject = Subject(lambda: nn.Linear(n_out, bias=bias), (*leading, n_in), batch, False, spread)
+    assert_all([f for f in layer_findings(subject, Backend, "cpu") if "saved" not in f.name])
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=4), st.integers(1, 4), st.sampled_from([0.0, 0.5]))
+def test_mlp_of_any_size(sizes, batch, dropout):
+    subject = Subject(lambda: nn.mlp(sizes, nn.GELU, dropout), (sizes[0],), batch, True, spread)
+    assert_all([f for f in layer_findings(subject, Backend, "cpu") if "saved" not in f.name])
+
+
+ACTIVATIONS = {
+    nn.ReLU: ref.relu,
+    nn.LeakyReLU: lambda v: ref.leaky_relu(v, 0.01),
+    nn.Sigmoid: ref.sigmoid,
+    nn.Tanh: ref.tanh,
+    nn.GELU: ref.gelu,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer.__name__)
+@given(values=st.lists(numbers, min_size=1, max_size=8))
+def test_activations_of_any_size_of_number(layer, dtype, values):
+    backend = Backend(dtype)
+    y, backward = layer().forward(backend.asarray(np.array([values])), backend)
+    dx = backward(np.ones_like(y))
+    expected = np.array([[ACTIVATIONS[layer](v) for v in values]])
+    assert np.isfinite(y).all()
+    assert np.isfinite(dx).all()
+    assert np.abs(y - expected).max() <= FLOAT32 * max(1.0, np.abs(values).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(rows=st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=3))
+def test_softmax_of_any_size_of_number(dtype, rows):
+    backend, x = Backend(dtype), np.array(rows)
+    y, backward = nn.Softmax().forward(backend.asarray(x), backend)
+    expected = ref.softmax(x).astype(np.float64)
+    assert np.abs(y - expected).max() <= 2 * FLOAT32
+    assert np.abs(y.sum(axis=1) - 1).max() <= FLOAT32
+    assert np.abs(backward(np.ones_like(y))).max() <= FLOAT32  # the sum does not change, so its gradient is 0
+
+
+# What the formulas do not say -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, kind):
+    backend = kind("float32", 1)
+    with backend.mode(training=True):
+        y, _ = nn.Dropout(p).forward(backend.asarray(np.ones((400, 50), np.float32)), backend)
+    y = np.array(backend.to_host(y))
+    assert abs((y == 0).mean() - p) < 5 * math.sqrt(p * (1 - p) / y.size)
+    assert np.allclose(y[y != 0], 1 / (1 - p), rtol=FLOAT32)
+
+
+def test_dropout_draws_a_new_mask_each_time(kind):
+    backend = kind("float32", 1)
+    x = backend.asarray(np.ones((4, 8), np.float32))
+    with backend.mode(training=True):
+        first, second = (np.array(backend.to_host(nn.Dropout().forward(x, backend)[0])) for _ in range(2))
+    assert (first != second).any()
+
+
+def test_relu_has_slope_0_at_0():
+    backend = Backend("float64")
+    y, backward = nn.ReLU().forward(np.array([[-1.0, 0.0, 2.0]]), backend)
+    assert y.tolist() == [[0.0, 0.0, 2.0]]
+    assert backward(np.ones_like(y)).tolist() == [[0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize(("dtype", "n"), [("float32", 3), ("float64", 3), ("float32", 5)])
+def test_standardize_takes_pixels_as_they_are(dtype, n):
+    subject = Subject(
+        lambda: nn.Standardize(100.0, 50.0), (1,), n, False, lambda rng, shape: np.full(shape, 200, np.uint8)
+    )
+    assert run(subject, draw_values(subject), Backend(dtype, SEED))["y"].tolist() == [[2.0]] * n
+
+
+def test_sequential_skips_gradients_that_nobody_reads():
+    """Below the lowest layer with parameters nothing is computed where no dx is wanted."""
+
+    class Counting(nn.Layer):
+        calls = 0
+
+        def forward(self, x, backend):
+            def backward(dy, need_dx=True):
+                Counting.calls += 1
+                return dy
+
+            return x, backward
+
+    model = nn.Model(nn.Sequential(Counting(), nn.Linear(2), Counting()), (3,), Backend("float64"))
+    _, backward = model.forward(np.ones((1, 3)))
+    assert backward(np.ones((1, 2)), need_dx=False) is None
+    assert Counting.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nn.Linear(3, n_in=5), (4,), r"Linear: connects \(5,\) to \(3,\), but its input has shape \(4,\)"),
+        (nn.Linear(3), (), "Linear: needs an input of at least one axis"),
+        (nn.Softmax(), (), "Softmax: needs an input of at least one axis"),
+        (nn.Linear(3), (0,), r"every axis of an input must be >= 1, got \(0,\)"),
+        (nn.Residual(nn.Linear(3)), (4,), r"Residual: turns shape \(4,\) into \(3,\)"),
+        (nn.mlp([4, 3, 2]), (5,), r"layers.0 \(Linear\): connects \(4,\) to \(3,\), but its input has shape \(5,\)"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Residual(nn.Linear(4), nn.Linear(6, n_in=7))),
+            (2, 2),
+            r"layers.1.layers.1 \(Linear\): connects \(7,\)",
+        ),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_fit_name_the_layer(layer, shape, message):
+    with pytest.raises(ShapeError, match=message):
+        nn.Model(layer, shape, Backend())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Linear(0), "at least one output, not 0"),
+        (lambda: nn.Dropout(1.0), "0 <= p < 1, not 1.0"),
+        (lambda: nn.Dropout(-0.1), "0 <= p < 1, not -0.1"),
+        (lambda: nn.LeakyReLU(1.0), "0 <= slope < 1"),
+        (lambda: nn.Standardize(0.0, 0.0), "std > 0"),
+        (lambda: nn.Standardize(math.nan, 1.0), "finite mean"),
+        (lambda: nn.mlp([3]), "at least two sizes"),
+        (lambda: nn.mlp([3, 0, 2]), "all >= 1"),
+    ],
+)
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_sequential_takes_layers_only():
+    with pytest.raises(TypeError, match=r"layers\.1 of Sequential is 'ReLU', not a layer"):
+        nn.Sequential(nn.Linear(3), "ReLU")

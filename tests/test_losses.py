@@ -1,0 +1,119 @@
+"""Every loss of the table of cases, against all its witnesses; large logits; targets that do not fit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpnet import losses
+from xpnet.backend import Backend
+from xpnet.verify import reference as ref
+from xpnet.verify.cases import LOSSES
+from xpnet.verify.check import loss_findings
+from xpnet.verify.report import finding
+from xpnet.verify.rows import name
+from xpnet.verify.tolerances import FLOAT32
+from xpnet.verify.witnesses import loss_by_formula, loss_by_scalars
+
+numbers = st.floats(-1e4, 1e4, width=32)
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=name)
+def test_invariants_gradient_and_agreement(case, kind):
+    for batch in case.batches:
+        failed = [f for f in loss_findings(case.make(), case.values(batch), kind, f"batch of {batch}") if not f.ok]
+        assert not failed, "\n".join(map(str, failed))
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=name)
+@pytest.mark.parametrize("witness", [loss_by_formula, loss_by_scalars], ids=lambda witness: witness.__name__)
+def test_formula_and_scalar_engine(case, witness, kind):
+    for batch in case.batches:
+        found = finding(witness.__name__, f"batch of {batch}", lambda n=batch: witness(case, n, kind))
+        assert found.ok, str(found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(rows=st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=3), label=st.integers(0, 2))
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_any_logits(dtype, smoothing, rows, label):
+    backend, target = Backend(dtype), np.full(len(rows), label)
+    y = backend.asarray(np.array(rows))
+    value, dy = losses.SoftmaxCrossEntropy(smoothing)(y, target, backend)
+    expected = ref.cross_entropy(y.astype(np.float64), target, smoothing)
+    assert abs(float(value) - expected) <= 4 * FLOAT32 * max(1.0, abs(expected), np.abs(y).max())
+    assert np.isfinite(dy).all()
+    assert np.abs(dy.sum(axis=1)).max() <= 4 * FLOAT32  # adding a number to all logits changes nothing
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(logits=st.lists(numbers, min_size=1, max_size=6), target=st.floats(0, 1, width=32))
+def test_binary_cross_entropy_of_any_logits(dtype, logits, target):
+    backend = Backend(dtype)
+    y = backend.asarray(np.array([logits]))
+    t = np.full_like(y, target)
+    value, dy = losses.BinaryCrossEntropy()(y, t, backend)
+    expected = ref.binary_cross_entropy(y.astype(np.float64), t.astype(np.float64))
+    assert abs(float(value) - expected) <= 4 * FLOAT32 * max(1.0, np.abs(logits).max())
+    assert np.isfinite(dy).all()
+    assert np.abs(dy).max() <= 1 / len(logits)
+
+
+def test_known_values():
+    backend = Backend("float64")
+    value, dy = losses.SoftmaxCrossEntropy()(np.zeros((2, 4)), np.array([0, 3]), backend)
+    assert float(value) == pytest.approx(math.log(4))
+    assert dy.tolist() == [[-0.375, 0.125, 0.125, 0.125], [0.125, 0.125, 0.125, -0.375]]
+    value, dy = losses.MeanSquaredError()(np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]]), backend)
+    assert float(value) == 2.5
+    assert dy.tolist() == [[1.0, -2.0]]
+    value, dy = losses.BinaryCrossEntropy()(np.array([[0.0]]), np.array([[1.0]]), backend)
+    assert float(value) == pytest.approx(math.log(2))
+    assert dy.tolist() == [[-0.5]]
+
+
+def test_one_hot_and_labels_are_the_same_loss(kind):
+    backend, rng = kind("float32", 0), np.random.default_rng(0)
+    y, labels = rng.standard_normal((5, 3)).astype(np.float32), rng.integers(0, 3, 5)
+    loss = losses.SoftmaxCrossEntropy(0.1, [1.0, 2.0, 0.5])
+    results = [loss(backend.asarray(y), backend.asarray(t), backend) for t in (labels, np.eye(3)[labels])]
+    by_label, by_one_hot = ([np.array(backend.to_host(a)) for a in result] for result in results)
+    assert all(np.array_equal(a, b) for a, b in zip(by_label, by_one_hot, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "target", "message"),
+    [
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 3]), r"label 3 is outside 0\.\.2"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([-1, 0]), r"label -1 is outside 0\.\.2"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 1, 2]), r"class numbers of shape \(2,\)"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0.0, 1.0]), "got float64 of shape"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros((2, 4)), r"distribution of shape \(2, 3\)"),
+        (losses.SoftmaxCrossEntropy(0, [1, 2]), (2, 3), np.array([0, 1]), "2 class weights for 3 classes"),
+        (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got \(2, 1\)"),
+        (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got \(2,\)"),
+        (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
+    ],
+)
+def test_targets_that_do_not_fit(loss, shape, target, message):
+    with pytest.raises(ValueError, match=message):
+        loss(np.zeros(shape), target, Backend("float64"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+        ({"label_smoothing": -0.1}, r"label_smoothing must be in \[0, 1\)"),
+        ({"class_weights": [1.0, -1.0]}, "class_weights must be finite, >= 0"),
+        ({"class_weights": [0.0, 0.0]}, "not all 0"),
+        ({"class_weights": [1.0, math.inf]}, "must be finite"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.SoftmaxCrossEntropy(**options)

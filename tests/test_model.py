@@ -1,0 +1,324 @@
+"""A built model: its flat buffers, its files and the bad ones among them, layers of one's own, looking inside."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from xpnet import losses, nn, optim
+from xpnet.backend import Backend
+from xpnet.nn import ModelFileError, Parameter, ShapeError, init
+from xpnet.nn.trace import traced
+from xpnet.verify.tolerances import LOSS_CURVE
+
+
+class Scale(nn.Layer):
+    """A layer of one's own: y = x times a vector, with an inner layer and an option."""
+
+    def __init__(self, inner: nn.Layer, start: float = 1.0):
+        self.inner, self.start = inner, start
+
+    def build(self, shape):
+        self.scale = Parameter(shape, init.constant(self.start))
+        return self.inner.build(shape)
+
+    def forward(self, x, backend):
+        y, inner_backward = self.inner.forward(x * self.scale.data, backend)
+
+        def backward(dy, need_dx=True):
+            dh = inner_backward(dy)
+            self.scale.add_grad_sum(dh * x)
+            return dh * self.scale.data if need_dx else None
+
+        return y, backward
+
+
+def network() -> nn.Layer:
+    return nn.Sequential(nn.Standardize(0.5, 2.0), nn.Linear(6), nn.ReLU(), nn.Dropout(0.25), nn.Linear(3))
+
+
+def model(backend=None, classes=("a", "b", "c")) -> nn.Model:
+    return nn.Model(network(), (4,), backend or Backend("float32", 3), classes)
+
+
+X = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+
+
+# The flat buffers -------------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_views_into_the_flat_buffers(kind):
+    m = model(kind("float32", 0))
+    assert list(m.parameters) == ["layers.1.W", "layers.1.b", "layers.4.W", "layers.4.b"]
+    assert m.n_parameters == m.data.size == m.grad.size == 4 * 6 + 6 + 6 * 3 + 3
+    assert m.n_decay == 4 * 6 + 6 * 3  # the weights, which come first
+    m.data.fill(5.0)
+    m.grad.fill(-1.0)
+    for parameter in m.parameters.values():
+        assert (m.backend.to_host(parameter.data) == 5).all()
+        assert (m.backend.to_host(parameter.grad) == -1).all()
+    m.data[: m.n_decay].fill(7.0)
+    decayed = {name for name, values in m.tensors().items() if (values == 7).all()}
+    assert decayed == {"layers.1.W", "layers.4.W"}
+    m.zero_grad()
+    assert (m.backend.to_host(m.grad) == 0).all()
+
+
+def test_state_that_is_not_trained_comes_last_and_has_no_gradient():
+    class Counted(nn.Layer):
+        def build(self, shape):
+            self.count = Parameter((2,), init.zeros, trained=False)
+            self.W = Parameter(shape, init.constant(1.0))
+            return shape
+
+    m = nn.Model(nn.Sequential(Counted(), nn.Linear(2)), (3,), Backend())
+    assert m.n_parameters == 3 + 6 + 2
+    assert m.data.size == m.n_parameters + 2
+    count = m.parameters["layers.0.count"]
+    assert count.grad is None
+    count.data.fill(9.0)
+    assert m.data[-2:].tolist() == [9.0, 9.0]
+
+
+def test_a_layer_used_twice_is_one_layer():
+    shared = nn.Linear(4)
+    m = nn.Model(nn.Sequential(shared, nn.Tanh(), shared), (4,), Backend("float64"))
+    assert list(m.parameters) == ["layers.0.W", "layers.0.b"]
+    assert m.n_parameters == 20
+    copied = m.network.copy()
+    assert copied.layers[0] is copied.layers[2]
+    assert copied.layers[0] is not shared
+
+
+def test_a_network_is_built_once():
+    m = model()
+    with pytest.raises(ValueError, match=r"built already: build network\.copy\(\)"):
+        nn.Model(m.network, (4,), Backend())
+
+
+def test_another_device_has_the_same_values(kind):
+    m = model(Backend("float32", 3))
+    there = m.to(kind("float32", 99))
+    assert there.classes == m.classes
+    assert all(np.array_equal(there.tensors()[name], values) for name, values in m.tensors().items())
+    assert np.allclose(there.predict(X), m.predict(X), rtol=0, atol=1e-6)
+    there.data.fill(0.0)
+    assert m.data.any()
+
+
+def test_predict_is_without_dropout_in_batches_of_any_size(kind):
+    m = model(kind("float32", 3))
+    with m.backend.mode(training=True):
+        whole = m.predict(X)
+        assert m.backend.training
+    assert isinstance(whole, np.ndarray)
+    assert np.allclose(m.predict(X, batch_size=2), whole, rtol=0, atol=1e-6)
+    assert m.predict(X[:0]).shape == (0, 3)
+    assert np.allclose(m.probabilities(X).sum(axis=1), 1.0)
+    assert (m.probabilities(X).argmax(axis=1) == whole.argmax(axis=1)).all()
+
+
+def test_inputs_that_do_not_fit(kind):
+    m = model(kind("float32", 3))
+    with pytest.raises(ShapeError, match=r"takes samples of shape \(4,\), got \(5,\)"):
+        m.forward(m.backend.asarray(np.zeros((2, 5))))
+    with pytest.raises(TypeError, match="runs in float32, its input is float64"):
+        m.forward(m.backend.xp.zeros((2, 4), dtype=np.float64))
+    with pytest.raises(TypeError, match=r"put it there with backend\.asarray"):
+        m.forward([[0.0] * 4])
+
+
+def test_class_names_must_be_as_many_as_outputs():
+    with pytest.raises(ShapeError, match="2 class names for 3 outputs"):
+        model(classes=("a", "b"))
+
+
+def test_float32_and_float64_learn_along_the_same_curve(kind):
+    """50 steps of training from the same seed: what rounding adds stays small."""
+    rng = np.random.default_rng(1)
+    x, labels = rng.standard_normal((64, 8)).astype(np.float32), rng.integers(0, 3, 64)
+
+    def curve(backend):
+        m, loss = nn.Model(nn.mlp([8, 16, 3]), (8,), backend), losses.SoftmaxCrossEntropy()
+        optimizer, values = optim.Adam(m, lr=0.01), []
+        on_device, target = backend.asarray(x), backend.asarray(labels)
+        for _ in range(50):
+            m.zero_grad()
+            y, backward = m.forward(on_device)
+            value, dy = loss(y, target, backend)
+            backward(dy, need_dx=False)
+            optimizer.step()
+            values.append(float(backend.to_host(value)))
+        return np.array(values)
+
+    single, double = curve(kind("float32", 5)), curve(Backend("float64", 5))
+    assert double[-1] < 0.8 * double[0]
+    assert (np.abs(single - double) / double).max() < LOSS_CURVE
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_is_the_same_bit_for_bit(tmp_path):
+    m = model()
+    m.save(tmp_path / "m.safetensors")
+    loaded = nn.load(tmp_path / "m.safetensors", "cpu")
+    assert repr(loaded.network) == repr(m.network)
+    assert (loaded.input_shape, loaded.classes, loaded.backend.dtype) == ((4,), ("a", "b", "c"), np.dtype("float32"))
+    assert np.array_equal(loaded.predict(X), m.predict(X))
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+    in_double = nn.load(tmp_path / "m.safetensors", "cpu", dtype="float64")
+    assert np.array_equal(in_double.tensors()["layers.1.W"], m.tensors()["layers.1.W"].astype(np.float64))
+
+
+def test_layers_of_ones_own_options_and_sharing_survive(tmp_path):
+    shared = nn.Linear(4, init=init.uniform(0.25), bias=False)
+    m = nn.Model(nn.Sequential(Scale(shared, 2.5), nn.LeakyReLU(0.3), shared), (4,), Backend("float64"))
+    m.save(tmp_path / "own.safetensors")
+    loaded = nn.load(tmp_path / "own.safetensors", "cpu")
+    assert repr(loaded.network) == repr(m.network)
+    assert loaded.network.layers[0].inner is loaded.network.layers[2]
+    assert repr(loaded.network.layers[2].init) == "uniform(0.25)"
+    assert np.array_equal(loaded.predict(X.astype(np.float64)), m.predict(X.astype(np.float64)))
+
+
+def test_an_option_that_was_not_kept_is_named():
+    class Forgetful(nn.Layer):
+        def __init__(self, width):
+            self.n = width
+
+    with pytest.raises(TypeError, match=r"Forgetful cannot be saved or copied: .*'width'"):
+        Forgetful(3).copy()
+
+
+def test_what_was_there_survives_a_failed_save(tmp_path):
+    class Unsaveable(nn.Layer):
+        def __init__(self, what):
+            self.what = what
+
+        def forward(self, x, backend):
+            return x, lambda dy, need_dx=True: dy
+
+    path = tmp_path / "m.safetensors"
+    m = model()
+    m.save(path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="only numbers, texts, lists and layers can be saved"):
+        nn.Model(Unsaveable({1: 2}), (4,), Backend()).save(path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(FileNotFoundError):
+        m.save(tmp_path / "no such folder" / "m.safetensors")
+
+
+def rewritten(path, change_tensors=None, change_described=None):
+    """The saved model with its tensors or its description changed."""
+    m = model()
+    m.save(path)
+    tensors = load_file(path)
+    described = json.loads(json.dumps(nn.saving.description(m)))
+    for change, what in ((change_tensors, tensors), (change_described, described)):
+        if change:
+            change(what)
+    save_file(tensors, path, metadata={"xpnet": json.dumps(described)})
+
+
+def renamed_tensor(tensors):
+    tensors["layers.9.W"] = tensors.pop("layers.1.W")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "described", "message"),
+    [
+        (lambda t: t.pop("layers.1.W"), None, r"tensors missing \['layers.1.W'\]"),
+        (renamed_tensor, None, r"tensors of no layer \['layers.9.W'\]"),
+        (lambda t: t.update({"layers.1.W": t["layers.1.W"].T.copy()}), None, r"layers.1.W has shape \(6, 4\)"),
+        (lambda t: t["layers.4.b"].fill(np.nan), None, "layers.4.b holds values that are not finite"),
+        (None, lambda d: d.update(format=99), "model format 99; this xpnet reads 1"),
+        (None, lambda d: d.pop("network"), "does not describe a network"),
+        (None, lambda d: d.update(input_shape=[5]), r"layers.1.W has shape \(4, 6\), the network wants \(5, 6\)"),
+        (None, lambda d: d.update(input_shape="wide"), "invalid literal|does not describe a network"),
+        (None, lambda d: d["network"].update(layer="Quantum"), "layer 'Quantum', which is not known here"),
+        (None, lambda d: d["network"].update(layer="Model"), "layer 'Model', which is not known here"),
+        (None, lambda d: d["network"]["layers"][1].update(n_out=-3), "a layer Linear cannot be made"),
+        (None, lambda d: d["network"]["layers"][1].update(colour=1), "does not describe a network"),
+        (None, lambda d: d["network"]["layers"][1]["init"].update(initializer="magic"), "unknown initializer"),
+        (None, lambda d: d["network"]["layers"].append({"same_as": 77}), "does not describe a network"),
+        (None, lambda d: d.update(dtype="float16"), "float16"),
+        (None, lambda d: d.update(classes=["a"]), "1 class names for 3 outputs"),
+    ],
+)
+def test_files_that_are_no_whole_model(tmp_path, tensors, described, message):
+    path = tmp_path / "bad.safetensors"
+    rewritten(path, tensors, described)
+    with pytest.raises(ModelFileError, match=message):
+        nn.load(path, "cpu")
+
+
+def test_files_cut_short_anywhere(tmp_path):
+    path = tmp_path / "m.safetensors"
+    model().save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+            nn.load(path, "cpu")
+
+
+def test_files_that_are_something_else(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(ModelFileError, match="not one that xpnet has written"):
+        nn.load(path, "cpu")
+    save_file({"a": np.zeros(3)}, path, metadata={"xpnet": "{not json"})
+    with pytest.raises(ModelFileError, match="not one that xpnet has written"):
+        nn.load(path, "cpu")
+    path.write_bytes(b"\x80\x04\x95 a pickle, say" * 20)
+    with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+        nn.load(path, "cpu")
+    with pytest.raises(FileNotFoundError, match="a folder"):
+        nn.load(tmp_path, "cpu")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        nn.load(tmp_path / "nowhere", "cpu")
+
+
+# Looking inside ---------------------------------------------------------------------------------------------------
+
+
+def test_traced_shows_outputs_and_input_gradients_in_order():
+    m, seen = model(Backend("float64", 3)), []
+    with traced(m.network, lambda path, layer, what, array: seen.append((path, type(layer).__name__, what, array))):
+        y, backward = m.forward(X.astype(np.float64))
+        dx = backward(np.ones_like(y))
+    paths = [f"layers.{i}" for i in range(5)]
+    assert [s[:3:2] for s in seen] == [(p, "forward") for p in paths] + [(p, "backward") for p in paths[::-1]]
+    assert [s[1] for s in seen[:5]] == ["Standardize", "Linear", "ReLU", "Dropout", "Linear"]
+    assert seen[4][3] is y
+    assert seen[-1][3] is dx
+    seen.clear()
+    _, backward = m.forward(X.astype(np.float64))
+    assert not seen
+    with traced(m.network, lambda path, layer, what, array: seen.append((path, what, array))):
+        _, backward = m.forward(X.astype(np.float64))
+        backward(np.ones_like(y), need_dx=False)
+    # What has no parameters below it is not asked for a gradient; the lowest that has, for none of its input.
+    assert [(path, array is None) for path, what, array in seen if what == "backward"] == [
+        ("layers.4", False),
+        ("layers.3", False),
+        ("layers.2", False),
+        ("layers.1", True),
+    ]
+
+
+def test_traced_ends_after_an_error_too():
+    m = model(Backend("float64", 3))
+
+    def visit(path, layer, what, array):
+        raise RuntimeError("seen enough")
+
+    with pytest.raises(RuntimeError, match="seen enough"), traced(m.network, visit):
+        m.forward(X.astype(np.float64))
+    m.forward(X.astype(np.float64))

@@ -1,0 +1,175 @@
+"""Every optimizer of the table of cases, against formulas for one number at a time; state, decay, clipping."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpnet import nn, optim
+from xpnet.backend import Backend
+from xpnet.nn import init
+from xpnet.verify import reference as ref
+from xpnet.verify.cases import OPTIMIZERS
+from xpnet.verify.passes import SEED, run_optimizer
+from xpnet.verify.report import compare, finding
+from xpnet.verify.rows import name
+from xpnet.verify.tolerances import FLOAT32, rounding
+from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
+
+KINDS = [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW]
+
+
+def network(shape=(3,), backend=None):
+    return nn.Model(nn.Sequential(nn.Linear(4), nn.Tanh(), nn.Linear(2)), shape, backend or Backend("float64"))
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_formula(case, kind):
+    found = finding("formula", "float64", lambda: optimizer_by_formula(case, optimizer_values(), kind))
+    assert found.ok, str(found)
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_float32_agrees_with_float64(case, kind):
+    def run64(values):
+        return run_optimizer(case.make, values, Backend("float64"), case.clip)
+
+    values = optimizer_values()
+    got, want = run_optimizer(case.make, values, kind("float32", SEED), case.clip), run64(values)
+    error, allowed, where = compare(got, want, lambda: rounding(run64, values, want))
+    assert error <= allowed, where
+    assert {a.dtype for a in got.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_a_buffer_of_more_than_one_chunk(case):
+    """The flat buffer is updated in pieces; decay ends in the middle of one."""
+    n_weights, n_biases, steps = 70_000, 70_000, 3
+    model = nn.Model(
+        nn.Linear(n_biases), (1,), Backend("float64"), tensors={"W": np.ones((1, n_weights)), "b": np.ones(n_biases)}
+    )
+    optimizer, gradient = case.make(model), np.linspace(-1, 2, n_weights + n_biases)
+    for _ in range(steps):
+        model.grad[...] = gradient
+        optimizer.step()
+    looked_at = [0, 1, 65_535, 65_536, 69_999, 70_000, 70_001, 131_071, 131_072, 139_999]
+    expected = [case.reference(1.0, [gradient[i]] * steps, i < n_weights) for i in looked_at]
+    assert np.abs(model.data[looked_at] - expected).max() < 1e-11
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_state_saved_and_loaded_goes_on_bit_for_bit(case, kind):
+    def stepped(model, optimizer, steps):
+        for step in steps:
+            model.grad[...] = model.backend.asarray(np.linspace(-1, 1, model.n_parameters) + step)
+            optimizer.step()
+
+    whole = network(backend=kind("float32", 0))
+    stepped(whole, case.make(whole), range(6))
+
+    first = network(backend=kind("float32", 0))
+    optimizer = case.make(first)
+    stepped(first, optimizer, range(3))
+    second = first.to(kind("float32", 0))
+    resumed = case.make(second)
+    resumed.load_tensors(optimizer.tensors())
+    stepped(second, resumed, range(3, 6))
+    assert all(np.array_equal(a, b) for a, b in zip(whole.tensors().values(), second.tensors().values(), strict=True))
+
+
+@pytest.mark.parametrize("kind_of", KINDS)
+def test_the_rate_can_change_between_steps(kind_of, kind):
+    """In place, on the device: a captured step must see it."""
+    model = network(backend=kind("float64", 0))
+    optimizer = kind_of(model, lr=0.1)
+    step = model.backend.capture(optimizer.step)
+
+    def moved():
+        before = np.array(model.backend.to_host(model.data))
+        model.grad.fill(1.0)
+        step()
+        return float(np.abs(np.array(model.backend.to_host(model.data)) - before).max())
+
+    assert moved() > 0
+    optimizer.lr = 0.0
+    assert [moved() for _ in range(4)] == [0.0] * 4
+    assert optimizer.lr == 0.0
+    optimizer.lr = 0.3
+    assert moved() > 0
+
+
+@pytest.mark.parametrize("kind_of", KINDS)
+def test_a_simple_problem_is_solved(kind_of):
+    """A straight line through noiseless points: its slope and offset are found."""
+    model = nn.Model(nn.Linear(1), (1,), Backend("float64"))
+    optimizer = kind_of(model, lr=0.5 if kind_of in (optim.SGD, optim.AdaGrad) else 0.02, weight_decay=0.0)
+    x = np.linspace(-1, 1, 20)[:, None]
+    for _ in range(800):
+        model.zero_grad()
+        y, backward = model.forward(x)
+        backward(2 * (y - (3 * x - 1)) / len(x), need_dx=False)
+        optimizer.step()
+    assert float(model.parameters["W"].data[0, 0]) == pytest.approx(3, abs=0.05)
+    assert float(model.parameters["b"].data[0]) == pytest.approx(-1, abs=0.05)
+
+
+def test_adam_keeps_its_first_steps_of_the_size_of_the_rate():
+    """The corrections of the bias cancel in the first step, whatever the size of the gradient, in float32 too."""
+    for size in (1e-4, 1.0, 1e4):
+        model = nn.Model(nn.Linear(2, bias=False, init=init.constant(1.0)), (2,), Backend("float32"))
+        optimizer = optim.Adam(model, lr=0.01, eps=1e-12)
+        for step in (1, 2, 3):
+            model.grad.fill(size)
+            optimizer.step()
+            assert np.abs(model.data - (1 - 0.01 * step)).max() < 1e-6
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=6, max_size=6), st.floats(1e-3, 1e3))
+def test_clip_norm_of_any_gradient(gradient, limit):
+    model = nn.Model(nn.Linear(2), (2,), Backend("float64"))
+    model.grad[...] = gradient
+    optim.clip_norm(model, limit)
+    expected = np.array(ref.clipped([float(np.float32(g)) for g in gradient], limit))
+    assert np.abs(model.grad - expected).max() <= 1e-12 * max(1.0, np.abs(expected).max())
+    assert math.sqrt(float((model.grad**2).sum())) <= limit * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e25])
+def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
+    model = nn.Model(nn.Linear(2), (2,), Backend("float32"))
+    model.grad.fill(size)
+    optim.clip_norm(model, 1.0)
+    expected = min(size, 1 / math.sqrt(6))
+    assert np.abs(model.grad - expected).max() <= FLOAT32 * expected
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0, not -1.0"),
+        (lambda model: optim.SGD(model, lr=math.nan), "learning rate"),
+        (lambda model: optim.SGD(model, 0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (lambda model: optim.SGD(model, 0.1, nesterov=True), "nesterov needs a momentum above 0"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=-1.0), "weight_decay must be >= 0"),
+        (lambda model: optim.RMSProp(model, rho=1.0), r"rho must be in \[0, 1\)"),
+        (lambda model: optim.AdaGrad(model, eps=0.0), "eps must be a finite number above 0"),
+        (lambda model: optim.Adam(model, betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)"),
+        (lambda model: optim.Adam(model, betas=(-0.1, 0.9)), r"betas\[0\] must be in \[0, 1\)"),
+        (lambda model: optim.clip_norm(model, 0.0), "limit must be a finite number above 0"),
+    ],
+)
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(network())
+
+
+def test_state_of_another_optimizer_or_model_is_refused():
+    adam = optim.Adam(network())
+    with pytest.raises(ValueError, match="not the state of SGD on this model"):
+        optim.SGD(network(), 0.1).load_tensors(adam.tensors())
+    with pytest.raises(ValueError, match="not the state of Adam on this model"):
+        optim.Adam(network(shape=(5,))).load_tensors(adam.tensors())

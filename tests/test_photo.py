@@ -1,0 +1,420 @@
+"""From a picture file to glyphs: geometry, refusals and bad files, without a trained network."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import photo_generator as generator
+import pytest
+from PIL import Image, ImageDraw
+
+from xpnet.data.photo import ImageError, decide, explain, open_image, read, read_digits, shifts
+from xpnet.data.photo.components import find_pieces
+from xpnet.data.photo.glyph import stroke_width
+
+TWO = [(70, 90), (85, 60), (120, 50), (150, 70), (145, 110), (70, 190), (160, 190)]
+ONE = [(100, 50), (100, 200)]
+SEVEN = [(60, 55), (150, 55), (100, 200)]
+
+
+def draw(*strokes: list, size=(240, 240), pen=14, paper=245, ink=20) -> Image.Image:
+    image = Image.new("L", size, paper)
+    for stroke in strokes:
+        ImageDraw.Draw(image).line(stroke, ink, pen, joint="curve")
+    return image
+
+
+def moved(stroke: list, dx: int, dy: int = 0) -> list:
+    return [(x + dx, y + dy) for x, y in stroke]
+
+
+def save(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def glyph(image: Image.Image | bytes, size=(28, 28)) -> np.ndarray:
+    """The one digit of a picture, as floats in [0, 1]."""
+    sheet = read(image if isinstance(image, bytes) else save(image), size)
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+    return sheet.glyphs[0].pixels / 255.0
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean difference in units of the mean ink: 0 for the same glyph, about 1.5 for two different digits."""
+    return float(np.abs(a - b).mean() / a.mean())
+
+
+def test_a_glyph_is_white_on_black_in_20_of_28_pixels():
+    pixels = glyph(draw(TWO))
+    y, x = np.nonzero(pixels > 0.3)
+    assert pixels.shape == (28, 28)
+    assert pixels.max() == 1
+    assert pixels[0].max() == pixels[-1].max() == 0
+    assert 19 <= np.ptp(y) + 1 <= 21
+    assert np.ptp(x) + 1 <= 20
+
+
+@pytest.mark.parametrize("size", [(28, 28), (32, 24)])
+@pytest.mark.parametrize("stroke", [TWO, ONE, SEVEN])
+def test_the_centre_of_mass_is_the_frames_centre(stroke, size):
+    pixels = glyph(draw(moved(stroke, 90, 40), size=(400, 300)), size)
+    for axis, length in ((1, size[0]), (0, size[1])):
+        weight = pixels.sum(axis=axis)
+        centre = weight @ np.arange(length) / weight.sum()
+        assert abs(centre - length / 2) < 0.6
+
+
+def test_a_small_frame_is_filled():
+    pixels = glyph(draw(TWO), size=(8, 8))
+    assert pixels.shape == (8, 8)
+    assert (pixels.max(axis=1) > 0.3).all()
+
+
+def test_proportions_are_kept():
+    pixels = glyph(draw(ONE))
+    assert (pixels > 0.3).any(axis=1).sum() >= 19
+    assert (pixels > 0.3).any(axis=0).sum() <= 5
+
+
+def test_polarity_does_not_matter():
+    assert difference(glyph(draw(TWO)), glyph(draw(TWO, paper=20, ink=245))) < 0.05
+
+
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_size_and_place_do_not_matter(factor):
+    size = int(240 * factor), int(240 * factor)
+    placed = Image.new("L", (size[0] + 90, size[1] + 40), 245)
+    placed.paste(draw(TWO).resize(size), (70, 10))
+    assert difference(glyph(draw(TWO)), glyph(placed)) < 0.15
+
+
+def test_a_shadow_does_not_matter():
+    light = np.linspace(1.0, 0.45, 240)[None, :] * np.linspace(1.0, 0.8, 240)[:, None]
+    shadowed = Image.fromarray((np.asarray(draw(TWO)) * light).astype(np.uint8))
+    assert difference(glyph(draw(TWO)), glyph(shadowed)) < 0.1
+
+
+def test_stroke_width_is_brought_near_that_of_mnist():
+    for pen in (3, 8, 30):
+        assert 1.5 < stroke_width(glyph(draw(TWO, pen=pen)).astype(np.float32)) < 3.8
+
+
+def test_a_strong_slant_is_taken_back():
+    slanted = [(x + 0.6 * (125 - y) + 30, y) for x, y in ONE]
+    columns = (glyph(draw(slanted)) > 0.3).any(axis=0)
+    assert columns.sum() <= 9
+
+
+def test_exif_rotation_is_undone():
+    turned = draw(SEVEN).rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    assert difference(glyph(draw(SEVEN)), glyph(save(turned, "JPEG", exif=exif, quality=95))) < 0.1
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_transparent_is_background(ink):
+    alpha = Image.eval(draw(TWO, paper=0, ink=255), lambda v: v)
+    canvas = Image.merge("LA", (Image.new("L", alpha.size, ink), alpha))
+    assert difference(glyph(draw(TWO)), glyph(canvas)) < 0.1
+
+
+def test_ruled_lines_are_removed():
+    page = draw(TWO)
+    for y in range(10, 240, 40):
+        ImageDraw.Draw(page).line([(0, y), (240, y + 12)], 60, 2)
+    for x in range(20, 240, 50):
+        ImageDraw.Draw(page).line([(x, 0), (x - 6, 240)], 60, 2)
+    assert difference(glyph(draw(TWO)), glyph(page)) < 0.25
+
+
+def test_specks_and_the_table_beside_the_page_are_removed():
+    page = draw(moved(TWO, 60), size=(400, 240))
+    for x, y in ((30, 30), (200, 220), (90, 120)):
+        ImageDraw.Draw(page).ellipse((x, y, x + 4, y + 4), 20)
+    ImageDraw.Draw(page).rectangle((330, 0, 400, 240), 90)
+    assert difference(glyph(draw(TWO)), glyph(page)) < 0.1
+
+
+def test_the_loose_bar_of_a_5_is_kept():
+    body = [(75, 70), (72, 115), (110, 108), (140, 135), (135, 175), (100, 195), (70, 185)]
+    bar = [(95, 60), (160, 52)]
+    pixels = glyph(draw(body, bar, pen=10))
+    assert pixels[:8, 15:].sum() > 5
+
+
+def test_digits_come_in_reading_order():
+    upper, lower = [SEVEN, TWO, ONE], [TWO, ONE]
+    page = draw(
+        *(moved(stroke, 150 * i, 8 * i) for i, stroke in enumerate(upper)),
+        *(moved(stroke, 150 * i, 240) for i, stroke in enumerate(lower)),
+        size=(560, 480),
+    )
+    sheet = read(save(page))
+    assert [int(g.box[0] * 560 / 150) for g in sheet.glyphs] == [0, 1, 2, 0, 1]
+    for found, stroke in zip(sheet.glyphs, upper + lower, strict=True):
+        assert difference(glyph(draw(stroke)), found.pixels / 255.0) < 0.25
+
+
+def test_boxes_are_fractions_of_the_picture():
+    (found,) = read(save(draw(moved(TWO, 100, 20), size=(480, 300)))).glyphs
+    assert found.box == pytest.approx((170 / 480, 70 / 300, 260 / 480, 210 / 300), abs=0.04)
+
+
+def test_no_digit_is_an_empty_sheet_with_its_reason():
+    counts = generator.score(generator.no_digits(20, seed=5), lambda data: "1" * len(read(data).glyphs))
+    assert counts["right"] >= 19, counts
+    blank = next(generator.no_digits(1, seed=5))
+    assert read(blank.data).glyphs == []
+    assert read(blank.data).reason
+
+
+@pytest.mark.parametrize("shape", [(8, 1024), (1024, 9), (8, 8), (9, 300), (61, 17), (600, 1024)])
+def test_any_shape_and_content_is_read_without_a_failure(shape):
+    rng = np.random.default_rng(shape[0])
+    coarse = rng.random((2 + shape[0] // 9, 2 + shape[1] // 9)).astype(np.float32)
+    clouds = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR))
+    spot = np.ones(shape, np.float32)
+    spot[3 : 3 + shape[0] // 2, 3 : 3 + min(shape) // 4] = 0
+    for picture in (rng.random(shape), (rng.random(shape) < 0.5) * 1.0, clouds, (clouds > 0.6) * 1.0, spot, 1 - spot):
+        sheet = read(picture.astype(np.float32))
+        assert bool(sheet.reason) == (not sheet.glyphs)
+        assert all(glyph.pixels.max() == 255 for glyph in sheet.glyphs)
+
+
+def test_the_generator_is_deterministic():
+    digit = np.asarray(draw(TWO, paper=0, ink=255).resize((28, 28)))
+    digits, labels = np.stack([digit] * 3), np.array([2, 2, 2])
+    first, again = (list(generator.photos(digits, labels, 3, seed=4)) for _ in range(2))
+    assert first == again
+    assert list(generator.no_digits(3, seed=4)) == list(generator.no_digits(3, seed=4))
+
+
+def test_pieces_are_those_of_a_flood_fill():
+    mask = np.random.default_rng(0).random((40, 50)) < 0.4
+    pieces = find_pieces(mask)
+    todo, count = set(map(tuple, np.argwhere(mask).tolist())), 0
+    while todo:
+        stack, piece = [todo.pop()], set()
+        while stack:
+            y, x = stack.pop()
+            piece.add((y, x))
+            around = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & todo
+            todo -= around
+            stack += around
+        rows, columns = np.array(sorted(piece)).T
+        label = pieces.labels[rows[0], columns[0]]
+        count += 1
+        assert (pieces.labels[rows, columns] == label).all()
+        assert pieces.area[label - 1] == len(piece)
+        assert pieces.boxes[label - 1].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert count == len(pieces.area)
+    assert (pieces.labels[~mask] == 0).all()
+
+
+def test_shifts_are_the_glyph_and_its_eight_neighbours():
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[14, 10] = 200
+    views = shifts(pixels)
+    assert (views[0] == pixels).all()
+    places = {tuple(np.argwhere(view)[0]) for view in views}
+    assert places == {(y, x) for y in (13, 14, 15) for x in (9, 10, 11)}
+    assert shifts(np.ones((8, 8), np.uint8)).shape == (1, 8, 8)
+
+
+def test_decide():
+    sure, torn = np.full((9, 10), 0.01), np.full((9, 10), 0.01)
+    sure[:, 3] = 0.91
+    torn[:, 4] = torn[:, 9] = 0.46
+    assert decide(sure) == (3, pytest.approx(0.91), "")
+    assert decide(torn)[0] is None
+    assert "4" in decide(torn)[2]
+    assert "9" in decide(torn)[2]
+    loud = np.full((9, 10), 0.05)
+    loud[:3, 7], loud[3:, 1] = 0.95, 0.1
+    assert decide(loud, margin=0.1)[0] is None  # three views of nine shout, the others see something else
+
+
+def test_read_digits_shows_all_views_in_one_call():
+    seen = []
+
+    def predict(views):
+        seen.append(views)
+        wide = (views.max(axis=1) > 80).sum(axis=1) > 8  # a 2 is wide, a 1 is not
+        return np.eye(10)[np.where(wide, 2, 1)]
+
+    page = save(draw(TWO, moved(ONE, 130), moved(TWO, 220), size=(460, 240)))
+    reading = read_digits(page, predict)
+    assert reading.text == "212"
+    assert [views.shape for views in seen] == [(27, 28, 28)]
+    assert seen[0].dtype == np.uint8
+    assert [digit.probability for digit in reading.digits] == [1, 1, 1]
+    assert read_digits(page, lambda views: np.full((len(views), 10), 0.1)).text == "???"
+    with pytest.raises(ValueError, match="probabilities"):
+        read_digits(page, lambda views: np.zeros((len(views), 7)))
+    strip = explain(reading)
+    assert strip.width > 1000
+    assert strip.size == explain(reading).size
+    assert strip.tobytes() != explain(reading.sheet).tobytes()
+
+
+def test_a_level_line_next_to_a_digit_is_marked_not_read():
+    page = save(draw(SEVEN, [(220, 120), (330, 120)], size=(400, 240)))
+    reading = read_digits(page, lambda views: np.eye(10)[np.full(len(views), 7)])
+    assert reading.text == "7?"
+    assert reading.digits[1].reason == "a level line"
+
+
+# Files.
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_formats(kind):
+    assert difference(glyph(draw(TWO)), glyph(save(draw(TWO), kind))) < 0.1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_modes(mode):
+    image = draw(TWO)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    else:
+        image = image.convert("RGB").convert(mode) if mode in ("P", "CMYK") else image.convert(mode)
+    assert difference(glyph(draw(TWO)), glyph(save(image, "PNG" if mode in ("1", "P", "I;16") else "TIFF"))) < 0.1
+
+
+def test_sources_are_equal(tmp_path: Path):
+    data = save(draw(TWO))
+    path = tmp_path / "two.png"
+    path.write_bytes(data)
+    luma = open_image(data)
+    assert luma.dtype == np.float32
+    for source in (path, str(path), io.BytesIO(data), np.asarray(draw(TWO)), luma):
+        assert np.array_equal(open_image(source), luma)
+
+
+def test_an_animation_counts_by_its_first_frame():
+    data = save(draw(TWO), "GIF", save_all=True, append_images=[draw(ONE)])
+    assert difference(glyph(draw(TWO)), glyph(data)) < 0.1
+
+
+def test_large_pictures_are_reduced_with_their_proportions():
+    for kind in ("PNG", "JPEG"):
+        assert open_image(save(draw(TWO).resize((3000, 1500)), kind)).shape == (512, 1024)
+    assert open_image(np.zeros((3000, 1500), np.uint8) + np.arange(1500, dtype=np.uint8)).shape == (1024, 512)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = b"IDAT" + zlib.compress(b"")
+    parts = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (chunk, pixels, b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+BAD_FILES = {
+    "empty": (b"", "an empty file"),
+    "text": (b"no picture at all, just text", "no picture"),
+    "cut PNG": (save(draw(TWO))[:300], "cut off"),
+    "cut JPEG": (save(draw(TWO), "JPEG")[:900], "cut off"),
+    "cut header": (save(draw(TWO))[:20], "damaged"),
+    "huge": (png_header(30_000, 30_000), "too large"),
+    "large": (png_header(12_000, 8_000), "too large"),
+    "no pixels": (png_header(100, 100), "damaged"),
+    "one pixel": (save(Image.new("L", (1, 1))), "too small"),
+    "a thread": (save(Image.new("L", (5000, 12), 3)), "too narrow"),
+    "one colour": (save(Image.new("RGB", (90, 90), (10, 200, 30))), "all one colour"),
+    "invisible": (save(Image.new("RGBA", (90, 90), (0, 0, 0, 0))), "all one colour"),
+    "vector": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_give_one_clear_line(name, tmp_path: Path):
+    data, reason = BAD_FILES[name]
+    path = tmp_path / "scan.png"
+    path.write_bytes(data)
+    for source in (data, path):
+        with pytest.raises(ImageError, match=reason) as caught:
+            open_image(source)
+        assert "\n" not in str(caught.value)
+    assert "scan.png" in str(caught.value)
+
+
+def test_every_cut_of_a_file_is_refused_or_read():
+    for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        data = save(draw(TWO), kind)
+        for length in np.linspace(1, len(data) - 1, 12).astype(int):
+            try:
+                assert open_image(data[:length]).shape == (240, 240)
+            except ImageError:
+                continue
+
+
+def test_damaged_bytes_are_refused_or_read():
+    rng = np.random.default_rng(1)
+    for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        for _ in range(12):
+            data = bytearray(save(draw(TWO), kind))
+            for place in rng.integers(0, min(len(data), 400), 4):
+                data[place] = rng.integers(256)
+            try:
+                assert open_image(bytes(data)).ndim == 2
+            except ImageError:
+                continue
+
+
+def test_missing_file_and_bad_arrays(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        open_image(tmp_path / "none.png")
+    for array in (np.zeros((4, 4, 3)), np.full((20, 20), 7.0), np.full((20, 20), np.nan), np.zeros((20, 20), int)):
+        with pytest.raises(ImageError, match="array"):
+            open_image(array)
+    with pytest.raises(ValueError, match="4 x 4"):
+        read(save(draw(TWO)), size=(2, 2))
+
+
+def test_heic_without_its_plug_in_says_how_to_get_it():
+    if importlib.util.find_spec("pillow_heif"):
+        pytest.skip("the plug-in pillow-heif is installed here")
+    with pytest.raises(ImageError, match="pip install pillow-heif"):
+        open_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
+
+
+# Real digits.
+
+
+@pytest.fixture(scope="module")
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    folder = Path(os.environ.get("XPNET_DATA", "")) / "mnist"
+    if "XPNET_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("set XPNET_DATA to a folder that holds mnist/ to test with real digits")
+    images = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+
+
+def test_mnist_comes_back_as_it_was(mnist):
+    images, _ = mnist
+    differences = [difference(image / 255.0, glyph(generator.plain_png(image))) for image in images[:50]]
+    assert np.median(differences) < 0.45  # less than a shift by one pixel makes
+
+
+def test_photos_of_mnist_are_found(mnist):
+    sheets = [read(photo.data) for photo in generator.photos(*mnist, count=30, seed=1)]
+    assert sum(len(sheet.glyphs) == 1 for sheet in sheets) >= 29
+
+
+def test_rows_of_mnist_are_split(mnist):
+    images, _ = mnist
+    counts = [len(read(generator.row_png(images[i : i + 4])).glyphs) for i in range(0, 40, 4)]
+    assert sum(count == 4 for count in counts) >= 9

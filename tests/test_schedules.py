@@ -1,0 +1,51 @@
+"""Every schedule of the table of cases, against rates worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpnet import schedules
+from xpnet.verify.cases import SCHEDULES
+from xpnet.verify.rows import name
+
+
+@pytest.mark.parametrize("case", SCHEDULES, ids=name)
+def test_rates(case):
+    schedule, watched = case.make(), iter(case.watched)
+    for step, rate in case.rates.items():
+        for value in watched:
+            schedule.observe(value)
+            break
+        assert schedule(step) == pytest.approx(rate, rel=1e-12, abs=1e-15), f"step {step}"
+
+
+@given(st.integers(2, 500), st.floats(1e-4, 10.0))
+def test_rates_stay_between_their_ends(steps, lr):
+    for schedule, low, high in (
+        (schedules.Cosine(lr, steps, lr / 10), lr / 10, lr),
+        (schedules.Exponential(lr, steps, lr / 100), lr / 100, lr),
+        (schedules.OneCycle(lr, steps), lr / 250_000, lr),
+        (schedules.WarmUp(steps, schedules.Constant(lr)), lr / (steps + 1), lr),
+    ):
+        rates = [schedule(step) for step in range(steps + 3)]
+        assert all(low * (1 - 1e-9) <= rate <= high * (1 + 1e-9) for rate in rates), schedule
+
+
+@given(st.integers(4, 300))
+def test_one_cycle_rises_once_and_falls_once(steps):
+    rates = [schedules.OneCycle(1.0, steps)(step) for step in range(steps + 1)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert abs(top - 0.3 * steps) <= 1
+
+
+def test_plateau_counts_a_value_that_is_no_number_as_no_progress():
+    schedule = schedules.Plateau(1.0, factor=0.1, patience=1)
+    for value in (2.0, math.nan, math.nan):
+        schedule.observe(value)
+    assert schedule(0) == pytest.approx(0.1)

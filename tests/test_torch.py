@@ -1,0 +1,138 @@
+"""PyTorch as a witness: values and gradients of layers and losses, ten steps of every optimizer, schedules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import losses, nn, optim, schedules
+from xpnet.backend import Backend
+from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
+from xpnet.verify.check import run_loss, tolerance
+from xpnet.verify.passes import SEED, draw_values, run, run_optimizer
+from xpnet.verify.report import compare
+from xpnet.verify.rows import name
+from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
+from xpnet.verify.witnesses import optimizer_values
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is a welcome witness, not a need")
+
+NAMES = {optim.SGD: "SGD", optim.RMSProp: "RMSprop", optim.AdaGrad: "Adagrad", optim.Adam: "Adam", optim.AdamW: "AdamW"}
+
+
+def close(got, want):
+    error, allowed, where = compare(got, want, lambda: {k: scaled(10 * FLOAT64, w) for k, w in want.items()})
+    assert error <= allowed, f"{where}: {error} > {allowed}"
+
+
+def tensors(values, dtype):
+    return {k: torch.tensor(v.astype(dtype) if v.dtype.kind == "f" else v) for k, v in values.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", [case for case in LAYERS if case.torch], ids=name)
+def test_layers(case, dtype):
+    for batch in case.batches:
+        subject = case.subject(batch)
+        values = draw_values(subject)
+        theirs = tensors(values, dtype)
+        leaves = {k: t.requires_grad_() for k, t in theirs.items() if k != "dy"}
+        y = case.torch(torch, leaves["x"], {k: t for k, t in leaves.items() if k != "x"})
+        y.backward(theirs["dy"])
+        want = {"y": y.detach().numpy(), "dx": leaves["x"].grad.numpy()}
+        want |= {f"d {k}": t.grad.numpy() for k, t in leaves.items() if k != "x"}
+        got = run(subject, values, Backend(dtype, SEED))
+        error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))
+        assert error <= 2 * allowed, f"{where}: {error} > 2 * {allowed}"  # both are off the exact result
+
+
+@pytest.mark.parametrize("case", [case for case in LOSSES if case.torch], ids=name)
+def test_losses(case):
+    for batch in case.batches:
+        values = case.values(batch)
+        theirs = tensors(values, "float64")
+        y, target = theirs["y"].requires_grad_(), theirs["target"]
+        value = case.torch(torch, y, target if target.dtype.is_floating_point else target.long())
+        value.backward()
+        want = {"value": value.detach().numpy(), "dy": y.grad.numpy()}
+        close(run_loss(case.make(), values, Backend("float64")), want)
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_optimizers(case):
+    values = optimizer_values(steps=10)
+    W, b = (torch.tensor(values[k]).requires_grad_() for k in ("W", "b"))
+    options = {{"rho": "alpha"}.get(k, k): v for k, v in case.options.items()}
+    groups = [{"params": [W], "weight_decay": case.decay}, {"params": [b], "weight_decay": 0.0}]
+    optimizer = getattr(torch.optim, NAMES[case.kind])(groups, **options)
+    for gradients in zip(values["gradients W"], values["gradients b"], strict=True):
+        W.grad, b.grad = (torch.tensor(g) for g in gradients)
+        if case.clip is not None:
+            torch.nn.utils.clip_grad_norm_([W, b], case.clip)
+        optimizer.step()
+    # PyTorch divides by norm + 1e-6 when it clips.
+    tolerance_of_clip = 1e-5 if case.clip else 10 * FLOAT64
+    got = run_optimizer(case.make, values, Backend("float64"), case.clip)
+    for key, parameter in (("W", W), ("b", b)):
+        assert np.abs(got[key] - parameter.detach().numpy()).max() <= tolerance_of_clip * np.abs(got[key]).max()
+
+
+def test_training_runs_along_the_same_curve():
+    """Fifty steps of a network in float32, from the same weights, on the same batches."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((96, 8)).astype(np.float32), rng.integers(0, 4, 96)
+    backend = Backend("float32", 1)
+    model, loss = nn.Model(nn.mlp([8, 16, 12, 4]), (8,), backend), losses.SoftmaxCrossEntropy(0.1)
+    layers = [torch.nn.Linear(a, b) for a, b in ((8, 16), (16, 12), (12, 4))]
+    for i, layer in zip((0, 2, 4), layers, strict=True):
+        layer.weight.data = torch.tensor(model.tensors()[f"layers.{i}.W"].T.copy())
+        layer.bias.data = torch.tensor(model.tensors()[f"layers.{i}.b"])
+    theirs = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
+    mine, other = optim.SGD(model, 0.1, momentum=0.9), torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
+    for step in range(50):
+        batch = slice(32 * (step % 3), 32 * (step % 3) + 32)
+        model.zero_grad()
+        y, backward = model.forward(x[batch])
+        value, dy = loss(y, labels[batch], backend)
+        backward(dy, need_dx=False)
+        mine.step()
+        other.zero_grad()
+        expected = torch.nn.functional.cross_entropy(
+            theirs(torch.tensor(x[batch])), torch.tensor(labels[batch]), label_smoothing=0.1
+        )
+        expected.backward()
+        other.step()
+        assert float(value) == pytest.approx(expected.item(), rel=LOSS_CURVE), f"step {step}"
+
+
+def rates(kind, steps, **options):
+    """The rates of one of PyTorch's schedules, before each step."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=options.pop("lr"))
+    schedule = kind(optimizer, **options)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_schedules():
+    every = torch.optim.lr_scheduler
+    pairs = [
+        (schedules.Step(0.3, 4, 0.2), rates(every.StepLR, 15, lr=0.3, step_size=4, gamma=0.2)),
+        (schedules.Cosine(0.3, 14, 0.01), rates(every.CosineAnnealingLR, 15, lr=0.3, T_max=14, eta_min=0.01)),
+        (schedules.Exponential(0.3, 10, 0.3 * 0.9**10), rates(every.ExponentialLR, 11, lr=0.3, gamma=0.9)),
+    ]
+    for schedule, expected in pairs:
+        assert [schedule(step) for step in range(len(expected))] == pytest.approx(expected, rel=1e-9)
+
+
+def test_plateau():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.8)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0.0, min_lr=0.05)
+    mine = schedules.Plateau(0.8, 0.5, 2, 0.05)
+    for value in np.random.default_rng(0).integers(1, 30, 60).astype(float):
+        mine.observe(value)
+        theirs.step(value)
+        assert mine(0) == pytest.approx(optimizer.param_groups[0]["lr"])

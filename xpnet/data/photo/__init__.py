@@ -1,0 +1,30 @@
+"""From a photo or a drawing to digits as MNIST has them, with Pillow and NumPy.
+
+    sheet = read("photo.jpg")                       # sheet.glyphs[0].pixels: uint8 (28, 28), white on black
+    reading = read_digits("photo.jpg", predict)     # reading.text: "407"
+    explain(reading).save("strip.png")              # every stage, to be looked at
+
+The rooms, in the order of the work: `opening` (any file to grey values), `ink` (grey values to ink),
+`components` and `digits` (ink to shapes), `glyph` (a shape to the model's picture), `reading` (the whole way),
+`explain` (the way as one picture).
+"""
+
+from .explain import explain
+from .glyph import Pixels
+from .opening import ImageError, open_image
+from .reading import Digit, Glyph, Reading, Sheet, decide, read, read_digits, shifts
+
+__all__ = [
+    "Digit",
+    "Glyph",
+    "ImageError",
+    "Pixels",
+    "Reading",
+    "Sheet",
+    "decide",
+    "explain",
+    "open_image",
+    "read",
+    "read_digits",
+    "shifts",
+]

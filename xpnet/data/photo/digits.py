@@ -1,0 +1,186 @@
+"""Which pieces of ink are digits: drop what is none, keep the parts of a digit together, read left to right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .components import Mask, Pieces, find_pieces, run_lengths
+from .ink import Ink
+
+MOST_PIECES = 200
+MOST_DIGITS = 24  # more than that is a page of text or a texture
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One candidate: its mask inside its box, `box` (left, top, right, bottom) in pixels, the last two exclusive;
+    `clear`: how full the ink is in it, on average (1: no grey at all)."""
+
+    mask: Mask
+    box: Box
+    clear: float
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+    @property
+    def width(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @cached_property
+    def stroke(self) -> float:
+        """The stroke's width in pixels: the median of the shorter run, across or down, through a pixel of ink."""
+        across, down = run_lengths(self.mask), run_lengths(np.ascontiguousarray(self.mask.T)).T
+        return float(np.median(np.minimum(across, down)[self.mask]))
+
+    @property
+    def length(self) -> float:
+        """The way the pen went, in units of the box's longer side: the area over the stroke's width."""
+        return float(self.mask.sum()) / self.stroke / max(self.height, self.width)
+
+    @property
+    def crossings(self) -> int:
+        """How often a scan line meets the stroke: the larger of rows' and columns' 90 % quantile."""
+        counts = []
+        for mask in (self.mask, self.mask.T):
+            starts = np.diff(np.pad(mask, ((0, 0), (1, 0))).astype(np.int8), axis=1) == 1
+            counts.append(np.quantile(starts.sum(axis=1), 0.9))
+        return round(max(counts))
+
+
+def find_shapes(ink: Ink, soft: NDArray[np.float32]) -> tuple[list[Shape], str]:
+    """The digits' shapes in reading order, and why there are none ("" if there are)."""
+    if ink.contrast < max(0.06, 5 * ink.grain):
+        return [], "no ink stands out from the paper"
+    pieces = find_pieces(soft > 0.35)
+    kept = _kept(pieces, soft.shape)
+    if ink.plain < 0.35 and not _closely_cropped(pieces, kept, soft.shape):
+        return [], "no plain paper around the ink"
+    if not len(kept):
+        return [], "nothing but specks, lines or edges"
+    if pieces.area[kept].sum() < 0.6 * pieces.area.sum():
+        return [], "a texture or a pattern"
+    groups = _grouped(pieces, kept)
+    shapes = [_shape(pieces, group, soft) for group in groups]
+    tallest = max(max(shape.height, shape.width) for shape in shapes)
+    shapes = [shape for shape in shapes if max(shape.height, shape.width) >= 0.35 * tallest]
+    doubts = [doubt for doubt in map(why_no_digit, shapes) if doubt]
+    if len(shapes) > MOST_DIGITS:
+        return [], f"{len(shapes)} pieces of ink: a texture or a page of text, not digits"
+    if len(doubts) > len(shapes) / 2:
+        return [], doubts[0] if len(shapes) == 1 else f"mostly no digits: {doubts[0]}"
+    return _in_reading_order(shapes), ""
+
+
+def why_no_digit(shape: Shape) -> str:
+    """What speaks against a digit in this shape's geometry; "" if nothing does."""
+    if shape.clear < 0.75:
+        return "a smudge"
+    if shape.width > 2.2 * shape.height:
+        return "a level line"
+    if shape.length > 4 or shape.crossings > 4:
+        return "a scribble"
+    if shape.stroke > 0.5 * shape.height:
+        return "a blot"
+    return ""
+
+
+def _kept(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Indices of the pieces that are no specks and no edges of a page, the largest first.
+
+    A piece that runs along the border, or from one side to another, is an edge or a stripe; but if it is the one
+    piece there is, and meets three sides, it is a digit that somebody cropped closely.
+    """
+    left, top, right, bottom = pieces.boxes.T
+    extent = np.maximum(right - left, bottom - top)
+    ink = extent >= 0.03 * max(shape)
+    ink &= pieces.area >= 0.02 * np.max(pieces.area, where=ink, initial=0)
+    sides = _sides_met(pieces, shape)
+    edge = (_border_share(pieces) > 0.5) | (sides > 1)
+    if ink.sum() == 1:
+        edge &= sides < 3
+    order = np.argsort(-pieces.area, kind="stable")
+    return order[(ink & ~edge)[order]]
+
+
+def _closely_cropped(pieces: Pieces, kept: NDArray[np.int64], shape: tuple[int, ...]) -> bool:
+    return len(kept) == 1 and _sides_met(pieces, shape)[kept[0]] >= 3
+
+
+def _sides_met(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    left, top, right, bottom = pieces.boxes.T
+    return np.stack([left == 0, top == 0, right == shape[1], bottom == shape[0]]).sum(axis=0)
+
+
+def _border_share(pieces: Pieces) -> NDArray[np.float64]:
+    """How much of the picture's border each piece covers, in units of the piece's longer side."""
+    labels = pieces.labels
+    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
+    covered = np.bincount(border, minlength=len(pieces.area) + 1)[1:]
+    left, top, right, bottom = pieces.boxes.T
+    return covered / np.maximum(right - left, bottom - top)
+
+
+def _grouped(pieces: Pieces, kept: NDArray[np.int64]) -> list[list[int]]:
+    """Pieces of one digit together: a 5 whose bar is loose, a 4 in two strokes, a stroke with a gap."""
+    groups: list[list[int]] = []
+    boxes: list[Box] = []
+    for index in kept[:MOST_PIECES]:
+        left, top, right, bottom = (int(v) for v in pieces.boxes[index])
+        members, box = [int(index)], (left, top, right, bottom)
+        while (near := _nearest(box, boxes)) is not None:
+            members += groups.pop(near)
+            box = _union(box, boxes.pop(near))
+        groups.append(members)
+        boxes.append(box)
+    return groups
+
+
+def _nearest(box: Box, boxes: list[Box]) -> int | None:
+    """The closest of the boxes that belongs to the same digit as `box`."""
+    gaps = [(gap, i) for i, other in enumerate(boxes) if (gap := _gap(box, other)) is not None]
+    return min(gaps)[1] if gaps else None
+
+
+def _gap(a: Box, b: Box) -> float | None:
+    """The distance of two boxes of the same digit in units of its height; None if they are two things."""
+    small, large = sorted((a, b), key=lambda box: (box[3] - box[1]) * (box[2] - box[0]))
+    overlap_x = min(a[2], b[2]) - max(a[0], b[0])
+    overlap_y = min(a[3], b[3]) - max(a[1], b[1])
+    height = max(large[3] - large[1], small[3] - small[1])
+    gap_x, gap_y = max(-overlap_x, 0) / height, max(-overlap_y, 0) / height
+    gap = math.hypot(gap_x, gap_y)
+    stacked = overlap_x >= 0.5 * (small[2] - small[0]) and gap_y <= 0.2
+    a_part_beside = small[3] - small[1] < 0.7 * height and gap <= 0.12
+    return gap if stacked or a_part_beside else None
+
+
+def _union(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _shape(pieces: Pieces, group: list[int], soft: NDArray[np.float32]) -> Shape:
+    boxes = pieces.boxes[group]
+    left, top = (int(v) for v in boxes[:, :2].min(axis=0))
+    right, bottom = (int(v) for v in boxes[:, 2:].max(axis=0))
+    mask = np.isin(pieces.labels[top:bottom, left:right], np.array(group) + 1)
+    return Shape(mask, (left, top, right, bottom), float(soft[top:bottom, left:right][mask].mean()))
+
+
+def _in_reading_order(shapes: list[Shape]) -> list[Shape]:
+    """Line by line, each from left to right. To a line belongs what has its middle above the line's lowest point."""
+    lines: list[list[Shape]] = []
+    for shape in sorted(shapes, key=lambda s: s.box[1] + s.box[3]):
+        middle = (shape.box[1] + shape.box[3]) / 2
+        if lines and middle < max(s.box[3] for s in lines[-1]):
+            lines[-1].append(shape)
+        else:
+            lines.append([shape])
+    return [shape for line in lines for shape in sorted(line, key=lambda s: s.box[0] + s.box[2])]

@@ -1,0 +1,99 @@
+"""The stages of a reading side by side, as one picture to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .reading import Digit, Glyph, Reading, Sheet
+
+PANEL = 220  # the long side of a stage
+CARD = 279  # the width of a glyph with its probabilities: four of them under five stages
+GAP, TITLE = 16, 28
+PAPER, TEXT, FAINT, FRAME = "#ffffff", "#1f2933", "#6b7785", "#d64545"
+
+
+def explain(reading: Reading | Sheet) -> Image.Image:
+    """All stages of a reading with their titles; under them each glyph as a model sees it, with what it said."""
+    sheet = reading.sheet if isinstance(reading, Reading) else reading
+    digits = reading.digits if isinstance(reading, Reading) else []
+    panels = [_panel(title, picture) for title, picture in sheet.stages.items()]
+    _frame_glyphs(panels[0], sheet)
+    cards = [_card(glyph, digits[i] if digits else None) for i, glyph in enumerate(sheet.glyphs)]
+    rows = [_row(panels)]
+    per_row = max(rows[0].width // (CARD + GAP), 1)
+    rows += [_row(cards[i : i + per_row]) for i in range(0, len(cards), per_row)]
+    if sheet.reason:
+        rows.append(_line(f"no digit found: {sheet.reason}"))
+    return _column(rows)
+
+
+def _panel(title: str, picture: np.ndarray) -> Image.Image:
+    height, width = picture.shape
+    scale = PANEL / max(height, width)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    image = Image.fromarray(np.round(picture * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    panel = Image.new("RGB", (PANEL, size[1] + TITLE), PAPER)
+    ImageDraw.Draw(panel).text((0, 2), title, TEXT, _font(15))
+    panel.paste(image, (0, TITLE))
+    ImageDraw.Draw(panel).rectangle((0, TITLE, size[0] - 1, TITLE + size[1] - 1), outline="#cbd2d9")
+    return panel
+
+
+def _frame_glyphs(panel: Image.Image, sheet: Sheet) -> None:
+    height, width = sheet.stages["picture"].shape
+    scale = PANEL / max(height, width)
+    draw = ImageDraw.Draw(panel)
+    for glyph in sheet.glyphs:
+        left, top, right, bottom = glyph.box
+        x0, x1 = (round(side * width * scale) for side in (left, right))
+        y0, y1 = (round(side * height * scale) + TITLE for side in (top, bottom))
+        draw.rectangle((x0, y0, x1, y1), outline=FRAME, width=2)
+
+
+def _card(glyph: Glyph, digit: Digit | None) -> Image.Image:
+    card = Image.new("RGB", (CARD if digit else 140, 168), PAPER)
+    card.paste(Image.fromarray(glyph.pixels).resize((140, 140), Image.Resampling.NEAREST), (0, TITLE))
+    draw = ImageDraw.Draw(card)
+    if digit is None:
+        draw.text((0, 2), glyph.reason, TEXT, _font(15))
+        return card
+    answer = "?" if digit.label is None else str(digit.label)
+    draw.text((0, 2), f"{answer}  {digit.reason or f'{digit.probability:.0%}'}", TEXT, _font(16))
+    for label, probability in enumerate(digit.probabilities):
+        y = TITLE + 14 * label
+        draw.text((152, y - 1), str(label), FAINT, _font(12))
+        length = round(72 * float(probability))
+        draw.rectangle((166, y + 2, 166 + length, y + 10), TEXT if label == digit.label else "#9aa5b1")
+        if probability >= 0.005:
+            draw.text((172 + length, y - 1), f"{probability:.0%}", FAINT, _font(12))
+    return card
+
+
+def _line(text: str) -> Image.Image:
+    line = Image.new("RGB", (5 * (PANEL + GAP), 28), PAPER)
+    ImageDraw.Draw(line).text((0, 2), text, FRAME, _font(17))
+    return line
+
+
+def _row(pictures: list[Image.Image]) -> Image.Image:
+    row = Image.new("RGB", (sum(p.width + GAP for p in pictures), max(p.height for p in pictures)), PAPER)
+    x = 0
+    for picture in pictures:
+        row.paste(picture, (x, 0))
+        x += picture.width + GAP
+    return row
+
+
+def _column(rows: list[Image.Image]) -> Image.Image:
+    width = GAP + max(row.width for row in rows)
+    page = Image.new("RGB", (width, GAP + sum(row.height + GAP for row in rows)), PAPER)
+    y = GAP
+    for row in rows:
+        page.paste(row, (GAP, y))
+        y += row.height + GAP
+    return page
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

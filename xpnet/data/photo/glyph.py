@@ -1,0 +1,143 @@
+"""One shape of ink as MNIST would have drawn it: upright, of the usual stroke, fitted, centred by mass."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .components import Mask
+from .digits import Shape
+
+FINE = 4  # the glyph is drawn this many times finer than the frame, then averaged down
+STROKE = 1.9, 3.1  # the stroke widths that are usual in MNIST, for a digit 20 pixels tall
+USUAL_LEAN, FREE_LEAN = -0.12, 0.15  # MNIST's mean lean, and how far from it a digit is left as it is
+Pixels = NDArray[np.uint8]
+
+
+def draw_glyph(shape: Shape, soft: NDArray[np.float32], size: tuple[int, int]) -> Pixels:
+    """`shape` as a uint8 picture of `size` (H, W), white on black, in the manner of MNIST (LeCun et al. 1998): it
+    fits a box of 20/28 of the frame, its proportions kept, and its centre of mass is the frame's centre.
+
+    `soft` (H, W): the picture's ink, of which the shape's own part is drawn, soft edges included.
+    """
+    inner = frame_inside(size)
+    ink = _upright(_own_ink(shape, soft))
+    ink = _fitted(ink, inner * FINE)
+    ink = _usual_stroke(ink, inner * FINE)
+    ink = _fitted(ink, inner * FINE)
+    return _centred(ink, size)
+
+
+def frame_inside(size: tuple[int, int]) -> int:
+    """The box that a digit fills: 20 of 28 as in MNIST; all of a frame too small to spare a margin."""
+    side = min(size)
+    return side if side < 16 else round(side * 20 / 28)
+
+
+def _own_ink(shape: Shape, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The shape's ink with the soft edge around it, and not the neighbours'."""
+    left, top, right, bottom = shape.box
+    margin = max(2, round(shape.stroke / 4))
+    own = np.pad(shape.mask, margin)
+    mask = _grown(own, margin)
+    around = np.zeros(mask.shape, np.float32)
+    y0, x0 = max(top - margin, 0), max(left - margin, 0)
+    part = soft[y0 : bottom + margin, x0 : right + margin]
+    y, x = y0 - (top - margin), x0 - (left - margin)
+    around[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return around * mask
+
+
+def _grown(mask: Mask, radius: int) -> Mask:
+    for axis in (0, 1):
+        grown = mask.copy()
+        for shift in range(1, radius + 1):
+            grown |= np.roll(mask, shift, axis) | np.roll(mask, -shift, axis)  # the margin is empty: nothing wraps
+        mask = grown
+    return mask
+
+
+def _moments(ink: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Centre of mass (y, x), and the lean: how far the ink moves right per pixel down (x regressed on y)."""
+    y, x = np.arange(ink.shape[0]), np.arange(ink.shape[1])
+    total = float(ink.sum())
+    centre_y, centre_x = float(ink.sum(axis=1) @ y) / total, float(ink.sum(axis=0) @ x) / total
+    spread = float(ink.sum(axis=1) @ (y - centre_y) ** 2)
+    lean = float((y - centre_y) @ ink @ (x - centre_x)) / max(spread, 1e-6)
+    return centre_y, centre_x, lean
+
+
+def _upright(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sheared so that the lean comes near MNIST's own; what lies within its usual spread is left alone."""
+    centre_y, _, lean = _moments(ink)
+    excess = lean - USUAL_LEAN
+    shear = float(np.clip(np.sign(excess) * max(abs(excess) - FREE_LEAN, 0), -0.5, 0.5))
+    if shear == 0:
+        return ink
+    margin = int(abs(shear) * ink.shape[0]) + 1
+    wider = Image.fromarray(np.pad(ink, ((0, 0), (margin, margin))))
+    matrix = (1, shear, -shear * centre_y, 0, 1, 0)
+    return np.asarray(wider.transform(wider.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
+
+
+def _cropped(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+    y, x = np.nonzero(ink >= 0.4 * ink.max())
+    return ink[y.min() : y.max() + 1, x.min() : x.max() + 1]
+
+
+def _fitted(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Cropped to its ink and scaled, by area, so that the longer side is `side`."""
+    ink = _cropped(ink)
+    scale = side / max(ink.shape)
+    height, width = (max(round(n * scale), 1) for n in ink.shape)
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    return np.clip(np.asarray(Image.fromarray(ink).resize((width, height), how)), 0, 1)
+
+
+def stroke_width(ink: NDArray[np.float32]) -> float:
+    """Twice the area over the outline's length, in pixels: for a stroke, its width. Soft edges are fine."""
+    padded = np.pad(ink, 1)
+    down, across = np.diff(padded, axis=0)[:, 1:], np.diff(padded, axis=1)[1:, :]
+    return float(2 * ink.sum() / np.hypot(down, across).sum())
+
+
+def _usual_stroke(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Strokes outside of MNIST's usual range are brought to its edge, by moving the outline in or out."""
+    least, most = (side * width / 20 for width in STROKE)
+    width = stroke_width(ink)
+    if least <= width <= most:
+        return ink
+    wanted = least if width < least else most
+    radius = (wanted - width) / 2
+    if radius > 0:
+        return _spread(np.pad(ink, int(radius) + 1), radius)
+    return 1 - _spread(1 - np.pad(ink, 1), min(-radius, 0.35 * width))
+
+
+def _spread(ink: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+    """The largest value in a disk around each pixel; on its rim values count by the part the disk covers."""
+    reach = int(np.ceil(radius))
+    padded = np.pad(ink, reach, mode="edge")
+    result = ink.copy()
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            weight = min(1.0, radius + 0.5 - float(np.hypot(dy, dx)))
+            if weight > 0:
+                part = padded[reach + dy : reach + dy + ink.shape[0], reach + dx : reach + dx + ink.shape[1]]
+                np.maximum(result, np.float32(weight) * part, out=result)
+    return result
+
+
+def _centred(ink: NDArray[np.float32], size: tuple[int, int]) -> Pixels:
+    """Averaged down into the frame, the centre of mass in its middle (to a quarter of a pixel), nothing cut off."""
+    frame = np.zeros((size[0] * FINE, size[1] * FINE), np.float32)
+    centre = _moments(ink)[:2]
+    half = FINE / 2 if frame_inside(size) < min(size) else 0  # MNIST centres on pixel 14 of 0 to 27, not on 13.5
+    y, x = (
+        int(np.clip(round(room / 2 - 0.5 + half - middle), 0, room - length))
+        for middle, length, room in zip(centre, ink.shape, frame.shape, strict=True)
+    )
+    frame[y : y + ink.shape[0], x : x + ink.shape[1]] = ink
+    small = frame.reshape(size[0], FINE, size[1], FINE).mean(axis=(1, 3))
+    return np.round(small * (255 / small.max())).astype(np.uint8)

@@ -1,0 +1,150 @@
+"""Open any picture safely, as an upright grey picture of a moderate size."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Luma = NDArray[np.float32]
+Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 8192 * 6144  # the largest photo of a common phone
+TOO_LARGE = f"too large: at most {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
+MIN_SIDE = 8
+LONG_SIDE = 1024  # a digit that matters is at least 40 of these pixels tall
+
+# Filters for warnings belong to the whole process: two pictures opened at once would mix them up.
+_one_at_a_time = threading.Lock()
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read; the message is one line that says why."""
+
+
+def open_image(source: Source) -> Luma:
+    """The picture as float32 luma (H, W) in [0, 1], upright, its long side at most 1024 pixels.
+
+    `source`: a path, the bytes of a file, an open binary file, or luma that is already an array (uint8, or float
+    in [0, 1]). Of an animation the first frame counts. Raises `ImageError` for whatever is no readable picture,
+    and `OSError` where the file itself cannot be opened.
+    """
+    if isinstance(source, np.ndarray):
+        return _checked(_from_array(source), "the array")
+    if isinstance(source, bytes):
+        return _checked(_decode(io.BytesIO(source), "the picture"), "the picture")
+    if isinstance(source, (str, os.PathLike)):
+        name = Path(source).name
+        with open(source, "rb") as file:
+            return _checked(_decode(file, name), name)
+    return _checked(_decode(source, "the picture"), "the picture")
+
+
+def _from_array(array: np.ndarray) -> Luma:
+    if array.ndim != 2 or array.size == 0:
+        raise ImageError(f"a picture as an array has the shape (H, W), got {array.shape}")
+    if array.dtype == np.uint8:
+        return _shrunk(array.astype(np.float32) / np.float32(255))
+    if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
+        raise ImageError("a picture as an array holds uint8, or floats from 0 to 1; this one holds something else")
+    return _shrunk(array.astype(np.float32))
+
+
+def _decode(file: BinaryIO, name: str) -> Luma:
+    start = file.read(32)
+    file.seek(0)
+    formats = _formats(start, name)
+    Image.init()  # Pillow knows only some of its formats before that
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.filterwarnings("error", module=r"PIL\.")
+        try:
+            with Image.open(file, formats=formats) as image:
+                return _to_luma(image, name)
+        except ImageError:
+            raise
+        except UnidentifiedImageError:
+            known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+            what = "an empty file" if not start else f"no picture file ({known}), or its header is damaged"
+            raise ImageError(f"{name}: {what}") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise ImageError(f"{name}: {TOO_LARGE}") from None
+        except Exception as error:  # a decoder meets hostile bytes here, and Pillow lets many kinds through
+            raise ImageError(f"{name}: damaged or cut off ({error})") from error
+
+
+def _formats(start: bytes, name: str) -> tuple[str, ...]:
+    """What Pillow may try. HEIC needs the plug-in pillow-heif, imported only when such a file comes."""
+    if start[4:8] != b"ftyp":
+        return FORMATS
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        raise ImageError(f"{name}: a HEIC picture; to read those: pip install pillow-heif") from None
+    return (*FORMATS, "HEIF")
+
+
+def _to_luma(image: Image.Image, name: str) -> Luma:
+    width, height = image.size
+    if width * height > MAX_PIXELS:  # the header says so; nothing has been decoded yet
+        raise ImageError(f"{name}: {width} x {height} is {TOO_LARGE}")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name}: {width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
+    image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _shrunk(_deep_grey(upright))
+    if upright.has_transparency_data:
+        return _flattened(_small(upright.convert("RGBA")))
+    grey = upright.convert("L") if upright.mode in ("1", "P", "CMYK", "LAB", "HSV", "YCbCr") else upright
+    return np.asarray(_small(grey).convert("L"), np.float32) / np.float32(255)
+
+
+def _deep_grey(image: Image.Image) -> Luma:
+    """16 bits have a known white; 32 bits and floats do not, so those are stretched over what they hold."""
+    values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16"):
+        return (values / 65535).astype(np.float32)
+    low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all():
+        raise ImageError("the picture has values that are no numbers")
+    return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
+
+
+def _flattened(image: Image.Image) -> Luma:
+    """Transparent is background: the opposite of the ink in a drawing, the colour around it in a picture."""
+    bands = image.convert("L"), image.getchannel("A")
+    grey, alpha = (np.asarray(band, np.float32) / np.float32(255) for band in bands)
+    seen = float((grey * alpha).sum() / max(float(alpha.sum()), 1e-6))
+    opposite = 0.0 if seen > 0.5 else 1.0
+    behind = opposite if alpha.mean() < 0.5 else seen
+    return (grey * alpha + behind * (1 - alpha)).astype(np.float32)
+
+
+def _small(image: Image.Image) -> Image.Image:
+    """Area-averaged to `LONG_SIDE`, if larger."""
+    scale = LONG_SIDE / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
+
+
+def _shrunk(luma: Luma) -> Luma:
+    return luma if max(luma.shape) <= LONG_SIDE else np.asarray(_small(Image.fromarray(luma)))
+
+
+def _checked(luma: Luma, name: str) -> Luma:
+    if min(luma.shape) < MIN_SIDE:
+        raise ImageError(f"{name}: too small or too narrow for a digit (at least {MIN_SIDE} pixels when reduced)")
+    if luma.max() - luma.min() < 1 / 255:
+        raise ImageError(f"{name}: all one colour, so there is nothing to read in it")
+    return luma

@@ -1,0 +1,196 @@
+"""The one-line check of a layer or a loss of your own: `check(layer, shape)`, `check_loss(loss, shape, target)`.
+
+It needs no second implementation. The gradients are compared with difference quotients, float32 with float64, the CPU
+with the strict device (which behaves as a GPU does), and every invariant is tried on both, in both dtypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from xpnet.backend import DTYPES, Backend
+from xpnet.losses import Loss
+from xpnet.nn import Layer
+from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
+from xpnet.verify.invariants import INVARIANTS, ROUNDED, Fresh, Invariant
+from xpnet.verify.passes import SEED, Draw, Float64, Kind, Subject, draw_values, in_float32, run, spread
+from xpnet.verify.report import CheckFailed, Finding, Mismatch, Report, compare, finding
+from xpnet.verify.tolerances import FLOAT32, FLOAT64, Arrays, rounding
+
+
+def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
+    """Check a layer on samples of this shape, in evaluation and in training mode, on the CPU and the strict device.
+
+    `draw(rng, (batch, *shape))` gives inputs, float64 or whole numbers, by default floats between -2 and 2 that are
+    all different and not 0; give one where the layer takes other things, or has a kink elsewhere.
+
+    Raises `CheckFailed` if anything failed, unless `raises` is false; `ShapeError` if the layer does not fit.
+    """
+    if not isinstance(layer, Layer):
+        raise TypeError(f"check takes a layer, such as nn.Linear(3), not {layer!r}")
+    if batch < 1:
+        raise ValueError(f"a batch has at least one sample, not {batch}")
+    findings: list[Finding] = []
+    for training in (False, True):
+        subject = Subject(layer.copy, tuple(shape), batch, training, draw)
+        draw_values(subject)  # a layer that cannot be built, or a bad `draw`, is an error and no finding
+        mode = "training" if training else "evaluation"
+        for device, kind in kinds().items():
+            findings += layer_findings(subject, kind, f"{mode}, {device}")
+    return _finished(Report(f"{layer!r} on {batch} samples of shape {tuple(shape)}", tuple(findings)), raises)
+
+
+def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
+    """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be."""
+    rng = np.random.default_rng(0)
+    whole = (batch, *shape)
+    values = in_float32({"y": spread(rng, whole), "target": target(rng, whole)})
+    findings: list[Finding] = []
+    for device, kind in kinds().items():
+        findings += loss_findings(loss, values, kind, device)
+    title = f"{type(loss).__name__} on {batch} outputs of shape {tuple(shape)}"
+    return _finished(Report(title, tuple(findings)), raises)
+
+
+def kinds() -> dict[str, Kind]:
+    """The devices that every machine has."""
+    from xpnet.verify.strict import StrictBackend
+
+    return {"cpu": Backend, "strict": StrictBackend}
+
+
+def _finished(report: Report, raises: bool) -> Report:
+    if raises and not report.ok:
+        raise CheckFailed(report)
+    return report
+
+
+# Layers -------------------------------------------------------------------------------------------------------
+
+
+def layer_findings(subject: Subject, kind: Kind, label: str) -> Iterator[Finding]:
+    """All that can be said of a layer on one kind of backend without a reference."""
+    values = draw_values(subject)
+    yield finding("gradients", f"{label}, float64", lambda: gradient_error(subject, values, kind))
+    for dtype in DTYPES:
+        setting = f"{label}, {dtype}"
+        fresh = partial(kind, dtype, SEED)
+        allowed = partial(tolerance, subject, values, dtype)
+        if kind is not Backend or dtype != "float64":  # that one is what the others are compared with
+            yield finding("agrees with float64 on the CPU", setting, partial(agreement, subject, values, fresh))
+        for invariant in INVARIANTS:
+            name = invariant.__name__.replace("_", " ")
+            limits = allowed if invariant in ROUNDED else None
+            yield finding(name, setting, partial(_holds, invariant, subject, values, fresh, limits))
+
+
+def _holds(
+    invariant: Invariant, subject: Subject, values: Arrays, fresh: Fresh, limits: Callable[[], Arrays] | None
+) -> tuple[float, float, str]:
+    got, want = invariant(subject, values, fresh)
+    return compare(got, want, limits)
+
+
+def agreement(subject: Subject, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """The worst difference between a pass on `fresh()` and the same in float64 on the CPU."""
+    backend = fresh()
+    dtype = str(backend.dtype)
+    return compare(
+        run(subject, values, backend), exact(subject, values, dtype), partial(tolerance, subject, values, dtype)
+    )
+
+
+def tolerance(subject: Subject, values: Arrays, dtype: str) -> Arrays:
+    """How far each number of a pass may be from the exact one."""
+    allowed = rounding(lambda moved: exact(subject, moved, dtype), values, exact(subject, values, dtype))
+    return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
+
+
+def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
+    """A pass in float64 on the CPU, with the dropout masks of a pass in `dtype`."""
+    return run(subject, values, Float64() if dtype == "float32" else Backend("float64", SEED))
+
+
+# Losses -------------------------------------------------------------------------------------------------------
+
+
+def loss_findings(loss: Loss, values: Arrays, kind: Kind, label: str) -> Iterator[Finding]:
+    """All that can be said of a loss on one kind of backend without a reference. `values`: "y" and "target"."""
+    yield finding("gradient", f"{label}, float64", lambda: loss_gradient_error(loss, values, kind))
+    checks = {
+        "agrees with float64 on the CPU": _loss_agrees,
+        "inputs unmodified": _loss_keeps_inputs,
+        "dtype kept": _loss_keeps_dtype,
+        "strided input": _loss_of_strided,
+        "captured": _loss_captured,
+    }
+    for dtype in DTYPES:
+        for name, measure in checks.items():
+            yield finding(name, f"{label}, {dtype}", partial(measure, loss, values, partial(kind, dtype, SEED)))
+
+
+def run_loss(loss: Loss, values: Arrays, backend: Backend) -> Arrays:
+    """The loss and its dy on the host."""
+    value, dy = loss(backend.asarray(values["y"]), backend.asarray(values["target"]), backend)
+    return {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
+
+
+def loss_tolerance(loss: Loss, values: Arrays, dtype: str) -> Arrays:
+    """How far a loss and its dy may be from the exact ones."""
+    moving = {"y": values["y"]}
+
+    def exact_loss(moved: Arrays) -> Arrays:
+        return run_loss(loss, {**values, **moved}, Backend("float64", SEED))
+
+    allowed = rounding(exact_loss, moving, exact_loss(moving))
+    return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
+
+
+def _loss_agrees(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """With the same loss in float64 on the CPU."""
+    backend, cpu = fresh(), Backend("float64", SEED)
+    allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
+    return compare(run_loss(loss, values, backend), run_loss(loss, values, cpu), allowed)
+
+
+def _loss_keeps_inputs(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """Neither the outputs nor the target are changed."""
+    backend = fresh()
+    on_device = {name: backend.asarray(v.copy()) for name, v in values.items()}
+    before = {name: np.array(backend.to_host(a)) for name, a in on_device.items()}
+    loss(on_device["y"], on_device["target"], backend)
+    return compare({name: np.array(backend.to_host(a)) for name, a in on_device.items()}, before)
+
+
+def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """The value is a 0-d array on the device, dy has y's shape, both the backend's dtype."""
+    backend = fresh()
+    value, dy = loss(backend.asarray(values["y"]), backend.asarray(values["target"]), backend)
+    for name, array, shape in (("the value", value, ()), ("dy", dy, values["y"].shape)):
+        if array.dtype != backend.dtype or array.shape != shape:
+            raise Mismatch(f"{name} is {array.dtype} of shape {array.shape}, expected {backend.dtype} of {shape}")
+    return 0.0, 0.0, ""
+
+
+def _loss_of_strided(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """The same for outputs and a target with gaps between their numbers."""
+    backend = fresh()
+    y, target = (backend.asarray(v.repeat(2, axis=-1))[..., ::2] for v in (values["y"], values["target"]))
+    value, dy = loss(y, target, backend)
+    got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
+    allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
+    return compare(got, run_loss(loss, values, fresh()), allowed)
+
+
+def _loss_captured(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+    """The same in a captured step, run, recorded and replayed: nothing travels between host and device meanwhile."""
+    backend = fresh()
+    y, target = backend.asarray(values["y"]), backend.asarray(values["target"])
+    replayed = backend.capture(lambda y, target: loss(y, target, backend))
+    for _ in range(4):  # on a GPU: two warm-ups, the recording, a replay
+        value, dy = replayed(y, target)
+    got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
+    return compare(got, run_loss(loss, values, fresh()))

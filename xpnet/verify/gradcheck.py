@@ -1,0 +1,60 @@
+"""Gradients against central differences, in one random direction through all inputs and parameters at once.
+
+With L = sum dy y, moving everything that goes in by +-step along a direction d must change L by 2 step (dL . d).
+One wrong entry in any gradient changes the right-hand side, as no component of d is near 0. What it cannot see is a
+wrong forward with the right derivative of itself: that is what `reference.py` is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.verify.passes import SEED, Kind, Pass, Subject, run, signs
+from xpnet.verify.report import Mismatch
+from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
+
+
+def gradient_error(subject: Subject, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+    """The error of a layer's gradients in float64, and what is allowed."""
+
+    def forward(moved: Arrays) -> np.ndarray:
+        one = Pass(subject, {**values, **moved}, kind("float64", SEED))  # a fresh backend: the same dropout masks
+        return np.array(one.backend.to_host(one.forward(one.x)[0]))
+
+    result = run(subject, values, kind("float64", SEED))
+    gradients = {name[2:]: g for name, g in result.items() if name.startswith("d ")}
+    if values["x"].dtype.kind == "f":
+        if "dx" not in result:
+            raise Mismatch("backward gives None for dx, although dx is needed")
+        gradients["x"] = result["dx"]
+    return directional_error(forward, values, gradients, values["dy"])
+
+
+def loss_gradient_error(loss: Callable, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+    """The error of a loss's dy in float64, and what is allowed. `values`: "y" and "target"."""
+    backend = kind("float64", SEED)
+    target = backend.asarray(values["target"])
+
+    def forward(moved: Arrays) -> np.ndarray:
+        return np.array(backend.to_host(loss(backend.asarray(moved["y"]), target, backend)[0]))
+
+    dy = np.array(backend.to_host(loss(backend.asarray(values["y"]), target, backend)[1]))
+    return directional_error(forward, values, {"y": dy}, np.ones(()))
+
+
+def directional_error(
+    forward: Callable[[Arrays], np.ndarray], values: Arrays, gradients: Arrays, weight: np.ndarray
+) -> tuple[float, float, str]:
+    """|difference quotient of sum(weight forward(values)) - gradients . direction|, and what is allowed."""
+    rng = np.random.default_rng(1)
+    direction = {name: signs(rng, g.shape) for name, g in gradients.items()}
+    ahead, behind = (forward({k: values[k] + way * STEP * d for k, d in direction.items()}) for way in (1, -1))
+    measured = (weight * (ahead - behind)).sum() / (2 * STEP)
+    terms = [gradients[name] * d for name, d in direction.items()]
+    # Rounding of the two forwards shows even where every gradient is 0.
+    unavoidable = np.abs(weight * ahead).sum() * 2.0**-50 / STEP
+    size = sum(float(np.abs(t).sum()) for t in terms)
+    return abs(float(measured - sum(t.sum() for t in terms))), GRADIENT * size + float(unavoidable), ""

@@ -1,0 +1,143 @@
+"""One forward and backward pass on any backend, from host arrays to host arrays: what every witness looks at.
+
+`values` names all that goes in: "x", "dy" and the parameters ("layers.0.W"). The result names all that comes out:
+"y", "dx" and the gradients ("d layers.0.W"). Values are drawn so that float32 holds them exactly: each backend and
+each dtype starts from the very same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.backend.random import HostPhilox
+from xpnet.nn import Layer, Linear, Model
+from xpnet.nn.model import declare
+from xpnet.optim import Optimizer, clip_norm
+from xpnet.verify.tolerances import Arrays
+
+SEED = 7  # of the backends' random streams
+
+Kind = Callable[[str, int], Backend]  # kind(dtype, seed): `Backend`, `StrictBackend`, `CudaBackend`
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A layer to be looked at: how it is made, the shape of one sample, how many samples, the mode."""
+
+    make: Callable[[], Layer]
+    shape: tuple[int, ...]
+    batch: int
+    training: bool
+    draw: Draw
+
+
+def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers in (-2, 2) in random order, no two alike and none at 0: away from the kinks of ReLU and maxima."""
+    size = math.prod(shape)
+    places = rng.permutation(size) + 0.25 + rng.uniform(-0.1, 0.1, size)
+    return (4 / max(size, 1) * places - 2).reshape(shape)
+
+
+def pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Whole numbers of 0 to 255."""
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of size 0.5 to 1.5 and either sign, so that a term that is missing is always missed."""
+    return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+
+
+def in_float32(values: Arrays) -> Arrays:
+    """The same names, with numbers that float32 holds exactly."""
+    return {k: v.astype(np.float32).astype(np.float64) if v.dtype.kind == "f" else v for k, v in values.items()}
+
+
+def draw_values(subject: Subject, seed: int = 0) -> Arrays:
+    """x, dy and parameters for one pass. Parameters are moved off their first values: a bias of 0 hides mistakes."""
+    rng = np.random.default_rng([seed, subject.batch])
+    output_shape, parameters = declare(subject.make(), subject.shape)
+    values = {
+        "x": subject.draw(rng, (subject.batch, *subject.shape)),
+        "dy": signs(rng, (subject.batch, *output_shape)),
+    }
+    for name, parameter in parameters.items():
+        values[name] = parameter.init(rng, parameter.shape) + rng.uniform(-0.3, 0.3, parameter.shape)
+    return in_float32(values)
+
+
+class Pass:
+    """The subject's network on a backend, with x and dy there, before any pass."""
+
+    def __init__(self, subject: Subject, values: Arrays, backend: Backend):
+        self.backend, self.training = backend, subject.training
+        tensors = {name: v for name, v in values.items() if name not in ("x", "dy")}
+        self.model = Model(subject.make(), subject.shape, backend, tensors=tensors)
+        self.x, self.dy = backend.asarray(values["x"].copy()), backend.asarray(values["dy"].copy())
+
+    def forward(self, x: Array) -> tuple[Array, Callable[..., Any]]:
+        with self.backend.mode(self.training):
+            return self.model.forward(x)
+
+    def run(self, need_dx: bool = True) -> Arrays:
+        """Forward and backward, and all that came out."""
+        y, backward = self.forward(self.x)
+        dx = backward(self.dy, need_dx)
+        return self.results(y, dx if need_dx else None)
+
+    def results(self, y: Array, dx: Array | None) -> Arrays:
+        out = {"y": y} if dx is None else {"y": y, "dx": dx}
+        return {name: np.array(self.backend.to_host(a)) for name, a in out.items()} | self.gradients()
+
+    def gradients(self) -> Arrays:
+        """A copy of the gradients on the host, by name."""
+        trained = {name: p for name, p in self.model.parameters.items() if p.trained}
+        return {f"d {name}": np.array(self.backend.to_host(p.grad)) for name, p in trained.items()}
+
+
+def run(subject: Subject, values: Arrays, backend: Backend) -> Arrays:
+    """One pass, forward and backward, from a fresh gradient."""
+    return Pass(subject, values, backend).run()
+
+
+def run_optimizer(
+    make: Callable[[Model], Optimizer], values: Arrays, backend: Backend, clip: float | None = None
+) -> Arrays:
+    """W and b after a captured step with each of the gradients: "W", "b", and "gradients W", "gradients b" by step."""
+    n_in, n_out = values["W"].shape
+    model = Model(Linear(n_out), (n_in,), backend, tensors={"W": values["W"].copy(), "b": values["b"].copy()})
+    optimizer = make(model)
+
+    def step(gradient_W: Array, gradient_b: Array) -> None:
+        for name, gradient in (("W", gradient_W), ("b", gradient_b)):
+            model.parameters[name].grad[...] = gradient
+        if clip is not None:
+            clip_norm(model, clip)
+        optimizer.step()
+
+    replayed = backend.capture(step)
+    for gradients in zip(values["gradients W"], values["gradients b"], strict=True):
+        replayed(*(backend.asarray(g) for g in gradients))
+    return model.tensors()
+
+
+class Float64(Backend):
+    """float64 on the CPU, but with random numbers as float32 draws them: the same dropout masks as a float32 run."""
+
+    def __init__(self, seed: int = SEED):
+        super().__init__("float64", seed)
+
+    def _stream(self, seed: int) -> HostPhilox:
+        return _Float32Draws(seed)
+
+
+class _Float32Draws(HostPhilox):
+    def random(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return super().random(shape, np.float32).astype(dtype)

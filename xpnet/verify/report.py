@@ -1,0 +1,139 @@
+"""What a check found: the largest error against what is allowed, and a report of many that a person can read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpnet.verify.tolerances import Arrays
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found in one setting ("training, cpu, float32").
+
+    Its largest error, what was allowed there, and where that was; or the problem that kept it from finding any.
+    """
+
+    name: str
+    setting: str
+    error: float = 0.0
+    allowed: float = 0.0
+    where: str = ""
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problem and self.error <= self.allowed
+
+    @property
+    def severity(self) -> float:
+        """How many times what is allowed."""
+        if self.problem:
+            return math.inf
+        return self.error / self.allowed if self.allowed else math.inf * self.error if self.error else 0.0
+
+    @property
+    def found(self) -> str:
+        """In words."""
+        if self.problem:
+            return self.problem
+        if self.error == self.allowed == 0:
+            return "the same bits"
+        place = f" in {self.where}" if self.where else ""
+        return f"largest error {self.error:.1e}{place}, allowed {self.allowed:.1e}"
+
+    def __str__(self) -> str:
+        return f"{'ok    ' if self.ok else 'FAILED'}  {self.name} ({self.setting}): {self.found}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings on one layer or loss. `print(report)` shows a line for each check, those that failed last."""
+
+    title: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if not f.ok)
+
+    @property
+    def verdict(self) -> str:
+        return f"{len(self.findings) - len(self.failed)} checks ok, {len(self.failed)} failed"
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *self.lines(ok=True), *self.lines(ok=False), self.verdict])
+
+    def lines(self, ok: bool) -> list[str]:
+        """One line for each check that is fine in all settings, or for each that is not: the worst finding."""
+        lines = []
+        for name in dict.fromkeys(f.name for f in self.findings):
+            of_name = [f for f in self.findings if f.name == name]
+            bad = [f for f in of_name if not f.ok]
+            if bool(bad) == ok:
+                continue
+            worst = max(bad or of_name, key=lambda f: f.severity)
+            setting = (
+                f"{len(bad)} of {len(of_name)} settings, such as {worst.setting}" if bad else f"{len(of_name)} settings"
+            )
+            lines.append(f"  {'FAILED' if bad else 'ok    '}  {name} ({setting}): {worst.found}")
+        return lines
+
+
+class CheckFailed(AssertionError):
+    """At least one check failed; the message lists those that did, `report` holds all."""
+
+    def __init__(self, report: Report):
+        super().__init__("\n".join([f"{report.title}: {report.verdict}", *report.lines(ok=False)]))
+        self.report = report
+
+
+class Mismatch(ValueError):
+    """Results that cannot even be compared."""
+
+
+def finding(name: str, setting: str, measure: Callable[[], tuple[float, float, str]]) -> Finding:
+    """The finding of `measure() -> (error, allowed, where)`; an exception in it is one too."""
+    try:
+        error, allowed, where = measure()
+    except Exception as raised:  # whatever a layer under test raises belongs in the report, beside the other findings
+        return Finding(name, setting, problem=f"{type(raised).__name__}: {raised}")
+    return Finding(name, setting, error, allowed, where)
+
+
+def compare(got: Arrays, want: Arrays, allowed: Callable[[], Arrays] | None = None) -> tuple[float, float, str]:
+    """(error, allowed, where) of the number that is worst: exact without `allowed`, else within it by name.
+
+    A name "label, y" has the tolerance of "y". Raises `Mismatch` for results of other names or shapes.
+    """
+    if got.keys() != want.keys():
+        raise Mismatch(f"results {sorted(got)}, expected {sorted(want)}")
+    for name in want:
+        if got[name].shape != want[name].shape:
+            raise Mismatch(f"{name} has shape {got[name].shape}, expected {want[name].shape}")
+    if all(np.array_equal(got[name], want[name]) for name in want):
+        return 0.0, 0.0, ""
+    limits = allowed() if allowed else {}
+    worst = max((_worst(name, got[name], want[name], limits) for name in want), key=lambda found: found[0])
+    return worst[1:]
+
+
+def _worst(name: str, got: np.ndarray, want: np.ndarray, limits: Arrays) -> tuple[float, float, float, str]:
+    """How many times what is allowed, the error, what is allowed, and where."""
+    if not got.size:
+        return 0.0, 0.0, 0.0, name
+    error = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    error = np.where(np.isnan(error), np.inf, error)
+    limit = np.broadcast_to(limits.get(name.split(", ")[-1], np.zeros(())), error.shape)
+    ratio = np.divide(error, limit, out=np.where(error > 0, np.inf, 0.0), where=limit > 0)
+    at = np.unravel_index(ratio.argmax(), ratio.shape)
+    place = f"{name}[{', '.join(str(int(i)) for i in at)}]" if at else name
+    return float(ratio[at]), float(error[at]), float(limit[at]), place

@@ -1,0 +1,122 @@
+"""What a row of the table of cases is, for each kind of thing that there is to check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.losses import Loss
+from xpnet.nn import Layer, Model
+from xpnet.nn.init import Initializer
+from xpnet.optim import AdamW, Optimizer
+from xpnet.verify.passes import Draw, Subject, in_float32, spread
+from xpnet.verify.tolerances import Arrays
+
+Numbers = np.ndarray  # of floats, or of `Value`s
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer on samples of one shape.
+
+    `reference(x, p)` and `torch(torch, x, p)` give y, with the parameters by name in p. `draw` makes the inputs.
+    """
+
+    of: str
+    what: str
+    make: Callable[[], Layer]
+    shape: tuple[int, ...]
+    reference: Callable[[Numbers, dict[str, Numbers]], Numbers] | None = None
+    torch: Callable[[Any, Any, dict[str, Any]], Any] | None = None
+    batches: tuple[int, ...] = (1, 5)
+    training: bool = False
+    draw: Draw = spread
+
+    def subject(self, batch: int) -> Subject:
+        return Subject(self.make, self.shape, batch, self.training, self.draw)
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value."""
+
+    of: str
+    what: str
+    make: Callable[[], Loss]
+    shape: tuple[int, ...]
+    target: Draw
+    reference: Callable[[Numbers, np.ndarray], Any]
+    torch: Callable[[Any, Any, Any], Any] | None
+    batches: tuple[int, ...] = (1, 6)
+
+    def values(self, batch: int, seed: int = 0) -> Arrays:
+        """Outputs and target for one call."""
+        rng, shape = np.random.default_rng([seed, batch]), (batch, *self.shape)
+        return in_float32({"y": 1.5 * spread(rng, shape), "target": self.target(rng, shape)})
+
+
+@dataclass(frozen=True)
+class OptimizerCase:
+    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number.
+
+    `clip`: all gradients are clipped to this norm before each step.
+    """
+
+    of: str
+    what: str
+    kind: Callable[..., Optimizer]
+    formula: Callable[..., float]
+    options: dict[str, Any]
+    decay: float = 0.0
+    clip: float | None = None
+
+    def make(self, model: Model) -> Optimizer:
+        return self.kind(model, **self.options, weight_decay=self.decay)
+
+    def reference(self, x: float, gradients: Sequence[float], decayed: bool) -> float:
+        """x after a step with each of the gradients; `decayed` if it is a weight and no bias."""
+        decay = {"decoupled" if self.kind is AdamW else "decay": self.decay} if decayed else {}
+        return self.formula(x, gradients, **self.options, **decay)
+
+
+@dataclass(frozen=True)
+class InitCase:
+    """An initialiser on one shape: the variance that it must have, and the largest size, if there is one."""
+
+    of: str
+    what: str
+    init: Initializer
+    shape: tuple[int, ...]
+    variance: float
+    mean: float = 0.0
+
+    @property
+    def bound(self) -> float | None:
+        """Uniform numbers lie in (-bound, bound), whose variance is bound^2 / 3; normal ones have none."""
+        return None if self.of.endswith("normal") else math.sqrt(3 * self.variance) + abs(self.mean)
+
+
+@dataclass(frozen=True)
+class ScheduleCase:
+    """A schedule, and the rates that it must give at some steps, worked out by hand.
+
+    Before each of the steps it is told the next of the watched values, if there are any.
+    """
+
+    of: str
+    what: str
+    make: Callable[[], Any]
+    rates: dict[int, float]
+    watched: tuple[float, ...] = ()
+
+
+Case = LayerCase | LossCase | OptimizerCase | InitCase | ScheduleCase
+
+
+def name(case: Case) -> str:
+    """ "Linear: no bias"."""
+    return f"{case.of}: {case.what}" if case.what else case.of

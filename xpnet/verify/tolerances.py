@@ -1,0 +1,56 @@
+"""Every tolerance of the package, each with its reason. Nothing else may decide how close is close enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+STEP = 1e-6
+"""How far a gradient check moves its inputs. The error of a central difference is step^2 from what it cuts off and
+2^-53 / step from rounding: both are small here, and steps larger than this fail right gradients near kinks."""
+
+GRADIENT = 1e-7
+"""A gradient check against the sum of the sizes of all its terms: some thousand times its usual error, and far below
+what a single wrong term does, as every term is of the size of all others."""
+
+FLOAT64 = 1e-12
+"""Two float64 computations of the same formula, against the largest number of the tensor: a hundred roundings of 2^-53
+at most pile up in sums as short as the cases have."""
+
+FLOAT32 = 1e-6
+"""Sixteen roundings of float32 (2^-24 each). `rounding` says against what."""
+
+LOSS_CURVE = 1e-4
+"""The relative gap of two loss curves from the same seed, over the first 50 steps or so. Rounding grows with each step:
+between float32 and float64 it came to 1e-6 in small networks. A gradient that is wrong by a tenth comes to 1e-2 after
+ten steps of SGD."""
+
+
+def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
+    """How far each number of a float32 `run(values)` may be from the float64 `result`.
+
+    A relative difference means nothing where large terms cancel: 1 - 0.9999999 has no right digit in float32. So the
+    measure is what a change of 1e-6 of every input, up or down by chance, does to each number of the result (the root
+    mean square of a few such changes). For a product of matrices that is 1e-6 sqrt(2 sum (a b)^2) and so at most
+    1.5e-6 |row| |column|; for an elementwise function 1e-6 |x f'(x)|. To it comes 1e-6 of the largest number of the
+    tensor, for rounding on the way.
+    """
+    rng, draws = np.random.default_rng(0), 6
+    square = {name: np.zeros(r.shape) for name, r in result.items()}
+    for _ in range(draws):
+        moved = {name: v * (1 + FLOAT32 * rng.choice([-1, 1], v.shape)) for name, v in values.items() if _real(v)}
+        for name, r in run({**values, **moved}).items():
+            square[name] += (r - result[name]) ** 2
+    return {name: np.sqrt(s / draws) + scaled(FLOAT32, result[name]) for name, s in square.items()}
+
+
+def scaled(tolerance: float, tensor: np.ndarray) -> np.ndarray:
+    """`tolerance` times the largest number of the tensor, for each of its numbers."""
+    return np.full(tensor.shape, tolerance * np.abs(tensor).max(initial=0.0))
+
+
+def _real(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f"

@@ -1,0 +1,118 @@
+"""A row of the table against what owes nothing to the code under test: formulas in plain loops, the scalar engine.
+
+Each returns (largest error, what is allowed there, where). All work in float64; how float32 agrees with float64, and
+one device with another, is in `check.py`, and needs no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.scalar import Value
+from xpnet.verify import reference
+from xpnet.verify.check import run_loss
+from xpnet.verify.passes import SEED, Kind, draw_values, run, run_optimizer
+from xpnet.verify.report import compare
+from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
+from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
+
+Found = tuple[float, float, str]
+
+
+def layer_by_formula(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+    """y against the naive loops of the row's reference."""
+    assert case.reference, f"{case.of}: {case.what} has no reference"
+    subject = case.subject(batch)
+    values = draw_values(subject)
+    x = values["x"].astype(np.float64)
+    want = {"y": np.asarray(case.reference(x, _parameters(values)), np.float64)}
+    return _close({"y": run(subject, values, kind("float64", SEED))["y"]}, want)
+
+
+def layer_by_scalars(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+    """y, dx and all gradients against the scalar engine, which differentiates the row's reference by itself."""
+    assert case.reference, f"{case.of}: {case.what} has no reference"
+    subject = case.subject(batch)
+    values = draw_values(subject)
+    x, parameters = _as_values(values["x"].astype(np.float64)), _parameters(values, _as_values)
+    y = case.reference(x, parameters)
+    sum((y * values["dy"]).ravel(), Value(0.0)).backward()
+    want = {"y": _data(y), "dx": _grad(x)} | {f"d {name}": _grad(p) for name, p in parameters.items()}
+    return _close(run(subject, values, kind("float64", SEED)), want)
+
+
+def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+    """The value against the row's reference."""
+    values = case.values(batch)
+    got = run_loss(case.make(), values, kind("float64", SEED))
+    want = np.array(float(case.reference(values["y"], values["target"])))
+    return _close({"value": got["value"]}, {"value": want})
+
+
+def loss_by_scalars(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+    """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
+    values = case.values(batch)
+    y = _as_values(values["y"])
+    value = case.reference(y, values["target"])
+    value.backward()
+    want = {"value": np.array(value.data), "dy": _grad(y)}
+    return _close(run_loss(case.make(), values, kind("float64", SEED)), want)
+
+
+def optimizer_values(steps: int = 10) -> Arrays:
+    """Weights (7, 4), biases (4,), and gradients for a number of steps."""
+    rng = np.random.default_rng(3)
+    shapes = {"W": (7, 4), "b": (4,), "gradients W": (steps, 7, 4), "gradients b": (steps, 4)}
+    return {name: rng.standard_normal(shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
+
+
+def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: Kind = Backend) -> Found:
+    """Weights and biases after some steps, against the row's formula for one number at a time."""
+    got = run_optimizer(case.make, values, kind("float64", SEED), case.clip)
+    return _close(got, optimizer_reference(case, values))
+
+
+def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
+    """What the formula makes of weights and biases."""
+    n_steps, n_weights = len(values["gradients W"]), values["W"].size
+    flat = [values[name].reshape(n_steps, -1) for name in ("gradients W", "gradients b")]
+    steps = [[float(g) for g in step] for step in np.concatenate(flat, axis=1)]
+    if case.clip is not None:
+        steps = [reference.clipped(gradients, case.clip) for gradients in steps]
+    start = [float(x) for x in np.concatenate([values["W"].ravel(), values["b"]])]
+    end = [case.reference(x, [step[i] for step in steps], i < n_weights) for i, x in enumerate(start)]
+    return {"W": np.array(end[:n_weights]).reshape(values["W"].shape), "b": np.array(end[n_weights:])}
+
+
+def _close(got: Arrays, want: Arrays) -> Found:
+    return compare(got, want, lambda: {name: scaled(FLOAT64, w) for name, w in want.items()})
+
+
+def _parameters(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Arrays:
+    return {name: convert(v) for name, v in values.items() if name not in ("x", "dy")}
+
+
+# Arrays of `Value`s -------------------------------------------------------------------------------------------
+
+
+def _as_values(numbers: np.ndarray) -> np.ndarray:
+    return _each(lambda v: Value(float(v)), numbers)
+
+
+def _data(values: np.ndarray) -> np.ndarray:
+    return _each(lambda v: v.data, values).astype(np.float64)
+
+
+def _grad(values: np.ndarray) -> np.ndarray:
+    return _each(lambda v: v.grad, values).astype(np.float64)
+
+
+def _each(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
+    out = np.empty(array.shape, object)
+    for at in np.ndindex(*array.shape):
+        out[at] = function(array[at])
+    return out
