@@ -40,6 +40,7 @@ class FakeBackend:
 
     def __init__(self):
         self.gemm = None
+        self.training = True
 
     @contextmanager
     def products_by(self, gemm):

@@ -90,12 +90,12 @@ def test_one_hot_and_labels_are_the_same_loss(kind):
     [
         (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 3]), r"label 3 is outside 0\.\.2"),
         (losses.SoftmaxCrossEntropy(), (2, 3), np.array([-1, 0]), r"label -1 is outside 0\.\.2"),
-        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 1, 2]), r"class numbers of shape \(2,\)"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 1, 2]), r"class numbers of an integer type and shape \(2,\); got int64 of shape \(3,\)"),
         (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0.0, 1.0]), "got float64 of shape"),
-        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros((2, 4)), r"distribution of shape \(2, 3\)"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros((2, 4)), r"outputs of shape \(2, 3\) need targets of that shape.*got float64 of shape \(2, 4\)"),
         (losses.SoftmaxCrossEntropy(0, [1, 2]), (2, 3), np.array([0, 1]), "2 class weights for 3 classes"),
-        (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got \(2, 1\)"),
-        (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got \(2,\)"),
+        (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got float64 of shape \(2, 1\)"),
+        (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got float64 of shape \(2,\)"),
         (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
     ],
 )

@@ -48,4 +48,4 @@ def test_plateau_counts_a_value_that_is_no_number_as_no_progress():
     schedule = schedules.Plateau(1.0, factor=0.1, patience=1)
     for value in (2.0, math.nan, math.nan):
         schedule.observe(value)
-    assert schedule(0) == pytest.approx(0.1)
+    assert schedule(0) == pytest.approx(0.01)

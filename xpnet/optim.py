@@ -202,11 +202,11 @@ def clip_norm(model: Model, limit: float) -> None:
     Between the backward pass and the update. Pascanu, Mikolov and Bengio (2013).
     """
     _positive("limit", limit)
-    xp, tiny = model.backend.xp, float(np.finfo(model.backend.dtype).tiny)
-    largest = xp.abs(model.grad).max() + tiny  # divided out first: squares would overflow at 1e19 in float32
-    scaled = model.grad / largest
-    norm = largest * xp.sqrt((scaled * scaled).sum())
-    model.grad *= limit / xp.maximum(norm, limit)
+    if model.n_parameters:
+        xp = model.backend.xp
+        largest = xp.maximum(xp.abs(model.grad).max(), limit)  # divided out first: a square overflows at 1e19
+        scaled = model.grad / largest
+        model.grad *= limit / largest / xp.maximum(xp.sqrt((scaled * scaled).sum()), limit / largest)
 
 
 def _fraction(name: str, value: Any) -> float:

@@ -16,11 +16,21 @@ class Schedule(Protocol):
     def __call__(self, step: int) -> float: ...
 
 
+def _check(**settings: float) -> None:
+    """Raise ValueError, naming it, for the first setting that is not a finite number above 0."""
+    for name, value in settings.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Constant:
     """Always `lr`."""
 
     lr: float
+
+    def __post_init__(self) -> None:
+        _check(lr=self.lr)
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -34,6 +44,9 @@ class Step:
     every: int
     factor: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, every=self.every, factor=self.factor)
+
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step // self.every)
 
@@ -45,6 +58,9 @@ class Exponential:
     lr: float
     steps: int
     final: float
+
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, steps=self.steps, final=self.final)
 
     def __call__(self, step: int) -> float:
         return self.lr * (self.final / self.lr) ** (min(step, self.steps) / self.steps)
@@ -58,6 +74,9 @@ class Cosine:
     steps: int
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, steps=self.steps)
+
     def __call__(self, step: int) -> float:
         return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2
 
@@ -68,6 +87,11 @@ class WarmUp:
 
     steps: int
     then: Schedule
+
+    def __post_init__(self) -> None:
+        _check(steps=self.steps)
+        if isinstance(self.then, Plateau):
+            raise ValueError("WarmUp cannot be followed by Plateau, which has to see the loss of every epoch")
 
     def __call__(self, step: int) -> float:
         if step < self.steps:
@@ -84,6 +108,9 @@ class OneCycle:
 
     lr: float
     steps: int
+
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, steps=self.steps)
 
     def __call__(self, step: int) -> float:
         top = 0.3 * self.steps
@@ -106,14 +133,18 @@ class Plateau:
     best: float = field(default=math.inf, init=False)
     waited: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, patience=self.patience)
+        if not (0 < self.factor < 1 and 0 <= self.final <= self.lr):
+            raise ValueError(f"Plateau needs 0 < factor < 1 and 0 <= final <= lr, not {self.factor} and {self.final}")
+
     def __call__(self, step: int) -> float:
         return self.lr
 
     def observe(self, value: float) -> None:
         """The watched value (validation loss, or the training loss without one) after an epoch."""
+        self.waited += 1
         if value < self.best:
             self.best, self.waited = value, 0
-        elif self.waited + 1 > self.patience:
+        elif self.waited == self.patience:
             self.lr, self.waited = max(self.lr * self.factor, self.final), 0
-        else:
-            self.waited += 1

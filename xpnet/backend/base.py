@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,8 @@ class Backend:
     """The CPU: NumPy as array module, and everything else that a pass needs.
 
     Layers, losses and optimizers are handed one of these and use `xp`, `matmul`, `take`, `rng`, `scratch` and
-    `training`; they never ask which device it is.
+    `training`; they never ask which device it is. Mode, random stream and working memory are its state, so a backend
+    belongs to one thread at a time: give each thread its own.
 
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
@@ -33,13 +35,14 @@ class Backend:
     def __init__(self, dtype: str = "float32", seed: int = 0, device: str = "cpu", why: str = "asked for"):
         if str(dtype) not in DTYPES:
             raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
         self.device = device
         self.dtype = np.dtype(str(dtype))
-        self.seed = seed
+        self.seed = int(seed)
         self.why = why
         self.training = False
+        self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
         self._scratch: dict[str, Array] = {}
         self._ones: dict[int, Array] = {}
@@ -52,12 +55,12 @@ class Backend:
 
     def asarray(self, values: Any) -> Array:
         """`values` on this device: floating point in this backend's dtype, whole numbers and booleans as they are."""
-        if isinstance(values, self.array_type):
-            return values.astype(self.dtype, copy=False) if values.dtype.kind == "f" else values
-        host = np.asarray(values)
-        if host.dtype.kind not in "biuf":
-            raise TypeError(f"cannot put an array of {host.dtype} on {self.device}: only numbers")
-        return self._upload(host.astype(self.dtype, copy=False) if host.dtype.kind == "f" else host)
+        here = isinstance(values, self.array_type)
+        array = values if here else np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"cannot put an array of {array.dtype} on {self.device}: only real numbers")
+        array = array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+        return array if here else self._upload(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         """A NumPy array of the same values. On a GPU this waits: never call it inside a step."""
@@ -113,10 +116,6 @@ class Backend:
         for start in range(0, size, step):
             yield slice(start, min(start + step, size))
 
-    def fuse(self, function: Callable) -> Callable:
-        """One kernel out of an elementwise function on a GPU; the function itself here."""
-        return function
-
     def capture(self, step: Callable) -> Callable:
         """Something that is called like `step`, a function of device arrays: a replayed CUDA graph on a GPU,
         the step itself here."""
@@ -143,9 +142,7 @@ class Backend:
         if multiplications >= 50_000_000:
             yield
             return
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             yield
 
     # The mode ---------------------------------------------------------------------------------------------
@@ -158,3 +155,25 @@ class Backend:
             yield
         finally:
             self.training = before
+
+
+_blas_lock = threading.Lock()
+_blas_users: list[Any] = []  # those inside `one_blas_thread`, the first with the limit that it set
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """The number of BLAS threads belongs to the process: it is 1 until the last of those who want that has left."""
+    from threadpoolctl import threadpool_limits
+
+    with _blas_lock:
+        if not _blas_users:
+            _blas_users.append(threadpool_limits(1, user_api="blas"))
+        _blas_users.append(None)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users.pop()
+            if len(_blas_users) == 1:
+                _blas_users.pop().restore_original_limits()

@@ -60,9 +60,6 @@ class CudaBackend(Backend):
     def chunks(self, size: int) -> Iterator[slice]:
         yield slice(0, size)
 
-    def fuse(self, function: Callable) -> Callable:
-        return cp.fuse()(function)
-
     def check_labels(self, labels: Array, n_classes: int) -> None:
         """Nothing: see `Backend.check_labels`."""
 

@@ -22,8 +22,8 @@ WARM_UP = 2  # eager calls that compile the kernels, fill the pool and create th
 class Captured:
     """Called like the step: the first calls run it, the next one records it, all later ones replay it.
 
-    One graph for each set of input shapes. What the step returns is the same device arrays every time,
-    overwritten by the next call.
+    One graph for each set of input shapes, and for each mode (training or not). What the step returns is the same
+    device arrays every time, overwritten by the next call.
     """
 
     def __init__(self, step: Callable, backend: Any):
@@ -32,7 +32,7 @@ class Captured:
         self._recordings: dict[tuple, _Recording] = {}
 
     def __call__(self, *inputs: Any) -> Any:
-        key = tuple((a.shape, a.dtype.str) for a in inputs)
+        key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         if key not in self._recordings:
             self._recordings[key] = _Recording(self._step, self._backend, self._stream, inputs)
         caller = cp.cuda.get_current_stream()

@@ -68,20 +68,22 @@ class Tanh(Layer):
 class GELU(Layer):
     """y = x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form, which NumPy has the means for.
 
-    With t = tanh u:  dy/dx = (1 + t) / 2 + x (1 - t^2) u' / 2,  u' = sqrt(2/pi) (1 + 3 * 0.044715 x^2).
+    Written as y = x s with s = sigmoid(v), v = 2 u:  dy/dx = s + x v' s (1 - s),  v' = 2 sqrt(2/pi) (1 + 3 * 0.044715
+    x^2). With e = e^-|v|, s (1 - s) = e / (1 + e)^2 keeps all its digits where s is near 0 or 1.
     Hendrycks and Gimpel, "Gaussian error linear units" (2016).
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        scale, cubic = math.sqrt(2 / math.pi), 0.044715
-        square = x * x
-        t = backend.xp.tanh(scale * (x + cubic * (square * x)))
+        xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
+        v = scale * (x + cubic * (x * x * x))
+        e = xp.exp(-xp.abs(v))
+        s = xp.exp(xp.minimum(v, 0)) / (1 + e)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            du = scale * (1 + 3 * cubic * (x * x))
-            return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du)
+            dv = scale * (1 + 3 * cubic * (x * x))
+            return dy * (s + x * dv * (e / ((1 + e) * (1 + e))))
 
-        return 0.5 * x * (1 + t), backward
+        return x * s, backward
 
 
 class Softmax(Layer):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.init import Initializer
@@ -64,8 +65,20 @@ class Layer:
       of one output. It raises `ShapeError` where the shapes do not fit.
     - `forward` never changes `x`. `backward(dy, need_dx=True)` never changes `dy`, *adds* to the gradients of the
       parameters and returns dx (nobody reads it if `need_dx` is false). What it needs of the forward it keeps in
-      the closure, so a layer can run forward twice before its backward.
+      the closure, so a layer can run forward twice before its backward; each `backward` is called once.
+
+    Models are saved with the class's name and the arguments, so no other layer may bear the name of one of these.
     """
+
+    whole_numbers = False  # whether `x` may be of whole numbers, such as uint8 pixels
+    known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by name
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before, ours = Layer.known.get(cls.__name__), "xpnet.nn."
+        if before and before.__module__.startswith(ours) and not cls.__module__.startswith(ours):
+            raise TypeError(f"xpnet has a layer {cls.__name__}: name yours otherwise, models are saved by these names")
+        Layer.known[cls.__name__] = cls
 
     def build(self, shape: Shape) -> Shape:
         return shape
@@ -95,11 +108,7 @@ class Layer:
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """The layers directly inside this one, with their names, in order of declaration."""
-        for key, value in vars(self).items():
-            if isinstance(value, Layer):
-                yield key, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Layer))
+        yield from _inside(vars(self), Layer)
 
     def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all those inside it, outermost first, with their paths ("layers.0")."""
@@ -110,27 +119,46 @@ class Layer:
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their paths ("layers.0.weight"), in order of declaration."""
         for path, layer in self.walk():
-            for key, value in vars(layer).items():
-                if isinstance(value, Parameter):
-                    yield f"{path}.{key}" if path else key, value
+            yield from ((f"{path}.{key}" if path else key, p) for key, p in _inside(vars(layer), Parameter))
 
     def __repr__(self) -> str:
-        shown = {k: v for k, v in self.config().items() if k != "layers"}
         inside = [repr(layer) for _, layer in self.children()]
-        return f"{type(self).__name__}({', '.join(inside + [f'{k}={v!r}' for k, v in shown.items()])})"
+        shown = {name: vars(self).get(name) for name in inspect.signature(type(self)).parameters}
+        plain = [f"{name}={value!r}" for name, value in shown.items() if not any(_inside(value, Layer))]
+        return f"{type(self).__name__}({', '.join(inside + [text for text in plain if text != 'layers=[]'])})"
 
 
 def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
-    """The layer of this class and `config()`."""
-    variadic = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.VAR_POSITIONAL]
-    positional = [value for name in variadic for value in config[name]]
-    return kind(*positional, **{name: value for name, value in config.items() if name not in variadic})
+    """The layer of this class and `config()`. Raises TypeError for arguments that it does not take."""
+    signature = inspect.signature(kind)
+    unknown = config.keys() - signature.parameters.keys()
+    if unknown:
+        raise TypeError(f"{kind.__name__} takes no {', '.join(sorted(unknown))}")
+    arguments = inspect.BoundArguments(signature, OrderedDict(config))
+    return kind(*arguments.args, **arguments.kwargs)
 
 
 def _copied(value: Any, copies: dict[int, Layer]) -> Any:
     if isinstance(value, Layer):
         return value.copy(copies)
-    return [_copied(v, copies) for v in value] if isinstance(value, (list, tuple)) else value
+    return type(value)(_copied(v, copies) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _inside(held: Any, kind: type, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What of this kind an attribute holds, also in lists, tuples and dicts, with its name ("blocks.0")."""
+    if isinstance(held, kind):
+        yield name, held
+    elif isinstance(held, (dict, list, tuple)):
+        for key, value in held.items() if isinstance(held, dict) else enumerate(held):
+            yield from _inside(value, kind, f"{name}.{key}" if name else str(key))
+
+
+def built(layer: Layer, shape: Shape) -> Shape:
+    """`layer.build(shape)`, once it is sure that it returned a shape."""
+    output = layer.build(shape)
+    if not isinstance(output, (tuple, list)):
+        raise TypeError(f"{type(layer).__name__}.build must return the shape of one output, not {output!r}")
+    return tuple(output)
 
 
 class Sequential(Layer):
@@ -143,9 +171,12 @@ class Sequential(Layer):
         self.layers = list(layers)
 
     def build(self, shape: Shape) -> Shape:
+        first: dict[int, Shape] = {}
         for i, layer in enumerate(self.layers):
             try:
-                shape = tuple(layer.build(shape))
+                if first.setdefault(id(layer), shape) != shape and any(layer.parameters()):
+                    raise ShapeError(f"is used twice, on shape {first[id(layer)]} and on {shape}")
+                shape = built(layer, shape)
             except ShapeError as error:
                 raise error.inside(f"layers.{i}", layer) from None
         return shape

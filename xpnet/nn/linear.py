@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
@@ -26,9 +27,12 @@ class Linear(Layer):
         bias: bool = True,
         init: Initializer = initializers.he_normal,
     ):
-        if n_out < 1:
+        if not callable(init):
+            raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
+        self.n_out, self.n_in = operator.index(n_out), None if n_in is None else operator.index(n_in)
+        if self.n_out < 1:
             raise ValueError(f"Linear needs at least one output, not {n_out}")
-        self.n_out, self.n_in, self.bias, self.init = n_out, n_in, bias, init
+        self.bias, self.init = bias, init
 
     def build(self, shape: Shape) -> Shape:
         if not shape:
@@ -58,6 +62,8 @@ class Linear(Layer):
 class Flatten(Layer):
     """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...)."""
 
+    whole_numbers = True
+
     def build(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
 
@@ -74,6 +80,8 @@ class Standardize(Layer):
     `mean` and `std` are numbers (of the whole training set, see `data.mean_std`) and are saved with the model, so
     that whoever uses it need not know them.  dx = dy / std.
     """
+
+    whole_numbers = True
 
     def __init__(self, mean: float, std: float):
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):

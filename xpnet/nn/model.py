@@ -9,7 +9,8 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.activation import softmax
-from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError
+from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError, built
+from xpnet.nn.linear import Flatten
 
 
 class Model:
@@ -39,12 +40,16 @@ class Model:
         self.network, self.backend = network, backend
         self.input_shape: Shape = tuple(int(n) for n in input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
-        self.classes = tuple(classes)
+        leaves = (layer for _, layer in network.walk() if not any(layer.children()))
+        deciding = next((layer for layer in leaves if not isinstance(layer, Flatten)), None)
+        self.takes_whole_numbers = deciding is not None and deciding.whole_numbers
+        self.classes = tuple(str(name) for name in classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
             raise ShapeError(f"{len(self.classes)} class names for {self.output_shape[-1]} outputs")
         if tensors is None:
             rng = backend.host_rng("weights")
             tensors = {name: p.init(rng, p.shape) for name, p in self.parameters.items()}
+        check_tensors(tensors, {name: p.shape for name, p in self.parameters.items()}, backend.dtype)
         self._allocate(tensors)
 
     def _allocate(self, tensors: dict[str, np.ndarray]) -> None:
@@ -79,8 +84,14 @@ class Model:
             )
         if x.shape[1:] != self.input_shape:
             raise ShapeError(f"the model takes samples of shape {self.input_shape}, got {x.shape[1:]}")
-        if x.dtype.kind == "f" and x.dtype != self.backend.dtype:
-            raise TypeError(f"the model runs in {self.backend.dtype}, its input is {x.dtype}: use backend.asarray(x)")
+        if x.dtype.kind == "f":
+            if x.dtype != self.backend.dtype:
+                raise TypeError(f"the model runs in {self.backend.dtype}, its input is {x.dtype}: use backend.asarray")
+        elif not self.takes_whole_numbers:
+            raise TypeError(
+                f"the model takes {self.backend.dtype}, its input is {x.dtype}: convert it with "
+                "x.astype, or let the network begin with nn.Standardize"
+            )
 
     def zero_grad(self) -> None:
         """All gradients to 0: backward passes add to them."""
@@ -88,6 +99,8 @@ class Model:
 
     def predict(self, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
         """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, without dropout."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         x = np.asarray(x)
         with self.backend.mode(training=False):
             batches = [x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size)]
@@ -122,7 +135,7 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
     if not all(n > 0 for n in input_shape):
         raise ShapeError(f"every axis of an input must be >= 1, got {input_shape}")
     try:
-        output_shape = tuple(network.build(input_shape))
+        output_shape = built(network, input_shape)
     except ShapeError as error:
         raise (error if error.path else ShapeError(error.message, type(network).__name__)) from None
     named: dict[str, Parameter] = {}
@@ -130,3 +143,19 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
         if not any(parameter is known for known in named.values()):  # a layer used twice has one set
             parameter.name, named[name] = name, parameter
     return output_shape, named
+
+
+def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtype: np.dtype) -> None:
+    """Raise ValueError unless these are, by name, finite floating point arrays of these shapes, no more and no less."""
+    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    if missing or extra:
+        raise ValueError(f"tensors are missing ({missing}), or belong to no layer ({extra})")
+    for name, shape in shapes.items():
+        values = np.asarray(tensors[name])
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {values.shape}, the network wants {shape}")
+        if values.dtype.kind != "f":
+            raise ValueError(f"{name} holds {values.dtype}, not floating point numbers")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(values.astype(dtype)).all():
+                raise ValueError(f"{name} holds values that are not finite in {dtype}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xpnet.nn.model import Model
 
 FORMAT = 1
+MOST_LAYERS = 10_000  # a small file can describe a network that never ends
 RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
 
 
@@ -93,36 +94,28 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
 
 def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backend_for: Any) -> Model:
     """The model that `described` (see `description`) and these tensors make, on `backend_for(saved dtype)`."""
-    from xpnet.nn.model import Model, declare
+    from xpnet.nn.model import Model, check_tensors, declare
 
     try:
         if described["format"] != FORMAT:
-            raise ModelFileError(f"{path} has model format {described['format']}; this xpnet reads {FORMAT}")
+            raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
+        dtype, shape = described["dtype"], tuple(described["input_shape"])
+        if dtype not in DTYPES or not all(type(n) is int for n in shape):
+            raise ModelFileError(f"there is no model of dtype {dtype!r} and input shape {shape}")
         network = restore(described["network"], {})
-        shape = tuple(int(n) for n in described["input_shape"])
+        if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
+            raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
         outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
-        _check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, path)
-        classes, dtype = [str(c) for c in described["classes"]], str(described["dtype"])
+        check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
+        classes = [str(name) for name in described["classes"]]
         if classes and len(classes) != outputs[-1]:
-            raise ModelFileError(f"{path} has {len(classes)} class names for {outputs[-1]} outputs")
-        if dtype not in DTYPES:
-            raise ModelFileError(f"{path} has the unknown dtype {dtype!r}: there is {', '.join(DTYPES)}")
-    except ModelFileError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        raise ModelFileError(f"{path} does not describe a network: {type(error).__name__} {error}") from None
+            raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, RecursionError) as error:
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ModelFileError(f"{path} is no model: {why}") from None
     return Model(network, shape, backend_for(dtype), classes, tensors)
-
-
-def _check_tensors(tensors: dict[str, np.ndarray], expected: dict[str, tuple], path: Any) -> None:
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    if missing or extra:
-        raise ModelFileError(f"{path}: tensors missing {sorted(missing)}, tensors of no layer {sorted(extra)}")
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise ModelFileError(f"{path}: {name} has shape {tensors[name].shape}, the network wants {shape}")
-        if not np.isfinite(tensors[name]).all():
-            raise ModelFileError(f"{path}: {name} holds values that are not finite")
 
 
 # The architecture as JSON ---------------------------------------------------------------------------------
@@ -136,7 +129,10 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
             return {"same_as": seen[id(value)]}
         seen[id(value)] = len(seen)
         return {"layer": type(value).__name__, **{k: describe(v, seen) for k, v in value.config().items()}}
+    if isinstance(value, np.generic):
+        return describe(value.item(), seen)
     if isinstance(value, Initializer):
+        named(value.name, value.value)  # one of your own could be written, but not be read
         return {"initializer": value.name, "value": value.value}
     if isinstance(value, (list, tuple)):
         return [describe(v, seen) for v in value]
@@ -152,10 +148,12 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
     if not isinstance(value, dict):
         return value
     if "same_as" in value:
+        if type(seen[value["same_as"]]) is Layer:
+            raise ModelFileError("a layer contains itself")
         return seen[value["same_as"]]
     if "initializer" in value:
         return named(value["initializer"], value["value"])
-    kind = known_layers().get(value["layer"])
+    kind = Layer.known.get(value["layer"])
     if kind is None:
         raise ModelFileError(
             f"it has a layer {value['layer']!r}, which is not known here: "
@@ -171,14 +169,3 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
         raise ModelFileError(f"a layer {value['layer']} cannot be made: {error}") from None
     seen[number] = layer
     return layer
-
-
-def known_layers() -> dict[str, type[Layer]]:
-    """All layer classes that have been defined, by name; the newest of that name wins."""
-
-    def subclasses(kind: type[Layer]) -> Iterator[type[Layer]]:
-        for sub in kind.__subclasses__():
-            yield sub
-            yield from subclasses(sub)
-
-    return {kind.__name__: kind for kind in subclasses(Layer)}

@@ -13,19 +13,21 @@ Visit = Callable[[str, Layer, str, Array | None], None]
 
 
 @contextmanager
-def traced(network: Layer, visit: Visit) -> Iterator[None]:
-    """Inside the block, every layer that holds no other layers calls `visit(path, layer, what, array)`.
+def traced(network: Layer, visit: Visit, containers: bool = False) -> Iterator[None]:
+    """Inside the block, every layer (with or without those that hold others) calls `visit(path, layer, what, array)`.
 
     What is "forward", with its y, or "backward", with its dx (None where nobody needs it), in the order of the pass.
     """
-    watched = {id(layer): (path, layer) for path, layer in network.walk() if not any(layer.children())}
+    watched = {id(layer): (path, layer) for path, layer in network.walk() if containers or not any(layer.children())}
+    before = [vars(layer).get("forward") for _, layer in watched.values()]  # of a block around this one
     for path, layer in watched.values():
         vars(layer)["forward"] = _watching(path, layer, visit)
     try:
         yield
     finally:
-        for _, layer in watched.values():
+        for (_, layer), forward in zip(watched.values(), before, strict=True):
             del vars(layer)["forward"]
+            vars(layer).update({"forward": forward} if forward else {})
 
 
 def _watching(path: str, layer: Layer, visit: Visit) -> Callable:

@@ -12,6 +12,9 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from xpnet.nn.model import check_tensors
 from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors, write_tensors
 from xpnet.schedules import Plateau
 from xpnet.train.run import Progress, Run
@@ -40,29 +43,54 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
             *((name, value, theirs["settings"][name]) for name, value in run.settings.items()),
         ]:
             if ours != saved:
-                raise ModelFileError(f"{path} belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
-        for name, parameter in run.model.parameters.items():
-            parameter.data[...] = run.model.backend.asarray(tensors[name])
-        run.load_tensors({k[len(RUN_PREFIX) :]: v for k, v in tensors.items() if k.startswith(RUN_PREFIX)})
-        run.progress = Progress(**{**theirs["progress"], "best": _from_json(theirs["progress"]["best"])})
-        run.history = [{k: _from_json(v) for k, v in row.items()} for row in theirs["history"]]
-        for name, value in theirs["schedule"].items():
-            setattr(run.schedule, name, _from_json(value))
-    except (KeyError, TypeError, AttributeError) as error:
+                raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
+        progress = Progress(**{**theirs["progress"], "best": _from_json(theirs["progress"]["best"])})
+        history = [{k: _from_json(v) for k, v in row.items()} for row in theirs["history"]]
+        _check(run, tensors, progress, theirs["schedule"].keys() == mine["run"]["schedule"].keys())
+        lr = float(theirs["lr"])
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a checkpoint of this run: {type(error).__name__} {error}") from None
+
+    # Only now that all of it is known to fit is anything of the run changed.
+    for name, parameter in run.model.parameters.items():
+        parameter.data[...] = run.model.backend.asarray(tensors[name])
+    run.load_tensors({k[len(RUN_PREFIX) :]: v for k, v in tensors.items() if k.startswith(RUN_PREFIX)})
+    run.progress, run.history, run.optimizer.lr = progress, history, lr
+    for name, value in theirs["schedule"].items():
+        setattr(run.schedule, name, _from_json(value))
+
+
+def _check(run: Run, tensors: dict[str, np.ndarray], progress: Progress, same_schedule: bool) -> None:
+    dtype = run.model.backend.dtype
+    own = {name: a for name, a in tensors.items() if not name.startswith(RUN_PREFIX)}
+    check_tensors(own, {name: p.shape for name, p in run.model.parameters.items()}, dtype)
+    rest = {name[len(RUN_PREFIX) :]: a for name, a in tensors.items() if name.startswith(RUN_PREFIX)}
+    shapes = {name: a.shape for name, a in run.tensors().items()}
+    rng = rest.pop("rng")
+    if rng.shape != shapes.pop("rng") or rng.dtype != np.uint64:
+        raise ModelFileError("its random state is damaged")
+    check_tensors(rest, shapes, dtype)
+    counts = (progress.epoch, progress.batch, progress.best_epoch, progress.waited)
+    if not all(type(n) is int and n >= 0 for n in counts) or progress.batch > len(run.slices):
+        raise ModelFileError(f"its progress cannot be: {progress}")
+    if not same_schedule:
+        raise ModelFileError("it belongs to a run with another kind of schedule (Plateau remembers, others do not)")
 
 
 def _numbers(run: Run) -> dict[str, Any]:
     optimizer = {
         k: v for k, v in vars(run.optimizer).items() if isinstance(v, (bool, int, float, tuple)) and k != "_lr"
     }
-    schedule = vars(run.schedule) if isinstance(run.schedule, Plateau) else {}  # the only kind with a memory
+    schedule = asdict(run.schedule) if isinstance(run.schedule, Plateau) else {}  # the only kind with a memory
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.progress).items()},
         "history": [{k: _to_json(v) for k, v in row.items()} for row in run.history],
         "optimizer": json.loads(json.dumps({"kind": type(run.optimizer).__name__, **optimizer})),
         "schedule": {k: _to_json(v) for k, v in schedule.items()},
         "settings": run.settings,
+        "lr": run.optimizer.lr,
     }
 
 

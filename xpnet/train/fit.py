@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import threading
@@ -65,15 +66,24 @@ def fit(
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
-      if it had never stopped; where there is no file yet, it begins.
+      if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
+      there. The schedule is the one that is given now.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
 
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.
 
-    Raises ValueError for a batch larger than the data, labels beyond the outputs, samples of another shape;
-    `ModelFileError` for a checkpoint of another run; OSError if the checkpoint cannot be written.
+    The training loss and accuracy of a row are means over the batches as they were trained, with dropout and
+    augmentation, by weights that changed from batch to batch.
+
+    Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
+    the data, labels beyond the outputs, samples of another shape; `ModelFileError` for a checkpoint of another run;
+    OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
     """
+    if resume and checkpoint is None:
+        raise ValueError("resume needs the path of a checkpoint")
+    if checkpoint is not None and not resume and Path(checkpoint).exists():
+        raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment)
     _check(model, epochs, patience, train, validation)
     if checkpoint is not None:
@@ -85,7 +95,7 @@ def fit(
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     threads = model.backend.threads_for(batch_size * model.n_parameters)
     reporter = Reporter(epochs, len(run.slices), quiet)
-    with threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    with _alone(model), threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         while run.progress.epoch < epochs and not stopped:
             started = time.perf_counter()
             if not _epoch(run, reporter, asked):
@@ -100,6 +110,8 @@ def fit(
                 stopped = _enough(run, patience)
             if checkpoint is not None:
                 save_checkpoint(run, checkpoint)
+    if asked.is_set() and not stopped:  # after the last batch
+        stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:
         save_checkpoint(run, checkpoint)
     if keep_best and run.progress.best_epoch:
@@ -131,8 +143,9 @@ def _enough(run: Run, patience: int | None) -> str:
 
 
 def _finite(run: Run) -> bool:
-    """Whether all parameters are, from their sum: one number to read, whatever the size."""
-    return bool(np.isfinite(float(run.model.data.sum())))
+    """Whether the parameters are, and what the optimizer keeps of the gradients."""
+    isfinite = run.model.backend.xp.isfinite
+    return all(bool(isfinite(array).all()) for array in (run.model.data, *run.optimizer.state.values()))
 
 
 def _row(run: Run, validation: Dataset | None, seconds: float) -> Row:
@@ -145,18 +158,29 @@ def _row(run: Run, validation: Dataset | None, seconds: float) -> Row:
 
 
 def _check(model: Model, epochs: int, patience: int | None, train: Dataset, validation: Dataset | None) -> None:
-    if epochs < 1:
+    if operator.index(epochs) < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
-    if patience is not None and patience < 1:
+    if patience is not None and operator.index(patience) < 1:
         raise ValueError(f"patience must be at least 1 epoch, not {patience}")
     for data in (train, validation):
         if data is None:
             continue
         samples(model, data.x)
-        if data.y.max() >= model.output_shape[-1]:
+        if data.y.max() >= max(model.output_shape[-1], 2):  # a single output tells two classes apart
             raise ValueError(
                 f"{data.name} has the label {data.y.max()}, but the model has {model.output_shape[-1]} outputs"
             )
+
+
+@contextmanager
+def _alone(model: Model) -> Iterator[None]:
+    """Two runs at once on one backend would write into each other's working memory."""
+    if not model.backend.training_lock.acquire(blocking=False):
+        raise RuntimeError("this backend is training in another thread: give each thread a backend of its own")
+    try:
+        yield
+    finally:
+        model.backend.training_lock.release()
 
 
 @contextmanager

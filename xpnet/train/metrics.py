@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xpnet.data.split import check_labels
+
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """The share of samples whose highest score (N, C) is the label's."""
@@ -19,12 +21,15 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k must be in 1..{scores.shape[1]}, the number of classes, not {k}")
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    if len(scores) != len(labels):
+        raise ValueError(f"{len(scores)} rows of scores for {len(labels)} labels")
+    best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """(C, C) counts: row i, column j is how often a sample of class i was taken for class j."""
+    predicted, labels = check_labels(predicted, n_classes, "predicted"), check_labels(labels, n_classes)
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 

@@ -12,7 +12,8 @@ class Reporter:
     """A context; `batches` and `epoch` tell it where the run stands. Silent if `quiet`."""
 
     def __init__(self, epochs: int, n_batches: int, quiet: bool):
-        self._epochs, self._n_batches, self._quiet = epochs, n_batches, quiet
+        self._epochs, self._n_batches = epochs, n_batches
+        self._quiet = quiet or sys.stderr is None  # pythonw has none
         self._bar: Any = None
 
     def __enter__(self) -> Reporter:

@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer
 from xpnet.schedules import Plateau, Schedule
-from xpnet.train.step import samples, train_step
+from xpnet.train.step import right_answers, samples, train_step
 
 Row = dict[str, float]
 Augmentation = Callable[[Array, Backend], Array]
@@ -64,7 +65,9 @@ class Run:
             "batch_size": batch_size,
             "seed": backend.seed,
             "data": _digest(data),
-            "augment": repr(augment),
+            "loss": _in_words(loss),
+            "clip": clip,
+            "augment": _in_words(augment),
         }
         self._order: tuple[int, Array] = (-1, None)
 
@@ -90,7 +93,7 @@ class Run:
             x = self.augment(x, backend)
         value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip)
         self.totals[:1] += value * len(target)
-        self.totals[1:] += (y.argmax(axis=1) == target).sum()
+        self.totals[1:] += right_answers(y, target)
 
     def means(self) -> tuple[float, float]:
         """(loss, accuracy) over the batches of this epoch so far. Waits for the device."""
@@ -143,5 +146,11 @@ class Run:
 
 def _digest(data: Dataset) -> str:
     """Enough to notice that a run is resumed on other data."""
-    sums = [zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in (data.x, data.y)]
-    return f"{sums[0]:08x}-{sums[1]:08x}"
+    return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in (data.x, data.y))
+
+
+def _in_words(setting: Any) -> str:
+    """A loss or an augmentation, the same in another process: no address in it."""
+    if hasattr(setting, "__qualname__"):  # a function
+        return setting.__qualname__
+    return f"{type(setting).__name__}({', '.join(f'{k}={v!r}' for k, v in getattr(setting, '__dict__', {}).items())})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,18 +39,25 @@ class Evaluation(NamedTuple):
 def evaluate(model: Model, loss: Loss, data: Dataset, batch_size: int = 1000) -> Evaluation:
     """Measure the model on `data`, in evaluation mode (no dropout)."""
     outputs = model.predict(samples(model, data.x), batch_size)
-    total = 0.0
-    for i in range(0, len(outputs), batch_size):
-        y, target = (model.backend.asarray(a[i : i + batch_size]) for a in (outputs, data.y))
-        total += float(loss(y, target, model.backend)[0]) * len(y)
-    return Evaluation(total / len(outputs), float((outputs.argmax(axis=1) == data.y).mean()), outputs)
+    y, target = model.backend.asarray(outputs), model.backend.asarray(data.y)
+    value, right = loss(y, target, model.backend)[0], right_answers(y, target)
+    return Evaluation(float(value), int(right) / len(outputs), outputs)
+
+
+def right_answers(y: Array, target: Array) -> Array:
+    """How many of the class labels (N,) the outputs (N, C) hit, still on the device: the highest, or for a single
+    output (N, 1), class 1 where it is above 0."""
+    predicted = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0] > 0
+    return (predicted == target).sum()
 
 
 def samples(model: Model, x: np.ndarray) -> np.ndarray:
-    """x (N, ...) in the shape that the model takes: pictures (28, 28) for a model of (784,), say.
+    """x (N, ...) in the shape that the model takes: pictures (28, 28) for a model of (784,), or the reverse.
 
-    Raises ValueError where the numbers of values differ.
+    Raises ValueError where neither the shapes agree, nor one is the other in a row.
     """
-    if np.prod(x.shape[1:]) != np.prod(model.input_shape):
+    theirs, ours = x.shape[1:], model.input_shape
+    in_a_row = 1 in (len(theirs), len(ours)) and math.prod(theirs) == math.prod(ours)
+    if theirs != ours and not in_a_row:
         raise ValueError(f"samples of shape {x.shape[1:]} do not fit a model that takes {model.input_shape}")
     return x.reshape(len(x), *model.input_shape)

@@ -1,0 +1,190 @@
+"""What a real GPU must do. Without one these are skipped; XPNET_REQUIRE_GPU=1 makes that a failure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Backend, Model, data, losses, nn, optim, train
+from xpnet.backend.random import HostPhilox
+from xpnet.verify import cases
+from xpnet.verify.check import layer_findings, loss_findings
+from xpnet.verify.parity import parity
+from xpnet.verify.rows import name
+from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def cuda():
+    """kind(dtype, seed) of the first GPU."""
+    from xpnet.backend.cuda import CudaBackend
+
+    return CudaBackend
+
+
+def digits(n: int = 256) -> data.Dataset:
+    return data.load("digits").train[:n]
+
+
+def network() -> nn.Layer:
+    return nn.Sequential(
+        nn.Standardize(4.9, 6.0), nn.Flatten(), nn.Linear(48), nn.GELU(), nn.Dropout(0.2), nn.Residual(nn.Linear(48)),
+        nn.Linear(10),
+    )  # fmt: skip
+
+
+# The table of cases -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", cases.LAYERS, ids=name)
+def test_layers(cuda, case):
+    for batch in case.batches:
+        findings = layer_findings(case.subject(batch), cuda, "cuda")
+        assert [str(finding) for finding in findings if not finding.ok] == []
+
+
+@pytest.mark.parametrize("case", cases.LOSSES, ids=name)
+def test_losses(cuda, case):
+    for batch in case.batches:
+        findings = loss_findings(case.make(), case.values(batch), cuda, "cuda")
+        assert [str(finding) for finding in findings if not finding.ok] == []
+
+
+@pytest.mark.parametrize("case", cases.OPTIMIZERS, ids=name)
+def test_optimizers(cuda, case):
+    error, allowed, where = optimizer_by_formula(case, optimizer_values(), cuda)
+    assert error <= allowed, where
+
+
+def test_parity_of_the_table_and_of_a_network(cuda):
+    found = parity()
+    assert found.gpu
+    assert found.ok, found.verdict
+    found = parity(Model(network(), (8, 8), Backend()), digits())
+    assert found.ok, found.verdict
+
+
+# Capture ----------------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A network, its optimizer and a batch on a backend."""
+
+    def __init__(self, backend, n: int = 64):
+        self.model = Model(network(), (8, 8), backend)
+        self.optimizer, self.loss = optim.AdamW(self.model, 0.002), losses.SoftmaxCrossEntropy(0.1)
+        part = digits(n)
+        self.x, self.target = backend.asarray(part.x), backend.asarray(part.y)
+
+    def step(self, x, target):
+        return train.train_step(self.model, self.loss, self.optimizer, x, target, clip=1.0)[0]
+
+    def losses(self, step, steps: int) -> list[float]:
+        backend = self.model.backend
+        with backend.mode(training=True):
+            return [float(backend.to_host(step(self.x, self.target))) for _ in range(steps)]
+
+
+def test_a_captured_step_learns_as_an_eager_one_and_as_the_cpu(cuda):
+    curves = []
+    for backend, capture in ((Backend(), False), (cuda("float32", 0), False), (cuda("float32", 0), True)):
+        one = Training(backend)
+        curves.append(one.losses(backend.capture(one.step) if capture else one.step, 30))
+    assert curves[0][-1] < 0.8 * curves[0][0]
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=1e-4)
+
+
+def test_the_rate_can_be_changed_between_replays(cuda):
+    backend = cuda("float32", 0)
+    one = Training(backend)
+    step = backend.capture(one.step)
+    one.losses(step, 6)
+    before = backend.to_host(one.model.data).copy()
+    one.optimizer.lr = 0.0
+    one.losses(step, 2)
+    assert np.array_equal(backend.to_host(one.model.data), before)
+    one.optimizer.lr = 0.01
+    one.losses(step, 1)
+    assert not np.array_equal(backend.to_host(one.model.data), before)
+
+
+def test_an_error_while_recording_leaves_the_device_usable(cuda):
+    backend = cuda("float32", 0)
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        if len(calls) == 3:  # the one that is recorded
+            float(x.sum())
+        return x + 1
+
+    captured, x = backend.capture(step), backend.xp.zeros(5, "float32")
+    captured(x)
+    captured(x)
+    with pytest.raises(RuntimeError):  # CuPy's own words
+        captured(x)
+    assert backend.to_host(captured(x)).tolist() == [1] * 5
+    assert backend.to_host(backend.matmul(backend.xp.ones((2, 3)), backend.xp.ones((3, 2)))).tolist() == [[3, 3]] * 2
+
+
+# Random numbers, files, checkpoints -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_numbers_are_numpys(cuda, dtype):
+    top = 2**64 - 1
+    for counter in ((0, 0, 0, 0), (top - 3, 1, 2, 3), (top - 3, top, top, top)):
+        backend, host = cuda(dtype, 0), HostPhilox(0)
+        backend.rng.state = host.state = np.array([5, 6, *counter], np.uint64)
+        for size in (1, 3, 8, 9, 31, 1000, 65_537):
+            numbers = backend.to_host(backend.rng.random((size,), dtype))
+            assert np.array_equal(numbers, host.random((size,), dtype))
+            assert backend.rng.state.tolist() == host.state.tolist()
+
+
+def test_a_replayed_step_draws_the_next_numbers_each_time(cuda):
+    backend, host = cuda("float32", 2), HostPhilox(2)
+    captured = backend.capture(lambda x: x + backend.rng.random((100,), "float32"))
+    for _ in range(6):
+        numbers = backend.to_host(captured(backend.xp.zeros(100, "float32")))
+        assert np.array_equal(numbers, host.random((100,), "float32"))
+
+
+def test_the_same_seed_gives_the_same_model_on_cpu_and_gpu(cuda):
+    on_gpu, on_cpu = (Model(network(), (8, 8), kind("float32", 9)).tensors() for kind in (cuda, Backend))
+    assert all(np.array_equal(on_gpu[key], on_cpu[key]) for key in on_cpu)
+
+
+def test_saved_on_the_gpu_opened_on_the_cpu_and_back(cuda, tmp_path):
+    model = Model(network(), (8, 8), cuda("float32", 4))
+    model.save(tmp_path / "model.safetensors")
+    on_cpu = xpnet.load(tmp_path / "model.safetensors", "cpu")
+    assert on_cpu.backend.device == "cpu"
+    assert all(np.array_equal(value, on_cpu.tensors()[key]) for key, value in model.tensors().items())
+    np.testing.assert_allclose(model.predict(digits().x), on_cpu.predict(digits().x), rtol=1e-5, atol=1e-5)
+    on_cpu.save(tmp_path / "again.safetensors")
+    back = xpnet.load(tmp_path / "again.safetensors", "cuda")
+    assert back.backend.device == "cuda:0"
+    assert np.array_equal(back.predict(digits().x), model.predict(digits().x))
+
+
+@pytest.mark.parametrize("order", ["gpu then cpu", "cpu then gpu"])
+def test_a_run_started_on_one_device_goes_on_on_the_other(cuda, order, tmp_path):
+    def fit(kind, epochs, checkpoint=None):
+        model = Model(network(), (8, 8), kind("float32", 1))
+        result = train.fit(
+            model, losses.SoftmaxCrossEntropy(), optim.Adam(model), digits(), epochs=epochs, batch_size=32,
+            checkpoint=checkpoint, resume=checkpoint is not None, quiet=True,
+        )  # fmt: skip
+        return [row["train_loss"] for row in result.history], model.backend.rng.state.tolist()
+
+    first, second = (cuda, Backend) if order == "gpu then cpu" else (Backend, cuda)
+    fit(first, 2, tmp_path / "run")
+    resumed, stream = fit(second, 4, tmp_path / "run")
+    whole, whole_stream = fit(Backend, 4)
+    np.testing.assert_allclose(resumed, whole, rtol=1e-3)
+    assert stream == whole_stream  # the same dropout masks to the last

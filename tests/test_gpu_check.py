@@ -1,0 +1,159 @@
+"""The record of a GPU can be made: what of it can run without one runs, and what it asks of CuPy is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cupy_wheel
+import pytest
+
+from xpnet import Backend
+from xpnet.backend import probe
+from xpnet.verify.strict import StrictBackend
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+USERS_OF_CUPY = (*(ROOT / "xpnet" / "backend").glob("*.py"), *BENCHMARKS.glob("gpu_*.py"), ROOT / "tests/test_gpu.py")
+
+
+@pytest.fixture
+def check(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import gpu_check
+
+    return gpu_check
+
+
+@pytest.fixture
+def questions(check):
+    return sys.modules["gpu_questions"]
+
+
+QUICK = {"replays_equal_eager_steps": {"steps": 6}, "a_second_graph_leaves_the_first_alone": {"rounds": 6}}
+
+
+@pytest.mark.parametrize("kind", [Backend, StrictBackend])
+def test_what_needs_no_gpu_holds_on_the_other_devices(questions, kind):
+    for question in questions.ANYWHERE:
+        if question is not questions.step_times:
+            answer = question(kind, **QUICK.get(question.__name__, {}))
+            assert answer["holds"], (question.__name__, answer)
+
+
+def test_steps_are_timed(questions):
+    times = questions.step_times(Backend, repeats=10)
+    assert {name for name, value in times.items() if value} == {"eager_us", "captured_us", "cpu_us"}
+
+
+class OtherNumbers(Backend):
+    """Another stream, and products that are rounded to half precision."""
+
+    def _stream(self, seed):
+        return super()._stream(seed + 1)
+
+    def matmul(self, a, b, out=None):
+        return super().matmul(a.astype("f2").astype(a.dtype), b, out)
+
+
+def test_a_device_that_is_wrong_is_found(questions):
+    assert not questions.random_numbers_are_numpys(OtherNumbers)["holds"]
+    assert not questions.products_are_float32(OtherNumbers)["holds"]
+
+
+def test_without_a_gpu_there_is_no_record():
+    if probe.cuda(0).ok:
+        pytest.skip("there is a GPU here")
+    done = subprocess.run([sys.executable, BENCHMARKS / "gpu_check.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("no record can be made: no usable GPU: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_question_that_fails_is_recorded(check, capsys):
+    answer = check.attempt("a question", lambda: 1 / 0)
+    assert (answer["holds"], answer["error"]) == (False, "ZeroDivisionError: division by zero")
+    assert "line" in answer["trace"]
+    assert capsys.readouterr().out == "a question ... NO\n"
+
+
+def test_the_record_is_written_as_json_and_as_tables(check, tmp_path):
+    where = {"date": "2026-01-02 03:04 UTC", "device": "NVIDIA X100 80GB (PCIe)", "cupy": "14.2.0"}
+    answers = [
+        {"question": "first", "holds": True, "same_bits": True, "gap": 1.23456e-9, "seconds": 1.0},
+        {"question": "second", "holds": False, "error": "Error: a|b\nc", "trace": "long"},
+        {"question": "third", "holds": None, "by_name": {"x": 0.5, "y": [1, 2]}, "none": [], "all": {"much": 1}},
+    ]
+    paths = check.write(where, answers, tmp_path / "results")
+    assert [p.name for p in paths] == [f"gpu-2026-01-02-nvidia-x100-80gb-pcie.{s}" for s in ("json", "md")]
+    assert json.loads(paths[0].read_text("utf-8")) == {"environment": where, "answers": answers}
+    table = paths[1].read_text("utf-8").splitlines()
+    assert table[-3:] == [
+        "| first | yes | same bits: True; gap: 1.235e-09 |",
+        "| second | **no** | error: Error: a\\|b c |",
+        "| third | figures | by name: x 0.5, y 1, 2; none: none |",
+    ]
+
+
+def test_the_parity_part_is_no_record_without_a_gpu(check, monkeypatch):
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-device", "none", "none"))
+    found = check.parity()
+    assert found["holds"] is False
+    assert found["verdict"].startswith("rounding: ")
+
+
+def test_tests_that_cannot_run_are_named(check, monkeypatch):
+    monkeypatch.setattr(check, "NEEDED_BY_TESTS", ("pytest", "a_module_that_nobody_has"))
+    assert check.tests() == {"holds": None, "not run": "missing here: a_module_that_nobody_has"}
+
+
+ONLY_NUMPY = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Blocker())
+import gpu_check
+from xpnet import Backend
+import gpu_questions
+assert gpu_check.parity()["verdict"].startswith("rounding: ")
+print(all(gpu_questions.replays_equal_eager_steps(Backend, 3).values()) in (True, False))
+"""
+
+
+def test_numpy_alone_is_enough():
+    blocked = ("safetensors", "platformdirs", "threadpoolctl", "typer", "rich", "matplotlib", "PIL", "tomli_w", "scipy")
+    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n" + ONLY_NUMPY.format(blocked=blocked)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+NAMES = """
+import operator, sys
+import cupy, cupyx
+for name in sys.argv[1:]:
+    module, _, path = name.partition(".")
+    try:
+        operator.attrgetter(path)({"cp": cupy, "cupy": cupy, "cupyx": cupyx}[module])
+    except AttributeError as error:
+        print(name, error)
+print("looked at", len(sys.argv) - 1)
+"""
+
+
+def test_the_names_that_are_used_of_cupy_are_there(tmp_path):
+    names = set()
+    for path in USERS_OF_CUPY:
+        names |= set(re.findall(r"\b(?:cp|cupyx|cupy)(?:\.[A-Za-z_]\w*)+(?=[(\[.,: )])", path.read_text("utf-8")))
+    names = {n for n in names if not re.search(r"cuda\.Device\(|\.py$|cupy\.(org|dev)", n)}
+    assert {"cp.cuda.runtime.memGetInfo", "cupyx.empty_pinned", "cp.cuda.Stream"} <= names
+    script = tmp_path / "names.py"
+    script.write_text(NAMES, "utf-8")
+    done = cupy_wheel.run_with_cupy(script, *sorted(names))
+    assert done.stdout.strip() == f"looked at {len(names)}", done.stdout + done.stderr

@@ -1,0 +1,125 @@
+"""`xpnet parity`: do the devices of this machine tell the same story?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpnet.cli.console import complain, print_json, say
+
+if TYPE_CHECKING:
+    from xpnet.data import Dataset
+    from xpnet.verify.parity_result import Parity, Row
+
+    Line = dict[str, Row]
+
+
+def parity(
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="A network of yours. [default: every case of the table]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Samples for MODEL: digits, mnist, or a folder. [default: random numbers]")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Samples at once, for MODEL.", min=1)] = 8,
+    steps: Annotated[int, typer.Option(help="Steps of training to compare.", min=1)] = 50,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots there too.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
+    ] = False,
+    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail where no GPU can be compared.")] = False,
+) -> None:
+    """Compare CPU and GPU, number by number.
+
+    The reference is float64 on the CPU. Float32 on the CPU and on the GPU are compared with it: outputs, input
+    gradients, the gradient of every parameter, a step of an optimizer, and a loss curve. What is off by more than
+    rounding explains is a difference: exit code 1. Without a GPU, a strict device that keeps a GPU's rules stands in.
+
+    \b
+    ulps     the largest error, in units in the last place of float32 at the tensor's largest number
+    allowed  the error as a share of what rounding may do there
+    """
+    import xpnet
+    from xpnet.cli.data import load
+    from xpnet.files import replacing
+    from xpnet.verify.parity import parity as compare
+
+    if data is not None and model is None:
+        raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
+    opened = xpnet.load(model, "cpu") if model else None
+    samples: Dataset | None = load(data).test if data else None
+    found = compare(opened, samples, batch, steps)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show(found)
+    if html:
+        from xpnet.verify.parity_page import page
+
+        with replacing(html) as temporary:
+            Path(temporary).write_text(page(found), "utf-8")
+        say(f"page: {html}", on_stderr=as_json)
+    if require_gpu and not found.gpu:
+        complain(f"a GPU is required. {found.notes[0]}")
+    if not found.ok or (require_gpu and not found.gpu):
+        raise typer.Exit(1)
+
+
+def show(found: Parity) -> None:
+    """A table, the loss curves' gaps, what could not be compared, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("\nagainst float64", overflow="fold")
+    for device in found.devices:
+        table.add_column(f"{device.name}\nulps", justify="right", no_wrap=True)
+        table.add_column("\nallowed", justify="right", no_wrap=True)
+    table.add_column("\nverdict", no_wrap=True)
+    for title, lines in summary(found):
+        table.add_row(title, style="bold")
+        for what, line in lines:
+            table.add_row(f"  {what}", *cells(line), style="" if all(row.ok for row in line.values()) else "bold red")
+    Console(highlight=False, markup=False).print(table)
+    say(f"\ntraining: {found.training.what}")
+    for name, gap in found.training.gaps.items():
+        say(f"  largest gap of the loss curve on {name}: {gap:.1e} of its largest loss")
+    for name, problem in found.training.problems.items():
+        say(f"  {name}: {problem}", style="red")
+    say("")
+    for note in found.notes:
+        say(note)
+    say(found.verdict, style="bold green" if found.ok else "bold red")
+
+
+def summary(found: Parity) -> list[tuple[str, list[tuple[str, Line]]]]:
+    """(title, (what, rows by device)) of all that the table shows: of many cases of one thing, the worst."""
+    parts: dict[str, list[tuple[str, Line]]] = {}
+    cases: dict[str, list[Line]] = {}
+    for line in found.lines():
+        row = next(iter(line.values()))
+        of, colon, _ = row.part.partition(": ")
+        if colon:
+            cases.setdefault(of, []).append(line)
+        else:
+            parts.setdefault(row.part, []).append((row.what, line))
+    if cases:
+        parts = {"the worst of": [(f"{of}, {len(lines)} cases", worst(lines)) for of, lines in cases.items()], **parts}
+    return list(parts.items())
+
+
+def worst(lines: list[Line]) -> Line:
+    """On each device the row that is nearest to a difference, or furthest into one."""
+    return {device: max((line[device] for line in lines), key=lambda row: row.share) for device in lines[0]}
+
+
+def cells(line: Line) -> list[str]:
+    """Ulps and the share of what is allowed on each device, and the verdict on all."""
+    texts = []
+    for row in line.values():
+        texts += ["", "error"] if row.problem else [f"{row.ulps:.2g}", f"{row.share:.2g}"]
+    verdicts = [row.verdict for row in line.values()]
+    return [*texts, max(verdicts, key=["same bits", "rounding", "differs"].index)]

@@ -1,0 +1,218 @@
+"""Do all devices tell the same story? The table of cases, or a network of your own, on each, against float64.
+
+Of a network, each layer is looked at by itself: it is fed the *same* float32 inputs and gradients on every device,
+those that the float64 reference had there, rounded. So nothing piles up from layer to layer, and the first row that
+differs names the layer. Then the network as a whole, a step of an optimizer, and some steps of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from xpnet.backend import Backend, probe
+from xpnet.data import Dataset
+from xpnet.nn import Model
+from xpnet.optim import Adam
+from xpnet.train.step import samples
+from xpnet.verify import cases
+from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
+from xpnet.verify.parity_parts import layer_parts
+from xpnet.verify.parity_result import Device, Parity, Row
+from xpnet.verify.parity_training import digits_task, task_for, train_everywhere
+from xpnet.verify.passes import SEED, Float64, Kind, Pass, Subject, draw_values, in_float32, run, run_optimizer, spread
+from xpnet.verify.report import compare
+from xpnet.verify.rows import name
+from xpnet.verify.tolerances import Arrays, rounding
+from xpnet.verify.witnesses import optimizer_values
+
+Kinds = dict[str, Kind]
+STAND_IN = "strict device"
+
+
+def parity(
+    model: Model | None = None,
+    data: Dataset | None = None,
+    batch: int = 8,
+    steps: int = 50,
+    second: Kind | None = None,
+) -> Parity:
+    """Compare float32 on the CPU and on a second device with float64 on the CPU.
+
+    Without a model, every row of the table of cases; with one, its layers one by one (its values are only read).
+    `data` are the samples that it is fed, by default random numbers between -2 and 2; `batch` of them at once;
+    `steps` of training follow. The second device is the GPU, where one works; elsewhere the strict device stands in
+    for it, which keeps a GPU's rules and computes with NumPy. `second(dtype, seed)` gives another backend.
+
+    Raises ValueError if `data` do not fit the model, or a number is below 1.
+    """
+    if batch < 1 or steps < 1:
+        raise ValueError(f"batch and steps must be at least 1, not {batch} and {steps}")
+    devices, kinds, notes = _devices(second)
+    if model is None:
+        task = digits_task(steps)
+        rows = list(_table(kinds))
+        notes.append("Initialisers and schedules have no rows: they run on the host, the same for every device.")
+        title = "every case of the table"
+    else:
+        inputs = _inputs(model, data, batch)
+        task = task_for(model, data, steps, batch)
+        rows = list(_network(model, inputs, kinds))
+        title = f"{model.network!r} on {batch} {data.name if data else 'random'} samples of shape {model.input_shape}"
+    return Parity(title, devices, tuple(rows), train_everywhere(task, kinds), tuple(notes))
+
+
+def _devices(second: Kind | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
+    """What is compared, and what cannot be."""
+    cpu = Device("cpu", "cpu", "NumPy in float32")
+    if second is not None:
+        device = second("float32", SEED).device
+        given = Device(device, "gpu" if device.startswith("cuda") else "stand-in", "given by the caller")
+        return (cpu, given), {cpu.name: Backend, given.name: second}, []
+    finding = probe.cuda(0)
+    if finding.ok:
+        from xpnet.backend.cuda import CudaBackend
+
+        gpu = Device("cuda:0", "gpu", finding.detail)
+        return (cpu, gpu), {cpu.name: Backend, gpu.name: CudaBackend}, []
+    from xpnet.verify.strict import StrictBackend
+
+    stand_in = Device(STAND_IN, "stand-in", "keeps a GPU's rules, computes with NumPy in float32")
+    missing = (
+        f"No GPU was compared. {str(finding)[0].upper()}{str(finding)[1:]}. "
+        "The strict device stands in for one: it shows that the same code would run there, "
+        "and nothing of how a GPU rounds, of its kernels or of its library for products."
+    )
+    return (cpu, stand_in), {cpu.name: Backend, stand_in.name: StrictBackend}, [missing]
+
+
+# The table of cases -------------------------------------------------------------------------------------------
+
+
+def _table(kinds: Kinds) -> Iterator[Row]:
+    for layer in cases.LAYERS:
+        for size in layer.batches:
+            subject = layer.subject(size)
+            values = draw_values(subject)
+            part = f"{name(layer)}, batch of {size}"
+            yield from _whole(part, kinds, *_of_subject(subject, values))
+    for loss in cases.LOSSES:
+        for size in loss.batches:
+            values = loss.values(size)
+            compute = partial(run_loss, loss.make(), values)
+            want, allowed = compute(Float64()), loss_tolerance(loss.make(), values, "float32")
+            yield from _whole(f"{name(loss)}, batch of {size}", kinds, compute, want, allowed)
+    values = optimizer_values()
+    for optimizer in cases.OPTIMIZERS:
+        compute_steps = lambda backend, moved, case=optimizer: run_optimizer(case.make, moved, backend, case.clip)
+        yield from _whole(name(optimizer), kinds, *_of_function(compute_steps, values))
+    yield from _rows("random numbers", kinds, _random, _random(Backend(seed=SEED)), {})
+
+
+def _of_subject(subject: Subject, values: Arrays) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
+    """(what to run on a backend, what should come out, how far it may be off) for a pass."""
+    want, allowed = exact(subject, values, "float32"), tolerance(subject, values, "float32")
+    return partial(run, subject, values), want, allowed
+
+
+def _of_function(
+    function: Callable[[Backend, Arrays], Arrays], values: Arrays
+) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
+    """The same for any function of a backend and values."""
+    want = function(Float64(), values)
+    return lambda backend: function(backend, values), want, rounding(partial(function, Float64()), values, want)
+
+
+def _random(backend: Backend) -> Arrays:
+    """The first numbers of the stream in both dtypes: these must be the same bits."""
+    return {dtype: np.array(backend.to_host(backend.rng.random((999,), dtype))) for dtype in ("float32", "float64")}
+
+
+def _whole(
+    part: str, kinds: Kinds, compute: Callable[[Backend], Arrays], want: Arrays, allowed: Arrays
+) -> Iterator[Row]:
+    """One row a device: of its worst tensor, which `where` names."""
+    rows = list(_rows(part, kinds, compute, want, allowed))
+    for device in kinds:
+        worst = max((row for row in rows if row.device == device), key=lambda row: (row.share, row.ulps))
+        yield replace(worst, what="all tensors")
+
+
+# A network ----------------------------------------------------------------------------------------------------
+
+
+def _network(model: Model, x: np.ndarray, kinds: Kinds) -> Iterator[Row]:
+    whole = Subject(model.network.copy, model.input_shape, len(x), True, spread)
+    values = in_float32({**draw_values(whole), "x": x, **model.tensors()})
+    for part, subject, own in layer_parts(whole, values):
+        yield from _rows(part, kinds, *_of_subject(subject, own))
+    compute, want, allowed = _of_subject(whole, values)
+    yield from _rows("the whole network", kinds, compute, want, allowed)
+    gradients = in_float32({k: v for k, v in want.items() if k.startswith("d ")})
+    update = partial(_adam_step, whole)
+    yield from _rows("a step of Adam", kinds, *_of_function(update, {**values, **gradients}))
+
+
+def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
+    """The parameters after a step from the gradients in `values` ("d layers.0.W")."""
+    given = {k: v for k, v in values.items() if not k.startswith("d ")}
+    one = Pass(subject, given, backend)
+    for key, parameter in one.model.parameters.items():
+        if parameter.trained:
+            parameter.grad[...] = backend.asarray(values[f"d {key}"])
+    Adam(one.model).step()
+    return one.model.tensors()
+
+
+def _inputs(model: Model, data: Dataset | None, batch: int) -> np.ndarray:
+    if data is None:
+        return spread(np.random.default_rng(0), (batch, *model.input_shape))
+    if len(data) < batch:
+        raise ValueError(f"{data.name} has {len(data)} samples, fewer than a batch of {batch}")
+    return samples(model, data.x[:batch])
+
+
+# Rows ---------------------------------------------------------------------------------------------------------
+
+
+def _rows(
+    part: str, kinds: Kinds, compute: Callable[[Backend], Arrays], want: Arrays, allowed: Arrays
+) -> Iterator[Row]:
+    """A row for every tensor on every device, tensor by tensor."""
+    got = {device: _attempt(compute, kind) for device, kind in kinds.items()}
+    for tensor in want:
+        for device, result in got.items():
+            row = partial(Row, part, _in_words(tensor), device)
+            yield row(problem=result) if isinstance(result, str) else _row(row, tensor, result, want, allowed)
+
+
+def _attempt(compute: Callable[[Backend], Arrays], kind: Kind) -> Arrays | str:
+    try:
+        return compute(kind("float32", SEED))
+    except Exception as error:  # whatever a layer raises on a device is what the row has to say
+        return f"{type(error).__name__}: {error}"
+
+
+def _row(row: Callable[..., Row], tensor: str, got: Arrays, want: Arrays, allowed: Arrays) -> Row:
+    try:
+        error, limit, where = compare({tensor: got[tensor]}, {tensor: want[tensor]}, lambda: allowed)
+    except (KeyError, ValueError) as problem:
+        return row(problem=str(problem))
+    return row(ulps(got[tensor], want[tensor]), error, limit, where)
+
+
+def ulps(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference, in float32's units in the last place at the size of the largest wanted number."""
+    if not want.size:
+        return 0.0
+    largest = np.float32(np.abs(want).max())
+    error = np.abs(got.astype(np.float64) - want.astype(np.float64)).max()
+    return float(error / np.spacing(largest)) if np.isfinite(error) else float("inf")
+
+
+def _in_words(tensor: str) -> str:
+    words = {"y": "forward", "dx": "input gradient", "dy": "gradient", "value": "loss"}
+    return words.get(tensor, f"gradient of {tensor[2:]}" if tensor.startswith("d ") else tensor)

@@ -1,0 +1,157 @@
+"""What a comparison of devices found: rows, loss curves, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xpnet.verify.tolerances import LOSS_CURVE
+
+REFERENCE = "cpu, float64"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One that was compared with the reference. `role`: "cpu", "gpu", or "stand-in" for a GPU."""
+
+    name: str
+    role: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor on one device: how far it is from the float64 reference.
+
+    `error` and `allowed` are those of the number that is worst against its tolerance, which stands at `where`. `ulps`
+    is the largest error of the tensor in units in the last place of float32, at the size of the tensor's largest
+    number: at their own size, numbers in which large terms cancel would have no right digit, on any device.
+    """
+
+    part: str
+    what: str
+    device: str
+    ulps: float = 0.0
+    error: float = 0.0
+    allowed: float = 0.0
+    where: str = ""
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problem and self.error <= self.allowed
+
+    @property
+    def verdict(self) -> str:
+        """ "same bits", "rounding" or "differs"."""
+        if not self.ok:
+            return "differs"
+        return "rounding" if self.ulps else "same bits"
+
+    @property
+    def share(self) -> float:
+        """The error as a share of what is allowed; infinite where nothing can be compared."""
+        if self.problem:
+            return float("inf")
+        if not self.allowed:
+            return float("inf") if self.error else 0.0
+        return self.error / self.allowed
+
+    def __str__(self) -> str:
+        found = self.problem or f"off by {self.error:.1e} at {self.where}, {self.allowed:.1e} is rounding"
+        return f"{self.part}, {self.what}, on {self.device}: {found}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The same steps on each device, from the same values: the loss before each, by device name."""
+
+    what: str
+    curves: dict[str, tuple[float, ...]]
+    problems: dict[str, str]
+
+    def distances(self, device: str) -> list[float]:
+        """How far the device's curve is from the reference's at each step, as a share of its largest loss."""
+        reference = self.curves[REFERENCE]
+        size = max(map(abs, reference), default=0.0) or 1.0
+        gaps = [abs(a - b) / size for a, b in zip(self.curves[device], reference, strict=True)]
+        return [math.inf if math.isnan(gap) else gap for gap in gaps]
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        """The largest of these distances, by device."""
+        return {device: max(self.distances(device)) for device in self.curves if device != REFERENCE}
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems and all(gap <= LOSS_CURVE for gap in self.gaps.values())
+
+
+@dataclass(frozen=True)
+class Parity:
+    """All that was compared. `gpu` says whether a GPU was; `notes` what could not be, and why."""
+
+    title: str
+    devices: tuple[Device, ...]
+    rows: tuple[Row, ...]
+    training: Training
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not any(not row.ok for row in self.rows) and self.training.ok
+
+    @property
+    def gpu(self) -> bool:
+        return any(device.role == "gpu" for device in self.devices)
+
+    @property
+    def first(self) -> Row | None:
+        """The first row that differs, in the order of the pass."""
+        return next((row for row in self.rows if not row.ok), None)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        compared = " and ".join(device.name for device in self.devices)
+        if self.first:
+            bad = sum(not row.ok for row in self.rows)
+            return f"differs: {bad} of {len(self.rows)} rows. The first: {self.first}"
+        if not self.training.ok:
+            found = [*self.training.problems.items(), *self.training.gaps.items()]
+            named = ", ".join(f"{device}: {f if isinstance(f, str) else format(f, '.1e')}" for device, f in found)
+            return f"differs: every tensor agrees, but not the training ({named}; allowed {LOSS_CURVE:.0e})"
+        return f"rounding: {compared} agree with {REFERENCE} in all {len(self.rows)} rows and over the training"
+
+    def lines(self) -> list[dict[str, Row]]:
+        """The rows of the same tensor together, by device, in the order of the pass."""
+        lines: dict[tuple[int, str, str], dict[str, Row]] = {}
+        seen: dict[tuple[str, str, str], int] = {}  # a layer that is used twice has every row twice
+        for row in self.rows:
+            key = row.part, row.what, row.device
+            seen[key] = seen.get(key, 0) + 1
+            lines.setdefault((seen[key], row.part, row.what), {})[row.device] = row
+        return list(lines.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "title": self.title,
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "gpu": self.gpu,
+            "reference": REFERENCE,
+            "devices": [asdict(device) for device in self.devices],
+            "first": self.first and str(self.first),
+            "rows": [{**asdict(row), "verdict": row.verdict} for row in self.rows],
+            "training": {
+                "what": self.training.what,
+                "ok": self.training.ok,
+                "gaps": self.training.gaps,
+                "allowed": LOSS_CURVE,
+                "problems": self.training.problems,
+                "curves": self.training.curves,
+            },
+            "notes": list(self.notes),
+        }
