@@ -372,3 +372,115 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_p
     whole, loss, optimizer = setup()
     train.fit(whole, loss, optimizer, blobs(), epochs=400, batch_size=4, quiet=True)
     np.testing.assert_array_equal(model.data, whole.data)
+
+
+def test_a_checkpoint_that_is_not_resumed_is_not_overwritten(tmp_path):
+    path = tmp_path / "run"
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=path, quiet=True)
+    before = path.read_bytes()
+    model, loss, optimizer = setup()
+    with pytest.raises(FileExistsError, match="go on from it with resume=True"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=path, quiet=True)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="resume needs the path of a checkpoint"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, resume=True, quiet=True)
+
+
+def test_a_rate_that_a_callback_sets_is_part_of_the_checkpoint(tmp_path):
+    def halve(row, model):
+        optimizers[-1].lr /= 2
+
+    optimizers, weights = [], []
+    for parts in ([4], [2, 4]):
+        for epochs in parts:
+            model, loss, optimizer = setup()
+            optimizers.append(optimizer)
+            kw = {"checkpoint": tmp_path / str(parts), "resume": True, "callbacks": [halve], "quiet": True}
+            train.fit(model, loss, optimizer, blobs(), epochs=epochs, **kw)
+        weights.append(model.data.copy())
+    np.testing.assert_array_equal(*weights)
+
+
+def test_a_run_that_has_stopped_early_stays_stopped(tmp_path):
+    kw = {"epochs": 60, "patience": 2, "checkpoint": tmp_path / "run", "resume": True, "quiet": True}
+    model, loss, optimizer = setup(lr=0.3)
+    first = train.fit(model, loss, optimizer, blobs(90), blobs(60, seed=1), **kw)
+    assert first.stopped == "no better for 2 epochs"
+    model, loss, optimizer = setup(lr=0.3)
+    again = train.fit(model, loss, optimizer, blobs(90), blobs(60, seed=1), **kw)
+    assert again.history == first.history
+
+
+BAD_RUNS = {
+    "progress": lambda t, d: d["run"]["progress"].update(batch=-1),
+    "too far": lambda t, d: d["run"]["progress"].update(batch=99),
+    "broadcast": lambda t, d: t.update({"layers.0.W": np.ones(1, np.float32)}),
+    "best": lambda t, d: t.update({"run/best": np.ones(1, np.float32)}),
+    "random state": lambda t, d: t.update({"run/rng": np.ones(6)}),
+    "not finite": lambda t, d: t["layers.0.W"].fill(np.nan),
+    "schedule": lambda t, d: d["run"].update(schedule={"lr": 0.1}),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_RUNS)
+def test_a_lying_checkpoint_changes_nothing(bad, tmp_path):
+    from xpnet.nn.saving import read_tensors, write_tensors
+
+    path = tmp_path / "run"
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=path, quiet=True)
+    tensors, described = read_tensors(path)
+    BAD_RUNS[bad](tensors, described)
+    write_tensors(path, tensors, described)
+    model, loss, optimizer = setup()
+    before = model.data.copy()
+    with pytest.raises(ModelFileError, match="run: "):
+        train.fit(model, loss, optimizer, blobs(), epochs=2, checkpoint=path, resume=True, quiet=True)
+    np.testing.assert_array_equal(model.data, before)
+
+
+def test_two_runs_at_once_on_one_backend_are_refused():
+    model, loss, optimizer = setup()
+    caught = []
+
+    def second(row, model):
+        other = nn.Model(nn.mlp([2, 3]), (2,), model.backend)
+        try:
+            train.fit(other, loss, optim.SGD(other, 0.1), blobs(), epochs=1, quiet=True)
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    def in_a_thread(row, model):
+        thread = threading.Thread(target=second, args=(row, model))
+        thread.start()
+        thread.join()
+
+    train.fit(model, loss, optimizer, blobs(), epochs=1, callbacks=[in_a_thread], quiet=True)
+    assert "give each thread a backend of its own" in caught[0]
+
+
+def test_the_other_losses_learn_classes_too():
+    two = data.Dataset(blobs().x, (blobs().y == 0).astype(np.int64))
+    for loss, outputs, points in [
+        (losses.BinaryCrossEntropy(), 1, two),
+        (losses.BinaryCrossEntropy(), 3, blobs()),
+        (losses.MeanSquaredError(), 3, blobs()),
+    ]:
+        model = nn.Model(nn.mlp([2, 16, outputs]), (2,), xpnet.select("cpu", seed=0))
+        result = train.fit(model, loss, optim.Adam(model, 0.02), points, points, epochs=15, batch_size=16, quiet=True)
+        assert result.history[-1]["validation_accuracy"] > 0.9
+        assert result.history[-1]["train_accuracy"] > 0.85
+
+
+def test_the_weighted_loss_does_not_depend_on_the_batches():
+    model, _, _ = setup()
+    loss = losses.SoftmaxCrossEntropy(class_weights=[1, 5, 0.2])
+    values = [train.evaluate(model, loss, blobs(), batch_size=size).loss for size in (1, 7, 200)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-6)
+
+
+def test_pictures_with_swapped_axes_are_not_reshaped_in_silence():
+    model = nn.Model(nn.Flatten(), (2, 2, 3), xpnet.select("cpu"))
+    with pytest.raises(ValueError, match="do not fit"):
+        train.evaluate(model, losses.MeanSquaredError(), data.Dataset(np.zeros((4, 3, 2, 2)), np.zeros(4, int)))

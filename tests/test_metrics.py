@@ -43,3 +43,18 @@ def test_class_scores_agree_with_counting():
         assert scores.recall[c] == pytest.approx(hits / sum(y == c for y in labels))
         both = scores.precision[c] + scores.recall[c]
         assert scores.f1[c] == pytest.approx(2 * scores.precision[c] * scores.recall[c] / both)
+
+
+def test_labels_of_any_integer_type_and_wrong_ones():
+    labels, predicted = np.array([25, 3, 25], np.uint8), np.array([25, 3, 2], np.uint8)
+    matrix = confusion_matrix(predicted, labels, 26)  # 25 * 26 does not fit into a uint8
+    assert matrix.sum() == 3
+    assert (matrix[25, 25], matrix[3, 3], matrix[25, 2]) == (1, 1, 1)
+    with pytest.raises(ValueError, match="2"):
+        confusion_matrix(np.array([2]), np.array([1]), 2)
+
+
+def test_scores_of_whole_numbers_and_counts_that_differ():
+    assert top_k(np.array([[0, 200, 100]], np.uint8), np.array([1]), 1) == 1
+    with pytest.raises(ValueError, match="4 rows of scores for 1 labels"):
+        accuracy(SCORES, LABELS[:1])

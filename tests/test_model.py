@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from xpnet import losses, nn, optim
+from xpnet import losses, nn, optim, select
 from xpnet.backend import Backend
-from xpnet.nn import ModelFileError, Parameter, ShapeError, init
+from xpnet.nn import Model, ModelFileError, Parameter, ShapeError, init
 from xpnet.nn.trace import traced
 from xpnet.verify.tolerances import LOSS_CURVE
 
@@ -322,3 +322,84 @@ def test_traced_ends_after_an_error_too():
     with pytest.raises(RuntimeError, match="seen enough"), traced(m.network, visit):
         m.forward(X.astype(np.float64))
     m.forward(X.astype(np.float64))
+
+
+def test_whole_numbers_go_only_where_a_layer_takes_them():
+    backend, pixels = select("cpu"), np.ones((2, 3), np.uint8)
+    with pytest.raises(TypeError, match="its input is uint8: convert it"):
+        Model(nn.Sequential(nn.Flatten(), nn.Sigmoid()), (3,), backend).predict(pixels)
+    outputs = Model(nn.Sequential(nn.Flatten(), nn.Standardize(0, 1), nn.Sigmoid()), (3,), backend).predict(pixels)
+    assert outputs.dtype == np.float32
+
+
+def test_a_layer_may_not_take_the_name_of_one_of_these():
+    with pytest.raises(TypeError, match="xpnet has a layer Tanh"):
+
+        class Tanh(nn.Layer):
+            pass
+
+
+class Blocks(nn.Layer):
+    """Layers and parameters in lists, tuples and dicts, and a tuple as an argument."""
+
+    def __init__(self, first, *layers, scale=(1.0, 2.0)):
+        self.first, self.layers, self.scale = first, layers, scale
+        self.table = {"deep": [nn.Linear(2)]}
+
+    def build(self, shape):
+        self.gains = [nn.Parameter(shape, nn.init.constant(g)) for g in self.scale]
+        for layer in (self.first, *self.layers, self.table["deep"][0]):
+            layer.build(shape)
+        return shape
+
+    def forward(self, x, backend):
+        return x * self.gains[0].data * self.gains[1].data, lambda dy, need_dx=True: dy
+
+
+def test_everything_inside_a_layer_is_found_and_copied(tmp_path):
+    model = Model(Blocks(nn.Linear(2), nn.Linear(2)), (2,), select("cpu"))
+    names = ["gains.0", "gains.1", "first.W", "first.b", "layers.0.W", "layers.0.b", "table.deep.0.W", "table.deep.0.b"]
+    assert list(model.parameters) == names
+    assert model.to(select("cpu")).network.scale == (1.0, 2.0)
+    model.save(tmp_path / "blocks")
+    np.testing.assert_array_equal(nn.load(tmp_path / "blocks", "cpu").predict(np.ones((1, 2))), [[2, 2]])
+
+
+def test_a_build_that_returns_nothing_is_named():
+    class Forgetful(nn.Layer):
+        def build(self, shape):
+            pass
+
+    with pytest.raises(TypeError, match=r"Forgetful\.build must return the shape of one output"):
+        Model(nn.Sequential(Forgetful()), (2,), select("cpu"))
+
+
+def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():
+    layer = nn.Linear(4)
+    with pytest.raises(nn.ShapeError, match=r"layers\.1 \(Linear\): is used twice, on shape \(3,\) and on \(4,\)"):
+        Model(nn.Sequential(layer, layer), (3,), select("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"W": np.ones((3, 2)), "b": np.ones(3)}, "W has shape"),
+        ({"W": np.ones((2, 3))}, "are missing"),
+        ({"W": np.full((2, 3), np.nan), "b": np.ones(3)}, "not finite"),
+        ({"W": np.full((2, 3), 1e300), "b": np.ones(3)}, "not finite in float32"),
+        ({"W": np.ones((2, 3), int), "b": np.ones(3)}, "holds int64"),
+    ],
+)
+def test_tensors_that_do_not_fit(tensors, message):
+    with pytest.raises(ValueError, match=message):
+        Model(nn.Linear(3), (2,), select("cpu"), tensors=tensors)
+
+
+def test_traces_may_be_nested():
+    model, outer, inner = Model(nn.Sequential(nn.Tanh()), (2,), select("cpu")), [], []
+    with traced(model.network, lambda *seen: outer.append(seen[0])):
+        with traced(model.network, lambda *seen: inner.append(seen[0])):
+            model.predict(np.ones((1, 2)))
+        model.predict(np.ones((1, 2)))
+    model.predict(np.ones((1, 2)))
+    assert (outer, inner) == (["layers.0", "layers.0"], ["layers.0"])

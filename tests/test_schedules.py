@@ -49,3 +49,22 @@ def test_plateau_counts_a_value_that_is_no_number_as_no_progress():
     for value in (2.0, math.nan, math.nan):
         schedule.observe(value)
     assert schedule(0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: schedules.Constant(math.nan), "lr"),
+        (lambda: schedules.Step(0.1, 0), "every"),
+        (lambda: schedules.Exponential(0.1, 10, -0.1), "final"),
+        (lambda: schedules.Cosine(0.1, 0), "steps"),
+        (lambda: schedules.OneCycle(0.1, -1), "steps"),
+        (lambda: schedules.WarmUp(0, schedules.Constant(0.1)), "steps"),
+        (lambda: schedules.WarmUp(3, schedules.Plateau(0.1)), "Plateau"),
+        (lambda: schedules.Plateau(0.1, factor=2), "factor"),
+        (lambda: schedules.Plateau(0.1, final=0.2), "final"),
+    ],
+)
+def test_settings_that_cannot_be(make, named):
+    with pytest.raises(ValueError, match=named):
+        make()

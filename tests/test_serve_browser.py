@@ -1,0 +1,306 @@
+"""The page of `xpnet serve` in a real browser: a server of its own, and headless Chromium."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytest.importorskip("fastapi", reason="the extra `web` is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright, which drives the browser, is not installed")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+# Nothing of the browser's own goes out either. Chromium's sandbox does not work for root.
+QUIET = ["gpu", "quic", "background-networking", "component-update", "sync"]
+ARGUMENTS = [f"--disable-{part}" for part in QUIET] + ["--no-first-run"]
+if hasattr(os, "geteuid") and os.geteuid() == 0:
+    ARGUMENTS.append("--no-sandbox")
+
+SIZES = {"narrow": (360, 760), "wide": (1280, 900)}
+
+# In hundredths of the pad
+ZERO = [(50 + 19 * np.sin(t), 50 - 31 * np.cos(t)) for t in np.linspace(0, 6.3, 25)]
+THREE = [(34, 26), (47, 18), (62, 24), (62, 38), (48, 47), (63, 53), (67, 67), (55, 81), (41, 81), (32, 74)]
+
+# With the arrow keys: slantwise with two of them held
+SIDES = [("Right Down", 3), ("Down", 14), ("Down Left", 3), ("Left", 4), ("Left Up", 3), ("Up", 14), ("Up Right", 3)]
+ROUND_ZERO = [("Right", 2), *SIDES, ("Right", 2)]
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Where a server with the model that comes with the package is listening."""
+    command = [sys.executable, "-u", "-m", "xpnet", "serve", "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        found = re.search(r"http://[\d.:]+", server.stdout.readline())
+        yield found and found.group()
+        server.terminate()
+        assert "Traceback" not in server.stdout.read()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, address, request):
+    """The page, freshly opened, and afterwards: nothing in the console, and nothing asked of anybody else."""
+    options = getattr(request, "param", {"size": "wide"})
+    width, height = SIZES[options["size"]]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme=options.get("scheme", "light"),
+        has_touch=options["size"] == "narrow",
+    )
+    page, seen = context.new_page(), SimpleNamespace(console=[], requests=[])
+    page.on("console", lambda message: seen.console.append(message.text))
+    page.on("pageerror", lambda error: seen.console.append(str(error)))
+    page.on("request", lambda asked: seen.requests.append(asked.url))
+    page.goto(address)
+    page.wait_for_selector("#bars tr")
+    yield page
+    context.close()
+    own = re.compile("status of 422|net::ERR_FAILED")  # Chromium's lines for what the tests do on purpose
+    assert [line for line in seen.console if not own.search(line)] == []
+    assert [url for url in seen.requests if not url.startswith((address, "blob:"))] == []
+    assert len(seen.requests) >= 8
+
+
+def on_the_pad(page, points):
+    box = page.locator("#pad").bounding_box()
+    return [(box["x"] + box["width"] * x / 100, box["y"] + box["height"] * y / 100) for x, y in points]
+
+
+def draw(page, points):
+    first, *rest = on_the_pad(page, points)
+    page.mouse.move(*first)
+    page.mouse.down()
+    for point in rest:
+        page.mouse.move(*point, steps=3)
+    page.mouse.up()
+
+
+def says(page, text):
+    """Wait until the answer reads so."""
+    playwright.expect(page.locator("#says")).to_have_text(text)
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def photo(*digits):
+    """A JPEG of digits side by side in uneven light."""
+    image = Image.new("L", (300 * len(digits), 340), 210)
+    for i, points in enumerate(digits):
+        at = [(300 * i + 3 * x, 20 + 3 * y) for x, y in points]
+        ImageDraw.Draw(image).line(at, fill=45, width=20, joint="curve")
+    light = np.linspace(0.7, 1.1, image.width)
+    file = io.BytesIO()
+    Image.fromarray((np.asarray(image) * light).clip(0, 255).astype(np.uint8)).save(file, "JPEG")
+    return {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
+
+
+DROP = """(bytes) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], "photo.jpg", { type: "image/jpeg" }));
+    for (const kind of ["dragover", "drop"])
+        document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+ALL_LOOKS = [
+    pytest.param({"size": size, "scheme": scheme}, id=f"{size} {scheme}")
+    for size in SIZES
+    for scheme in ("light", "dark")
+]
+
+
+@pytest.mark.parametrize("page", ALL_LOOKS, indirect=True)
+def test_a_digit_is_drawn_and_read(page):
+    says(page, "Nothing drawn yet")
+    assert fits(page)
+    draw(page, THREE)
+    says(page, "This is 3")
+    numeral, best, why = page.evaluate(  # at one moment: every stroke is read while it is drawn
+        "['#numeral', '#bars tr.best', '#why'].map((part) => document.querySelector(part).textContent)"
+    )
+    assert numeral == "3"
+    assert f"{best[1:]} sure" == why
+    assert float(best[1:].strip("> %")) > 35
+    page.wait_for_selector("#layer-list li")
+    layers = page.locator("#layer-list b").all_inner_texts()
+    assert layers[0] == "Standardize"
+    assert layers[-1] == "Linear"
+    described = [canvas.get_attribute("aria-label") for canvas in page.locator("#layer-list canvas").all()]
+    assert described[0].startswith("Standardize: 784 numbers")
+    assert described[-1].startswith("Linear: 10 numbers")
+    playwright.expect(page.locator("#spoke")).to_have_attribute("aria-label", re.compile("is for 3"))
+    assert fits(page)
+    playwright.expect(page.locator("#spoken")).to_contain_text("This is 3")
+
+
+def test_every_example_is_read_as_what_it_is(page):
+    for digit in "0123456789":
+        page.get_by_role("button", name=f"Write a {digit}").click()
+        says(page, f"This is {digit}")
+
+
+def test_the_scheme_changes_the_colours(browser, address):
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(address)
+        background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        colours[scheme] = [int(n) for n in re.findall(r"\d+", background)]
+        page.close()
+    assert min(colours["light"]) > 200
+    assert max(colours["dark"]) < 60
+
+
+def test_undo_clear_and_the_eraser(page):
+    undo, clear = page.get_by_role("button", name="Undo"), page.get_by_role("button", name="Clear")
+    assert undo.is_disabled()
+    assert clear.is_disabled()
+    draw(page, ZERO)
+    says(page, "This is 0")
+    clear.click()
+    says(page, "Nothing drawn yet")
+    assert page.locator("#inside").is_hidden()
+    undo.click()
+    says(page, "This is 0")
+    page.get_by_role("button", name="Eraser").click()
+    for y in range(10, 95, 8):
+        draw(page, [(20, y), (80, y)])
+    says(page, "No answer")
+    playwright.expect(page.locator("#why")).to_contain_text("one colour")
+
+
+@pytest.mark.parametrize("page", [{"size": "narrow"}], indirect=True)
+def test_a_finger_draws(page):
+    session = page.context.new_cdp_session(page)
+    for i, (x, y) in enumerate(on_the_pad(page, THREE)):
+        kind = "touchMove" if i else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    says(page, "This is 3")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_a_dropped_photo_is_read_from_left_to_right(page):
+    page.evaluate(DROP, list(photo(THREE, ZERO)["buffer"]))
+    says(page, "This is 3")
+    found = page.locator("#found button")
+    assert found.all_inner_texts() == ["3", "0"]
+    assert page.locator("#photo-image").is_visible()
+    left, right = (page.locator("#boxes i").nth(i).bounding_box() for i in range(2))
+    stage = page.locator("#stage").bounding_box()
+    assert stage["x"] < left["x"] < left["x"] + left["width"] < right["x"] < stage["x"] + stage["width"]
+    found.nth(1).click()
+    says(page, "This is 0")
+    assert found.nth(1).get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Back to drawing").click()
+    says(page, "Nothing drawn yet")
+    assert page.locator("#photo").is_hidden()
+
+
+def test_a_photo_is_chosen_and_a_bad_one_is_explained(page):
+    page.set_input_files("#file", photo(ZERO))
+    says(page, "This is 0")
+    page.set_input_files("#file", {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"})
+    says(page, "This could not be read")
+    playwright.expect(page.locator("#why")).to_contain_text("no picture")
+    assert page.locator("#inside").is_hidden()
+
+
+def test_a_page_without_digits_is_said_to_have_none(page):
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)).save(noise, "PNG")
+    page.set_input_files("#file", {"name": "noise.png", "mimeType": "image/png", "buffer": noise.getvalue()})
+    says(page, "No digit found")
+    assert page.inner_text("#why")
+    assert page.locator("#bars td:last-child").all_inner_texts() == ["–"] * 10
+
+
+def test_the_keyboard_alone_is_enough(page):
+    order = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert order == ["xpnet", "JSON API", "pad", "pen", "eraser", "choose", "0", "1", "2"]
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the example 3
+    says(page, "This is 3")
+
+    page.locator("#pad").focus()
+    page.keyboard.press("Delete")
+    says(page, "Nothing drawn yet")
+    page.keyboard.press("Space")
+    playwright.expect(page.locator("#spoken")).to_have_text("Pen down")
+    for keys, times in ROUND_ZERO:
+        for _ in range(times):
+            for key in keys.split():
+                page.keyboard.down(f"Arrow{key}")
+        for key in keys.split():
+            page.keyboard.up(f"Arrow{key}")
+    page.keyboard.press("Space")
+    says(page, "This is 0")
+    page.keyboard.press("u")
+    says(page, "Nothing drawn yet")
+    page.keyboard.press("5")
+    says(page, "This is 5")
+
+
+def test_what_can_be_operated_has_a_name_and_a_size(page):
+    draw(page, THREE)
+    page.wait_for_selector("#layer-list li")
+    page.set_viewport_size({"width": 360, "height": 760})
+    snapshot = page.locator("body").aria_snapshot()
+    for part in ("application", 'button "Pen" [pressed]', 'button "Write a 7"', 'table "How likely', "status", "img"):
+        assert part in snapshot
+    for button in page.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box["width"] >= 24  # WCAG 2.2, success criterion 2.5.8
+        assert box["height"] >= 24
+    assert page.evaluate("[...document.images].every((image) => image.alt)")
+
+
+def test_less_motion_is_respected(browser, address):
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(address)
+    page.wait_for_selector("#bars tr")
+    duration = page.locator("#bars i").first.evaluate("(bar) => getComputedStyle(bar).transitionDuration")
+    page.close()
+    assert duration == "0s"
+
+
+def test_a_server_that_is_gone_is_said_to_be(page):
+    page.route("**/api/read", lambda route: route.abort())
+    page.locator("#pad").focus()
+    page.keyboard.press("1")
+    says(page, "No answer")
+    playwright.expect(page.locator("#why")).to_contain_text("Is xpnet still running?")
+
+
+@pytest.mark.parametrize("page", [{"size": "narrow"}, {"size": "wide"}], indirect=True)
+def test_the_description_of_the_api_is_readable(page):
+    page.get_by_role("link", name="JSON API").click()
+    playwright.expect(page.locator("h2 code")).to_have_text(["/api/model", "/api/read", "/api/explain"])
+    assert "curl --data-binary @photo.jpg http://127.0.0.1" in page.inner_text("#try")
+    assert "the class, or null if the model is unsure" in page.inner_text("main")
+    assert fits(page)

@@ -1,0 +1,73 @@
+"""`xpnet serve`: a page to draw digits on, and a JSON API."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xpnet.cli import options
+from xpnet.cli.console import Failed, say
+
+
+def serve(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A model that `xpnet train` made; else the one built in.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for every machine around.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    device: options.Device = None,
+) -> None:
+    """Open a page to draw digits on.
+
+    It shows what a model reads in a drawing or a photo, and why. The same as JSON, for programs: see /docs there.
+    Nothing leaves this machine. Needs two more packages: pip install "xpnet[web]"
+    """
+    if not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn")):
+        raise Failed('serving needs FastAPI and Uvicorn: pip install "xpnet[web]"')
+    import uvicorn
+
+    import xpnet
+    from xpnet.cli.predict import picture_size
+    from xpnet.serve.app import create_app
+    from xpnet.serve.limits import Impatient
+    from xpnet.serve.reader import Reader
+
+    path = model or xpnet.data.shipped_model_path()
+    opened = xpnet.load(path, device)
+    reader = Reader(opened, picture_size(opened))
+    config = uvicorn.Config(
+        create_app(reader, Path(path).name, host),
+        http=Impatient,
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=3,
+        limit_concurrency=256,  # connections: a bound on memory
+        backlog=256,
+    )
+    with listening(host, port) as sock, opened.backend.threads_for(opened.n_parameters):
+        say(f"Draw a digit on {address(host, sock.getsockname()[1])} - Ctrl-C ends it.")
+        say(f"{path} on {opened.backend.device}", style="dim")
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+            uvicorn.Server(config).run(sockets=[sock])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """An open socket, so that a port that is taken is said before anything else. Raises `Failed`."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = str(error.strerror).split(" (while")[0]  # Python adds the address, which the line has already
+        raise Failed(f"cannot listen on {host}, port {port}: {why}; choose with --host and --port") from None
+
+
+def address(host: str, port: int) -> str:
+    """What to type into a browser of this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"

@@ -1,0 +1,24 @@
+// The JSON API of this server. Whatever goes wrong is thrown as an Error whose message is fit to be shown.
+
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { signal: AbortSignal.timeout(30_000), ...options });
+  } catch {
+    throw new Error("The server does not answer. Is xpnet still running?");
+  }
+  const answer = await response.json().catch(() => ({ error: `the server said ${response.status}` }));
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+export const about = () => ask("/api/model");
+
+export const read = (picture) => ask("/api/read", { method: "POST", body: picture });
+
+export const explain = (pixels, answer) =>
+  ask("/api/explain", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ pixels, answer }),
+  });
