@@ -142,7 +142,7 @@ def test_sampling_at_the_pixels_gives_them_back_and_outside_is_black():
 def test_it_helps_fit_and_does_not_touch_evaluation():
     digits = data.load("digits")
     backend = select("cpu", seed=0)
-    network = nn.Sequential(nn.Standardize(5, 6), nn.Flatten(), *nn.mlp([64, 16, 10]).layers)
+    network = nn.Sequential(nn.Standardize(80, 95), nn.Flatten(), *nn.mlp([64, 16, 10]).layers)
     model = nn.Model(network, (8, 8), backend)
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.Adam(model, lr=0.005)
     train.fit(model, loss, optimizer, digits.train, epochs=8, augment=Augment(shift=0.06, rotate=8), quiet=True)
