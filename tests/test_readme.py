@@ -1,0 +1,41 @@
+"""The README's code runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(code: str, folder: Path) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_thirty_lines_train_a_network(tmp_path):
+    printed = run(BLOCKS[0], tmp_path)
+    (accuracy,) = re.findall(r"([\d.]+)% of 359 pictures that it has never seen", printed)
+    assert float(accuracy) > 90
+    assert (tmp_path / "digits.safetensors").exists()
+
+
+def test_a_layer_of_ones_own_passes_the_check(tmp_path):
+    printed = run(
+        f"import xpnet\nfrom xpnet import nn\n{BLOCKS[1].replace('xpnet.verify', 'print(xpnet.verify')})", tmp_path
+    )
+    assert "0 failed" in printed
+
+
+@pytest.mark.parametrize(
+    "path", re.findall(r"`((?:examples|benchmarks|xpnet|docker|tests)/[\w./]*\w)`", README.read_text("utf-8"))
+)
+def test_every_file_that_is_named_is_there(path):
+    assert (README.parent / path).exists()
