@@ -130,7 +130,8 @@ def test_schedules():
 
 def test_plateau():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.8)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=0.0, min_lr=0.05)
+    # PyTorch lets `patience` epochs pass and acts after the next one; here, as in `fit`, it acts after `patience`.
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, threshold=0.0, min_lr=0.05)
     mine = schedules.Plateau(0.8, 0.5, 2, 0.05)
     for value in np.random.default_rng(0).integers(1, 30, 60).astype(float):
         mine.observe(value)

@@ -22,12 +22,12 @@ class Pieces:
 
 def runs(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The horizontal runs of a mask in raster order: row, first column, column after the last."""
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = mask
-    step = np.diff(padded, axis=1)
-    row, start = np.nonzero(step == 1)
-    _, end = np.nonzero(step == -1)
-    return row, start, end
+    stride = mask.shape[1] + 1  # rows end to end, with a gap, so that a run never goes on in the next row
+    flat = np.zeros(1 + mask.shape[0] * stride, bool)
+    flat[1:].reshape(-1, stride)[:, :-1] = mask
+    turns = np.flatnonzero(flat[1:] != flat[:-1])
+    row = turns[::2] // stride
+    return row, turns[::2] - row * stride, turns[1::2] - row * stride
 
 
 def run_lengths(mask: Mask) -> NDArray[np.int32]:

@@ -45,7 +45,7 @@ class Shape:
         """The way the pen went, in units of the box's longer side: the area over the stroke's width."""
         return float(self.mask.sum()) / self.stroke / max(self.height, self.width)
 
-    @property
+    @cached_property
     def crossings(self) -> int:
         """How often a scan line meets the stroke: the larger of rows' and columns' 90 % quantile."""
         counts = []

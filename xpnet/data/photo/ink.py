@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +13,7 @@ from .opening import Luma
 
 EVEN = 0.15  # keeps the division by the paper's brightness tame where the paper is black
 LINE_SLOPES = np.linspace(-0.27, 0.27, 81)  # ruled lines tilt by at most 15 degrees
+SECTIONS, LINE_SHARE = 64, 0.6  # a line is seen in so much of the width, counted in sections
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def find_ink(luma: Luma) -> Ink:
     even = (luma - paper) / (paper + EVEN)
     dark = float((even * even * even).sum()) < 0  # ink is the far tail
     even = -even if dark else even
-    grain = float(np.median(_cells(luma / (paper + EVEN)).std(axis=2)))
+    grain = float(np.median(_cells(luma / (paper + EVEN)).std(axis=0)))
     blank, full = _two_levels(_cells(np.maximum(even, 0)))
     soft = np.clip((even - blank) / np.float32(max(full - blank, 1e-6)), 0, 1).astype(np.float32)
     return Ink(even, soft, dark, full - blank, grain, plain)
@@ -54,7 +54,7 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     where two kinds of paper meet, a page and the table beside it, and nothing in between them is ink.
     """
     cells = _cells(luma)
-    level, rise = cells.mean(axis=2), _rise(cells)
+    level, rise = cells.mean(axis=0), _rise(cells)
     sharp = 0.3 * _top(rise)
     flat = ~_widened(rise >= sharp)
     paper = flat & _along_border(flat)
@@ -64,10 +64,17 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     plain = float(paper.mean())
     if plain < 0.1:
         paper = np.ones_like(flat)
-    filled = np.pad(_filled(level, paper), 2, mode="edge")
-    around = sliding_window_view(filled, (5, 5))
-    low, high = around.min(axis=(2, 3)), around.max(axis=(2, 3))
+    filled = _filled(level, paper)
+    low, high = _around(np.minimum, filled), _around(np.maximum, filled)
     return _enlarged(low, luma.shape), _enlarged(high, luma.shape), plain
+
+
+def _around(extreme: np.ufunc, cells: Luma) -> Luma:
+    """The least or the greatest of the 5 x 5 cells around each."""
+    for _ in range(2):  # down, and then, turned, across
+        padded = np.pad(cells, ((2, 2), (0, 0)), mode="edge")
+        cells = extreme.reduce([padded[i : i + len(cells)] for i in range(5)]).T
+    return cells
 
 
 def _enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
@@ -77,17 +84,17 @@ def _enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
 
 
 def _cells(image: Luma) -> NDArray[np.float32]:
-    """The picture as (rows, columns, pixels of one cell), cells being squares of a hundredth of its long side.
+    """The picture as (pixels of one cell, rows, columns), cells being squares of a hundredth of its long side.
     A last row or column that is not full is left out."""
     size = min(max(4, max(image.shape) // 100), min(image.shape) // 2)
     rows, columns = (n // size for n in image.shape)
     grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
-    return grid.transpose(0, 2, 1, 3).reshape(rows, columns, size * size)
+    return grid.transpose(1, 3, 0, 2).reshape(size * size, rows, columns)
 
 
 def _rise(cells: NDArray) -> NDArray[np.float32]:
     """How far brightness goes up or down in each cell or to its neighbours: an edge may lie between two cells."""
-    rise, level = cells.max(axis=2) - cells.min(axis=2), cells.mean(axis=2)
+    rise, level = cells.max(axis=0) - cells.min(axis=0), cells.mean(axis=0)
     down, across = np.abs(np.diff(level, axis=0)), np.abs(np.diff(level, axis=1))
     for part, step in ((rise[1:], down), (rise[:-1], down), (rise[:, 1:], across), (rise[:, :-1], across)):
         np.maximum(part, step, out=part)
@@ -143,7 +150,7 @@ def _two_levels(cells: NDArray) -> tuple[float, float]:
     through. There both are about equally common; over a whole page a thin pen would drown in the paper's grain.
     """
     rise = _rise(cells)
-    values = cells[rise >= 0.5 * _top(rise)]
+    values = cells[:, rise >= 0.5 * _top(rise)]
     count, edges = np.histogram(values, bins=128)
     level = (edges[1:] + edges[:-1]) / 2
     below, sum_below = np.cumsum(count), np.cumsum(count * level)
@@ -181,13 +188,14 @@ def _along_lines(thin: Mask) -> Mask:
     y, x = np.nonzero(thin)
     step = max(2, width // 150)
     some = slice(None, None, 1 + len(y) // 20_000)  # a vote needs no more
-    section = x * 64 // width
+    section = x * SECTIONS // width
     on_line = np.zeros(len(y), bool)
-    for slope in LINE_SLOPES if len(y) else ():
+    enough = np.count_nonzero(np.bincount(section[some], minlength=SECTIONS)) >= LINE_SHARE * SECTIONS
+    for slope in LINE_SLOPES if enough else ():
         height = ((y - slope * x + 0.27 * width) / step).astype(np.int64) + 1
-        seen = np.zeros((int(height.max()) + 2, 64), bool)
+        seen = np.zeros((int(height.max()) + 2, SECTIONS), bool)
         seen[height[some], section[some]] = True
-        full = seen.mean(axis=1) >= 0.6
+        full = seen.sum(axis=1) >= LINE_SHARE * SECTIONS
         if full.any():
             on_line |= (full | np.roll(full, 1) | np.roll(full, -1))[height]
     result = np.zeros_like(thin)
@@ -198,10 +206,8 @@ def _along_lines(thin: Mask) -> Mask:
 def blur(image: NDArray, radius: int) -> Luma:
     """Mean over squares of (2 radius + 1)^2 pixels, the edges repeated."""
     side = 2 * radius + 1
-    for axis in (0, 1):
-        pad = [(radius + 1, radius) if a == axis else (0, 0) for a in (0, 1)]
-        total = np.cumsum(np.pad(image, pad, mode="edge"), axis=axis, dtype=np.float64)
-        length = image.shape[axis]
-        after, before = np.arange(side, side + length), np.arange(length)
-        image = (total.take(after, axis=axis) - total.take(before, axis=axis)) / side
+    for _ in range(2):  # down, and then, turned, across
+        padded = np.pad(image, ((radius + 1, radius), (0, 0)), mode="edge")
+        total = np.cumsum(padded, axis=0, dtype=np.float64)
+        image = ((total[side:] - total[:-side]) / side).T
     return image.astype(np.float32)
