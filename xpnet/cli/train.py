@@ -201,7 +201,10 @@ def write_results(
         "versions": software(),
     }
     results.write_metrics(folder / "metrics.json", metrics)
-    plots.save(plots.learning_curves(result.history, result.best_epoch), folder / "learning-curves.png")
+    watched = any("validation_loss" in row for row in result.history)  # otherwise the last weights are kept
+    plots.save(
+        plots.learning_curves(result.history, result.best_epoch if watched else 0), folder / "learning-curves.png"
+    )
     notes = results.write_test_pictures(folder, metrics, test, probabilities)
     if plots.is_pictures(training.x):
         plots.save(plots.samples(training), folder / "samples.png")

@@ -210,4 +210,4 @@ def blur(image: NDArray, radius: int) -> Luma:
         padded = np.pad(image, ((radius + 1, radius), (0, 0)), mode="edge")
         total = np.cumsum(padded, axis=0, dtype=np.float64)
         image = ((total[side:] - total[:-side]) / side).T
-    return image.astype(np.float32)
+    return np.ascontiguousarray(image, np.float32)
