@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 import xpnet
@@ -193,6 +193,8 @@ def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
     call("evaluate", "runs/my data-1/model.safetensors")
     text = call("predict", "runs/my data-1/model.safetensors", "runs/my data-1/example.png").stdout
     assert "example.png: 0 at 9" in text
+    refused = call("predict", "runs/my data-1/model.safetensors", "x.png", "--explain", "y.png", code=2)
+    assert "this model reads something else" in refused.stderr
     monkeypatch.chdir(tmp_path / "runs")  # where "my data" means nothing
     call("train", "--resume", "my data-1", "--epochs", "3", "--quiet")
 
@@ -202,7 +204,7 @@ def test_samples_that_are_no_pictures(tmp_path):
     out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
     assert "no mistakes.png: samples of shape (7,) are no pictures" in out
     assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
-    assert "no grey pictures" in call("predict", "run/model.safetensors", "x.png", code=1).stderr
+    assert "no grey pictures" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
     assert "no pictures" in call("data", folder, "--picture", "x.png", code=1).stderr
 
 
@@ -235,33 +237,97 @@ def test_predict_reads_a_picture_as_the_model_saw_it(finished):
     sample = data.load("digits").test.x[:1]
     expected = xpnet.load(folder / "model.safetensors", device="cpu").probabilities(sample)[0]
     (prediction,) = printed["predictions"]
-    np.testing.assert_allclose(list(prediction["probabilities"].values()), expected, atol=1e-2)
-    assert prediction["class"] == str(expected.argmax())
+    (digit,) = prediction["digits"]
+    np.testing.assert_allclose(list(digit["probabilities"].values()), expected, atol=1e-2)
+    assert prediction["text"] == digit["label"] == str(expected.argmax())
     text = call("predict", folder / "model.safetensors", folder / "example.png").stdout
-    assert f"example.png: {prediction['class']} at {prediction['probability']:.1%}  (then " in text
+    assert f"example.png: {digit['label']} at {digit['probability']:.1%}  (then " in text
+
+
+def draw_page(name, *strokes, size=(240, 240)):
+    """Black on white; without a stroke a blank page, with a little dust."""
+    page = Image.new("L", size, 245)
+    page.putpixel((5, 5), 200)
+    for stroke in strokes:
+        ImageDraw.Draw(page).line(stroke, 20, 14, joint="curve")
+    page.save(name)
+
+
+SEVEN, ONE = [(60, 55), (150, 55), (100, 200)], [(250, 50), (250, 200)]
+
+
+def test_predict_reads_photos_with_the_model_that_comes_with_it():
+    draw_page("seven.png", SEVEN)
+    draw_page("both.png", SEVEN, ONE, size=(360, 240))
+    draw_page("blank.png")
+    lines = call("predict", "seven.png", "both.png", "blank.png").stdout.splitlines()
+    assert lines[0].startswith("seven.png: 7 at ")
+    assert lines[1].startswith("both.png: 71  (7 at ")
+    assert lines[2].startswith("blank.png: no digit found: ")
+    assert call("predict", data.shipped_model_path(), "seven.png").stdout.splitlines() == lines[:1]
+
+
+def test_predict_speaks_json():
+    draw_page("both.png", SEVEN, ONE, size=(360, 240))
+    draw_page("blank.png")
+    printed = json.loads(call("predict", "both.png", "blank.png", "--json").stdout)
+    assert printed["model"] == str(data.shipped_model_path())
+    both, blank = printed["predictions"]
+    assert (both["text"], both["reason"]) == ("71", "")
+    assert [digit["label"] for digit in both["digits"]] == ["7", "1"]
+    for digit in both["digits"]:
+        assert digit["probability"] == max(digit["probabilities"].values())
+        assert sum(digit["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert 0 <= digit["box"][0] < digit["box"][2] <= 1
+    assert (blank["text"], blank["digits"]) == ("", [])
+    assert blank["reason"]
+
+
+def test_predict_draws_how_it_has_read():
+    draw_page("seven.png", SEVEN)
+    call("predict", "seven.png", "--explain", "strip.png")
+    call("predict", "seven.png", "missing.png", "seven.png", "--explain", "strip.png", code=1)
+    assert {path.name for path in Path().glob("strip*")} == {"strip.png", "strip-1.png", "strip-3.png"}
+    for path in Path().glob("strip*"):
+        with Image.open(path) as strip:
+            assert strip.width > 1000
+    before = Path("seven.png").read_bytes()
+    assert "write over" in call("predict", "seven.png", "--explain", "seven.png", code=2).stderr
+    assert Path("seven.png").read_bytes() == before
+    assert "no such folder" in call("predict", "seven.png", "--explain", "none/strip.png", code=1).stderr
+
+
+def test_predict_without_a_picture():
+    assert "which pictures" in call("predict", data.shipped_model_path(), code=2).stderr
 
 
 def test_predict_takes_a_row_of_values_for_a_square():
     nn.Model(nn.mlp([784, 3]), (784,), xpnet.select("cpu"), classes=("a", "b", "c")).save("row.safetensors")
     Image.effect_noise((28, 28), 60).save("noise.png")
     Image.effect_noise((28, 28), 60).convert("RGBA").save("colour.png")
-    lines = call("predict", "row.safetensors", "noise.png", "colour.png").stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["noise.png", "colour.png"]
+    Image.effect_noise((30, 28), 60).save("size.png")
+    result = call("predict", "row.safetensors", "noise.png", "colour.png", "size.png", code=1)
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["noise.png", "colour.png"]
+    assert "size.png: the model takes pictures of 28 x 28 pixels" in result.stderr
 
 
 def bad_pictures():
-    Image.effect_noise((30, 28), 60).save("size.png")
     Image.effect_noise((8, 8), 60).save("whole.png")
     whole = Path("whole.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
     Path("text.png").write_text("no picture at all")
     Image.new("1", (8000, 7000)).save("bomb.png")
+    Image.new("L", (1, 1)).save("pixel.png")
+    Image.new("RGB", (90, 90), (10, 200, 30)).save("colour.png")
+    Path("folder").mkdir()
     return {
         "missing.png": "No such file",
-        "size.png": "takes pictures of 8 x 8 pixels",
         "cut.png": "damaged or cut off",
         "text.png": "no picture",
         "bomb.png": "too large",
+        "pixel.png": "too small",
+        "colour.png": "all one colour",
+        "folder": "denied" if sys.platform == "win32" else "a directory",
     }
 
 
@@ -274,7 +340,7 @@ def test_bad_pictures_are_named_and_the_others_done(finished):
     for line, (name, reason) in zip(lines, bad.items(), strict=True):
         assert name in line
         assert reason in line
-    assert last == "xpnet: 5 of 6 pictures could not be read"
+    assert last == "xpnet: 7 of 8 pictures could not be read"
 
 
 def test_data_lists_and_describes(tmp_path):
@@ -374,7 +440,8 @@ FAILING = [
     (["train", "--resume", "empty"], "there is no run in empty"),
     (["evaluate", "missing.safetensors"], "no model at missing.safetensors"),
     (["evaluate", "file"], "file is not a whole safetensors file"),
-    (["predict", "file", "x.png"], "file is not a whole safetensors file"),
+    (["predict", "file.safetensors", "x.png"], "file.safetensors is not a whole safetensors file"),
+    (["predict", "file"], "file: no picture file"),
     (["data", "empty"], "empty has no train-images"),
 ]
 
@@ -382,7 +449,8 @@ FAILING = [
 @pytest.mark.parametrize(("arguments", "message"), FAILING, ids=[" ".join(arguments) for arguments, _ in FAILING])
 def test_what_depends_on_files_fails_with_1(arguments, message, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("not a folder, and no model either")
+    for name in ("file", "file.safetensors"):
+        (tmp_path / name).write_text("not a folder, and no model either")
     damaged = write_folder(tmp_path / "damaged", (4, 4))
     images = damaged / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-3])

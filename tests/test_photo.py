@@ -15,7 +15,20 @@ import photo_generator as generator
 import pytest
 from PIL import Image, ImageDraw
 
-from xpnet.data.photo import ImageError, decide, explain, open_image, read, read_digits, shifts
+import xpnet
+from xpnet import nn
+from xpnet.data.photo import (
+    ImageError,
+    as_samples,
+    decide,
+    explain,
+    open_image,
+    picture_size,
+    read,
+    read_as_it_is,
+    read_digits,
+    shifts,
+)
 from xpnet.data.photo.components import find_pieces
 from xpnet.data.photo.glyph import stroke_width
 
@@ -135,6 +148,25 @@ def test_ruled_lines_are_removed():
     for x in range(20, 240, 50):
         ImageDraw.Draw(page).line([(x, 0), (x - 6, 240)], 60, 2)
     assert difference(glyph(draw(TWO)), glyph(page)) < 0.25
+
+
+@pytest.mark.parametrize("size", [(240, 240), (720, 240), (300, 600)])
+@pytest.mark.parametrize("pen", [2, 4, 14])
+def test_a_1_as_tall_as_the_picture_is_no_ruled_line(size, pen):
+    middle, height = size[0] / 2, size[1]
+    sheet = read(save(draw([(middle, 0.06 * height), (middle, 0.94 * height)], size=size, pen=pen)))
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+
+
+@pytest.mark.parametrize(("gaps", "reason"), [(1, ""), (6, "a scribble")])
+def test_a_ring_that_was_gone_over_many_times_is_a_scribble(gaps, reason):
+    page = Image.new("L", (240, 240), 245)
+    ImageDraw.Draw(page).ellipse((50, 50, 190, 190), outline=20, width=40)
+    for turn in np.linspace(0, 2 * np.pi, gaps, endpoint=False):  # where paper shines through
+        x, y = 120 + 50 * np.cos(turn), 120 + 50 * np.sin(turn)
+        ImageDraw.Draw(page).ellipse((x - 5, y - 5, x + 5, y + 5), 245)
+    sheet = read(save(page))
+    assert (bool(sheet.glyphs), sheet.reason) == (not reason, reason)
 
 
 def test_specks_and_the_table_beside_the_page_are_removed():
@@ -265,6 +297,35 @@ def test_read_digits_shows_all_views_in_one_call():
     assert strip.width > 1000
     assert strip.size == explain(reading).size
     assert strip.tobytes() != explain(reading.sheet).tobytes()
+
+
+def test_a_picture_read_as_it_is_goes_to_the_model_untouched():
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 12), np.uint8)
+    seen = []
+
+    def predict(pictures):
+        seen.append(pictures)
+        return np.array([[0.1, 0.7, 0.2]])
+
+    reading = read_as_it_is(open_image(pixels), predict)
+    assert np.array_equal(seen[0], pixels[None])
+    (digit,) = reading.digits
+    assert (digit.label, digit.probability, digit.reason, digit.glyph.box) == (1, 0.7, "", (0, 0, 1, 1))
+    assert explain(reading).height > 100
+
+
+def test_what_a_model_takes():
+    model = lambda shape: nn.Model(nn.Sequential(nn.Flatten(), nn.Linear(3)), shape, xpnet.select("cpu"))
+    assert picture_size(model((9, 12))) == (9, 12)
+    assert picture_size(model((6, 5, 1))) == (6, 5)
+    assert picture_size(model((49,))) == (7, 7)
+    for shape in ((7,), (4, 4, 3)):
+        with pytest.raises(ValueError, match="no grey pictures"):
+            picture_size(model(shape))
+    pixels = np.arange(98, dtype=np.uint8).reshape(2, 7, 7)
+    samples = as_samples(model((49,)), pixels)
+    assert (samples.shape, samples.dtype) == ((2, 49), np.float32)
+    assert np.array_equal(samples, pixels.reshape(2, 49))
 
 
 def test_a_level_line_next_to_a_digit_is_marked_not_read():

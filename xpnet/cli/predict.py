@@ -1,8 +1,7 @@
-"""`xpnet predict`: what a model sees in pictures of its own size."""
+"""`xpnet predict`: what a model reads in photos, drawings, and pictures of its own size."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,79 +11,160 @@ from xpnet.cli import options
 from xpnet.cli.console import Failed, complain, print_json, say, verdict
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from xpnet import Model
+    from xpnet.data.photo import Reading
+
+MODEL_ENDS_IN = ".safetensors"
 
 
 def predict(
-    model: options.ModelFile,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of the size that the model takes.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] IMAGE...",
+            help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN} (else the one built in, which "
+            "reads digits), and pictures.",
+        ),
     ],
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw how each picture was read, stage by stage. Of several pictures: FILE-1.png, FILE-2.png, ...",
+        ),
+    ] = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a model sees in pictures.
+    """Say what a model reads in pictures.
 
-    A picture has the size of those that the model has learned from, and is bright where they are (digits: white ink
-    on black). Colours count by their brightness. A picture that cannot be read is complained about, the others are
-    done all the same, and the exit code is 1.
+    \b
+    xpnet predict photo.jpg                       with the model that comes with xpnet
+    xpnet predict model.safetensors a.png b.png   with one of your own
+
+    A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
+    and read from left to right. A digit that is not clear is "?". A picture that has exactly the model's own size
+    is taken as it is, with white ink on black. A model of anything else takes only such pictures.
+
+    No digit in a picture is an answer too. A picture that cannot be read is complained about, the others are done all
+    the same, and the exit code is 1.
     """
     import xpnet
+    from xpnet.data.photo import picture_size
 
-    opened = xpnet.load(model, device)
-    predictions, bad = [], 0
-    for image in images:
+    path, images = model_and_images(files)
+    strips = strip_names(explain, images) if explain else [None] * len(images)
+    opened = xpnet.load(path, device)
+    picture_size(opened)  # complains once about a model of something else than pictures
+    if explain and not reads_digits(opened):
+        raise typer.BadParameter("--explain shows how digits are found, and this model reads something else")
+    predictions = []
+    for image, strip in zip(images, strips, strict=True):
         try:
-            predictions.append({"image": str(image), **what_it_is(opened, image)})
+            reading = read(opened, image)
         except (OSError, ValueError) as error:
             complain(verdict(error)[1])
-            bad += 1
+            continue
+        if strip:
+            draw(reading, strip)
+        predictions.append({"image": str(image), **as_numbers(opened, reading)})
     if as_json:
-        print_json({"model": str(model), "device": opened.backend.device, "predictions": predictions})
+        print_json({"model": str(path), "device": opened.backend.device, "predictions": predictions})
     else:
         for prediction in predictions:
-            show(prediction)
-    if bad:
-        raise Failed(f"{bad} of {len(images)} pictures could not be read")
+            say(f"{prediction['image']}: {in_words(prediction)}")
+    if len(predictions) < len(images):
+        raise Failed(f"{len(images) - len(predictions)} of {len(images)} pictures could not be read")
 
 
-def what_it_is(model: Model, image: Path) -> dict[str, Any]:
-    """The most probable class, its probability, and those of all classes."""
+def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
+    """The model's file, which is the first one or the one built in, and the pictures."""
+    from xpnet.data import shipped_model_path
+
+    if files[0].suffix.lower() != MODEL_ENDS_IN:
+        return shipped_model_path(), files
+    if len(files) == 1:
+        raise typer.BadParameter(f"{files[0]} is a model; which pictures is it to read?")
+    return files[0], files[1:]
+
+
+def strip_names(explain: Path, images: list[Path]) -> list[Path]:
+    """A file for each picture's strip, none of them one of the pictures."""
+    numbered = [explain.with_stem(f"{explain.stem}-{i + 1}") for i in range(len(images))]
+    names = [explain] if len(images) == 1 else numbered
+    taken = {image.resolve() for image in images}
+    for name in names:
+        if name.resolve() in taken:
+            raise typer.BadParameter(f"--explain would write over the picture {name}")
+    return names
+
+
+def read(model: Model, image: Path) -> Reading:
+    """What the model reads in a picture. Raises ImageError (a ValueError) or OSError for one that cannot be read."""
+    from functools import partial
+
+    from xpnet.data.photo import ImageError, open_image, picture_size, read_as_it_is, read_digits
+
+    size = picture_size(model)
+    ask = partial(probabilities, model)
+    luma = open_image(image)
+    with model.backend.threads_for(model.n_parameters):
+        if luma.shape == size:
+            return read_as_it_is(luma, ask)
+        if reads_digits(model):
+            return read_digits(luma, ask, size)
+    raise ImageError(f"{image.name}: the model takes pictures of {size[1]} x {size[0]} pixels, and this is none")
+
+
+def probabilities(model: Model, pixels: Any) -> Any:
+    """Those of pictures (k, H, W): (k, C)."""
+    from xpnet.data.photo import as_samples
+
+    return model.probabilities(as_samples(model, pixels))
+
+
+def reads_digits(model: Model) -> bool:
+    """Whether the classes are the ten digits."""
     from xpnet.cli.results import class_names
 
-    luma = open_picture(model, image)
-    probabilities = model.probabilities((luma * 255).reshape(1, *model.input_shape))[0].tolist()
-    by_class = dict(zip(class_names(model), probabilities, strict=True))
-    best = max(by_class, key=by_class.__getitem__)
-    return {"class": best, "probability": by_class[best], "probabilities": by_class}
+    return list(class_names(model)) == [str(digit) for digit in range(10)]
 
 
-def open_picture(model: Model, image: Path) -> np.ndarray:
-    """Luma in [0, 1] of the model's own size. Raises ImageError (a ValueError) or OSError."""
-    from xpnet.data.photo import ImageError, open_image
+def draw(reading: Reading, path: Path) -> None:
+    """The strip with every stage, as PNG."""
+    from xpnet.data.photo import explain
+    from xpnet.files import replacing
 
-    height, width = picture_size(model)
-    luma = open_image(image)
-    if luma.shape != (height, width):
-        raise ImageError(f"{image.name}: the model takes pictures of {width} x {height} pixels, and this is none")
-    return luma
+    with replacing(path) as temporary:
+        explain(reading).save(temporary, format="png")
 
 
-def picture_size(model: Model) -> tuple[int, int]:
-    """(height, width) of the pictures that the model takes; a row of n^2 values is a square."""
-    shape = model.input_shape[:-1] if len(model.input_shape) == 3 and model.input_shape[2] == 1 else model.input_shape
-    side = math.isqrt(shape[0])
-    if len(shape) == 1 and side * side == shape[0]:
-        return side, side
-    if len(shape) != 2:
-        raise Failed(f"the model takes samples of shape {model.input_shape}, which are no grey pictures")
-    return shape[0], shape[1]
+def as_numbers(model: Model, reading: Reading) -> dict[str, Any]:
+    """A reading as plain values. `label`: None if unsure; `box`: left, top, right, bottom as parts of the picture."""
+    from xpnet.cli.results import class_names
+
+    names = class_names(model)
+    digits = [
+        {
+            "label": None if digit.label is None else names[digit.label],
+            "probability": float(digit.probability),
+            "probabilities": dict(zip(names, digit.probabilities.tolist(), strict=True)),
+            "box": list(digit.glyph.box),
+            "reason": digit.reason,
+        }
+        for digit in reading.digits
+    ]
+    text = "".join("?" if digit.label is None else names[digit.label] for digit in reading.digits)
+    return {"text": text, "digits": digits, "reason": reading.reason}
 
 
-def show(prediction: dict[str, Any]) -> None:
-    """A line of text: the best three."""
-    best = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])[:3]
-    first, *others = [f"{name} at {probability:.1%}" for name, probability in best]
-    say(f"{prediction['image']}: {first}" + (f"  (then {', '.join(others)})" if others else ""))
+def in_words(prediction: dict[str, Any]) -> str:
+    """What was read, in a line: of one digit what it might be else, of several how sure each one is."""
+    digits = prediction["digits"]
+    if not digits:
+        return f"no digit found: {prediction['reason']}"
+    words = [digit["reason"] or f"{digit['label']} at {digit['probability']:.1%}" for digit in digits]
+    if len(digits) > 1:
+        return f"{prediction['text']}  ({', '.join(words)})"
+    others = sorted(digits[0]["probabilities"].items(), key=lambda pair: -pair[1])[1:3]
+    return f"{words[0]}  (then {', '.join(f'{name} at {probability:.1%}' for name, probability in others)})"

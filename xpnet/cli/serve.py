@@ -32,7 +32,7 @@ def serve(
     import uvicorn
 
     import xpnet
-    from xpnet.cli.predict import picture_size
+    from xpnet.data.photo import picture_size
     from xpnet.serve.app import create_app
     from xpnet.serve.limits import Impatient
     from xpnet.serve.reader import Reader

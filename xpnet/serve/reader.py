@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Array
-from xpnet.data.photo import Digit, Pixels, read_digits
+from xpnet.data.photo import Digit, Pixels, as_samples, read_digits
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
 from xpnet.nn.trace import traced
@@ -57,7 +57,7 @@ class Reader:
 
     def _probabilities(self, pixels: Pixels) -> NDArray:
         with self._model_lock:
-            return self.model.probabilities(self._input(pixels))
+            return self.model.probabilities(as_samples(self.model, pixels))
 
     def _digit(self, digit: Digit) -> dict[str, Any]:
         return {
@@ -92,7 +92,7 @@ class Reader:
                 layers[-1]["values"] = numbers(values.ravel())
 
         with self._model_lock, backend.mode(training=False), traced(self.model.network, visit):
-            outputs, backward = self.model.forward(backend.asarray(self._input(pixels)))
+            outputs, backward = self.model.forward(backend.asarray(as_samples(self.model, pixels)))
             logits = backend.to_host(outputs)[0]
             chosen = int(logits.argmax()) if answer is None else answer
             dx = backward(backend.asarray(np.eye(n_classes)[chosen : chosen + 1] - 1 / n_classes))
@@ -105,10 +105,6 @@ class Reader:
             "gradient": numbers(gradient),
             "spoke": numbers(gradient * (pixels / 255)),
         }
-
-    def _input(self, pixels: Pixels) -> NDArray[np.float32]:
-        """One or more pictures as samples: not every model takes whole numbers."""
-        return pixels.reshape(-1, *self.model.input_shape).astype(np.float32)
 
 
 def numbers(values: NDArray) -> Any:

@@ -6,13 +6,15 @@
 
 The rooms, in the order of the work: `opening` (any file to grey values), `ink` (grey values to ink),
 `components` and `digits` (ink to shapes), `glyph` (a shape to the model's picture), `reading` (the whole way),
-`explain` (the way as one picture).
+`explain` (the way as one picture),
+`model_input` (what a model of this library takes).
 """
 
 from .explain import explain
 from .glyph import Pixels
+from .model_input import as_samples, picture_size
 from .opening import ImageError, open_image
-from .reading import Digit, Glyph, Reading, Sheet, decide, read, read_digits, shifts
+from .reading import Digit, Glyph, Reading, Sheet, decide, read, read_as_it_is, read_digits, shifts
 
 __all__ = [
     "Digit",
@@ -21,10 +23,13 @@ __all__ = [
     "Pixels",
     "Reading",
     "Sheet",
+    "as_samples",
     "decide",
     "explain",
     "open_image",
+    "picture_size",
     "read",
+    "read_as_it_is",
     "read_digits",
     "shifts",
 ]

@@ -54,6 +54,12 @@ class Shape:
             counts.append(np.quantile(starts.sum(axis=1), 0.9))
         return round(max(counts))
 
+    @cached_property
+    def holes(self) -> int:
+        """How many places of paper the ink encloses; pinholes do not count."""
+        paper = find_pieces(np.pad(~self.mask, 1, constant_values=True))
+        return int(np.count_nonzero(paper.area >= 6)) - 1  # one is all around
+
 
 def find_shapes(ink: Ink, soft: NDArray[np.float32]) -> tuple[list[Shape], str]:
     """The digits' shapes in reading order, and why there are none ("" if there are)."""
@@ -81,11 +87,11 @@ def find_shapes(ink: Ink, soft: NDArray[np.float32]) -> tuple[list[Shape], str]:
 
 def why_no_digit(shape: Shape) -> str:
     """What speaks against a digit in this shape's geometry; "" if nothing does."""
-    if shape.clear < 0.75:
+    if shape.clear < 0.75 - 0.3 / shape.stroke:  # the soft edges are a large part of a thin stroke
         return "a smudge"
     if shape.width > 2.2 * shape.height:
         return "a level line"
-    if shape.length > 4 or shape.crossings > 4:
+    if shape.length > 4 or shape.crossings > 4 or shape.holes > 4:
         return "a scribble"
     if shape.stroke > 0.5 * shape.height:
         return "a blot"

@@ -172,7 +172,7 @@ def erase_lines(soft: Luma) -> Luma:
 def _erase_level_lines(soft: Luma) -> Luma:
     mask = soft > 0.15
     thickness = run_lengths(np.ascontiguousarray(mask.T)).T
-    thin = mask & (thickness <= max(3, 0.025 * max(mask.shape)))
+    thin = mask & (thickness <= max(3, 0.025 * mask.shape[1]))
     line = _along_lines(thin)
     if not line.any():
         return soft
@@ -182,7 +182,8 @@ def _erase_level_lines(soft: Luma) -> Luma:
 
 def _along_lines(thin: Mask) -> Mask:
     """The pixels of `thin` near a straight line that is drawn over most of the width: a vote of all pixels over
-    (slope, height at the left edge), as in Hough's transform; what counts is how much of the width a line covers.
+    (slope, height at the left edge), as in Hough's transform; what counts is how much of the width a line covers,
+    and that it comes from a side of the picture: a long 1 does not.
     """
     width = thin.shape[1]
     y, x = np.nonzero(thin)
@@ -195,7 +196,7 @@ def _along_lines(thin: Mask) -> Mask:
         height = ((y - slope * x + 0.27 * width) / step).astype(np.int64) + 1
         seen = np.zeros((int(height.max()) + 2, SECTIONS), bool)
         seen[height[some], section[some]] = True
-        full = seen.sum(axis=1) >= LINE_SHARE * SECTIONS
+        full = (seen.sum(axis=1) >= LINE_SHARE * SECTIONS) & (seen[:, :2] | seen[:, -2:]).any(axis=1)
         if full.any():
             on_line |= (full | np.roll(full, 1) | np.roll(full, -1))[height]
     result = np.zeros_like(thin)

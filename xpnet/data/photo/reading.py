@@ -42,7 +42,8 @@ class Sheet:
 @dataclass(frozen=True)
 class Digit:
     """What a model says of one glyph. `label` 0 to 9, or None for "unsure"; `probability` of the likeliest digit;
-    `probabilities` (10,), the mean over the views; `reason`: why it is unsure, "" if it is not.
+    `probabilities` (10,), the mean over the views; `reason`: why it is unsure, "" if it is not. A picture that is
+    read as it is may have classes that are no digits, and another number of them.
     """
 
     label: int | None
@@ -105,6 +106,18 @@ def read_digits(picture: Source, predict: Predict, size: tuple[int, int] = (28, 
         raise ValueError(f"predict gives probabilities (k, 10) for k = {len(answers)} pictures, got {answers.shape}")
     per_glyph = answers.reshape(*views.shape[:2], 10)
     return Reading([_digit(*pair) for pair in zip(sheet.glyphs, per_glyph, strict=True)], "", sheet)
+
+
+def read_as_it_is(luma: Luma, predict: Predict) -> Reading:
+    """A picture (H, W) in [0, 1] of the model's own size and kind, such as one of its training set: nothing is
+    searched for in it, all of it is the one glyph, and the likeliest class (of any number of classes) is the answer.
+    """
+    pixels = np.round(luma * 255).astype(np.uint8)
+    (probabilities,) = np.asarray(predict(pixels[None]))
+    glyph = Glyph(pixels, (0.0, 0.0, 1.0, 1.0))
+    label = int(probabilities.argmax())
+    digit = Digit(label, float(probabilities[label]), probabilities, glyph)
+    return Reading([digit], "", Sheet([glyph], "", {"picture": luma}))
 
 
 def _digit(glyph: Glyph, probabilities: NDArray) -> Digit:
