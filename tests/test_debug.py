@@ -376,3 +376,8 @@ def test_on_a_gpu_a_mask_as_index_is_found():
 
 def test_it_is_in_the_package():
     assert xpnet.debug is debug
+
+
+def test_a_block_without_a_step_warns():
+    with pytest.warns(UserWarning, match="saw no training step"), xpnet.debug():
+        pass

@@ -403,3 +403,26 @@ def test_traces_may_be_nested():
         model.predict(np.ones((1, 2)))
     model.predict(np.ones((1, 2)))
     assert (outer, inner) == (["layers.0", "layers.0"], ["layers.0"])
+
+
+def test_a_forward_that_does_not_keep_to_the_contract_is_named():
+    class Half(nn.Layer):
+        def forward(self, x, backend):
+            return x
+
+    class Liar(nn.Layer):
+        def build(self, shape):
+            return (7,)
+
+        def forward(self, x, backend):
+            return x, lambda dy, need_dx=True: dy
+
+    with pytest.raises(TypeError, match=r"Half\.forward must return \(y, backward\)"):
+        Model(Half(), (2,), select("cpu")).predict(np.ones((1, 2)))
+    with pytest.raises(ShapeError, match=r"Liar\.build said that an output has shape \(7,\), its forward gave \(2,\)"):
+        Model(Liar(), (2,), select("cpu")).predict(np.ones((1, 2)))
+
+
+def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
+    model = Model(nn.Linear(1), (1,), select("cpu"), tensors={"W": np.ones((1, 1)), "b": np.zeros(1)})
+    np.testing.assert_allclose(model.probabilities(np.array([[0.0], [2.0]])), [[0.5, 0.5], [0.1192, 0.8808]], atol=1e-4)

@@ -20,6 +20,10 @@ def run(code: str, folder: Path) -> str:
     return done.stdout
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"\b(?:RATIO|MUTANTS|PHOTOS|EPOCH|IMPORT|SERVE|ENGINES)\b", README.read_text("utf-8"))
+
+
 def test_thirty_lines_train_a_network(tmp_path):
     printed = run(BLOCKS[0], tmp_path)
     (accuracy,) = re.findall(r"([\d.]+)% of 359 pictures that it has never seen", printed)

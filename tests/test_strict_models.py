@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from xpnet import Backend, Model, losses, nn, optim, schedules
+from xpnet import Backend, Model, debug, losses, nn, optim, schedules
 from xpnet.verify.strict import StrictBackend
+
+
+@pytest.fixture(autouse=True)
+def guards():
+    """Every step here runs under the guards: nothing travels, no float64 sneaks in, all values are finite."""
+    with warnings.catch_warnings(), debug(forbid_transfers=True):
+        warnings.filterwarnings("ignore", "xpnet.debug\\(\\) saw no training step")  # some tests make none
+        yield
+
 
 PICTURES = np.random.default_rng(0).integers(0, 255, (16, 3, 2)).astype(np.uint8)
 CLASSES = np.arange(16) % 4

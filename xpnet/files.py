@@ -19,7 +19,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(os.path.realpath(path))  # where a link leads, not the link
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    except OSError as error:  # it would name the temporary file, which nobody knows
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

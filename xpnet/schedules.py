@@ -76,6 +76,8 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check(lr=self.lr, steps=self.steps)
+        if not 0 <= self.final < math.inf:
+            raise ValueError(f"final must be a finite number >= 0, not {self.final!r}")
 
     def __call__(self, step: int) -> float:
         return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2

@@ -30,7 +30,7 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0) -> 
     by = "asked for" if device is not None else "asked for by XPNET_DEVICE"
     if asked == "cpu":
         return Backend(dtype, seed, why=by)
-    match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", asked)
+    match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", str(asked))
     if not match or (match[1] == "auto" and match[2]):
         raise ValueError(f"unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
 

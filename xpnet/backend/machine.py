@@ -218,6 +218,10 @@ def _problems(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
     if not data["writable"]:
         what = f"downloads cannot be kept in {data['path']}: {data['why_not']}"
         yield {"what": what, "fix": "set the environment variable XPNET_CACHE to a folder that can be written"}
+    given = os.environ.get("XPNET_DATA")
+    if given and not Path(given).expanduser().is_dir():
+        what = f"XPNET_DATA is set to {given!r}, which is not a folder"
+        yield {"what": what, "fix": "set XPNET_DATA to a folder that holds mnist/, or unset it"}
     if facts["choice"]["device"] is None:
         yield {"what": facts["choice"]["why"], "fix": "set the environment variable XPNET_DEVICE to auto or cpu"}
 

@@ -61,7 +61,10 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [de
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
 
 # Files and output
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file; options win over it.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Settings of the run, from a TOML file, under the options' names; options win."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A new or empty folder for the results. [default: runs/<data>-<number>]"),

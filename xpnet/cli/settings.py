@@ -64,6 +64,8 @@ def _checked(name: str, value: Any) -> Any:
     kind = KINDS.get(name.replace("-", "_"))
     if kind is None:
         raise ValueError(f"unknown setting {name!r}: there is {', '.join(option(known) for known in KINDS)}")
+    if kind is tuple and isinstance(value, str):  # as on the command line
+        value = [int(size) if size.strip().isdecimal() else size for size in value.split(",") if size]
     if kind is tuple and isinstance(value, list) and all(type(size) is int for size in value):
         return tuple(value)
     if kind is float and type(value) is int:

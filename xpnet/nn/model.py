@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.nn.activation import softmax
+from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError, built
 from xpnet.nn.linear import Flatten
 
@@ -74,7 +74,13 @@ class Model:
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device."""
         self._check(x)
-        return self.network.forward(x, self.backend)
+        result = self.network.forward(x, self.backend)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"{type(self.network).__name__}.forward must return (y, backward)")
+        if result[0].shape[1:] != self.output_shape:
+            name, shapes = type(self.network).__name__, f"{self.output_shape}, its forward gave {result[0].shape[1:]}"
+            raise ShapeError(f"{name}.build said that an output has shape {shapes}")
+        return result
 
     def _check(self, x: Array) -> None:
         if not isinstance(x, self.backend.array_type):
@@ -108,8 +114,15 @@ class Model:
         return np.concatenate(outputs)
 
     def probabilities(self, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
-        """softmax(predict(x)), for a model that was trained with `losses.SoftmaxCrossEntropy`."""
-        return softmax(self.predict(x, batch_size), np)
+        """Of each class, for a model that was trained as a classifier: softmax(predict(x)), (N, ..., C).
+
+        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1.
+        """
+        outputs = self.predict(x, batch_size)
+        if self.output_shape[-1] == 1:
+            p = sigmoid(outputs, np)
+            return np.concatenate([1 - p, p], axis=-1)
+        return softmax(outputs, np)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """A copy of all values on the host, by name."""

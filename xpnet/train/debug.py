@@ -56,6 +56,8 @@ def debug(forbid_transfers: bool = False) -> Iterator[Watch]:
       output, a gradient of its parameters or its input gradient. The values of the model are then those it had
       before the step.
 
+    A block in which no step begins warns that it has seen nothing.
+
     What it costs: each layer is looked at and each line of its code traced, so a step takes some ten times as long,
     on a GPU longer. A step that would be captured into a graph runs as it stands, if it was captured in the block.
 
@@ -72,6 +74,8 @@ def debug(forbid_transfers: bool = False) -> Iterator[Watch]:
     finally:
         guards.end_step()
         guards.remove()
+    if not guards.begun:
+        warnings.warn("xpnet.debug() saw no training step: a step begins with model.zero_grad()", stacklevel=3)
 
 
 class _Guards:
@@ -83,6 +87,7 @@ class _Guards:
         self._replaced: list[tuple[type, str, Any]] = []
         self._classes: set[type] = set()
         self._in_step, self._exempt = False, False
+        self.begun = False  # whether a step has been seen at all
         self._step = ExitStack()  # what is undone when the step ends
         self._float64: Float64Watch | None = None
 
@@ -171,7 +176,7 @@ class _Guards:
         def zero_grad(model: Model) -> None:
             self.end_step()  # one that was left without an update
             plain(model)
-            self._in_step = True
+            self._in_step = self.begun = True
             if model.backend.dtype == np.float32:
                 self._float64 = self._step.enter_context(Float64Watch(model.backend.array_type))
             if self._forbid and model.backend.device.startswith("cuda"):

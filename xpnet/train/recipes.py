@@ -41,7 +41,9 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
     "step": lambda lr, steps: schedules.Step(lr, every=math.ceil(steps / 3)),
     "exponential": lambda lr, steps: schedules.Exponential(lr, steps, final=lr / 100),
     "cosine": lambda lr, steps: schedules.Cosine(lr, steps),
-    "warmup-cosine": lambda lr, steps: schedules.WarmUp(steps // 20, schedules.Cosine(lr, steps - steps // 20)),
+    "warmup-cosine": lambda lr, steps: schedules.WarmUp(
+        -(-steps // 20), schedules.Cosine(lr, max(1, steps * 19 // 20))
+    ),
     "one-cycle": lambda lr, steps: schedules.OneCycle(lr, steps),
     "plateau": lambda lr, steps: schedules.Plateau(lr),
 }
@@ -144,8 +146,11 @@ def build(recipe: Recipe, data: Dataset, backend: Backend) -> tuple[nn.Model, So
     """What `fit` needs to train on `data` by the recipe. The model standardises its inputs itself, so it is given
     pictures as they are.
 
-    Raises ValueError for a batch larger than the data, and for augmentation of what is no uint8 picture.
+    Raises ValueError for a batch larger than the data, and for augmentation of what is no uint8 picture,
+    and for data of a single class.
     """
+    if len(data.classes) < 2:
+        raise ValueError(f"{data.name} has one class only: there is nothing to tell apart")
     if recipe.augment and (data.x.ndim != 3 or data.x.dtype != np.uint8):
         raise ValueError(f"{data.name}: only uint8 pictures can be augmented, not {data.x.dtype} of {data.x.shape[1:]}")
     steps = recipe.epochs * len(batch_slices(len(data), recipe.batch_size))
