@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
+import json
 import re
 import socket
 import struct
 import sys
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -24,6 +27,7 @@ pytest.importorskip("httpx2", reason="FastAPI's test client needs it")
 import uvicorn
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.cli.console import Failed
 from xpnet.cli.serve import address, listening, serve
@@ -202,6 +206,8 @@ def test_a_bad_picture_gives_one_clear_line(client, picture, line):
         ({"pixels": []}, "28 rows of 28"),
         ({"pixels": [[256] * 28] * 28}, "255"),
         ({"pixels": [["a"] * 28] * 28}, "integer"),
+        ({"pixels": [[True] * 28] * 28}, "integer"),
+        ({"pixels": [[0] * 28] * 28, "answer": True}, "integer"),
         ({"pixels": [[0] * 28] * 28, "answer": 10}, "0 to 9"),
         ({"pixels": [[0] * 28] * 28, "answer": -1}, "0 to 9"),
         ([], "dictionary"),
@@ -249,7 +255,10 @@ def test_a_wrong_method_or_path_is_answered_in_json(client, method, path, status
     assert response.json()["error"]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "a:b:c", "[::1"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "foo@127.0.0.1", "@127.0.0.1", "", "a:b:c", "[::1"],
+)
 def test_a_foreign_host_is_refused(client, host):
     assert client.get("/api/model", headers={"Host": host}).status_code == 400
 
@@ -343,19 +352,87 @@ def test_a_body_that_never_comes_is_given_up(monkeypatch):
     assert refused.value.status_code == 408
 
 
-def test_a_connection_that_says_nothing_is_closed(monkeypatch):
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.1)
+@pytest.fixture
+def connection(monkeypatch):
+    """A connection to a server that does not wait long."""
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     config = uvicorn.Config(create_app(reader(), "tiny"), http=limits.Impatient, ws="none", log_level="warning")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        with socket.create_connection(listening.getsockname(), timeout=10) as silent:
-            silent.sendall(b"GET / HTTP/1.1\r\nHost: ")
-            assert silent.recv(1) == b""
+        with socket.create_connection(listening.getsockname(), timeout=10) as connection:
+            yield connection
         server.should_exit = True
         thread.join(10)
     assert not thread.is_alive()
+
+
+HOST = b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+def answered(connection):
+    """Status and JSON of the next answer."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.load(answer)
+
+
+def test_a_request_that_stops_in_its_head_is_given_up(connection):
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+    assert connection.recv(1) == b""
+
+
+def test_so_is_the_second_request_of_a_connection(connection):
+    connection.sendall(b"GET /api/model" + HOST + b"\r\n")
+    assert answered(connection)[0] == 200
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+    assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /api/model" + HOST + b"\r\n"], ids=["first", "second"])
+def test_a_head_that_trickles_is_given_up(connection, before):
+    if before:
+        connection.sendall(before)
+        assert answered(connection)[0] == 200
+    assert trickled(connection, b"GET / HTTP/1.1\r\nX: ")
+
+
+def test_a_body_that_trickles_on_after_its_answer_is_given_up(connection):
+    connection.sendall(b"POST /nothing" + HOST + b"Content-Length: 1000000\r\n\r\n")
+    assert answered(connection)[0] == 404
+    assert trickled(connection, b"x")
+
+
+def trickled(connection, start):
+    """Whether the connection ends while bytes still come, one at a time and none too late."""
+    connection.settimeout(0.05)
+    connection.sendall(start)
+    for _ in range(200):
+        try:
+            if connection.recv(1) == b"":
+                return True
+        except TimeoutError:
+            connection.sendall(b"x")
+        except ConnectionError:
+            return True
+    return False
+
+
+def test_a_slow_answer_does_not_end_its_connection(connection, monkeypatch):
+    monkeypatch.setattr(Reader, "read", lambda self, picture: time.sleep(0.5) or {"text": "", "digits": []})
+    for _ in range(2):
+        connection.sendall(b"POST /api/read" + HOST + b"Content-Length: 1\r\n\r\nx")
+        assert answered(connection) == (200, {"text": "", "digits": []})
+
+
+def test_what_is_no_http_is_refused_in_json_too(connection):
+    connection.sendall(b"hello\r\n\r\n")
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    assert answer.status == 400
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert json.load(answer) == {"error": "this is no valid HTTP request"}
 
 
 # The command --------------------------------------------------------------------------------------------------
@@ -365,6 +442,20 @@ def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(Failed, match=re.escape('pip install "xpnet[web]"')):
         serve()
+
+
+def test_the_workers_have_one_blas_thread_for_a_small_model(monkeypatch):
+    counts = []
+
+    async def ask():
+        worker = limits.Worker()
+        counts.extend(pool["num_threads"] for pool in await worker.run(threadpool_info) if pool["user_api"] == "blas")
+        worker.close()
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: asyncio.run(ask()))
+    with threadpool_limits(2, user_api="blas"):
+        serve(port=0, device="cpu")
+    assert set(counts) == {1}
 
 
 def test_a_port_that_is_taken_is_said_to_be():
@@ -391,6 +482,13 @@ def test_the_pages_name_only_files_that_are_there(client, path):
     names = re.findall(r'(?:src|href)="(/[^"]*)"', page)
     assert len(names) >= 4
     assert {name: client.get(name).status_code for name in names} == dict.fromkeys(names, 200)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/app.js"])
+def test_the_pages_may_be_asked_for_their_head_alone(client, path):
+    response = client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response.headers["content-length"]) > 0
 
 
 def test_modules_are_sent_as_javascript(client):

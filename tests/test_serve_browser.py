@@ -153,6 +153,27 @@ def test_a_digit_is_drawn_and_read(page):
     playwright.expect(page.locator("#spoken")).to_contain_text("This is 3")
 
 
+def test_a_tap_leaves_a_dot_and_no_error(page):
+    refused = []
+    page.on("response", lambda response: response.ok or refused.append(response.url))
+    draw(page, [(50, 50)])
+    says(page, "No digit found")
+    assert page.locator("#why").inner_text()[0].isupper()
+    assert page.evaluate("document.querySelector('#pad').getContext('2d').getImageData(512, 512, 1, 1).data[3]") == 255
+    assert refused == []
+
+
+def test_a_digit_may_reach_from_edge_to_edge(page):
+    draw(page, [(15, 0), (85, 0), (40, 100)])
+    says(page, "This is 7")
+    page.get_by_role("button", name="Clear").click()
+    for i in range(2):
+        draw(page, [(x + 40 * i, y) for x, y in ((15, 0), (45, 0), (25, 100))])
+    playwright.expect(page.locator("#found button")).to_have_text(["7", "7"])
+    first = page.locator("#boxes i").first.evaluate("({ style }) => [style.left, style.top, style.right, style.bottom]")
+    assert np.allclose([float(side.strip("%")) for side in first], [11, -1, 51, -1], atol=2.5)
+
+
 def test_every_example_is_read_as_what_it_is(page):
     for digit in "0123456789":
         page.get_by_role("button", name=f"Write a {digit}").click()
@@ -186,7 +207,7 @@ def test_undo_clear_and_the_eraser(page):
     for y in range(10, 95, 8):
         draw(page, [(20, y), (80, y)])
     says(page, "No answer")
-    playwright.expect(page.locator("#why")).to_contain_text("one colour")
+    playwright.expect(page.locator("#why")).to_have_text("All one colour, so there is nothing to read in it")
 
 
 @pytest.mark.parametrize("page", [{"size": "narrow"}], indirect=True)
@@ -222,7 +243,7 @@ def test_a_photo_is_chosen_and_a_bad_one_is_explained(page):
     says(page, "This is 0")
     page.set_input_files("#file", {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"})
     says(page, "This could not be read")
-    playwright.expect(page.locator("#why")).to_contain_text("no picture")
+    playwright.expect(page.locator("#why")).to_contain_text("No picture file")
     assert page.locator("#inside").is_hidden()
 
 

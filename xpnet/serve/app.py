@@ -65,10 +65,10 @@ class Reading(BaseModel):
 class Question(BaseModel):
     """A picture as the model takes it (see `pixels` of a reading), and the class to explain."""
 
-    pixels: list[list[Annotated[int, Field(ge=0, le=255)]]] = Field(
+    pixels: list[list[Annotated[int, Field(ge=0, le=255, strict=True)]]] = Field(
         max_length=1024, description="0 for paper to 255 for ink"
     )
-    answer: int | None = Field(None, description="number of a class; without it, the likeliest")
+    answer: int | None = Field(None, strict=True, description="number of a class; without it, the likeliest")
 
 
 class Activations(BaseModel):
@@ -150,11 +150,11 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
         """Takes one digit's pixels, as a reading gives them."""
         return JSONResponse(await worker.run(reader.explain, question.pixels, question.answer))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> FileResponse:
         return FileResponse(STATIC / "docs.html")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -18,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_BODY = 16 * 2**20  # bytes; the largest photo of a common phone has 12 million
-HEAD_SECONDS = 10.0  # for the first request of a connection to begin
+HEAD_SECONDS = 10.0  # for a request to begin, once the connection is made or the last answer given
 BODY_SECONDS = 20.0  # for a whole body to arrive
 WORK_SECONDS = 20.0  # to wait for an answer, the queue included
 MOST_WAITING = 64  # requests in work or in the queue; more are told to come again
@@ -78,7 +80,7 @@ class Guard:
     def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-            return name in self.names or bool(ipaddress.ip_address(name))
+            return "@" not in host and (name in self.names or bool(ipaddress.ip_address(name)))
         except ValueError:
             return False
 
@@ -110,15 +112,41 @@ def limited(receive: Receive) -> Receive:
 
 
 class Impatient(H11Protocol):
-    """Uvicorn's HTTP, which by itself waits for ever for the first request of a connection."""
+    """Uvicorn's HTTP, which by itself waits for ever for a request that has begun, and refuses in plain text what is
+    no HTTP."""
+
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(HEAD_SECONDS, self._close_if_silent)
+        self._be_patient()
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        """While no request is at work, the rest of the last one and the head of the next have HEAD_SECONDS."""
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if at_work and self._patience:
+            self._patience.cancel()
+            self._patience = None
+        elif not at_work and not self._patience:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self._patience = None
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is under way or given
+            headers = HEADERS | {"Content-Type": "application/json", "Connection": "close"}
+            answer = h11.Response(status_code=400, reason=b"Bad Request", headers=list(headers.items()))
+            line = json.dumps({"error": "this is no valid HTTP request"}).encode()
+            for event in (answer, h11.Data(data=line), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class Worker:

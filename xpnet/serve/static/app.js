@@ -2,7 +2,7 @@
 
 import * as api from "/static/api.js";
 import { example } from "/static/examples.js";
-import { Pad } from "/static/pad.js";
+import { onPad, Pad } from "/static/pad.js";
 import * as view from "/static/view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -40,7 +40,9 @@ const read = oneAtATime(async () => {
     return;
   }
   try {
+    const drawn = !photo;
     reading = await api.read(photo ?? (await pad.picture()));
+    if (drawn) for (const digit of reading.digits) digit.box = digit.box.map(onPad);
     if (reading.digits.length) await choose(0);
     else nothing("–", "No digit found", reading.reason);
   } catch (error) {
@@ -48,7 +50,8 @@ const read = oneAtATime(async () => {
   }
 });
 
-function nothing(numeral, says, why = "") {
+function nothing(numeral, says, reason = "") {
+  const why = reason.replace("the picture: ", "").replace(/^./, (letter) => letter.toUpperCase());
   reading = { text: "", digits: [] };
   explained = null;
   view.showVerdict(numeral, says, why);

@@ -2,7 +2,11 @@
 
 const WIDTH = { pen: 0.055, eraser: 0.13 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const SENT = 256; // pixels of the side of the picture that is read
+const SENT = 256; // pixels of the pad's side in the picture that is read
+const MARGIN = 16; // of paper around it: what touches the border of a photo may be no digit
+
+/** A part of that picture's side as a part of the pad's. */
+export const onPad = (part) => (part * (SENT + 2 * MARGIN) - MARGIN) / SENT;
 
 export class Pad {
   #canvas;
@@ -58,10 +62,13 @@ export class Pad {
   /** The drawing as a PNG, black on white whatever the page's colours are. */
   picture() {
     const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = SENT;
+    canvas.width = canvas.height = SENT + 2 * MARGIN;
     const context = canvas.getContext("2d");
     context.fillStyle = "white";
-    context.fillRect(0, 0, SENT, SENT);
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.translate(MARGIN, MARGIN);
+    context.rect(0, 0, SENT, SENT); // what is off the pad is not seen there, either
+    context.clip();
     for (const stroke of this.#strokes) trace(context, stroke, SENT, stroke.tool === "pen" ? "black" : "white");
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
@@ -186,5 +193,6 @@ function trace(context, { tool, points }, side, colour) {
     context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
   }
   context.lineTo(...at(points.length - 1));
+  if (points.length === 1) context.lineTo(at(0)[0] + 0.01, at(0)[1]); // a line without a length would not be painted
   context.stroke();
 }
