@@ -1,17 +1,35 @@
 """A neural network in pure Python, one number at a time: from a derivative to reading digits, in a few seconds.
 
-For a reader who comes from a tutorial that builds a network out of single numbers. Run it without arguments:
+For a reader who comes from the tutorial that builds a network out of single numbers:
 
     python examples/scalar_network.py
+    python examples/scalar_network.py t1.wt      # and the weights that the tutorial published, on MNIST
 
-The engine is `xpnet/scalar/`: five short files without NumPy. Only the digits come from elsewhere in xpnet.
+The engine is `xpnet/scalar/`: five short files without NumPy. From section 5 on, it is set beside xpnet's other
+engine, which computes with whole arrays, and shown to give the same numbers. Without an argument, the weights are
+read from $XPNET_DATA/seed_weights/t1.wt if they are there.
 """
 
+import argparse
+import os
 import tempfile
 from pathlib import Path
 
-import xpnet.data
-from xpnet.scalar import BasicNet, Value, accuracy, cross_entropy, mean_squared_error, softmax, train
+import numpy as np
+
+import xpnet
+from xpnet import data, losses, optim
+from xpnet.scalar import (
+    BasicNet,
+    Value,
+    accuracy,
+    cross_entropy,
+    from_model,
+    mean_squared_error,
+    softmax,
+    to_model,
+    train,
+)
 
 
 def numbers_that_know_their_derivative() -> None:
@@ -57,7 +75,7 @@ def digits() -> list[list]:
     """(inputs, label) of the training and the test pictures: 64 pixels each, from 0..255 to 0..1."""
     return [
         [([pixel / 255 for pixel in x.ravel().tolist()], int(y)) for x, y in zip(split.x, split.y, strict=True)]
-        for split in xpnet.data.load("digits")
+        for split in data.load("digits")
     ]
 
 
@@ -88,8 +106,85 @@ def indented(line: str) -> None:
     print("   " + line)
 
 
-if __name__ == "__main__":
+def same_as_the_library() -> None:
+    print("\n5. The same network as arrays: one step, number by number and by the library")
+    net = BasicNet.random([64, 16, 10], seed=1)
+    model = to_model(net, xpnet.select("cpu", "float64"))  # "cuda" in place of "cpu": the same on a GPU
+    same("the network as a model and back", numbers(net), numbers(from_model(model)), "what it was")
+
+    # Number by number. A hook looks at what comes out of the network (it could also replace it).
+    seen = []
+    net.post_feed_hooks.append(lambda net, outputs: seen.append([output.data for output in outputs]))
+    batch = digits()[0][:8]
+    errors = [cross_entropy(net.feed([Value(pixel) for pixel in inputs]), label) for inputs, label in batch]
+    loss = sum(errors[1:], errors[0]) / len(errors)
+    loss.backward()
+
+    # By the library: a row of x for each sample.
+    x, labels = np.array([inputs for inputs, _ in batch]), np.array([label for _, label in batch])
+    outputs, backward = model.forward(x)
+    value, slope = losses.SoftmaxCrossEntropy()(outputs, labels, model.backend)
+    backward(slope)
+
+    same(f"{len(seen)} x {len(seen[0])} outputs, noted by a hook", seen, outputs, "model.forward(x)")
+    same(f"the loss {loss.data:.4f}", loss.data, value, "losses.SoftmaxCrossEntropy")
+    arrays = iter(model.parameters.items())
+    for layer in net.layers:
+        (W, weights), (b, biases) = next(arrays), next(arrays)
+        by_hand = np.array([[weight.grad for weight in neuron.weights] for neuron in layer.neurons])
+        same(f"the gradients of {by_hand.size} weights", by_hand.T, weights.grad, f"{W}.grad")
+        by_hand = np.array([neuron.bias.grad for neuron in layer.neurons])
+        same(f"the gradients of {len(by_hand)} biases", by_hand, biases.grad, f"{b}.grad")
+
+    for parameter in net.get_parameters():
+        parameter.data -= 0.1 * parameter.grad
+    optim.SGD(model, lr=0.1).step()
+    same("every parameter after the step", numbers(net), numbers(from_model(model)), "optim.SGD(model, lr=0.1).step()")
+
+
+def same(what: str, by_hand, by_library, name: str) -> None:
+    """AssertionError unless the two are the same numbers, but for rounding."""
+    np.testing.assert_allclose(by_library, by_hand, rtol=1e-12, atol=1e-12, err_msg=what)
+    print(f"   {what}: equal to {name}")
+
+
+def numbers(net: BasicNet) -> list[float]:
+    return [parameter.data for parameter in net.get_parameters()]
+
+
+def published_weights(file: Path, count: int = 500) -> None:
+    print("\n6. The tutorial's published weights")
+    net = BasicNet.load(file)
+    print(f"   {net}, from {file.name}")
+    test = data.load("mnist").test[:count]
+    x = test.x.reshape(count, -1)[:, : net.n_inputs] / 255  # that network reads the first 728 of the 784 pixels
+    answers = [net.predict(inputs)[1] for inputs in x.tolist()]
+    print(f"   number by number: {np.mean(answers == test.y):.1%} of the first {count} test pictures of MNIST right")
+    outputs = to_model(net, xpnet.select("cpu", "float64")).predict(x)
+    same(f"the {count} answers", answers, outputs.argmax(axis=1), "those of the library")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A neural network in pure Python, one number at a time.")
+    parser.add_argument("weights", nargs="?", type=Path, help="the tutorial's weights file, t1.wt")
+    file = parser.parse_args().weights
+    if file and not file.is_file():
+        parser.error(f"there is no file {file}")
+    published = Path(os.environ.get("XPNET_DATA", "")) / "seed_weights" / "t1.wt"
+    if not file and "XPNET_DATA" in os.environ and published.is_file():
+        file = published
+
     numbers_that_know_their_derivative()
     errors_and_probabilities()
     one_step_of_learning()
     learning_to_read()
+    same_as_the_library()
+    if file:
+        try:
+            published_weights(file)
+        except (OSError, ValueError) as error:  # no such weights, or no MNIST
+            parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -87,6 +87,13 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert 0 < float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
 
 
+def test_augmentation_is_shown():
+    out = call(*SHORT, "--augment", "--out", "run").stdout
+    assert set(os.listdir("run")) == FILES | {"augmentation.png"}
+    assert "look at: augmentation.png, " in out
+    assert "augmentation.png" in call("train", "--help").stdout
+
+
 def test_json_is_all_there_is_on_standard_output(finished):
     folder, result = finished
     printed = json.loads(result.stdout)

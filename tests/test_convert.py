@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import data, losses, nn
+from xpnet import data, losses, nn, train
 from xpnet.scalar import BasicNet, Value, cross_entropy, from_model, to_model
+from xpnet.train import recipes
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -126,8 +127,10 @@ SHARED = nn.Linear(3)
     ("layer", "says"),
     [
         (nn.Sequential(nn.Linear(3), nn.GELU()), r"layers.1 \(GELU\) has no counterpart"),
-        (nn.Sequential(nn.Linear(3), nn.Dropout(0.1)), r"layers.1 \(Dropout\) has no counterpart"),
-        (nn.Sequential(nn.Standardize(0, 1), nn.Linear(3)), r"layers.0 \(Standardize\)"),
+        (nn.Sequential(nn.Linear(3), nn.Standardize(0, 1)), r"layers.1 \(Standardize\) has no counterpart"),
+        (nn.Sequential(nn.Linear(3), nn.Flatten()), r"layers.1 \(Flatten\) has no counterpart"),
+        (nn.Sequential(nn.Standardize(0, 1), nn.ReLU(), nn.Linear(3)), r"layers.1 \(ReLU\) has no counterpart"),
+        (nn.Sequential(nn.Standardize(0, 1), nn.Flatten()), "at least one layer"),
         (nn.Sequential(nn.ReLU(), nn.Linear(3)), r"layers.0 \(ReLU\) .* each followed by one of"),
         (nn.Sequential(nn.Linear(3), nn.ReLU(), nn.Tanh()), r"layers.2 \(Tanh\) .* each followed by one of"),
         (nn.Sequential(nn.Linear(3), nn.Residual(nn.Linear(3))), r"layers.1 \(Residual\) has no counterpart"),
@@ -143,9 +146,59 @@ def test_what_has_no_counterpart_is_a_clear_error(layer, says):
         from_model(nn.Model(layer, (3,), cpu()))
 
 
-def test_samples_must_be_rows():
-    with pytest.raises(ValueError, match=r"takes a row of numbers, but this model takes \(2, 3\)"):
-        from_model(nn.Model(nn.Linear(4), (2, 3), cpu()))
+@pytest.mark.parametrize("first", [[], [nn.Standardize(0.5, 2)]])
+def test_samples_must_be_rows(first):
+    with pytest.raises(ValueError, match=r"takes a row of numbers, but this model takes \(2, 3\), and has no Flatten"):
+        from_model(nn.Model(nn.Sequential(*first, nn.Linear(4)).copy(), (2, 3), cpu()))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [nn.Flatten()],
+        [nn.Flatten(), nn.Standardize(33.3, 78.6)],
+        [nn.Standardize(33.3, 78.6), nn.Flatten()],
+        [nn.Sequential(nn.Standardize(100, 0.5), nn.Flatten()), nn.Standardize(-7, 300)],
+    ],
+)
+def test_flatten_and_standardize_before_the_first_linear(first):
+    network = nn.Sequential(*first, nn.Linear(6), nn.Tanh(), nn.Linear(5)).copy()
+    model = nn.Model(network, (3, 4), xpnet.select("cpu", "float64", seed=4))
+    model.data += 0.1  # so that no bias is 0
+    x = np.random.default_rng(5).integers(0, 256, (20, 3, 4), dtype=np.uint8)
+    net = from_model(model)
+    assert net.n_inputs == 12
+    outputs = np.array([net.feed(sample.ravel().tolist()) for sample in x])
+    np.testing.assert_allclose(outputs, model.predict(x.astype(float)), **TOLERANCE)
+    np.testing.assert_allclose(to_model(net, cpu()).predict(x.reshape(20, 12).astype(float)), outputs, **TOLERANCE)
+
+
+def test_the_numbers_of_a_folded_standardize():
+    model = nn.Model(nn.Sequential(nn.Standardize(3, 2), nn.Linear(1)), (2,), cpu())
+    model.network.layers[1].W.data[:] = [[4], [6]]
+    model.network.layers[1].b.data[:] = 1
+    (neuron,) = from_model(model).layers[0].neurons
+    assert [w.data for w in neuron.weights] == [2, 3]
+    assert neuron.bias.data == 1 - (4 + 6) * 3 / 2
+    assert model.network.layers[1].W.data.tolist() == [[4], [6]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_of_a_recipe_with_its_dropout(dtype):
+    digits = data.load("digits")
+    recipe = recipes.DIGITS.but(hidden=(20, 12), epochs=6)
+    assert recipe.dropout > 0
+    model, loss, optimizer, schedule = recipes.build(recipe, digits.train, xpnet.select("cpu", dtype))
+    train.fit(model, loss, optimizer, digits.train, epochs=6, batch_size=32, schedule=schedule, quiet=True)
+    net, x = from_model(model), digits.test.x[:50]
+    outputs = np.array([net.feed(sample.ravel().tolist()) for sample in x])
+    np.testing.assert_allclose(outputs, model.predict(x), **(TOLERANCE if dtype == "float64" else {"atol": 1e-4}))
+    assert (outputs.argmax(axis=1) == digits.test.y[:50]).mean() > 0.7
+
+
+def test_the_shipped_model_is_refused_for_its_gelu():
+    with pytest.raises(ValueError, match=r"\(GELU\) has no counterpart"):
+        from_model(xpnet.load(data.shipped_model_path(), device="cpu"))
 
 
 def test_hooks_are_not_lost_in_silence():

@@ -60,6 +60,36 @@ def test_scalar_network_learns():
     assert accuracy(re.search(r"after 6000 samples: .*", text)[0]) > 0.9
 
 
+def test_scalar_network_is_the_same_as_the_library():
+    text = printed("scalar_network")
+    equal = re.findall(r"^   .*: equal to (\S+)", text.split("\n5. ")[1].split("\n6. ")[0], re.MULTILINE)
+    gradients = [f"layers.{i}.{name}.grad" for i in (0, 2) for name in "Wb"]
+    step = ["what", "model.forward(x)", "losses.SoftmaxCrossEntropy", *gradients, "optim.SGD(model,"]
+    assert equal == step
+    assert "8 x 10 outputs, noted by a hook" in text
+
+
+def test_scalar_network_reads_the_published_weights():
+    folder = Path(os.environ.get("XPNET_DATA", ""))
+    if not ((folder / "seed_weights" / "t1.wt").is_file() and (folder / "mnist").is_dir()):
+        pytest.skip("set XPNET_DATA to a folder with seed_weights/t1.wt and mnist/")
+    text = printed("scalar_network").split("\n6. ")[1]
+    assert "input(*) -> hidden(10x728) -> output(10x10)" in text
+    assert 0.65 < accuracy(text) < 0.8
+    assert "the 500 answers: equal to those of the library" in text
+
+
+def test_scalar_network_says_what_is_wrong(tmp_path):
+    done = run("scalar_network", tmp_path / "none.wt")
+    assert done.returncode == 2
+    assert "there is no file" in done.stderr
+    (tmp_path / "broken.wt").write_text("[")
+    done = run("scalar_network", tmp_path / "broken.wt")
+    assert done.returncode == 1
+    assert "broken.wt is not a weights file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # The tutorial's network ---------------------------------------------------------------------------------------
 
 

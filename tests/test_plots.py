@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpnet.data import Dataset
+import xpnet
+from xpnet.data import Augment, Dataset
 from xpnet.train import plots
 
 
@@ -117,6 +118,43 @@ def test_samples_show_the_whole_data_set_with_its_labels():
     assert "60 of 120 samples: noise" in texts(figure)[-1]
     shown = figure.axes[0].images[1].get_array()
     np.testing.assert_allclose(shown[:, :, 0], data.x[2] / 16)
+
+
+def drawn(figure):
+    """The pictures of a sheet, in the order that they were drawn in, from 0 to 1."""
+    return np.array([np.asarray(image.get_array())[:, :, 0] for image in figure.axes[0].images])
+
+
+def test_augmentations_show_each_setting_alone_and_all_together(tmp_path):
+    data = pictures(40)
+    data = Dataset(np.where(data.x == data.x.max(), 255, data.x).astype(np.uint8), data.y, data.classes, "no$ise$")
+    augment = Augment(rotate=30, thickness=0.5)
+    figure = plots.augmentations(data, augment)
+    plots.save(figure, tmp_path / "augmentation.png")
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "as they are", "rotate 30", "thickness 0.5", "all together",
+    ]  # fmt: skip
+    originals, turned, thick, both = drawn(figure).reshape(4, 10, 6, 9)
+    for original in originals:
+        assert any(np.allclose(original, x / 255) for x in data.x)
+    assert len({tuple(map(tuple, row[0])) for row in (originals, turned, thick, both)}) == 4
+    one = Augment(rotate=30)(np.rint(thick * 255).astype(np.uint8), xpnet.select("cpu"))
+    np.testing.assert_allclose(both, one / 255)  # the same draws in every row
+    assert np.array_equal(drawn(plots.augmentations(data, augment)), drawn(figure))
+    assert not np.array_equal(drawn(plots.augmentations(data, augment, seed=1)), drawn(figure))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_augmentations_of_few_pictures_and_by_nothing(n, tmp_path):
+    figure = plots.augmentations(pictures(n), Augment())
+    plots.save(figure, tmp_path / "augmentation.png")
+    originals, same = drawn(figure).reshape(2, n, 6, 9)
+    np.testing.assert_array_equal(originals, same)
+
+
+def test_augmentations_of_what_cannot_be_augmented():
+    with pytest.raises(ValueError, match="augmentation takes uint8 pictures"):
+        plots.augmentations(pictures(shape=(6, 9, 3)), Augment(rotate=5))
 
 
 def test_samples_that_are_no_pictures_are_refused():

@@ -15,7 +15,7 @@ from xpnet.cli.settings import KINDS, Settings, option, read_config, settle, to_
 
 if TYPE_CHECKING:
     from xpnet import Model
-    from xpnet.data import Dataset
+    from xpnet.data import Augment, Dataset
     from xpnet.train import Result
 
 CONFIG, CHECKPOINT, MODEL, EXAMPLE = "config.toml", "checkpoint.safetensors", "model.safetensors", "example.png"
@@ -61,6 +61,7 @@ def train(
       metrics.json            accuracy, scores of each class, confusion matrix, time, device, versions
       history.csv             loss, accuracy and rate of every epoch
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
+      augmentation.png        with --augment: what each setting does to the pictures
       example.png             the first test picture, to try the model on
     """
     given = {name: ctx.params[name] for name in KINDS if ctx.params[name] is not None}
@@ -100,6 +101,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
     model, loss, optimizer, schedule = recipes.build(recipe, training, backend)
+    augment = recipes.AUGMENT if recipe.augment else None
     folder = resume or new_folder(settings.data, out)
     say(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}", on_stderr=as_json)
 
@@ -109,11 +111,11 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,
-            augment=recipes.AUGMENT if recipe.augment else None,
+            augment=augment,
             patience=recipe.patience or None, keep_best=validation is not None,
             checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet,
         )  # fmt: skip
-        metrics, notes = write_results(folder, model, result, training, test)
+        metrics, notes = write_results(folder, model, result, training, test, augment)
     if as_json:
         print_json(metrics)
     else:
@@ -181,7 +183,7 @@ def go_on(folder: Path) -> str:
 
 
 def write_results(
-    folder: Path, model: Model, result: Result, training: Dataset, test: Dataset
+    folder: Path, model: Model, result: Result, training: Dataset, test: Dataset, augment: Augment | None
 ) -> tuple[dict[str, Any], list[str]]:
     """All files of the run but its settings and its checkpoint. Gives the metrics, and what could not be made."""
     from xpnet.backend.machine import software
@@ -208,6 +210,8 @@ def write_results(
     notes = results.write_test_pictures(folder, metrics, test, probabilities)
     if plots.is_pictures(training.x):
         plots.save(plots.samples(training), folder / "samples.png")
+        if augment:
+            plots.save(plots.augmentations(training, augment), folder / "augmentation.png")
         results.write_example(folder / EXAMPLE, test)
     return metrics, notes
 

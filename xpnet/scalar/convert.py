@@ -1,7 +1,8 @@
 """One model, several engines: a `BasicNet` as an `nn.Model`, which runs on NumPy or CuPy, and back.
 
 The same numbers in the same places: outputs and gradients agree to rounding (1e-12 in float64). A weight that is
-`net.layers[l].neurons[j].weights[i]` here is `W[i, j]` of the l-th `nn.Linear` there.
+`net.layers[l].neurons[j].weights[i]` here is `W[i, j]` of the l-th `nn.Linear` there. One thing has no place here, the
+standardising of the inputs: `from_model` folds it into the first layer's numbers.
 
     net = BasicNet.load("weights.json")
     model = to_model(net, xpnet.select("auto", dtype="float64"))
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING
 from xpnet.scalar.network import BasicNet
 
 if TYPE_CHECKING:
+    from numpy import ndarray
+
     from xpnet.backend import Backend
-    from xpnet.nn import Layer, Model
+    from xpnet.nn import Layer, Linear, Model
 
 
 def to_model(net: BasicNet, backend: Backend) -> Model:
@@ -45,40 +48,70 @@ def to_model(net: BasicNet, backend: Backend) -> Model:
 
 
 def from_model(model: Model) -> BasicNet:
-    """The scalar network of a model that is `nn.Linear` layers in sequence, each followed by one activation or none.
+    """The scalar network that gives what `model` gives in prediction.
 
-    The activations are ReLU, Tanh and Sigmoid; all else (Flatten, Standardize, Dropout, ...) has no counterpart.
-    The numbers are copied, as they are. Raises ValueError, naming the layer, for a model that cannot be converted.
+    The model is `nn.Linear` layers in sequence, each followed by ReLU, Tanh, Sigmoid or nothing. What more it may have:
+
+    - Before the first Linear, `Flatten`: the network takes the numbers of a sample in a row, (28, 28) row by row.
+    - Before the first Linear, `Standardize`, which is folded into it: the network takes numbers as they come, such as
+      pixels from 0 to 255. As ((x - mean) / std) W + b = x W' + b', that layer's numbers are, in float64,
+
+          W' = W / std        b' = b - (sum of W over the inputs) mean / std
+
+    - `Dropout`, which does nothing in prediction, is left out.
+
+    All other numbers are copied, as they are. Raises ValueError, naming the layer, for what cannot be converted.
     """
     from xpnet import nn
 
-    if len(model.input_shape) != 1:
-        raise ValueError(f"a scalar network takes a row of numbers, but this model takes {model.input_shape}")
     names = {kind: name for name, kind in _activations().items()}
     weights: list[list[list[float]]] = []
     biases: list[list[float]] = []
     activations: list[str] = []
+    one_row = len(model.input_shape) == 1
+    scale, offset = 1.0, 0.0  # the first Linear reads scale * x + offset
     seen: set[Layer] = set()
     after_linear = False
     for path, layer in _in_sequence(model.network, ""):
-        if type(layer) is nn.Linear:
+        if isinstance(layer, nn.Dropout):
+            continue
+        if type(layer) is nn.Flatten and not weights:
+            one_row = True
+        elif type(layer) is nn.Standardize and not weights:
+            scale, offset = scale / layer.std, (offset - layer.mean) / layer.std
+        elif type(layer) is nn.Linear:
             if not layer.bias or layer in seen:
                 which = "is used twice" if layer.bias else "has no bias"
                 raise ValueError(f"{path} (Linear) {which}: in a scalar network each neuron has a bias of its own")
-            weights.append(model.backend.to_host(layer.W.data).T.tolist())
-            biases.append(model.backend.to_host(layer.b.data).tolist())
+            if not one_row:
+                raise ValueError(
+                    f"a scalar network takes a row of numbers, but this model takes {model.input_shape}, "
+                    "and has no Flatten before its first Linear"
+                )
+            w, b = _on_raw_inputs(layer, model.backend, scale, offset)
+            weights.append(w.T.tolist())
+            biases.append(b.tolist())
             activations.append("linear")
+            scale, offset = 1.0, 0.0
         elif type(layer) in names and after_linear:
             activations[-1] = names[type(layer)]
         else:
             known = ", ".join(kind.__name__ for kind in names)
             raise ValueError(
-                f"{path} ({type(layer).__name__}) has no counterpart in a scalar network, "
-                f"which is Linear layers, each followed by one of {known} or by nothing"
+                f"{path} ({type(layer).__name__}) has no counterpart in a scalar network, which is Linear layers, "
+                f"each followed by one of {known} or by nothing (Flatten and Standardize may stand before them)"
             )
         after_linear = type(layer) is nn.Linear
         seen.add(layer)
     return BasicNet.from_lists(weights, biases, activations)
+
+
+def _on_raw_inputs(layer: Linear, backend: Backend, scale: float, offset: float) -> tuple[ndarray, ndarray]:
+    """W (n_in, n_out) and b (n_out,), float64, that give on x what the layer's give on scale * x + offset."""
+    w, b = (backend.to_host(p.data).astype("float64") for p in (layer.W, layer.b))
+    if (scale, offset) == (1.0, 0.0):
+        return w, b
+    return w * scale, b + w.sum(axis=0) * offset
 
 
 def _activations() -> dict[str, type[Layer]]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from xpnet.data import Dataset
+from xpnet.backend import select
+from xpnet.data import Augment, Dataset
 from xpnet.files import replacing
 from xpnet.train.run import Row
 
@@ -143,6 +145,41 @@ def samples(data: Dataset, limit: int = 60) -> Figure:
     shown = np.arange(min(limit, len(data))) * len(data) // min(limit, len(data))
     captions = [(_short(data.classes[data.y[i]]),) for i in shown]
     return _sheet(_pictures(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10)
+
+
+def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
+    """What `augment` does to ten pictures of `data`: as they are, changed by each of its settings alone, and by all.
+
+    Every row draws the same numbers, so the last row is the others put together. They come from a random stream of
+    the picture's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8 (N, H, W).
+    """
+    settings = {name: value for name, value in asdict(augment).items() if value}
+    rows = {f"{name} {value:g}": Augment(**{name: value}) for name, value in settings.items()}
+    rows = {"as they are": Augment(), **rows, "all together": augment}
+    columns = 10
+    n = min(columns, len(data))
+    x = data.x[np.argsort(data.y, kind="stable")[(2 * np.arange(n) + 1) * len(data) // (2 * n)]]  # from all classes
+    pictures = _pictures(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
+
+    height, width = pictures.shape[1:3]
+    step, line, label = width / height * 1.08, 1.08, 0.13 * PAGE  # a picture is 1 high; the label's width in inches
+    unit, head = (PAGE - label) / (columns * step), 0.75  # inches
+    page = (PAGE + 0.3, len(rows) * line * unit + head + 0.1)
+    figure = Figure(figsize=page)
+    title = f"What augmentation makes of {data.name}\neach setting alone, and its largest amount; then all of them"
+    figure.text(0.5, 1 - 0.1 / page[1], title, fontsize=12, ha="center", va="top", parse_math=False)
+    axes = figure.add_axes(
+        ((0.15 + label) / page[0], 0.1 / page[1], (PAGE - label) / page[0], 1 - (head + 0.1) / page[1])
+    )
+    for i, picture in enumerate(pictures):
+        left, top = i % n * step, i // n * line
+        extent = (left, left + width / height, top + 1, top)
+        axes.imshow(picture, extent=extent, interpolation="nearest")
+    for i, name in enumerate(rows):
+        axes.text(-0.12, i * line + 0.5, name, color=INK, ha="right", va="center", fontsize=12, parse_math=False)
+    axes.set(xlim=(0, columns * step), ylim=(len(rows) * line, 0), aspect="equal")
+    axes.axis("off")
+    return figure
 
 
 def is_pictures(x: np.ndarray) -> bool:
