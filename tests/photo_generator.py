@@ -37,6 +37,13 @@ def photos(images: np.ndarray, labels: np.ndarray, count: int = 240, seed: int =
         yield Photo(data, int(labels[index]), kind)
 
 
+def pages_on_a_table(images: np.ndarray, labels: np.ndarray, count: int = 60, seed: int = 0) -> Iterator[Photo]:
+    """`count` photos as `photos` gives, but of a note that lies whole in view, askew, with a table all around it."""
+    rng = np.random.default_rng(seed)
+    for index in rng.choice(len(images), count, replace=False):
+        yield Photo(_page_on_a_table(images[index], rng), int(labels[index]), "page on a table")
+
+
 def no_digits(count: int = 200, seed: int = 0) -> Iterator[Photo]:
     """`count` pictures without a digit: blank and ruled pages, stripes, noise and scribbles in turn."""
     rng = np.random.default_rng(seed)
@@ -108,6 +115,28 @@ def _photo(digit: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
     part[:] = part * (1 - alpha) + ink * alpha
     _light(page, rng)
     return _camera(page, rng, most_blur=side / 60), kind
+
+
+def _page_on_a_table(digit: np.ndarray, rng: np.random.Generator) -> bytes:
+    """Shot from nearly above: the page is turned, and its corners are a little off those of a rectangle."""
+    width, height = 900, 700
+    photo = _surface(width, height, [(60, 45, 35), (150, 140, 130), (120, 80, 50), (20, 20, 20)], rng)
+    paper = _surface(width, height, PAPERS[:4], rng)
+    stroke = _pen_stroke(digit, int(rng.integers(100, 200)), rng.uniform(-12, 12), rng)[..., None]
+    top, left = (height - stroke.shape[0]) // 2, (width - stroke.shape[1]) // 2
+    part = paper[top : top + stroke.shape[0], left : left + stroke.shape[1]]
+    part[:] = part * (1 - stroke) + np.array(PENS[rng.integers(4)], np.float32) / 255 * stroke
+    turn, reach = (
+        np.radians(rng.uniform(-20, 20)),
+        rng.uniform(0.42, 0.62) * np.array([0.9 * width, 0.9 * height]) / 1.4,
+    )
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach * rng.uniform(0.93, 1.07, (4, 2))
+    corners = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    page = Image.new("L", (width, height))
+    ImageDraw.Draw(page).polygon([(width / 2 + x, height / 2 + y) for x, y in corners.tolist()], 255)
+    photo = np.where(np.asarray(page)[..., None] > 0, paper, photo)
+    _light(photo, rng)
+    return _camera(photo, rng)
 
 
 def _pen_stroke(digit: np.ndarray, side: int, tilt: float, rng: np.random.Generator) -> np.ndarray:

@@ -304,6 +304,31 @@ def test_predict_draws_how_it_has_read():
     assert "no such folder" in call("predict", "seven.png", "--explain", "none/strip.png", code=1).stderr
 
 
+@pytest.mark.parametrize(("name", "kind"), [("strip.PNG", "PNG"), ("strip.jpg", "JPEG"), ("strip.webp", "WEBP")])
+def test_the_strip_is_what_its_name_says(name, kind):
+    draw_page("seven.png", SEVEN)
+    call("predict", "seven.png", "--explain", name)
+    with Image.open(name) as strip:
+        assert strip.format == kind
+
+
+@pytest.mark.parametrize("name", ["strip", "strip.txt", "strip.gif"])
+def test_a_strip_of_no_known_kind_is_refused(name):
+    draw_page("seven.png", SEVEN)
+    assert "--explain writes a picture" in call("predict", "seven.png", "--explain", name, code=2).stderr
+    assert not Path(name).exists()
+
+
+def test_predict_reads_a_small_picture_in_either_polarity():
+    small = Image.new("L", (28, 28))
+    ImageDraw.Draw(small).line([(8, 6), (19, 6), (12, 23)], 255, 2, joint="curve")
+    small.save("dark.png")
+    Image.eval(small, lambda value: 255 - value).save("light.png")
+    dark, light = call("predict", "dark.png", "light.png").stdout.splitlines()
+    assert dark.startswith("dark.png: 7 at ")
+    assert light.removeprefix("light.png") == dark.removeprefix("dark.png")
+
+
 def test_predict_without_a_picture():
     assert "which pictures" in call("predict", data.shipped_model_path(), code=2).stderr
 

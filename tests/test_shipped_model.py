@@ -15,7 +15,7 @@ import xpnet
 from xpnet import data
 from xpnet.data.photo import Pixels, read_digits
 
-PHOTOS, PNGS, EMPTY = 200, 600, 150
+PHOTOS, TABLES, PNGS, EMPTY = 200, 60, 600, 150
 real = pytest.mark.skipif(
     not (Path(os.environ.get("XPNET_DATA") or "none") / "mnist").is_dir(),
     reason="set XPNET_DATA to a folder that holds mnist/ to measure with real digits",
@@ -74,6 +74,13 @@ def test_it_reads_photos(text, mnist):
     counts = generator.score(generator.photos(mnist.x, mnist.y, PHOTOS, seed=21), text)
     assert shares(counts)["right"] >= 0.95, counts
     assert shares(counts)["refused"] <= 0.03, counts
+
+
+@real
+def test_it_reads_pages_on_a_table(text, mnist):
+    counts = generator.score(generator.pages_on_a_table(mnist.x, mnist.y, TABLES, seed=21), text)
+    assert shares(counts)["right"] >= 0.85, counts
+    assert shares(counts)["wrong"] <= 0.05, counts
 
 
 @real

@@ -133,16 +133,17 @@ class Backend:
 
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
-        """Inside the block, as many BLAS threads as a step of that many multiplications is worth.
+        """Inside the block, no more BLAS threads than a step of that many multiplications is worth.
 
-        Below some 5 * 10^7, waking a second thread costs more than it gives (measured: an MLP at batch 64 takes
-        1.3 times as long on two threads as on one, and far longer on a busy machine). The same number of threads
-        gives the same sums, so the rule must not depend on timings.
+        Measured on two quiet cores: at 7 million (an MLP of 111,146 weights at batch 64) a step takes 0.76 of its
+        time on two threads, below some 4 million a second one costs more than it gives. More than two pay from some
+        50 million on. The number that was set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same
+        number of threads gives the same sums, so the rule must not depend on timings.
         """
         if multiplications >= 50_000_000:
             yield
             return
-        with one_blas_thread():
+        with blas_threads(1 if multiplications < 4_000_000 else 2):
             yield
 
     # The mode ---------------------------------------------------------------------------------------------
@@ -158,17 +159,19 @@ class Backend:
 
 
 _blas_lock = threading.Lock()
-_blas_users: list[Any] = []  # those inside `one_blas_thread`, the first with the limit that it set
+_blas_users: list[Any] = []  # a place for each of those inside `blas_threads`, below them what the first one set
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """The number of BLAS threads belongs to the process: it is 1 until the last of those who want that has left."""
-    from threadpoolctl import threadpool_limits
+def blas_threads(most: int) -> Iterator[None]:
+    """At most this many BLAS threads. Their number belongs to the process: the first who comes sets it, and it holds
+    until the last has left."""
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     with _blas_lock:
         if not _blas_users:
-            _blas_users.append(threadpool_limits(1, user_api="blas"))
+            now = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+            _blas_users.append(threadpool_limits(min([most, *now]), user_api="blas"))
         _blas_users.append(None)
     try:
         yield

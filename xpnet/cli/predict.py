@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xpnet.data.photo import Reading
 
 MODEL_ENDS_IN = ".safetensors"
+STRIP_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def predict(
@@ -44,7 +45,7 @@ def predict(
 
     A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
     and read from left to right. A digit that is not clear is "?". A picture that has exactly the model's own size
-    is taken as it is, with white ink on black. A model of anything else takes only such pictures.
+    is taken whole: nothing is searched for in it. A model of anything else takes only such pictures.
 
     No digit in a picture is an answer too. A picture that cannot be read is complained about, the others are done all
     the same, and the exit code is 1.
@@ -89,7 +90,10 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:
-    """A file for each picture's strip, none of them one of the pictures."""
+    """A file for each picture's strip, of a kind that can be written, none of them one of the pictures."""
+    if explain.suffix.lower() not in STRIP_FORMATS:
+        kinds = ", ".join(STRIP_FORMATS)
+        raise typer.BadParameter(f"--explain writes a picture ({kinds}), and {explain.name} is the name of none")
     numbered = [explain.with_stem(f"{explain.stem}-{i + 1}") for i in range(len(images))]
     names = [explain] if len(images) == 1 else numbered
     taken = {image.resolve() for image in images}
@@ -110,7 +114,7 @@ def read(model: Model, image: Path) -> Reading:
     luma = open_image(image)
     with model.backend.threads_for(model.n_parameters):
         if luma.shape == size:
-            return read_as_it_is(luma, ask)
+            return read_as_it_is(luma, ask, white_ink=reads_digits(model))
         if reads_digits(model):
             return read_digits(luma, ask, size)
     raise ImageError(f"{image.name}: the model takes pictures of {size[1]} x {size[0]} pixels, and this is none")
@@ -131,12 +135,12 @@ def reads_digits(model: Model) -> bool:
 
 
 def draw(reading: Reading, path: Path) -> None:
-    """The strip with every stage, as PNG."""
+    """The strip with every stage, as the kind of picture that the file's name says."""
     from xpnet.data.photo import explain
     from xpnet.files import replacing
 
     with replacing(path) as temporary:
-        explain(reading).save(temporary, format="png")
+        explain(reading).save(temporary, format=STRIP_FORMATS[path.suffix.lower()], quality=95)
 
 
 def as_numbers(model: Model, reading: Reading) -> dict[str, Any]:

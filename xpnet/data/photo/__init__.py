@@ -4,10 +4,10 @@
     reading = read_digits("photo.jpg", predict)     # reading.text: "407"
     explain(reading).save("strip.png")              # every stage, to be looked at
 
-The rooms, in the order of the work: `opening` (any file to grey values), `ink` (grey values to ink),
-`components` and `digits` (ink to shapes), `glyph` (a shape to the model's picture), `reading` (the whole way),
-`explain` (the way as one picture),
-`model_input` (what a model of this library takes).
+The rooms, in the order of the work: `opening` (any file to grey values), `page` (the table around it left out), `ink`
+(grey values to ink), `components` and `digits` (ink to shapes), `glyph` (a shape to the model's picture), `reading`
+(the whole way), `explain` (the way as one picture), `model_input` (what a model of this library takes). `page` and
+`ink` look at the picture in coarse `cells`.
 """
 
 from .explain import explain

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .cells import along_border, in_cells, rise_in, sharp_and_flat, top
 from .components import Mask, find_pieces, run_lengths
 from .opening import Luma
 
@@ -39,8 +40,8 @@ def find_ink(luma: Luma) -> Ink:
     even = (luma - paper) / (paper + EVEN)
     dark = float((even * even * even).sum()) < 0  # ink is the far tail
     even = -even if dark else even
-    grain = float(np.median(_cells(luma / (paper + EVEN)).std(axis=0)))
-    blank, full = _two_levels(_cells(np.maximum(even, 0)))
+    grain = float(np.median(in_cells(luma / (paper + EVEN)).std(axis=0)))
+    blank, full = _two_levels(in_cells(np.maximum(even, 0)))
     soft = np.clip((even - blank) / np.float32(max(full - blank, 1e-6)), 0, 1).astype(np.float32)
     return Ink(even, soft, dark, full - blank, grain, plain)
 
@@ -53,11 +54,10 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     stroke's is not. Under the strokes the brightness is filled in from around them. Darkest and brightest differ
     where two kinds of paper meet, a page and the table beside it, and nothing in between them is ink.
     """
-    cells = _cells(luma)
-    level, rise = cells.mean(axis=0), _rise(cells)
-    sharp = 0.3 * _top(rise)
-    flat = ~_widened(rise >= sharp)
-    paper = flat & _along_border(flat)
+    cells = in_cells(luma)
+    level = cells.mean(axis=0)
+    sharp, flat = sharp_and_flat(cells)
+    paper = flat & along_border(find_pieces(flat))
     if paper.mean() < 0.1:
         paper = np.ones_like(flat)
     paper = flat & (np.abs(level - _filled(level, paper)) < sharp)  # also islands: holes, squares of squared paper
@@ -83,49 +83,6 @@ def _enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
     return np.clip(np.asarray(image), 0, 1)
 
 
-def _cells(image: Luma) -> NDArray[np.float32]:
-    """The picture as (pixels of one cell, rows, columns), cells being squares of a hundredth of its long side.
-    A last row or column that is not full is left out."""
-    size = min(max(4, max(image.shape) // 100), min(image.shape) // 2)
-    rows, columns = (n // size for n in image.shape)
-    grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
-    return grid.transpose(1, 3, 0, 2).reshape(size * size, rows, columns)
-
-
-def _rise(cells: NDArray) -> NDArray[np.float32]:
-    """How far brightness goes up or down in each cell or to its neighbours: an edge may lie between two cells."""
-    rise, level = cells.max(axis=0) - cells.min(axis=0), cells.mean(axis=0)
-    down, across = np.abs(np.diff(level, axis=0)), np.abs(np.diff(level, axis=1))
-    for part, step in ((rise[1:], down), (rise[:-1], down), (rise[:, 1:], across), (rise[:, :-1], across)):
-        np.maximum(part, step, out=part)
-    return rise
-
-
-def _top(rise: NDArray) -> float:
-    """What the strongest edges rise by: the eighth largest, so that a few hot pixels do not count."""
-    return float(np.sort(rise, axis=None)[-8:][0])
-
-
-def _widened(mask: Mask) -> Mask:
-    wide = mask.copy()
-    wide[1:] |= mask[:-1]
-    wide[:-1] |= mask[1:]
-    wide[:, 1:] |= mask[:, :-1]
-    wide[:, :-1] |= mask[:, 1:]
-    return wide
-
-
-def _along_border(flat: Mask) -> Mask:
-    """The connected regions of `flat` that hold a good part of the border: more than the end of a stroke does."""
-    regions = find_pieces(flat)
-    labels = regions.labels
-    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
-    held = np.bincount(border, minlength=len(regions.area) + 1)
-    held[0] = 0
-    most = held >= 0.08 * len(border)
-    return (most if most.any() else held > 0)[labels]  # squared paper has no large region
-
-
 def _filled(level: NDArray, known: Mask) -> Luma:
     """`level` where `known`, slightly smoothed; elsewhere continued from the nearest known cells, along a quadratic
     surface through all of them, so that a gradient of the light goes on."""
@@ -149,8 +106,8 @@ def _two_levels(cells: NDArray) -> tuple[float, float]:
     """The levels of paper and ink: Otsu's method (IEEE Trans. SMC 9, 1979) on the cells that a sharp edge runs
     through. There both are about equally common; over a whole page a thin pen would drown in the paper's grain.
     """
-    rise = _rise(cells)
-    values = cells[:, rise >= 0.5 * _top(rise)]
+    rise = rise_in(cells)
+    values = cells[:, rise >= 0.5 * top(rise)]
     count, edges = np.histogram(values, bins=128)
     level = (edges[1:] + edges[:-1]) / 2
     below, sum_below = np.cumsum(count), np.cumsum(count * level)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .glyph import Pixels
 
-if TYPE_CHECKING:
-    from xpnet.nn import Model
 
-
-def picture_size(model: Model) -> tuple[int, int]:
+def picture_size(model: Any) -> tuple[int, int]:
     """(height, width) of the pictures that the model takes; a row of n^2 values is a square.
 
     Raises ValueError for a model whose samples are no grey pictures.
@@ -28,6 +25,6 @@ def picture_size(model: Model) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def as_samples(model: Model, pixels: Pixels) -> NDArray[np.float32]:
+def as_samples(model: Any, pixels: Pixels) -> NDArray[np.float32]:
     """One picture (H, W), or several (k, H, W), as samples for the model: not all take whole numbers."""
     return pixels.reshape(-1, *model.input_shape).astype(np.float32)

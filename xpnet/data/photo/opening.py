@@ -39,14 +39,16 @@ def open_image(source: Source) -> Luma:
     and `OSError` where the file itself cannot be opened.
     """
     if isinstance(source, np.ndarray):
-        return _checked(_from_array(source), "the array")
+        return _checked(_from_array(source))
     if isinstance(source, bytes):
-        return _checked(_decode(io.BytesIO(source), "the picture"), "the picture")
-    if isinstance(source, (str, os.PathLike)):
-        name = Path(source).name
-        with open(source, "rb") as file:
-            return _checked(_decode(file, name), name)
-    return _checked(_decode(source, "the picture"), "the picture")
+        return _checked(_decode(io.BytesIO(source)))
+    if not isinstance(source, (str, os.PathLike)):
+        return _checked(_decode(source))
+    with open(source, "rb") as file:
+        try:
+            return _checked(_decode(file))
+        except ImageError as error:
+            raise ImageError(f"{Path(source).name}: {error}") from error
 
 
 def _from_array(array: np.ndarray) -> Luma:
@@ -59,52 +61,59 @@ def _from_array(array: np.ndarray) -> Luma:
     return _shrunk(array.astype(np.float32))
 
 
-def _decode(file: BinaryIO, name: str) -> Luma:
+def _decode(file: BinaryIO) -> Luma:
     start = file.read(32)
     file.seek(0)
-    formats = _formats(start, name)
+    formats = _formats(start)
     Image.init()  # Pillow knows only some of its formats before that
     with _one_at_a_time, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
         try:
             with Image.open(file, formats=formats) as image:
-                return _to_luma(image, name)
+                return _to_luma(image)
         except ImageError:
             raise
         except UnidentifiedImageError:
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
             what = "an empty file" if not start else f"no picture file ({known}), or its header is damaged"
-            raise ImageError(f"{name}: {what}") from None
+            raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise ImageError(f"{name}: {TOO_LARGE}") from None
+            raise ImageError(TOO_LARGE) from None
         except Exception as error:  # a decoder meets hostile bytes here, and Pillow lets many kinds through
-            raise ImageError(f"{name}: damaged or cut off ({error})") from error
+            raise ImageError(f"damaged or cut off ({error})") from error
 
 
-def _formats(start: bytes, name: str) -> tuple[str, ...]:
-    """What Pillow may try. HEIC needs the plug-in pillow-heif, imported only when such a file comes."""
+def _formats(start: bytes) -> tuple[str, ...]:
+    """What Pillow may try. HEIC needs the plug-in pillow-heif, imported only when such a file comes; AVIF a Pillow
+    of version 11.3 or later."""
     if start[4:8] != b"ftyp":
         return FORMATS
+    if start[8:12] in (b"avif", b"avis"):
+        if ".avif" not in Image.registered_extensions():
+            raise ImageError("an AVIF picture, which this Pillow cannot read: pip install --upgrade pillow")
+        return (*FORMATS, "AVIF")
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        raise ImageError(f"{name}: a HEIC picture; to read those: pip install pillow-heif") from None
+        raise ImageError("a HEIC picture; to read those: pip install pillow-heif") from None
     return (*FORMATS, "HEIF")
 
 
-def _to_luma(image: Image.Image, name: str) -> Luma:
+def _to_luma(image: Image.Image) -> Luma:
     width, height = image.size
     if width * height > MAX_PIXELS:  # the header says so; nothing has been decoded yet
-        raise ImageError(f"{name}: {width} x {height} is {TOO_LARGE}")
+        raise ImageError(f"{width} x {height} is {TOO_LARGE}")
     if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{name}: {width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
+        raise ImageError(f"{width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
     image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":
         return _shrunk(_deep_grey(upright))
+    if upright.mode == "LAB":  # the one mode that Pillow opens and cannot convert
+        raise ImageError("its colours (LAB) cannot be read; save it as RGB first")
     if upright.has_transparency_data:
         return _flattened(_small(upright.convert("RGBA")))
-    grey = upright.convert("L") if upright.mode in ("1", "P", "CMYK", "LAB", "HSV", "YCbCr") else upright
+    grey = upright.convert("L") if upright.mode in ("1", "P", "CMYK", "HSV", "YCbCr") else upright
     return np.asarray(_small(grey).convert("L"), np.float32) / np.float32(255)
 
 
@@ -115,7 +124,7 @@ def _deep_grey(image: Image.Image) -> Luma:
         return (values / 65535).astype(np.float32)
     low, high = values.min(), values.max()
     if not np.isfinite([low, high]).all():
-        raise ImageError("the picture has values that are no numbers")
+        raise ImageError("values that are no numbers")
     return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
 
 
@@ -142,9 +151,9 @@ def _shrunk(luma: Luma) -> Luma:
     return luma if max(luma.shape) <= LONG_SIDE else np.asarray(_small(Image.fromarray(luma)))
 
 
-def _checked(luma: Luma, name: str) -> Luma:
+def _checked(luma: Luma) -> Luma:
     if min(luma.shape) < MIN_SIDE:
-        raise ImageError(f"{name}: too small or too narrow for a digit (at least {MIN_SIDE} pixels when reduced)")
+        raise ImageError(f"too small or too narrow for a digit (at least {MIN_SIDE} pixels when reduced)")
     if luma.max() - luma.min() < 1 / 255:
-        raise ImageError(f"{name}: all one colour, so there is nothing to read in it")
+        raise ImageError("all one colour, so there is nothing to read in it")
     return luma

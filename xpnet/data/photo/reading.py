@@ -13,6 +13,7 @@ from .digits import Shape, find_shapes, why_no_digit
 from .glyph import Pixels, draw_glyph
 from .ink import erase_lines, find_ink
 from .opening import Luma, Source, open_image
+from .page import find_page
 
 SMALLEST = 256  # smaller pictures are enlarged to this long side first
 Predict = Callable[[Pixels], NDArray]
@@ -76,19 +77,31 @@ def read(picture: Source, size: tuple[int, int] = (28, 28)) -> Sheet:
     if min(size) < 4:
         raise ValueError(f"a digit needs a frame of at least 4 x 4 pixels, got {size}")
     luma = _large_enough(open_image(picture))
-    ink = find_ink(luma)
+    page = find_page(luma)
+    if page and (sheet := _taken_apart(luma, *page, size)).glyphs:
+        return sheet
+    return _taken_apart(luma, luma, (0, 0), size)
+
+
+def _taken_apart(luma: Luma, page: Luma, corner: tuple[int, int], size: tuple[int, int]) -> Sheet:
+    """What is on a page whose (left, top) in the picture `luma` is `corner`; it may be the whole picture."""
+    ink = find_ink(page)
     soft = erase_lines(ink.soft)
     stages = {"picture": luma, "even light": _stretched(ink.even), "ink": ink.soft, "lines erased": soft}
     shapes, reason = find_shapes(ink, soft)
     stages["digits"] = _drawn(shapes, soft)
-    return Sheet([_glyph(shape, soft, size) for shape in shapes], reason, stages)
+    glyphs = [
+        Glyph(draw_glyph(shape, soft, size), _box(shape, corner, luma.shape), why_no_digit(shape)) for shape in shapes
+    ]
+    return Sheet(glyphs, reason, stages)
 
 
-def _glyph(shape: Shape, soft: Luma, size: tuple[int, int]) -> Glyph:
-    height, width = soft.shape
+def _box(shape: Shape, corner: tuple[int, int], picture: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """The shape's box on a page, whose (left, top) is `corner`, in fractions of the whole picture (H, W)."""
+    height, width = picture
     left, top, right, bottom = shape.box
-    box = left / width, top / height, right / width, bottom / height
-    return Glyph(draw_glyph(shape, soft, size), box, why_no_digit(shape))
+    x, y = corner
+    return (left + x) / width, (top + y) / height, (right + x) / width, (bottom + y) / height
 
 
 def read_digits(picture: Source, predict: Predict, size: tuple[int, int] = (28, 28)) -> Reading:
@@ -108,10 +121,14 @@ def read_digits(picture: Source, predict: Predict, size: tuple[int, int] = (28, 
     return Reading([_digit(*pair) for pair in zip(sheet.glyphs, per_glyph, strict=True)], "", sheet)
 
 
-def read_as_it_is(luma: Luma, predict: Predict) -> Reading:
+def read_as_it_is(luma: Luma, predict: Predict, *, white_ink: bool = False) -> Reading:
     """A picture (H, W) in [0, 1] of the model's own size and kind, such as one of its training set: nothing is
     searched for in it, all of it is the one glyph, and the likeliest class (of any number of classes) is the answer.
+    `white_ink`: a model of digits knows only white on black, so that a picture with a light border is inverted.
     """
+    border = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
+    if white_ink and np.median(border) > 0.5:
+        luma = 1 - luma
     pixels = np.round(luma * 255).astype(np.uint8)
     (probabilities,) = np.asarray(predict(pixels[None]))
     glyph = Glyph(pixels, (0.0, 0.0, 1.0, 1.0))

@@ -1,0 +1,62 @@
+"""The picture in coarse cells: how bright each is, where edges run, and what lies flat between them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .components import Mask, Pieces
+from .opening import Luma
+
+
+def cell_size(image: Luma) -> int:
+    """The side of a cell in pixels: a hundredth of the picture's long side."""
+    return min(max(4, max(image.shape) // 100), min(image.shape) // 2)
+
+
+def in_cells(image: Luma) -> NDArray[np.float32]:
+    """The picture as (pixels of one cell, rows, columns). A last row or column that is not full is left out."""
+    size = cell_size(image)
+    rows, columns = (n // size for n in image.shape)
+    grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
+    return grid.transpose(1, 3, 0, 2).reshape(size * size, rows, columns)
+
+
+def rise_in(cells: NDArray) -> NDArray[np.float32]:
+    """How far brightness goes up or down in each cell or to its neighbours: an edge may lie between two cells."""
+    rise, level = cells.max(axis=0) - cells.min(axis=0), cells.mean(axis=0)
+    down, across = np.abs(np.diff(level, axis=0)), np.abs(np.diff(level, axis=1))
+    for part, step in ((rise[1:], down), (rise[:-1], down), (rise[:, 1:], across), (rise[:, :-1], across)):
+        np.maximum(part, step, out=part)
+    return rise
+
+
+def top(rise: NDArray) -> float:
+    """What the strongest edges rise by: the eighth largest, so that a few hot pixels do not count."""
+    return float(np.sort(rise, axis=None)[-8:][0])
+
+
+def sharp_and_flat(cells: NDArray) -> tuple[float, Mask]:
+    """The rise from which on an edge is sharp, and the cells that are neither on such an edge nor next to one."""
+    rise = rise_in(cells)
+    sharp = 0.3 * top(rise)
+    return sharp, ~_widened(rise >= sharp)
+
+
+def _widened(mask: Mask) -> Mask:
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    return wide
+
+
+def along_border(regions: Pieces) -> Mask:
+    """The regions that hold a good part of the picture's border: more than the end of a stroke does."""
+    labels = regions.labels
+    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
+    held = np.bincount(border, minlength=len(regions.area) + 1)
+    held[0] = 0
+    most = held >= 0.08 * len(border)
+    return (most if most.any() else held > 0)[labels]  # squared paper has no large region

@@ -1,0 +1,68 @@
+"""A page that lies whole in the picture, with a table all around it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cells import along_border, cell_size, in_cells, sharp_and_flat
+from .components import Mask, find_pieces
+from .ink import blur
+from .opening import Luma
+
+LEAST = 0.1  # of the picture: a smaller page has to be photographed from nearer
+SEEN_THROUGH = 0.02  # of a page: dark ink can be as bright as a dark table, but there is little of it
+FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
+
+
+def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
+    """The page alone, and where in the picture (H, W) its (left, top) is, in pixels; None if there is no such page.
+    Beside a page that lies askew the table is painted over with paper.
+
+    The page is the largest flat region away from the border, and of another brightness than what is at the border:
+    the inside of a 0 is of the same. A bold digit can be such a region too; but a page is about a rectangle, and the
+    table is not seen through it.
+    """
+    cells = in_cells(blur(luma, 1))
+    sharp, flat = sharp_and_flat(cells)
+    regions = find_pieces(flat)
+    left, top, right, bottom = regions.boxes.T
+    inside = (left > 0) & (top > 0) & (right < flat.shape[1]) & (bottom < flat.shape[0])
+    area, table = np.where(inside, regions.area, 0), along_border(regions)
+    if not table.any() or area.max() < LEAST * flat.size:
+        return None
+    level, largest = cells.mean(axis=0), int(area.argmax())
+    page = regions.labels == largest + 1
+    paper, whole = np.median(level[page]), _without_holes(page)
+    like_table = flat & (np.abs(level - np.median(level[table])) < sharp)
+    if like_table[whole].mean() > SEEN_THROUGH or _fullness(whole) < FULL:
+        return None
+    size = cell_size(luma)
+    x, y, x_end, y_end = (int(v) * size for v in regions.boxes[largest])
+    on_page = np.kron(_hull(page), np.ones((size, size), bool))[y:y_end, x:x_end]
+    return np.where(on_page, luma[y:y_end, x:x_end], np.float32(paper)), (x, y)
+
+
+def _without_holes(mask: Mask) -> Mask:
+    around = find_pieces(np.pad(~mask, 1, constant_values=True)).labels
+    return (around != around[0, 0])[1:-1, 1:-1]
+
+
+def _fullness(mask: Mask) -> float:
+    """How much of the smallest rectangle around it the mask fills, the rectangle turned as it fits best."""
+    y, x = np.nonzero(mask)
+    around = [
+        (np.ptp(x * np.cos(turn) + y * np.sin(turn)) + 1) * (np.ptp(y * np.cos(turn) - x * np.sin(turn)) + 1)
+        for turn in np.linspace(0, np.pi / 2, 18, endpoint=False)
+    ]
+    return len(y) / float(min(around))
+
+
+def _hull(mask: Mask) -> Mask:
+    """The mask with what lies between two of its parts, across or down: ink at the page's edge is kept too."""
+    return _between(_between(mask).T).T
+
+
+def _between(mask: Mask) -> Mask:
+    """What lies in a row between the first and the last of the mask."""
+    from_left, from_right = np.maximum.accumulate(mask, axis=1), np.maximum.accumulate(mask[:, ::-1], axis=1)
+    return from_left & from_right[:, ::-1]
