@@ -13,27 +13,25 @@ import numpy as np
 from ..backend.random import host_generator
 
 
-def epoch_order(n: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which an epoch visits n samples: (n,) int64, a permutation of 0..n-1.
 
-    With shuffle=False it is 0, 1, .. n-1. Raises ValueError if n < 1, or the seed or the epoch is negative.
+    Raises ValueError if n < 1, or the seed or the epoch is negative.
     """
     _whole("n", n, at_least=1)
-    return permutation(n, seed, "order", epoch) if shuffle else np.arange(n, dtype=np.int64)
+    return permutation(n, seed, "order", epoch)
 
 
-def batch_slices(n: int, batch_size: int, drop_last: bool = False) -> list[slice]:
+def batch_slices(n: int, batch_size: int) -> list[slice]:
     """The slices of an epoch's order that are its batches. The last is shorter unless batch_size divides n.
 
-    drop_last leaves out a shorter last one, for steps of fixed shape.
     Raises ValueError unless 1 <= batch_size <= n.
     """
     _whole("n", n, at_least=1)
     _whole("batch_size", batch_size, at_least=1)
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size} is more than the {n} samples there are")
-    end = n - n % batch_size if drop_last else n
-    return [slice(start, min(start + batch_size, n)) for start in range(0, end, batch_size)]
+    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
 def permutation(n: int, seed: int, purpose: str, index: int = 0) -> np.ndarray:
