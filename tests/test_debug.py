@@ -273,10 +273,11 @@ def test_float64_outside_of_passes_is_nobodys_business():
         return host[:3].astype("float32")
 
     model = Model(nn.Linear(3), (4,), Backend())
-    with debug():
+    with debug() as watch:
         model.zero_grad()
         y, backward = model.forward(batch(X.astype("float64")))
         backward(y)
+    assert (watch.transfers, model.grad.dtype) == ([], np.float32)
 
 
 # Not finite -------------------------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ from operator import attrgetter
 
 import numpy as np
 import pytest
+from strict_arrays import HOST, same
 
 from xpnet.verify.strict import StrictArray, StrictBackend
-
-HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
 @pytest.fixture
@@ -25,12 +24,6 @@ def xp(backend):
 @pytest.fixture
 def x(backend):
     return backend.asarray(HOST)
-
-
-def same(array, expected) -> bool:
-    expected = np.asarray(expected)
-    alike = isinstance(array, StrictArray) and (array.dtype, array.shape) == (expected.dtype, expected.shape)
-    return alike and np.array_equal(np.array(array.tolist()), expected, equal_nan=True)
 
 
 # What is refused everywhere ---------------------------------------------------------------------------------------

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from compare_names import problems
 from cupy_wheel import run_with_cupy
+from strict_arrays import HOST
 
 from xpnet.verify.strict import StrictArray, StrictBackend
 from xpnet.verify.strict_names import ELEMENTWISE, FUNCTIONS, METHODS, Arguments
-
-HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strict_arrays import HOST, same
 
-from xpnet.verify.strict import CaptureError, HostReadError, StrictArray, StrictBackend
-
-HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
+from xpnet.verify.strict import CaptureError, HostReadError, StrictBackend
 
 
 @pytest.fixture
@@ -23,12 +22,6 @@ def xp(backend):
 @pytest.fixture
 def x(backend):
     return backend.asarray(HOST)
-
-
-def same(array, expected) -> bool:
-    expected = np.asarray(expected)
-    alike = isinstance(array, StrictArray) and (array.dtype, array.shape) == (expected.dtype, expected.shape)
-    return alike and np.array_equal(np.array(array.tolist()), expected, equal_nan=True)
 
 
 READS = {
