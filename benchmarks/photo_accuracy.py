@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet import data
-from xpnet.data.photo import read_digits
+from xpnet.photo import read_digits, shipped_model_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from photo_generator import no_digits, photos, plain_png, score
@@ -23,7 +23,7 @@ SEEDS = (31, 32, 33)  # none of them was looked at while the reading was written
 
 
 def main() -> None:
-    model = xpnet.load(data.shipped_model_path(), device="cpu")
+    model = xpnet.load(shipped_model_path(), device="cpu")
     test = data.load("mnist").test
 
     def read(picture: bytes) -> str:

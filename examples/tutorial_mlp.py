@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import xpnet
-from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.data import photo
+from xpnet import data, losses, nn, optim, photo, schedules, train
 from xpnet.train import plots
 
 HIDDEN = (128, 64, 32)

@@ -23,6 +23,7 @@ import xpnet
 from xpnet import data, nn
 from xpnet.cli.app import app
 from xpnet.cli.settings import KINDS, option, read_config, settle, to_toml
+from xpnet.photo import shipped_model_path
 from xpnet.train import plots
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and resource limits")
@@ -271,14 +272,14 @@ def test_predict_reads_photos_with_the_model_that_comes_with_it():
     assert lines[0].startswith("seven.png: 7 at ")
     assert lines[1].startswith("both.png: 71  (7 at ")
     assert lines[2].startswith("blank.png: no digit found: ")
-    assert call("predict", data.shipped_model_path(), "seven.png").stdout.splitlines() == lines[:1]
+    assert call("predict", shipped_model_path(), "seven.png").stdout.splitlines() == lines[:1]
 
 
 def test_predict_speaks_json():
     draw_page("both.png", SEVEN, ONE, size=(360, 240))
     draw_page("blank.png")
     printed = json.loads(call("predict", "both.png", "blank.png", "--json").stdout)
-    assert printed["model"] == str(data.shipped_model_path())
+    assert printed["model"] == str(shipped_model_path())
     both, blank = printed["predictions"]
     assert (both["text"], both["reason"]) == ("71", "")
     assert [digit["label"] for digit in both["digits"]] == ["7", "1"]
@@ -330,7 +331,7 @@ def test_predict_reads_a_small_picture_in_either_polarity():
 
 
 def test_predict_without_a_picture():
-    assert "which pictures" in call("predict", data.shipped_model_path(), code=2).stderr
+    assert "which pictures" in call("predict", shipped_model_path(), code=2).stderr
 
 
 def test_predict_takes_a_row_of_values_for_a_square():

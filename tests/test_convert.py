@@ -9,6 +9,7 @@ import pytest
 
 import xpnet
 from xpnet import data, losses, nn, train
+from xpnet.photo import shipped_model_path
 from xpnet.scalar import BasicNet, Value, cross_entropy, from_model, to_model
 from xpnet.train import recipes
 
@@ -198,7 +199,7 @@ def test_a_model_of_a_recipe_with_its_dropout(dtype):
 
 def test_the_shipped_model_is_refused_for_its_gelu():
     with pytest.raises(ValueError, match=r"\(GELU\) has no counterpart"):
-        from_model(xpnet.load(data.shipped_model_path(), device="cpu"))
+        from_model(xpnet.load(shipped_model_path(), device="cpu"))
 
 
 def test_hooks_are_not_lost_in_silence():

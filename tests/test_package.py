@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"backend", "files", "schedules"},
     {"data", "nn"},
-    {"losses", "optim", "scalar"},
+    {"losses", "optim", "photo", "scalar"},
     {"train"},
     {"verify"},
     {"serve"},

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 import xpnet
 from xpnet import nn
-from xpnet.data.photo import (
+from xpnet.photo import (
     ImageError,
     as_samples,
     decide,
@@ -29,8 +29,8 @@ from xpnet.data.photo import (
     read_digits,
     shifts,
 )
-from xpnet.data.photo.components import find_pieces
-from xpnet.data.photo.glyph import stroke_width
+from xpnet.photo.components import find_pieces
+from xpnet.photo.glyph import stroke_width
 
 TWO = [(70, 90), (85, 60), (120, 50), (150, 70), (145, 110), (70, 190), (160, 190)]
 ONE = [(100, 50), (100, 200)]

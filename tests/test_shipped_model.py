@@ -13,7 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import data
-from xpnet.data.photo import Pixels, read_digits
+from xpnet.photo import Pixels, read_digits, shipped_model_path
 
 PHOTOS, TABLES, PNGS, EMPTY = 200, 60, 600, 150
 real = pytest.mark.skipif(
@@ -24,7 +24,7 @@ real = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def model() -> xpnet.Model:
-    return xpnet.load(data.shipped_model_path(), "cpu")
+    return xpnet.load(shipped_model_path(), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def shares(counts: Counter[str]) -> dict[str, float]:
 
 
 def test_it_is_small_and_takes_digits(model):
-    assert data.shipped_model_path().stat().st_size <= 500_000
+    assert shipped_model_path().stat().st_size <= 500_000
     assert (model.input_shape, model.output_shape) == ((28, 28), (10,))
     assert list(model.classes) == [str(digit) for digit in range(10)]
 

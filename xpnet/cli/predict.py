@@ -12,7 +12,7 @@ from xpnet.cli.console import Failed, complain, print_json, say, verdict
 
 if TYPE_CHECKING:
     from xpnet import Model
-    from xpnet.data.photo import Reading
+    from xpnet.photo import Reading
 
 MODEL_ENDS_IN = ".safetensors"
 STRIP_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -51,7 +51,7 @@ def predict(
     the same, and the exit code is 1.
     """
     import xpnet
-    from xpnet.data.photo import picture_size
+    from xpnet.photo import picture_size
 
     path, images = model_and_images(files)
     strips = strip_names(explain, images) if explain else [None] * len(images)
@@ -80,7 +80,7 @@ def predict(
 
 def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
     """The model's file, which is the first one or the one built in, and the pictures."""
-    from xpnet.data import shipped_model_path
+    from xpnet.photo import shipped_model_path
 
     if files[0].suffix.lower() != MODEL_ENDS_IN:
         return shipped_model_path(), files
@@ -107,7 +107,7 @@ def read(model: Model, image: Path) -> Reading:
     """What the model reads in a picture. Raises ImageError (a ValueError) or OSError for one that cannot be read."""
     from functools import partial
 
-    from xpnet.data.photo import ImageError, open_image, picture_size, read_as_it_is, read_digits
+    from xpnet.photo import ImageError, open_image, picture_size, read_as_it_is, read_digits
 
     size = picture_size(model)
     ask = partial(probabilities, model)
@@ -122,7 +122,7 @@ def read(model: Model, image: Path) -> Reading:
 
 def probabilities(model: Model, pixels: Any) -> Any:
     """Those of pictures (k, H, W): (k, C)."""
-    from xpnet.data.photo import as_samples
+    from xpnet.photo import as_samples
 
     return model.probabilities(as_samples(model, pixels))
 
@@ -136,8 +136,8 @@ def reads_digits(model: Model) -> bool:
 
 def draw(reading: Reading, path: Path) -> None:
     """The strip with every stage, as the kind of picture that the file's name says."""
-    from xpnet.data.photo import explain
     from xpnet.files import replacing
+    from xpnet.photo import explain
 
     with replacing(path) as temporary:
         explain(reading).save(temporary, format=STRIP_FORMATS[path.suffix.lower()], quality=95)

@@ -32,12 +32,12 @@ def serve(
     import uvicorn
 
     import xpnet
-    from xpnet.data.photo import picture_size
+    from xpnet.photo import picture_size, shipped_model_path
     from xpnet.serve.app import create_app
     from xpnet.serve.limits import Impatient
     from xpnet.serve.reader import Reader
 
-    path = model or xpnet.data.shipped_model_path()
+    path = model or shipped_model_path()
     opened = xpnet.load(path, device)
     reader = Reader(opened, picture_size(opened))
     config = uvicorn.Config(

@@ -10,7 +10,7 @@ import operator
 
 import numpy as np
 
-from ..backend.random import host_generator
+from xpnet.backend.random import host_generator
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:

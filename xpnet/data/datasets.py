@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import download
-from .idx import read_idx
-from .split import check_finite, check_labels, split
+from xpnet.data import download
+from xpnet.data.idx import read_idx
+from xpnet.data.split import check_finite, check_labels, split
 
 MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
 MNIST_MIRRORS = (

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .idx import IdxError, decompressed
+from xpnet.data.idx import IdxError, decompressed
 
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 CHUNK = 1 << 16  # bytes

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import replacing
+from xpnet.files import replacing
 
 DTYPES: dict[int, np.dtype] = {
     0x08: np.dtype(np.uint8),

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
-from .batches import permutation
+from xpnet.data.batches import permutation
 
 if TYPE_CHECKING:
-    from .datasets import Dataset
+    from xpnet.data.datasets import Dataset
 
 BLOCK = 1 << 20  # elements per block: a float64 copy of one takes 8 MiB
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from xpnet import __version__
-from xpnet.data.photo import ImageError
+from xpnet.photo import ImageError
 from xpnet.serve.limits import MAX_BODY, Guard, Worker
 from xpnet.serve.reader import QuestionError, Reader
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Array
-from xpnet.data.photo import Digit, Pixels, as_samples, read_digits
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
 from xpnet.nn.trace import traced
+from xpnet.photo import Digit, Pixels, as_samples, read_digits
 
 DECIMALS = 5  # what a picture of the numbers can show, and no more
 

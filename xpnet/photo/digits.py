@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import Mask, Pieces, find_pieces, run_lengths
-from .ink import Ink
+from xpnet.photo.components import Mask, Pieces, find_pieces, run_lengths
+from xpnet.photo.ink import Ink
 
 MOST_PIECES = 200
 MOST_DIGITS = 24  # more than that is a page of text or a texture

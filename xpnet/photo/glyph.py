@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .components import Mask
-from .digits import Shape
+from xpnet.photo.components import Mask
+from xpnet.photo.digits import Shape
 
 FINE = 4  # the glyph is drawn this many times finer than the frame, then averaged down
 STROKE = 1.9, 3.1  # the stroke widths that are usual in MNIST, for a digit 20 pixels tall

@@ -10,11 +10,12 @@ The rooms, in the order of the work: `opening` (any file to grey values), `page`
 `ink` look at the picture in coarse `cells`.
 """
 
-from .explain import explain
-from .glyph import Pixels
-from .model_input import as_samples, picture_size
-from .opening import ImageError, open_image
-from .reading import Digit, Glyph, Reading, Sheet, decide, read, read_as_it_is, read_digits, shifts
+from xpnet.photo.explain import explain
+from xpnet.photo.glyph import Pixels
+from xpnet.photo.model_input import as_samples, picture_size
+from xpnet.photo.opening import ImageError, open_image
+from xpnet.photo.reading import Digit, Glyph, Reading, Sheet, decide, read, read_as_it_is, read_digits, shifts
+from xpnet.photo.shipped import shipped_model_path
 
 __all__ = [
     "Digit",
@@ -32,4 +33,5 @@ __all__ = [
     "read_as_it_is",
     "read_digits",
     "shifts",
+    "shipped_model_path",
 ]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .cells import along_border, in_cells, rise_in, sharp_and_flat, top
-from .components import Mask, find_pieces, run_lengths
-from .opening import Luma
+from xpnet.photo.cells import along_border, in_cells, rise_in, sharp_and_flat, top
+from xpnet.photo.components import Mask, find_pieces, run_lengths
+from xpnet.photo.opening import Luma
 
 EVEN = 0.15  # keeps the division by the paper's brightness tame where the paper is black
 LINE_SLOPES = np.linspace(-0.27, 0.27, 81)  # ruled lines tilt by at most 15 degrees

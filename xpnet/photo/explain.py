@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .reading import Digit, Glyph, Reading, Sheet
+from xpnet.photo.reading import Digit, Glyph, Reading, Sheet
 
 PANEL = 220  # the long side of a stage
 CARD = 279  # the width of a glyph with its probabilities: four of them under five stages

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .glyph import Pixels
+from xpnet.photo.glyph import Pixels
 
 
 def picture_size(model: Any) -> tuple[int, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cells import along_border, cell_size, in_cells, sharp_and_flat
-from .components import Mask, find_pieces
-from .ink import blur
-from .opening import Luma
+from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat
+from xpnet.photo.components import Mask, find_pieces
+from xpnet.photo.ink import blur
+from xpnet.photo.opening import Luma
 
 LEAST = 0.1  # of the picture: a smaller page has to be photographed from nearer
 SEEN_THROUGH = 0.02  # of a page: dark ink can be as bright as a dark table, but there is little of it

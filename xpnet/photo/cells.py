@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import Mask, Pieces
-from .opening import Luma
+from xpnet.photo.components import Mask, Pieces
+from xpnet.photo.opening import Luma
 
 
 def cell_size(image: Luma) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .digits import Shape, find_shapes, why_no_digit
-from .glyph import Pixels, draw_glyph
-from .ink import erase_lines, find_ink
-from .opening import Luma, Source, open_image
-from .page import find_page
+from xpnet.photo.digits import Shape, find_shapes, why_no_digit
+from xpnet.photo.glyph import Pixels, draw_glyph
+from xpnet.photo.ink import erase_lines, find_ink
+from xpnet.photo.opening import Luma, Source, open_image
+from xpnet.photo.page import find_page
 
 SMALLEST = 256  # smaller pictures are enlarged to this long side first
 Predict = Callable[[Pixels], NDArray]
