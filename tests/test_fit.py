@@ -290,9 +290,9 @@ def test_the_schedule_sets_the_rate_of_every_step():
         ({"train": data.Dataset(np.zeros((5, 3)), np.zeros(5, int)), "batch_size": 5}, "do not fit a model"),
         (
             {"train": data.Dataset(np.zeros((9, 2)), np.arange(9)), "batch_size": 9},
-            "label 8, but the model has 3 outputs",
+            r"label 3 at index 3 is outside 0\.\.2",
         ),
-        ({"validation": data.Dataset(np.zeros((9, 2)), np.arange(9))}, "label 8, but the model has 3 outputs"),
+        ({"validation": data.Dataset(np.zeros((9, 2)), np.arange(9))}, r"label 3 at index 3 is outside 0\.\.2"),
     ],
 )
 def test_bad_arguments(kw, message):

@@ -14,7 +14,6 @@ from xpnet.data import Dataset
 from xpnet.files import replacing
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.nn import Model
-from xpnet.nn.activation import softmax
 from xpnet.train import class_scores, confusion_matrix, evaluate
 from xpnet.train.run import Row
 
@@ -31,7 +30,7 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray]:
             f"{test.name} has the label {test.y.max()}, but the model has {model.output_shape[-1]} outputs"
         )
     measured = evaluate(model, SoftmaxCrossEntropy(), test)
-    probabilities = softmax(measured.outputs, np)
+    probabilities = model.probabilities(model.as_input(test.x))
     confusion = confusion_matrix(probabilities.argmax(axis=1), test.y, model.output_shape[-1])
     scores = zip(class_names(model), *(column.tolist() for column in class_scores(confusion)), strict=True)
     figures = {

@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 
 from xpnet.backend import Array, Backend
-from xpnet.nn.layer import Backward, Layer, Shape, ShapeError
+from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = ["GELU", "LeakyReLU", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 class ReLU(Layer):

@@ -30,6 +30,10 @@ class Initializer:
     def __call__(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return self.draw(rng, shape)
 
+    def __reduce__(self) -> tuple:
+        named(self.name, self.value)  # one of your own could be pickled, but not be read
+        return named, (self.name, self.value)
+
     def __repr__(self) -> str:
         return self.name if self.value is None else f"{self.name}({self.value})"
 

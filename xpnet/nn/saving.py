@@ -17,7 +17,8 @@ import numpy as np
 from xpnet.backend import DTYPES, select
 from xpnet.files import replacing
 from xpnet.nn.init import Initializer, named
-from xpnet.nn.layer import Layer, construct
+from xpnet.nn.layer import Layer, construct, kind_name
+from xpnet.nn.shapes import as_shape
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
@@ -40,7 +41,7 @@ def description(model: Model) -> dict[str, Any]:
     """All there is to know of a model but its values, JSON-able."""
     return {
         "format": FORMAT,
-        "input_shape": list(model.input_shape),
+        "input_shape": model.input_shape,
         "classes": list(model.classes),
         "dtype": str(model.backend.dtype),
         "network": describe(model.network),
@@ -99,9 +100,9 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
     try:
         if described["format"] != FORMAT:
             raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
-        dtype, shape = described["dtype"], tuple(described["input_shape"])
-        if dtype not in DTYPES or not all(type(n) is int for n in shape):
-            raise ModelFileError(f"there is no model of dtype {dtype!r} and input shape {shape}")
+        dtype, shape = described["dtype"], as_shape(described["input_shape"])
+        if dtype not in DTYPES:
+            raise ModelFileError(f"there is no model of dtype {dtype!r}")
         network = restore(described["network"], {})
         if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
@@ -128,7 +129,7 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         if id(value) in seen:
             return {"same_as": seen[id(value)]}
         seen[id(value)] = len(seen)
-        return {"layer": type(value).__name__, **{k: describe(v, seen) for k, v in value.config().items()}}
+        return {"layer": kind_name(type(value)), **{k: describe(v, seen) for k, v in value.config().items()}}
     if isinstance(value, np.generic):
         return describe(value.item(), seen)
     if isinstance(value, Initializer):

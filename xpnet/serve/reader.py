@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Array
+from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
-from xpnet.nn.trace import traced
 from xpnet.photo import Digit, Pixels, as_samples, read_digits
 
 DECIMALS = 5  # what a picture of the numbers can show, and no more
@@ -83,15 +82,8 @@ class Reader:
         if answer is not None and not 0 <= answer < n_classes:
             raise QuestionError(f"answer must be the number of a class, 0 to {n_classes - 1}, not {answer}")
         pixels = np.array(rows, np.uint8)
-        backend, layers = self.model.backend, []
-
-        def visit(path: str, layer: Layer, what: str, array: Array | None) -> None:
-            if what == "forward":
-                values = backend.to_host(array)[0]
-                layers.append({"path": path, "kind": type(layer).__name__, "shape": list(values.shape)})
-                layers[-1]["values"] = numbers(values.ravel())
-
-        with self._model_lock, backend.mode(training=False), traced(self.model.network, visit):
+        backend, activations = self.model.backend, _Activations(self.model)
+        with self._model_lock, backend.mode(training=False), backend.observed_by(activations):
             outputs, backward = self.model.forward(backend.asarray(as_samples(self.model, pixels)))
             logits = backend.to_host(outputs)[0]
             chosen = int(logits.argmax()) if answer is None else answer
@@ -101,10 +93,25 @@ class Reader:
         return {
             "answer": self.classes[chosen],
             "probabilities": numbers(softmax(logits, np)),
-            "layers": layers,
+            "layers": activations.seen,
             "gradient": numbers(gradient),
             "spoke": numbers(gradient * (pixels / 255)),
         }
+
+
+class _Activations(Observer):
+    """The output of each layer for the first sample, but of those that only hold others."""
+
+    def __init__(self, model: Model):
+        leaves = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
+        self._backend, self._paths = model.backend, {id(layer): path for path, layer in leaves}
+        self.seen: list[dict[str, Any]] = []
+
+    def forward(self, layer: Layer, x: Array, y: Array) -> None:
+        if id(layer) in self._paths:
+            values = self._backend.to_host(y)[0]
+            found = {"path": self._paths[id(layer)], "kind": type(layer).__name__, "shape": list(values.shape)}
+            self.seen.append({**found, "values": numbers(values.ravel())})
 
 
 def numbers(values: NDArray) -> Any:
