@@ -24,9 +24,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"backend", "files", "schedules"},
+    {"files", "probe", "schedules"},
+    {"backend"},
     {"data", "nn"},
-    {"losses", "optim", "photo", "scalar"},
+    {"doctor", "losses", "optim", "photo", "scalar"},
     {"train"},
     {"verify"},
     {"serve"},

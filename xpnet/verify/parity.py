@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from xpnet.backend import Backend, probe
+from xpnet import probe
+from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
 from xpnet.optim import Adam
