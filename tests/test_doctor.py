@@ -113,7 +113,7 @@ def test_a_product_that_raises_is_a_problem_not_a_crash(monkeypatch):
 
 @pytest.mark.parametrize(
     ("cache", "why"),
-    [("{file}/cache", "Not a directory"), (os.devnull, "Not a directory"), ("~nobody-here/cache", "home directory")],
+    [("{file}/cache", "Not a directory"), (os.devnull, "Not a directory"), ("~nobody-here/cache", "home")],
 )
 def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path, cache, why):
     (tmp_path / "file").write_text("")

@@ -109,7 +109,7 @@ def _downloads() -> dict[str, Any]:
     """The folder where downloads are kept, whatever XPNET_CACHE says."""
     try:
         return folder(cache_folder())
-    except (RuntimeError, ValueError) as error:  # ~name of a user whom nobody knows
+    except (OSError, RuntimeError) as error:  # the home folder of nobody, "~name/cache"
         path = os.environ.get("XPNET_CACHE", "")
         return {"path": path, "exists": False, "writable": False, "why_not": str(error), "free": None}
 
