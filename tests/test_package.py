@@ -185,6 +185,16 @@ def test_every_file_is_short():
     assert {name: n for name, n in lengths.items() if n > 320} == {}
 
 
+def test_no_two_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    shared = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert shared.keys() <= {"Progress", "Reading"}, shared  # of training and of photos: not yet told apart
+
+
 def test_imports_point_one_way():
     rank = {part: i for i, parts in enumerate(ORDER) for part in parts}
     wrong = []
