@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import Backend, Model, losses, nn, optim
-from xpnet.backend import probe
+from xpnet import Backend, Model, losses, nn, optim, probe
 from xpnet.backend.random import HostPhilox
 from xpnet.train import train_step
 
@@ -207,8 +206,8 @@ def microseconds(call: Callable, backend: Backend, repeats: int, together: int =
 
 def the_probe_says_ok(kind: Kind) -> Answer:
     """What `xpnet doctor` says of this GPU."""
-    finding = probe.cuda(0)
-    return {"holds": finding.ok, "detail": finding.detail}
+    diagnosis = probe.cuda(0)
+    return {"holds": diagnosis.ok, "detail": diagnosis.detail}
 
 
 def memory_stays_flat(kind: Kind, replays: int = 10_000) -> Answer:

@@ -152,5 +152,39 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
     ],
+    "backend/__init__.py": [
+        ("select: XPNET_DEVICE wins over the argument",
+         'device if device is not None else os.environ.get("XPNET_DEVICE") or "auto"',
+         'os.environ.get("XPNET_DEVICE") or device or "auto"'),
+        ("select: a named GPU that does not work gives the CPU", 'if asked == "auto":', "if True:"),
+        ("select: the variable behind an unknown device is not named",
+         '"XPNET_DEVICE: " if device is None else ""', '""'),
+    ],
+    "probe/__init__.py": [
+        ("Probe: a failure is remembered", "if not diagnosis.ok:", "if False:"),
+        ("Probe: success is remembered across a fork", "key = os.getpid(), ordinal", "key = 0, ordinal"),
+        ("Probe: the sum is not compared", " and total == expected.sum()", ""),
+        ("Probe: always the first GPU is tried", "cupy.cuda.Device(ordinal)", "cupy.cuda.Device(0)"),
+        ("Probe: two CuPys are imported", "len(cupy_distributions()) > 1", "len(cupy_distributions()) > 2"),
+    ],
+    "probe/obstacles.py": [
+        ("Diagnosis: a hidden GPU is looked for", 'if "CUDA_VISIBLE_DEVICES" not in os.environ:', "if True:"),
+        ("Diagnosis: an old driver gets CuPy for CUDA 12, however old", "12000 <= driver < 13000", "driver < 13000"),
+        ("Diagnosis: missing libraries of the driver's CUDA", "fitting_extra(runtime.runtimeGetVersion())",
+         "fitting_extra(runtime.driverGetVersion())"),
+        ("Diagnosis: a full GPU is a missing library", 'if re.search("OutOfMemory', 'if re.search("outofmemory'),
+    ],
+    "probe/installed.py": [
+        ("Diagnosis: a broken CuPy stays installed", "and remove not in installed", ""),
+        ("Diagnosis: a trial file is left behind", "trial.unlink()", "pass"),
+    ],
+    "doctor/report.py": [
+        ("Doctor: a product may be wrong by 1e-2", "PRODUCT_LIMIT = 1e-6", "PRODUCT_LIMIT = 1e-2"),
+        ("Doctor: a GPU that fails spoils the report", 'for g in gpus if g["ok"]', "for g in gpus"),
+        ("Doctor: a cache that cannot be written is well", 'if not data["writable"]:', "if False:"),
+        ("Doctor: a home folder of nobody ends the report", "except (OSError, RuntimeError) as error:",
+         "except ZeroDivisionError as error:"),
+        ("Doctor: a device that is unknown is well", 'if facts["choice"]["device"] is None:', "if False:"),
+    ],
 }
 # fmt: on

@@ -495,10 +495,10 @@ def test_what_depends_on_files_fails_with_1(arguments, message, tmp_path):
 
 
 def test_a_device_that_does_not_work_fails_with_1(monkeypatch):
-    from xpnet.backend import probe
+    from xpnet import probe
 
-    finding = probe.Finding("no-driver", "no NVIDIA driver answers", "install the driver")
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: finding)
+    diagnosis = probe.Diagnosis("no-driver", "no NVIDIA driver answers", "install the driver")
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: diagnosis)
     assert "no NVIDIA driver answers" in call("train", "--device", "cuda", code=1).stderr
 
 

@@ -295,9 +295,9 @@ def command(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    from xpnet.backend import probe
+    from xpnet import probe
 
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-device", "no GPU here", "buy one"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Diagnosis("no-device", "no GPU here", "buy one"))
 
 
 @pytest.fixture

@@ -35,16 +35,17 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0, thr
         return Backend(dtype, seed, why=by, threads=threads)
     match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", str(asked))
     if not match or (match[1] == "auto" and match[2]):
-        raise ValueError(f"unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
+        where = "XPNET_DEVICE: " if device is None else ""
+        raise ValueError(f"{where}unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
 
-    from xpnet.backend import probe
+    from xpnet import probe  # here, to keep `import xpnet` light
 
     ordinal = int(match[2] or 0)
-    finding = probe.cuda(ordinal)
-    if finding.ok:
+    diagnosis = probe.cuda(ordinal)
+    if diagnosis.ok:
         from xpnet.backend.cuda import CudaBackend
 
-        return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else finding.detail, threads)
+        return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else diagnosis.detail, threads)
     if asked == "auto":
-        return Backend(dtype, seed, why=str(finding), threads=threads)
-    raise BackendError(f"device {asked!r} ({by}): {finding}")
+        return Backend(dtype, seed, why=str(diagnosis), threads=threads)
+    raise BackendError(f"device {asked!r} ({by}): {diagnosis}")

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend, probe
+from xpnet import probe
+from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
 from xpnet.nn.shapes import is_several, shape_of
