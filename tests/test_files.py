@@ -69,6 +69,15 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 @POSIX
+def test_a_writer_that_makes_the_file_anew_does_not_change_its_permissions(tmp_path):
+    with replacing(tmp_path / "file") as temporary:
+        temporary.unlink()
+        temporary.touch(0o600)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@POSIX
 def test_what_replaces_a_secret_is_never_readable_by_others(tmp_path):
     path = tmp_path / "file"
     path.write_text("secret")

@@ -30,12 +30,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
     # What replaces a file that only its owner can read is never readable by others, not even for a moment.
     _create(temporary, path, 0o666 if old_mode is None else 0o600)
+    mode = temporary.stat().st_mode & 0o777 if old_mode is None else old_mode
     try:
         yield temporary
         with open(temporary, "rb+") as file:  # on the disk before it takes the name
             os.fsync(file.fileno())
-        if old_mode is not None:
-            temporary.chmod(old_mode)
+        temporary.chmod(mode)  # whoever wrote may have made the file anew
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ gives the arguments they are made with.
 from __future__ import annotations
 
 import json
+import math
 import os
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from xpnet.nn.model import Model
 
 FORMAT = 1
-MOST_LAYERS = 10_000  # a small file can describe a network that never ends
+MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
+MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
 RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
 
 
@@ -100,14 +102,19 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
         if described["format"] != FORMAT:
             raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
         dtype, shape = described["dtype"], tuple(described["input_shape"])
-        if dtype not in DTYPES or not all(type(n) is int for n in shape):
+        if dtype not in DTYPES or len(shape) > 64 or not all(type(n) is int for n in shape):
             raise ModelFileError(f"there is no model of dtype {dtype!r} and input shape {shape}")
         network = restore(described["network"], {})
         if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
         outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
+        for samples, of in ((shape, "inputs"), (outputs, "outputs")):
+            if math.prod(samples) > MOST_VALUES:
+                raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
         check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
-        classes = [str(name) for name in described["classes"]]
+        classes = described["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ModelFileError("the names of its classes are no texts")
         if classes and len(classes) != outputs[-1]:
             raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
     except ModelFileError as error:
