@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import FILES, POSIX, SHORT, call, elsewhere, process, weights, write_folder  # noqa: F401
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
@@ -24,24 +25,8 @@ from xpnet import data, nn
 from xpnet.cli.app import app
 from xpnet.cli.settings import KINDS, option, read_config, settle, to_toml
 from xpnet.photo import shipped_model_path
-from xpnet.train import plots
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and resource limits")
-FILES = {
-    "model.safetensors", "checkpoint.safetensors", "config.toml", "history.csv", "metrics.json", "example.png",
-    "learning-curves.png", "confusion-matrix.png", "mistakes.png", "samples.png", ".lock",
-}  # fmt: skip
-SHORT = ["train", "--epochs", "2", "--quiet", "--schedule", "constant"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    """In a folder of its own, on the CPU, with data that come with the package."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XPNET_DEVICE", "cpu")
-    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_DATA", raising=False)
-    monkeypatch.setattr(plots, "DPI", 20)  # small pictures are quick; `finished` makes them in full size
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +38,6 @@ def finished(tmp_path_factory):
     )
     assert result.exit_code == 0, result.stderr
     return folder, result
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def process(*arguments, **more):
-    command = [sys.executable, "-m", "xpnet", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **{**pipes, **more})
-
-
-def weights(folder):
-    return xpnet.load(folder / "model.safetensors", device="cpu").data
 
 
 # Training ---------------------------------------------------------------------------------------------------
@@ -179,17 +147,6 @@ def test_early_stopping_is_a_success():
 
 
 # Data of one's own --------------------------------------------------------------------------------------------
-
-
-def write_folder(folder, shape, n=60, classes=3):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for name, count in (("train", n), ("t10k", n // 2)):
-        labels = (np.arange(count) % classes).astype(np.uint8)
-        images = rng.integers(0, 99, (count, *shape), dtype=np.uint8) + (50 * labels).reshape(-1, *[1] * len(shape))
-        data.write_idx(folder / f"{name}-images-idx3-ubyte", images.astype(np.uint8))
-        data.write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
-    return folder
 
 
 def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,8 @@ def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray 
     losses, predicted, probabilities = [], [], []
     for start in range(0, len(test), rows):
         part = test[start : start + rows]
+        if not model.takes_whole_numbers:
+            part = replace(part, x=part.x.astype(np.float32))
         measured = evaluate(model, SoftmaxCrossEntropy(), part)
         losses.append(measured.loss * len(part) / len(test))
         predicted.append(measured.outputs.argmax(axis=1))
@@ -115,13 +119,16 @@ def draw(folder: Path, images: Images) -> list[str]:
     try:
         from xpnet.train import plots
     except ModuleNotFoundError as error:
-        return [f'no images were drawn: {error.name} is not installed: pip install "xpnet[plots]"']
+        missing = str(error.name).partition(".")[0]
+        return [f'no images were drawn: {missing} is not installed: pip install "xpnet[plots]"']
     except Exception as error:  # settings of matplotlib that it does not like, such as MPLBACKEND
         return [f"no images were drawn: {in_a_line(error)}"]
     notes = []
     for name, figure in images.items():
         try:
-            plots.save(figure(plots), folder / name)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from")  # a class may have any name
+                plots.save(figure(plots), folder / name)
         except Exception as error:
             notes.append(f"no {name}: {in_a_line(error)}")
     return notes

@@ -181,7 +181,7 @@ def check_rate(lr: float, backend: Backend) -> None:
     """Raise ValueError for a rate that the device cannot hold. Twice of it occurs in a schedule."""
     import numpy as np
 
-    if lr > np.finfo(backend.dtype).max / 2:
+    if lr > float(np.finfo(backend.dtype).max) / 2:
         raise ValueError(f"lr {lr:g} is more than {backend.dtype} can hold")
 
 
