@@ -16,9 +16,9 @@ from xpnet.data import Dataset
 from xpnet.files import replacing
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.nn import Model
-from xpnet.nn.activation import softmax
 from xpnet.train import class_scores, confusion_matrix, evaluate
 from xpnet.train.run import Row
+from xpnet.train.step import samples
 
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
@@ -66,17 +66,16 @@ def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray 
     """The mean loss, the predicted classes (N,), and the probabilities (N, C), up to MOST_VALUES of them."""
     classes = model.output_shape[-1]
     rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
-    losses, predicted, probabilities = [], [], []
+    loss, predicted, probabilities = 0.0, [], []
     for start in range(0, len(test), rows):
         part = test[start : start + rows]
         if not model.takes_whole_numbers:
             part = replace(part, x=part.x.astype(np.float32))
-        measured = evaluate(model, SoftmaxCrossEntropy(), part)
-        losses.append(measured.loss * len(part) / len(test))
-        predicted.append(measured.outputs.argmax(axis=1))
-        if keep:
-            probabilities.append(softmax(measured.outputs, np))
-    return sum(losses), np.concatenate(predicted), np.concatenate(probabilities) if keep else None
+        loss += evaluate(model, SoftmaxCrossEntropy(), part).loss * len(part) / len(test)
+        given = model.probabilities(samples(model, part.x))
+        predicted.append(given.argmax(axis=1))
+        probabilities += [given] if keep else []
+    return loss, np.concatenate(predicted), np.concatenate(probabilities) if keep else None
 
 
 def worst_classes(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
