@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import FILES, POSIX, SHORT, call, elsewhere, process, weights, write_folder  # noqa: F401
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
@@ -24,24 +25,8 @@ from xpnet import data, nn
 from xpnet.cli.app import app
 from xpnet.cli.settings import KINDS, option, read_config, settle, to_toml
 from xpnet.photo import shipped_model_path
-from xpnet.train import plots
 
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and resource limits")
-FILES = {
-    "model.safetensors", "checkpoint.safetensors", "config.toml", "history.csv", "metrics.json", "example.png",
-    "learning-curves.png", "confusion-matrix.png", "mistakes.png", "samples.png",
-}  # fmt: skip
-SHORT = ["train", "--epochs", "2", "--quiet", "--schedule", "constant"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    """In a folder of its own, on the CPU, with data that come with the package."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XPNET_DEVICE", "cpu")
-    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("XPNET_DATA", raising=False)
-    monkeypatch.setattr(plots, "DPI", 20)  # small pictures are quick; `finished` makes them in full size
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +38,6 @@ def finished(tmp_path_factory):
     )
     assert result.exit_code == 0, result.stderr
     return folder, result
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def process(*arguments, **more):
-    command = [sys.executable, "-m", "xpnet", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **{**pipes, **more})
-
-
-def weights(folder):
-    return xpnet.load(folder / "model.safetensors", device="cpu").data
 
 
 # Training ---------------------------------------------------------------------------------------------------
@@ -125,7 +93,7 @@ def test_without_json_there_is_a_summary_for_people(tmp_path):
     out = call(*SHORT, "--out", tmp_path / "run").stdout
     assert out.startswith("on the CPU: asked for by XPNET_DEVICE\n")
     assert re.search(r"test accuracy \d+\.\d\d% \(\d+ of 359 wrong\), 2 epochs in", out)
-    command = re.search(r"try it:  xpnet (.*)", out)[1]
+    command = re.search(r"try it:  .*xpnet (predict .*)", out)[1]
     assert "example.png: " in call(*command.split()).stdout
 
 
@@ -181,17 +149,6 @@ def test_early_stopping_is_a_success():
 # Data of one's own --------------------------------------------------------------------------------------------
 
 
-def write_folder(folder, shape, n=60, classes=3):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for name, count in (("train", n), ("t10k", n // 2)):
-        labels = (np.arange(count) % classes).astype(np.uint8)
-        images = rng.integers(0, 99, (count, *shape), dtype=np.uint8) + (50 * labels).reshape(-1, *[1] * len(shape))
-        data.write_idx(folder / f"{name}-images-idx3-ubyte", images.astype(np.uint8))
-        data.write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
-    return folder
-
-
 def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
     write_folder(tmp_path / "my data", (9, 12))
     out = call(*SHORT, "--data", "my data", "--batch-size", "10").stdout
@@ -210,10 +167,10 @@ def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
 def test_samples_that_are_no_pictures(tmp_path):
     folder = write_folder(tmp_path / "vectors", (7,))
     out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
-    assert "no mistakes.png: samples of shape (7,) are no pictures" in out
+    assert "samples of shape (7,) are no images: none are drawn, predict and serve read none" in out
     assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
     assert "no grey images" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
-    assert "no pictures" in call("data", folder, "--picture", "x.png", code=1).stderr
+    assert "no pictures" in call("data", folder, "--image", "x.png", code=1).stderr
 
 
 # Other commands -----------------------------------------------------------------------------------------------
@@ -380,7 +337,7 @@ def test_data_lists_and_describes(tmp_path):
     listed = call("data").stdout
     assert "digits" in listed
     assert f"not here yet; `xpnet data mnist` downloads it (12 MB) into {tmp_path / 'cache' / 'mnist'}" in listed
-    described = call("data", "digits", "--picture", "grid.png").stdout
+    described = call("data", "digits", "--image", "grid.png").stdout
     assert "digits train: 1438 samples of 8 x 8 uint8, 10 classes" in described
     assert "values 0 to 255" in described
     with Image.open("grid.png") as image:
@@ -440,7 +397,7 @@ WRONG = [
     (["--optimizer", "sgd", "--nesterov"], "nesterov needs a momentum"),
     (["--seed", "-1"], "seed must be a whole number"),
     (["--bogus"], "No such option: --bogus"),
-    (["--config", "wrong.toml"], "unknown setting 'epoch': there is data, seed"),
+    (["--config", "wrong.toml"], "unknown setting 'epoch': there is data, recipe, seed"),
     (["--config", "typed.toml"], "batch-size must be a whole number, not 'many'"),
     (["--config", "broken.toml"], "broken.toml is not a TOML file"),
     (["--out", "full"], "full is not empty"),
@@ -543,7 +500,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path, monkeypa
         patch.setattr("os.fsync", full)
         result = call("train", "--resume", "parts", "--epochs", "3", "--quiet", code=1)
     assert "cannot write the results: No space left on device" in result.stderr
-    assert "To go on: xpnet train --resume parts" in result.stderr
+    assert re.search(r"To go on: .*xpnet train --resume parts", result.stderr)
     left = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir() if path.name != "config.toml"}
     assert left == files
     call("train", "--resume", "parts", "--quiet")
@@ -575,7 +532,7 @@ def test_ctrl_c_keeps_the_work(tmp_path):
             break
     out, err = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert re.search(r"xpnet: interrupted in epoch \d+ of 100000\. .* xpnet train --resume run", err)
+    assert re.search(r"xpnet: interrupted in epoch \d+ of 100000\. .*xpnet train --resume run", err)
     assert "Traceback" not in err
     assert json.loads(out)["stopped"] == "interrupted"
     assert set(os.listdir("run")) == FILES

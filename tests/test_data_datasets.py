@@ -175,18 +175,33 @@ def test_a_folder_with_a_damaged_file(tmp_path):
         load(tmp_path)
 
 
-def test_a_folder_whose_files_do_not_belong_together(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "shape", "reason"),
+    [
+        (NAMES[1], (5,), r"equal lengths: \(6, 2, 2\) in train-images-idx3-ubyte, \(5,\) in train-labels-idx1-ubyte"),
+        (NAMES[3], (3, 1), r"equal lengths: \(3, 2, 2\) in t10k-images-idx3-ubyte, \(3, 1\) in t10k-labels"),
+        (NAMES[2], (3, 9), r"the samples differ in shape: \(2, 2\) in train-images-idx3-ubyte, \(9,\) in t10k-images"),
+        (NAMES[2], (3, 2, 3), r"the samples differ in shape: \(2, 2\) in .*, \(2, 3\) in t10k-images-idx3-ubyte"),
+        (NAMES[2], (3, 4, 1), r"the samples differ in shape: \(2, 2\) in .*, \(4, 1\) in t10k-images-idx3-ubyte"),
+        (NAMES[0], (6,), r"train-images-idx3-ubyte has shape \(6,\), samples need \(N, height, width\), or"),
+    ],
+)
+def test_a_folder_whose_files_do_not_belong_together(tmp_path, name, shape, reason):
     write_folder(tmp_path)
-    write_idx(tmp_path / NAMES[1], np.zeros(5, np.uint8))
-    with pytest.raises(ValueError, match="train: x of shape"):
-        load(tmp_path)
-    write_folder(tmp_path)
-    write_idx(tmp_path / NAMES[2], np.zeros((3, 9), np.uint8))
-    with pytest.raises(ValueError, match=r"the samples differ in shape: \(2, 2\) in train-images-idx3-ubyte, \(9,\)"):
+    write_idx(tmp_path / name, np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match=reason):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("source", ["minst", "no/such/folder", __file__])
+def test_a_folder_whose_headers_lie_is_refused_before_its_data_are_read(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    write_idx(tmp_path / NAMES[0], np.zeros((7, 2, 2), np.uint8))
+    monkeypatch.setattr(datasets, "read_idx", pytest.fail)
+    with pytest.raises(ValueError, match="need equal lengths"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["", "minst", "no/such/folder", __file__])
 def test_an_unknown_name_lists_what_there_is(source):
     with pytest.raises(ValueError, match="there is 'digits', 'mnist', or the path of a folder"):
         load(source)
@@ -262,6 +277,16 @@ def test_xpnet_data_must_be_a_folder(stand_in, tmp_path, monkeypatch):
     monkeypatch.setenv("XPNET_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"XPNET_DATA is set to '.*nowhere', which is not a folder"):
         load("mnist")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="~name is a home folder on POSIX")
+def test_a_home_folder_of_nobody(stand_in, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="~nobody-of-that-name/x: there is no such home folder"):
+        load("~nobody-of-that-name/x")
+    for variable in ("XPNET_CACHE", "XPNET_DATA"):
+        monkeypatch.setenv(variable, "~nobody-of-that-name/x")
+        with pytest.raises(FileNotFoundError, match=f"{variable} is set to ~nobody-of-that-name/x: there is no such"):
+            load("mnist")
 
 
 def test_the_real_mnist():

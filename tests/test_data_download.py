@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from xpnet.data import DownloadError, download, fetch
+from xpnet import files
+from xpnet.data import DownloadError, IdxError, download, fetch
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 ARCHIVE = gzip.compress(CONTENT)
@@ -200,6 +201,22 @@ def test_all_mirrors_fail_each_with_its_reason(servers, folder):
     assert names(folder) == ["x.gz.lock"]
 
 
+def test_a_server_that_sends_without_end_is_given_up(servers, folder, monkeypatch):
+    server = servers()
+    server.chunked, server.body = True, bytes(3_000_000)
+    monkeypatch.setattr(download, "MOST", 1_000_000)
+    with pytest.raises(DownloadError, match="the server sends more than 1000000 bytes"):
+        fetch("x.gz", [server.url], SHA256, folder)
+    assert (folder / "x.gz.part").stat().st_size < 1_000_000 + 2 * download.CHUNK
+
+
+def test_a_file_that_unpacks_without_end_is_digested_no_further(tmp_path, monkeypatch):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(bytes(3_000_000)))
+    monkeypatch.setattr(download, "MOST", 1_000_000)
+    with pytest.raises(IdxError, match="it holds more than 1000000 bytes"):
+        download.content_sha256(tmp_path / "x.gz")
+
+
 def test_a_server_that_stalls_is_given_up(servers, folder, monkeypatch):
     server = servers()
     server.pause = threading.Event()
@@ -235,7 +252,7 @@ def test_a_file_system_without_locks(servers, folder, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="Windows locks by another module")
 
     def no_locks(*_):
-        raise OSError(download.NO_LOCKS[0], "No locks available")
+        raise OSError(files.NO_LOCKS[0], "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     assert fetch("x.gz", [servers().url], SHA256, folder).read_bytes() == ARCHIVE

@@ -1,13 +1,18 @@
-"""Writing files so that nothing is ever half there."""
+"""Files: replaced whole or not at all, kept for one process at a time, and named as people name them."""
 
 from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+LONGEST_NAME = 255  # bytes, on most file systems
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -21,17 +26,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-    except OSError as error:  # it would name the temporary file, which nobody knows
-        raise type(error)(error.errno, error.strerror, str(path)) from None
-    os.close(handle)
-    temporary = Path(name)
+    old_mode = path.stat().st_mode & 0o777 if path.exists() else None
+    temporary = path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
+    # What replaces a file that only its owner can read is never readable by others, not even for a moment.
+    _create(temporary, path, 0o666 if old_mode is None else 0o600)
+    mode = temporary.stat().st_mode & 0o777 if old_mode is None else old_mode
     try:
         yield temporary
         with open(temporary, "rb+") as file:  # on the disk before it takes the name
             os.fsync(file.fileno())
-        _take_permissions(temporary, path)
+        temporary.chmod(mode)  # whoever wrote may have made the file anew
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -39,16 +43,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def _take_permissions(new: Path, old: Path) -> None:
-    """Those of the file that it replaces, else what `open` would have given: mkstemp's are for the owner alone."""
-    if os.name != "posix":
-        return
-    if old.exists():
-        new.chmod(old.stat().st_mode & 0o777)
-    else:
-        umask = os.umask(0)
-        os.umask(umask)
-        new.chmod(0o666 & ~umask)
+def _create(temporary: Path, path: Path, mode: int) -> None:
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    except OSError as error:  # it would name the temporary file, which nobody knows
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -60,3 +59,52 @@ def _sync_folder(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, if_taken: Callable[[], object]) -> Iterator[None]:
+    """Hold the operating system's lock on a file. It ends with the process, so it never goes stale.
+
+    If another process holds it, `if_taken` is called, once: it raises an error, or this waits.
+    """
+    with open(path, "ab") as file:
+        if not _try_lock(file):
+            if_taken()
+            while not _try_lock(file):
+                time.sleep(0.1)
+        yield  # closing the file gives the lock back
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file; False if another process holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        # Some network drives know no locks. Files are replaced whole there too: two processes at once may undo each
+        # other's work, and neither ever reads half a file.
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """The path, with ~ for a home folder. Raises FileNotFoundError if nobody has that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FileNotFoundError(f"{os.fspath(path)}: there is no such home folder") from None
+
+
+def cut(name: str, most: int = LONGEST_NAME) -> str:
+    """The beginning of a name that takes no more than `most` bytes in a file system."""
+    return name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")

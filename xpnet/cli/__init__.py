@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 
 def main() -> None:
     """Run the command line that this process was called with."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is to be ignored
+        signal.signal(signal.SIGINT, leave)
     from xpnet.cli.app import app
 
     app(prog_name="xpnet")
+
+
+def leave(*_: object) -> None:
+    """What Ctrl-C does until a command begins: there is nothing to put away, only modules that are half loaded."""
+    os.write(2, b"xpnet: interrupted\n")
+    os._exit(1)

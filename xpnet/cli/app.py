@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from xpnet.cli import leave
 from xpnet.cli.console import Failed, complain, verdict
 from xpnet.cli.data import show_data
 from xpnet.cli.evaluate import evaluate
@@ -17,12 +19,14 @@ from xpnet.cli.train import train
 
 
 class Commands(TyperGroup):
-    """Turns the errors that are the user's to mend into one line on standard error and an exit code."""
+    """Turns the errors that are the user's to mend, and Ctrl-C, into one line on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        if signal.getsignal(signal.SIGINT) is leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(ctx)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             code, line = verdict(error)
             if not code:
                 raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ def say(text: str, style: str = "", on_stderr: bool = False) -> None:
     from rich.text import Text
 
     console = Console(stderr=on_stderr, highlight=False)
-    console.print(Text(_printable(text, console.encoding), style=style), soft_wrap=True)
+    console.print(Text(printable(text, console.encoding), style=style), soft_wrap=True)
 
 
 def complain(text: str) -> None:
@@ -26,21 +28,25 @@ def complain(text: str) -> None:
     say(f"xpnet: {text}", on_stderr=True)
 
 
-def print_json(result: dict[str, Any]) -> None:
-    """One object on one line of standard output."""
-    sys.stdout.write(json.dumps(result) + "\n")
+def print_json(result: dict[str, Any], indent: int | None = None) -> None:
+    """One object on standard output, on one line unless it is indented. Raises `Failed` if that is closed."""
+    if sys.stdout is None:
+        raise Failed("standard output is closed: there is nowhere to print the JSON object")
+    sys.stdout.write(json.dumps(result, indent=indent) + "\n")
 
 
-def verdict(error: Exception) -> tuple[int, str]:
+def verdict(error: BaseException) -> tuple[int, str]:
     """(exit code, line) for an error that the user can mend; (0, "") for one that is ours, which needs its traceback.
 
-    2 for a value that cannot be, 1 for everything that depends on files, devices and the run.
+    2 for a value that cannot be, 1 for everything that depends on files, devices and the run, and for Ctrl-C.
     """
     from xpnet import BackendError
     from xpnet.data import IdxError
     from xpnet.nn import ModelFileError
     from xpnet.train import NotFiniteError
 
+    if isinstance(error, KeyboardInterrupt):
+        return 1, "interrupted"
     if isinstance(error, BrokenPipeError):  # `xpnet data | head`: nobody is left to read a complaint
         return 0, ""
     if isinstance(error, OSError) and error.strerror:
@@ -53,9 +59,28 @@ def verdict(error: Exception) -> tuple[int, str]:
     return (2, str(error)) if isinstance(error, ValueError) else (0, "")
 
 
-def _printable(text: str, encoding: str) -> str:
-    """A file may have any name; what the terminal cannot show is escaped."""
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def printable(text: str, encoding: str) -> str:
+    """A file, or a class of a model from elsewhere, may have any name: what would command the terminal (escape codes,
+    a change of the direction of writing) is shown as an escape, and so is what it has no letter for."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def in_percent(fraction: float) -> str:
+    """A probability for people. What is not certain never reads as if it were: > 99.9%, < 0.1%."""
+    if 0.9995 <= fraction < 1:
+        return "> 99.9%"
+    return "< 0.1%" if 0 < fraction < 0.0005 else f"{fraction:.1%}"
+
+
+def command(name: str, *files: Path) -> str:
+    """A command to copy, as it works here: by its path where the plain `xpnet` is not on the search path."""
+    program = "xpnet"
+    if shutil.which(program) is None:
+        called = Path(sys.argv[0])
+        run_as_script = called.stem == program and os.access(called, os.X_OK)
+        program = quoted(called) if run_as_script else f"{quoted(Path(sys.executable))} -m {program}"
+    return " ".join([program, name, *map(quoted, files)])
 
 
 def quoted(path: Path) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xpnet.cli.console import Failed, say
+from xpnet.files import expanded
 
 if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits
@@ -19,7 +19,7 @@ def show_data(
         str | None,
         typer.Argument(help="digits, mnist (downloaded if it is not there yet), or a folder. [default: list]"),
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
     ] = None,
 ) -> None:
@@ -28,22 +28,19 @@ def show_data(
     The list says where they lie. Of one it says what is in it: shape, values, and samples of each class.
     """
     if name is None:
-        if picture:
-            raise typer.BadParameter("a picture of which data? Name a data set too.", param_hint="--picture")
+        if image:
+            raise typer.BadParameter("an image of which data? Name a data set too.", param_hint="--image")
         list_sets()
         return
     splits = load(name)
     for part in splits:
         describe(part)
-    if picture:
-        from xpnet.train import plots
+    if image:
+        from xpnet.cli import results
 
-        try:
-            figure = plots.samples(splits.train)
-        except ValueError as error:  # the data are as they are: not a wrong option
-            raise Failed(str(error)) from None
-        plots.save(figure, picture)
-        say(f"samples: {picture}")
+        for note in results.draw(image.parent, {image.name: lambda plots: plots.samples(splits.train)}):
+            raise Failed(note)
+        say(f"samples: {image}")
 
 
 def load(source: str) -> Splits:
@@ -53,7 +50,7 @@ def load(source: str) -> Splits:
     try:
         return data.load(source)
     except ValueError as error:
-        if source == "mnist" or Path(source).expanduser().is_dir():
+        if source == "mnist" or (source and expanded(source).is_dir()):
             raise Failed(str(error)) from None
         raise
 
@@ -68,11 +65,10 @@ def list_sets() -> None:
 
 
 def where_mnist_is() -> str:
-    from xpnet.data.datasets import cache_folder
+    from xpnet.data.datasets import cache_folder, folder_in
 
-    own = [Path(os.environ["XPNET_DATA"]).expanduser()] if os.environ.get("XPNET_DATA") else []
-    cache = cache_folder() / "mnist"
-    for folder in (*(folder / "mnist" for folder in own), *own, cache):
+    own, cache = folder_in("XPNET_DATA"), cache_folder() / "mnist"
+    for folder in (*((own / "mnist", own) if own else ()), cache):
         if any(folder.glob("train-images*")):
             return f"in {folder}"
     return f"not here yet; `xpnet data mnist` downloads it (12 MB) into {cache}"

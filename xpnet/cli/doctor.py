@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from xpnet.cli.console import print_json, printable
 from xpnet.doctor.report import machine_report
 
 STYLES = {"ok": "bold green", "not ok": "bold red", "note": "bold yellow", "": ""}
@@ -22,7 +22,7 @@ def doctor(as_json: bool = False) -> int:
     """
     report = machine_report()
     if as_json:
-        print(json.dumps(report, indent=2))  # noqa: T201
+        print_json(report, indent=2)
     else:
         show(report)
     return 0 if report["ok"] else 1
@@ -114,7 +114,7 @@ def _heading(console: Console, text: str) -> None:
 
 def _line(console: Console, mark: str, text: str) -> None:
     """One line, never broken (so that commands can be copied), with its mark as a word in front."""
-    text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)  # a folder may have any name
+    text = printable(text, console.encoding)
     console.print(Text.assemble((f"  {mark:<8}", STYLES[mark]), text), soft_wrap=True)
 
 

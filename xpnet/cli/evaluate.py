@@ -18,9 +18,7 @@ def evaluate(
         typer.Option(help="digits, mnist, or a folder; its test part counts. [default: what the model's run had]"),
     ] = None,
     device: options.Device = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write metrics.json and the pictures there too.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write metrics.json and images there too.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure a model on test data.
@@ -32,17 +30,18 @@ def evaluate(
     from xpnet.cli.data import load
 
     opened = xpnet.load(model, device)
-    test = load(data or data_of(model)).test
+    test = load(data_of(model) if data is None else data).test
     metrics, probabilities = results.measure(opened, test)
     metrics = {"model": str(model), "data": test.name, **metrics}
     notes = []
     if out:
         out.mkdir(parents=True, exist_ok=True)
         results.write_metrics(out / "metrics.json", metrics)
-        notes = results.write_test_pictures(out, metrics, test, probabilities)
+        notes = results.draw(out, results.images_of_test(metrics, test, probabilities))
     if as_json:
         print_json(metrics)
         return
+    notes += results.limits(test)
     say(f"test accuracy {metrics['test_accuracy']:.2%}, loss {metrics['test_loss']:.4f}: {test!r}", style="bold")
     width = max(5, *(len(row["class"]) for row in metrics["classes"]))
     say(f"{'class':<{width}}  precision  recall      F1  samples")

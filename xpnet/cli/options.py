@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, OPTIMIZERS, SCHEDULES
+from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, OPTIMIZERS, RECIPES, SCHEDULES
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ def names(table: dict[str, Any]) -> str:
 # Settings of the recipe
 Hidden = Annotated[tuple | None, setting("hidden", "Sizes of the hidden layers.", parser=sizes, metavar="N,N,..")]
 Activation = Annotated[str | None, setting("activation", f"{names(ACTIVATIONS)}.")]
-Dropout = Annotated[float | None, setting("dropout", "Share of the units that are dropped in training.")]
+Dropout = Annotated[float | None, setting("dropout", "Fraction of the units that are dropped in training.")]
 Epochs = Annotated[int | None, setting("epochs", "How often to go through the training data.")]
 BatchSize = Annotated[int | None, setting("batch_size", "Samples in a step.")]
 Optimizer = Annotated[
@@ -45,16 +45,26 @@ Momentum = Annotated[float | None, setting("momentum", "Momentum of sgd.")]
 Nesterov = Annotated[bool | None, setting("nesterov", "Nesterov's form of the momentum of sgd.")]
 WeightDecay = Annotated[float | None, setting("weight_decay", "Pull of the weights towards 0.")]
 Schedule = Annotated[str | None, setting("schedule", f"Rate over the run: {names(SCHEDULES)}.")]
-Smoothing = Annotated[float | None, setting("label_smoothing", "Share of each target that is spread over all classes.")]
+Smoothing = Annotated[
+    float | None, setting("label_smoothing", "Fraction of each target that is spread over all classes.")
+]
 Clip = Annotated[float | None, setting("clip", "Limit on the norm of the gradient; 0: none.")]
 Patience = Annotated[int | None, setting("patience", "Stop after so many epochs without a lower loss; 0: never.")]
-Augment = Annotated[bool | None, setting("augment", "Shift, turn, bend and thicken the pictures a little, each time.")]
+Augment = Annotated[bool | None, setting("augment", "Shift, turn, bend and thicken the images a little, each time.")]
 Val = Annotated[
     float | None,
-    setting("val", "Share of the training data to watch the run on; the weights of the best epoch are then kept."),
+    setting("val", "Fraction of the training data to watch the run on; the weights of the best epoch are then kept."),
 ]
 
 # What else a run depends on
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help=f"{names(RECIPES)}: what all settings are that are not given. plain is gradient descent at a constant "
+        "rate, and nothing else. [default: digits for the digits, else mnist]",
+    ),
+]
 Data = Annotated[str | None, typer.Option(help="digits, mnist, or a folder of four IDX files. [default: digits]")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]

@@ -1,10 +1,12 @@
-"""What a run leaves in its folder: numbers and pictures."""
+"""What a run leaves in its folder: numbers and images."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +19,40 @@ from xpnet.nn import Model
 from xpnet.train import class_scores, confusion_matrix, evaluate
 from xpnet.train.run import Row
 
+MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
+MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
+MOST_VALUES = 1 << 26  # probabilities that are kept,
+BLOCK = 1 << 22  # and outputs that are computed at a time
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
 
+Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the figure
 
-def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray]:
-    """The figures of the model on `test`, JSON-able, and the probabilities (N, C) that it gives.
 
+def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The figures of the model on `test`, JSON-able, and the probabilities (N, C) that it gives unless they are huge.
+
+    Of more than MOST_CLASSES classes, those with the lowest recall are in the figures, and no confusion matrix.
     Raises ValueError if the samples or the labels do not fit the model.
     """
-    if test.y.max() >= model.output_shape[-1]:
-        raise ValueError(
-            f"{test.name} has the label {test.y.max()}, but the model has {model.output_shape[-1]} outputs"
-        )
-    measured = evaluate(model, SoftmaxCrossEntropy(), test)
-    probabilities = model.probabilities(model.as_input(test.x))
-    confusion = confusion_matrix(probabilities.argmax(axis=1), test.y, model.output_shape[-1])
-    scores = zip(class_names(model), *(column.tolist() for column in class_scores(confusion)), strict=True)
+    names = class_names(model)
+    if test.y.max() >= len(names):
+        raise ValueError(f"{test.name} has the label {test.y.max()}, but the model has {len(names)} outputs")
+    loss, predicted, probabilities = answers(model, test)
+    shown = np.arange(len(names)) if len(names) <= MOST_CLASSES else worst_classes(predicted, test.y, len(names))
+    number = np.full(len(names), len(shown))  # those that are not shown are counted as one class more
+    number[shown] = np.arange(len(shown))
+    confusion = confusion_matrix(number[predicted], number[test.y], len(shown) + 1)
+    scores = zip(*(column[: len(shown)].tolist() for column in class_scores(confusion)), strict=True)
     figures = {
-        "test_accuracy": measured.accuracy,
-        "test_loss": measured.loss,
+        "test_accuracy": float((predicted == test.y).mean()),
+        "test_loss": loss,
         "test_samples": len(test),
-        "classes": [dict(zip(("class", "precision", "recall", "f1", "support"), row, strict=True)) for row in scores],
-        "confusion": confusion.tolist(),
+        "n_classes": len(names),
+        "classes": [
+            {"class": names[i], **dict(zip(("precision", "recall", "f1", "support"), row, strict=True))}
+            for i, row in zip(shown, scores, strict=True)
+        ],
+        "confusion": confusion[:-1, :-1].tolist() if len(names) <= MOST_CLASSES else None,
         "device": model.backend.device,
         "why": model.backend.why,
         "dtype": str(model.backend.dtype),
@@ -47,9 +61,34 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray]:
     return figures, probabilities
 
 
+def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray | None]:
+    """The mean loss, the predicted classes (N,), and the probabilities (N, C), up to MOST_VALUES of them."""
+    classes = model.output_shape[-1]
+    rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
+    if not model.network.accepts_integers:
+        test = replace(test, x=test.x.astype(np.float32))
+    loss = evaluate(model, SoftmaxCrossEntropy(), test, batch_size=min(rows, 1000)).loss
+    predicted, probabilities = [], []
+    for start in range(0, len(test), rows):
+        given = model.probabilities(test.x[start : start + rows])
+        predicted.append(given.argmax(axis=1))
+        probabilities += [given] if keep else []
+    return loss, np.concatenate(predicted), np.concatenate(probabilities) if keep else None
+
+
+def worst_classes(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """The MOST_CLASSES classes of which the smallest fraction was found, of equal ones the most frequent; sorted so."""
+    support = np.bincount(labels, minlength=n_classes)
+    recall = np.bincount(labels[predicted == labels], minlength=n_classes) / np.maximum(support, 1)
+    recall[support == 0] = 2.0  # nothing is known of these: last
+    return np.lexsort((-support, recall))[:MOST_CLASSES]
+
+
 def class_names(model: Model) -> Sequence[str]:
-    """The model's, or else the numbers of its outputs."""
-    return model.classes or [str(i) for i in range(model.output_shape[-1])]
+    """The model's, or else the numbers of its outputs. Raises ValueError for a model that tells no classes apart."""
+    if len(model.output_shape) != 1 or (not model.classes and model.output_shape[0] > MOST_UNNAMED):
+        raise ValueError(f"the model gives outputs of shape {model.output_shape}: it does not tell classes apart")
+    return model.classes or [str(i) for i in range(model.output_shape[0])]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,22 +111,70 @@ def write_history(path: Path, history: Sequence[Row]) -> None:
         writer.writerows(history)
 
 
-def write_test_pictures(folder: Path, metrics: dict[str, Any], test: Dataset, probabilities: np.ndarray) -> list[str]:
-    """The confusion matrix and the worst mistakes. Gives a line for each picture that could not be made."""
-    from xpnet.train import plots
+def draw(folder: Path, images: Images) -> list[str]:
+    """Draw each of `images` into the folder. Gives a line for each that could not be drawn: none may end a run."""
+    try:
+        from xpnet.train import plots
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        return [f'no images were drawn: {missing} is not installed: pip install "xpnet[plots]"']
+    except Exception as error:  # settings of matplotlib that it does not like, such as MPLBACKEND
+        return [f"no images were drawn: {in_a_line(error)}"]
+    notes = []
+    for name, figure in images.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from")  # a class may have any name
+                plots.save(figure(plots), folder / name)
+        except Exception as error:
+            notes.append(f"no {name}: {in_a_line(error)}")
+    return notes
 
-    names = [row["class"] for row in metrics["classes"]]
-    plots.save(plots.confusion_matrix(np.array(metrics["confusion"]), names), folder / "confusion-matrix.png")
-    if not plots.is_pictures(test.x):
-        return [f"no mistakes.png: samples of shape {test.x.shape[1:]} are no pictures"]
-    plots.save(plots.mistakes(test, probabilities), folder / "mistakes.png")
-    return []
+
+def in_a_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.ndarray | None) -> Images:
+    """The confusion matrix and the worst mistakes, where there is room for them."""
+    images: Images = {}
+    if metrics["confusion"] is not None:
+        names = [row["class"] for row in metrics["classes"]]
+        images["confusion-matrix.png"] = lambda plots: plots.confusion_matrix(np.array(metrics["confusion"]), names)
+    if probabilities is not None and is_images(test.x):
+        images["mistakes.png"] = lambda plots: plots.mistakes(test, probabilities)
+    return images
+
+
+def limits(data: Dataset) -> list[str]:
+    """What cannot be done with such data, or with a model of them: a line each, to be read before the training."""
+    notes = []
+    if not is_images(data.x):
+        notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
+    elif not is_grey(data.x):
+        notes.append("colour images: predict and serve read grey ones only; use evaluate, or xpnet.load")
+    if len(data.classes) > MOST_CLASSES:
+        notes.append(
+            f"{len(data.classes):,} classes are too many to show: metrics.json gets the {MOST_CLASSES} worst, "
+            "and there is no confusion matrix"
+        )
+    return notes
+
+
+def is_images(x: np.ndarray) -> bool:
+    """Whether samples (N, ...) can be shown: grey, or colour (N, H, W, 3)."""
+    return is_grey(x) or (x.ndim == 4 and x.shape[3] == 3)
+
+
+def is_grey(x: np.ndarray) -> bool:
+    """Whether samples are grey images, (N, H, W) or (N, H, W, 1): those that photos are turned into."""
+    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 1)
 
 
 def write_example(path: Path, data: Dataset) -> None:
-    """The first sample of `data` as a picture of its own size, black to white over what the data set holds."""
+    """The first of some grey images as a file of its own size, black to white over what the data set holds."""
     from PIL import Image
 
     luma = data.x[0].reshape(data.x.shape[1:3]) / max(float(data.x.max()), 1e-9) * 255
     with replacing(path) as temporary:
-        Image.fromarray(luma.round().astype(np.uint8)).save(temporary, format="png")
+        Image.fromarray(luma.round().clip(0, 255).astype(np.uint8)).save(temporary, format="png")

@@ -6,23 +6,30 @@ Their names are those of the options. In the file, a - in a name may also be wri
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from xpnet import __version__
-from xpnet.train.recipes import Recipe, recipe_for
+from xpnet.train.recipes import RECIPES, Recipe
 
-KINDS: dict[str, type] = {"data": str, "seed": int, "device": str, "dtype": str}
-KINDS |= {field.name: type(field.default) for field in fields(Recipe)}
+KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str}
+KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
+LONGEST = 1 << 16  # bytes of a file of settings
+MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run depends on. `device` is None if none was named: what is best there decides."""
+    """All that a run depends on. `device` is None if none was named: what is best there decides.
+
+    `recipe` is the one of the name `named` with the user's changes; `changed` has the names of those.
+    """
 
     recipe: Recipe
+    named: str
+    changed: tuple[str, ...] = field(default=(), compare=False)
     data: str = "digits"
     seed: int = 0
     dtype: str = "float32"
@@ -35,25 +42,58 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     Raises ValueError for a value that cannot be.
     """
     both = {**config, **given}
+    for name, value in both.items():
+        if isinstance(value, int) and abs(value) >= MOST:
+            raise ValueError(f"{option(name)} must be a whole number below {MOST}")
     own = {name: both[name] for name in ("data", "seed", "dtype", "device") if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
-    recipe = recipe_for(own["data"])
+    named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
+    if named not in RECIPES:
+        raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
+    recipe, usual = RECIPES[named], asdict(RECIPES[named])
     for changes in (config, given):
-        recipe = recipe.but(**{name: value for name, value in changes.items() if name not in own})
-    return Settings(recipe, **own)
+        recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
+    # A run's own file names every setting; that of the validation part is asked for even where it is the recipe's.
+    theirs = {name for name, value in config.items() if name == "val" or value != usual.get(name)} | given.keys()
+    changed = tuple(name for name in usual if name in theirs)
+    return Settings(recipe, named, changed, **own)
+
+
+def in_words(settings: Settings) -> str:
+    """The whole recipe in a line: what the user has set, what the recipe adds, and what is off."""
+    values = asdict(settings.recipe)
+    theirs = [_setting(name, values[name]) for name in settings.changed]
+    rest = {name: value for name, value in values.items() if name not in settings.changed}
+    kept = [_setting(name, value) for name, value in rest.items() if value]
+    off = [option(name) for name, value in rest.items() if not value]
+    parts = {"yours": theirs, f"from the recipe {settings.named}": kept, "off": off}
+    return "; ".join(f"{title}: {', '.join(listed)}" for title, listed in parts.items() if listed)
+
+
+def _setting(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return option(name) if value else f"no {option(name)}"
+    return f"{option(name)} {','.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}"
 
 
 def _lasting(data: str) -> str:
     """A folder by its whole path, so that a config is good wherever it is read."""
-    return data if data in ("digits", "mnist") or not Path(data).is_dir() else str(Path(data).absolute())
+    folder = bool(data) and data not in ("digits", "mnist") and Path(data).is_dir()
+    return str(Path(data).absolute()) if folder else data
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file. Raises OSError if it cannot be read, ValueError for what it should not hold."""
+    with open(path, "rb") as file:
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise ValueError(f"{path} is no file of settings: it has more than {LONGEST} bytes")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is no file of settings: it is nested too deeply") from None
     try:
         return {name.replace("-", "_"): _checked(name, value) for name, value in table.items()}
     except ValueError as error:
@@ -68,7 +108,7 @@ def _checked(name: str, value: Any) -> Any:
         value = [int(size) if size.strip().isdecimal() else size for size in value.split(",") if size]
     if kind is tuple and isinstance(value, list) and all(type(size) is int for size in value):
         return tuple(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < MOST:
         return float(value)
     if type(value) is not kind:
         raise ValueError(f"{name} must be {IN_WORDS[kind]}, not {value!r}")
@@ -79,8 +119,7 @@ def to_toml(settings: Settings) -> str:
     """A file that repeats the run: `read_config` reads it."""
     import tomli_w
 
-    own = asdict(settings)
-    table = {**own.pop("recipe"), **own}
+    table = {**asdict(settings), **asdict(settings.recipe), "recipe": settings.named}
     table = {option(name): table[name] for name in KINDS if table[name] is not None}
     return f"# xpnet {__version__}: xpnet train --config with this file repeats the run\n{tomli_w.dumps(table)}"
 

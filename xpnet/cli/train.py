@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import os
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, print_json, quoted, say, verdict
-from xpnet.cli.settings import KINDS, Settings, option, read_config, settle, to_toml
+from xpnet.cli.console import Failed, command, print_json, say
+from xpnet.cli.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    MODEL,
+    clear_halves,
+    go_on,
+    kept,
+    new_folder,
+    only_run_in,
+    write_settings,
+)
+from xpnet.cli.settings import KINDS, Settings, in_words, option, read_config, settle
 
 if TYPE_CHECKING:
-    from xpnet import Model
+    from xpnet import Backend, Model
     from xpnet.data import Augment, Dataset
     from xpnet.train import Result
+    from xpnet.train.recipes import Recipe
 
-CONFIG, CHECKPOINT, MODEL, EXAMPLE = "config.toml", "checkpoint.safetensors", "model.safetensors", "example.png"
+EXAMPLE = "example.png"
+FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: fewer say little, and cost much
 
 
 def train(
     ctx: typer.Context,
     data: options.Data = None,
+    recipe: options.RecipeName = None,
     hidden: options.Hidden = None,
     activation: options.Activation = None,
     dropout: options.Dropout = None,
@@ -58,11 +74,12 @@ def train(
       model.safetensors       for xpnet predict, xpnet evaluate and xpnet.load
       config.toml             to repeat the run: --config
       checkpoint.safetensors  to go on with it, after Ctrl-C, a kill or more --epochs: --resume
-      metrics.json            accuracy, scores of each class, confusion matrix, time, device, versions
+      metrics.json            accuracy, scores of each class, confusion matrix (up to 200 classes), time, device
       history.csv             loss, accuracy and rate of every epoch
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
-      augmentation.png        with --augment: what each setting does to the pictures
-      example.png             the first test picture, to try the model on
+      augmentation.png        with --augment: what each setting does to the images
+      example.png             the first test image if it is a grey one, to try the model on
+    Without matplotlib (pip install "xpnet[plots]") the images but the example are left out.
     """
     given = {name: ctx.params[name] for name in KINDS if ctx.params[name] is not None}
     if resume is None:
@@ -90,13 +107,17 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     """Make everything that can fail for a wrong setting first, the folder then, and train."""
     import xpnet
     from xpnet import data
+    from xpnet.cli import results
     from xpnet.cli.data import load
     from xpnet.train import fit, recipes
 
-    recipe = settings.recipe
     backend = xpnet.select(settings.device, settings.dtype, settings.seed)
-    say(f"on {'the CPU' if backend.device == 'cpu' else backend.device}: {backend.why}", on_stderr=as_json)
+    say(device_line(backend, settings.device), on_stderr=as_json)
     training, test = load(settings.data)
+    settings = with_enough_to_watch(settings, len(training))
+    recipe = settings.recipe
+    check_rate(recipe.lr, backend)
+    notes = results.limits(training)
     validation = None
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
@@ -104,8 +125,12 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     augment = recipes.AUGMENT if recipe.augment else None
     folder = resume or new_folder(settings.data, out)
     say(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}", on_stderr=as_json)
+    if recipe.label_smoothing:
+        notes.append(f"the loss with label smoothing cannot fall below {lowest_loss(recipe, training):.3f}")
+    for line in (in_words(settings), *notes):
+        say(line, on_stderr=as_json)
 
-    with kept(folder, model):
+    with only_run_in(folder), kept(folder, model):
         clear_halves(folder)
         write_settings(folder, settings)
         result = fit(
@@ -124,62 +149,46 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
         raise Failed(f"interrupted in epoch {len(result.history) + 1} of {recipe.epochs}. {go_on(folder)}")
 
 
-def new_folder(data: str, out: Path | None) -> Path:
-    """`out`, which must be new or empty; or the next free runs/<data>-<number>."""
-    if out is None:
-        return next_folder(Path("runs"), Path(data).name)
-    out.mkdir(parents=True, exist_ok=True)
-    if any(not path.name.startswith(".") for path in out.iterdir()):
-        raise ValueError(
-            f"{out} is not empty: name a new folder, or go on with the run in it by --resume {quoted(out)}"
-        )
-    return out
+def device_line(backend: Backend, asked: str | None) -> str:
+    """Where the run is. Why not on a GPU is said once, and again when the reason has changed: `xpnet doctor` has it."""
+    name = "the CPU" if backend.device == "cpu" else backend.device
+    if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
+        return f"on the CPU: {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else "on the CPU"
+    return f"on {name}: {backend.why}"
 
 
-def next_folder(parent: Path, name: str) -> Path:
-    """Make the first of name-1, name-2, .. that does not exist. Two runs that start at once get one each."""
-    parent.mkdir(exist_ok=True)
-    n = 1
-    while True:
-        try:
-            (parent / f"{name}-{n}").mkdir()
-            return parent / f"{name}-{n}"
-        except FileExistsError:
-            n += 1
+def is_news(hint: str) -> bool:
+    """Whether this hint is another one than the last, which is kept beside the downloads."""
+    from xpnet.data.datasets import cache_folder
+
+    with suppress(OSError, ValueError):
+        if (cache_folder() / "last-hint").read_text("utf-8") == hint:
+            return False
+    with suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        (cache_folder() / "last-hint").write_text(hint, "utf-8")
+    return True
 
 
-def clear_halves(folder: Path) -> None:
-    """Take away the files that a killed run left half written."""
-    for path in folder.glob(".*.part"):
-        path.unlink(missing_ok=True)
+def with_enough_to_watch(settings: Settings, n_samples: int) -> Settings:
+    """Without the recipe's validation part where it would be a handful of samples. One that was asked for stays."""
+    if "val" in settings.changed or settings.recipe.val * n_samples >= FEWEST_TO_WATCH:
+        return settings
+    return replace(settings, recipe=settings.recipe.but(val=0.0))
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
-    from xpnet.cli.results import write_text
+def check_rate(lr: float, backend: Backend) -> None:
+    """Raise ValueError for a rate that the device cannot hold. Twice of it occurs in a schedule."""
+    import numpy as np
 
-    write_text(folder / CONFIG, to_toml(settings))
-
-
-@contextmanager
-def kept(folder: Path, model: Model) -> Iterator[None]:
-    """Where the run fails inside the block, keep what there is, and say so."""
-    from xpnet.train import NotFiniteError
-
-    try:
-        yield
-    except NotFiniteError as error:
-        model.save(folder / MODEL)
-        raise Failed(f"{error} That model is kept: {folder / MODEL}") from None
-    except OSError as error:
-        _, line = verdict(error)
-        raise Failed(f"cannot write the results: {line}. {go_on(folder)}") from None
+    if lr > float(np.finfo(backend.dtype).max) / 2:
+        raise ValueError(f"lr {lr:g} is more than {backend.dtype} can hold")
 
 
-def go_on(folder: Path) -> str:
-    """The line that goes on with a run that was cut short."""
-    if not (folder / CHECKPOINT).exists():
-        return f"There is no checkpoint in {folder}."
-    return f"The work is kept. To go on: xpnet train --resume {quoted(folder)}"
+def lowest_loss(recipe: Recipe, data: Dataset) -> float:
+    """The mean loss of perfect answers: the entropy of the targets, which label smoothing spreads over all classes."""
+    n, spread = len(data.classes), recipe.label_smoothing / len(data.classes)
+    return -sum(times * q * math.log(q) for times, q in ((1, 1 - spread * (n - 1)), (n - 1, spread)))
 
 
 def write_results(
@@ -188,7 +197,6 @@ def write_results(
     """All files of the run but its settings and its checkpoint. Gives the metrics, and what could not be made."""
     from xpnet.cli import results
     from xpnet.doctor.machine import software
-    from xpnet.train import plots
 
     model.save(folder / MODEL)
     results.write_history(folder / "history.csv", result.history)
@@ -203,17 +211,27 @@ def write_results(
         "versions": software(),
     }
     results.write_metrics(folder / "metrics.json", metrics)
-    watched = any("validation_loss" in row for row in result.history)  # otherwise the last weights are kept
-    plots.save(
-        plots.learning_curves(result.history, result.best_epoch if watched else 0), folder / "learning-curves.png"
-    )
-    notes = results.write_test_pictures(folder, metrics, test, probabilities)
-    if plots.is_pictures(training.x):
-        plots.save(plots.samples(training), folder / "samples.png")
-        if augment:
-            plots.save(plots.augmentations(training, augment), folder / "augmentation.png")
+    if results.is_grey(test.x):
         results.write_example(folder / EXAMPLE, test)
+    images = {
+        "learning-curves.png": lambda plots: plots.learning_curves(
+            result.history, result.best_epoch if is_watched(result) else 0
+        ),
+        **results.images_of_test(metrics, test, probabilities),
+    }
+    if results.is_images(training.x):
+        images["samples.png"] = lambda plots: plots.samples(training)
+    if augment:
+        images["augmentation.png"] = lambda plots: plots.augmentations(training, augment)
+    notes = results.draw(folder, images)
+    if not is_watched(result):
+        notes.append("no validation part: with --val 0.1 the curves show whether the network over-fits")
     return metrics, notes
+
+
+def is_watched(result: Result) -> bool:
+    """Whether there was a validation part; without one the last weights are kept."""
+    return any("validation_loss" in row for row in result.history)
 
 
 def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
@@ -228,9 +246,10 @@ def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
         say(f"stopped early: {metrics['stopped']}")
     for note in notes:
         say(note)
-    pictures = ", ".join(sorted(path.name for path in folder.glob("*.png") if path.name != EXAMPLE))
-    say(f"look at: {pictures}, in {folder}")
+    images = ", ".join(sorted(path.name for path in folder.glob("*.png") if path.name != EXAMPLE))
+    if images:
+        say(f"look at: {images}, in {folder}")
     if (folder / EXAMPLE).exists():
-        say(f"try it:  xpnet predict {quoted(folder / MODEL)} {quoted(folder / EXAMPLE)}")
+        say(f"try it:  {command('predict', folder / MODEL, folder / EXAMPLE)}")
     else:
-        say(f"test it: xpnet evaluate {quoted(folder / MODEL)}")
+        say(f"test it: {command('evaluate', folder / MODEL)}")

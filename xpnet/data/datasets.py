@@ -11,8 +11,9 @@ import numpy as np
 
 from xpnet.data import download
 from xpnet.data.dataset import Dataset
-from xpnet.data.idx import read_idx
+from xpnet.data.idx import idx_shape, read_idx
 from xpnet.data.split import split
+from xpnet.files import expanded
 
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -54,8 +55,8 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
         return _digits(seed)
     if source == "mnist":
         return _splits([_mnist_file(name) for name in MNIST_SHA256], "mnist")
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = expanded(source)
+    if not os.fspath(source) or not folder.is_dir():
         known = "'digits', 'mnist', or the path of a folder with four IDX files"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
     return _splits([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
@@ -71,10 +72,18 @@ def _digits(seed: int) -> Splits:
 
 def _splits(paths: list[Path], name: str) -> Splits:
     """The data set of four files, in the order of MNIST_SHA256. Both splits have the same classes."""
+    shapes = [idx_shape(path) for path in paths]
+    for images, labels in ((0, 1), (2, 3)):  # before any of the data is read: headers may promise gigabytes
+        if len(shapes[images]) < 2:
+            expected = "(N, height, width), or (N, values)"
+            raise ValueError(f"{name}: {paths[images].name} has shape {shapes[images]}, samples need {expected}")
+        if shapes[images][:1] != shapes[labels]:
+            found = f"{shapes[images]} in {paths[images].name}, {shapes[labels]} in {paths[labels].name}"
+            raise ValueError(f"{name}: samples and labels need equal lengths: {found}")
+    if shapes[0][1:] != shapes[2][1:]:
+        found = f"{shapes[0][1:]} in {paths[0].name}, {shapes[2][1:]} in {paths[2].name}"
+        raise ValueError(f"{name}: the samples differ in shape: {found}")
     train_x, train_y, test_x, test_y = (read_idx(path) for path in paths)
-    if train_x.shape[1:] != test_x.shape[1:]:
-        shapes = f"{train_x.shape[1:]} in {paths[0].name}, {test_x.shape[1:]} in {paths[2].name}"
-        raise ValueError(f"{name}: the samples differ in shape: {shapes}")
     train = Dataset(train_x, train_y, name=f"{name} train")
     test = Dataset(test_x, test_y, name=f"{name} test")
     classes = max(train.classes, test.classes, key=len)
@@ -84,10 +93,9 @@ def _splits(paths: list[Path], name: str) -> Splits:
 def _mnist_file(name: str) -> Path:
     """Where this file of MNIST is, its content checked: in $XPNET_DATA, else in the cache or downloaded."""
     sha256 = MNIST_SHA256[name]
-    if data := os.environ.get("XPNET_DATA"):
-        folder = Path(data).expanduser()
+    if folder := folder_in("XPNET_DATA"):
         if not folder.is_dir():
-            raise FileNotFoundError(f"XPNET_DATA is set to {data!r}, which is not a folder")
+            raise FileNotFoundError(f"XPNET_DATA is set to {os.environ['XPNET_DATA']!r}, which is not a folder")
         path = _find(folder / "mnist", name) or _find(folder, name)
         if path:
             found = download.content_sha256(path)
@@ -107,11 +115,19 @@ def _mnist_file(name: str) -> Path:
 
 def cache_folder() -> Path:
     """Where downloads are kept: $XPNET_CACHE, or else what the system has for caches."""
-    if cache := os.environ.get("XPNET_CACHE"):
-        return Path(cache).expanduser()
+    if folder := folder_in("XPNET_CACHE"):
+        return folder
     from platformdirs import user_cache_dir  # here, to keep `import xpnet` light
 
     return Path(user_cache_dir("xpnet"))
+
+
+def folder_in(variable: str) -> Path | None:
+    """What an environment variable names, if it is set. Raises FileNotFoundError for a home folder of nobody."""
+    try:
+        return expanded(os.environ[variable]) if os.environ.get(variable) else None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{variable} is set to {error}") from None
 
 
 def _file_in(folder: Path, name: str) -> Path:

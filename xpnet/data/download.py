@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from xpnet.data.idx import IdxError, decompressed
+from xpnet.files import locked
 
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 CHUNK = 1 << 16  # bytes
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+MOST = 1 << 28  # bytes; a file that holds more is none of ours, and is read no further
 
 
 class DownloadError(OSError):
@@ -35,7 +33,7 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path
         folder.mkdir(parents=True, exist_ok=True)
         if _mismatch(path, sha256) is None:
             return path
-        with _locked(lock):
+        with locked(lock, lambda: _say(f"waiting for another process that downloads {filename}")):
             found = _mismatch(path, sha256)  # another process may have brought it meanwhile
             if found:
                 if path.exists():
@@ -57,13 +55,16 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256, in hex, of a file, or of what it unpacks to if it is gzip. Raises IdxError if that is damaged."""
+    """SHA-256 in hex of a file, or of what it unpacks to if it is gzip. Raises IdxError if that is damaged, or huge."""
     import hashlib  # not needed to import the package
 
-    digest = hashlib.sha256()
+    digest, length = hashlib.sha256(), 0
     with decompressed(path) as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
+            length += len(chunk)
+            if length > MOST:
+                raise IdxError(f"{path}: it holds more than {MOST} bytes, which is no file of ours")
     return digest.hexdigest()
 
 
@@ -126,46 +127,13 @@ def _transfer(url: str, part: Path) -> bool:
                 file.write(chunk)
                 received += len(chunk)
                 advance(len(chunk))
+                if start + received > MOST:
+                    raise ConnectionError(f"the server sends more than {MOST} bytes")
             file.flush()
             os.fsync(file.fileno())
     if expected is not None and received < expected:
         raise ConnectionError(f"the connection broke off after {received} of {expected} bytes")
     return resumed
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the operating system's lock on a file. It ends with the process, so it never goes stale."""
-    with open(path, "ab") as file:
-        waiting = False
-        while not _try_lock(file):
-            if not waiting:
-                _say(f"waiting for another process that downloads {path.stem}")
-            waiting = True
-            time.sleep(0.1)
-        yield  # closing the file gives the lock back
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    """Lock an open file; False if another process holds it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError as error:
-        # Some network drives know no locks. Two downloads at once may then spoil each other's part; the digest
-        # sees that, so the worst is an error, never a wrong file.
-        if error.errno not in NO_LOCKS:
-            raise
-    return True
 
 
 @contextmanager

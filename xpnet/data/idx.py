@@ -16,8 +16,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -60,6 +60,12 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return big_endian.reshape(shape).astype(dtype, copy=False)
 
 
+def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The shape that an IDX file promises in its header; the data is not read. Raises as `read_idx` does."""
+    with decompressed(path) as stream:
+        return _read_header(stream, path)[1]
+
+
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write `array` as an IDX file; gzip-compressed if the name ends in .gz. Equal arrays give equal bytes.
 
@@ -89,7 +95,7 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 
 @contextmanager
-def decompressed(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
+def decompressed(path: str | os.PathLike[str]) -> Iterator[Stream]:
     """The content of a file as a stream: unpacked if it is gzip, which its first two bytes tell.
 
     Reading to the end checks gzip's own length and checksum. Raises IdxError if the gzip data is damaged.
@@ -97,17 +103,39 @@ def decompressed(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
     with open(path, "rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        if not is_gzip:
-            yield file
-            return
         try:
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield stream
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            yield _Gunzip(file) if is_gzip else file
+        except (EOFError, zlib.error) as error:
             raise IdxError(f"{path}: the gzip data is damaged or cut off: {error}") from error
 
 
-def _read_header(stream: BufferedIOBase, path: str | os.PathLike[str]) -> tuple[np.dtype, tuple[int, ...]]:
+class Stream(Protocol):
+    """What can be read from the front to the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Gunzip:
+    """A gzip file as a stream, of one member: `gzip.GzipFile` goes through any number of empty ones for a byte."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._unpack = file, zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: gzip's header and checksum
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, and none at the end. Raises EOFError or zlib.error for damaged data."""
+        while not self._unpack.eof:
+            packed = self._unpack.unconsumed_tail or self._file.read(CHUNK)
+            data = self._unpack.decompress(packed, size)
+            if data:
+                return data
+            if not packed and not self._unpack.eof:
+                raise EOFError("it ends before its end marker")
+        if self._unpack.unused_data or self._file.read(1):
+            raise EOFError("more data follows its end marker")
+        return b""
+
+
+def _read_header(stream: Stream, path: str | os.PathLike[str]) -> tuple[np.dtype, tuple[int, ...]]:
     magic = _read(stream, 4)
     if not magic:
         raise IdxError(f"{path}: the file is empty, expected an IDX file")
@@ -133,7 +161,7 @@ def _read_header(stream: BufferedIOBase, path: str | os.PathLike[str]) -> tuple[
     return dtype, shape
 
 
-def _read(stream: BufferedIOBase, n: int) -> bytearray:
+def _read(stream: Stream, n: int) -> bytearray:
     """Up to n bytes; fewer only where the stream ends. In chunks, since read(n) may allocate n at once."""
     data = bytearray()
     while len(data) < n and (chunk := stream.read(min(n - len(data), CHUNK))):

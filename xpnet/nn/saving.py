@@ -18,13 +18,14 @@ from xpnet.backend import DTYPES, select
 from xpnet.files import replacing
 from xpnet.nn.init import Initializer, named
 from xpnet.nn.layer import Layer, construct, kind_name
-from xpnet.nn.shapes import as_shape
+from xpnet.nn.shapes import as_shape, size_of
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
 
 FORMAT = 1
-MOST_LAYERS = 10_000  # a small file can describe a network that never ends
+MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
+MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
 RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
 
 
@@ -101,14 +102,19 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
         if described["format"] != FORMAT:
             raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
         dtype, shape = described["dtype"], as_shape(described["input_shape"])
-        if dtype not in DTYPES:
+        if dtype not in DTYPES or len(shape) > 64:
             raise ModelFileError(f"there is no model of dtype {dtype!r}")
         network = restore(described["network"], {})
         if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
         outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
+        for samples, of in ((shape, "inputs"), (outputs, "outputs")):
+            if size_of(samples) > MOST_VALUES:
+                raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
         check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
-        classes = [str(name) for name in described["classes"]]
+        classes = described["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ModelFileError("the names of its classes are no texts")
         if classes and len(classes) != outputs[-1]:
             raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
     except ModelFileError as error:

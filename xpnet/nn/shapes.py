@@ -6,6 +6,7 @@ is `None`: `(None, 64)`. What takes or gives several arrays has a tuple of shape
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +49,13 @@ def each(function: Callable[[Any], Any], values: Any) -> Any:
 def shape_of(arrays: Any) -> Shape:
     """The shape of one sample of these arrays (N, ...)."""
     return each(lambda a: a.shape[1:], arrays)
+
+
+def size_of(shape: Shape) -> int:
+    """How many values a sample has at least: an axis of free length counts as 1."""
+    if is_several(shape):
+        return sum(map(size_of, shape))
+    return math.prod(1 if n is None else n for n in shape)
 
 
 def is_several(shape: Shape) -> bool:

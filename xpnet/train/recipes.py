@@ -134,7 +134,11 @@ MNIST = Recipe(
     weight_decay=0.0005,
     schedule="one-cycle",
     label_smoothing=0.05,
+    val=0.02,
 )
+
+
+RECIPES = {"digits": DIGITS, "mnist": MNIST, "plain": Recipe()}  # plain: gradient descent, and nothing else
 
 
 def recipe_for(name: str) -> Recipe:

@@ -1,0 +1,149 @@
+"""What `fuzz.py` reads: for each kind of file whole examples, the reader, and the errors that it may raise."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import xpnet
+from xpnet import data, nn, optim, schedules
+from xpnet.cli.settings import read_config, settle, to_toml
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.nn import ModelFileError
+from xpnet.photo import ImageError, open_image
+from xpnet.train import NotFiniteError, fit
+
+BATCH, EPOCHS = 16, 3  # of the run whose checkpoints are read
+
+
+@dataclass(frozen=True)
+class Kind:
+    suffix: str
+    examples: Callable[[], list[bytes]]
+    read: Callable[[Path], object]
+    errors: tuple[type[Exception], ...]
+
+
+def written(write: Callable[[Path], object], suffix: str = "") -> bytes:
+    """What `write` writes into the file that it is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        write(path)
+        return path.read_bytes()
+
+
+@cache
+def arrays() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    shapes = {np.uint8: (20, 8, 8), np.int32: (30,), np.float64: (3, 2, 2, 2)}
+    some = [rng.integers(0, 99, shape).astype(dtype) for dtype, shape in shapes.items()]
+    return [written(partial(data.write_idx, array=array)) for array in some]
+
+
+@cache
+def packed_arrays() -> list[bytes]:
+    return [gzip.compress(content, mtime=0) for content in arrays()]
+
+
+def folder_of_four(path: Path) -> object:
+    """The file as the images of a folder whose other files are whole."""
+    for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        data.write_idx(path.parent / name, (np.arange(20) % 3).astype(np.uint8))
+    for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+        (path.parent / name).write_bytes(path.read_bytes())
+    return data.load(path.parent)
+
+
+@cache
+def models() -> list[bytes]:
+    backend = xpnet.select("cpu")
+    shared = nn.Linear(4)
+    networks = [
+        (nn.Sequential(nn.Standardize(100.0, 50.0), nn.Flatten(), *nn.mlp([64, 8, 3], dropout=0.1).layers), (8, 8)),
+        (nn.Sequential(nn.Linear(4), nn.Residual(nn.Sequential(shared, nn.Tanh(), shared)), nn.Linear(3)), (5,)),
+        (nn.Sequential(nn.Flatten(), nn.ReLU()), (3,)),
+    ]
+    built = [nn.Model(network, shape, backend, ("a", "b", "c")) for network, shape in networks]
+    return [written(model.save, ".safetensors") for model in built]
+
+
+def use(path: Path) -> object:
+    """Load a model, and try it where that is cheap."""
+    model = xpnet.load(path, "cpu")
+    if math.prod(model.input_shape) <= 1 << 20:
+        model.predict(np.zeros((1, *model.input_shape), np.float32))
+    return repr(model)
+
+
+def run(epochs: int, checkpoint: Path, optimizer: type[optim.Optimizer], plateau: bool = False) -> None:
+    """A run on a few digits, from its checkpoint on if there is one. A refused one must leave it as it was."""
+    digits = data.load("digits").train[: 3 * BATCH]
+    network = nn.Sequential(nn.Standardize(100.0, 50.0), nn.Flatten(), nn.Linear(4), nn.Dropout(0.5), nn.Linear(10))
+    model = nn.Model(network, (8, 8), xpnet.select("cpu"), digits.classes)
+    schedule = schedules.Plateau(0.01) if plateau else schedules.Constant(0.01)
+    trainer, before = optimizer(model, 0.01), model.data.copy()
+    try:
+        result = fit(
+            model, SoftmaxCrossEntropy(), trainer, digits, epochs=epochs, batch_size=BATCH, schedule=schedule,
+            checkpoint=checkpoint, resume=True, quiet=True,
+        )  # fmt: skip
+    except ModelFileError:
+        changed = (model.data != before).any() or any(state.any() for state in trainer.state.values())
+        if changed or trainer.steps.any():
+            raise RuntimeError("the checkpoint was refused, and yet something of the run has changed") from None
+        raise
+    if [row["epoch"] for row in result.history] != list(range(1, len(result.history) + 1)):
+        raise RuntimeError(f"a history that cannot be was accepted: {result.history}")
+    if len(result.history) < epochs:
+        raise RuntimeError(f"{len(result.history)} epochs are in the history of a run of {epochs} that has ended")
+
+
+@cache
+def checkpoints() -> list[bytes]:
+    return [
+        written(lambda path, more=more: run(EPOCHS - 1, path, *more), ".safetensors")
+        for more in ((optim.Adam,), (optim.SGD, True))
+    ]
+
+
+def resume(path: Path) -> object:
+    """As the run that wrote it, whichever that was."""
+    plateau = b"waited" in path.read_bytes().partition(b"schedule")[2][:200]
+    return run(EPOCHS, path, *((optim.SGD, True) if plateau else (optim.Adam,)))
+
+
+@cache
+def configs() -> list[bytes]:
+    given = [{}, {"data": "mnist", "hidden": (5,), "seed": 3, "lr": 0.5, "augment": True}, {"recipe": "plain"}]
+    return [to_toml(settle(settings, {})).encode() for settings in given]
+
+
+@cache
+def images() -> list[bytes]:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    modes = {"PNG": "L", "JPEG": "RGB", "WEBP": "RGB", "BMP": "L", "GIF": "P", "TIFF": "RGBA"}
+    return [
+        written(partial(noise.convert(mode).save, format=kind, exif=turned if kind == "JPEG" else b""))
+        for kind, mode in modes.items()
+    ]
+
+
+KINDS = {
+    "IDX": Kind(".idx", arrays, data.read_idx, (data.IdxError,)),
+    "IDX, gzip": Kind(".idx.gz", packed_arrays, data.read_idx, (data.IdxError,)),
+    "data folder": Kind(".idx", arrays, folder_of_four, (ValueError,)),
+    "model": Kind(".safetensors", models, use, (ModelFileError,)),
+    "checkpoint": Kind(".safetensors", checkpoints, resume, (ModelFileError, NotFiniteError)),
+    "config": Kind(".toml", configs, lambda path: settle({}, read_config(path)), (ValueError,)),
+    "image": Kind(".png", images, open_image, (ImageError,)),
+}

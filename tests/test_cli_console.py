@@ -1,0 +1,151 @@
+"""What reaches the terminal, and what Ctrl-C and a closed output do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import POSIX, call, elsewhere  # noqa: F401
+from PIL import Image
+
+import xpnet
+from xpnet import nn
+from xpnet.cli import console
+from xpnet.cli.console import command, in_percent, printable
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+NASTY = "\x1b[31mred\x1b[0m \x9b2J\x07 \u202egnp.exe \x00\x7f\r"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ümläut and 漢字: 😀\n\tx", "plain, ümläut and 漢字: 😀\n\tx"),
+        ("\x1b[2J", "\\x1b[2J"),
+        (NASTY, "\\x1b[31mred\\x1b[0m \\x9b2J\\x07 \\u202egnp.exe \\x00\\x7f\\r"),
+        ("\udcff", "\\udcff"),  # a byte of a file's name that is no letter
+    ],
+)
+def test_what_would_command_the_terminal_is_shown_as_an_escape(text, shown):
+    assert printable(text, "utf-8") == shown
+
+
+def test_letters_that_the_terminal_lacks_are_escaped():
+    assert printable("漢\x1b", "ascii") == "\\u6f22\\x1b"
+
+
+def test_names_of_classes_and_files_are_printed_without_their_escape_codes():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(10))
+    model = nn.Model(network, (8, 8), xpnet.select("cpu"), [f"{NASTY}{i}" for i in range(10)])
+    model.save("model.safetensors")
+    Image.effect_noise((8, 8), 60).save("image.png")
+    outputs = [
+        call("predict", "model.safetensors", "image.png").stdout,
+        call("evaluate", "model.safetensors", "--data", "digits").stdout,
+        call("predict", "model.safetensors", "\x1b[31m.png", code=1).stderr,
+        call("evaluate", "\x1b[31m.safetensors", code=1).stderr,
+        call("train", "--data", "\x1b[31m", code=2).stderr,
+    ]
+    for output in outputs:
+        assert "\\x1b[31m" in output
+        assert output.replace("\n", "").replace("\t", "").isprintable()
+
+
+def test_doctor_prints_without_escape_codes(monkeypatch):
+    monkeypatch.setenv("XPNET_CACHE", "/dev/null/\x1b[31m")
+    out = call("doctor", code=1).stdout
+    assert "\\x1b[31m" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [
+        (1.0, "100.0%"),
+        (0.99951, "> 99.9%"),
+        (0.9994, "99.9%"),
+        (0.5, "50.0%"),
+        (0.0006, "0.1%"),
+        (0.0004, "< 0.1%"),
+        (0.0, "0.0%"),
+    ],
+)
+def test_what_is_not_certain_never_reads_as_if_it_were(fraction, text):
+    assert in_percent(fraction) == text
+
+
+def test_a_command_works_where_it_is_printed(monkeypatch, tmp_path):
+    monkeypatch.setattr(console.shutil, "which", lambda name: "/usr/bin/xpnet")
+    assert command("predict", Path("a b"), Path("c")) == 'xpnet predict "a b" c'
+    monkeypatch.setattr(console.shutil, "which", lambda name: None)
+    script = tmp_path / "my env" / "xpnet"
+    script.parent.mkdir()
+    script.touch(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script), "train"])
+    assert command("predict", Path("c")) == f'"{script}" predict c'
+    monkeypatch.setattr(sys, "argv", ["/somewhere/xpnet/__main__.py", "train"])
+    assert command("predict", Path("c")) == f"{sys.executable} -m xpnet predict c"
+
+
+def test_a_closed_standard_output_is_a_line(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(console.Failed, match="standard output is closed"):
+        console.print_json({})
+    console.say("nobody reads this")
+
+
+@POSIX
+@pytest.mark.parametrize("arguments", [["data"], ["doctor"], ["doctor", "--json"], ["--help"]])
+def test_a_closed_standard_output_is_no_traceback(arguments):
+    started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "xpnet", *arguments]
+    done = subprocess.run(started, stderr=subprocess.PIPE, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == ("--json" in arguments)
+
+
+# Ctrl-C -------------------------------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import os, signal, sys
+
+module, ignored = sys.argv[1:]
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+if ignored:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.meta_path.insert(0, Interrupt())
+from xpnet.cli import main
+sys.argv[1:] = ["train", "--epochs", "1", "--quiet"]
+main()
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("module", ["xpnet.cli.app", "xpnet.cli.results"], ids=["at the start", "in a command"])
+def test_ctrl_c_is_a_line_and_1_from_the_start(module):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, module, ""], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("\n") < 2, done.stderr) == (1, True, "xpnet: interrupted\n")
+
+
+@POSIX
+def test_ctrl_c_stays_ignored_where_it_is_to_be():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, "xpnet.cli.app", "ignored"], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_in_any_command_is_a_line_and_1(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.cli.data.load", interrupted)
+    assert call("data", "digits", code=1).stderr == "xpnet: interrupted\n"
+    assert call("train", code=1).stderr == "xpnet: interrupted\n"
+    assert not os.path.exists("runs")

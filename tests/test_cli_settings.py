@@ -1,0 +1,200 @@
+"""The settings of a run: what is said of them, what is refused before there is a folder, and that each works."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: F401
+
+import xpnet
+from xpnet import data
+from xpnet.cli.settings import in_words, read_config, settle
+from xpnet.cli.train import lowest_loss, with_enough_to_watch
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.train import evaluate, recipes
+from xpnet.train.recipes import MNIST, Recipe
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def history(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+# What is said -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_says_what_is_the_users_and_what_the_recipes():
+    line = in_words(settle({"data": "mnist", "optimizer": "sgd", "lr": 0.1, "nesterov": False, "hidden": ()}, {}))
+    theirs, recipes, off = line.split("; ")
+    assert theirs == "yours: hidden none, optimizer sgd, lr 0.1, no nesterov"
+    for part in ("momentum 0.9", "weight-decay 0.0005", "label-smoothing 0.05", "schedule one-cycle"):
+        assert part in recipes.removeprefix("from the recipe mnist: ").split(", ")
+    assert off == "off: clip, patience, augment"
+    named = sum(len(part.split(": ")[1].split(", ")) for part in (theirs, recipes, off))
+    assert named == len(Recipe.__dataclass_fields__)  # the whole recipe
+
+
+def test_the_line_is_printed_and_a_file_of_a_run_does_not_make_all_of_it_the_users():
+    for arguments in ([*SHORT, "--out", "run"], ["train", "--config", "run/config.toml", "--quiet", "--out", "again"]):
+        assert "yours: epochs 2, schedule constant" in call(*arguments).stdout.replace("; val", "")
+    assert "yours: " not in in_words(settle({}, {}))
+
+
+def test_the_plain_recipe_is_gradient_descent_and_nothing_else(tmp_path):
+    assert settle({"recipe": "plain"}, {}).recipe == Recipe() == settle({}, {"recipe": "plain", "data": "mnist"}).recipe
+    plain = Recipe()
+    extras = (plain.dropout, plain.momentum, plain.nesterov, plain.weight_decay, plain.label_smoothing, plain.clip)
+    assert not any(extras)
+    assert (plain.optimizer, plain.schedule, plain.augment, plain.val) == ("sgd", "constant", False, 0.0)
+    call("train", "--recipe", "plain", "--epochs", "1", "--quiet", "--out", "first")
+    call("train", "--config", "first/config.toml", "--quiet", "--out", "second")
+    assert Path("first/config.toml").read_text() == Path("second/config.toml").read_text()
+    assert 'recipe = "plain"' in Path("first/config.toml").read_text()
+    np.testing.assert_array_equal(weights(tmp_path / "first"), weights(tmp_path / "second"))
+    assert "leave out --recipe" in call("train", "--resume", "first", "--recipe", "mnist", code=2).stderr
+
+
+@pytest.mark.parametrize(("smoothing", "classes"), [(0.1, 10), (0.05, 3), (0.5, 2)])
+def test_the_lowest_loss_is_that_of_perfect_answers(smoothing, classes):
+    labels = np.arange(classes)
+    dataset = data.Dataset(np.zeros((classes, 2)), labels)
+    perfect = np.full((classes, classes), smoothing / classes)
+    perfect[labels, labels] += 1 - smoothing
+    value, _ = SoftmaxCrossEntropy(smoothing)(np.log(perfect), labels, xpnet.select("cpu", "float64"))
+    assert lowest_loss(Recipe(label_smoothing=smoothing), dataset) == pytest.approx(float(value))
+
+
+def test_the_lowest_loss_is_said_where_there_is_smoothing():
+    assert "the loss with label smoothing cannot fall below 0.500" in call(*SHORT).stdout
+    assert "cannot fall below" not in call(*SHORT, "--label-smoothing", "0").stdout
+
+
+def test_why_there_is_no_gpu_is_said_once_and_when_it_changes(monkeypatch):
+    from xpnet import backend
+
+    monkeypatch.setenv("XPNET_DEVICE", "auto")
+    for why, said in (("no GPU", True), ("no GPU", False), ("a broken GPU", True), ("a broken GPU", False)):
+        found = backend.Backend("float32", 0, why=why)
+        monkeypatch.setattr(xpnet, "select", lambda *_, found=found: found)
+        first = call(*SHORT, "--epochs", "1", "--hidden", "").stdout.splitlines()[0]
+        assert first == (f"on the CPU: {why} (said once; xpnet doctor has it)" if said else "on the CPU")
+    monkeypatch.setenv("XPNET_CACHE", os.devnull)  # nowhere to remember it: then it is said again
+    assert call(*SHORT, "--epochs", "1", "--hidden", "").stdout.startswith("on the CPU: a broken GPU")
+
+
+# What is refused ----------------------------------------------------------------------------------------------
+
+WRONG = [
+    (["--data", ""], "unknown data set ''"),
+    (["--config", "empty-data.toml"], "unknown data set ''"),
+    (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, plain"),
+    (["--lr", "1e308"], "lr 1e+308 is more than float32 can hold"),
+    (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
+    (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
+    (["--config", "deep.toml"], "deep.toml is no file of settings: it is nested too deeply"),
+    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 65536 bytes"),
+    (["--config", "huge.toml"], "huge.toml: lr must be a number"),
+    (["--config", "binary.toml"], "binary.toml is not a TOML file"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
+def test_what_cannot_be_is_refused_before_there_is_a_folder(options, message):
+    Path("empty-data.toml").write_text('data = ""\n')
+    Path("deep.toml").write_text("lr = " + "[" * 50_000)
+    Path("long.toml").write_text("#" * (1 << 16) + "\n")
+    Path("huge.toml").write_text(f"lr = {10**400}\n")
+    Path("binary.toml").write_bytes(b"lr = \xff\xfe")
+    assert message in call("train", *options, code=2).stderr
+    assert not os.path.exists("runs")
+
+
+def test_evaluate_takes_no_name_for_no_data(tmp_path):
+    call(*SHORT, "--out", "run")
+    assert "unknown data set ''" in call("evaluate", "run/model.safetensors", "--data", "", code=2).stderr
+
+
+@pytest.mark.parametrize("kind", ["XPNET_CACHE", "XPNET_DATA"])
+def test_homes_of_nobody_are_a_line(kind, monkeypatch):
+    assert "there is no such home folder" in call("train", "--data", "~nobody-of-that-name/x", code=1).stderr
+    monkeypatch.setenv(kind, "~nobody-of-that-name/x")
+    for arguments in (["train", "--data", "mnist"], ["data"]):
+        stderr = call(*arguments, code=1).stderr
+        assert f"{kind} is set to ~nobody-of-that-name/x: there is no such home folder" in stderr
+
+
+def test_a_file_of_settings_is_read_no_further_than_its_limit():
+    with pytest.raises((ValueError, OSError)):
+        read_config(Path("/dev/zero"))
+
+
+# The validation part ------------------------------------------------------------------------------------------
+
+
+def test_the_validation_part_is_cut_from_the_training_data_by_the_seed():
+    call(*SHORT, "--epochs", "1", "--val", "0.2", "--seed", "3", "--label-smoothing", "0", "--out", "run")
+    model = xpnet.load("run/model.safetensors", device="cpu")
+    rest, part = data.split(data.load("digits").train, 0.2, 3)
+    measured = evaluate(model, SoftmaxCrossEntropy(), part)
+    (row,) = history(Path("run"))
+    assert row["validation_loss"] == pytest.approx(measured.loss, rel=1e-5)
+    assert row["validation_accuracy"] == measured.accuracy
+    trained_on = recipes.build(recipes.DIGITS, rest, model.backend)[0].network.layers[0]
+    assert (model.network.layers[0].mean, model.network.layers[0].std) == (trained_on.mean, trained_on.std)
+
+
+def test_of_a_run_that_is_watched_the_best_weights_are_kept(tmp_path):
+    call(
+        "train", "--epochs", "6", "--val", "0.2", "--lr", "0.05", "--schedule", "constant", "--label-smoothing", "0",
+        "--quiet", "--out", "run",
+    )  # fmt: skip
+    losses = [row["validation_loss"] for row in history(tmp_path / "run")]
+    assert losses[-1] > min(losses) * 1.01
+    _, part = data.split(data.load("digits").train, 0.2, 0)
+    kept = evaluate(xpnet.load("run/model.safetensors", device="cpu"), SoftmaxCrossEntropy(), part).loss
+    assert kept == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
+    settings = settle({"data": "mnist"}, {})
+    assert 0 < MNIST.val < 0.1
+    assert with_enough_to_watch(settings, 60_000) == settings
+    assert with_enough_to_watch(settings, 100).recipe.val == 0
+    asked = settle({"data": "mnist", "val": MNIST.val}, {})
+    in_a_file = settle({"data": "mnist"}, {"val": MNIST.val})
+    assert with_enough_to_watch(asked, 100).recipe.val == with_enough_to_watch(in_a_file, 100).recipe.val == MNIST.val
+    write_folder(tmp_path / "small", (4, 4))
+    out = call(*SHORT, "--data", "small", "--batch-size", "10", "--out", "run").stdout
+    assert "no validation part: with --val 0.1 the curves show" in out
+    assert "validation_loss" not in history(tmp_path / "run")[0]
+    call("train", "--resume", "run", "--epochs", "3", "--quiet")
+
+
+def test_large_data_are_watched_by_default(tmp_path):
+    write_folder(tmp_path / "large", (2, 2), n=10_000)
+    out = call(*SHORT, "--data", "large", "--epochs", "1", "--hidden", "", "--out", "run").stdout
+    assert "validation_loss" in history(tmp_path / "run")[0]
+    assert "large train: 9800 samples" in out
+    assert "no validation part" not in out
+
+
+# The clipping -------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_is_clipped(tmp_path):
+    """By plain descent, a step moves the weights by rate x norm: with the norm clipped, by a tiny amount."""
+    plain = ["train", "--recipe", "plain", "--epochs", "1", "--quiet"]
+    for clip in ("1e-6", "0"):
+        call(*plain, "--clip", clip, "--out", f"clip-{clip}")
+    splits = data.load("digits")
+    first = recipes.build(Recipe(), splits.train, xpnet.select("cpu"))[0].data
+    steps = -(-len(splits.train) // Recipe().batch_size)
+    moved = [float(np.linalg.norm(weights(tmp_path / f"clip-{clip}") - first)) for clip in ("1e-6", "0")]
+    assert moved[0] < 0.1 * 1e-6 * steps + 1e-4  # and the rounding of the saved weights
+    assert moved[1] > 0.1

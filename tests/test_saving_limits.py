@@ -1,0 +1,58 @@
+"""Model files that lie about sizes and names are refused before memory is taken for them."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import xpnet
+from xpnet.nn import ModelFileError, saving
+
+
+def lying(path, **lies):
+    described = {"format": 1, "input_shape": [3], "classes": [], "dtype": "float32", "network": {"layer": "ReLU"}}
+    save_file({}, path, metadata={"xpnet": json.dumps(described | lies)})
+    return path
+
+
+def test_a_network_without_values_is_a_model(tmp_path):
+    model = xpnet.load(lying(tmp_path / "model.safetensors"), "cpu")
+    assert model.predict(np.array([[1, -2, 3]], np.float32)).tolist() == [[1, 0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("lies", "reason"),
+    [
+        ({"input_shape": [30000, 30000]}, r"its inputs have shape \(30000, 30000\): the limit is 67108864 values"),
+        ({"input_shape": [1, 2**26 + 1]}, "the limit is 67108864 values"),
+        ({"input_shape": [2**40], "network": {"layer": "Flatten"}}, "the limit is 67108864 values"),
+        ({"input_shape": [1] * 65}, "there is no model"),
+        ({"classes": "abc"}, "the names of its classes are no texts"),
+        ({"classes": ["a", 2, "c"]}, "the names of its classes are no texts"),
+        ({"classes": ["a", ["b"], "c"]}, "the names of its classes are no texts"),
+    ],
+)
+def test_lies_about_sizes_and_names_are_refused(tmp_path, lies, reason):
+    path = lying(tmp_path / "model.safetensors", **lies)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=reason):
+            xpnet.load(path, "cpu")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_outputs_may_not_be_larger_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "MOST_VALUES", 3)
+    xpnet.load(lying(tmp_path / "model.safetensors"), "cpu")
+    weights = {"W": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)}
+    network = {"layer": "Linear", "n_out": 4}
+    described = {"format": 1, "input_shape": [3], "classes": [], "dtype": "float32", "network": network}
+    save_file(weights, tmp_path / "wide.safetensors", metadata={"xpnet": json.dumps(described)})
+    with pytest.raises(ModelFileError, match=r"its outputs have shape \(4,\): the limit is 3 values"):
+        xpnet.load(tmp_path / "wide.safetensors", "cpu")

@@ -1,0 +1,88 @@
+"""The folder of a run: a new one for each, for one process at a time, and what is said when a run is cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpnet.cli.console import Failed, command, quoted, verdict
+from xpnet.cli.settings import Settings, to_toml
+from xpnet.files import LONGEST_NAME, cut, locked
+
+if TYPE_CHECKING:
+    from xpnet import Model
+
+CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safetensors"
+
+
+def new_folder(data: str, out: Path | None) -> Path:
+    """`out`, which must be new or empty; or the next free runs/<data>-<number>."""
+    if out is None:
+        return next_folder(Path("runs"), Path(data).name)
+    out.mkdir(parents=True, exist_ok=True)
+    if any(not path.name.startswith(".") for path in out.iterdir()):
+        raise ValueError(
+            f"{out} is not empty: name a new folder, or go on with the run in it by --resume {quoted(out)}"
+        )
+    return out
+
+
+def next_folder(parent: Path, name: str) -> Path:
+    """Make the first of name-1, name-2, .. that does not exist. Two runs that start at once get one each."""
+    parent.mkdir(exist_ok=True)
+    for n in count(1):
+        folder = parent / f"{cut(name, LONGEST_NAME - len(f'-{n}'))}-{n}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the folder. Raises `Failed` if one is in it."""
+
+    def refuse() -> None:
+        raise Failed(f"another run is at work in {folder}: wait until it ends, or name another folder with --out")
+
+    with locked(folder / ".lock", refuse):
+        yield
+
+
+def clear_halves(folder: Path) -> None:
+    """Take away the files that a killed run left half written."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    from xpnet.cli.results import write_text
+
+    write_text(folder / CONFIG, to_toml(settings))
+
+
+@contextmanager
+def kept(folder: Path, model: Model) -> Iterator[None]:
+    """Where the run fails inside the block, keep what there is, and say so."""
+    from xpnet.train import NotFiniteError
+
+    try:
+        yield
+    except NotFiniteError as error:
+        model.save(folder / MODEL)
+        raise Failed(f"{error} That model is kept: {folder / MODEL}") from None
+    except KeyboardInterrupt:  # outside of the training, which ends well by itself
+        raise Failed(f"interrupted. {go_on(folder)}") from None
+    except OSError as error:
+        _, line = verdict(error)
+        raise Failed(f"cannot write the results: {line}. {go_on(folder)}") from None
+
+
+def go_on(folder: Path) -> str:
+    """The line that goes on with a run that was cut short."""
+    if not (folder / CHECKPOINT).exists():
+        return f"There is no checkpoint in {folder}."
+    return f"The work is kept. To go on: {command('train --resume', folder)}"
