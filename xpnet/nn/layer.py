@@ -201,22 +201,37 @@ class Sequential(Layer):
 
 
 class Residual(Sequential):
-    """y = x + f(x), where f is the layers in sequence and keeps the shape.
+    """y = x + f(x), where f is the layers in sequence and keeps the shape; with a shortcut s, y = s(x) + f(x).
 
-    dx = dy + f'(x)^T dy. He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2016).
+    dx = dy + f'(x)^T dy, or s'(x)^T dy + f'(x)^T dy. He, Zhang, Ren and Sun, "Deep residual learning for image
+    recognition" (2016). A shortcut, such as a 1 x 1 convolution, is for an f that changes the shape.
     """
 
+    def __init__(self, *layers: Layer, shortcut: Layer | None = None):
+        super().__init__(*layers)
+        if not isinstance(shortcut, Layer | None):
+            raise TypeError(f"shortcut of Residual is {shortcut!r}, not a layer")
+        self.shortcut = shortcut
+
     def build(self, shape: Shape) -> Shape:
-        inner = super().build(shape)
-        if inner != tuple(shape):
-            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum x + f(x) needs both alike")
+        inner, around = super().build(shape), tuple(shape)
+        if self.shortcut:
+            try:
+                around = built(self.shortcut, shape)
+            except ShapeError as error:
+                raise error.inside("shortcut", self.shortcut) from None
+        if inner != around:
+            sides = "x" if self.shortcut is None else f"the shortcut's {around}"
+            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum with {sides} needs both alike")
         return inner
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         y, backward_inner = super().forward(x, backend)
+        around, backward_around = self.shortcut.forward(x, backend) if self.shortcut else (x, None)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx = backward_inner(dy, need_dx)
-            return dx + dy if need_dx else None
+            dx_around = backward_around(dy, need_dx) if backward_around else dy
+            return dx + dx_around if need_dx else None
 
-        return x + y, backward
+        return around + y, backward

@@ -59,21 +59,6 @@ class Linear(Layer):
         return y, backward
 
 
-class Flatten(Layer):
-    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...)."""
-
-    whole_numbers = True
-
-    def build(self, shape: Shape) -> Shape:
-        return (math.prod(shape),)
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape)
-
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), backward
-
-
 class Standardize(Layer):
     """y = (x - mean) / std, in the backend's dtype: pictures stay `uint8` until here.  x, y: (N, ...).
 

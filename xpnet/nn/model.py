@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError, built
-from xpnet.nn.linear import Flatten
+from xpnet.nn.shape import Flatten, Reshape, Transpose
 
 
 class Model:
@@ -41,7 +41,7 @@ class Model:
         self.input_shape: Shape = tuple(int(n) for n in input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
         leaves = (layer for _, layer in network.walk() if not any(layer.children()))
-        deciding = next((layer for layer in leaves if not isinstance(layer, Flatten)), None)
+        deciding = next((layer for layer in leaves if not isinstance(layer, (Flatten, Reshape, Transpose))), None)
         self.takes_whole_numbers = deciding is not None and deciding.whole_numbers
         self.classes = tuple(str(name) for name in classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
