@@ -54,14 +54,14 @@ class Embedding(Layer):
         return W
 
     def check_input(self, x: np.ndarray) -> None:
-        """Raise TypeError for what are no whole numbers, ValueError for one that has no row. `x` is on the host."""
-        if x.dtype.kind not in "iu":
-            raise TypeError(f"Embedding takes whole numbers 0..{self.n - 1}, not {x.dtype}")
+        """Raise ValueError for a number that has no row. `x` is on the host."""
         outside = x[(x < 0) | (x >= self.n)]
         if outside.size:
             raise ValueError(f"Embedding has rows 0..{self.n - 1}, its input holds {outside.flat[0]}")
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"Embedding takes whole numbers 0..{self.n - 1}, not {x.dtype}")
         if backend.checks_values:
             self.check_input(x)
         rows = x.reshape(-1).astype(backend.xp.int64)

@@ -35,7 +35,8 @@ class BatchNorm(Layer):
         running = (1 - momentum) running + momentum batch
 
     and take their place when not training. `momentum` and `eps` mean what they mean in PyTorch (in Keras, momentum is 1
-    minus this one). A training batch of one number per channel has no variance and raises ValueError.
+    minus this one). A training batch of one number per channel has no variance and raises ValueError. A bias before this
+    layer has no effect, and its gradient is 0: leave it out.
 
     With xhat = (x - mean) / sqrt(variance + eps): dbeta = sum dy, dgamma = sum dy xhat. Mean and variance depend on x,
     so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise the first term alone.
@@ -88,8 +89,8 @@ class BatchNorm(Layer):
         n = len(rows)
         if n == 1:
             raise ValueError(
-                "BatchNorm cannot train on a batch of one number per channel: its variance is 0. "
-                "Take larger batches, or drop a last batch of one sample"
+                "BatchNorm cannot train on a batch of one number per channel: it has no variance. "
+                "Choose a batch size that leaves no last batch of one sample"
             )
         mean = backend.sum_rows(rows) / n
         centred = rows - mean

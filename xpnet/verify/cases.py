@@ -9,7 +9,7 @@ Whoever adds one of those adds a row here, and every witness looks at it on ever
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,9 @@ from typing import Any
 from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify import reference as ref
+from xpnet.verify.cases_activation import ACTIVATIONS, elementwise
+from xpnet.verify.cases_norm import NORMS
+from xpnet.verify.cases_shape import SHAPES
 from xpnet.verify.cases_training import INITIALISERS, LOSSES, OPTIMIZERS, SCHEDULES
 from xpnet.verify.passes import SEED, pixels
 from xpnet.verify.rows import Case, LayerCase, Numbers
@@ -59,13 +62,6 @@ def _torch_linear(torch: Any, x: Any, p: dict[str, Any]) -> Any:
     return torch.nn.functional.linear(x, p["W"].T, p.get("b"))
 
 
-def _elementwise(of: str, make: Callable[[], Layer], formula: Callable, torch: Callable) -> list[LayerCase]:
-    """An activation on vectors, on pictures and on one number."""
-    reference = lambda x, p: ref.each(formula, x)
-    shapes = {"vectors": (7,), "3 x 2 x 5": (3, 2, 5), "one number": (1,)}
-    return [LayerCase(of, what, make, shape, reference, torch) for what, shape in shapes.items()]
-
-
 LAYERS: tuple[LayerCase, ...] = (
     LayerCase("Linear", "vectors", lambda: nn.Linear(4), (7,), _linear, _torch_linear),
     LayerCase("Linear", "no bias", lambda: nn.Linear(4, bias=False), (7,), _linear, _torch_linear),
@@ -73,8 +69,8 @@ LAYERS: tuple[LayerCase, ...] = (
     LayerCase("Linear", "rows of 3-D inputs", lambda: nn.Linear(5), (4, 3), _linear, _torch_linear),
     LayerCase("Linear", "rows of 4-D inputs", lambda: nn.Linear(2, init=init.glorot_uniform), (2, 3, 5), _linear),
     LayerCase("Linear", "wide", lambda: nn.Linear(64), (129,), None, _torch_linear, (33,)),
-    *_elementwise("ReLU", nn.ReLU, ref.relu, lambda t, x, p: t.relu(x)),
-    *_elementwise(
+    *elementwise("ReLU", nn.ReLU, ref.relu, lambda t, x, p: t.relu(x)),
+    *elementwise(
         "LeakyReLU",
         lambda: nn.LeakyReLU(0.2),
         partial(ref.leaky_relu, slope=0.2),
@@ -83,9 +79,9 @@ LAYERS: tuple[LayerCase, ...] = (
     LayerCase(
         "LeakyReLU", "usual slope", nn.LeakyReLU, (6,), lambda x, p: ref.each(lambda v: ref.leaky_relu(v, 0.01), x)
     ),
-    *_elementwise("Sigmoid", nn.Sigmoid, ref.sigmoid, lambda t, x, p: t.sigmoid(x)),
-    *_elementwise("Tanh", nn.Tanh, ref.tanh, lambda t, x, p: t.tanh(x)),
-    *_elementwise("GELU", nn.GELU, ref.gelu, lambda t, x, p: t.nn.functional.gelu(x, approximate="tanh")),
+    *elementwise("Sigmoid", nn.Sigmoid, ref.sigmoid, lambda t, x, p: t.sigmoid(x)),
+    *elementwise("Tanh", nn.Tanh, ref.tanh, lambda t, x, p: t.tanh(x)),
+    *elementwise("GELU", nn.GELU, ref.gelu, lambda t, x, p: t.nn.functional.gelu(x, approximate="tanh")),
     LayerCase("Softmax", "vectors", nn.Softmax, (7,), lambda x, p: ref.softmax(x), lambda t, x, p: t.softmax(x, -1)),
     LayerCase("Softmax", "rows", nn.Softmax, (3, 4), lambda x, p: ref.softmax(x), lambda t, x, p: t.softmax(x, -1)),
     LayerCase("Softmax", "one number", nn.Softmax, (1,), lambda x, p: ref.softmax(x)),
@@ -157,6 +153,9 @@ LAYERS: tuple[LayerCase, ...] = (
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True
     ),
     LayerCase("mlp", "of a tutorial, evaluation", lambda: nn.mlp([64, 32, 16, 10], dropout=0.1), (64,), batches=(8,)),
+    *ACTIVATIONS,
+    *NORMS,
+    *SHAPES,
 )
 
 
