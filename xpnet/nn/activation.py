@@ -79,14 +79,15 @@ class PReLU(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp, a = backend.xp, self.a.data
-        negative = xp.minimum(x, 0)
+        a = self.a.data
+        negative = backend.xp.minimum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             self.a.add_grad_sum(dy * negative)
-            return xp.where(x > 0, dy, dy * a) if need_dx else None
+            positive = (x > 0).astype(dy.dtype)
+            return dy * (positive * (1 - a) + a) if need_dx else None
 
-        return xp.maximum(x, 0) + a * negative, backward
+        return backend.xp.maximum(x, 0) + a * negative, backward
 
 
 class ELU(Layer):
@@ -105,7 +106,8 @@ class ELU(Layer):
         negative = xp.minimum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return xp.where(x > 0, dy, dy * (self.alpha * xp.exp(negative)))
+            positive = (x > 0).astype(dy.dtype)
+            return dy * (xp.exp(negative) * (positive * (1 - self.alpha) + self.alpha))
 
         return xp.maximum(x, 0) + self.alpha * xp.expm1(negative), backward
 

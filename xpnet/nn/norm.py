@@ -35,8 +35,8 @@ class BatchNorm(Layer):
         running = (1 - momentum) running + momentum batch
 
     and take their place when not training. `momentum` and `eps` mean what they mean in PyTorch (in Keras, momentum is 1
-    minus this one). A training batch of one number per channel has no variance and raises ValueError. A bias before this
-    layer has no effect, and its gradient is 0: leave it out.
+    minus this one). A training batch of one number per channel has no variance and raises ValueError. A bias before
+    this layer has no effect, and its gradient is 0: leave it out.
 
     With xhat = (x - mean) / sqrt(variance + eps): dbeta = sum dy, dgamma = sum dy xhat. Mean and variance depend on x,
     so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise the first term alone.
