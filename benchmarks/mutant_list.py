@@ -265,6 +265,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Uniform numbers without the 3", "(math.sqrt(3) * deviation)", "deviation"),
         ("Uniform numbers above 0 only", "rng.uniform(-a, a, shape)", "rng.uniform(0, a, shape)"),
         ("Normal for uniform", "if normal:", "if True:"),
+        ("normal(std): the variance for the deviation", "std * rng.standard_normal", "std * std * rng.standard_normal"),
     ],
     "nn/model.py": [
         ("Biases lie among what decays",

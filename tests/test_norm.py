@@ -184,6 +184,15 @@ def test_what_does_not_vary_gives_beta(name, value):
     assert np.abs(got["y"]).max() <= (1.0 if name == "RMSNorm" else 1e-3)
 
 
+def test_rounding_makes_no_variance_negative():
+    """Of many equal numbers the mean square minus the squared mean comes out on either side of 0."""
+    backend = Backend()
+    for value in (31932798.0, 33488398.0, 61558805571.0):
+        for n in range(1270, 1530, 6):
+            model = nn.Model(nn.BatchNorm(), (2,), backend)
+            assert np.isfinite(trained_on(model, [np.full((n, 2), value, np.float32)])[0]).all(), (value, n)
+
+
 # What cannot be normalised --------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The table of cases: at least one row for every public layer, loss, optimizer, initialiser and schedule.
 
-The rows of the layers are here, all others in `cases_training.py`.
+The rows of layers are here and, with their formulas, in `cases_activation.py`, `cases_norm.py` and `cases_shape.py`; all
+others are in `cases_training.py`.
 
 Whoever adds one of those adds a row here, and every witness looks at it on every device. `reference` is a formula of
 `reference.py`, `torch` the same in PyTorch; all other witnesses need neither. `uncovered()` names what has no row.
