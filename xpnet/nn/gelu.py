@@ -91,4 +91,4 @@ def _polynomial(terms: int) -> tuple[float, ...]:
     """The first terms of the series as coefficients of 1, u, u^2, ..."""
     from numpy.polynomial.chebyshev import cheb2poly
 
-    return tuple(float(c) for c in cheb2poly(TAIL[:terms]))
+    return tuple(cheb2poly(TAIL[:terms]).tolist())

@@ -1,6 +1,6 @@
 """The table of cases: at least one row for every public layer, loss, optimizer, initialiser and schedule.
 
-The rows of layers are here and, with their formulas, in `cases_activation.py`, `cases_norm.py` and `cases_shape.py`; all
+Rows of layers are here and, with their formulas, in `cases_activation.py`, `cases_norm.py` and `cases_shape.py`; all
 others are in `cases_training.py`.
 
 Whoever adds one of those adds a row here, and every witness looks at it on every device. `reference` is a formula of
