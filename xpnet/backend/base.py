@@ -31,7 +31,7 @@ class Backend:
 
     xp: Any = np
     array_type: Any = np.ndarray
-    checks_values = True  # looking at values costs nothing here; a GPU would have to stop and wait in every step
+    reads_freely = True  # looking at values costs nothing here; a GPU would have to stop and wait in every step
 
     def __init__(self, dtype: str = "float32", seed: int = 0, device: str = "cpu", why: str = "asked for"):
         if str(dtype) not in DTYPES:

@@ -30,7 +30,7 @@ class CudaBackend(Backend):
 
     xp = cp
     array_type = cp.ndarray
-    checks_values = False
+    reads_freely = False
 
     def __init__(self, dtype: str = "float32", seed: int = 0, ordinal: int = 0, why: str = "asked for"):
         self.ordinal = ordinal

@@ -108,7 +108,7 @@ class StrictBackend(Backend):
     """A backend that holds a GPU's rules against the code that runs on it, on any machine."""
 
     array_type = StrictArray
-    checks_values = False
+    reads_freely = False
 
     def __init__(self, dtype: str = "float32", seed: int = 0):
         self._device = StrictDevice()
