@@ -28,9 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 2
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
+    "nn/activation.py": ["test_activation.py", "test_layers.py"],
+    "nn/compose.py": ["test_shape.py", "test_layers.py"],
+    "nn/embedding.py": ["test_embedding.py", "test_layers.py"],
+    "nn/gelu.py": ["test_activation.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
     "nn/model.py": ["test_model.py"],
+    "nn/norm.py": ["test_norm.py", "test_layers.py"],
     "nn/saving.py": ["test_model.py"],
+    "nn/shape.py": ["test_shape.py", "test_layers.py"],
     "backend/": ["test_layers.py"],
     "backend/__init__.py": ["test_doctor.py"],
     "probe/": ["test_probe.py"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -14,7 +13,7 @@ from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer, Parameter
 from xpnet.nn.shapes import Shape, ShapeError
 
-__all__ = ["Flatten", "Linear", "Standardize"]
+__all__ = ["Linear", "Standardize"]
 
 
 class Linear(Layer):
@@ -63,23 +62,6 @@ class Linear(Layer):
             return backend.matmul(dy, self.W.data.T) if need_dx else None
 
         return y, backward
-
-
-class Flatten(Layer):
-    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...)."""
-
-    accepts_integers = None
-
-    def build(self, shape: Shape) -> Shape:
-        if None in shape:
-            raise ShapeError(f"needs axes of fixed length, got shape {shape}")
-        return (math.prod(shape),)
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape)
-
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), backward
 
 
 class Standardize(Layer):

@@ -21,5 +21,6 @@ CASES: tuple[InitCase, ...] = (
     *_scaled_cases((5000,), 1, 5000),
     InitCase("zeros", "a matrix", init.zeros, (30, 20), 0.0),
     InitCase("constant", "0.7", init.constant(0.7), (30, 20), 0.0, mean=0.7),
+    InitCase("normal", "deviation 0.02", init.normal(0.02), (200, 100), 0.02**2),
     InitCase("uniform", "(-0.3, 0.3)", init.uniform(0.3), (200, 100), 0.03),
 )
