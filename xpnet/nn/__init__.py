@@ -2,6 +2,7 @@
 
 from xpnet.nn import init
 from xpnet.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from xpnet.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer, Parameter, Residual, Sequential, ShapeError
 from xpnet.nn.linear import Flatten, Linear, Standardize
@@ -11,6 +12,9 @@ from xpnet.nn.saving import ModelFileError, load
 
 __all__ = [
     "GELU",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "Layer",

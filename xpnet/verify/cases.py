@@ -17,6 +17,7 @@ from typing import Any
 from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify import reference as ref
+from xpnet.verify.cases_conv import CONV
 from xpnet.verify.cases_training import INITIALISERS, LOSSES, OPTIMIZERS, SCHEDULES
 from xpnet.verify.passes import SEED, pixels
 from xpnet.verify.rows import Case, LayerCase, Numbers
@@ -157,6 +158,7 @@ LAYERS: tuple[LayerCase, ...] = (
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True
     ),
     LayerCase("mlp", "of a tutorial, evaluation", lambda: nn.mlp([64, 32, 16, 10], dropout=0.1), (64,), batches=(8,)),
+    *CONV,
 )
 
 
