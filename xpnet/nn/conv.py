@@ -100,7 +100,8 @@ class Conv2d(Layer):
                 if self.bias:
                     self.b.add_grad_sum(dy[images])
                 if need_dx:
-                    windows.add_up(_product(dy_rows, W.mT, backend), groups, dx[images], backend)
+                    d_columns = _product(dy_rows, W.mT, backend)
+                    windows.add_up(windows.parts_of(d_columns), dx[images], backend)
             return dx
 
         return y, backward
@@ -165,7 +166,8 @@ class ConvTranspose2d(Conv2d):
         xp, windows, groups, W = backend.xp, self.windows, self.groups, _by_group(self.W.data, self.groups)
         y = xp.empty((x.shape[0], *windows.size, self.n_out), x.dtype)
         for images in windows.blocks(x.shape[0], self.n_out, backend):
-            windows.add_up(_product(_by_group(x[images], groups), W.mT, backend), groups, y[images], backend)
+            columns = _product(_by_group(x[images], groups), W.mT, backend)
+            windows.add_up(windows.parts_of(columns), y[images], backend)
         if self.bias:
             y += self.b.data
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -59,37 +59,35 @@ class Windows:
         extents = zip(self.padded_size, _extent(self.kernel, self.dilation), self.stride, strict=True)
         return tuple((n - extent) // stride + 1 for n, extent, stride in extents)
 
-    @property
-    def inside(self) -> tuple[slice, ...]:
-        """Where the image lies in the padded one, as an index of (N, *padded size, C)."""
-        return (slice(None), *(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True)))
-
-    def taps(self) -> Iterator[tuple[Shape, tuple[slice, ...]]]:
-        """Each entry of a window in row-major order, and where all windows have it, as an index of (N, *padded, C)."""
-        for entry in product(*map(range, self.kernel)):
-            starts = (i * d for i, d in zip(entry, self.dilation, strict=True))
-            axes = zip(starts, self.output, self.stride, strict=True)
-            yield entry, (slice(None), *(slice(at, at + (n - 1) * s + 1, s) for at, n, s in axes))
-
     def blocks(self, n: int, channels: int, backend: Backend) -> Iterator[slice]:
         """Slices of a batch of n images: on a CPU a few at a time, so that their columns stay in its cache."""
         columns = math.prod(self.output) * math.prod(self.kernel) * channels
         return backend.chunks(n, max(columns // 8, 1))  # 2 MB at most in float32, but for a single image
 
-    def padded(self, x: Array, backend: Backend, value: float = 0.0) -> Array:
-        """x with `value` around it, in scratch memory; x itself where there is no padding."""
-        padded = self._around(x, backend)
-        if padded is not x:
-            padded.fill(value)
-            padded[self.inside] = x
-        return padded
+    def parts(self, x: Array, backend: Backend, outside: float = 0.0) -> Iterator[Array]:
+        """The windows of x (n, *size, C), entry by entry in row-major order: views (n, *output, C)."""
+        padded = self._padded(x, backend, outside)
+        yield from (padded[place] for place in self._places())
+
+    def add_up(self, parts: Iterable[Array], out: Array, backend: Backend) -> None:
+        """The transpose: out (n, *size, C) = all parts (n, *output, C), each added to where `parts` takes it from.
+
+        No two windows have the same entry in one place, so no number is written twice at once.
+        """
+        sums = self._memory("sums", out, backend)
+        sums.fill(0)
+        for place, part in zip(self._places(), parts, strict=True):
+            target = sums[place]
+            target += part
+        if sums is not out:
+            out[...] = sums[self._inside]
 
     def columns(self, x: Array, groups: int, backend: Backend) -> Array:
-        """Every window of x (n, *size, C) as a row, "im2col": (rows, entries C), rows in order of n and *output.
+        """Every window of x (n, *size, C) as a row: (rows, entries C), the rows in order of n and *output.
 
-        With groups of channels a matrix for each: (groups, rows, entries C / groups).
+        With groups of channels a matrix for each: (groups, rows, entries C / groups). In scratch memory.
         """
-        x = self.padded(x, backend)
+        x = self._padded(x, backend)
         n, channels = x.shape[0], x.shape[-1]
         first, *steps, last = x.strides
         jumps = (step * s for step, s in zip(steps, self.stride, strict=True))
@@ -104,28 +102,39 @@ class Windows:
         columns.reshape(view.shape)[...] = view
         return columns
 
-    def add_up(self, columns: Array, groups: int, out: Array, backend: Backend) -> None:
-        """out (n, *size, C) = the transpose of `columns`, "col2im": every number is added to where it came from.
+    def parts_of(self, columns: Array) -> Iterator[Array]:
+        """What `parts` gives, from a matrix as `columns` gives it."""
+        groups, rows, width = (1, *columns.shape)[-3:]
+        n, per_group = rows // math.prod(self.output), width // math.prod(self.kernel)
+        stacked = columns.reshape(groups, n, *self.output, math.prod(self.kernel), per_group)
+        groups_last = (*range(1, stacked.ndim - 2), 0, stacked.ndim - 2)
+        for entry in range(math.prod(self.kernel)):
+            yield stacked[..., entry, :].transpose(groups_last).reshape(n, *self.output, groups * per_group)
 
-        Within one tap no two windows share an entry, so nothing is written twice at once.
-        """
-        n, per_group = out.shape[0], out.shape[-1] // groups
-        image = self._around(out, backend)
-        image.fill(0)
-        by_group = image.reshape(n, *self.padded_size, groups, per_group)
-        by_entry = columns.reshape(groups, n, *self.output, *self.kernel, per_group)
-        by_entry = backend.xp.moveaxis(by_entry, 0, -2)  # (n, *output, *kernel, groups, per_group)
-        for entry, place in self.taps():
-            target = by_group[place]
-            target += by_entry[(slice(None),) * (1 + len(self.size)) + entry]
-        if image is not out:
-            out[...] = image[self.inside]
+    @property
+    def _inside(self) -> tuple[slice, ...]:
+        """Where the image lies in the padded one, as an index of (n, *padded size, C)."""
+        return (slice(None), *(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True)))
 
-    def _around(self, x: Array, backend: Backend) -> Array:
-        """Memory for x and its padding; x itself where it has none."""
+    def _places(self) -> Iterator[tuple[slice, ...]]:
+        """For each entry of a window where all windows have it, as an index of (n, *padded size, C)."""
+        for entry in product(*map(range, self.kernel)):
+            axes = zip(entry, self.dilation, self.output, self.stride, strict=True)
+            yield (slice(None), *(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in axes))
+
+    def _padded(self, x: Array, backend: Backend, outside: float = 0.0) -> Array:
+        """x with a number around it; x itself where there is no padding."""
+        padded = self._memory("padded", x, backend)
+        if padded is not x:
+            padded.fill(outside)
+            padded[self._inside] = x
+        return padded
+
+    def _memory(self, name: str, x: Array, backend: Backend) -> Array:
+        """Scratch memory for x with its padding; x itself where there is none."""
         if self.padded_size == self.size:
             return x
-        return backend.scratch("padded", (x.shape[0], *self.padded_size, x.shape[-1]))
+        return backend.scratch(name, (x.shape[0], *self.padded_size, x.shape[-1]))
 
 
 def _extent(kernel: Shape, dilation: Shape) -> Shape:

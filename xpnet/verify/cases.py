@@ -18,6 +18,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify import reference as ref
 from xpnet.verify.cases_conv import CONV
+from xpnet.verify.cases_pool import POOL
 from xpnet.verify.cases_training import INITIALISERS, LOSSES, OPTIMIZERS, SCHEDULES
 from xpnet.verify.passes import SEED, pixels
 from xpnet.verify.rows import Case, LayerCase, Numbers
@@ -159,6 +160,7 @@ LAYERS: tuple[LayerCase, ...] = (
     ),
     LayerCase("mlp", "of a tutorial, evaluation", lambda: nn.mlp([64, 32, 16, 10], dropout=0.1), (64,), batches=(8,)),
     *CONV,
+    *POOL,
 )
 
 
