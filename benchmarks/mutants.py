@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 2
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
+    "nn/windows.py": ["test_conv.py", "test_pool.py", "test_layers.py"],
+    "nn/conv.py": ["test_conv.py", "test_layers.py"],
+    "nn/pool.py": ["test_pool.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
     "nn/model.py": ["test_model.py"],
     "nn/saving.py": ["test_model.py"],

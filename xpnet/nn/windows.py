@@ -102,15 +102,6 @@ class Windows:
         columns.reshape(view.shape)[...] = view
         return columns
 
-    def parts_of(self, columns: Array) -> Iterator[Array]:
-        """What `parts` gives, from a matrix as `columns` gives it."""
-        groups, rows, width = (1, *columns.shape)[-3:]
-        n, per_group = rows // math.prod(self.output), width // math.prod(self.kernel)
-        stacked = columns.reshape(groups, n, *self.output, math.prod(self.kernel), per_group)
-        groups_last = (*range(1, stacked.ndim - 2), 0, stacked.ndim - 2)
-        for entry in range(math.prod(self.kernel)):
-            yield stacked[..., entry, :].transpose(groups_last).reshape(n, *self.output, groups * per_group)
-
     @property
     def _inside(self) -> tuple[slice, ...]:
         """Where the image lies in the padded one, as an index of (n, *padded size, C)."""
