@@ -98,7 +98,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "return list(backend.chunks(n, max(columns // 8, 1)))[: -1 if n > 4 else None]"),
     ],
     "nn/conv.py": [
-        ("Conv2d: the bias is not added", "b: Any = self.b.data if self.bias else 0", "b: Any = 0"),
+        ("Conv2d: the bias is not added", "b = self.b.data if self.bias else 0", "b = 0"),
         ("Conv2d: the bias misses the gradient of a sample",
          "self.b.add_grad_sum(dy[images])\n                if need_dx:\n                    self._spread",
          "self.b.add_grad_sum(dy[images][1:])\n                if need_dx:\n                    self._spread"),

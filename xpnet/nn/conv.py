@@ -1,9 +1,10 @@
 """Convolutions. Images are (N, H, W, C), sequences (N, T, C): the channels come last.
 
 With the windows of x as the rows of a matrix ("im2col": `Windows.columns`) a convolution is one matrix product. Adding
-each row back to where it came from ("col2im": `Windows.add_up`) is the transpose of that, so it gives dx here and y
-in a transposed convolution. Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-processing" (2006); Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+the rows back to where they came from ("col2im": `Windows.add_up`) is the transpose of that, so it gives dx here and y
+in a transposed convolution. That goes entry by entry of the window: all at once take many times the memory of x.
+Chellapilla, Puri and Simard, "High performance convolutional neural networks for document processing" (2006);
+Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 
 On a CPU a few images are done at a time, so that their columns stay in its cache; on a GPU all at once.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from typing import Any
 
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
@@ -88,7 +88,7 @@ class Conv2d(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp, windows = backend.xp, self.windows
         y = xp.empty((x.shape[0], *windows.output, self.n_out), x.dtype)
-        b: Any = self.b.data if self.bias else 0
+        b = self.b.data if self.bias else 0
         for images in windows.blocks(x.shape[0], x.shape[-1], backend):
             xp.add(self._gathered(x[images], backend), b, out=y[images])
 
