@@ -160,9 +160,10 @@ class Backend:
         finally:
             self.memory = before
 
-    def chunks(self, size: int) -> Iterator[slice]:
-        """Slices that cover a flat buffer: pieces that stay in a CPU's cache, the whole on a GPU."""
-        step = 65536
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
+        """Slices that cover `size` items of so many numbers each: pieces that stay in a CPU's cache, the whole on a
+        GPU."""
+        step = max(65536 // numbers, 1)
         for start in range(0, size, step):
             yield slice(start, min(start + step, size))
 

@@ -64,7 +64,7 @@ class CudaBackend(Backend):
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
 
-    def chunks(self, size: int) -> Iterator[slice]:
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         yield slice(0, size)
 
     @contextmanager

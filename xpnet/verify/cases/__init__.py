@@ -13,10 +13,23 @@ from types import ModuleType
 
 from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
-from xpnet.verify.cases import activation, compose, dropout, initialiser, linear, loss, norm, optimizer, schedule, shape
+from xpnet.verify.cases import (
+    activation,
+    compose,
+    conv,
+    dropout,
+    initialiser,
+    linear,
+    loss,
+    norm,
+    optimizer,
+    pool,
+    schedule,
+    shape,
+)
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, norm, shape, compose)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
