@@ -13,11 +13,12 @@ from xpnet.nn.embedding import *
 from xpnet.nn.gelu import *
 from xpnet.nn.layer import *
 from xpnet.nn.linear import *
+from xpnet.nn.loading import load
 from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
-from xpnet.nn.saving import ModelFileError, load
+from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
 
