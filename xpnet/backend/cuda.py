@@ -33,7 +33,7 @@ class CudaBackend(Backend):
 
     def __init__(self, dtype: str = "float32", seed: int = 0, ordinal: int = 0, why: str = "asked for"):
         self.ordinal = ordinal
-        cp.cuda.Device(ordinal).use()
+        self.use()
         self._gemm: CublasGemm | None = None  # set while a step is being captured
         super().__init__(dtype, seed, f"cuda:{ordinal}", why)
 
@@ -45,6 +45,9 @@ class CudaBackend(Backend):
 
     def _stream(self, seed: int) -> Philox:
         return CudaPhilox(seed, self)
+
+    def use(self) -> None:
+        cp.cuda.Device(self.ordinal).use()
 
     def synchronize(self) -> None:
         cp.cuda.Device(self.ordinal).synchronize()

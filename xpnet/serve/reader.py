@@ -1,4 +1,4 @@
-"""What a model says of a picture, and why, as plain numbers for JSON."""
+"""What a model says of an image, and why, as plain numbers for JSON."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
 from xpnet.nn.trace import traced
 from xpnet.photo import Digit, Pixels, as_samples, read_digits
+from xpnet.photo.opening import Source
 
-DECIMALS = 5  # what a picture of the numbers can show, and no more
+DIGITS = list("0123456789")
+SIDES = (8, 128)  # pixels: fewer show no digit, more would make questions and explanations of many megabytes
+DECIMALS = 5  # what a plot of the numbers can show, and no more
 
 
 class QuestionError(ValueError):
@@ -35,6 +38,16 @@ class Reader:
         self.model, self.size = model, size
         self._model_lock = threading.Lock()
         self.classes = list(model.classes) or [str(i) for i in range(model.output_shape[0])]
+        self._check()
+
+    def _check(self) -> None:
+        """The page is for digits, drawn or found in a photo: raises ValueError for a model that cannot read those."""
+        if self.classes != DIGITS:
+            others = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
+            raise ValueError(f"the page reads digits, and this model knows the classes {others}")
+        if not all(SIDES[0] <= side <= SIDES[1] for side in self.size):
+            takes = f"this model takes {self.size[1]} x {self.size[0]}"
+            raise ValueError(f"the page makes images of {SIDES[0]} to {SIDES[1]} pixels a side, and {takes}")
 
     def about(self) -> dict[str, Any]:
         """The model in a few facts."""
@@ -42,14 +55,14 @@ class Reader:
         layers = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
         return {
             "classes": self.classes,
-            "picture": list(self.size),
+            "image": list(self.size),
             "parameters": model.n_parameters,
             "device": model.backend.device,
             "dtype": str(model.backend.dtype),
             "layers": [{"path": path, "layer": repr(layer)} for path, layer in layers],
         }
 
-    def read(self, picture: bytes) -> dict[str, Any]:
+    def read(self, picture: Source) -> dict[str, Any]:
         """The digits in the bytes of a picture, from left to right. Raises ImageError for what cannot be read."""
         reading = read_digits(picture, self._probabilities, self.size)
         text = "".join("?" if digit.label is None else self.classes[digit.label] for digit in reading.digits)
@@ -70,12 +83,12 @@ class Reader:
         }
 
     def explain(self, rows: list[list[int]], answer: int | None = None) -> dict[str, Any]:
-        """What happens inside for one picture (0 to 255 for each pixel), and what a pixel has to do with the answer.
+        """What happens inside for one image (0 to 255 for each pixel), and what a pixel has to do with the answer.
 
         `answer`: a class; without one, the likeliest. What is derived is the answer's output above the mean of all
         outputs: softmax sees differences only. `gradient` (H, W): how it would change with the pixel, from black to
-        white (Simonyan, Vedaldi and Zisserman, 2013). `spoke` (H, W): gradient times ink, what the ink that is there
-        has added or taken. Raises `QuestionError` for a picture of another size or an answer that is no class.
+        white (Simonyan, Vedaldi and Zisserman, 2013). `contribution` (H, W): gradient times ink, what the ink that is
+        there has added or taken. Raises `QuestionError` for an image of another size or an answer that is no class.
         """
         n_classes = len(self.classes)
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
@@ -103,7 +116,7 @@ class Reader:
             "probabilities": numbers(softmax(logits, np)),
             "layers": layers,
             "gradient": numbers(gradient),
-            "spoke": numbers(gradient * (pixels / 255)),
+            "contribution": numbers(gradient * (pixels / 255)),
         }
 
 
