@@ -152,5 +152,64 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
     ],
+    "serve/guard.py": [
+        ("serve: refusals without security headers",
+         "await answer(scope, receive, send_guarded)", "await answer(scope, receive, send)"),
+        ("serve: bodies of any size", "if size > self._largest:", "if False:"),
+        ("serve: a body may take for ever", "timeout_at(self._deadline)", "timeout_at(None)"),
+        ("serve: all bodies together may have any size", "<= limits.BODIES_BYTES", "<= 2**60"),
+        ("serve: slow bodies make no room", "if not other.complete and not self._has_room(body):", "if False:"),
+        ("serve: bodies in work make room", "if not other.complete and not", "if not"),
+        ("serve: a body without a length counts as none", "largest if", "0 if"),
+        ("serve: an origin that is no URL is a failure", "except ValueError:  # no URL", "except KeyError:  # no URL"),
+        ("serve: pages of other sites may ask", "if origin is not None and not", "if False and not"),
+    ],
+    "serve/protocol.py": [
+        ("serve: any number of connections", "> limits.CONNECTIONS", "> 10**9"),
+        ("serve: the connection that is closed is the newest", "longest = min(", "longest = max("),
+        ("serve: a head may take for ever", "else limits.HEAD_SECONDS", "else 10**6"),
+        ("serve: a client that does not read is waited for", "limits.ANSWER_SECONDS if", "10**6 if"),
+        ("serve: each byte prolongs the wait", "elif not self._timer:", "elif self._stop_timer() is None:"),
+        ("serve: Ctrl-C waits for clients", "if self._timer or self.cycle.more_body:", "if False:"),
+    ],
+    "serve/work.py": [
+        ("serve: an image may take any time to open", "timeout=limits.OPEN_SECONDS", "timeout=None"),
+        ("serve: an image may take any memory to open", "RLIMIT_DATA, (data + most, data + most)",
+         "RLIMIT_DATA, (-1, -1)"),
+        ("serve: small images wait for large ones", "self._small, image, limits", "self._large, image, limits"),
+        ("serve: any number of requests in the queue", "if self._waiting >= limits.WAITING:", "if False:"),
+        ("serve: work may take any time", "timeout(limits.WORK_SECONDS)", "timeout(None)"),
+        ("serve: each thread on the first GPU", ", initializer=backend.use)", ")"),
+        ("serve: work for clients that have gone", "if await client.is_disconnected():", "if False:"),
+        ("serve: stopping is an error of every request", "except asyncio.CancelledError:", "except KeyError:"),
+    ],
+    "serve/app.py": [
+        ("serve: questions parsed on the event loop",
+         "return await work.run(request, explanation, body)", "return explanation(body)"),
+        ("serve: an error for each wrong number", "Annotated[list[Level], FailFast()]", "list[Level]"),
+        ("serve: an error for each wrong row", "Annotated[list[Row], FailFast()]", "list[Row]"),
+        ("serve: questions as large as images", "question_bytes(*reader.size))", "IMAGE_BYTES)"),
+        ("serve: hang-ups are logged", "exception_handler(ClientDisconnect)", "exception_handler(KeyError)"),
+    ],
+    "serve/reader.py": [
+        ("serve: models of anything", "if self.classes != DIGITS:", "if False:"),
+        ("serve: models of any size", "if not all(SIDES[0] <=", "if not all(0 <="),
+    ],
+    "cli/serve.py": [
+        ("serve: open to all machines", '= "127.0.0.1"', '= "0.0.0.0"'),
+        ("serve: without limits on heads and connections", "http=TimeoutProtocol", 'http="h11"'),
+        ("serve: a traceback for a strange host", "except ValueError:", "except KeyError:"),
+    ],
+    "photo/opening.py": [
+        ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
+    ],
+    "train/plots.py": [
+        ("Confusion matrix: white on pale colours", "(luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05)",
+         "luminance > 0.5"),
+    ],
+    "verify/parity_page.py": [
+        ("Parity page: no landmark", "f'<main>\\n<h1>", "f'<h1>"),
+        ("Parity page: an empty header", '<th rowspan="2" scope="col">tensor</th>', '<th rowspan="2"></th>'),
+    ],
 }
 # fmt: on

@@ -374,7 +374,8 @@ def test_a_malformed_request_is_refused_in_json_too(connection):
 
 
 def closed(connection):
-    """Whether the server has closed the connection, or does within seconds."""
+    """Whether the server has closed the connection, or does so before it would close an idle one."""
+    connection.settimeout(3)
     try:
         return connection.recv(1) == b""
     except ConnectionError:
@@ -437,8 +438,10 @@ def test_clients_that_hang_up_and_ctrl_c_under_load_leave_one_line_at_most():
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(sent)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # hang up at once
+        long = png_of(8000, 6000, (b"\0" + b"\x0f" * 1000) * 6000)
+        long = b"POST /api/read" + HOST + b"Content-Length: %d\r\n\r\n" % len(long) + long
         with contextlib.ExitStack() as clients:
-            for sent in (request, request[:-1], b"GET /", b"") * 5:
+            for sent in (long, long, long, request[:-1], b"GET /", b"") * 10:
                 connection = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
                 connection.sendall(sent)
             time.sleep(0.3)

@@ -59,9 +59,7 @@ def listening(host: str, port: int) -> socket.socket:
     """An open socket, so that a port that is taken is said before anything else. Raises `Failed`."""
     shown = host if host.isprintable() else ascii(host)
     try:
-        socket.getaddrinfo(
-            host, port
-        )  # raises ValueError for what cannot be a name, where create_server leaves a socket
+        socket.getaddrinfo(host, port)  # before there is a socket: create_server leaves one if the name cannot be one
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         why = str(error.strerror).split(" (while")[0]  # Python adds the address, which the line has already

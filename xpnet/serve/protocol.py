@@ -66,6 +66,9 @@ class TimeoutProtocol(H11Protocol):
             self._waiting_since = self.loop.time()
             self._timer = self.loop.call_later(seconds, self.transport.abort)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Uvicorn's timer for idle connections, in whose place there is `_timer`."""
+
     def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
