@@ -47,6 +47,11 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "losses.py": ["test_losses.py"],
     "optim.py": ["test_optim.py"],
     "schedules.py": ["test_schedules.py"],
+    "serve/": ["test_serve_limits.py", "test_serve.py"],
+    "cli/serve.py": ["test_serve.py", "test_serve_limits.py"],
+    "photo/opening.py": ["test_serve.py"],
+    "train/plots.py": ["test_plots.py"],
+    "verify/parity_page.py": ["test_parity_browser.py"],
 }
 
 

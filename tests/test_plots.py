@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 import xpnet
@@ -48,6 +49,24 @@ def test_learning_curves_of_any_length(epochs, validation, tmp_path):
     plots.save(figure, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1300, 546)
+
+
+def test_the_counts_of_a_confusion_matrix_can_be_read():
+    """A contrast of 4.5 on every shade, as WCAG 2.2 asks for text (success criterion 1.4.3)."""
+    confusion = np.arange(1, 401).reshape(20, 20)
+    confusion[np.arange(20), np.arange(20)] *= np.arange(1, 200, 10)
+    axes = plots.confusion_matrix(confusion, list("abcdefghijklmnopqrst")).axes[0]
+    shades = axes.images[0].get_array()
+    assert len(axes.texts) == 400
+    for text in axes.texts:
+        column, row = text.get_position()
+        lights = sorted(luminance(colour) for colour in (shades[int(row), int(column)], to_rgb(text.get_color())))
+        assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("n", [2, 10, 26, 120])

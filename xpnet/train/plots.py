@@ -78,7 +78,7 @@ def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """How often a sample of each class (row) was taken for each (column), for a matrix of counts (C, C).
 
-    The mistakes are shaded by their share of the row, up to the largest of them: on one scale with the right
+    The mistakes are shaded by their fraction of the row, up to the largest of them: on one scale with the right
     answers they would all be white. Counts are written where there is room for them (up to 30 classes).
     """
     n = len(classes)
@@ -86,17 +86,15 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     side = min(max(0.55 * n + 1.6, 5.0), 14.0)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    off_diagonal = share * (1 - np.eye(n))
-    largest = max(off_diagonal.max(), 1e-9)
-    shades = _mix("#FFFFFF", MISTAKE, off_diagonal / largest)
+    fraction = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    off_diagonal = fraction * (1 - np.eye(n))
+    shades = _mix("#FFFFFF", MISTAKE, off_diagonal / max(off_diagonal.max(), 1e-9))
     diagonal = np.arange(n)
-    shades[diagonal, diagonal] = _mix("#FFFFFF", TRAINING, 0.75 * share[diagonal, diagonal])
+    shades[diagonal, diagonal] = _mix("#FFFFFF", TRAINING, 0.75 * fraction[diagonal, diagonal])
     axes.imshow(shades)
     if n <= 30:
         for i, j in np.argwhere(confusion):
-            dark = off_diagonal[i, j] > 0.6 * largest or (i == j and share[i, j] > 0.5)
-            colour = "white" if dark else INK
+            colour = _readable_on(shades[i, j])
             axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour, fontsize=10 if n <= 12 else 8)
     every = math.ceil(n / 40)  # labels that would not fit are left out
     names = [_short(name) for name in classes]
@@ -119,10 +117,17 @@ def _short(name: str) -> str:
     return name if len(name) <= 14 else f"{name[:13]}…"
 
 
-def _mix(low: str, high: str, share: np.ndarray) -> np.ndarray:
+def _mix(low: str, high: str, fraction: np.ndarray) -> np.ndarray:
     """Colours (..., 3) between two of the form #RRGGBB."""
     ends = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in (low, high)]
-    return ends[0] + np.asarray(share)[..., None] * (ends[1] - ends[0])
+    return ends[0] + np.asarray(fraction)[..., None] * (ends[1] - ends[0])
+
+
+def _readable_on(colour: np.ndarray) -> str:
+    """Black or white, whichever has the larger contrast (WCAG 2.2), which is 4.58 or more on any colour."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
 def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figure:
