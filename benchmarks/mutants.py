@@ -30,11 +30,17 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
     "nn/init.py": ["test_init.py"],
     "nn/model.py": ["test_model.py"],
-    "nn/saving.py": ["test_model.py"],
+    "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "backend/": ["test_layers.py"],
     "losses.py": ["test_losses.py"],
     "optim.py": ["test_optim.py"],
     "schedules.py": ["test_schedules.py"],
+    "files.py": ["test_files.py"],
+    "data/idx.py": ["test_data_idx.py"],
+    "data/download.py": ["test_data_download.py"],
+    "data/datasets.py": ["test_data_datasets.py"],
+    "cli/": ["test_cli_console.py", "test_cli_settings.py", "test_cli_results.py"],
+    "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py"],
 }
 
 

@@ -119,8 +119,7 @@ class Interrupt:
         if name == module:
             os.kill(os.getpid(), signal.SIGINT)
 
-if ignored:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt())
 from xpnet.cli import main
 sys.argv[1:] = ["train", "--epochs", "1", "--quiet"]

@@ -98,7 +98,7 @@ WRONG = [
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
     (["--config", "deep.toml"], "deep.toml is no file of settings: it is nested too deeply"),
-    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 65536 bytes"),
+    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 16384 bytes"),
     (["--config", "huge.toml"], "huge.toml: lr must be a number"),
     (["--config", "binary.toml"], "binary.toml is not a TOML file"),
 ]
@@ -107,8 +107,8 @@ WRONG = [
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
 def test_what_cannot_be_is_refused_before_there_is_a_folder(options, message):
     Path("empty-data.toml").write_text('data = ""\n')
-    Path("deep.toml").write_text("lr = " + "[" * 50_000)
-    Path("long.toml").write_text("#" * (1 << 16) + "\n")
+    Path("deep.toml").write_text("lr = " + "[" * 10_000)
+    Path("long.toml").write_text("#" * (1 << 14) + "\n")
     Path("huge.toml").write_text(f"lr = {10**400}\n")
     Path("binary.toml").write_bytes(b"lr = \xff\xfe")
     assert message in call("train", *options, code=2).stderr
@@ -182,6 +182,16 @@ def test_large_data_are_watched_by_default(tmp_path):
     assert "validation_loss" in history(tmp_path / "run")[0]
     assert "large train: 9800 samples" in out
     assert "no validation part" not in out
+
+
+# The other settings reach the training -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", [["--augment"], ["--batch-size", "31"], ["--seed", "1"], ["--schedule", "cosine"]])
+def test_a_setting_changes_the_run(changed, tmp_path):
+    for name, options in (("usual", []), ("changed", changed)):
+        call(*SHORT, "--epochs", "1", "--dropout", "0", *options, "--out", name)
+    assert (weights(tmp_path / "usual") != weights(tmp_path / "changed")).any()
 
 
 # The clipping -------------------------------------------------------------------------------------------------
