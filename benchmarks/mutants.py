@@ -39,7 +39,10 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "data/idx.py": ["test_data_idx.py"],
     "data/download.py": ["test_data_download.py"],
     "data/datasets.py": ["test_data_datasets.py"],
-    "cli/": ["test_cli_console.py", "test_cli_settings.py", "test_cli_results.py"],
+    "cli/": ["test_cli_console.py"],
+    "cli/results.py": ["test_cli_results.py"],
+    "cli/run_folder.py": ["test_cli_results.py"],
+    "cli/settings.py": ["test_cli_settings.py"],
     "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py"],
 }
 
