@@ -28,7 +28,7 @@ gpu-check:
 	$(or $(PYTHON),$(wildcard $(BIN)/python),python3) -m benchmarks.gpu_check
 
 .venv/plain: pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --editable .
+	$(BIN)/pip install --editable ".[plots]"
 	touch $@
 
 .venv/dev: pyproject.toml | $(BIN)/pip

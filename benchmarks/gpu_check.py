@@ -31,8 +31,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]  # from the source tree, installed 
 import gpu_questions  # noqa: E402
 import numpy as np  # noqa: E402
 
-from xpnet import __version__  # noqa: E402
-from xpnet.backend import probe  # noqa: E402
+from xpnet import __version__, probe  # noqa: E402
 from xpnet.files import replacing  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -167,9 +166,9 @@ def write(where: dict[str, str], answers: list[dict[str, Any]], folder: Path = R
 
 
 def main() -> int:
-    finding = probe.cuda(0)
-    if not finding.ok:
-        print(f"no record can be made: {finding}", file=sys.stderr)
+    diagnosis = probe.cuda(0)
+    if not diagnosis.ok:
+        print(f"no record can be made: {diagnosis}", file=sys.stderr)
         return 1
     where, answers = environment(), ask_all()
     for path in write(where, answers):

@@ -2,7 +2,7 @@
 
     XPNET_DATA=... python benchmarks/photo_accuracy.py
 
-Prints how many photo-like pictures of MNIST test digits are read right, how many pictures without a digit are refused,
+Prints how many photo-like images of MNIST test digits are read right, how many images without a digit are refused,
 and how all 10,000 test digits fare as black-on-white PNGs of 200 pixels. Takes a few minutes.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xpnet
 from xpnet import data
-from xpnet.photo import read_digits, shipped_model_path
+from xpnet.photo import ImageReader, shipped_model_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from photo_generator import no_digits, photos, plain_png, score
@@ -26,8 +26,10 @@ def main() -> None:
     model = xpnet.load(shipped_model_path(), device="cpu")
     test = data.load("mnist").test
 
-    def read(picture: bytes) -> str:
-        return read_digits(picture, model.probabilities).text
+    reader = ImageReader(model)
+
+    def read(image: bytes) -> str:
+        return reader.read(image).text
 
     photographed, empty = Counter[str](), Counter[str]()
     with model.backend.threads_for(model.n_parameters):

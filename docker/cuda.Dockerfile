@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 # The package of this very folder: there is no version to pin.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir ".[cuda12]"
+RUN pip install --no-cache-dir ".[cuda12,plots]"
 
 # The user owns runs and caches; a named volume takes over its folder's owner.
 RUN useradd --uid 1000 --create-home xpnet \

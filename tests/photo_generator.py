@@ -1,6 +1,6 @@
-"""Photo-like pictures of handwritten digits, and of things that are no digits, made from MNIST digits and a seed.
+"""Photo-like images of handwritten digits, and of things that are no digits, made from MNIST digits and a seed.
 
-Each picture is drawn as a camera would see it: a page with a texture under uneven light, ruled lines or the table's
+Each image is drawn as a camera would see it: a page with a texture under uneven light, ruled lines or the table's
 edge on some, a pen or chalk of some colour and pressure, a tilt, blur, sensor noise, and its file format's artefacts.
 """
 
@@ -22,7 +22,7 @@ BOARDS = [(30, 60, 45), (25, 25, 28), (20, 35, 70), (60, 45, 40)]
 
 @dataclass(frozen=True)
 class Photo:
-    """`data`: the bytes of a picture file. `label`: its digit, None if it shows none. `kind`: what it is, in words."""
+    """`data`: the bytes of an image file. `label`: its digit, None if it shows none. `kind`: what it is, in words."""
 
     data: bytes
     label: int | None
@@ -45,7 +45,7 @@ def pages_on_a_table(images: np.ndarray, labels: np.ndarray, count: int = 60, se
 
 
 def no_digits(count: int = 200, seed: int = 0) -> Iterator[Photo]:
-    """`count` pictures without a digit: blank and ruled pages, stripes, noise and scribbles in turn."""
+    """`count` images without a digit: blank and ruled pages, stripes, noise and scribbles in turn."""
     rng = np.random.default_rng(seed)
     kinds = [_blank, _ruled_page, _stripes, _noise, _scribble]
     for i in range(count):
@@ -75,21 +75,21 @@ def row_png(images: np.ndarray, height: int = 120, gap: int = 30) -> bytes:
     return _file(Image.fromarray(page), "PNG")
 
 
-def score(pictures: Iterator[Photo], read: Callable[[bytes], str]) -> Counter[str]:
+def score(images: Iterator[Photo], read: Callable[[bytes], str]) -> Counter[str]:
     """How a reader does: counts of "right", "wrong" and "refused", in all and per kind ("right: chalk").
 
-    `read` maps a picture file to the digits in it, such as `lambda data: read_digits(data, predict).text`; "?" in it
-    or an empty answer is a refusal. For a picture without a digit a refusal is right.
+    `read` maps an image file to the digits in it, such as `lambda data: reader.read(data).text`; "?" in it
+    or an empty answer is a refusal. For an image without a digit a refusal is right.
     """
     counts: Counter[str] = Counter()
-    for picture in pictures:
-        text = read(picture.data)
+    for image in images:
+        text = read(image.data)
         refused = not text.strip("?")
-        if picture.label is None:
+        if image.label is None:
             outcome = "right" if refused else "wrong"
         else:
-            outcome = "refused" if refused else "right" if text == str(picture.label) else "wrong"
-        counts.update([outcome, f"{outcome}: {picture.kind}"])
+            outcome = "refused" if refused else "right" if text == str(image.label) else "wrong"
+        counts.update([outcome, f"{outcome}: {image.kind}"])
     return counts
 
 
@@ -174,7 +174,7 @@ def _surface(width: int, height: int, colours: list, rng: np.random.Generator) -
 
 
 def _light(page: np.ndarray, rng: np.random.Generator) -> None:
-    """A lamp to one side, and on half of the pictures the soft shadow of a hand or a phone."""
+    """A lamp to one side, and on half of the images the soft shadow of a hand or a phone."""
     height, width = page.shape[:2]
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     angle = rng.uniform(0, 2 * np.pi)

@@ -9,21 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.backend import Backend, installed, machine, probe
+from xpnet import Backend, probe
 from xpnet.cli import doctor
+from xpnet.doctor import machine, report
+from xpnet.probe import installed
 
-NO_CUPY = probe.Finding("no-cupy", "CuPy is not installed", 'pip install "xpnet[cuda12]"')
+NO_CUPY = probe.Diagnosis("no-cupy", "CuPy is not installed", 'pip install "xpnet[cuda12]"')
 
 
 @pytest.fixture(autouse=True)
 def laptop(monkeypatch, tmp_path):
     """A machine without a GPU, with its cache in a folder of the test."""
-    for name in ("XPNET_DEVICE", "CUPY_CACHE_DIR", *machine.THREAD_VARIABLES):
+    for name in ("XPNET_DATA", "XPNET_DEVICE", "CUPY_CACHE_DIR", *machine.THREAD_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "cuda", lambda ordinal=0: NO_CUPY)
-    monkeypatch.setattr(machine, "driver_version", lambda: 0)
-    monkeypatch.setattr(machine, "cupy_distributions", dict)
+    monkeypatch.setattr(report, "driver_version", lambda: 0)
+    monkeypatch.setattr(report, "cupy_distributions", dict)
 
 
 def spoil_products(monkeypatch, spoil):
@@ -31,38 +33,38 @@ def spoil_products(monkeypatch, spoil):
     monkeypatch.setattr(Backend, "matmul", lambda self, a, b, out=None: spoil(right(self, a, b, out)))
 
 
-def gpu_machine(monkeypatch, *findings):
+def gpu_machine(monkeypatch, *diagnoses):
     """As if there were these GPUs. Their products are the CPU's."""
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: findings[ordinal])
-    cpu_only = machine.select
-    monkeypatch.setattr(machine, "select", lambda device=None: cpu_only("cpu"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: diagnoses[ordinal])
+    cpu_only = report.select
+    monkeypatch.setattr(report, "select", lambda device=None: cpu_only("cpu"))
     gpus = [
         {
             "device": f"cuda:{i}", "name": "Fake GPU", "compute_capability": "8.6", "memory_total": 2**33,
-            **machine._plain(finding),
+            **report._plain(diagnosis),
         }
-        for i, finding in enumerate(findings)
+        for i, diagnosis in enumerate(diagnoses)
     ]  # fmt: skip
-    monkeypatch.setattr(machine, "_gpus", lambda first: gpus)
+    monkeypatch.setattr(report, "_gpus", lambda first: gpus)
 
 
 # The facts ------------------------------------------------------------------------------------------------------
 
 
-def test_a_laptop_is_well(tmp_path):
-    report = machine.report(tmp_path)
-    assert (report["ok"], report["problems"]) == (True, [])
-    assert report["software"]["numpy"] == np.__version__
-    assert report["choice"]["device"] == "cpu"
-    assert "CuPy is not installed" in report["choice"]["why"]
-    assert [row["device"] for row in report["products"]] == ["cpu"]
-    assert report["gpu"]["state"] == "no-cupy"
-    assert report["gpu"]["driver_cuda"] is None
+def test_a_laptop_is_well():
+    found = report.machine_report()
+    assert (found["ok"], found["problems"]) == (True, [])
+    assert found["software"]["numpy"] == np.__version__
+    assert found["choice"]["device"] == "cpu"
+    assert "CuPy is not installed" in found["choice"]["why"]
+    assert [row["device"] for row in found["products"]] == ["cpu"]
+    assert found["gpu"]["state"] == "no-cupy"
+    assert found["gpu"]["driver_cuda"] is None
 
 
-def test_the_report_survives_json(tmp_path):
-    report = machine.report(tmp_path)
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
+def test_the_report_survives_json():
+    found = report.machine_report()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_the_cpu_is_described():
@@ -76,7 +78,7 @@ def test_the_cpu_is_described():
 
 
 def test_a_right_product_is_within_the_limit_for_any_seed():
-    rows = [machine.product("cpu", seed) for seed in range(3)]
+    rows = [report.product("cpu", seed) for seed in range(3)]
     assert all(row["ok"] and 1e-9 < row["error"] < row["limit"] for row in rows)
     assert len({row["error"] for row in rows}) == 3
 
@@ -85,36 +87,43 @@ def test_a_right_product_is_within_the_limit_for_any_seed():
     ("spoil", "error"),
     [(lambda y: y + np.float32(0.01), True), (lambda y: y * np.float32("nan"), False), (lambda y: 0 * y, True)],
 )
-def test_a_wrong_product_is_a_problem(monkeypatch, tmp_path, spoil, error):
+def test_a_wrong_product_is_a_problem(monkeypatch, spoil, error):
     spoil_products(monkeypatch, spoil)
-    report = machine.report(tmp_path)
-    assert not report["ok"]
-    assert report["problems"][0]["what"].startswith("cpu: a float32 product is wrong by")
-    assert "numpy" in report["problems"][0]["fix"]
-    assert (report["products"][0]["error"] is not None) == error
-    json.dumps(report, allow_nan=False)
+    found = report.machine_report()
+    assert not found["ok"]
+    assert found["problems"][0]["what"].startswith("cpu: a float32 product is wrong by")
+    assert "numpy" in found["problems"][0]["fix"]
+    assert (found["products"][0]["error"] is not None) == error
+    json.dumps(found, allow_nan=False)
 
 
 def test_half_precision_would_not_pass(monkeypatch):
     spoil_products(monkeypatch, lambda y: y.astype(np.float16).astype(np.float32))
-    assert not machine.product("cpu")["ok"]
+    assert not report.product("cpu")["ok"]
 
 
-def test_a_product_that_raises_is_a_problem_not_a_crash(monkeypatch, tmp_path):
+def test_a_product_that_raises_is_a_problem_not_a_crash(monkeypatch):
     def fail(y):
         raise RuntimeError("no BLAS today")
 
     spoil_products(monkeypatch, fail)
-    report = machine.report(tmp_path)
-    assert report["problems"][0]["what"] == "cpu: RuntimeError: no BLAS today"
+    found = report.machine_report()
+    assert found["problems"][0]["what"] == "cpu: RuntimeError: no BLAS today"
 
 
-def test_a_cache_that_cannot_be_written_is_a_problem(tmp_path):
+@pytest.mark.parametrize(
+    ("cache", "why"),
+    [("{file}/cache", "Not a directory"), (os.devnull, "Not a directory"), ("~nobody-here/cache", "home")],
+)
+def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path, cache, why):
     (tmp_path / "file").write_text("")
-    report = machine.report(tmp_path / "file" / "cache")
-    assert not report["ok"]
-    assert str(tmp_path / "file" / "cache") in report["problems"][0]["what"]
-    assert "XPNET_CACHE" in report["problems"][0]["fix"]
+    cache = cache.format(file=tmp_path / "file")
+    monkeypatch.setenv("XPNET_CACHE", cache)
+    found = report.machine_report()
+    assert not found["ok"]
+    assert found["problems"][0]["what"].startswith(f"downloads cannot be kept in {cache} (asked for by XPNET_CACHE): ")
+    assert why in found["problems"][0]["what"]
+    assert "set the environment variable XPNET_CACHE" in found["problems"][0]["fix"]
 
 
 def test_folders_are_tested_and_left_alone(tmp_path):
@@ -126,12 +135,20 @@ def test_folders_are_tested_and_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "abacus"])
-def test_a_device_that_was_asked_for_and_does_not_work_is_a_problem(monkeypatch, tmp_path, device):
+def test_a_device_that_was_asked_for_and_does_not_work_is_a_problem(monkeypatch, device):
     monkeypatch.setenv("XPNET_DEVICE", device)
-    report = machine.report(tmp_path)
-    assert report["choice"]["device"] is None
-    assert device in report["problems"][0]["what"]
-    assert "XPNET_DEVICE" in report["problems"][0]["fix"]
+    found = report.machine_report()
+    assert found["choice"]["device"] is None
+    assert device in found["problems"][0]["what"]
+    assert "XPNET_DEVICE" in found["problems"][0]["what"]
+    assert "XPNET_DEVICE" in found["problems"][0]["fix"]
+
+
+@pytest.mark.parametrize("folder", ["no/such/folder", "~nobody-here/data"])
+def test_a_data_folder_that_is_none_is_a_problem(monkeypatch, folder):
+    monkeypatch.setenv("XPNET_DATA", folder)
+    (problem,) = report.machine_report()["problems"]
+    assert problem["what"] == f"XPNET_DATA is set to {folder!r}, which is not a folder"
 
 
 def test_only_variables_that_matter_are_told(monkeypatch):
@@ -146,20 +163,20 @@ def test_only_variables_that_matter_are_told(monkeypatch):
     assert "MY_PASSWORD" not in told
 
 
-def test_every_gpu_that_works_computes_a_product(monkeypatch, tmp_path):
-    fault = probe.Finding("fault", "CUDA fails", "reboot")
-    gpu_machine(monkeypatch, probe.Finding("ok", "Fake GPU"), fault)
-    report = machine.report(tmp_path)
-    assert [row["device"] for row in report["products"]] == ["cpu", "cuda:0"]
-    assert [gpu["ok"] for gpu in report["gpu"]["devices"]] == [True, False]
-    assert report["ok"]
+def test_every_gpu_that_works_computes_a_product(monkeypatch):
+    fault = probe.Diagnosis("fault", "CUDA fails", "reboot")
+    gpu_machine(monkeypatch, probe.Diagnosis("ok", "Fake GPU"), fault)
+    found = report.machine_report()
+    assert [row["device"] for row in found["products"]] == ["cpu", "cuda:0"]
+    assert [gpu["ok"] for gpu in found["gpu"]["devices"]] == [True, False]
+    assert found["ok"]
 
 
 def test_tf32_is_named_where_it_spoils_a_product(monkeypatch):
     monkeypatch.setenv("CUPY_TF32", "1")
-    assert machine._product_fix("cuda:0") == "unset the environment variable CUPY_TF32"
+    assert report._product_fix("cuda:0") == "unset the environment variable CUPY_TF32"
     monkeypatch.setenv("CUPY_TF32", "0")
-    assert "XPNET_DEVICE" in machine._product_fix("cuda:0")
+    assert "XPNET_DEVICE" in report._product_fix("cuda:0")
 
 
 # The page -------------------------------------------------------------------------------------------------------
@@ -177,19 +194,30 @@ def test_the_page_of_a_laptop(capsys):
 def test_commands_are_never_broken_nor_eaten_as_markup(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     command = 'pip install "xpnet[cuda12]" and [bold]much[/bold] more than fits in a narrow window'
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-cupy", "none", f"first\n{command}"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Diagnosis("no-cupy", "none", f"first\n{command}"))
     doctor.doctor()
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines.index(command) == lines.index("first") + 1
 
 
-def test_a_problem_is_shown_with_its_fix_and_fails(capsys, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "file"))
+@pytest.mark.parametrize(
+    ("name", "value", "what", "fix"),
+    [
+        (
+            "XPNET_CACHE", os.devnull, f"downloads cannot be kept in {os.devnull} (asked for by XPNET_CACHE)",
+            "set the environment variable XPNET_CACHE to a folder that can be written",
+        ),
+        (
+            "XPNET_DEVICE", "abacus", "XPNET_DEVICE: unknown device 'abacus'",
+            "set the environment variable XPNET_DEVICE to auto or cpu",
+        ),
+    ],
+)  # fmt: skip
+def test_a_problem_is_shown_with_its_fix_and_fails(capsys, monkeypatch, name, value, what, fix):
+    monkeypatch.setenv(name, value)
     assert doctor.doctor() == 1
-    page = capsys.readouterr().out
-    assert f"not ok  downloads cannot be kept in {tmp_path / 'file'}" in page
-    assert "set the environment variable XPNET_CACHE to a folder that can be written" in page
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines.index(fix) > next(i for i, line in enumerate(lines) if line.startswith(f"not ok  {what}"))
 
 
 def test_a_wrong_product_is_shown_and_fails(capsys, monkeypatch):
@@ -199,7 +227,7 @@ def test_a_wrong_product_is_shown_and_fails(capsys, monkeypatch):
 
 
 def test_gpus_are_shown_one_by_one(capsys, monkeypatch):
-    gpu_machine(monkeypatch, probe.Finding("ok", "Fake GPU"), probe.Finding("fault", "CUDA fails", "reboot"))
+    gpu_machine(monkeypatch, probe.Diagnosis("ok", "Fake GPU"), probe.Diagnosis("fault", "CUDA fails", "reboot"))
     assert doctor.doctor() == 0
     page = capsys.readouterr().out
     assert "ok      cuda:0: Fake GPU, compute capability 8.6, 8.0 GiB" in page

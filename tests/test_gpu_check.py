@@ -11,13 +11,17 @@ from pathlib import Path
 import cupy_wheel
 import pytest
 
-from xpnet import Backend
-from xpnet.backend import probe
+from xpnet import Backend, probe
 from xpnet.verify.strict import StrictBackend
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-USERS_OF_CUPY = (*(ROOT / "xpnet" / "backend").glob("*.py"), *BENCHMARKS.glob("gpu_*.py"), ROOT / "tests/test_gpu.py")
+USERS_OF_CUPY = (
+    *(ROOT / "xpnet" / "backend").glob("*.py"),
+    *(ROOT / "xpnet" / "probe").glob("*.py"),
+    *BENCHMARKS.glob("gpu_*.py"),
+    ROOT / "tests/test_gpu.py",
+)
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_the_record_is_written_as_json_and_as_tables(check, tmp_path):
 
 
 def test_the_parity_part_is_no_record_without_a_gpu(check, monkeypatch):
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-device", "none", "none"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Diagnosis("no-device", "none", "none"))
     found = check.parity()
     assert found["holds"] is False
     assert found["verdict"].startswith("rounding: ")

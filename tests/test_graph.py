@@ -18,7 +18,7 @@ class FakeGemm:
     """A cuBLAS handle in name."""
 
     def __init__(self, stream):
-        self.stream, self.scratch, self.ones = stream, {}, {}
+        self.stream, self.memory = stream, {}
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ class FakeBackend:
     def __init__(self):
         self.gemm = None
         self.training = True
+        self.observer = None
 
     @contextmanager
     def products_by(self, gemm):
@@ -186,3 +187,13 @@ def test_a_step_may_give_several_results_or_none(graph, backend):
     for _ in range(4):
         assert captured(device(3))["more"][0].tolist() == [3]
         assert nothing(device(3)) is None
+
+
+def test_while_somebody_observes_the_step_runs_as_it_stands(captured, step):
+    for i in range(1, 6):
+        captured(device(i, 10))
+    assert len(step.seen) == 3  # two warm-ups and the recording
+    step.backend.observer = object()
+    captured(device(7, 10))
+    assert len(step.seen) == 4
+    assert step.seen[-1].gemm is None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from xpnet import nn
 from xpnet.backend import Backend
 from xpnet.nn import ShapeError
-from xpnet.verify import reference as ref
 from xpnet.verify.cases import LAYERS, TABLE, uncovered
+from xpnet.verify.cases import activation as ref
 from xpnet.verify.check import layer_findings
 from xpnet.verify.passes import SEED, Subject, draw_values, run, spread
 from xpnet.verify.report import Finding, finding
@@ -170,7 +170,7 @@ def test_sequential_skips_gradients_that_nobody_reads():
     ("layer", "shape", "message"),
     [
         (nn.Linear(3, n_in=5), (4,), r"Linear: connects \(5,\) to \(3,\), but its input has shape \(4,\)"),
-        (nn.Linear(3), (), "Linear: needs an input of at least one axis"),
+        (nn.Linear(3), (), "Linear: needs an input whose last axis has a fixed length"),
         (nn.Softmax(), (), "Softmax: needs an input of at least one axis"),
         (nn.Linear(3), (0,), r"every axis of an input must be >= 1, got \(0,\)"),
         (nn.Residual(nn.Linear(3)), (4,), r"Residual: turns shape \(4,\) into \(3,\)"),

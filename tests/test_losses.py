@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from xpnet import losses
 from xpnet.backend import Backend
-from xpnet.verify import reference as ref
 from xpnet.verify.cases import LOSSES
+from xpnet.verify.cases import loss as ref
 from xpnet.verify.check import loss_findings
 from xpnet.verify.report import finding
 from xpnet.verify.rows import name
@@ -88,8 +88,8 @@ def test_one_hot_and_labels_are_the_same_loss(kind):
 @pytest.mark.parametrize(
     ("loss", "shape", "target", "message"),
     [
-        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 3]), r"label 3 is outside 0\.\.2"),
-        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([-1, 0]), r"label -1 is outside 0\.\.2"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0, 3]), r"label 3 at index 1 is outside 0\.\.2"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.array([-1, 0]), r"label -1 at index 0 is outside 0\.\.2"),
         (
             losses.SoftmaxCrossEntropy(),
             (2, 3),

@@ -56,5 +56,5 @@ def test_labels_of_any_integer_type_and_wrong_ones():
 
 def test_scores_of_whole_numbers_and_counts_that_differ():
     assert top_k(np.array([[0, 200, 100]], np.uint8), np.array([1]), 1) == 1
-    with pytest.raises(ValueError, match="4 rows of scores for 1 labels"):
+    with pytest.raises(ValueError, match="4 outputs for 1 targets"):
         accuracy(SCORES, LABELS[:1])

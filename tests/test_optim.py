@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from xpnet import nn, optim
 from xpnet.backend import Backend
 from xpnet.nn import init
-from xpnet.verify import reference as ref
 from xpnet.verify.cases import OPTIMIZERS
+from xpnet.verify.cases import optimizer as ref
 from xpnet.verify.passes import SEED, run_optimizer
 from xpnet.verify.report import compare, finding
 from xpnet.verify.rows import name
@@ -150,7 +150,7 @@ def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0, not -1.0"),
+        (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0 in float64, not -1.0"),
         (lambda model: optim.SGD(model, lr=math.nan), "learning rate"),
         (lambda model: optim.SGD(model, 0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
         (lambda model: optim.SGD(model, 0.1, nesterov=True), "nesterov needs a momentum above 0"),

@@ -9,11 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xpnet
@@ -24,9 +28,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"backend", "files", "schedules"},
+    {"files", "probe", "schedules"},
+    {"backend"},
     {"data", "nn"},
-    {"losses", "optim", "photo", "scalar"},
+    {"doctor", "losses", "optim", "photo", "scalar"},
     {"train"},
     {"verify"},
     {"serve"},
@@ -92,31 +97,72 @@ def test_the_module_is_the_command():
 # The wheel ------------------------------------------------------------------------------------------------------
 
 
+def build(kind: str, folder: Path) -> Path:
+    """What the build backend makes of a clone named `xpnet` in `folder`: a "wheel", an "editable" one or an "sdist"."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    backend = project["build-system"]["build-backend"]
+    pytest.importorskip(backend, reason='the build backend is not installed: pip install -e ".[dev]"')
+    clone = folder / "xpnet"
+    for part in ("xpnet", "tests"):
+        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, clone)
+    code = f"import os; os.chdir({str(clone)!r}); import {backend} as backend; print(backend.build_{kind}('..'))"
+    return folder / python("-P", "-c", code).splitlines()[-1]
+
+
+def unpack(wheel: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that holds what a wheel installs."""
-    if int(importlib.metadata.version("setuptools").partition(".")[0]) < 77:
-        pytest.skip('setuptools is too old to build a wheel here: pip install -e ".[dev]"')
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    shutil.copytree(PACKAGE, source / "xpnet", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    build = f"import os; os.chdir({str(source)!r}); from setuptools.build_meta import build_wheel; build_wheel('..')"
-    subprocess.run([sys.executable, "-c", build], capture_output=True, check=True)
-    (built,) = folder.glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
-        archive.extractall(folder / "installed")
-    return folder / "installed"
+    return unpack(build("wheel", folder), folder / "installed")
 
 
 def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path):
     info = f"xpnet-{xpnet.__version__}.dist-info"
     assert {path.name for path in wheel.iterdir()} == {"xpnet", info}
     assert files(wheel / "xpnet") == files(PACKAGE)
-    assert {"py.typed", "data/digits-images-idx3-ubyte.gz"} <= files(wheel / "xpnet")
+    assert {
+        "py.typed",
+        "data/digits-images-idx3-ubyte.gz",
+        "data/digits-credits.txt",
+        "photo/handwriting.safetensors",
+        "serve/static/index.html",
+    } <= files(wheel / "xpnet")
     assert (wheel / info / "licenses" / "LICENSE").is_file()
+
+
+def test_a_source_distribution_holds_the_whole_package(tmp_path: Path):
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / f"xpnet-{xpnet.__version__}"
+    assert files(source / "xpnet") == files(PACKAGE)
+    assert {"pyproject.toml", "README.md", "LICENSE", "tests/test_package.py"} <= files(source)
+
+
+def test_an_editable_install_wins_over_the_folder_of_its_clone(tmp_path: Path):
+    """A script beside a clone named `xpnet` finds the package, not the clone as a package without `__init__.py`."""
+    venv.create(tmp_path / "venv")
+    site, scripts = (
+        Path(sysconfig.get_path(kind, "venv", {"base": str(tmp_path / "venv")})) for kind in ("purelib", "scripts")
+    )
+    unpack(build("editable", tmp_path), site)
+    (site / "zz_dependencies.pth").write_text(str(Path(np.__file__).parents[1]), "utf-8")
+    (tmp_path / "quick.py").write_text("import xpnet; print(xpnet.select('cpu')); print(xpnet.__file__)", "utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [scripts / "python", "quick.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    backend, place = done.stdout.splitlines()
+    assert backend.startswith("<Backend cpu float32")
+    assert Path(place) == tmp_path / "xpnet" / "xpnet" / "__init__.py"
 
 
 def test_the_digits_load_from_a_wheel(wheel: Path):
@@ -137,6 +183,16 @@ def files(folder: Path) -> set[str]:
 def test_every_file_is_short():
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES}
     assert {name: n for name, n in lengths.items() if n > 320} == {}
+
+
+def test_no_two_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    shared = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert shared.keys() <= {"Progress", "Reading"}, shared  # of training and of photos: not yet told apart
 
 
 def test_imports_point_one_way():

@@ -14,7 +14,7 @@ from xpnet.cli.app import app
 from xpnet.verify import cases
 from xpnet.verify.parity import parity, ulps
 from xpnet.verify.parity_page import page
-from xpnet.verify.parity_result import REFERENCE, Device, Parity, Row, Training
+from xpnet.verify.parity_result import REFERENCE, Comparison, Device, Parity, Training
 from xpnet.verify.strict import StrictBackend
 from xpnet.verify.tolerances import LOSS_CURVE
 
@@ -143,7 +143,7 @@ def test_samples_can_be_given():
         parity(network(), digits)
     with pytest.raises(ValueError, match="fewer than a batch of 9"):
         parity(pictures, digits[:8], batch=9)
-    with pytest.raises(ValueError, match=r"label \d, but the model has 3"):
+    with pytest.raises(ValueError, match=r"label \d at index \d+ is outside 0\.\.2"):
         parity(model(nn.Flatten(), nn.Linear(3), shape=(8, 8)), digits)
     with pytest.raises(ValueError, match="at least 1"):
         parity(network(), batch=0)
@@ -225,7 +225,7 @@ def test_a_curve_that_leaves_the_others_is_a_difference_on_its_own():
     curve = (2.0, 1.0)
     training = Training("", {REFERENCE: curve, "cpu": curve, "gpu": (2.0, 1.0 + 3 * LOSS_CURVE)}, {})
     assert training.gaps == {"cpu": 0.0, "gpu": pytest.approx(1.5 * LOSS_CURVE)}
-    rows = (Row("layer", "forward", "gpu"),)
+    rows = (Comparison("layer", "forward", "gpu"),)
     found = Parity("", (Device("cpu", "cpu", ""), Device("gpu", "gpu", "")), rows, training, ())
     assert not found.ok
     assert "not the training (cpu: 0.0e+00, gpu: 1.5e-04" in found.verdict
@@ -280,7 +280,7 @@ def test_the_page_holds_everything_and_needs_nothing():
 
 
 def test_names_are_escaped_in_the_page():
-    evil = Row("<b>", "<i>", "cpu", problem="<script>alert(1)</script>")
+    evil = Comparison("<b>", "<i>", "cpu", problem="<script>alert(1)</script>")
     training = Training("<u>", {REFERENCE: (1.0,), "cpu": (1.0,)}, {"cpu": "<s>"})
     text = page(Parity("<em>", (Device("cpu", "cpu", "<p>"),), (evil,), training, ("<q>",)))
     assert not any(tag in text for tag in ("<b>", "<i>", "<script>", "<u>", "<s>", "<em>", "<p><", "<q>"))
@@ -295,9 +295,9 @@ def command(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    from xpnet.backend import probe
+    from xpnet import probe
 
-    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Finding("no-device", "no GPU here", "buy one"))
+    monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Diagnosis("no-device", "no GPU here", "buy one"))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""From a picture file to glyphs: geometry, refusals and bad files, without a trained network."""
+"""From an image file to glyphs: geometry, refusals and bad files, without a trained network."""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib.util
 import io
@@ -18,16 +19,16 @@ from PIL import Image, ImageDraw
 import xpnet
 from xpnet import nn
 from xpnet.photo import (
+    Glyph,
     ImageError,
-    as_samples,
+    ImageReader,
+    as_model_input,
     decide,
     explain,
+    find_glyphs,
+    image_size,
     open_image,
-    picture_size,
-    read,
-    read_as_it_is,
-    read_digits,
-    shifts,
+    shifted,
 )
 from xpnet.photo.components import find_pieces
 from xpnet.photo.glyph import stroke_width
@@ -55,8 +56,8 @@ def save(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def glyph(image: Image.Image | bytes, size=(28, 28)) -> np.ndarray:
-    """The one digit of a picture, as floats in [0, 1]."""
-    sheet = read(image if isinstance(image, bytes) else save(image), size)
+    """The one digit of an image, as floats in [0, 1]."""
+    sheet = find_glyphs(image if isinstance(image, bytes) else save(image), size)
     assert (len(sheet.glyphs), sheet.reason) == (1, "")
     return sheet.glyphs[0].pixels / 255.0
 
@@ -152,9 +153,9 @@ def test_ruled_lines_are_removed():
 
 @pytest.mark.parametrize("size", [(240, 240), (720, 240), (300, 600)])
 @pytest.mark.parametrize("pen", [2, 4, 14])
-def test_a_1_as_tall_as_the_picture_is_no_ruled_line(size, pen):
+def test_a_1_as_tall_as_the_image_is_no_ruled_line(size, pen):
     middle, height = size[0] / 2, size[1]
-    sheet = read(save(draw([(middle, 0.06 * height), (middle, 0.94 * height)], size=size, pen=pen)))
+    sheet = find_glyphs(save(draw([(middle, 0.06 * height), (middle, 0.94 * height)], size=size, pen=pen)))
     assert (len(sheet.glyphs), sheet.reason) == (1, "")
 
 
@@ -165,7 +166,7 @@ def test_a_ring_that_was_gone_over_many_times_is_a_scribble(gaps, reason):
     for turn in np.linspace(0, 2 * np.pi, gaps, endpoint=False):  # where paper shines through
         x, y = 120 + 50 * np.cos(turn), 120 + 50 * np.sin(turn)
         ImageDraw.Draw(page).ellipse((x - 5, y - 5, x + 5, y + 5), 245)
-    sheet = read(save(page))
+    sheet = find_glyphs(save(page))
     assert (bool(sheet.glyphs), sheet.reason) == (not reason, reason)
 
 
@@ -179,30 +180,30 @@ def test_specks_and_the_table_beside_the_page_are_removed():
 
 @pytest.mark.parametrize(("table", "paper"), [(60, 235), (150, 235), (240, 120)])
 def test_a_page_that_lies_whole_on_a_table_is_read(table, paper):
-    picture = Image.new("L", (800, 600), table)
-    ImageDraw.Draw(picture).polygon([(130, 60), (640, 30), (690, 550), (150, 570)], paper)
-    ImageDraw.Draw(picture).line(moved(TWO, 260, 160), 20, 14, joint="curve")
-    (found,) = read(save(picture)).glyphs
+    image = Image.new("L", (800, 600), table)
+    ImageDraw.Draw(image).polygon([(130, 60), (640, 30), (690, 550), (150, 570)], paper)
+    ImageDraw.Draw(image).line(moved(TWO, 260, 160), 20, 14, joint="curve")
+    (found,) = find_glyphs(save(image)).glyphs
     assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
     assert found.box == pytest.approx((330 / 800, 210 / 600, 420 / 800, 350 / 600), abs=0.02)
 
 
 def test_a_blank_page_on_a_table_shows_no_digit():
-    picture = Image.new("L", (800, 600), 60)
-    ImageDraw.Draw(picture).polygon([(130, 60), (640, 30), (690, 550), (150, 570)], 235)
-    assert read(save(picture)).reason
+    image = Image.new("L", (800, 600), 60)
+    ImageDraw.Draw(image).polygon([(130, 60), (640, 30), (690, 550), (150, 570)], 235)
+    assert find_glyphs(save(image)).reason
 
 
 @pytest.mark.parametrize("polarity", [(245, 20), (20, 245)])
 @pytest.mark.parametrize("drawing", ["0", "1"])
 def test_a_bold_digit_is_no_page(drawing, polarity):
     paper, ink = polarity
-    picture = Image.new("L", (300, 400), paper)
+    image = Image.new("L", (300, 400), paper)
     if drawing == "0":
-        ImageDraw.Draw(picture).ellipse((40, 40, 260, 360), outline=ink, width=64)
+        ImageDraw.Draw(image).ellipse((40, 40, 260, 360), outline=ink, width=64)
     else:
-        ImageDraw.Draw(picture).rectangle((110, 40, 180, 360), ink)
-    (found,) = read(save(picture)).glyphs
+        ImageDraw.Draw(image).rectangle((110, 40, 180, 360), ink)
+    (found,) = find_glyphs(save(image)).glyphs
     left, top, right, bottom = found.box
     assert (top, bottom) == pytest.approx((0.1, 0.9), abs=0.02)
     assert right - left == pytest.approx({"0": 220 / 300, "1": 70 / 300}[drawing], abs=0.03)
@@ -222,23 +223,23 @@ def test_digits_come_in_reading_order():
         *(moved(stroke, 150 * i, 240) for i, stroke in enumerate(lower)),
         size=(560, 480),
     )
-    sheet = read(save(page))
+    sheet = find_glyphs(save(page))
     assert [int(g.box[0] * 560 / 150) for g in sheet.glyphs] == [0, 1, 2, 0, 1]
     for found, stroke in zip(sheet.glyphs, upper + lower, strict=True):
         assert difference(glyph(draw(stroke)), found.pixels / 255.0) < 0.25
 
 
-def test_boxes_are_fractions_of_the_picture():
-    (found,) = read(save(draw(moved(TWO, 100, 20), size=(480, 300)))).glyphs
+def test_boxes_are_fractions_of_the_image():
+    (found,) = find_glyphs(save(draw(moved(TWO, 100, 20), size=(480, 300)))).glyphs
     assert found.box == pytest.approx((170 / 480, 70 / 300, 260 / 480, 210 / 300), abs=0.04)
 
 
 def test_no_digit_is_an_empty_sheet_with_its_reason():
-    counts = generator.score(generator.no_digits(20, seed=5), lambda data: "1" * len(read(data).glyphs))
+    counts = generator.score(generator.no_digits(20, seed=5), lambda data: "1" * len(find_glyphs(data).glyphs))
     assert counts["right"] >= 19, counts
     blank = next(generator.no_digits(1, seed=5))
-    assert read(blank.data).glyphs == []
-    assert read(blank.data).reason
+    assert find_glyphs(blank.data).glyphs == []
+    assert find_glyphs(blank.data).reason
 
 
 @pytest.mark.parametrize("shape", [(8, 1024), (1024, 9), (8, 8), (9, 300), (61, 17), (600, 1024)])
@@ -248,8 +249,8 @@ def test_any_shape_and_content_is_read_without_a_failure(shape):
     clouds = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BILINEAR))
     spot = np.ones(shape, np.float32)
     spot[3 : 3 + shape[0] // 2, 3 : 3 + min(shape) // 4] = 0
-    for picture in (rng.random(shape), (rng.random(shape) < 0.5) * 1.0, clouds, (clouds > 0.6) * 1.0, spot, 1 - spot):
-        sheet = read(picture.astype(np.float32))
+    for image in (rng.random(shape), (rng.random(shape) < 0.5) * 1.0, clouds, (clouds > 0.6) * 1.0, spot, 1 - spot):
+        sheet = find_glyphs(image.astype(np.float32))
         assert bool(sheet.reason) == (not sheet.glyphs)
         assert all(glyph.pixels.max() == 255 for glyph in sheet.glyphs)
 
@@ -287,97 +288,117 @@ def test_pieces_are_those_of_a_flood_fill():
 def test_shifts_are_the_glyph_and_its_eight_neighbours():
     pixels = np.zeros((28, 28), np.uint8)
     pixels[14, 10] = 200
-    views = shifts(pixels)
+    views = shifted(pixels)
     assert (views[0] == pixels).all()
     places = {tuple(np.argwhere(view)[0]) for view in views}
     assert places == {(y, x) for y in (13, 14, 15) for x in (9, 10, 11)}
-    assert shifts(np.ones((8, 8), np.uint8)).shape == (1, 8, 8)
+    assert shifted(np.ones((8, 8), np.uint8)).shape == (1, 8, 8)
 
 
 def test_decide():
+    glyph = Glyph(np.zeros((28, 28), np.uint8), (0, 0, 1, 1))
     sure, torn = np.full((9, 10), 0.01), np.full((9, 10), 0.01)
     sure[:, 3] = 0.91
     torn[:, 4] = torn[:, 9] = 0.46
-    assert decide(sure) == (3, pytest.approx(0.91), "")
-    assert decide(torn)[0] is None
-    assert "4" in decide(torn)[2]
-    assert "9" in decide(torn)[2]
+    digit = decide(glyph, sure)
+    assert (digit.label, digit.probability, digit.reason) == (3, pytest.approx(0.91), "")
+    digit = decide(glyph, torn)
+    assert digit.label is None
+    assert "4" in digit.reason
+    assert "9" in digit.reason
     loud = np.full((9, 10), 0.05)
-    loud[:3, 7], loud[3:, 1] = 0.95, 0.1
-    assert decide(loud, margin=0.1)[0] is None  # three views of nine shout, the others see something else
+    loud[:4, 7], loud[4:, 1] = 0.95, 0.1
+    assert decide(glyph, loud).label is None  # four views of nine shout, the others see something else
+    assert decide(dataclasses.replace(glyph, reason="a blot"), sure).reason == "a blot"
 
 
-def test_read_digits_shows_all_views_in_one_call():
+class Oracle:
+    """A model that says what a function says of images (k, H, W)."""
+
+    def __init__(self, answer, size=(28, 28), classes=tuple("0123456789")):
+        self.probabilities, self.input_shape = answer, size
+        self.classes, self.output_shape = classes, (len(classes),)
+
+
+def test_a_reader_shows_all_views_in_one_call():
     seen = []
 
-    def predict(views):
+    def widths(views):
         seen.append(views)
         wide = (views.max(axis=1) > 80).sum(axis=1) > 8  # a 2 is wide, a 1 is not
         return np.eye(10)[np.where(wide, 2, 1)]
 
     page = save(draw(TWO, moved(ONE, 130), moved(TWO, 220), size=(460, 240)))
-    reading = read_digits(page, predict)
+    reading = ImageReader(Oracle(widths)).read(page)
     assert reading.text == "212"
     assert [views.shape for views in seen] == [(27, 28, 28)]
-    assert seen[0].dtype == np.uint8
     assert [digit.probability for digit in reading.digits] == [1, 1, 1]
-    assert read_digits(page, lambda views: np.full((len(views), 10), 0.1)).text == "???"
-    with pytest.raises(ValueError, match="probabilities"):
-        read_digits(page, lambda views: np.zeros((len(views), 7)))
+    assert ImageReader(Oracle(lambda views: np.full((len(views), 10), 0.1))).read(page).text == "???"
     strip = explain(reading)
     assert strip.width > 1000
     assert strip.size == explain(reading).size
     assert strip.tobytes() != explain(reading.sheet).tobytes()
 
 
-def test_a_picture_read_as_it_is_goes_to_the_model_untouched():
+def test_an_image_of_the_models_size_goes_to_the_model_untouched():
     pixels = np.random.default_rng(2).integers(0, 256, (9, 12), np.uint8)
     seen = []
 
-    def predict(pictures):
-        seen.append(pictures)
+    def answer(images):
+        seen.append(images)
         return np.array([[0.1, 0.7, 0.2]])
 
-    reading = read_as_it_is(open_image(pixels), predict)
+    reader = ImageReader(Oracle(answer, (9, 12), ("ant", "bee", "cow")))
+    reading = reader.read(pixels)
     assert np.array_equal(seen[0], pixels[None])
     (digit,) = reading.digits
     assert (digit.label, digit.probability, digit.reason, digit.glyph.box) == (1, 0.7, "", (0, 0, 1, 1))
+    assert reading.text == "bee"
     assert explain(reading).height > 100
+    with pytest.raises(ImageError, match="takes images of 12 x 9"):  # only digits are searched for
+        reader.read(save(draw(TWO)))
 
 
-@pytest.mark.parametrize("white_ink", [False, True])
-def test_a_light_picture_read_as_it_is_is_inverted_for_digits_alone(white_ink):
+@pytest.mark.parametrize("names", ["0123456789", "abcdefghij"])
+def test_a_light_image_of_the_models_size_is_inverted_for_digits_alone(names):
     seen = []
 
-    def predict(pictures):
-        seen.append(pictures)
+    def answer(images):
+        seen.append(images)
         return np.eye(10)[[3]]
 
     dark = np.zeros((28, 28), np.uint8)
     dark[4:24, 12:16] = 250
     for pixels in (dark, 255 - dark):
-        read_as_it_is(open_image(pixels), predict, white_ink=white_ink)
+        ImageReader(Oracle(answer, classes=tuple(names))).read(pixels)
     assert np.array_equal(seen[0], dark[None])
-    assert np.array_equal(seen[1], (dark if white_ink else 255 - dark)[None])
+    assert np.array_equal(seen[1], (dark if names == "0123456789" else 255 - dark)[None])
+
+
+def test_a_model_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="not one number for each class"):
+        ImageReader(Oracle(None, classes=("only one",)))
+    with pytest.raises(ValueError, match="no grey images"):
+        ImageReader(Oracle(None, (7,)))
 
 
 def test_what_a_model_takes():
     model = lambda shape: nn.Model(nn.Sequential(nn.Flatten(), nn.Linear(3)), shape, xpnet.select("cpu"))
-    assert picture_size(model((9, 12))) == (9, 12)
-    assert picture_size(model((6, 5, 1))) == (6, 5)
-    assert picture_size(model((49,))) == (7, 7)
+    assert image_size(model((9, 12))) == (9, 12)
+    assert image_size(model((6, 5, 1))) == (6, 5)
+    assert image_size(model((49,))) == (7, 7)
     for shape in ((7,), (4, 4, 3)):
-        with pytest.raises(ValueError, match="no grey pictures"):
-            picture_size(model(shape))
+        with pytest.raises(ValueError, match="no grey images"):
+            image_size(model(shape))
     pixels = np.arange(98, dtype=np.uint8).reshape(2, 7, 7)
-    samples = as_samples(model((49,)), pixels)
+    samples = as_model_input(model((49,)), pixels)
     assert (samples.shape, samples.dtype) == ((2, 49), np.float32)
     assert np.array_equal(samples, pixels.reshape(2, 49))
 
 
 def test_a_level_line_next_to_a_digit_is_marked_not_read():
     page = save(draw(SEVEN, [(220, 120), (330, 120)], size=(400, 240)))
-    reading = read_digits(page, lambda views: np.eye(10)[np.full(len(views), 7)])
+    reading = ImageReader(Oracle(lambda views: np.eye(10)[np.full(len(views), 7)])).read(page)
     assert reading.text == "7?"
     assert reading.digits[1].reason == "a level line"
 
@@ -415,7 +436,7 @@ def test_an_animation_counts_by_its_first_frame():
     assert difference(glyph(draw(TWO)), glyph(data)) < 0.1
 
 
-def test_large_pictures_are_reduced_with_their_proportions():
+def test_large_images_are_reduced_with_their_proportions():
     for kind in ("PNG", "JPEG"):
         assert open_image(save(draw(TWO).resize((3000, 1500)), kind)).shape == (512, 1024)
     assert open_image(np.zeros((3000, 1500), np.uint8) + np.arange(1500, dtype=np.uint8)).shape == (1024, 512)
@@ -431,7 +452,7 @@ def png_header(width: int, height: int) -> bytes:
 
 BAD_FILES = {
     "empty": (b"", "an empty file"),
-    "text": (b"no picture at all, just text", "no picture"),
+    "text": (b"no image at all, just text", "no image file"),
     "cut PNG": (save(draw(TWO))[:300], "cut off"),
     "cut JPEG": (save(draw(TWO), "JPEG")[:900], "cut off"),
     "cut header": (save(draw(TWO))[:20], "damaged"),
@@ -442,7 +463,7 @@ BAD_FILES = {
     "a thread": (save(Image.new("L", (5000, 12), 3)), "too narrow"),
     "one colour": (save(Image.new("RGB", (90, 90), (10, 200, 30))), "all one colour"),
     "invisible": (save(Image.new("RGBA", (90, 90), (0, 0, 0, 0))), "all one colour"),
-    "vector": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture"),
+    "vector": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image file"),
 }
 
 
@@ -488,7 +509,7 @@ def test_missing_file_and_bad_arrays(tmp_path: Path):
         with pytest.raises(ImageError, match="array"):
             open_image(array)
     with pytest.raises(ValueError, match="4 x 4"):
-        read(save(draw(TWO)), size=(2, 2))
+        find_glyphs(save(draw(TWO)), size=(2, 2))
 
 
 def test_heic_without_its_plug_in_says_how_to_get_it():
@@ -533,16 +554,16 @@ def test_mnist_comes_back_as_it_was(mnist):
 
 
 def test_photos_of_mnist_are_found(mnist):
-    sheets = [read(photo.data) for photo in generator.photos(*mnist, count=30, seed=1)]
+    sheets = [find_glyphs(photo.data) for photo in generator.photos(*mnist, count=30, seed=1)]
     assert sum(len(sheet.glyphs) == 1 for sheet in sheets) >= 28
 
 
 def test_pages_on_a_table_are_found(mnist):
-    sheets = [read(photo.data) for photo in generator.pages_on_a_table(*mnist, count=30, seed=3)]
+    sheets = [find_glyphs(photo.data) for photo in generator.pages_on_a_table(*mnist, count=30, seed=3)]
     assert sum(len(sheet.glyphs) == 1 for sheet in sheets) >= 26
 
 
 def test_rows_of_mnist_are_split(mnist):
     images, _ = mnist
-    counts = [len(read(generator.row_png(images[i : i + 4])).glyphs) for i in range(0, 40, 4)]
+    counts = [len(find_glyphs(generator.row_png(images[i : i + 4])).glyphs) for i in range(0, 40, 4)]
     assert sum(count == 4 for count in counts) >= 9

@@ -176,6 +176,12 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
     assert [found.name for found in tmp_path.iterdir()] == ["curves.png"]
 
 
+def test_without_matplotlib_the_error_names_the_extra():
+    code = "import sys; sys.modules['matplotlib'] = None; import xpnet.train; import xpnet.train.plots"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith('ModuleNotFoundError: plots need matplotlib: pip install "xpnet[plots]"\n')
+
+
 def test_no_global_state_of_matplotlib_is_touched():
     code = "import sys, xpnet.train.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.backend import installed, probe
+from xpnet import probe
+from xpnet.probe import installed, obstacles
 
 CUDA12, CUDA13 = 'pip install "xpnet[cuda12]"', 'pip install "xpnet[cuda13]"'
 
@@ -71,7 +72,7 @@ def _clean(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "CUPY_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(probe, "_working", {})
-    monkeypatch.setattr(probe, "driver_version", lambda: 0)
+    monkeypatch.setattr(obstacles, "driver_version", lambda: 0)
     packages(monkeypatch)
 
 
@@ -85,7 +86,7 @@ def cupy(monkeypatch):
 
 
 def packages(monkeypatch, *names):
-    for module in (probe, installed):
+    for module in (probe, obstacles, installed):
         monkeypatch.setattr(module, "cupy_distributions", lambda: dict.fromkeys(names, "14.2.0"))
 
 
@@ -99,7 +100,7 @@ def fails(error):
 def without_cupy(monkeypatch, driver, platform="linux"):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(probe, "driver_version", lambda: driver)
+    monkeypatch.setattr(obstacles, "driver_version", lambda: driver)
     return probe.cuda()
 
 
@@ -107,10 +108,10 @@ def without_cupy(monkeypatch, driver, platform="linux"):
 
 
 def test_a_gpu_that_computes_right_is_accepted(cupy):
-    finding = probe.cuda()
-    assert (finding.state, finding.ok, finding.fix) == ("ok", True, "")
-    assert "Fake GPU (compute capability 8.6, 8.0 GiB), CuPy 14.2.0 for CUDA 12.9" in finding.detail
-    assert str(finding) == finding.detail
+    diagnosis = probe.cuda()
+    assert (diagnosis.state, diagnosis.ok, diagnosis.fix) == ("ok", True, "")
+    assert "Fake GPU (compute capability 8.6, 8.0 GiB), CuPy 14.2.0 for CUDA 12.9" in diagnosis.detail
+    assert str(diagnosis) == diagnosis.detail
 
 
 def test_success_is_remembered_for_this_process_only(cupy, monkeypatch):
@@ -118,9 +119,9 @@ def test_success_is_remembered_for_this_process_only(cupy, monkeypatch):
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(3))
     assert probe.cuda().ok
     monkeypatch.setattr(os, "getpid", lambda: -1)  # as after a fork
-    finding = probe.cuda()
-    assert finding.state == "fault"
-    assert '"spawn"' in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "fault"
+    assert '"spawn"' in diagnosis.fix
 
 
 def test_failure_is_not_remembered(cupy):
@@ -152,36 +153,36 @@ def test_the_device_that_was_asked_for_is_tried(cupy):
     ],
 )
 def test_no_cupy_names_the_extra_that_fits_the_driver(monkeypatch, driver, words, fix):
-    finding = without_cupy(monkeypatch, driver)
-    assert (finding.state, finding.fix) == ("no-cupy", fix)
-    assert words in finding.detail
+    diagnosis = without_cupy(monkeypatch, driver)
+    assert (diagnosis.state, diagnosis.fix) == ("no-cupy", fix)
+    assert words in diagnosis.detail
 
 
 def test_no_cupy_on_macos_offers_no_command_that_would_fail(monkeypatch):
-    finding = without_cupy(monkeypatch, 0, platform="darwin")
-    assert finding.state == "no-cupy"
-    assert "macOS" in finding.detail
-    assert "pip" not in finding.fix
+    diagnosis = without_cupy(monkeypatch, 0, platform="darwin")
+    assert diagnosis.state == "no-cupy"
+    assert "macOS" in diagnosis.detail
+    assert "pip" not in diagnosis.fix
 
 
 def test_two_cupys_are_refused_before_they_are_imported(cupy, monkeypatch):
     monkeypatch.setattr(cupy.cuda, "runtime", None)  # would fail if it were looked at
     packages(monkeypatch, "cupy-cuda12x", "cupy-cuda13x")
-    monkeypatch.setattr(probe, "driver_version", lambda: 13000)
-    finding = probe.cuda()
-    assert finding.state == "two-cupys"
-    assert finding.detail.startswith("cupy-cuda12x and cupy-cuda13x are installed")
-    assert finding.fix == f"pip uninstall -y cupy-cuda12x cupy-cuda13x\n{CUDA13}"
-    assert str(finding).endswith(f"Fix: pip uninstall -y cupy-cuda12x cupy-cuda13x, then {CUDA13}")
+    monkeypatch.setattr(obstacles, "driver_version", lambda: 13000)
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "two-cupys"
+    assert diagnosis.detail.startswith("cupy-cuda12x and cupy-cuda13x are installed")
+    assert diagnosis.fix == f"pip uninstall -y cupy-cuda12x cupy-cuda13x\n{CUDA13}"
+    assert str(diagnosis).endswith(f"Fix: pip uninstall -y cupy-cuda12x cupy-cuda13x, then {CUDA13}")
 
 
 def test_cupy_for_rocm_is_refused(cupy, monkeypatch):
     cupy.cuda.runtime.is_hip = True
     packages(monkeypatch, "cupy-rocm-7-0")
-    finding = probe.cuda()
-    assert finding.state == "broken-cupy"
-    assert "ROCm" in finding.detail
-    assert finding.fix == f"pip uninstall -y cupy-rocm-7-0\n{CUDA12}"
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "broken-cupy"
+    assert "ROCm" in diagnosis.detail
+    assert diagnosis.fix == f"pip uninstall -y cupy-rocm-7-0\n{CUDA12}"
 
 
 def run(folder: Path, code: str, **environment: str) -> str:
@@ -192,7 +193,7 @@ def run(folder: Path, code: str, **environment: str) -> str:
     return result.stdout
 
 
-FIND = "from xpnet.backend import probe; f = probe.cuda(); print(f.state, f.detail, f.fix, sep='\\n')"
+FIND = "from xpnet import probe; f = probe.cuda(); print(f.state, f.detail, f.fix, sep='\\n')"
 FIND_HERE = f"""
 import importlib.metadata, os
 every = importlib.metadata.distributions
@@ -247,7 +248,7 @@ def test_an_unwritable_kernel_cache_is_blamed_for_a_failed_import(tmp_path):
 
 def test_cupy_is_not_touched_before_it_is_asked_for(tmp_path):
     write_cupy(tmp_path, "raise SystemExit('cupy was imported')")
-    assert run(tmp_path, "import xpnet, xpnet.backend.probe; print('fine')") == "fine\n"
+    assert run(tmp_path, "import xpnet, xpnet.probe; print('fine')") == "fine\n"
 
 
 def test_packages_are_found_by_their_metadata(tmp_path, monkeypatch):
@@ -269,9 +270,9 @@ def test_no_driver_names_the_one_to_install(cupy, wheel, driver):
     cupy.cuda.runtime.runtimeGetVersion = lambda: wheel
     cupy.cuda.runtime.driverGetVersion = lambda: 0
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(35))
-    finding = probe.cuda()
-    assert finding.state == "no-driver"
-    assert f"install the NVIDIA driver, {driver} or newer" in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "no-driver"
+    assert f"install the NVIDIA driver, {driver} or newer" in diagnosis.fix
 
 
 @pytest.mark.parametrize(
@@ -287,9 +288,9 @@ def test_an_old_driver_gets_the_wheel_that_fits_if_there_is_one(cupy, monkeypatc
     cupy.cuda.runtime.runtimeGetVersion = lambda: wheel
     cupy.cuda.runtime.driverGetVersion = lambda: driver
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(35))
-    finding = probe.cuda()
-    assert (finding.state, finding.fix) == ("driver-too-old", fix)
-    assert f"CUDA {driver // 1000}.4 at most" in finding.detail
+    diagnosis = probe.cuda()
+    assert (diagnosis.state, diagnosis.fix) == ("driver-too-old", fix)
+    assert f"CUDA {driver // 1000}.4 at most" in diagnosis.detail
 
 
 def test_a_driver_that_is_new_enough_is_not_called_old(cupy):
@@ -300,27 +301,27 @@ def test_a_driver_that_is_new_enough_is_not_called_old(cupy):
 @pytest.mark.parametrize("count", [lambda: 0, fails(CudaError(100))])
 def test_no_device(cupy, count):
     cupy.cuda.runtime.getDeviceCount = count
-    finding = probe.cuda()
-    assert finding.state == "no-device"
-    assert "nvidia-smi" in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "no-device"
+    assert "nvidia-smi" in diagnosis.fix
 
 
 @pytest.mark.parametrize("value", ["", "-1"])
 def test_a_device_that_is_hidden_by_the_environment(cupy, monkeypatch, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(100))
-    finding = probe.cuda()
-    assert finding.state == "no-device"
-    assert f'CUDA_VISIBLE_DEVICES is "{value}"' in finding.detail
-    assert finding.fix == "unset the environment variable CUDA_VISIBLE_DEVICES"
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "no-device"
+    assert f'CUDA_VISIBLE_DEVICES is "{value}"' in diagnosis.detail
+    assert diagnosis.fix == "unset the environment variable CUDA_VISIBLE_DEVICES"
 
 
 @pytest.mark.parametrize("ordinal", [2, -1])
 def test_a_device_that_does_not_exist(cupy, ordinal):
     cupy.cuda.runtime.getDeviceCount = lambda: 2
-    finding = probe.cuda(ordinal)
-    assert (finding.state, finding.fix) == ("no-such-device", "choose cuda:0 or cuda:1")
-    assert f"no cuda:{ordinal}, 2 GPUs are visible" in finding.detail
+    diagnosis = probe.cuda(ordinal)
+    assert (diagnosis.state, diagnosis.fix) == ("no-such-device", "choose cuda:0 or cuda:1")
+    assert f"no cuda:{ordinal}, 2 GPUs are visible" in diagnosis.detail
 
 
 @pytest.mark.parametrize(
@@ -329,10 +330,10 @@ def test_a_device_that_does_not_exist(cupy, ordinal):
 )
 def test_faults_say_what_to_do(cupy, status, words):
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(status))
-    finding = probe.cuda()
-    assert finding.state == "fault"
-    assert "no luck" in finding.detail
-    assert words in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "fault"
+    assert "no luck" in diagnosis.detail
+    assert words in diagnosis.fix
 
 
 # The first kernel -----------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_faults_say_what_to_do(cupy, status, words):
 @pytest.mark.parametrize(
     "error",
     [
-        ImportError('Failure finding "libcublasLt.so.12"'),
+        ImportError('Failure diagnosis "libcublasLt.so.12"'),
         RuntimeError("Failed to find CUDA headers"),
         OSError("libnvrtc.so.12: cannot open shared object file"),
     ],
@@ -352,9 +353,9 @@ def test_missing_libraries_name_the_extra_of_this_wheel(cupy, monkeypatch, error
     cupy.cuda.runtime.runtimeGetVersion = lambda: wheel
     cupy.cuda.nvrtc.getSupportedArchs = fails(error)
     cupy.asarray = fails(error)
-    finding = probe.cuda()
-    assert (finding.state, finding.fix) == ("libraries-missing", fix)
-    assert str(error) in finding.detail
+    diagnosis = probe.cuda()
+    assert (diagnosis.state, diagnosis.fix) == ("libraries-missing", fix)
+    assert str(error) in diagnosis.detail
 
 
 def test_missing_libraries_never_lead_to_a_second_cupy(cupy, monkeypatch):
@@ -369,9 +370,9 @@ def test_missing_libraries_never_lead_to_a_second_cupy(cupy, monkeypatch):
 )
 def test_wrong_numbers_are_refused(cupy, spoil):
     cupy.asarray = spoil
-    finding = probe.cuda()
-    assert finding.state == "wrong-result"
-    assert 'device="cpu"' in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "wrong-result"
+    assert 'device="cpu"' in diagnosis.fix
 
 
 def test_a_wrong_sum_is_refused(cupy):
@@ -398,17 +399,17 @@ def test_numbers_in_the_wrong_places_are_refused(cupy):
 )
 def test_a_full_gpu_is_a_fault_with_advice(cupy, error):
     cupy.asarray = fails(error)
-    finding = probe.cuda()
-    assert finding.state == "fault"
-    assert "no memory left" in finding.detail
-    assert "close other programs" in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "fault"
+    assert "no memory left" in diagnosis.detail
+    assert "close other programs" in diagnosis.fix
 
 
 def test_a_refusal_by_cuda_itself_is_a_fault(cupy):
     cupy.asarray = fails(CudaError(700, "cudaErrorIllegalAddress: an illegal memory access"))
-    finding = probe.cuda()
-    assert finding.state == "fault"
-    assert "illegal memory access" in finding.detail
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "fault"
+    assert "illegal memory access" in diagnosis.detail
 
 
 @pytest.mark.parametrize(
@@ -430,18 +431,18 @@ def test_a_gpu_that_the_compiler_does_not_know(cupy, monkeypatch, capability, wh
     cupy.cuda.runtime.driverGetVersion = lambda: driver
     cupy.cuda.nvrtc.getSupportedArchs = lambda: (75, 86, 121) if wheel == 13000 else (50, 86, 121)
     cupy.asarray = fails(RuntimeError("nvrtc: error: invalid value for --gpu-architecture"))
-    finding = probe.cuda()
-    assert (finding.state, finding.fix) == ("fault", fix)
-    assert f"compute capability {int(capability) / 10}" in finding.detail
+    diagnosis = probe.cuda()
+    assert (diagnosis.state, diagnosis.fix) == ("fault", fix)
+    assert f"compute capability {int(capability) / 10}" in diagnosis.detail
 
 
 def test_a_kernel_that_cannot_be_kept_blames_the_cache(cupy, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file"))
     cupy.asarray = fails(NotADirectoryError(20, "Not a directory"))
-    finding = probe.cuda()
-    assert finding.state == "fault"
-    assert "CUPY_CACHE_DIR" in finding.fix
+    diagnosis = probe.cuda()
+    assert diagnosis.state == "fault"
+    assert "CUPY_CACHE_DIR" in diagnosis.fix
 
 
 # What is installed ----------------------------------------------------------------------------------------------
@@ -455,12 +456,12 @@ def test_write_problem_leaves_nothing_behind(tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_every_finding_is_one_line_without_surprises(cupy):
+def test_every_diagnosis_is_one_line_without_surprises(cupy):
     cupy.cuda.runtime.getDeviceCount = fails(CudaError(999, "first line\nsecond line " + "x" * 500))
-    finding = probe.cuda()
-    assert "\n" not in str(finding)
-    assert "second" not in finding.detail
-    assert len(finding.detail) < 300
+    diagnosis = probe.cuda()
+    assert "\n" not in str(diagnosis)
+    assert "second" not in diagnosis.detail
+    assert len(diagnosis.detail) < 300
 
 
 # The real thing -------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from xpnet.serve.reader import QuestionError, Reader
 def reader(*layers, shape=(28, 28)):
     layers = layers or (nn.Standardize(33.0, 79.0), nn.Flatten(), nn.Linear(12), nn.Tanh(), nn.Linear(10))
     model = nn.Model(nn.Sequential(*layers), shape, xpnet.select("cpu", dtype="float64", seed=0))
-    return Reader(model, (28, 28))
+    return Reader(model)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_model_without_classes_is_refused():
     ("picture", "line"),
     [
         (b"", "empty"),
-        (b"no picture at all, whatever it says", "no picture"),
+        (b"no picture at all, whatever it says", "no image file"),
         (encoded(drawing())[:300], "damaged or cut off"),
         (encoded(drawing("RGB"), "JPEG")[:900], "damaged or cut off"),
         (png_claiming(30_000, 30_000), "too large"),

@@ -13,7 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import data
-from xpnet.photo import Pixels, read_digits, shipped_model_path
+from xpnet.photo import ImageReader, shipped_model_path
 
 PHOTOS, TABLES, PNGS, EMPTY = 200, 60, 600, 150
 real = pytest.mark.skipif(
@@ -29,12 +29,9 @@ def model() -> xpnet.Model:
 
 @pytest.fixture(scope="module")
 def text(model) -> Callable[[bytes], str]:
-    """The digits that the model reads in the bytes of a picture."""
-
-    def predict(pixels: Pixels) -> np.ndarray:
-        return model.probabilities(pixels)
-
-    return lambda picture: read_digits(picture, predict).text
+    """The digits that the model reads in the bytes of an image."""
+    reader = ImageReader(model)
+    return lambda image: reader.read(image).text
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def pngs(test: data.Dataset, indices: np.ndarray) -> Iterator[generator.Photo]:
         yield generator.Photo(generator.plain_png(test.x[index]), int(test.y[index]), "PNG")
 
 
-def shares(counts: Counter[str]) -> dict[str, float]:
+def fractions(counts: Counter[str]) -> dict[str, float]:
     total = counts["right"] + counts["wrong"] + counts["refused"]
     return {outcome: counts[outcome] / total for outcome in ("right", "wrong", "refused")}
 
@@ -61,7 +58,7 @@ def test_it_is_small_and_takes_digits(model):
 def test_what_is_no_digit_is_refused(text):
     """Blank and ruled pages, stripes, noise and scribbles."""
     counts = generator.score(generator.no_digits(EMPTY, seed=21), text)
-    assert shares(counts)["wrong"] <= 0.05, counts
+    assert fractions(counts)["wrong"] <= 0.05, counts
 
 
 @real
@@ -72,23 +69,23 @@ def test_of_mnist_it_knows_99_of_100(model, mnist):
 @real
 def test_it_reads_photos(text, mnist):
     counts = generator.score(generator.photos(mnist.x, mnist.y, PHOTOS, seed=21), text)
-    assert shares(counts)["right"] >= 0.95, counts
-    assert shares(counts)["refused"] <= 0.03, counts
+    assert fractions(counts)["right"] >= 0.95, counts
+    assert fractions(counts)["refused"] <= 0.03, counts
 
 
 @real
 def test_it_reads_pages_on_a_table(text, mnist):
     counts = generator.score(generator.pages_on_a_table(mnist.x, mnist.y, TABLES, seed=21), text)
-    assert shares(counts)["right"] >= 0.85, counts
-    assert shares(counts)["wrong"] <= 0.05, counts
+    assert fractions(counts)["right"] >= 0.85, counts
+    assert fractions(counts)["wrong"] <= 0.05, counts
 
 
 @real
 def test_it_reads_black_on_white(text, mnist):
     indices = np.random.default_rng(21).choice(len(mnist.y), PNGS, replace=False)
     counts = generator.score(pngs(mnist, indices), text)
-    assert shares(counts)["right"] >= 0.97, counts
-    assert shares(counts)["refused"] <= 0.03, counts
+    assert fractions(counts)["right"] >= 0.97, counts
+    assert fractions(counts)["refused"] <= 0.03, counts
 
 
 @real

@@ -203,14 +203,14 @@ def test_an_error_in_a_step_leaves_all_in_order(backend, xp, x):
             raise ZeroDivisionError
         return y.sum()
 
-    captured, scratch = backend.capture(step), backend._scratch
+    captured, scratch = backend.capture(step), backend.memory
     for failing in list(fail):
         if failing:
             with pytest.raises(ZeroDivisionError):
                 captured(x)
         else:
             assert float(captured(x)) == 78
-        assert backend._scratch is scratch
+        assert backend.memory is scratch
 
 
 def test_steps_do_not_nest(backend, x):

@@ -23,6 +23,7 @@ class Optimizer:
     """
 
     state_names: tuple[str, ...] = ()
+    never_negative: tuple[str, ...] = ()  # those of them that hold sums of squares
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0):
         if not (math.isfinite(weight_decay) and weight_decay >= 0):
@@ -42,13 +43,13 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"the learning rate must be a finite number >= 0, not {lr!r}")
+        if not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
+            raise ValueError(f"the learning rate must be a finite number >= 0 in {self._rate.dtype}, not {lr!r}")
         self._lr = float(lr)
         self._rate.fill(self._lr)
 
     def step(self) -> None:
-        """x <- x - (what the method makes of the gradient). Leaves `grad` in a state that nobody should read."""
+        """Update all parameters by the method's formula. Afterwards `grad` holds no gradient."""
         model = self.model
         self.steps += 1
         self._begin()
@@ -57,6 +58,8 @@ class Optimizer:
             decayed = min(part.stop, model.n_decay) - part.start
             self._decay(x[: max(decayed, 0)], g[: max(decayed, 0)])
             self._update(x, g, *(self.state[name][part] for name in self.state_names))
+        if model.backend.observer is not None:
+            model.backend.observer.step_ends(self)
 
     def _begin(self) -> None:
         """What is computed once a step, for all chunks."""
@@ -111,7 +114,7 @@ class SGD(Optimizer):
 class RMSProp(Optimizer):
     """s <- rho s + (1 - rho) g^2;  x <- x - lr g / (sqrt(s) + eps).  Tieleman and Hinton (2012)."""
 
-    state_names = ("square",)
+    state_names = never_negative = ("square",)
 
     def __init__(self, model: Model, lr: float = 0.001, rho: float = 0.9, eps: float = 1e-8, weight_decay: float = 0.0):
         self.rho, self.eps = _fraction("rho", rho), _positive("eps", eps)
@@ -127,7 +130,7 @@ class RMSProp(Optimizer):
 class AdaGrad(Optimizer):
     """s <- s + g^2;  x <- x - lr g / (sqrt(s) + eps).  Duchi, Hazan and Singer (2011)."""
 
-    state_names = ("square",)
+    state_names = never_negative = ("square",)
 
     def __init__(self, model: Model, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0):
         self.eps = _positive("eps", eps)
@@ -144,7 +147,7 @@ class Adam(Optimizer):
     with m^ = m / (1 - b1^t), s^ = s / (1 - b2^t) at step t.  Kingma and Ba (2015).
     """
 
-    state_names = ("mean", "square")
+    state_names, never_negative = ("mean", "square"), ("square",)
 
     def __init__(
         self,

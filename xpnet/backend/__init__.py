@@ -6,15 +6,16 @@ import os
 import re
 
 from xpnet.backend.base import DTYPES, Array, Backend
+from xpnet.backend.observer import Observer
 
-__all__ = ["DTYPES", "Array", "Backend", "BackendError", "select"]
+__all__ = ["DTYPES", "Array", "Backend", "BackendError", "Observer", "select"]
 
 
 class BackendError(RuntimeError):
     """A device was named that does not work; the message says why, and the line that fixes it."""
 
 
-def select(device: str | None = None, dtype: str = "float32", seed: int = 0) -> Backend:
+def select(device: str | None = None, dtype: str = "float32", seed: int = 0, threads: int | None = None) -> Backend:
     """A backend on `device`: "auto", "cpu", "cuda" or "cuda:1".
 
     The argument wins over the environment variable XPNET_DEVICE, which wins over "auto". Auto takes a GPU only if
@@ -22,26 +23,29 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0) -> 
     CPU, and `backend.why` says why not and how to fix it. A device that was named and does not work is an error.
 
     `dtype` is "float32" or "float64"; `seed` (>= 0) starts every random stream: the same seed gives the same
-    weights, batches and dropout masks on every device.
+    weights, batches and dropout masks on every device. `threads` is the number of BLAS threads that `fit` and
+    `xpnet serve` use on a CPU; without it one for small steps (see `Backend.threads_for`).
 
-    Raises ValueError for an unknown device, dtype or seed, `BackendError` for a named device that does not work.
+    Raises ValueError for an unknown device, dtype, seed or number of threads, `BackendError` for a named device that
+    does not work.
     """
     asked = device if device is not None else os.environ.get("XPNET_DEVICE") or "auto"
     by = "asked for" if device is not None else "asked for by XPNET_DEVICE"
     if asked == "cpu":
-        return Backend(dtype, seed, why=by)
+        return Backend(dtype, seed, why=by, threads=threads)
     match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", str(asked))
     if not match or (match[1] == "auto" and match[2]):
-        raise ValueError(f"unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
+        where = "XPNET_DEVICE: " if device is None else ""
+        raise ValueError(f"{where}unknown device {asked!r}: choose auto, cpu, cuda or cuda:<number>")
 
-    from xpnet.backend import probe
+    from xpnet import probe  # here, to keep `import xpnet` light
 
     ordinal = int(match[2] or 0)
-    finding = probe.cuda(ordinal)
-    if finding.ok:
+    diagnosis = probe.cuda(ordinal)
+    if diagnosis.ok:
         from xpnet.backend.cuda import CudaBackend
 
-        return CudaBackend(dtype, seed, ordinal, why=by if asked != "auto" else finding.detail)
+        return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else diagnosis.detail, threads)
     if asked == "auto":
-        return Backend(dtype, seed, why=str(finding))
-    raise BackendError(f"device {asked!r} ({by}): {finding}")
+        return Backend(dtype, seed, why=str(diagnosis), threads=threads)
+    raise BackendError(f"device {asked!r} ({by}): {diagnosis}")

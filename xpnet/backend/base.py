@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.observer import Observer
 from xpnet.backend.random import HostPhilox, Philox, host_generator
 
 Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
 
 DTYPES = ("float32", "float64")
+SMALL_STEP = 50_000_000  # multiplications below which a second BLAS thread is a risk (see `threads_for`)
 
 
 class Backend:
@@ -26,26 +28,36 @@ class Backend:
 
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
-    says how this device came to be chosen.
+    says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
+    `observer` who is told of every pass, or None (see `observed_by`).
     """
 
     xp: Any = np
     array_type: Any = np.ndarray
+    observer: Observer | None = None
 
-    def __init__(self, dtype: str = "float32", seed: int = 0, device: str = "cpu", why: str = "asked for"):
+    def __init__(
+        self,
+        dtype: str = "float32",
+        seed: int = 0,
+        device: str = "cpu",
+        why: str = "asked for",
+        threads: int | None = None,
+    ):
         if str(dtype) not in DTYPES:
             raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
-        self.device = device
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads must be a whole number >= 1, not {threads!r}")
+        self.device, self.threads = device, threads
         self.dtype = np.dtype(str(dtype))
         self.seed = int(seed)
         self.why = why
         self.training = False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
-        self._scratch: dict[str, Array] = {}
-        self._ones: dict[int, Array] = {}
+        self.memory: dict[Any, Array] = {}  # of `scratch` and `ones`
         self._constants: dict[tuple[float, ...], Array] = {}
 
     def __repr__(self) -> str:
@@ -53,21 +65,44 @@ class Backend:
 
     # Between host and device ------------------------------------------------------------------------------
 
-    def asarray(self, values: Any) -> Array:
-        """`values` on this device: floating point in this backend's dtype, whole numbers and booleans as they are."""
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are."""
         here = isinstance(values, self.array_type)
         array = values if here else np.asarray(values)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"cannot put an array of {array.dtype} on {self.device}: only real numbers")
-        array = array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+        if array.dtype.kind == "f":
+            array = array.astype(dtype or self.dtype, copy=False)
         return array if here else self._upload(array)
 
     def to_host(self, array: Array) -> np.ndarray:
         """A NumPy array of the same values. On a GPU this waits: never call it inside a step."""
-        return array
+        self._travels("to_host")
+        return self._download(array)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it (for timings)."""
+        self._travels("synchronize")
+        self._wait()
 
     def _upload(self, host: np.ndarray) -> Array:
+        self._travels("_upload")
+        return self._sent(host)
+
+    def _travels(self, what: str) -> None:
+        if self.observer is not None:
+            self.observer.transfer(what)
+
+    # What these three do on another device:
+
+    def _sent(self, host: np.ndarray) -> Array:
         return host
+
+    def _download(self, array: Array) -> np.ndarray:
+        return array
+
+    def _wait(self) -> None:
+        pass
 
     def _stream(self, seed: int) -> Philox:
         return HostPhilox(seed)
@@ -75,9 +110,6 @@ class Backend:
     def host_rng(self, purpose: str) -> np.random.Generator:
         """NumPy's generator for draws made on the host (weights, splits, order): the same on every device."""
         return host_generator(self.seed, purpose)
-
-    def synchronize(self) -> None:
-        """Wait until the device has done all that was asked of it (for timings)."""
 
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
@@ -92,27 +124,46 @@ class Backend:
     def sum_rows(self, a: Array) -> Array:
         """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
         in the same order."""
-        n = a.shape[0]
-        if n not in self._ones:
-            self._ones[n] = self.xp.ones(n, a.dtype)
-        return self.matmul(self._ones[n], a)
+        return self.matmul(self.ones(a.shape[0], a.dtype), a)
+
+    def ones(self, n: int, dtype: Any) -> Array:
+        """A vector of n ones, made once and kept: never change it."""
+        key = n, np.dtype(dtype)
+        if key not in self.memory:
+            self.memory[key] = self.xp.ones(n, dtype)
+        return self.memory[key]
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""
         if values not in self._constants:
-            self._constants[values] = self.asarray(np.array(values, self.dtype))
+            with self.observed_by(None):  # once in a run is no transfer to warn of
+                self._constants[values] = self.asarray(np.array(values, self.dtype))
         return self._constants[values]
 
-    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Uninitialised working memory that is reused by the next call with this name: never keep or return it."""
-        size = math.prod(shape)
-        if name not in self._scratch or self._scratch[name].size < size:
-            self._scratch[name] = self.xp.empty(size, self.dtype)
-        return self._scratch[name][:size].reshape(shape)
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """Uninitialised working memory, in the backend's dtype if none is named.
 
-    def chunks(self, size: int) -> Iterator[slice]:
-        """Slices that cover a flat buffer: pieces that stay in a CPU's cache, the whole on a GPU."""
-        step = 65536
+        The next call with this name and dtype gets the same memory: never keep or return it.
+        """
+        key, size = (name, np.dtype(dtype or self.dtype)), math.prod(shape)
+        if key not in self.memory or self.memory[key].size < size:
+            self.memory[key] = self.xp.empty(size, key[1])
+        return self.memory[key][:size].reshape(shape)
+
+    @contextmanager
+    def own_memory(self, memory: dict[Any, Array]) -> Iterator[None]:
+        """Inside the block, scratch and ones come from `memory`: a captured step keeps its own, which eager code
+        cannot outgrow and free."""
+        before, self.memory = self.memory, memory
+        try:
+            yield
+        finally:
+            self.memory = before
+
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
+        """Slices that cover `size` items of so many numbers each: pieces that stay in a CPU's cache, the whole on a
+        GPU."""
+        step = max(65536 // numbers, 1)
         for start in range(0, size, step):
             yield slice(start, min(start + step, size))
 
@@ -121,29 +172,20 @@ class Backend:
         the step itself here."""
         return step
 
-    def check_labels(self, labels: Array, n_classes: int) -> None:
-        """Refuse class labels outside 0..n_classes-1, on a CPU, where looking costs nothing.
-
-        A GPU would have to stop and wait in every step; there the labels are checked once, on the host,
-        where they enter (`fit`, `evaluate`, `Dataset`).
-        """
-        if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
-            bad = labels[(labels < 0) | (labels >= n_classes)].ravel()[0]
-            raise ValueError(f"label {bad} is outside 0..{n_classes - 1}, the classes that the outputs have")
-
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
-        """Inside the block, no more BLAS threads than a step of that many multiplications is worth.
+        """Inside the block, as many BLAS threads as were asked for (`select(threads=...)`); of itself one for a step
+        of fewer than 50 million multiplications, and for larger ones what is set already.
 
-        Measured on two quiet cores: at 7 million (an MLP of 111,146 weights at batch 64) a step takes 0.76 of its
-        time on two threads, below some 4 million a second one costs more than it gives. More than two pay from some
-        50 million on. The number that was set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same
-        number of threads gives the same sums, so the rule must not depend on timings.
+        On two quiet cores a second thread makes a step of 7 million multiplications (an MLP of 111,146 weights at
+        batch 64) take 0.76 of its time; where other work runs on the cores, the two wait for each other and it takes
+        ten times as long. The number set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same number of
+        threads gives the same sums, so the rule must not depend on timings.
         """
-        if multiplications >= 50_000_000:
+        if self.threads is None and multiplications >= SMALL_STEP:
             yield
             return
-        with blas_threads(1 if multiplications < 4_000_000 else 2):
+        with blas_threads(self.threads or 1):
             yield
 
     # The mode ---------------------------------------------------------------------------------------------
@@ -157,9 +199,22 @@ class Backend:
         finally:
             self.training = before
 
+    @contextmanager
+    def observed_by(self, observer: Observer | None) -> Iterator[None]:
+        """Inside the block, `observer` is told of every pass on this backend; whoever was before hears nothing."""
+        before = vars(self).get("observer", self)  # self: none of its own
+        self.observer = observer
+        try:
+            yield
+        finally:
+            if before is self:
+                del self.observer
+            else:
+                self.observer = before
+
 
 _blas_lock = threading.Lock()
-_blas_users: list[Any] = []  # a place for each of those inside `blas_threads`, below them what the first one set
+_blas_users: list[Any] = []  # first the limit that is set, then one entry for each block that is inside
 
 
 @contextmanager

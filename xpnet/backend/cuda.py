@@ -31,22 +31,29 @@ class CudaBackend(Backend):
     xp = cp
     array_type = cp.ndarray
 
-    def __init__(self, dtype: str = "float32", seed: int = 0, ordinal: int = 0, why: str = "asked for"):
+    def __init__(
+        self,
+        dtype: str = "float32",
+        seed: int = 0,
+        ordinal: int = 0,
+        why: str = "asked for",
+        threads: int | None = None,
+    ):
         self.ordinal = ordinal
         cp.cuda.Device(ordinal).use()
         self._gemm: CublasGemm | None = None  # set while a step is being captured
-        super().__init__(dtype, seed, f"cuda:{ordinal}", why)
+        super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads)
 
-    def to_host(self, array: Array) -> np.ndarray:
+    def _download(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
 
-    def _upload(self, host: np.ndarray) -> Array:
+    def _sent(self, host: np.ndarray) -> Array:
         return cp.asarray(host)
 
     def _stream(self, seed: int) -> Philox:
         return CudaPhilox(seed, self)
 
-    def synchronize(self) -> None:
+    def _wait(self) -> None:
         cp.cuda.Device(self.ordinal).synchronize()
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -57,11 +64,8 @@ class CudaBackend(Backend):
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
 
-    def chunks(self, size: int) -> Iterator[slice]:
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         yield slice(0, size)
-
-    def check_labels(self, labels: Array, n_classes: int) -> None:
-        """Nothing: see `Backend.check_labels`."""
 
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
@@ -74,10 +78,8 @@ class CudaBackend(Backend):
     def products_by(self, gemm: CublasGemm) -> Iterator[None]:
         """While a step is captured, products go through a cuBLAS handle of its own (see `gemm.py`)."""
         self._gemm = gemm
-        # Working memory that eager code may outgrow and free must not be baked into a graph.
-        scratch, ones = self._scratch, self._ones
-        self._scratch, self._ones = gemm.scratch, gemm.ones
         try:
-            yield
+            with self.own_memory(gemm.memory):
+                yield
         finally:
-            self._gemm, self._scratch, self._ones = None, scratch, ones
+            self._gemm = None

@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from xpnet.backend import machine
 from xpnet.cli.console import print_json, printable
-from xpnet.data.datasets import cache_folder
+from xpnet.doctor.report import machine_report
 
 STYLES = {"ok": "bold green", "not ok": "bold red", "note": "bold yellow", "": ""}
 
@@ -21,7 +20,7 @@ def doctor(as_json: bool = False) -> int:
     XPNET_DEVICE names a device that does not work. A GPU that is missing or does not work is a note, not a failure:
     a laptop is fine.
     """
-    report = machine.report(cache_folder())
+    report = machine_report()
     if as_json:
         print_json(report, indent=2)
     else:
@@ -30,7 +29,7 @@ def doctor(as_json: bool = False) -> int:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print what `machine.report` returned as a page. Every command that helps stands on a line of its own."""
+    """Print what `machine_report` returned as a page. Every command that helps stands on a line of its own."""
     console = Console(highlight=False)
     software = report["software"]
     _heading(console, f"xpnet {software['xpnet']}")

@@ -11,9 +11,9 @@ from xpnet.cli.console import complain, print_json, say
 
 if TYPE_CHECKING:
     from xpnet.data import Dataset
-    from xpnet.verify.parity_result import Parity, Row
+    from xpnet.verify.parity_result import Comparison, Parity
 
-    Line = dict[str, Row]
+    Line = dict[str, Comparison]
 
 
 def parity(

@@ -1,4 +1,4 @@
-"""`xpnet predict`: what a model reads in photos, drawings, and pictures of its own size."""
+"""`xpnet predict`: what a model reads in photos, drawings, and images of its own size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from xpnet.cli import options
 from xpnet.cli.console import Failed, complain, print_json, say, verdict
 
 if TYPE_CHECKING:
-    from xpnet import Model
     from xpnet.photo import Reading
 
 MODEL_ENDS_IN = ".safetensors"
@@ -24,118 +23,88 @@ def predict(
         typer.Argument(
             metavar="[MODEL] IMAGE...",
             help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN} (else the one built in, which "
-            "reads digits), and pictures.",
+            "reads digits), and images.",
         ),
     ],
     explain: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw how each picture was read, stage by stage. Of several pictures: FILE-1.png, FILE-2.png, ...",
+            help="Draw how each image was read, stage by stage. Of several images: FILE-1.png, FILE-2.png, ...",
         ),
     ] = None,
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a model reads in pictures.
+    """Say what a model reads in images.
 
     \b
     xpnet predict photo.jpg                       with the model that comes with xpnet
     xpnet predict model.safetensors a.png b.png   with one of your own
 
     A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
-    and read from left to right. A digit that is not clear is "?". A picture that has exactly the model's own size
-    is taken whole: nothing is searched for in it. A model of anything else takes only such pictures.
+    and read from left to right. A digit that is not clear is "?". An image that has exactly the model's own size
+    is taken whole: nothing is searched for in it. A model of anything else takes only such images.
 
-    No digit in a picture is an answer too. A picture that cannot be read is complained about, the others are done all
+    No digit in an image is an answer too. An image that cannot be read is complained about, the others are done all
     the same, and the exit code is 1.
     """
     import xpnet
-    from xpnet.photo import picture_size
+    from xpnet.photo import ImageReader
 
     path, images = model_and_images(files)
     strips = strip_names(explain, images) if explain else [None] * len(images)
     opened = xpnet.load(path, device)
-    picture_size(opened)  # complains once about a model of something else than pictures
-    if explain and not reads_digits(opened):
+    reader = ImageReader(opened)
+    if explain and not reader.reads_digits:
         raise typer.BadParameter("--explain shows how digits are found, and this model reads something else")
     predictions = []
     for image, strip in zip(images, strips, strict=True):
         try:
-            reading = read(opened, image)
+            with opened.backend.threads_for(opened.n_parameters):
+                reading = reader.read(image)
         except (OSError, ValueError) as error:
             complain(verdict(error)[1])
             continue
         if strip:
             draw(reading, strip)
-        predictions.append({"image": str(image), **as_numbers(opened, reading)})
+        predictions.append({"image": str(image), **as_numbers(reading)})
     if as_json:
         print_json({"model": str(path), "device": opened.backend.device, "predictions": predictions})
     else:
         for prediction in predictions:
             say(f"{prediction['image']}: {in_words(prediction)}")
     if len(predictions) < len(images):
-        raise Failed(f"{len(images) - len(predictions)} of {len(images)} pictures could not be read")
+        raise Failed(f"{len(images) - len(predictions)} of {len(images)} images could not be read")
 
 
 def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
-    """The model's file, which is the first one or the one built in, and the pictures."""
+    """The model's file, which is the first one or the one built in, and the images."""
     from xpnet.photo import shipped_model_path
 
     if files[0].suffix.lower() != MODEL_ENDS_IN:
         return shipped_model_path(), files
     if len(files) == 1:
-        raise typer.BadParameter(f"{files[0]} is a model; which pictures is it to read?")
+        raise typer.BadParameter(f"{files[0]} is a model; which images is it to read?")
     return files[0], files[1:]
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:
-    """A file for each picture's strip, of a kind that can be written, none of them one of the pictures."""
+    """A file for each image's strip, of a kind that can be written, none of them one of the images."""
     if explain.suffix.lower() not in STRIP_FORMATS:
         kinds = ", ".join(STRIP_FORMATS)
-        raise typer.BadParameter(f"--explain writes a picture ({kinds}), and {explain.name} is the name of none")
+        raise typer.BadParameter(f"--explain writes an image ({kinds}), and {explain.name} is the name of none")
     numbered = [explain.with_stem(f"{explain.stem}-{i + 1}") for i in range(len(images))]
     names = [explain] if len(images) == 1 else numbered
     taken = {image.resolve() for image in images}
     for name in names:
         if name.resolve() in taken:
-            raise typer.BadParameter(f"--explain would write over the picture {name}")
+            raise typer.BadParameter(f"--explain would write over the image {name}")
     return names
 
 
-def read(model: Model, image: Path) -> Reading:
-    """What the model reads in a picture. Raises ImageError (a ValueError) or OSError for one that cannot be read."""
-    from functools import partial
-
-    from xpnet.photo import ImageError, open_image, picture_size, read_as_it_is, read_digits
-
-    size = picture_size(model)
-    ask = partial(probabilities, model)
-    luma = open_image(image)
-    with model.backend.threads_for(model.n_parameters):
-        if luma.shape == size:
-            return read_as_it_is(luma, ask, white_ink=reads_digits(model))
-        if reads_digits(model):
-            return read_digits(luma, ask, size)
-    raise ImageError(f"{image.name}: the model takes pictures of {size[1]} x {size[0]} pixels, and this is none")
-
-
-def probabilities(model: Model, pixels: Any) -> Any:
-    """Those of pictures (k, H, W): (k, C)."""
-    from xpnet.photo import as_samples
-
-    return model.probabilities(as_samples(model, pixels))
-
-
-def reads_digits(model: Model) -> bool:
-    """Whether the classes are the ten digits."""
-    from xpnet.cli.results import class_names
-
-    return list(class_names(model)) == [str(digit) for digit in range(10)]
-
-
 def draw(reading: Reading, path: Path) -> None:
-    """The strip with every stage, as the kind of picture that the file's name says."""
+    """The strip with every stage, as the kind of image that the file's name says."""
     from xpnet.files import replacing
     from xpnet.photo import explain
 
@@ -143,11 +112,9 @@ def draw(reading: Reading, path: Path) -> None:
         explain(reading).save(temporary, format=STRIP_FORMATS[path.suffix.lower()], quality=95)
 
 
-def as_numbers(model: Model, reading: Reading) -> dict[str, Any]:
-    """A reading as plain values. `label`: None if unsure; `box`: left, top, right, bottom as parts of the picture."""
-    from xpnet.cli.results import class_names
-
-    names = class_names(model)
+def as_numbers(reading: Reading) -> dict[str, Any]:
+    """A reading as plain values. `label`: None if unsure; `box`: left, top, right, bottom in fractions of the image."""
+    names = reading.classes
     digits = [
         {
             "label": None if digit.label is None else names[digit.label],
@@ -158,8 +125,7 @@ def as_numbers(model: Model, reading: Reading) -> dict[str, Any]:
         }
         for digit in reading.digits
     ]
-    text = "".join("?" if digit.label is None else names[digit.label] for digit in reading.digits)
-    return {"text": text, "digits": digits, "reason": reading.reason}
+    return {"text": reading.text, "digits": digits, "reason": reading.reason}
 
 
 def in_words(prediction: dict[str, Any]) -> str:

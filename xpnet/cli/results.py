@@ -18,7 +18,6 @@ from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.nn import Model
 from xpnet.train import class_scores, confusion_matrix, evaluate
 from xpnet.train.run import Row
-from xpnet.train.step import samples
 
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
@@ -66,13 +65,12 @@ def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray 
     """The mean loss, the predicted classes (N,), and the probabilities (N, C), up to MOST_VALUES of them."""
     classes = model.output_shape[-1]
     rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
-    loss, predicted, probabilities = 0.0, [], []
+    if not model.network.accepts_integers:
+        test = replace(test, x=test.x.astype(np.float32))
+    loss = evaluate(model, SoftmaxCrossEntropy(), test, batch_size=min(rows, 1000)).loss
+    predicted, probabilities = [], []
     for start in range(0, len(test), rows):
-        part = test[start : start + rows]
-        if not model.takes_whole_numbers:
-            part = replace(part, x=part.x.astype(np.float32))
-        loss += evaluate(model, SoftmaxCrossEntropy(), part).loss * len(part) / len(test)
-        given = model.probabilities(samples(model, part.x))
+        given = model.probabilities(test.x[start : start + rows])
         predicted.append(given.argmax(axis=1))
         probabilities += [given] if keep else []
     return loss, np.concatenate(predicted), np.concatenate(probabilities) if keep else None

@@ -32,14 +32,14 @@ def serve(
     import uvicorn
 
     import xpnet
-    from xpnet.photo import picture_size, shipped_model_path
+    from xpnet.photo import shipped_model_path
     from xpnet.serve.app import create_app
     from xpnet.serve.limits import Impatient
     from xpnet.serve.reader import Reader
 
     path = model or shipped_model_path()
     opened = xpnet.load(path, device)
-    reader = Reader(opened, picture_size(opened))
+    reader = Reader(opened)
     config = uvicorn.Config(
         create_app(reader, Path(path).name, host),
         http=Impatient,

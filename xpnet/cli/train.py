@@ -195,8 +195,8 @@ def write_results(
     folder: Path, model: Model, result: Result, training: Dataset, test: Dataset, augment: Augment | None
 ) -> tuple[dict[str, Any], list[str]]:
     """All files of the run but its settings and its checkpoint. Gives the metrics, and what could not be made."""
-    from xpnet.backend.machine import software
     from xpnet.cli import results
+    from xpnet.doctor.machine import software
 
     model.save(folder / MODEL)
     results.write_history(folder / "history.csv", result.history)

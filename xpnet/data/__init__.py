@@ -2,16 +2,21 @@
 
 from xpnet.data.augment import Augment
 from xpnet.data.batches import batch_slices, epoch_order
-from xpnet.data.datasets import Dataset, Splits, load
+from xpnet.data.dataset import Dataset, Feed, Source, next_tokens
+from xpnet.data.datasets import Splits, load
 from xpnet.data.download import DownloadError, fetch
 from xpnet.data.idx import IdxError, read_idx, write_idx
-from xpnet.data.split import kfold, mean_std, one_hot, split
+from xpnet.data.labels import one_hot
+from xpnet.data.split import kfold, split
+from xpnet.data.statistics import mean_std
 
 __all__ = [
     "Augment",
     "Dataset",
     "DownloadError",
+    "Feed",
     "IdxError",
+    "Source",
     "Splits",
     "batch_slices",
     "epoch_order",
@@ -19,6 +24,7 @@ __all__ = [
     "kfold",
     "load",
     "mean_std",
+    "next_tokens",
     "one_hot",
     "read_idx",
     "split",

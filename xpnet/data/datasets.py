@@ -1,20 +1,20 @@
-"""Labelled data sets in memory, and where they come from: embedded digits, MNIST, a folder of IDX files."""
+"""Where data sets come from: the embedded digits, MNIST, a folder of IDX files."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from xpnet.data import download
+from xpnet.data.dataset import Dataset
 from xpnet.data.idx import idx_shape, read_idx
-from xpnet.data.split import check_finite, check_labels, split
+from xpnet.data.split import split
 from xpnet.files import expanded
 
-MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -25,55 +25,6 @@ MNIST_SHA256 = {  # of the decompressed content: the archives of two mirrors may
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
-    """Samples x (N, ...), of any real dtype, and their labels y (N,) int64, which index into `classes`.
-
-    Without `classes` they are called "0", "1", .. up to the largest label. The arrays are kept, not copied.
-    Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value of x is
-    NaN or infinite; it names the data set, the first wrong entry, and where that stands.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    classes: tuple[str, ...] = ()
-    name: str = "data"
-
-    def __post_init__(self) -> None:
-        x, y = np.asarray(self.x), np.asarray(self.y)
-        if x.dtype.kind not in "buif":
-            raise ValueError(f"{self.name}: x must hold real numbers, not {x.dtype}")
-        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-            raise ValueError(f"{self.name}: x of shape {x.shape} and y of shape {y.shape} need equal lengths")
-        if x.size == 0:
-            raise ValueError(f"{self.name}: there is nothing in x, its shape is {x.shape}")
-        check_finite(x, f"{self.name}: x")
-        y = check_labels(y, len(self.classes) or MAX_UNNAMED, self.name)
-        classes = tuple(self.classes) or tuple(str(label) for label in range(int(y.max()) + 1))
-        for field, value in {"x": x, "y": y, "classes": classes}.items():
-            object.__setattr__(self, field, value)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __repr__(self) -> str:
-        shape = " x ".join(str(size) for size in self.x.shape[1:]) or "1"
-        return f"<{self.name}: {len(self)} samples of {shape} {self.x.dtype}, {len(self.classes)} classes>"
-
-    def __getitem__(self, rows: slice) -> Dataset:
-        """The samples of a slice, as a view: data[:1000]."""
-        if not isinstance(rows, slice):
-            raise TypeError(f"a data set is cut by slices, not {rows!r}: see take(indices), or index x and y")
-        return Dataset(self.x[rows], self.y[rows], self.classes, self.name)
-
-    def take(self, indices: np.ndarray) -> Dataset:
-        """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
-            raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
-        return Dataset(self.x.take(indices, axis=0), self.y.take(indices), self.classes, self.name)
 
 
 class Splits(NamedTuple):

@@ -1,33 +1,27 @@
-"""Layers: hyper-parameters, `build` and `forward`, with the backward right under the forward."""
+"""Layers: hyper-parameters, `build` and `forward`, with the backward right under the forward.
 
-from xpnet.nn import init
-from xpnet.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from xpnet.nn.dropout import Dropout
-from xpnet.nn.layer import Layer, Parameter, Residual, Sequential, ShapeError
-from xpnet.nn.linear import Flatten, Linear, Standardize
-from xpnet.nn.mlp import mlp
+Each family of layers is a file, whose `__all__` names what is public.
+"""
+
+from xpnet.nn import activation, compose, conv, dropout, embedding, gelu, init, layer, linear, norm, pool, shape
+from xpnet.nn import mlp as _mlp
+from xpnet.nn.activation import *
+from xpnet.nn.compose import *
+from xpnet.nn.conv import *
+from xpnet.nn.dropout import *
+from xpnet.nn.embedding import *
+from xpnet.nn.gelu import *
+from xpnet.nn.layer import *
+from xpnet.nn.linear import *
+from xpnet.nn.loading import load
+from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
-from xpnet.nn.saving import ModelFileError, load
+from xpnet.nn.norm import *
+from xpnet.nn.pool import *
+from xpnet.nn.saving import ModelFileError
+from xpnet.nn.shape import *
+from xpnet.nn.shapes import ContractError, ShapeError
 
-__all__ = [
-    "GELU",
-    "Dropout",
-    "Flatten",
-    "Layer",
-    "LeakyReLU",
-    "Linear",
-    "Model",
-    "ModelFileError",
-    "Parameter",
-    "ReLU",
-    "Residual",
-    "Sequential",
-    "ShapeError",
-    "Sigmoid",
-    "Softmax",
-    "Standardize",
-    "Tanh",
-    "init",
-    "load",
-    "mlp",
-]
+__all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
+__all__ += activation.__all__ + compose.__all__ + conv.__all__ + dropout.__all__ + embedding.__all__ + gelu.__all__
+__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__ + pool.__all__ + shape.__all__

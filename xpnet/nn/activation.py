@@ -1,6 +1,7 @@
-"""Activations, elementwise but for Softmax.  x, y: (N, ...), of the same shape.
+"""Activations, elementwise but for the softmaxes.  x, y: (N, ...), of the same shape.  GELU is in `gelu.py`.
 
-Each keeps for its backward only what the derivative needs, most often y alone.
+Each keeps for its backward only what the derivative needs. No exponential here overflows, as every exponent is <= 0,
+and where a slope is tiny (a sigmoid's at 17, say) it keeps its digits in float32: it is never taken as 1 - y.
 """
 
 from __future__ import annotations
@@ -8,7 +9,28 @@ from __future__ import annotations
 import math
 
 from xpnet.backend import Array, Backend
-from xpnet.nn.layer import Backward, Layer, Shape, ShapeError
+from xpnet.nn import init
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = [
+    "ELU",
+    "SELU",
+    "HardSwish",
+    "LeakyReLU",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
+
+
+# Rectifiers: straight lines, or nearly so, on either side of 0 --------------------------------------------------
 
 
 class ReLU(Layer):
@@ -32,7 +54,7 @@ class LeakyReLU(Layer):
         self.slope = float(slope)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y = backend.xp.maximum(x, self.slope * x)
+        y = backend.xp.maximum(x, self.slope * x if self.slope else 0)  # 0 times infinity is no number
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (y > 0).astype(dy.dtype)
@@ -41,49 +63,167 @@ class LeakyReLU(Layer):
         return y, backward
 
 
-class Sigmoid(Layer):
-    """y = 1 / (1 + e^-x), written so that no exponential overflows.  dx = dy y (1 - y)."""
+class PReLU(Layer):
+    """y = x where x > 0, else a x, with a trained slope for each channel.  x, y: (N, ..., C), a: (C,).
+
+    dx = dy, or a dy;  da = the sum of dy x where x <= 0. The slopes start at `slope`. They have no weight decay, which
+    would make a ReLU of the layer. He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
+    """
+
+    def __init__(self, slope: float = 0.25):
+        if not math.isfinite(slope):
+            raise ValueError(f"PReLU needs a finite slope to start from, not {slope!r}")
+        self.slope = float(slope)
+
+    def build(self, shape: Shape) -> Shape:
+        self.a = Parameter(_at_least_one_axis(shape)[-1:], init.constant(self.slope), decay=False)
+        return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y = sigmoid(x, backend.xp)
+        a = self.a.data
+        negative = backend.xp.minimum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * y * (1 - y)
+            self.a.add_grad_sum(dy * negative)
+            positive = (x > 0).astype(dy.dtype)
+            return dy * (positive * (1 - a) + a) if need_dx else None
 
-        return y, backward
+        return backend.xp.maximum(x, 0) + a * negative, backward
 
 
-class Tanh(Layer):
-    """y = tanh x.  dx = dy (1 - y^2)."""
+class ELU(Layer):
+    """y = x where x > 0, else alpha (e^x - 1).  dx = dy, or alpha e^x dy.
+
+    Clevert, Unterthiner and Hochreiter, "Exponential linear units" (2016).
+    """
+
+    def __init__(self, alpha: float = 1.0):
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"ELU needs a finite alpha > 0, not {alpha!r}")
+        self.alpha = float(alpha)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y = backend.xp.tanh(x)
+        xp = backend.xp
+        negative = xp.minimum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (1 - y * y)
+            positive = (x > 0).astype(dy.dtype)
+            return dy * (xp.exp(negative) * (positive * (1 - self.alpha) + self.alpha))
 
-        return y, backward
+        return xp.maximum(x, 0) + self.alpha * xp.expm1(negative), backward
 
 
-class GELU(Layer):
-    """y = x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form, which NumPy has the means for.
+class SELU(ELU):
+    """y = scale ELU(x), with a scale and an alpha that keep activations at mean 0 and variance 1 from layer to layer.
 
-    Written as y = x s with s = sigmoid(v), v = 2 u:  dy/dx = s + x v' s (1 - s),  v' = 2 sqrt(2/pi) (1 + 3 * 0.044715
-    x^2). With e = e^-|v|, s (1 - s) = e / (1 + e)^2 keeps all its digits where s is near 0 or 1.
-    Hendrycks and Gimpel, "Gaussian error linear units" (2016).
+    They do where the inputs are so, with weights drawn by `init.lecun_normal` and no other normalisation.
+    Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks" (2017).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(alpha=1.6732632423543772)
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        scale = 1.0507009873554805
+        y, backward_elu = super().forward(x, backend)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return backward_elu(scale * dy, need_dx)
+
+        return scale * y, backward
+
+
+class HardSwish(Layer):
+    """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU from straight lines.  dx = dy (h + x / 6 where |x| < 3).
+
+    Howard et al., "Searching for MobileNetV3" (2019).
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
-        v = scale * (x + cubic * (x * x * x))
-        e = xp.exp(-xp.abs(v))
-        s = xp.exp(xp.minimum(v, 0)) / (1 + e)
+        xp = backend.xp
+        h = xp.clip(x + 3, 0, 6) * (1 / 6)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dv = scale * (1 + 3 * cubic * (x * x))
-            return dy * (s + x * dv * (e / ((1 + e) * (1 + e))))
+            return dy * (h + x * (1 / 6) * (xp.abs(x) < 3))
+
+        return x * h, backward
+
+
+# Smooth ones ----------------------------------------------------------------------------------------------------
+
+
+class Sigmoid(Layer):
+    """y = 1 / (1 + e^-x).  dx = dy y (1 - y) = dy e / (1 + e)^2 with e = e^-|x|."""
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        e = backend.xp.exp(-backend.xp.abs(x))
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * sigmoid_slope(e)
+
+        return backend.xp.maximum(e, x >= 0) / (1 + e), backward
+
+
+class Tanh(Layer):
+    """y = tanh x.  dx = dy (1 - y^2) = dy 4 e / (1 + e)^2 with e = e^-2|x|, as tanh x = 2 sigmoid(2 x) - 1."""
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp = backend.xp
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * (4 * sigmoid_slope(xp.exp(-2 * xp.abs(x))))
+
+        return xp.tanh(x), backward
+
+
+class SiLU(Layer):
+    """y = x s with s = sigmoid(x).  dx = dy (s + x s (1 - s)).
+
+    Also known as swish. Elfwing, Uchibe and Doya (2018); Ramachandran, Zoph and Le (2017).
+    """
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        e = backend.xp.exp(-backend.xp.abs(x))
+        s = backend.xp.maximum(e, x >= 0) / (1 + e)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * (s + x * sigmoid_slope(e))
 
         return x * s, backward
+
+
+class Mish(Layer):
+    """y = x t with t = tanh(log(1 + e^x)).  dx = dy (t + x t').  Misra (2020).
+
+    With e^x = a / b, the larger of which is 1, and D = a^2 + 2 a b + 2 b^2:  t = a (a + 2 b) / D and
+    t' = (1 - t^2) sigmoid(x) = 4 a b^2 (a + b) / D^2.
+    """
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp = backend.xp
+        a, b = xp.exp(xp.minimum(x, 0)), xp.exp(-xp.maximum(x, 0))
+        D = a * (a + 2 * b) + 2 * (b * b)
+        t = a * (a + 2 * b) / D
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * (t + x * (4 * (a * b) * (b * (a + b)) / (D * D)))
+
+        return x * t, backward
+
+
+class Softplus(Layer):
+    """y = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).  dx = dy sigmoid(x)."""
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp = backend.xp
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * sigmoid(x, xp)
+
+        return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))), backward
+
+
+# Of a whole row -------------------------------------------------------------------------------------------------
 
 
 class Softmax(Layer):
@@ -94,9 +234,7 @@ class Softmax(Layer):
     """
 
     def build(self, shape: Shape) -> Shape:
-        if not shape:
-            raise ShapeError("needs an input of at least one axis, got shape ()")
-        return shape
+        return _at_least_one_axis(shape)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         y = softmax(x, backend.xp)
@@ -107,9 +245,38 @@ class Softmax(Layer):
         return y, backward
 
 
+class LogSoftmax(Layer):
+    """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, also where that would be 0.
+
+    dx_i = dy_i - e^y_i sum_j dy_j.
+    """
+
+    def build(self, shape: Shape) -> Shape:
+        return _at_least_one_axis(shape)
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp = backend.xp
+        y = x - x.max(axis=-1, keepdims=True)
+        y -= xp.log(xp.exp(y).sum(axis=-1, keepdims=True))
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy - xp.exp(y) * dy.sum(axis=-1, keepdims=True)
+
+        return y, backward
+
+
+# What they share ------------------------------------------------------------------------------------------------
+
+
 def sigmoid(x: Array, xp) -> Array:
-    """1 / (1 + e^-x) = e^min(x, 0) / (1 + e^-|x|): every exponent is <= 0."""
-    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+    """1 / (1 + e^-x) = e^min(x, 0) / (1 + e^-|x|)."""
+    e = xp.exp(-xp.abs(x))
+    return xp.maximum(e, x >= 0) / (1 + e)
+
+
+def sigmoid_slope(e: Array) -> Array:
+    """s (1 - s) of s = sigmoid(x), from e = e^-|x|: all digits are kept where s is so near to 1 that 1 - s has none."""
+    return e / ((1 + e) * (1 + e))
 
 
 def softmax(x: Array, xp) -> Array:
@@ -117,3 +284,9 @@ def softmax(x: Array, xp) -> Array:
     y = xp.exp(x - x.max(axis=-1, keepdims=True))
     y /= y.sum(axis=-1, keepdims=True)
     return y
+
+
+def _at_least_one_axis(shape: Shape) -> Shape:
+    if not shape:
+        raise ShapeError("needs an input of at least one axis, got shape ()")
+    return shape

@@ -5,6 +5,8 @@ from __future__ import annotations
 from xpnet.backend import Array, Backend
 from xpnet.nn.layer import Backward, Layer
 
+__all__ = ["Dropout"]
+
 
 class Dropout(Layer):
     """In training, y = x m / (1 - p) with m = 0 with probability p, else 1; otherwise y = x.  dx = dy m / (1 - p).
@@ -17,6 +19,10 @@ class Dropout(Layer):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs 0 <= p < 1, not {p!r}")
         self.p = float(p)
+
+    @property
+    def accepts_integers(self) -> bool | None:
+        return False if self.p else None
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         if not backend.training or self.p == 0:

@@ -30,6 +30,10 @@ class Initializer:
     def __call__(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return self.draw(rng, shape)
 
+    def __reduce__(self) -> tuple:
+        named(self.name, self.value)  # one of your own could be pickled, but not be read
+        return named, (self.name, self.value)
+
     def __repr__(self) -> str:
         return self.name if self.value is None else f"{self.name}({self.value})"
 
@@ -59,6 +63,13 @@ def constant(value: float) -> Initializer:
     return Initializer("constant", lambda rng, shape: np.full(shape, float(value)), float(value))
 
 
+def normal(std: float) -> Initializer:
+    """Normal, of mean 0 and standard deviation `std`."""
+    if not std > 0:
+        raise ValueError(f"normal(std) needs std > 0, not {std!r}")
+    return Initializer("normal", lambda rng, shape: std * rng.standard_normal(shape), float(std))
+
+
 def uniform(a: float) -> Initializer:
     """Uniform in (-a, a)."""
     if not a > 0:
@@ -70,7 +81,7 @@ PLAIN = {
     init.name: init
     for init in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, zeros)
 }
-WITH_VALUE = {"constant": constant, "uniform": uniform}
+WITH_VALUE = {"constant": constant, "normal": normal, "uniform": uniform}
 
 
 def named(name: str, value: float | None = None) -> Initializer:

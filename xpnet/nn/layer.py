@@ -1,31 +1,26 @@
-"""The contract of a layer, and the two ways to put layers together."""
+"""The contract of a layer."""
 
 from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.init import Initializer
+from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, shape_of
 
-Shape = tuple[int, ...]
-Backward = Callable[..., Any]  # backward(dy, need_dx=True) -> dx, or None where need_dx is false
+__all__ = ["Layer", "Parameter"]
 
 
-class ShapeError(ValueError):
-    """Shapes that do not fit; the message names the layer and both shapes."""
+class Backward(Protocol):
+    """backward(dy) -> dx. With need_dx=False nobody reads what it returns, and it may skip that work."""
 
-    def __init__(self, message: str, path: str = ""):
-        super().__init__(f"{path}: {message}" if path else message)
-        self.message, self.path = message, path
-
-    def inside(self, name: str, layer: Layer) -> ShapeError:
-        """The same error, seen from one level further out."""
-        path = f"{name}.{self.path}" if self.path else f"{name} ({type(layer).__name__})"
-        return ShapeError(self.message, path)
+    def __call__(self, dy: Any, need_dx: bool = True) -> Any: ...
 
 
 class Parameter:
@@ -48,9 +43,9 @@ class Parameter:
         self._backend, self.data, self.grad = backend, data, grad
 
     def add_grad(self, a: Array, b: Array) -> None:
-        """grad += a @ b."""
-        product = self._backend.scratch("add_grad", self.shape)
-        self.grad += self._backend.matmul(a, b, out=product)
+        """grad += a @ b, for matrices a and b whose product has as many numbers as the parameter."""
+        product = self._backend.scratch("add_grad", (a.shape[0], b.shape[1]), self.grad.dtype)
+        self.grad += self._backend.matmul(a, b, out=product).reshape(self.shape)
 
     def add_grad_sum(self, dy: Array) -> None:
         """grad += dy, summed over all its leading axes."""
@@ -66,25 +61,90 @@ class Layer:
     - `forward` never changes `x`. `backward(dy, need_dx=True)` never changes `dy`, *adds* to the gradients of the
       parameters and returns dx (nobody reads it if `need_dx` is false). What it needs of the forward it keeps in
       the closure, so a layer can run forward twice before its backward; each `backward` is called once.
-
-    Models are saved with the class's name and the arguments, so no other layer may bear the name of one of these.
+    - Layers with others inside build them by `layer.built(shape)` and run them by `layer(x, backend)`.
+    - x, y, dx and dy, and their shapes, may be tuples. In dx, None stands for what has no gradient (integers, masks);
+      in dy, for an output that nobody used.
     """
 
-    whole_numbers = False  # whether `x` may be of whole numbers, such as uint8 pixels
-    known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by name
+    accepts_integers: Any = False
+    """Whether x may hold integers, such as uint8 pixels or token numbers: True, False, or None for a layer that only
+    moves its values, so that the next one decides. A tuple of these where x is a tuple."""
+
+    known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
+    _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
+    _passed: frozenset = frozenset()  # shapes of x whose output has been checked
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        before, ours = Layer.known.get(cls.__name__), "xpnet.nn."
-        if before and before.__module__.startswith(ours) and not cls.__module__.startswith(ours):
-            raise TypeError(f"xpnet has a layer {cls.__name__}: name yours otherwise, models are saved by these names")
-        Layer.known[cls.__name__] = cls
+        Layer.known[kind_name(cls)] = cls
 
     def build(self, shape: Shape) -> Shape:
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def check_input(self, x: Any) -> None:
+        """Raise ValueError if x, an array of the host, holds values that the layer cannot take.
+
+        Asked before data go to a device, which would not say so: an index beyond a table, for example.
+        """
+
+    # Building and calling -----------------------------------------------------------------------------------
+
+    def built(self, shape: Shape) -> Shape:
+        """`build(shape)`, with what it returned checked. Raises `ShapeError`, and `ContractError` for no shape."""
+        if self._shapes and shape not in self._shapes and any(True for _ in self.parameters()):
+            raise ShapeError(f"is used twice, on shape {next(iter(self._shapes))} and on {shape}", self)
+        try:
+            output = self.build(shape)
+        except ShapeError as error:
+            error.layer = error.layer or self
+            raise
+        if not isinstance(output, (tuple, list)):
+            raise ContractError(f"build must return the shape of one output, not {output!r}", self)
+        self._shapes, self._passed = {**self._shapes, shape: tuple(output)}, frozenset()
+        return tuple(output)
+
+    def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
+        result = self.forward(x, backend)
+        if backend.observer is None and getattr(x, "shape", None) in self._passed:  # nothing to say: 0.3 us
+            return result
+        shape = tuple(a.shape for a in x) if isinstance(x, tuple) else x.shape
+        if shape not in self._passed:
+            self._check(x, result)
+            self._passed = self._passed | {shape}
+        return result if backend.observer is None else self._observed(x, result, backend)
+
+    def _check(self, x: Array, result: Any) -> None:
+        if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+            raise ContractError("forward must return (y, backward)", self)
+        if not self._shapes:  # nobody has built it
+            return
+        given, got = shape_of(x), shape_of(result[0])
+        outputs = [output for shape, output in self._shapes.items() if fits(given, shape)]
+        if not outputs:
+            raise ShapeError(f"was built for samples of shape {next(iter(self._shapes))}, got {given}", self)
+        if not any(fits(got, output) for output in outputs):
+            raise ShapeError(f"build said that an output has shape {outputs[0]}, forward gave {got}", self)
+
+    def _observed(self, x: Array, result: tuple[Array, Backward], backend: Backend) -> tuple[Array, Backward]:
+        y, backward_inner = result
+        if backend.observer is not None:
+            backend.observer.forward(self, x, y)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            if backend.observer is not None:
+                backend.observer.backward_begins(self, dy)
+            dx = backward_inner(dy, need_dx)
+            if backend.observer is not None:
+                backend.observer.backward(self, dy, dx if need_dx else None)
+            return dx
+
+        return y, backward
+
+    # Looking inside -----------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
         """The arguments of `__init__`, by name: together with the class, all there is to know before `build`."""
@@ -117,7 +177,7 @@ class Layer:
             yield from child.walk(f"{name}.{key}" if name else key)
 
     def parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their paths ("layers.0.weight"), in order of declaration."""
+        """All parameters with their paths ("layers.0.W"), in order of declaration."""
         for path, layer in self.walk():
             yield from ((f"{path}.{key}" if path else key, p) for key, p in _inside(vars(layer), Parameter))
 
@@ -126,6 +186,21 @@ class Layer:
         shown = {name: vars(self).get(name) for name in inspect.signature(type(self)).parameters}
         plain = [f"{name}={value!r}" for name, value in shown.items() if not any(_inside(value, Layer))]
         return f"{type(self).__name__}({', '.join(inside + [text for text in plain if text != 'layers=[]'])})"
+
+
+def kind_name(kind: type[Layer]) -> str:
+    """What a class of layers is called in files: its name, after its module's where that is not xpnet's own.
+
+    A script that is run as a program has the name that it would be imported by.
+    """
+    module = kind.__module__
+    if module.startswith("xpnet.nn."):
+        return kind.__qualname__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name if spec else Path(file).stem if file else module
+    return f"{module}.{kind.__qualname__}"
 
 
 def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
@@ -151,72 +226,3 @@ def _inside(held: Any, kind: type, name: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(held, (dict, list, tuple)):
         for key, value in held.items() if isinstance(held, dict) else enumerate(held):
             yield from _inside(value, kind, f"{name}.{key}" if name else str(key))
-
-
-def built(layer: Layer, shape: Shape) -> Shape:
-    """`layer.build(shape)`, once it is sure that it returned a shape."""
-    output = layer.build(shape)
-    if not isinstance(output, (tuple, list)):
-        raise TypeError(f"{type(layer).__name__}.build must return the shape of one output, not {output!r}")
-    return tuple(output)
-
-
-class Sequential(Layer):
-    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
-
-    def __init__(self, *layers: Layer):
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layers.{i} of {type(self).__name__} is {layer!r}, not a layer")
-        self.layers = list(layers)
-
-    def build(self, shape: Shape) -> Shape:
-        first: dict[int, Shape] = {}
-        for i, layer in enumerate(self.layers):
-            try:
-                if first.setdefault(id(layer), shape) != shape and any(layer.parameters()):
-                    raise ShapeError(f"is used twice, on shape {first[id(layer)]} and on {shape}")
-                shape = built(layer, shape)
-            except ShapeError as error:
-                raise error.inside(f"layers.{i}", layer) from None
-        return shape
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        backwards = []
-        for layer in self.layers:
-            x, backward_one = layer.forward(x, backend)
-            backwards.append(backward_one)
-
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            last = 0 if need_dx else self._first_with_parameters()  # nothing below it needs a gradient
-            for i in range(len(backwards) - 1, last - 1, -1):
-                dy = backwards.pop()(dy, need_dx or i > last)  # popped: each cache dies right after its use
-            return dy if need_dx else None
-
-        return x, backward
-
-    def _first_with_parameters(self) -> int:
-        with_parameters = (i for i, layer in enumerate(self.layers) if any(True for _ in layer.parameters()))
-        return next(with_parameters, len(self.layers))
-
-
-class Residual(Sequential):
-    """y = x + f(x), where f is the layers in sequence and keeps the shape.
-
-    dx = dy + f'(x)^T dy. He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2016).
-    """
-
-    def build(self, shape: Shape) -> Shape:
-        inner = super().build(shape)
-        if inner != tuple(shape):
-            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum x + f(x) needs both alike")
-        return inner
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y, backward_inner = super().forward(x, backend)
-
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dx = backward_inner(dy, need_dx)
-            return dx + dy if need_dx else None
-
-        return x + y, backward

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import operator
+from typing import Any
+
+import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
-from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = ["Linear", "Standardize"]
 
 
 class Linear(Layer):
@@ -35,8 +40,8 @@ class Linear(Layer):
         self.bias, self.init = bias, init
 
     def build(self, shape: Shape) -> Shape:
-        if not shape:
-            raise ShapeError("needs an input of at least one axis, got shape ()")
+        if not shape or shape[-1] is None:
+            raise ShapeError(f"needs an input whose last axis has a fixed length, got shape {shape}")
         if self.n_in not in (None, shape[-1]):
             raise ShapeError(f"connects ({self.n_in},) to ({self.n_out},), but its input has shape {shape}")
         self.W = Parameter((shape[-1], self.n_out), self.init)
@@ -59,41 +64,44 @@ class Linear(Layer):
         return y, backward
 
 
-class Flatten(Layer):
-    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...)."""
-
-    whole_numbers = True
-
-    def build(self, shape: Shape) -> Shape:
-        return (math.prod(shape),)
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape)
-
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), backward
-
-
 class Standardize(Layer):
-    """y = (x - mean) / std, in the backend's dtype: pictures stay `uint8` until here.  x, y: (N, ...).
+    """y = (x - mean) / std, in the backend's dtype: images stay `uint8` until here.  x, y: (N, ...).
 
-    `mean` and `std` are numbers (of the whole training set, see `data.mean_std`) and are saved with the model, so
-    that whoever uses it need not know them.  dx = dy / std.
+    `mean` and `std` come from the training set (see `data.mean_std`): two numbers for all values, or two arrays of
+    one entry for each feature, whose shape is that of a sample's last axes. They are saved with the model, so that
+    whoever uses it need not know them.  dx = dy / std.
+
+    Raises ValueError for values that are not finite or a std that is not above 0.
     """
 
-    whole_numbers = True
+    accepts_integers = True
 
-    def __init__(self, mean: float, std: float):
-        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+    def __init__(self, mean: Any, std: Any):
+        m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        if not (np.isfinite(m).all() and np.isfinite(s).all() and (s > 0).all()):
             raise ValueError(f"Standardize needs a finite mean and std > 0, not {mean!r} and {std!r}")
-        self.mean, self.std = float(mean), float(std)
+        if m.shape != s.shape:
+            raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
+        self.mean, self.std = m.tolist(), s.tolist()
+        self._shape, self._mean, self._factor = m.shape, m.ravel().tolist(), (1 / s).ravel().tolist()
+
+    def build(self, shape: Shape) -> Shape:
+        features = self._shape
+        if features != tuple(shape)[len(shape) - len(features) :]:
+            raise ShapeError(f"has means of shape {features}, its input has shape {shape}")
+        return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        mean, factor = self._constant(self._mean, backend), self._constant(self._factor, backend)
         y = x.astype(backend.dtype)
-        y -= self.mean
-        y *= 1 / self.std
+        y -= mean
+        y *= factor
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (1 / self.std)
+            return dy * factor
 
         return y, backward
+
+    def _constant(self, values: list[float], backend: Backend) -> Any:
+        """A plain number, or an array that the backend keeps."""
+        return backend.constant(tuple(values)).reshape(self._shape) if self._shape else values[0]

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from xpnet.nn.activation import ReLU
+from xpnet.nn.compose import Sequential
 from xpnet.nn.dropout import Dropout
-from xpnet.nn.layer import Layer, Sequential
+from xpnet.nn.layer import Layer
 from xpnet.nn.linear import Linear
+
+__all__ = ["mlp"]
 
 
 def mlp(sizes: Sequence[int], activation: Callable[[], Layer] = ReLU, dropout: float = 0.0) -> Sequential:

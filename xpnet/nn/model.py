@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.nn.activation import sigmoid, softmax
-from xpnet.nn.layer import Backward, Layer, Parameter, Shape, ShapeError, built
-from xpnet.nn.linear import Flatten
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.saving import description, write_tensors
+from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
 
 
 class Model:
@@ -22,6 +25,8 @@ class Model:
     and addresses never change.
 
     `parameters` maps names ("layers.0.W") to `Parameter`s; `classes` are the names of the outputs, if it has any.
+    In `input_shape`, None stands for an axis of free length; a network of several inputs has a tuple of shapes, and
+    tuples of arrays wherever x is mentioned here.
 
     Raises `ShapeError` where layers do not fit each other or the input, naming the layer.
     """
@@ -29,7 +34,7 @@ class Model:
     def __init__(
         self,
         network: Layer,
-        input_shape: Sequence[int],
+        input_shape: Sequence[Any],
         backend: Backend,
         classes: Sequence[str] = (),
         tensors: dict[str, np.ndarray] | None = None,
@@ -38,11 +43,8 @@ class Model:
         if any(p.data is not None for _, p in network.parameters()):
             raise ValueError("this network is built already: build network.copy(), or use model.to(backend)")
         self.network, self.backend = network, backend
-        self.input_shape: Shape = tuple(int(n) for n in input_shape)
+        self.input_shape: Shape = as_shape(input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
-        leaves = (layer for _, layer in network.walk() if not any(layer.children()))
-        deciding = next((layer for layer in leaves if not isinstance(layer, Flatten)), None)
-        self.takes_whole_numbers = deciding is not None and deciding.whole_numbers
         self.classes = tuple(str(name) for name in classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
             raise ShapeError(f"{len(self.classes)} class names for {self.output_shape[-1]} outputs")
@@ -71,49 +73,83 @@ class Model:
         """How many numbers are trained."""
         return self.grad.size
 
-    def forward(self, x: Array) -> tuple[Array, Backward]:
+    # A pass -----------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any) -> tuple[Array, Backward]:
         """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device."""
         self._check(x)
-        result = self.network.forward(x, self.backend)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"{type(self.network).__name__}.forward must return (y, backward)")
-        if result[0].shape[1:] != self.output_shape:
-            name, shapes = type(self.network).__name__, f"{self.output_shape}, its forward gave {result[0].shape[1:]}"
-            raise ShapeError(f"{name}.build said that an output has shape {shapes}")
-        return result
+        try:
+            return self.network(x, self.backend)
+        except LayerFault as fault:
+            raise fault.inside(self.network) from None
 
-    def _check(self, x: Array) -> None:
-        if not isinstance(x, self.backend.array_type):
-            raise TypeError(
-                f"the model is on {self.backend.device}, its input is a {type(x).__module__}.{type(x).__name__}: "
-                "put it there with backend.asarray(x)"
-            )
-        if x.shape[1:] != self.input_shape:
-            raise ShapeError(f"the model takes samples of shape {self.input_shape}, got {x.shape[1:]}")
-        if x.dtype.kind == "f":
-            if x.dtype != self.backend.dtype:
-                raise TypeError(f"the model runs in {self.backend.dtype}, its input is {x.dtype}: use backend.asarray")
-        elif not self.takes_whole_numbers:
-            raise TypeError(
-                f"the model takes {self.backend.dtype}, its input is {x.dtype}: convert it with "
-                "x.astype, or let the network begin with nn.Standardize"
-            )
+    def _check(self, x: Any) -> None:
+        accepts = self.network.accepts_integers
+        for array, integers in zip(*self._together(x, accepts), strict=True):
+            if not isinstance(array, self.backend.array_type):
+                raise TypeError(
+                    f"the model is on {self.backend.device}, its input is a {type(array).__module__}."
+                    f"{type(array).__name__}: put it there with backend.asarray(x)"
+                )
+            if array.dtype.kind == "f":
+                if array.dtype != self.backend.dtype:
+                    raise TypeError(
+                        f"the model runs in {self.backend.dtype}, its input is {array.dtype}: use backend.asarray"
+                    )
+            elif not integers:
+                raise TypeError(
+                    f"the model takes {self.backend.dtype}, its input is {array.dtype}: convert it with "
+                    "x.astype, or let the network begin with nn.Standardize"
+                )
+        if not fits(shape_of(x), self.input_shape):
+            raise ShapeError(f"the model takes samples of shape {self.input_shape}, got {shape_of(x)}")
+
+    def _together(self, x: Any, accepts: Any) -> tuple[tuple, tuple]:
+        """The arrays of x, and whether each may hold integers."""
+        arrays = x if isinstance(x, tuple) else (x,)
+        return arrays, accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
 
     def zero_grad(self) -> None:
         """All gradients to 0: backward passes add to them."""
+        if self.backend.observer is not None:
+            self.backend.observer.step_begins(self)
         self.grad.fill(0)
 
-    def predict(self, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
-        """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, without dropout."""
+    # Answers on the host ----------------------------------------------------------------------------------
+
+    def as_input(self, x: Any) -> Any:
+        """x (N, ...) in the shape that the model takes: images (28, 28) for a model of (784,), or the reverse.
+
+        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row; ValueError for arrays of
+        the host with values that the network cannot take (`Layer.check_input`).
+        """
+        given, ours = shape_of(x), self.input_shape
+        if not fits(given, ours):
+            rows = not (is_several(ours) or None in ours or isinstance(x, tuple)) and 1 in (len(given), len(ours))
+            if not rows or math.prod(given) != math.prod(ours):
+                raise ShapeError(f"samples of shape {given} do not fit a model that takes {ours}")
+            x = x.reshape(len(x), *ours)
+        if all(isinstance(a, np.ndarray) for a in (x if isinstance(x, tuple) else (x,))):
+            self.network.check_input(x)
+        return x
+
+    def predict(self, x: Any, batch_size: int = 1000) -> Any:
+        """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, in evaluation mode."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        x = np.asarray(x)
+        x = self.as_input(each(np.asarray, x))
+        n = len(x[0] if isinstance(x, tuple) else x)
+        outputs = []
         with self.backend.mode(training=False):
-            batches = [x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size)]
-            outputs = [self.backend.to_host(self.forward(self.backend.asarray(b))[0]) for b in batches]
+            for start in range(0, max(n, 1), batch_size):
+                part = slice(start, start + batch_size)
+                batch = tuple(a[part] for a in x) if isinstance(x, tuple) else x[part]
+                outputs.append(each(self.backend.to_host, self.forward(each(self.backend.asarray, batch))[0]))
+        if isinstance(outputs[0], tuple):
+            return tuple(map(np.concatenate, zip(*outputs, strict=True)))
         return np.concatenate(outputs)
 
-    def probabilities(self, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
+    def probabilities(self, x: Any, batch_size: int = 1000) -> np.ndarray:
         """Of each class, for a model that was trained as a classifier: softmax(predict(x)), (N, ..., C).
 
         A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1.
@@ -124,6 +160,8 @@ class Model:
             return np.concatenate([1 - p, p], axis=-1)
         return softmax(outputs, np)
 
+    # Elsewhere --------------------------------------------------------------------------------------------
+
     def tensors(self) -> dict[str, np.ndarray]:
         """A copy of all values on the host, by name."""
         return {name: np.array(self.backend.to_host(p.data)) for name, p in self.parameters.items()}
@@ -132,25 +170,41 @@ class Model:
         """The same model, with the same values, on another backend."""
         return Model(self.network.copy(), self.input_shape, backend, self.classes, self.tensors())
 
-    def save(self, path: str | os.PathLike) -> None:
-        """One safetensors file that `xpnet.load` opens on any device, without any other code."""
-        from xpnet.nn.saving import save
+    def __reduce__(self) -> tuple:
+        """Copies and pickles hold arrays of the host, and the name of the device."""
+        backend = self.backend
+        where = (backend.device, str(backend.dtype), backend.seed, backend.threads)
+        return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
-        save(self, path)
+    def save(self, path: str | os.PathLike) -> None:
+        """One safetensors file that `xpnet.load` opens on any device, without any other code.
+
+        Its folder must exist. What was at `path` before stays until the new file is whole.
+        """
+        write_tensors(path, self.tensors(), description(self))
 
     def __repr__(self) -> str:
         shapes = f"{self.input_shape} -> {self.output_shape}"
         return f"<Model {shapes}, {self.n_parameters:,} parameters, on {self.backend.device}>\n{self.network!r}"
 
 
+def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequence[str], tensors: dict) -> Model:
+    """The model that was copied or pickled, on its device, or where that does not work on the CPU."""
+    try:
+        backend = select(*where)
+    except (BackendError, ValueError):
+        backend = select("cpu", *where[1:])
+    return Model(network, input_shape, backend, classes, tensors)
+
+
 def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parameter]]:
     """Build the network on shapes alone; nothing is allocated. Gives its output shape and named parameters."""
-    if not all(n > 0 for n in input_shape):
-        raise ShapeError(f"every axis of an input must be >= 1, got {input_shape}")
+    for _, layer in network.walk():
+        layer._shapes = {}
     try:
-        output_shape = built(network, input_shape)
-    except ShapeError as error:
-        raise (error if error.path else ShapeError(error.message, type(network).__name__)) from None
+        output_shape = network.built(as_shape(input_shape))
+    except LayerFault as fault:
+        raise fault.inside(network) from None
     named: dict[str, Parameter] = {}
     for name, parameter in network.parameters():
         if not any(parameter is known for known in named.values()):  # a layer used twice has one set

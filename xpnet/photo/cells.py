@@ -1,4 +1,4 @@
-"""The picture in coarse cells: how bright each is, where edges run, and what lies flat between them."""
+"""The image in coarse cells: how bright each is, where edges run, and what lies flat between them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from xpnet.photo.opening import Luma
 
 
 def cell_size(image: Luma) -> int:
-    """The side of a cell in pixels: a hundredth of the picture's long side."""
+    """The side of a cell in pixels: a hundredth of the image's long side."""
     return min(max(4, max(image.shape) // 100), min(image.shape) // 2)
 
 
 def in_cells(image: Luma) -> NDArray[np.float32]:
-    """The picture as (pixels of one cell, rows, columns). A last row or column that is not full is left out."""
+    """The image as (pixels of one cell, rows, columns). A last row or column that is not full is left out."""
     size = cell_size(image)
     rows, columns = (n // size for n in image.shape)
     grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -53,7 +53,7 @@ def _widened(mask: Mask) -> Mask:
 
 
 def along_border(regions: Pieces) -> Mask:
-    """The regions that hold a good part of the picture's border: more than the end of a stroke does."""
+    """The regions that hold a good part of the image's border: more than the end of a stroke does."""
     labels = regions.labels
     border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
     held = np.bincount(border, minlength=len(regions.area) + 1)

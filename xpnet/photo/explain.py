@@ -1,11 +1,14 @@
-"""The stages of a reading side by side, as one picture to look at."""
+"""The stages of a reading side by side, as one image to look at."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xpnet.photo.reading import Digit, Glyph, Reading, Sheet
+from xpnet.photo.digit import Digit
+from xpnet.photo.glyph import Glyph
+from xpnet.photo.reader import Reading
+from xpnet.photo.sheet import Sheet
 
 PANEL = 220  # the long side of a stage
 CARD = 279  # the width of a glyph with its probabilities: four of them under five stages
@@ -17,7 +20,7 @@ def explain(reading: Reading | Sheet) -> Image.Image:
     """All stages of a reading with their titles; under them each glyph as a model sees it, with what it said."""
     sheet = reading.sheet if isinstance(reading, Reading) else reading
     digits = reading.digits if isinstance(reading, Reading) else []
-    panels = [_panel(title, picture) for title, picture in sheet.stages.items()]
+    panels = [_panel(title, image) for title, image in sheet.stages.items()]
     _frame_glyphs(panels[0], sheet)
     cards = [_card(glyph, digits[i] if digits else None) for i, glyph in enumerate(sheet.glyphs)]
     rows = [_row(panels)]
@@ -28,20 +31,20 @@ def explain(reading: Reading | Sheet) -> Image.Image:
     return _column(rows)
 
 
-def _panel(title: str, picture: np.ndarray) -> Image.Image:
-    height, width = picture.shape
+def _panel(title: str, image: np.ndarray) -> Image.Image:
+    height, width = image.shape
     scale = PANEL / max(height, width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    image = Image.fromarray(np.round(picture * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    small = Image.fromarray(np.round(image * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
     panel = Image.new("RGB", (PANEL, size[1] + TITLE), PAPER)
     ImageDraw.Draw(panel).text((0, 2), title, TEXT, _font(15))
-    panel.paste(image, (0, TITLE))
+    panel.paste(small, (0, TITLE))
     ImageDraw.Draw(panel).rectangle((0, TITLE, size[0] - 1, TITLE + size[1] - 1), outline="#cbd2d9")
     return panel
 
 
 def _frame_glyphs(panel: Image.Image, sheet: Sheet) -> None:
-    height, width = sheet.stages["picture"].shape
+    height, width = sheet.stages["image"].shape
     scale = PANEL / max(height, width)
     draw = ImageDraw.Draw(panel)
     for glyph in sheet.glyphs:
@@ -76,12 +79,12 @@ def _line(text: str) -> Image.Image:
     return line
 
 
-def _row(pictures: list[Image.Image]) -> Image.Image:
-    row = Image.new("RGB", (sum(p.width + GAP for p in pictures), max(p.height for p in pictures)), PAPER)
+def _row(images: list[Image.Image]) -> Image.Image:
+    row = Image.new("RGB", (sum(p.width + GAP for p in images), max(p.height for p in images)), PAPER)
     x = 0
-    for picture in pictures:
-        row.paste(picture, (x, 0))
-        x += picture.width + GAP
+    for image in images:
+        row.paste(image, (x, 0))
+        x += image.width + GAP
     return row
 
 

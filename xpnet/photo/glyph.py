@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from xpnet.photo.components import Mask
-from xpnet.photo.digits import Shape
+from xpnet.photo.shapes import Shape
 
 FINE = 4  # the glyph is drawn this many times finer than the frame, then averaged down
 STROKE = 1.9, 3.1  # the stroke widths that are usual in MNIST, for a digit 20 pixels tall
@@ -15,11 +17,22 @@ USUAL_LEAN, FREE_LEAN = -0.12, 0.15  # MNIST's mean lean, and how far from it a 
 Pixels = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Glyph:
+    """One thing on the page. `pixels` uint8 (H, W), white on black, as a model wants it. `box` (left, top, right,
+    bottom) in fractions of the upright image's width and height. `reason`: why it is no digit, "" if it may be.
+    """
+
+    pixels: Pixels
+    box: tuple[float, float, float, float]
+    reason: str = ""
+
+
 def draw_glyph(shape: Shape, soft: NDArray[np.float32], size: tuple[int, int]) -> Pixels:
-    """`shape` as a uint8 picture of `size` (H, W), white on black, in the manner of MNIST (LeCun et al. 1998): it
+    """`shape` as a uint8 image of `size` (H, W), white on black, in the manner of MNIST (LeCun et al. 1998): it
     fits a box of 20/28 of the frame, its proportions kept, and its centre of mass is the frame's centre.
 
-    `soft` (H, W): the picture's ink, of which the shape's own part is drawn, soft edges included.
+    `soft` (H, W): the image's ink, of which the shape's own part is drawn, soft edges included.
     """
     inner = frame_inside(size)
     ink = _upright(_own_ink(shape, soft))

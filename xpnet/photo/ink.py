@@ -14,14 +14,14 @@ from xpnet.photo.opening import Luma
 
 EVEN = 0.15  # keeps the division by the paper's brightness tame where the paper is black
 LINE_SLOPES = np.linspace(-0.27, 0.27, 81)  # ruled lines tilt by at most 15 degrees
-SECTIONS, LINE_SHARE = 64, 0.6  # a line is seen in so much of the width, counted in sections
+SECTIONS, LINE_FRACTION = 64, 0.6  # a line is seen in so much of the width, counted in sections
 
 
 @dataclass(frozen=True)
 class Ink:
     """`even` (H, W): luma relative to the paper around it, ink positive. `soft` (H, W) in [0, 1]: 0 paper, 1 ink,
     edges in between. `dark`: dark ink on light paper. `contrast`: ink above paper, in the unit of `even`; `grain`:
-    the paper's own (a standard deviation) in the same unit. `plain`: the share of the picture that is plain paper.
+    the paper's own (a standard deviation) in the same unit. `plain`: the fraction of the image that is plain paper.
     """
 
     even: Luma
@@ -48,9 +48,9 @@ def find_ink(luma: Luma) -> Ink:
 
 def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     """The darkest and the brightest paper around every pixel, whatever is written on it in either polarity, and the
-    share of the picture that is plain paper.
+    fraction of the image that is plain paper.
 
-    Paper is what can be reached from the picture's border without crossing a sharp edge: a shadow's edge is soft, a
+    Paper is what can be reached from the image's border without crossing a sharp edge: a shadow's edge is soft, a
     stroke's is not. Under the strokes the brightness is filled in from around them. Darkest and brightest differ
     where two kinds of paper meet, a page and the table beside it, and nothing in between them is ink.
     """
@@ -94,9 +94,9 @@ def _filled(level: NDArray, known: Mask) -> Luma:
     todo = np.ones_like(known)
     radius = 1
     while todo.any() and radius < 2 * max(level.shape):
-        share = blur(weight, radius)
-        ready = todo & (share > 0.1)
-        result[ready] = (blur(rest, radius) / np.maximum(share, 0.1))[ready]
+        known_fraction = blur(weight, radius)
+        ready = todo & (known_fraction > 0.1)
+        result[ready] = (blur(rest, radius) / np.maximum(known_fraction, 0.1))[ready]
         todo &= ~ready
         radius *= 2
     return (blur(result, 1) + surface).astype(np.float32)
@@ -118,7 +118,7 @@ def _two_levels(cells: NDArray) -> tuple[float, float]:
 
 
 def erase_lines(soft: Luma) -> Luma:
-    """`soft` without ruled lines: thin, nearly level or upright, and drawn across most of the picture.
+    """`soft` without ruled lines: thin, nearly level or upright, and drawn across most of the image.
 
     Where a stroke crosses a line it is longer than the line is thick, and stays.
     """
@@ -140,7 +140,7 @@ def _erase_level_lines(soft: Luma) -> Luma:
 def _along_lines(thin: Mask) -> Mask:
     """The pixels of `thin` near a straight line that is drawn over most of the width: a vote of all pixels over
     (slope, height at the left edge), as in Hough's transform; what counts is how much of the width a line covers,
-    and that it comes from a side of the picture: a long 1 does not.
+    and that it comes from a side of the image: a long 1 does not.
     """
     width = thin.shape[1]
     y, x = np.nonzero(thin)
@@ -148,12 +148,12 @@ def _along_lines(thin: Mask) -> Mask:
     some = slice(None, None, 1 + len(y) // 20_000)  # a vote needs no more
     section = x * SECTIONS // width
     on_line = np.zeros(len(y), bool)
-    enough = np.count_nonzero(np.bincount(section[some], minlength=SECTIONS)) >= LINE_SHARE * SECTIONS
+    enough = np.count_nonzero(np.bincount(section[some], minlength=SECTIONS)) >= LINE_FRACTION * SECTIONS
     for slope in LINE_SLOPES if enough else ():
         height = ((y - slope * x + 0.27 * width) / step).astype(np.int64) + 1
         seen = np.zeros((int(height.max()) + 2, SECTIONS), bool)
         seen[height[some], section[some]] = True
-        full = (seen.sum(axis=1) >= LINE_SHARE * SECTIONS) & (seen[:, :2] | seen[:, -2:]).any(axis=1)
+        full = (seen.sum(axis=1) >= LINE_FRACTION * SECTIONS) & (seen[:, :2] | seen[:, -2:]).any(axis=1)
         if full.any():
             on_line |= (full | np.roll(full, 1) | np.roll(full, -1))[height]
     result = np.zeros_like(thin)

@@ -1,4 +1,4 @@
-"""Open any picture safely, as an upright grey picture of a moderate size."""
+"""Open any image safely, as an upright grey image of a moderate size."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ TOO_LARGE = f"too large: at most {MAX_PIXELS // 1_000_000} million pixels; make 
 MIN_SIDE = 8
 LONG_SIDE = 1024  # a digit that matters is at least 40 of these pixels tall
 
-# Filters for warnings belong to the whole process: two pictures opened at once would mix them up.
+# Filters for warnings belong to the whole process: two images opened at once would mix them up.
 _one_at_a_time = threading.Lock()
 
 
 class ImageError(ValueError):
-    """A picture that cannot be read; the message is one line that says why."""
+    """An image that cannot be read; the message is one line that says why."""
 
 
 def open_image(source: Source) -> Luma:
-    """The picture as float32 luma (H, W) in [0, 1], upright, its long side at most 1024 pixels.
+    """The image as float32 luma (H, W) in [0, 1], upright, its long side at most 1024 pixels.
 
     `source`: a path, the bytes of a file, an open binary file, or luma that is already an array (uint8, or float
-    in [0, 1]). Of an animation the first frame counts. Raises `ImageError` for whatever is no readable picture,
+    in [0, 1]). Of an animation the first frame counts. Raises `ImageError` for whatever is no readable image,
     and `OSError` where the file itself cannot be opened.
     """
     if isinstance(source, np.ndarray):
@@ -53,11 +53,11 @@ def open_image(source: Source) -> Luma:
 
 def _from_array(array: np.ndarray) -> Luma:
     if array.ndim != 2 or array.size == 0:
-        raise ImageError(f"a picture as an array has the shape (H, W), got {array.shape}")
+        raise ImageError(f"an image as an array has the shape (H, W), got {array.shape}")
     if array.dtype == np.uint8:
         return _shrunk(array.astype(np.float32) / np.float32(255))
     if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
-        raise ImageError("a picture as an array holds uint8, or floats from 0 to 1; this one holds something else")
+        raise ImageError("an image as an array holds uint8, or floats from 0 to 1; this one holds something else")
     return _shrunk(array.astype(np.float32))
 
 
@@ -75,7 +75,7 @@ def _decode(file: BinaryIO) -> Luma:
             raise
         except UnidentifiedImageError:
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-            what = "an empty file" if not start else f"no picture file ({known}), or its header is damaged"
+            what = "an empty file" if not start else f"no image file ({known}), or its header is damaged"
             raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageError(TOO_LARGE) from None
@@ -90,12 +90,12 @@ def _formats(start: bytes) -> tuple[str, ...]:
         return FORMATS
     if start[8:12] in (b"avif", b"avis"):
         if ".avif" not in Image.registered_extensions():
-            raise ImageError("an AVIF picture, which this Pillow cannot read: pip install --upgrade pillow")
+            raise ImageError("an AVIF image, which this Pillow cannot read: pip install --upgrade pillow")
         return (*FORMATS, "AVIF")
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        raise ImageError("a HEIC picture; to read those: pip install pillow-heif") from None
+        raise ImageError("a HEIC image; to read those: pip install pillow-heif") from None
     return (*FORMATS, "HEIF")
 
 
@@ -129,7 +129,7 @@ def _deep_grey(image: Image.Image) -> Luma:
 
 
 def _flattened(image: Image.Image) -> Luma:
-    """Transparent is background: the opposite of the ink in a drawing, the colour around it in a picture."""
+    """Transparent is background: the opposite of the ink in a drawing, the colour around it in an image."""
     bands = image.convert("L"), image.getchannel("A")
     grey, alpha = (np.asarray(band, np.float32) / np.float32(255) for band in bands)
     seen = float((grey * alpha).sum() / max(float(alpha.sum()), 1e-6))

@@ -1,4 +1,4 @@
-"""A page that lies whole in the picture, with a table all around it."""
+"""A page that lies whole in the image, with a table all around it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xpnet.photo.components import Mask, find_pieces
 from xpnet.photo.ink import blur
 from xpnet.photo.opening import Luma
 
-LEAST = 0.1  # of the picture: a smaller page has to be photographed from nearer
+LEAST = 0.1  # of the image: a smaller page has to be photographed from nearer
 SEEN_THROUGH = 0.02  # of a page: dark ink can be as bright as a dark table, but there is little of it
 FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
 
 
 def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
-    """The page alone, and where in the picture (H, W) its (left, top) is, in pixels; None if there is no such page.
+    """The page alone, and where in the image (H, W) its (left, top) is, in pixels; None if there is no such page.
     Beside a page that lies askew the table is painted over with paper.
 
     The page is the largest flat region away from the border, and of another brightness than what is at the border:

@@ -1,20 +1,18 @@
-"""What a model says of a picture, and why, as plain numbers for JSON."""
+"""What a model says of an image, and why, as plain numbers for JSON."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Array
+from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
-from xpnet.nn.trace import traced
-from xpnet.photo import Digit, Pixels, as_samples, read_digits
+from xpnet.photo import Digit, ImageReader, as_model_input
 
-DECIMALS = 5  # what a picture of the numbers can show, and no more
+DECIMALS = 5  # what a plot of the numbers can show, and no more
 
 
 class QuestionError(ValueError):
@@ -22,19 +20,11 @@ class QuestionError(ValueError):
 
 
 class Reader:
-    """A model that reads pictures, for several threads: one at a time has the model itself, since layers share
-    scratch memory, and tracing changes them.
+    """A model that reads images, for several threads. Raises ValueError for one that `ImageReader` does not take."""
 
-    `size`: (height, width) of the pictures that the model takes.
-    Raises ValueError for a model whose output is not one number for each of at least two classes.
-    """
-
-    def __init__(self, model: Model, size: tuple[int, int]):
-        if len(model.output_shape) != 1 or model.output_shape[0] < 2:
-            raise ValueError(f"the model has outputs of shape {model.output_shape}, not one number for each class")
-        self.model, self.size = model, size
-        self._model_lock = threading.Lock()
-        self.classes = list(model.classes) or [str(i) for i in range(model.output_shape[0])]
+    def __init__(self, model: Model):
+        self.model, self.images = model, ImageReader(model)
+        self.size, self.classes = self.images.size, list(self.images.classes)
 
     def about(self) -> dict[str, Any]:
         """The model in a few facts."""
@@ -49,15 +39,11 @@ class Reader:
             "layers": [{"path": path, "layer": repr(layer)} for path, layer in layers],
         }
 
-    def read(self, picture: bytes) -> dict[str, Any]:
-        """The digits in the bytes of a picture, from left to right. Raises ImageError for what cannot be read."""
-        reading = read_digits(picture, self._probabilities, self.size)
-        text = "".join("?" if digit.label is None else self.classes[digit.label] for digit in reading.digits)
-        return {"text": text, "reason": reading.reason, "digits": [self._digit(digit) for digit in reading.digits]}
-
-    def _probabilities(self, pixels: Pixels) -> NDArray:
-        with self._model_lock:
-            return self.model.probabilities(as_samples(self.model, pixels))
+    def read(self, image: bytes) -> dict[str, Any]:
+        """The digits in the bytes of an image, from left to right. Raises ImageError for what cannot be read."""
+        reading = self.images.read(image)
+        digits = [self._digit(digit) for digit in reading.digits]
+        return {"text": reading.text, "reason": reading.reason, "digits": digits}
 
     def _digit(self, digit: Digit) -> dict[str, Any]:
         return {
@@ -70,12 +56,12 @@ class Reader:
         }
 
     def explain(self, rows: list[list[int]], answer: int | None = None) -> dict[str, Any]:
-        """What happens inside for one picture (0 to 255 for each pixel), and what a pixel has to do with the answer.
+        """What happens inside for one image (0 to 255 for each pixel), and the attribution of the answer to its pixels.
 
         `answer`: a class; without one, the likeliest. What is derived is the answer's output above the mean of all
         outputs: softmax sees differences only. `gradient` (H, W): how it would change with the pixel, from black to
-        white (Simonyan, Vedaldi and Zisserman, 2013). `spoke` (H, W): gradient times ink, what the ink that is there
-        has added or taken. Raises `QuestionError` for a picture of another size or an answer that is no class.
+        white (Simonyan, Vedaldi and Zisserman, 2013). `spoke` (H, W): the attribution, gradient times ink.
+        Raises `QuestionError` for an image of another size or an answer that is no class.
         """
         n_classes = len(self.classes)
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
@@ -83,16 +69,9 @@ class Reader:
         if answer is not None and not 0 <= answer < n_classes:
             raise QuestionError(f"answer must be the number of a class, 0 to {n_classes - 1}, not {answer}")
         pixels = np.array(rows, np.uint8)
-        backend, layers = self.model.backend, []
-
-        def visit(path: str, layer: Layer, what: str, array: Array | None) -> None:
-            if what == "forward":
-                values = backend.to_host(array)[0]
-                layers.append({"path": path, "kind": type(layer).__name__, "shape": list(values.shape)})
-                layers[-1]["values"] = numbers(values.ravel())
-
-        with self._model_lock, backend.mode(training=False), traced(self.model.network, visit):
-            outputs, backward = self.model.forward(backend.asarray(as_samples(self.model, pixels)))
+        backend, activations = self.model.backend, _Activations(self.model)
+        with self.images.lock, backend.mode(training=False), backend.observed_by(activations):
+            outputs, backward = self.model.forward(backend.asarray(as_model_input(self.model, pixels)))
             logits = backend.to_host(outputs)[0]
             chosen = int(logits.argmax()) if answer is None else answer
             dx = backward(backend.asarray(np.eye(n_classes)[chosen : chosen + 1] - 1 / n_classes))
@@ -101,10 +80,25 @@ class Reader:
         return {
             "answer": self.classes[chosen],
             "probabilities": numbers(softmax(logits, np)),
-            "layers": layers,
+            "layers": activations.seen,
             "gradient": numbers(gradient),
             "spoke": numbers(gradient * (pixels / 255)),
         }
+
+
+class _Activations(Observer):
+    """The output of each layer for the first sample, but of those that only hold others."""
+
+    def __init__(self, model: Model):
+        leaves = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
+        self._backend, self._paths = model.backend, {id(layer): path for path, layer in leaves}
+        self.seen: list[dict[str, Any]] = []
+
+    def forward(self, layer: Layer, x: Array, y: Array) -> None:
+        if id(layer) in self._paths:
+            values = self._backend.to_host(y)[0]
+            found = {"path": self._paths[id(layer)], "kind": type(layer).__name__, "shape": list(values.shape)}
+            self.seen.append({**found, "values": numbers(values.ravel())})
 
 
 def numbers(values: NDArray) -> Any:

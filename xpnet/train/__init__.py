@@ -3,12 +3,13 @@
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import NotFiniteError
 from xpnet.train.fit import Result, fit
-from xpnet.train.metrics import accuracy, class_scores, confusion_matrix, top_k
+from xpnet.train.metrics import Metric, accuracy, class_scores, confusion_matrix, mae, r2, top_k
 from xpnet.train.run import Run
 from xpnet.train.step import Evaluation, evaluate, train_step
 
 __all__ = [
     "Evaluation",
+    "Metric",
     "NotFiniteError",
     "Result",
     "Run",
@@ -18,6 +19,8 @@ __all__ = [
     "evaluate",
     "fit",
     "load_checkpoint",
+    "mae",
+    "r2",
     "save_checkpoint",
     "top_k",
     "train_step",

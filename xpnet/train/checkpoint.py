@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.nn.model import check_tensors
 from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors, write_tensors
 from xpnet.schedules import Plateau
-from xpnet.train.run import Progress, Run
+from xpnet.train.run import Position, Row, Run
 
 
 def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
@@ -30,74 +30,135 @@ def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
 def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     """Bring a freshly made run to where the one in the file stood; its next step is the next one of that run.
 
-    Raises `ModelFileError` if the file is no checkpoint, or one of another network, optimizer or data.
+    Raises `ModelFileError` if the file is no checkpoint, or one of another network, optimizer or data, or says what
+    cannot be; nothing of the run is changed then.
     """
     tensors, described = read_tensors(path)
-    mine = {**description(run.model), "run": _numbers(run)}
+    mine = json.loads(json.dumps({**description(run.model), "run": _numbers(run)}))
     try:
         theirs = described["run"]
         for what, ours, saved in [
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
-            *((name, value, theirs["settings"][name]) for name, value in run.settings.items()),
+            *((name, value, theirs["settings"][name]) for name, value in mine["run"]["settings"].items()),
         ]:
             if ours != saved:
                 raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
-        progress = Progress(**{**theirs["progress"], "best": _from_json(theirs["progress"]["best"])})
-        history = [{k: _from_json(v) for k, v in row.items()} for row in theirs["history"]]
-        _check(run, tensors, progress, theirs["schedule"].keys() == mine["run"]["schedule"].keys())
-        lr = float(theirs["lr"])
+        own, rest = _tensors(run, tensors)
+        position = _position(run, theirs["progress"])
+        history = _history(run, theirs["history"], position)
+        lr = _number("lr", theirs["lr"], 0, float(np.finfo(run.model.backend.dtype).max))
+        schedule = _schedule(run, theirs["schedule"])
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a checkpoint of this run: {type(error).__name__} {error}") from None
 
     # Only now that all of it is known to fit is anything of the run changed.
     for name, parameter in run.model.parameters.items():
-        parameter.data[...] = run.model.backend.asarray(tensors[name])
-    run.load_tensors({k[len(RUN_PREFIX) :]: v for k, v in tensors.items() if k.startswith(RUN_PREFIX)})
-    run.progress, run.history, run.optimizer.lr = progress, history, lr
-    for name, value in theirs["schedule"].items():
-        setattr(run.schedule, name, _from_json(value))
+        parameter.data[...] = run.model.backend.asarray(own[name])
+    run.load_tensors(rest)
+    run.position, run.history, run.optimizer.lr = position, history, lr
+    for name, value in schedule.items():
+        setattr(run.schedule, name, value)
 
 
-def _check(run: Run, tensors: dict[str, np.ndarray], progress: Progress, same_schedule: bool) -> None:
-    dtype = run.model.backend.dtype
+# What a file says, once it is sure that it can be ------------------------------------------------------------
+
+
+def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The model's own, and the rest of the run's."""
     own = {name: a for name, a in tensors.items() if not name.startswith(RUN_PREFIX)}
-    check_tensors(own, {name: p.shape for name, p in run.model.parameters.items()}, dtype)
+    check_tensors(own, {name: p.shape for name, p in run.model.parameters.items()}, run.model.backend.dtype)
     rest = {name[len(RUN_PREFIX) :]: a for name, a in tensors.items() if name.startswith(RUN_PREFIX)}
     shapes = {name: a.shape for name, a in run.tensors().items()}
-    rng = rest.pop("rng")
-    if rng.shape != shapes.pop("rng") or rng.dtype != np.uint64:
+    rng_shape, rng = shapes.pop("rng"), rest.get("rng")
+    if rng is None or rng.shape != rng_shape or rng.dtype != np.uint64:
         raise ModelFileError("its random state is damaged")
-    check_tensors(rest, shapes, dtype)
-    counts = (progress.epoch, progress.batch, progress.best_epoch, progress.waited)
-    if not all(type(n) is int and n >= 0 for n in counts) or progress.batch > len(run.slices):
-        raise ModelFileError(f"its progress cannot be: {progress}")
-    if not same_schedule:
+    floats = {name: a for name, a in rest.items() if name != "rng"}
+    check_tensors(floats, shapes, run.model.backend.dtype)
+    for name in ("steps", *run.optimizer.never_negative):
+        if (floats[f"optimizer.{name}"] < 0).any():
+            raise ModelFileError(f"the optimizer's {name} holds negative numbers")
+    return own, rest
+
+
+def _position(run: Run, saved: Any) -> Position:
+    if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
+        raise ModelFileError(f"its progress is damaged: {saved!r}")
+    epoch = _count("epoch", saved["epoch"])
+    return Position(
+        epoch=epoch,
+        batch=_count("batch", saved["batch"], len(run.slices)),
+        best=_number("best loss", saved["best"], -math.inf, math.inf),
+        best_epoch=_count("best_epoch", saved["best_epoch"], epoch),
+        waited=_count("waited", saved["waited"], epoch),
+    )
+
+
+def _history(run: Run, saved: Any, position: Position) -> list[Row]:
+    needed = {"epoch", "train_loss", "lr", "seconds"} | {f"train_{metric.name}" for metric in run.metrics}
+    if not isinstance(saved, list) or len(saved) != position.epoch:
+        raise ModelFileError(f"its history does not have a row for each of {position.epoch} epochs")
+    history: list[Row] = []
+    for number, row in enumerate(saved, start=1):
+        if not isinstance(row, dict) or not needed <= row.keys() or row["epoch"] != number:
+            raise ModelFileError(f"row {number} of its history is damaged: {row!r}")
+        values = {name: _number(name, value, -math.inf, math.inf, nan=True) for name, value in row.items()}
+        history.append({**values, "epoch": number})
+    return history
+
+
+def _schedule(run: Run, saved: Any) -> dict[str, Any]:
+    mine = _memory(run)
+    if not isinstance(saved, dict) or saved.keys() != mine.keys():
         raise ModelFileError("it belongs to a run with another kind of schedule (Plateau remembers, others do not)")
+    return {
+        name: _count(name, saved[name]) if name == "waited" else _number(name, saved[name], -math.inf, math.inf)
+        for name in mine
+    }
+
+
+def _count(name: str, value: Any, most: float = math.inf) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ModelFileError(f"its {name} cannot be {value!r}")
+    return value
+
+
+def _number(name: str, value: Any, low: float, high: float, nan: bool = False) -> float:
+    """A number of the file; one that JSON has not is a text there ("inf")."""
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or value in ("inf", "-inf", "nan")):
+        raise ModelFileError(f"its {name} cannot be {value!r}")
+    number = float(value)
+    if not (low <= number <= high or (nan and math.isnan(number))):
+        raise ModelFileError(f"its {name} cannot be {value!r}")
+    return number
+
+
+# What is written ----------------------------------------------------------------------------------------------
 
 
 def _numbers(run: Run) -> dict[str, Any]:
     optimizer = {
         k: v for k, v in vars(run.optimizer).items() if isinstance(v, (bool, int, float, tuple)) and k != "_lr"
     }
-    schedule = asdict(run.schedule) if isinstance(run.schedule, Plateau) else {}  # the only kind with a memory
     return {
-        "progress": {k: _to_json(v) for k, v in asdict(run.progress).items()},
+        "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},
         "history": [{k: _to_json(v) for k, v in row.items()} for row in run.history],
-        "optimizer": json.loads(json.dumps({"kind": type(run.optimizer).__name__, **optimizer})),
-        "schedule": {k: _to_json(v) for k, v in schedule.items()},
+        "optimizer": {"kind": type(run.optimizer).__name__, **optimizer},
+        "schedule": {k: _to_json(v) for k, v in _memory(run).items()},
         "settings": run.settings,
         "lr": run.optimizer.lr,
     }
 
 
+def _memory(run: Run) -> dict[str, Any]:
+    """What the schedule remembers: `Plateau` is the only kind that does."""
+    names = ("lr", "best", "waited") if isinstance(run.schedule, Plateau) else ()
+    return {name: getattr(run.schedule, name) for name in names}
+
+
 def _to_json(value: Any) -> Any:
     """JSON has no infinity."""
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _from_json(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value

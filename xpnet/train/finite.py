@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
-from xpnet.nn.layer import Layer, Parameter
-from xpnet.nn.trace import traced
+from xpnet.backend import Array, Backend, Observer
+from xpnet.nn import Layer, Parameter
 from xpnet.train.run import Run
 
 
@@ -28,57 +26,56 @@ class NotFinite(Exception):
     """Internal: the message names the place where a value was found that is not finite."""
 
 
+class FiniteObserver(Observer):
+    """Raises `NotFinite` at the first value in a pass that is not finite."""
+
+    def __init__(self, network: Layer, backend: Backend):
+        self._paths = {id(layer): path for path, layer in network.walk()}
+        self._backend = backend
+
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        self.require(f"the output of {self._name(layer)}", y)
+
+    def loss(self, value: Array, dy: Array) -> None:
+        self.require("the loss", value)
+        self.require("the gradient of the loss", dy)
+
+    def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
+        for key, parameter in vars(layer).items():
+            if isinstance(parameter, Parameter):
+                self.require(f"the gradient of {self._name(layer)}'s {key}", parameter.grad)
+        self.require(f"the input gradient of {self._name(layer)}", dx)
+
+    def _name(self, layer: Layer) -> str:
+        path, kind = self._paths.get(id(layer), ""), type(layer).__name__
+        return f"{path} ({kind})" if path else kind
+
+    def require(self, what: str, values: Any) -> None:
+        """Raise `NotFinite(what)` unless all values of the array, or of each in a tuple, are finite."""
+        for array in values if isinstance(values, tuple) else (values,):
+            if array is None:
+                continue
+            with self._backend.observed_by(None):
+                finite = np.isfinite(self._backend.to_host(array)).all()
+            if not finite:
+                raise NotFinite(what)
+
+
 def raise_culprit(run: Run, snapshot: tuple) -> None:
     """Repeat the steps since `snapshot`, one by one, looking at every layer; raise `NotFiniteError` at the first
     value that is not finite, with the model as it was before that step."""
-    until, backend = run.progress.batch, run.model.backend
+    until, backend = run.position.batch, run.model.backend
+    observer = FiniteObserver(run.model.network, backend)
     run.go_back(snapshot)
-    while run.progress.batch < until:
+    while run.position.batch < until:
         before = run.snapshot()
         step = run.steps_done + 1
         try:
-            with traced(run.model.network, lambda *seen: look(backend, *seen), containers=True), looked_at(run):
+            with backend.observed_by(observer):
                 run.step()
-            for name, array in run.optimizer.state.items():
-                require(backend, f"the optimizer's {name}", array)
-            require(backend, "a parameter after the update", run.model.data)
+            for name, array in run.changing().items():
+                observer.require(f"{name} after the update" if array is run.model.data else name, array)
         except NotFinite as found:
             run.go_back(before)
             raise NotFiniteError(step, str(found)) from None
     raise NotFiniteError(run.steps_done, "the loss")  # it did not come back: the device does not repeat itself
-
-
-@contextmanager
-def looked_at(run: Run) -> Iterator[None]:
-    """Inside the block, the run's loss looks at its own value and gradient before anybody uses them."""
-    plain = run.loss
-
-    def loss(y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        value, dy = plain(y, target, backend)
-        require(backend, "the loss", value)
-        require(backend, "the gradient of the loss", dy)
-        return value, dy
-
-    run.loss = loss
-    try:
-        yield
-    finally:
-        run.loss = plain
-
-
-def look(backend: Backend, path: str, layer: Layer, what: str, array: Array | None) -> None:
-    """Raise `NotFinite` if a layer has just handed on what is not finite: a visitor for `traced`."""
-    name = f"{path} ({type(layer).__name__})" if path else type(layer).__name__
-    if what == "forward":
-        require(backend, f"the output of {name}", array)
-        return
-    for key, parameter in vars(layer).items():
-        if isinstance(parameter, Parameter):
-            require(backend, f"the gradient of {name}'s {key}", parameter.grad)
-    require(backend, f"the input gradient of {name}", array)
-
-
-def require(backend: Backend, what: str, array: Array | None) -> None:
-    """Raise `NotFinite(what)` unless all values of the array, if there is one, are finite."""
-    if array is not None and not np.isfinite(backend.to_host(array)).all():
-        raise NotFinite(what)

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.data import Dataset
+from xpnet.data import Source
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer
 from xpnet.schedules import Schedule
+from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
+from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
-from xpnet.train.step import evaluate, samples
+from xpnet.train.step import check_data, evaluate
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
 
@@ -32,25 +34,28 @@ Callback = Callable[[Row, Model], object]
 
 @dataclass(frozen=True)
 class Result:
-    """What `fit` gives back. `history` has a row an epoch; `stopped` is "" if all epochs were done, else why not."""
+    """What `fit` gives back. `history` has a row an epoch; `stopped` is "" if all epochs were done, else why not;
+    `eager` is "" where the device captured the steps or cannot capture any, else why they ran one by one."""
 
     history: list[Row]
     best_epoch: int
     stopped: str = ""
+    eager: str = ""
 
 
 def fit(
     model: Model,
     loss: Loss,
     optimizer: Optimizer,
-    train: Dataset,
-    validation: Dataset | None = None,
+    train: Source,
+    validation: Source | None = None,
     *,
     epochs: int,
     batch_size: int = 64,
     schedule: Schedule | None = None,
     clip: float | None = None,
     augment: Augmentation | None = None,
+    metrics: Sequence[Metric] | None = None,
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -58,45 +63,60 @@ def fit(
     resume: bool = False,
     quiet: bool = False,
 ) -> Result:
-    """Train `model` on `train` (class labels) for `epochs`, in an order that depends on the backend's seed alone.
+    """Train `model` on `train` for `epochs`, in an order that depends on the backend's seed alone.
 
     - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
+    - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is
+      given. Without `metrics`, those of the task: the accuracy where the targets are class numbers.
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
-      there. The schedule is the one that is given now.
+      there. Data, loss, optimizer, batch size, clip, augmentation, metrics and seed must be those of the file; where
+      the run stands, its rate and what `Plateau` remembers come from the file; `epochs`, `patience`, `validation`,
+      `callbacks` and the schedule itself are the ones given now.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
+    - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
+      an eager one; otherwise the steps run one by one, and the result says why.
 
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.
 
-    The training loss and accuracy of a row are means over the batches as they were trained, with dropout and
+    The training loss and metrics of a row are means over the batches as they were trained, with dropout and
     augmentation, by weights that changed from batch to batch.
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
-    the data, labels beyond the outputs, samples of another shape; `ModelFileError` for a checkpoint of another run;
-    OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
+    the data, targets that do not fit the loss, samples of another shape; `ModelFileError` for a checkpoint of another
+    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
     if checkpoint is not None and not resume and Path(checkpoint).exists():
         raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
-    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment)
-    _check(model, epochs, patience, train, validation)
+    if operator.index(epochs) < 1:
+        raise ValueError(f"epochs must be at least 1, not {epochs}")
+    if patience is not None and operator.index(patience) < 1:
+        raise ValueError(f"patience must be at least 1 epoch, not {patience}")
+    if validation is not None:
+        check_data(model, loss, validation)
+    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics)
     if checkpoint is not None:
         if resume and Path(checkpoint).exists():
             load_checkpoint(run, checkpoint)
         else:
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
-    stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
+    stopped, eager = _enough(run, patience), ""  # a run that was stopped and is resumed stays stopped
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     threads = model.backend.threads_for(batch_size * model.n_parameters)
     reporter = Reporter(epochs, len(run.slices), quiet)
     with _alone(model), threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
-        while run.progress.epoch < epochs and not stopped:
+        if not stopped and run.position.epoch < epochs:
+            with model.backend.mode(training=True):
+                eager = capture(run)
+            reporter.note(eager)
+        while run.position.epoch < epochs and not stopped:
             started = time.perf_counter()
             if not _epoch(run, reporter, asked):
                 stopped = "interrupted"
@@ -114,22 +134,22 @@ def fit(
         stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:
         save_checkpoint(run, checkpoint)
-    if keep_best and run.progress.best_epoch:
+    if keep_best and run.position.best_epoch:
         model.data[...] = run.best
-    return Result(run.history, run.progress.best_epoch, stopped)
+    return Result(run.history, run.position.best_epoch, stopped, eager)
 
 
 def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
     """The rest of the epoch that the run stands in; False if it was interrupted."""
     with run.model.backend.mode(training=True):
         snapshot = run.snapshot()
-        while run.progress.batch < len(run.slices):
+        while run.position.batch < len(run.slices):
             run.step()
-            if run.steps_done % CHECK_EVERY == 0 or run.progress.batch == len(run.slices) or asked.is_set():
-                mean_loss, accuracy = run.means()
+            if run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices) or asked.is_set():
+                mean_loss, figures = run.means()
                 if not np.isfinite(mean_loss) or not _finite(run):
                     raise_culprit(run, snapshot)
-                reporter.batches(run.progress.epoch, run.progress.batch, mean_loss, accuracy, run.optimizer.lr)
+                reporter.batches(run.position.epoch, run.position.batch, mean_loss, figures, run.optimizer.lr)
                 snapshot = run.snapshot()
             if asked.is_set():
                 return False
@@ -138,38 +158,25 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
 
 def _enough(run: Run, patience: int | None) -> str:
     """Why the run should stop early, if it should."""
-    enough = patience is not None and run.progress.waited >= patience
+    enough = patience is not None and run.position.waited >= patience
     return f"no better for {patience} epochs" if enough else ""
 
 
 def _finite(run: Run) -> bool:
     """Whether the parameters are, and what the optimizer keeps of the gradients."""
     isfinite = run.model.backend.xp.isfinite
-    return all(bool(isfinite(array).all()) for array in (run.model.data, *run.optimizer.state.values()))
+    return all(bool(isfinite(array).all()) for array in run.changing().values())
 
 
-def _row(run: Run, validation: Dataset | None, seconds: float) -> Row:
-    train_loss, train_accuracy = run.means()
-    row: Row = {"epoch": run.progress.epoch + 1, "train_loss": train_loss, "train_accuracy": train_accuracy}
+def _row(run: Run, validation: Source | None, seconds: float) -> Row:
+    mean_loss, figures = run.means()
+    row: Row = {"epoch": run.position.epoch + 1, "train_loss": mean_loss}
+    row |= {f"train_{name}": figure for name, figure in figures.items()}
     if validation is not None:
-        measured = evaluate(run.model, run.loss, validation)
-        row |= {"validation_loss": measured.loss, "validation_accuracy": measured.accuracy}
+        measured = evaluate(run.model, run.loss, validation, metrics=run.metrics)
+        row["validation_loss"] = measured.loss
+        row |= {f"validation_{name}": figure for name, figure in measured.metrics.items()}
     return row | {"lr": run.optimizer.lr, "seconds": seconds}
-
-
-def _check(model: Model, epochs: int, patience: int | None, train: Dataset, validation: Dataset | None) -> None:
-    if operator.index(epochs) < 1:
-        raise ValueError(f"epochs must be at least 1, not {epochs}")
-    if patience is not None and operator.index(patience) < 1:
-        raise ValueError(f"patience must be at least 1 epoch, not {patience}")
-    for data in (train, validation):
-        if data is None:
-            continue
-        samples(model, data.x)
-        if data.y.max() >= max(model.output_shape[-1], 2):  # a single output tells two classes apart
-            raise ValueError(
-                f"{data.name} has the label {data.y.max()}, but the model has {model.output_shape[-1]} outputs"
-            )
 
 
 @contextmanager
@@ -187,10 +194,11 @@ def _alone(model: Model) -> Iterator[None]:
 def _ctrl_c() -> Iterator[threading.Event]:
     """The first Ctrl-C sets the event, so that a step is never cut in two; a second one is as usual."""
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only that thread may set handlers
+    usual = signal.getsignal(signal.SIGINT)
+    # Only the main thread may set handlers; None is one of a program around Python, which could not be put back.
+    if threading.current_thread() is not threading.main_thread() or usual is None:
         yield asked
         return
-    usual = signal.getsignal(signal.SIGINT)
 
     def first(number: int, frame: object) -> None:
         asked.set()

@@ -1,4 +1,4 @@
-"""Tracing lines of code: where a float64 value first has a name, and which line of the user's led here."""
+"""Tracing lines of code: which line first names a float64 value, and which line of the user's code led here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpnet.backend import Backend
 from xpnet.nn.layer import Layer
 from xpnet.optim import Optimizer
 
-_OURS = ("xpnet.train.debug", "xpnet.train.lines", "xpnet.nn.trace", "xpnet.backend", "xpnet.verify.strict")
+_OURS = ("xpnet.train", "xpnet.backend", "xpnet.verify.strict")
 _PASSES = ("xpnet.nn", "xpnet.losses", "xpnet.optim")
 _LIBRARIES = sys.stdlib_module_names | {"numpy", "cupy", "cupyx"}
 

@@ -1,21 +1,79 @@
-"""How good a classifier's answers are. NumPy arrays on the host; labels are (N,) integers in 0..C-1."""
+"""How good a model's answers are.
+
+A `Metric` is a figure that can be added up batch by batch on the device; called with arrays of the host it gives the
+figure itself. The others take NumPy arrays; labels are (N,) integers in 0..C-1.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data.split import check_labels
+from xpnet.backend import Array
+from xpnet.data.labels import check_labels
 
 
-def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The share of samples whose highest score (N, C) is the label's."""
-    return top_k(scores, labels, 1)
+@dataclass(frozen=True)
+class Metric:
+    """A figure of outputs and targets, from sums over batches.
+
+    `sums(y, target, xp)` gives `size` numbers of one batch, on its device; `value(*totals)` is the figure of their
+    totals over all batches.
+    """
+
+    name: str
+    size: int
+    sums: Callable[[Array, Array, Any], list[Any]]
+    value: Callable[..., float]
+
+    def __call__(self, y: np.ndarray, target: np.ndarray) -> float:
+        if len(y) != len(target):
+            raise ValueError(f"{len(y)} outputs for {len(target)} targets")
+        return self.value(*(float(number) for number in self.sums(np.asarray(y), np.asarray(target), np)))
+
+
+def _right(y: Array, target: Array, xp: Any) -> list[Any]:
+    single = y.shape[-1] == 1
+    predicted = y[..., 0] > 0 if single else y.argmax(axis=-1)
+    if tuple(target.shape) == tuple(y.shape):  # one-hot rows, distributions, or numbers in [0, 1]
+        target = target[..., 0] > 0.5 if single else target.argmax(axis=-1)
+    return [(predicted == target).sum(), target.size]
+
+
+def _absolute(y: Array, target: Array, xp: Any) -> list[Any]:
+    return [xp.abs(y - target).sum(), target.size]
+
+
+def _squares(y: Array, target: Array, xp: Any) -> list[Any]:
+    y, target = y.astype(np.float64), target.astype(np.float64)
+    return [((y - target) * (y - target)).sum(), target.sum(), (target * target).sum(), target.size]
+
+
+def _explained(error: float, total: float, squares: float, n: float) -> float:
+    spread = squares - total * total / max(n, 1)
+    return 1 - error / spread if spread > 0 else float("nan")
+
+
+def _ratio(total: float, n: float) -> float:
+    return total / n if n else 0.0
+
+
+accuracy = Metric("accuracy", 2, _right, _ratio)
+"""The fraction of right answers: of outputs (N, ..., C) the highest (the lowest class number, where several are), of a
+single output (N, 1) class 1 where it is above 0. Targets: class numbers (N, ...), or rows like the outputs."""
+
+mae = Metric("mae", 2, _absolute, _ratio)
+"""Mean absolute error of a regression, over all entries."""
+
+r2 = Metric("r2", 4, _squares, _explained)
+"""Coefficient of determination, 1 - sum (y - t)^2 / sum (t - mean t)^2, over all entries; NaN if all t are equal."""
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """The share of samples whose label is among the k highest scores (N, C).
+    """The fraction of samples whose label is among the k highest scores (N, C).
 
     Equal scores count as the lower class number first, so that a tie is not a hit for all.
     """
@@ -36,8 +94,8 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, n_classes: int) 
 class ClassScores(NamedTuple):
     """Per class (C,), 0 where a class never occurs or is never predicted (van Rijsbergen, 1979)."""
 
-    precision: np.ndarray  # of the samples taken for the class, the share that are of it
-    recall: np.ndarray  # of the samples of the class, the share that were found
+    precision: np.ndarray  # of the samples taken for the class, the fraction that are of it
+    recall: np.ndarray  # of the samples of the class, the fraction that were found
     f1: np.ndarray  # 2 precision recall / (precision + recall)
     support: np.ndarray  # samples of the class
 

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('plots need matplotlib: pip install "xpnet[plots]"', name=error.name) from None
 
 from xpnet.backend import select
 from xpnet.data import Augment, Dataset

@@ -32,26 +32,38 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
 
-    def batches(self, epoch: int, batch: int, loss: float, accuracy: float, lr: float) -> None:
+    def note(self, text: str) -> None:
+        """Say something once; nothing if it is empty."""
+        if text and not self._quiet:
+            self._line(text)
+
+    def batches(self, epoch: int, batch: int, loss: float, figures: dict[str, float], lr: float) -> None:
         """Some batches of epoch number `epoch` (from 0) are done, with these means and this rate."""
         if self._bar is not None:
             self._bar.update(
                 self._task,
                 completed=epoch * self._n_batches + batch,
                 description=f"epoch {epoch + 1}/{self._epochs}",
-                numbers=f"loss {loss:.4f}  accuracy {accuracy:.2%}  rate {lr:.2g}",
+                numbers=f"{in_words('', {'loss': loss, **figures})}  rate {lr:.2g}",
             )
 
     def epoch(self, row: Row) -> None:
         """An epoch is done."""
         if self._quiet:
             return
-        line = f"epoch {row['epoch']:>3}/{self._epochs}"
-        line += f"  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
+        parts = [f"epoch {row['epoch']:>3}/{self._epochs}", in_words("train_", row)]
         if "validation_loss" in row:
-            line += f"  validation loss {row['validation_loss']:.4f}  accuracy {row['validation_accuracy']:.2%}"
-        line += f"  rate {row['lr']:.2g}  {row['seconds']:.2f} s"
+            parts.append(f"validation {in_words('validation_', row)}")
+        self._line("  ".join([*parts, f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]))
+
+    def _line(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 (this is where a run speaks)
+
+
+def in_words(part: str, figures: dict[str, float]) -> str:
+    """The figures whose names begin with `part`: "loss 0.1234  accuracy 98.76%"."""
+    own = {name.removeprefix(part): value for name, value in figures.items() if name.startswith(part)}
+    return "  ".join(f"{name} {value:{'.2%' if name == 'accuracy' else '.4f'}}" for name, value in own.items())

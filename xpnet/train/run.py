@@ -5,28 +5,29 @@ It can be copied (to go back to, when a value is found that is not finite) and w
 
 from __future__ import annotations
 
+import functools
 import math
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.data import Dataset, batch_slices, epoch_order
+from xpnet.data import Source, batch_slices, epoch_order
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer
 from xpnet.schedules import Plateau, Schedule
-from xpnet.train.step import right_answers, samples, train_step
+from xpnet.train.metrics import Metric
+from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
 
 Row = dict[str, float]
 Augmentation = Callable[[Array, Backend], Array]
 
 
 @dataclass
-class Progress:
+class Position:
     """Where a run stands, in plain numbers on the host."""
 
     epoch: int = 0  # epochs that are done
@@ -44,88 +45,103 @@ class Run:
         model: Model,
         loss: Loss,
         optimizer: Optimizer,
-        data: Dataset,
+        data: Source,
         batch_size: int,
         schedule: Schedule | None = None,
         clip: float | None = None,
         augment: Augmentation | None = None,
+        metrics: Sequence[Metric] | None = None,
     ):
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
+        check_data(model, loss, data)
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment = clip, augment
-        backend = model.backend
-        self.slices = batch_slices(len(data), batch_size)
-        self.x, self.y = backend.asarray(samples(model, data.x)), backend.asarray(data.y)
-        self.totals = backend.xp.zeros(2, backend.dtype)  # of this epoch: sum of losses, right answers
-        self.progress, self.history = Progress(), list[Row]()
+        self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+        self.n_samples, self.slices = len(data), batch_slices(len(data), batch_size)
+        self.feed = data.feed(model.backend, model.as_input)
+        # float64: in float32 the sum of many batches would lose what the next one adds.
+        self.totals = model.backend.xp.zeros(2 + sum(metric.size for metric in self.metrics), np.float64)
+        self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
         self.settings = {  # what a run must share with another to be its continuation
             "samples": len(data),
             "batch_size": batch_size,
-            "seed": backend.seed,
-            "data": _digest(data),
-            "loss": _in_words(loss),
+            "seed": model.backend.seed,
+            "data": data.digest(),
+            "loss": in_words(loss),
             "clip": clip,
-            "augment": _in_words(augment),
+            "augment": in_words(augment),
+            "metrics": [metric.name for metric in self.metrics],
         }
-        self._order: tuple[int, Array] = (-1, None)
+        self.call: Callable[..., None] = self.device_step  # or a captured form of it
+        self._epoch_begun = -1
 
     @property
     def steps_done(self) -> int:
-        return self.progress.epoch * len(self.slices) + self.progress.batch
+        return self.position.epoch * len(self.slices) + self.position.batch
 
     def step(self) -> None:
         """The next batch: one update of the model."""
-        progress, batch = self.progress, self.slices[self.progress.batch]
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.steps_done)
-        if self._order[0] != progress.epoch:
-            order = epoch_order(len(self.y), self.model.backend.seed, progress.epoch)
-            self._order = (progress.epoch, self.model.backend.asarray(order))
-        self._step_on(self._order[1][batch])
-        progress.batch += 1
+        self.call(*self.next_inputs())
+        self.position.batch += 1
 
-    def _step_on(self, indices: Array) -> None:
+    def next_inputs(self) -> tuple[Array, ...]:
+        """What `device_step` needs for the next batch."""
+        position = self.position
+        if self._epoch_begun != position.epoch:
+            self.feed.begin(epoch_order(self.n_samples, self.model.backend.seed, position.epoch))
+            self._epoch_begun = position.epoch
+        return self.feed.inputs(self.slices[position.batch])
+
+    def device_step(self, *inputs: Array) -> None:
+        """All of a step that happens on the device: nothing in it depends on values that the host would read."""
         backend = self.model.backend
-        x, target = backend.take(self.x, indices), backend.take(self.y, indices)
+        x, target = self.feed.batch(*inputs)
         if self.augment is not None:
             x = self.augment(x, backend)
         value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip)
-        self.totals[:1] += value * len(target)
-        self.totals[1:] += right_answers(y, target)
+        for i, number in enumerate(batch_sums(self.loss, self.metrics, y, target, value, backend)):
+            self.totals[i : i + 1] += number
 
-    def means(self) -> tuple[float, float]:
-        """(loss, accuracy) over the batches of this epoch so far. Waits for the device."""
-        seen = self.slices[self.progress.batch - 1].stop if self.progress.batch else 1
-        loss, right = self.model.backend.to_host(self.totals).tolist()
-        return loss / seen, right / seen
+    def means(self) -> tuple[float, dict[str, float]]:
+        """(loss, metrics) over the batches of this epoch so far. Waits for the device."""
+        return means(self.model.backend.to_host(self.totals), self.metrics)
 
     def end_epoch(self, row: Row, watched: float) -> None:
         """Write down an epoch that is done; keep the weights if they are the best so far."""
-        progress = self.progress
-        progress.epoch, progress.batch = progress.epoch + 1, 0
+        position = self.position
+        position.epoch, position.batch = position.epoch + 1, 0
         self.totals.fill(0)
         self.history.append(row)
         if isinstance(self.schedule, Plateau):
             self.schedule.observe(watched)
-        progress.waited += 1
-        if watched < progress.best:
-            progress.best, progress.best_epoch, progress.waited = watched, progress.epoch, 0
+        position.waited += 1
+        if watched < position.best:
+            position.best, position.best_epoch, position.waited = watched, position.epoch, 0
             self.best[...] = self.model.data
 
     # Going back ---------------------------------------------------------------------------------------------
 
-    def _changing(self) -> list[Array]:
-        return [self.model.data, self.totals, self.optimizer.steps, *self.optimizer.state.values()]
+    def changing(self) -> dict[str, Array]:
+        """Every array of the device that a step changes, but the gradients and the random stream."""
+        optimizer = self.optimizer
+        return {
+            "the parameters": self.model.data,
+            "the totals": self.totals,
+            "the step count": optimizer.steps,
+            **{f"the optimizer's {name}": array for name, array in optimizer.state.items()},
+        }
 
     def snapshot(self) -> tuple:
         """What `go_back` needs to repeat the steps of this epoch that come after this moment, bit for bit."""
-        return self.progress.batch, [a.copy() for a in self._changing()], self.model.backend.rng.state
+        return self.position.batch, [a.copy() for a in self.changing().values()], self.model.backend.rng.state
 
     def go_back(self, snapshot: tuple) -> None:
-        self.progress.batch, arrays, self.model.backend.rng.state = snapshot
-        for now, then in zip(self._changing(), arrays, strict=True):
+        self.position.batch, arrays, self.model.backend.rng.state = snapshot
+        for now, then in zip(self.changing().values(), arrays, strict=True):
             now[...] = then
 
     # A checkpoint's part ------------------------------------------------------------------------------------
@@ -137,20 +153,18 @@ class Run:
         return {**state, **{f"optimizer.{name}": a for name, a in self.optimizer.tensors().items()}}
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        prefix = "optimizer."
+        """Take back what `tensors()` gave."""
+        prefix, backend = "optimizer.", self.model.backend
         self.optimizer.load_tensors({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-        asarray = self.model.backend.asarray
-        self.totals[...], self.best[...] = asarray(tensors["totals"]), asarray(tensors["best"])
-        self.model.backend.rng.state = tensors["rng"]
+        self.best[...] = backend.asarray(tensors["best"])
+        self.totals[...] = backend.asarray(tensors["totals"], np.float64)
+        backend.rng.state = tensors["rng"]
 
 
-def _digest(data: Dataset) -> str:
-    """Enough to notice that a run is resumed on other data."""
-    return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in (data.x, data.y))
-
-
-def _in_words(setting: Any) -> str:
-    """A loss or an augmentation, the same in another process: no address in it."""
+def in_words(setting: Any) -> Any:
+    """A loss or an augmentation with all its options, the same in another process: no address in it."""
+    if isinstance(setting, functools.partial):
+        return [in_words(setting.func), repr(setting.args), repr(sorted(setting.keywords.items()))]
     if hasattr(setting, "__qualname__"):  # a function
         return setting.__qualname__
     return f"{type(setting).__name__}({', '.join(f'{k}={v!r}' for k, v in getattr(setting, '__dict__', {}).items())})"

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.data import Dataset
+from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, clip_norm
+from xpnet.train.metrics import Metric, accuracy
 
 
 def train_step(
-    model: Model, loss: Loss, optimizer: Optimizer, x: Array, target: Array, clip: float | None = None
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Array, clip: float | None = None
 ) -> tuple[Array, Array]:
     """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device."""
+    backend = model.backend
     model.zero_grad()
     y, backward = model.forward(x)
-    value, dy = loss(y, target, model.backend)
+    value, dy = loss(y, target, backend)
+    if backend.observer is not None:
+        backend.observer.loss(value, dy)
     backward(dy, need_dx=False)
     if clip is not None:
         clip_norm(model, clip)
@@ -28,36 +33,71 @@ def train_step(
     return value, y
 
 
-class Evaluation(NamedTuple):
-    """How a model does on some data: the mean loss, the share of right answers, and its outputs (N, ...)."""
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on some data: the mean loss, and the figures of the metrics by name."""
 
     loss: float
-    accuracy: float
-    outputs: np.ndarray
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of right answers, for data with class numbers as targets."""
+        return self.metrics["accuracy"]
 
 
-def evaluate(model: Model, loss: Loss, data: Dataset, batch_size: int = 1000) -> Evaluation:
-    """Measure the model on `data`, in evaluation mode (no dropout)."""
-    outputs = model.predict(samples(model, data.x), batch_size)
-    y, target = model.backend.asarray(outputs), model.backend.asarray(data.y)
-    value, right = loss(y, target, model.backend)[0], right_answers(y, target)
-    return Evaluation(float(value), int(right) / len(outputs), outputs)
+def evaluate(
+    model: Model, loss: Loss, data: Source, batch_size: int = 1000, metrics: Sequence[Metric] | None = None
+) -> Evaluation:
+    """Measure the model on `data` in evaluation mode, batch by batch on the device: means over all samples.
 
-
-def right_answers(y: Array, target: Array) -> Array:
-    """How many of the class labels (N,) the outputs (N, C) hit, still on the device: the highest, or for a single
-    output (N, 1), class 1 where it is above 0."""
-    predicted = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0] > 0
-    return (predicted == target).sum()
-
-
-def samples(model: Model, x: np.ndarray) -> np.ndarray:
-    """x (N, ...) in the shape that the model takes: pictures (28, 28) for a model of (784,), or the reverse.
-
-    Raises ValueError where neither the shapes agree, nor one is the other in a row.
+    Without `metrics`, those of the task: the accuracy where the targets are class numbers.
     """
-    theirs, ours = x.shape[1:], model.input_shape
-    in_a_row = 1 in (len(theirs), len(ours)) and math.prod(theirs) == math.prod(ours)
-    if theirs != ours and not in_a_row:
-        raise ValueError(f"samples of shape {x.shape[1:]} do not fit a model that takes {model.input_shape}")
-    return x.reshape(len(x), *model.input_shape)
+    check_data(model, loss, data)
+    metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+    backend, feed = model.backend, data.feed(model.backend, model.as_input)
+    feed.begin(np.arange(len(data)))
+    totals = np.zeros(2 + sum(metric.size for metric in metrics))
+    with backend.mode(training=False):
+        for part in batch_slices(len(data), min(batch_size, len(data))):
+            x, target = feed.batch(*feed.inputs(part))
+            y, _ = model.forward(x)
+            sums = batch_sums(loss, metrics, y, target, loss(y, target, backend)[0], backend)
+            totals += [float(number) for number in sums]
+    mean, figures = means(totals, metrics)
+    return Evaluation(mean, figures)
+
+
+def check_data(model: Model, loss: Loss, data: Source) -> None:
+    """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss."""
+    try:
+        model.as_input(data.x)
+        if isinstance(loss, Loss):  # a plain function has no more to say
+            loss.check(data.y, model.output_shape)
+    except ValueError as error:
+        raise ValueError(f"{data.name}: {error}") from None
+
+
+def usual_metrics(data: Source) -> tuple[Metric, ...]:
+    """Those that fit the targets: the accuracy of class numbers, and none beside the loss for a regression."""
+    return (accuracy,) if data.y.dtype.kind in "iu" else ()
+
+
+def batch_sums(
+    loss: Loss, metrics: Sequence[Metric], y: Array, target: Array, value: Array, backend: Any
+) -> list[Array | float]:
+    """What is added up over batches: weighted loss, weight, and the sums of each metric. On the device."""
+    weight = loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
+    sums: list[Array | float] = [value * weight, weight]
+    for metric in metrics:
+        sums += metric.sums(y, target, backend.xp)
+    return sums
+
+
+def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[str, float]]:
+    """(mean loss, figures by name) of such sums over all batches, on the host."""
+    figures, at = {}, 2
+    for metric in metrics:
+        figures[metric.name] = metric.value(*totals[at : at + metric.size].tolist())
+        at += metric.size
+    return float(totals[0] / totals[1]) if totals[1] else 0.0, figures

@@ -12,28 +12,32 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.verify.passes import SEED, Kind, Pass, Subject, run, signs
+from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
 
 
-def gradient_error(subject: Subject, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
     """The error of a layer's gradients in float64, and what is allowed."""
 
     def forward(moved: Arrays) -> np.ndarray:
         one = Pass(subject, {**values, **moved}, kind("float64", SEED))  # a fresh backend: the same dropout masks
-        return np.array(one.backend.to_host(one.forward(one.x)[0]))
+        y = one.forward(one.x)[0]
+        outputs = y if isinstance(y, tuple) else (y,)
+        return np.concatenate([np.array(one.backend.to_host(a)).ravel() for a in outputs])
 
     result = run(subject, values, kind("float64", SEED))
     gradients = {name[2:]: g for name, g in result.items() if name.startswith("d ")}
-    if values["x"].dtype.kind == "f":
-        if "dx" not in result:
-            raise Mismatch("backward gives None for dx, although dx is needed")
-        gradients["x"] = result["dx"]
-    return directional_error(forward, values, gradients, values["dy"])
+    for name in filter(is_data, values):
+        if name.startswith("x") and values[name].dtype.kind == "f":
+            if f"d{name}" not in result:
+                raise Mismatch(f"backward gives None for d{name}, although d{name} is needed")
+            gradients[name] = result[f"d{name}"]
+    weight = np.concatenate([values[name].ravel() for name in values if is_data(name) and name.startswith("dy")])
+    return directional_error(forward, values, gradients, weight)
 
 
-def loss_gradient_error(loss: Callable, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
     """The error of a loss's dy in float64, and what is allowed. `values`: "y" and "target"."""
     backend = kind("float64", SEED)
     target = backend.asarray(values["target"])

@@ -10,18 +10,22 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.nn import load
-from xpnet.verify.passes import Pass, Subject, draw_values, run
+from xpnet.nn.shapes import each
+from xpnet.verify.passes import Pass, Subject, draw_values, is_data, named, run, unnamed
 from xpnet.verify.report import Mismatch
-from xpnet.verify.tolerances import Arrays
+from xpnet.verify.tolerances import SETTLED, Arrays
 
 Fresh = Callable[[], Backend]
 Pair = tuple[Arrays, Arrays]
 Invariant = Callable[[Subject, Arrays, Fresh], Pair]
+
+SETTLING = 300  # times ten passes at most, until running statistics have come to rest
 
 
 def inputs_unmodified(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
@@ -36,8 +40,9 @@ def second_forward(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     """A forward of other data between a forward and its backward changes nothing: no cache is shared."""
     one = Pass(subject, values, fresh())
     y, backward = one.forward(one.x)
-    one.forward(one.x[::-1])
-    return one.results(y, backward(one.dy)), run(subject, values, fresh())
+    one.forward(each(lambda a: a[::-1], one.x))
+    got, want = one.results(y, backward(one.dy)), run(subject, values, fresh())
+    return {k: got[k] for k in want if not _is_state(k)}, {k: a for k, a in want.items() if not _is_state(k)}
 
 
 def gradients_accumulate(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
@@ -60,28 +65,29 @@ def gradients_accumulate(subject: Subject, values: Arrays, fresh: Fresh) -> Pair
 def gradients_without_dx(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     """need_dx=False spares the input's gradient and changes no other."""
     want = run(subject, values, fresh())
-    want.pop("dx", None)
-    return Pass(subject, values, fresh()).run(need_dx=False), want
+    return Pass(subject, values, fresh()).run(need_dx=False), {k: a for k, a in want.items() if k[:2] != "dx"}
 
 
 def strided_input(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     """x and dy that are views with gaps between their numbers, and in column-major order."""
     one, transposed = Pass(subject, values, fresh()), Pass(subject, values, fresh())
-    one.x, one.dy = (a.repeat(2, axis=-1)[..., ::2] for a in (one.x, one.dy))
-    transposed.x, transposed.dy = (transposed.backend.asarray(values[k].T.copy()).T for k in ("x", "dy"))
+    one.x, one.dy = (each(lambda a: a.repeat(2, axis=-1)[..., ::2], a) for a in (one.x, one.dy))
+    in_columns = {k: transposed.backend.asarray(values[k].T.copy()).T for k in filter(is_data, values)}
+    transposed.x, transposed.dy = unnamed("x", in_columns), unnamed("dy", in_columns)
     want = run(subject, values, fresh())
     got = _labelled("gaps", one.run()) | _labelled("transposed", transposed.run())
     return got, _labelled("gaps", want) | _labelled("transposed", want)
 
 
 def empty_batch(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
-    """A batch of no samples gives outputs and input gradients of no samples, and adds nothing to the gradients."""
-    none = {**values, "x": values["x"][:0], "dy": values["dy"][:0]}
-    got = run(subject, none, fresh())
-    want = {name: np.zeros_like(g) for name, g in got.items()}
-    want["y"] = none["dy"].astype(got["y"].dtype)
-    if "dx" in got:
-        want["dx"] = none["x"].astype(got["dx"].dtype)
+    """A batch of no samples gives outputs and input gradients of no samples, and changes no gradient and no state."""
+    none = {k: a[:0] if is_data(k) else a for k, a in values.items()}
+    one = Pass(subject, none, fresh())
+    want = one.state()
+    got = one.run()
+    for name in got.keys() - want.keys():
+        shaped = none.get(name.replace("y", "dy", 1) if name.startswith("y") else name[1:] if name[1:2] == "x" else "")
+        want[name] = np.zeros_like(got[name]) if shaped is None else shaped.astype(got[name].dtype)
     return got, want
 
 
@@ -106,17 +112,19 @@ def deterministic(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
 def captured(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     """The pass as a captured step, run, recorded and replayed: on a GPU nothing may be read by the host meanwhile."""
     one = Pass(subject, values, fresh())
-    start = one.backend.rng.state
+    start, data = one.backend.rng.state, one.model.data.copy()
+    inputs, n_x = (*_flat(one.x), *_flat(one.dy)), len(_flat(one.x))
 
-    def step(x: Array, dy: Array) -> tuple[Array, Array]:
+    def step(*arrays: Array) -> tuple[Any, Any]:
         one.model.zero_grad()
-        y, backward = one.forward(x)
-        return y, backward(dy)
+        y, backward = one.forward(arrays[:n_x] if isinstance(one.x, tuple) else arrays[0])
+        return y, backward(arrays[n_x:] if isinstance(one.dy, tuple) else arrays[n_x])
 
     replayed = one.backend.capture(step)
     for _ in range(4):  # on a GPU: two warm-ups, the recording, a replay
         one.backend.rng.state = start
-        y, dx = replayed(one.x, one.dy)
+        one.model.data[...] = data
+        y, dx = replayed(*inputs)
     return one.results(y, dx), run(subject, values, fresh())
 
 
@@ -126,10 +134,10 @@ def one_by_one(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
         return {}, {}
     whole = run(subject, values, fresh())
     alone = [
-        run(subject, {**values, "x": values["x"][i : i + 1], "dy": values["dy"][i : i + 1]}, fresh())
+        run(subject, {k: a[i : i + 1] if is_data(k) else a for k, a in values.items()}, fresh())
         for i in range(subject.batch)
     ]
-    names = [name for name in ("y", "dx") if name in whole]
+    names = [name for name in whole if name[:1] == "y" or name[:2] == "dx"]
     return {k: np.concatenate([a[k] for a in alone]) for k in names}, {k: whole[k] for k in names}
 
 
@@ -153,12 +161,56 @@ def copy_independent(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     return got, want
 
 
+def settled_state(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+    """State that training keeps (running statistics) comes to rest on a batch that is seen again and again; an
+    evaluation of that batch then gives what training gives. Not asked of a layer that draws random numbers."""
+    one = Pass(subject, values, fresh())
+    state = {name: p for name, p in one.model.parameters.items() if not p.trained}
+    if not subject.training or not state:
+        return {}, {}
+    start, x = one.backend.rng.state, each(lambda a: _many_times(a, one.backend), one.x)
+    for _ in range(SETTLING):
+        before = one.state()
+        for _ in range(10):
+            trained, _ = one.forward(x)
+        now = one.state()
+        if all(np.allclose(now[name], before[name], rtol=1e-5, atol=1e-8) for name in now):
+            break
+    if (one.backend.rng.state != start).any():
+        return {}, {}
+    with one.backend.mode(training=False):
+        evaluated, _ = one.model.forward(x)
+    for a, b in zip(_flat(evaluated), _flat(trained), strict=True):
+        got, want = np.array(one.backend.to_host(a)), np.array(one.backend.to_host(b))
+        error = np.abs(got - want).max(initial=0.0)
+        if not error <= SETTLED * np.abs(want).max(initial=0.0):
+            raise Mismatch(
+                f"evaluation gives other outputs than training (by {error:.1e}) on a batch that the state "
+                f"({', '.join(state)}) has settled on"
+            )
+    return {}, {}
+
+
+def _many_times(array: Array, backend: Backend) -> Array:
+    """The samples again and again: the variance that is divided by n - 1 is then near that divided by n."""
+    return backend.asarray(np.tile(backend.to_host(array), (64, *[1] * (array.ndim - 1))))
+
+
 def _labelled(label: str, arrays: Arrays) -> Arrays:
     return {f"{label}, {name}": a for name, a in arrays.items()}
 
 
+def _is_state(name: str) -> bool:
+    return name.startswith("state ")
+
+
+def _flat(arrays: Any) -> tuple:
+    return arrays if isinstance(arrays, tuple) else (arrays,)
+
+
 def _inputs(one: Pass) -> Arrays:
-    arrays = {"x": one.x, "dy": one.dy} | {name: p.data for name, p in one.model.parameters.items() if p.trained}
+    arrays = named("x", one.x, isinstance(one.x, tuple)) | named("dy", one.dy, isinstance(one.dy, tuple))
+    arrays |= {name: p.data for name, p in one.model.parameters.items() if p.trained}
     return {name: np.array(one.backend.to_host(a)) for name, a in arrays.items()}
 
 
@@ -171,6 +223,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     empty_batch,
     dtype_kept,
     deterministic,
+    settled_state,
     captured,
     one_by_one,
     saved_and_loaded,

@@ -10,26 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Backend, probe
+from xpnet import probe
+from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
+from xpnet.nn.shapes import is_several, shape_of
 from xpnet.optim import Adam
-from xpnet.train.step import samples
 from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
 from xpnet.verify.parity_parts import layer_parts
-from xpnet.verify.parity_result import Device, Parity, Row
+from xpnet.verify.parity_result import Comparison, Device, Parity
 from xpnet.verify.parity_training import digits_task, task_for, train_everywhere
-from xpnet.verify.passes import SEED, Float64, Kind, Pass, Subject, draw_values, in_float32, run, run_optimizer, spread
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    Float64,
+    Pass,
+    Subject,
+    concrete,
+    draw_values,
+    in_float32,
+    named,
+    run,
+    run_optimizer,
+    spread,
+)
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import Arrays, rounding
 from xpnet.verify.witnesses import optimizer_values
 
-Kinds = dict[str, Kind]
+Kinds = dict[str, BackendFactory]
 STAND_IN = "strict device"
 
 
@@ -38,7 +53,7 @@ def parity(
     data: Dataset | None = None,
     batch: int = 8,
     steps: int = 50,
-    second: Kind | None = None,
+    second: BackendFactory | None = None,
 ) -> Parity:
     """Compare float32 on the CPU and on a second device with float64 on the CPU.
 
@@ -65,7 +80,7 @@ def parity(
     return Parity(title, devices, tuple(rows), train_everywhere(task, kinds), tuple(notes))
 
 
-def _devices(second: Kind | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
+def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
     """What is compared, and what cannot be."""
     cpu = Device("cpu", "cpu", "NumPy in float32")
     if second is not None:
@@ -92,7 +107,7 @@ def _devices(second: Kind | None) -> tuple[tuple[Device, ...], Kinds, list[str]]
 # The table of cases -------------------------------------------------------------------------------------------
 
 
-def _table(kinds: Kinds) -> Iterator[Row]:
+def _table(kinds: Kinds) -> Iterator[Comparison]:
     for layer in cases.LAYERS:
         for size in layer.batches:
             subject = layer.subject(size)
@@ -133,7 +148,7 @@ def _random(backend: Backend) -> Arrays:
 
 def _whole(
     part: str, kinds: Kinds, compute: Callable[[Backend], Arrays], want: Arrays, allowed: Arrays
-) -> Iterator[Row]:
+) -> Iterator[Comparison]:
     """One row a device: of its worst tensor, which `where` names."""
     rows = list(_rows(part, kinds, compute, want, allowed))
     for device in kinds:
@@ -144,9 +159,10 @@ def _whole(
 # A network ----------------------------------------------------------------------------------------------------
 
 
-def _network(model: Model, x: np.ndarray, kinds: Kinds) -> Iterator[Row]:
-    whole = Subject(model.network.copy, model.input_shape, len(x), True, spread)
-    values = in_float32({**draw_values(whole), "x": x, **model.tensors()})
+def _network(model: Model, x: Any, kinds: Kinds) -> Iterator[Comparison]:
+    lengths = shape_of(x)
+    whole = Subject(model.network.copy, lengths, len(x[0] if isinstance(x, tuple) else x), True, spread)
+    values = in_float32({**draw_values(whole), **named("x", x, isinstance(x, tuple)), **model.tensors()})
     for part, subject, own in layer_parts(whole, values):
         yield from _rows(part, kinds, *_of_subject(subject, own))
     compute, want, allowed = _of_subject(whole, values)
@@ -167,12 +183,14 @@ def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
     return one.model.tensors()
 
 
-def _inputs(model: Model, data: Dataset | None, batch: int) -> np.ndarray:
+def _inputs(model: Model, data: Dataset | None, batch: int) -> Any:
     if data is None:
-        return spread(np.random.default_rng(0), (batch, *model.input_shape))
+        rng, shapes = np.random.default_rng(0), concrete(model.input_shape)
+        drawn = [spread(rng, (batch, *shape)) for shape in (shapes if is_several(shapes) else (shapes,))]
+        return tuple(drawn) if is_several(shapes) else drawn[0]
     if len(data) < batch:
         raise ValueError(f"{data.name} has {len(data)} samples, fewer than a batch of {batch}")
-    return samples(model, data.x[:batch])
+    return model.as_input(data[:batch].x)
 
 
 # Rows ---------------------------------------------------------------------------------------------------------
@@ -180,23 +198,23 @@ def _inputs(model: Model, data: Dataset | None, batch: int) -> np.ndarray:
 
 def _rows(
     part: str, kinds: Kinds, compute: Callable[[Backend], Arrays], want: Arrays, allowed: Arrays
-) -> Iterator[Row]:
+) -> Iterator[Comparison]:
     """A row for every tensor on every device, tensor by tensor."""
     got = {device: _attempt(compute, kind) for device, kind in kinds.items()}
     for tensor in want:
         for device, result in got.items():
-            row = partial(Row, part, _in_words(tensor), device)
+            row = partial(Comparison, part, _in_words(tensor), device)
             yield row(problem=result) if isinstance(result, str) else _row(row, tensor, result, want, allowed)
 
 
-def _attempt(compute: Callable[[Backend], Arrays], kind: Kind) -> Arrays | str:
+def _attempt(compute: Callable[[Backend], Arrays], kind: BackendFactory) -> Arrays | str:
     try:
         return compute(kind("float32", SEED))
     except Exception as error:  # whatever a layer raises on a device is what the row has to say
         return f"{type(error).__name__}: {error}"
 
 
-def _row(row: Callable[..., Row], tensor: str, got: Arrays, want: Arrays, allowed: Arrays) -> Row:
+def _row(row: Callable[..., Comparison], tensor: str, got: Arrays, want: Arrays, allowed: Arrays) -> Comparison:
     try:
         error, limit, where = compare({tensor: got[tensor]}, {tensor: want[tensor]}, lambda: allowed)
     except (KeyError, ValueError) as problem:

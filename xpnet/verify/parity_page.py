@@ -7,7 +7,7 @@ import math
 from html import escape
 from itertools import groupby
 
-from xpnet.verify.parity_result import REFERENCE, Parity, Row
+from xpnet.verify.parity_result import REFERENCE, Comparison, Parity
 from xpnet.verify.tolerances import LOSS_CURVE
 
 STYLE = """
@@ -120,7 +120,7 @@ def _rows(parity: Parity) -> str:
     )
 
 
-def _cells(row: Row) -> str:
+def _cells(row: Comparison) -> str:
     if row.problem:
         return f'<td class="bad" colspan="3">{escape(row.problem)}</td><td class="bad">{row.verdict}</td>'
     share = "0" if not row.share else f"{row.share:.3g}"
@@ -132,7 +132,7 @@ def _cells(row: Row) -> str:
     )
 
 
-def _scale(row: Row) -> str:
+def _scale(row: Comparison) -> str:
     """A dot on a logarithmic scale, with a line at what is allowed."""
 
     def place(power: float) -> float:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array
+from xpnet.backend import Observer
 from xpnet.nn import Layer, Sequential
-from xpnet.verify.passes import Float64, Pass, Subject, in_float32, spread
+from xpnet.nn.shapes import each, shape_of
+from xpnet.verify.passes import Float64, Pass, Subject, in_float32, named, spread
 from xpnet.verify.tolerances import Arrays
 
 
@@ -19,10 +19,30 @@ from xpnet.verify.tolerances import Arrays
 class Call:
     """One use of a layer."""
 
-    path: str
     layer: Layer
-    x: np.ndarray
-    dy: np.ndarray | None = None
+    x: Any
+    y: Any
+    dy: Any = None
+
+
+class CallObserver(Observer):
+    """Writes down every use of a layer, in the order of the forward, but of those that only put others in a row."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._open: dict[int, list[Call]] = {}  # uses of each layer whose backward is still to come, the last one first
+
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        call = Call(layer, each(np.array, x), each(np.array, y))
+        self._open.setdefault(id(layer), []).append(call)
+        if type(layer).forward is not Sequential.forward:
+            self.calls.append(call)
+
+    def backward_begins(self, layer: Layer, dy: Any) -> None:
+        call = self._open[id(layer)].pop()
+        if isinstance(dy, tuple):  # of an output that nobody used there is no gradient
+            dy = tuple(np.zeros_like(y) if d is None else np.array(d) for d, y in zip(dy, call.y, strict=True))
+        call.dy = dy if isinstance(dy, tuple) else np.array(dy)
 
 
 def layer_parts(whole: Subject, values: Arrays) -> Iterator[tuple[str, Subject, Arrays]]:
@@ -31,47 +51,16 @@ def layer_parts(whole: Subject, values: Arrays) -> Iterator[tuple[str, Subject, 
     Layers that only put others in a row have no part of their own; those that do more with them, as `Residual` does,
     come after what they hold. All numbers are rounded to float32.
     """
-    one = Pass(whole, values, Float64())
-    with recorded(one.model.network) as calls:
+    backend, observer = Float64(), CallObserver()
+    one = Pass(whole, values, backend)
+    with backend.observed_by(observer):
         one.run()
-    for call in calls:
+    paths = {id(layer): path for path, layer in one.model.network.walk()}
+    for call in observer.calls:
         if call.dy is None:  # its output was not used
             continue
-        own = {"x": call.x, "dy": call.dy} | {key: np.array(p.data) for key, p in call.layer.parameters()}
-        subject = Subject(call.layer.copy, call.x.shape[1:], len(call.x), whole.training, spread)
-        yield f"{call.path} ({type(call.layer).__name__})".lstrip(), subject, in_float32(own)
-
-
-@contextmanager
-def recorded(network: Layer) -> Iterator[list[Call]]:
-    """Inside the block, every use of a layer adds a `Call` to the list once its forward is done."""
-    calls: list[Call] = []
-    watched = {id(layer): (path, layer) for path, layer in network.walk() if not _only_a_row(layer)}
-    for path, layer in watched.values():
-        vars(layer)["forward"] = _recording(path, layer, calls)
-    try:
-        yield calls
-    finally:
-        for _, layer in watched.values():
-            del vars(layer)["forward"]
-
-
-def _only_a_row(layer: Layer) -> bool:
-    return type(layer).forward is Sequential.forward
-
-
-def _recording(path: str, layer: Layer, calls: list[Call]) -> Callable:
-    plain = layer.forward
-
-    def forward(x: Array, backend: Any) -> tuple[Array, Callable]:
-        y, plain_backward = plain(x, backend)
-        call = Call(path, layer, np.array(x))
-        calls.append(call)
-
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            call.dy = np.array(dy)
-            return plain_backward(dy, need_dx)
-
-        return y, backward
-
-    return forward
+        own = named("x", call.x, isinstance(call.x, tuple)) | named("dy", call.dy, isinstance(call.dy, tuple))
+        own |= {key: values[p.name] for key, p in call.layer.parameters()}
+        batch = len(call.x[0] if isinstance(call.x, tuple) else call.x)
+        subject = Subject(call.layer.copy, shape_of(call.x), batch, whole.training, spread)
+        yield f"{paths[id(call.layer)]} ({type(call.layer).__name__})".lstrip(), subject, in_float32(own)

@@ -21,7 +21,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One tensor on one device: how far it is from the float64 reference.
 
     `error` and `allowed` are those of the number that is worst against its tolerance, which stands at `where`. `ulps`
@@ -94,7 +94,7 @@ class Parity:
 
     title: str
     devices: tuple[Device, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Comparison, ...]
     training: Training
     notes: tuple[str, ...]
 
@@ -107,7 +107,7 @@ class Parity:
         return any(device.role == "gpu" for device in self.devices)
 
     @property
-    def first(self) -> Row | None:
+    def first(self) -> Comparison | None:
         """The first row that differs, in the order of the pass."""
         return next((row for row in self.rows if not row.ok), None)
 
@@ -124,9 +124,9 @@ class Parity:
             return f"differs: every tensor agrees, but not the training ({named}; allowed {LOSS_CURVE:.0e})"
         return f"rounding: {compared} agree with {REFERENCE} in all {len(self.rows)} rows and over the training"
 
-    def lines(self) -> list[dict[str, Row]]:
+    def lines(self) -> list[dict[str, Comparison]]:
         """The rows of the same tensor together, by device, in the order of the pass."""
-        lines: dict[tuple[int, str, str], dict[str, Row]] = {}
+        lines: dict[tuple[int, str, str], dict[str, Comparison]] = {}
         seen: dict[tuple[str, str, str], int] = {}  # a layer that is used twice has every row twice
         for row in self.rows:
             key = row.part, row.what, row.device

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from xpnet import data as datasets
-from xpnet.backend import Backend
+from xpnet.backend import Array, Backend
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
+from xpnet.nn.shapes import each, is_several
 from xpnet.optim import Adam
-from xpnet.train.step import samples, train_step
+from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
-from xpnet.verify.passes import SEED, Float64, Kind, in_float32, spread
+from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread
 
 BATCHES = 8  # different ones; then they come again
 
@@ -26,8 +26,7 @@ class Task:
     what: str
     model: Model
     loss: Loss
-    x: np.ndarray
-    target: np.ndarray
+    data: datasets.Dataset
     batch: int
     steps: int
 
@@ -41,26 +40,33 @@ def digits_task(steps: int) -> Task:
 
 
 def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int) -> Task:
-    """Classes for a model with a vector of several outputs, numbers for any other; random ones without data."""
-    rng, classes = np.random.default_rng(1), model.output_shape[-1] if len(model.output_shape) == 1 else 1
-    n = batch * BATCHES if data is None else batch * min(BATCHES, len(data) // batch)
-    x = spread(rng, (n, *model.input_shape)) if data is None else samples(model, data.x[:n])
-    loss: Loss
-    if classes > 1:
-        loss, kind = SoftmaxCrossEntropy(), "classes"
-        target = rng.integers(0, classes, n) if data is None else data.y[:n]
-        if target.max() >= classes:
-            raise ValueError(f"the data have the label {target.max()}, but the model has {classes} outputs")
-    else:
-        loss, kind = MeanSquaredError(), "numbers"
-        target = spread(rng, (n, *model.output_shape))
-    source = "random" if data is None or classes == 1 else data.name
-    what = f"{steps} steps of Adam at batch {batch} towards {source} {kind}"
-    values = in_float32({"x": x, "target": target})
-    return Task(what, model, loss, values["x"], values["target"], batch, steps)
+    """Class numbers as targets are learnt by cross-entropy, numbers by their squared error.
+
+    Without data, and for samples of classes where the model's outputs are no classes, the targets are random:
+    classes for a model with a vector of several outputs, numbers for any other.
+    """
+    random = _random_data(model, batch * BATCHES)
+    data = random if data is None else data[: batch * min(BATCHES, len(data) // batch)]
+    if data.y.dtype.kind in "iu" and data.y.ndim != len(model.output_shape):
+        data = datasets.Dataset(data.x, random.y[: len(data)], name="random")
+    data = datasets.Dataset(each(_in_float32, data.x), _in_float32(data.y), data.classes, data.name)
+    classes = data.y.dtype.kind in "iu"
+    loss = SoftmaxCrossEntropy() if classes and model.output_shape[-1] > 1 else MeanSquaredError()
+    check_data(model, loss, data)
+    what = f"{steps} steps of Adam at batch {batch} towards {data.name} {'classes' if classes else 'numbers'}"
+    return Task(what, model, loss, data, batch, steps)
 
 
-def train_everywhere(task: Task, kinds: dict[str, Kind]) -> Training:
+def _random_data(model: Model, n: int) -> datasets.Dataset:
+    rng, outputs = np.random.default_rng(1), concrete(model.output_shape)
+    shapes = concrete(model.input_shape)
+    x = tuple(spread(rng, (n, *shape)) for shape in shapes) if is_several(shapes) else spread(rng, (n, *shapes))
+    if len(outputs) == 1 and outputs[0] > 1:
+        return datasets.Dataset(x, rng.integers(0, outputs[0], n), name="random")
+    return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
+
+
+def train_everywhere(task: Task, kinds: dict[str, BackendFactory]) -> Training:
     """The loss curves of all devices, and of the reference."""
     curves, problems = {REFERENCE: _curve(task, Float64())}, dict[str, str]()
     for device, kind in kinds.items():
@@ -74,12 +80,20 @@ def train_everywhere(task: Task, kinds: dict[str, Kind]) -> Training:
 def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
     tensors = in_float32(task.model.tensors())
     model = Model(task.model.network.copy(), task.model.input_shape, backend, tensors=tensors)
-    optimizer = Adam(model)
-    step: Callable = backend.capture(lambda x, target: train_step(model, task.loss, optimizer, x, target)[0])
+    optimizer, feed = Adam(model), task.data.feed(backend, model.as_input)
+    feed.begin(np.arange(len(task.data)))
+
+    def step(*inputs: Array) -> Array:
+        return train_step(model, task.loss, optimizer, *feed.batch(*inputs))[0]
+
+    replayed = backend.capture(step)
     losses = []
     with backend.mode(training=True), np.errstate(all="ignore"):
         for i in range(task.steps):
-            start = i * task.batch % len(task.x)
-            x, target = (backend.asarray(a[start : start + task.batch].copy()) for a in (task.x, task.target))
-            losses.append(float(backend.to_host(step(x, target))))
+            start = i * task.batch % len(task.data)
+            losses.append(float(backend.to_host(replayed(*feed.inputs(slice(start, start + task.batch))))))
     return tuple(losses)
+
+
+def _in_float32(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32) if x.dtype.kind == "f" else x

@@ -1,13 +1,15 @@
 """One forward and backward pass on any backend, from host arrays to host arrays: what every witness looks at.
 
 `values` names all that goes in: "x", "dy" and the parameters ("layers.0.W"). The result names all that comes out:
-"y", "dx" and the gradients ("d layers.0.W"). Values are drawn so that float32 holds them exactly: each backend and
+"y", "dx", the gradients ("d layers.0.W") and state that is not trained ("state layers.0.mean"). Of several inputs or
+outputs the names are "x[0]", "dx[0]" and so on. Values are drawn so that float32 holds them exactly: each backend and
 each dtype starts from the very same numbers.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,24 +20,41 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.random import HostPhilox
 from xpnet.nn import Layer, Linear, Model
 from xpnet.nn.model import declare
+from xpnet.nn.shapes import Shape, each, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.verify.tolerances import Arrays
 
 SEED = 7  # of the backends' random streams
+FREE_LENGTH = 5  # of samples along axes of free length
 
-Kind = Callable[[str, int], Backend]  # kind(dtype, seed): `Backend`, `StrictBackend`, `CudaBackend`
+BackendFactory = Callable[[str, int], Backend]  # kind(dtype, seed): `Backend`, `StrictBackend`, `CudaBackend`
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer to be looked at: how it is made, the shape of one sample, how many samples, the mode."""
+    """A layer to be looked at: how it is made, the shape of one sample, how many samples, the mode.
+
+    `draw` makes the inputs; of several inputs it may be a tuple, one for each.
+    """
 
     make: Callable[[], Layer]
-    shape: tuple[int, ...]
+    shape: Shape
     batch: int
     training: bool
-    draw: Draw
+    draw: Draw | tuple[Draw, ...]
+
+    @property
+    def lengths(self) -> Shape:
+        """The shape of the samples that are drawn: no axis is free."""
+        return concrete(self.shape)
+
+
+def concrete(shape: Shape) -> Shape:
+    """The shape with FREE_LENGTH for every axis of free length."""
+    if is_several(shape):
+        return tuple(map(concrete, shape))
+    return tuple(FREE_LENGTH if n is None else n for n in shape)
 
 
 def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,14 +82,34 @@ def in_float32(values: Arrays) -> Arrays:
 def draw_values(subject: Subject, seed: int = 0) -> Arrays:
     """x, dy and parameters for one pass. Parameters are moved off their first values: a bias of 0 hides mistakes."""
     rng = np.random.default_rng([seed, subject.batch])
-    output_shape, parameters = declare(subject.make(), subject.shape)
-    values = {
-        "x": subject.draw(rng, (subject.batch, *subject.shape)),
-        "dy": signs(rng, (subject.batch, *output_shape)),
-    }
+    declare(subject.make(), subject.shape)  # where axes are free it must be possible too
+    output_shape, parameters = declare(subject.make(), subject.lengths)
+    values = {}
+    shapes = named("x", subject.lengths, is_several(subject.lengths))
+    draws = subject.draw if isinstance(subject.draw, tuple) else (subject.draw,) * len(shapes)
+    for (name, shape), draw in zip(shapes.items(), draws, strict=True):
+        values[name] = draw(rng, (subject.batch, *shape))
+    for name, shape in named("dy", output_shape, is_several(output_shape)).items():
+        values[name] = signs(rng, (subject.batch, *shape))
     for name, parameter in parameters.items():
         values[name] = parameter.init(rng, parameter.shape) + rng.uniform(-0.3, 0.3, parameter.shape)
     return in_float32(values)
+
+
+def named(name: str, values: Any, several: bool) -> dict[str, Any]:
+    """{"x": values}, or of several {"x[0]": values[0], ...}."""
+    return {f"{name}[{i}]": value for i, value in enumerate(values)} if several else {name: values}
+
+
+def unnamed(name: str, values: dict[str, Any]) -> Any:
+    """The reverse: one value, or a tuple of several."""
+    several = tuple(value for key, value in values.items() if re.fullmatch(rf"{name}\[\d+\]", key))
+    return several or values[name]
+
+
+def is_data(name: str) -> bool:
+    """Whether this is the name of x or dy, or of one of several: the batch is their first axis."""
+    return bool(re.fullmatch(r"(x|dy)(\[\d+\])?", name))
 
 
 class Pass:
@@ -78,11 +117,11 @@ class Pass:
 
     def __init__(self, subject: Subject, values: Arrays, backend: Backend):
         self.backend, self.training = backend, subject.training
-        tensors = {name: v for name, v in values.items() if name not in ("x", "dy")}
+        tensors = {name: v for name, v in values.items() if not is_data(name)}
         self.model = Model(subject.make(), subject.shape, backend, tensors=tensors)
-        self.x, self.dy = backend.asarray(values["x"].copy()), backend.asarray(values["dy"].copy())
+        self.x, self.dy = (each(lambda v: backend.asarray(v.copy()), unnamed(key, values)) for key in ("x", "dy"))
 
-    def forward(self, x: Array) -> tuple[Array, Callable[..., Any]]:
+    def forward(self, x: Any) -> tuple[Array, Callable[..., Any]]:
         with self.backend.mode(self.training):
             return self.model.forward(x)
 
@@ -92,9 +131,15 @@ class Pass:
         dx = backward(self.dy, need_dx)
         return self.results(y, dx if need_dx else None)
 
-    def results(self, y: Array, dx: Array | None) -> Arrays:
-        out = {"y": y} if dx is None else {"y": y, "dx": dx}
-        return {name: np.array(self.backend.to_host(a)) for name, a in out.items()} | self.gradients()
+    def results(self, y: Any, dx: Any) -> Arrays:
+        out = named("y", y, isinstance(y, tuple)) | named("dx", dx, isinstance(dx, tuple))
+        arrays = {name: np.array(self.backend.to_host(a)) for name, a in out.items() if a is not None}
+        return arrays | self.gradients() | self.state()
+
+    def state(self) -> Arrays:
+        """A copy of the parameters that are not trained on the host, by name."""
+        state = {name: p for name, p in self.model.parameters.items() if not p.trained}
+        return {f"state {name}": np.array(self.backend.to_host(p.data)) for name, p in state.items()}
 
     def gradients(self) -> Arrays:
         """A copy of the gradients on the host, by name."""

@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.losses import Loss
 from xpnet.nn import Layer, Model
 from xpnet.nn.init import Initializer
+from xpnet.nn.shapes import Shape
 from xpnet.optim import AdamW, Optimizer
 from xpnet.verify.passes import Draw, Subject, in_float32, spread
 from xpnet.verify.tolerances import Arrays
@@ -24,17 +25,20 @@ class LayerCase:
     """A layer on samples of one shape.
 
     `reference(x, p)` and `torch(torch, x, p)` give y, with the parameters by name in p. `draw` makes the inputs.
+    Of several inputs, `shape`, x and if need be `draw` are tuples. `state(values)` gives what is not trained, as it
+    must be after the pass.
     """
 
     of: str
     what: str
     make: Callable[[], Layer]
-    shape: tuple[int, ...]
-    reference: Callable[[Numbers, dict[str, Numbers]], Numbers] | None = None
+    shape: Shape
+    reference: Callable[[Any, dict[str, Numbers]], Any] | None = None
     torch: Callable[[Any, Any, dict[str, Any]], Any] | None = None
     batches: tuple[int, ...] = (1, 5)
     training: bool = False
-    draw: Draw = spread
+    draw: Draw | tuple[Draw, ...] = spread
+    state: Callable[[dict[str, Numbers]], dict[str, Any]] | None = None
 
     def subject(self, batch: int) -> Subject:
         return Subject(self.make, self.shape, batch, self.training, self.draw)

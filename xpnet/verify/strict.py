@@ -9,7 +9,7 @@ limits of CuPy's fusion.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
@@ -118,19 +118,19 @@ class StrictBackend(Backend):
         """`with backend.step():` the rules of a captured step hold for what runs in the block."""
         return self._device.step()
 
-    def to_host(self, array: Array) -> np.ndarray:
+    def _download(self, array: Array) -> np.ndarray:
         if not isinstance(array, StrictArray):
             return array
         self._device.reads("to_host")
         return array._host.copy()
 
-    def _upload(self, host: np.ndarray) -> Array:
+    def _sent(self, host: np.ndarray) -> Array:
         return self._device.upload(host)
 
     def _stream(self, seed: int) -> Philox:
         return DevicePhilox(seed, self)
 
-    def synchronize(self) -> None:
+    def _wait(self) -> None:
         self._device.reads("synchronize")
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -144,29 +144,27 @@ class StrictBackend(Backend):
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
 
-    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
-        array = super().scratch(name, shape)
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        array = super().scratch(name, shape, dtype)
         poison(array)
         return array
 
-    def chunks(self, size: int) -> Iterator[slice]:
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         yield slice(0, size)
-
-    def check_labels(self, labels: Array, n_classes: int) -> None:
-        """Nothing: see `Backend.check_labels`."""
 
     def capture(self, step: Callable) -> Callable:
         """The step under the rules of a CUDA graph.
 
-        The first call for each set of shapes is a warm-up, the second is recorded, and every later one must repeat
-        it: the same operations on the same memory, with the same plain numbers. What it returns is overwritten by
-        the next call. Raises `HostReadError` and `CaptureError` where a rule is broken, naming file and line.
+        The first call for each mode and set of shapes is a warm-up, the second is recorded, and every later one
+        must repeat it: the same operations on the same memory, with the same plain numbers. What it returns is
+        overwritten by the next call. Raises `HostReadError` and `CaptureError` where a rule is broken, naming file
+        and line.
         """
         return StrictCapture(step, self)
 
 
 class StrictCapture:
-    """Called like the step; one recording for each set of input shapes."""
+    """Called like the step; one recording for each mode and set of input shapes."""
 
     def __init__(self, step: Callable, backend: StrictBackend):
         self._step, self._backend = step, backend
@@ -176,7 +174,9 @@ class StrictCapture:
         for value in inputs:
             if not isinstance(value, StrictArray):
                 raise TypeError(f"a captured step takes arrays of the device, not a {type(value).__name__}")
-        key = tuple((a.shape, a.dtype.str) for a in inputs)
+        if self._backend.observer is not None:  # a replay shows nothing
+            return self._step(*inputs)
+        key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         if key not in self._recordings:
             self._recordings[key] = _Recording(self._step, self._backend, inputs)
         return self._recordings[key](inputs)
@@ -188,8 +188,7 @@ class _Recording:
     def __init__(self, step: Callable, backend: StrictBackend, inputs: tuple):
         self._step, self._backend, self._device = step, backend, backend._device
         self._inputs = tuple(a.copy() for a in inputs)
-        self._scratch: dict[str, Array] = {}
-        self._ones: dict[int, Array] = {}
+        self._memory: dict[Any, Array] = {}
         self._warm = False
         self._operations: list[str] | None = None
         self._output: Any = None
@@ -198,7 +197,10 @@ class _Recording:
         for mine, theirs in zip(self._inputs, inputs, strict=True):
             mine[...] = theirs
         done: list[str] = []
-        with self._own_memory(), self._device.step(not self._warm, lambda operation: self._watch(operation, done)):
+        with (
+            self._backend.own_memory(self._memory),
+            self._device.step(not self._warm, lambda operation: self._watch(operation, done)),
+        ):
             output = self._step(*self._inputs)
         recorded = self._operations
         if recorded is not None and len(done) < len(recorded):
@@ -216,16 +218,6 @@ class _Recording:
             if operation != expected:
                 raise CaptureError(f"{caller()}: a graph would repeat {expected}, the step now does {operation}")
         done.append(operation)
-
-    @contextmanager
-    def _own_memory(self) -> Iterator[None]:
-        backend = self._backend
-        before = backend._scratch, backend._ones
-        backend._scratch, backend._ones = self._scratch, self._ones
-        try:
-            yield
-        finally:
-            backend._scratch, backend._ones = before
 
 
 def _overwritten(fixed: Any, fresh: Any) -> Any:

@@ -23,6 +23,10 @@ at most pile up in sums as short as the cases have."""
 FLOAT32 = 1e-6
 """Sixteen roundings of float32 (2^-24 each). `rounding` says against what."""
 
+SETTLED = 1e-2
+"""Outputs in evaluation against those in training, once running statistics have settled on one batch, against the
+largest of them. Whether a variance is divided by n or n - 1 makes 0.2 % there; a forgotten factor makes much more."""
+
 LOSS_CURVE = 1e-4
 """The relative gap of two loss curves from the same seed, over the first 50 steps or so. Rounding grows with each step:
 between float32 and float64 it came to 1e-6 in small networks. A gradient that is wrong by a tenth comes to 1e-2 after

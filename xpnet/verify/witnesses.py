@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.nn.shapes import each
 from xpnet.scalar import Value
-from xpnet.verify import reference
+from xpnet.verify.cases.optimizer import clipped
 from xpnet.verify.check import run_loss
-from xpnet.verify.passes import SEED, Kind, draw_values, run, run_optimizer
+from xpnet.verify.passes import SEED, BackendFactory, draw_values, is_data, named, run, run_optimizer, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
 from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
@@ -23,29 +24,36 @@ from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
 Found = tuple[float, float, str]
 
 
-def layer_by_formula(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """y against the naive loops of the row's reference."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
     values = draw_values(subject)
-    x = values["x"].astype(np.float64)
-    want = {"y": np.asarray(case.reference(x, _parameters(values)), np.float64)}
-    return _close({"y": run(subject, values, kind("float64", SEED))["y"]}, want)
+    y = case.reference(_inputs(values), _parameters(values))
+    want = {name: np.asarray(v, np.float64) for name, v in named("y", y, isinstance(y, tuple)).items()}
+    got = run(subject, values, kind("float64", SEED))
+    if case.state:
+        want |= {f"state {name}": np.asarray(v, np.float64) for name, v in case.state(values).items()}
+    return _close({name: got[name] for name in want}, want)
 
 
-def layer_by_scalars(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+def layer_by_scalars(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """y, dx and all gradients against the scalar engine, which differentiates the row's reference by itself."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
     values = draw_values(subject)
-    x, parameters = _as_values(values["x"].astype(np.float64)), _parameters(values, _as_values)
-    y = case.reference(x, parameters)
-    sum((y * values["dy"]).ravel(), Value(0.0)).backward()
-    want = {"y": _data(y), "dx": _grad(x)} | {f"d {name}": _grad(p) for name, p in parameters.items()}
-    return _close(run(subject, values, kind("float64", SEED)), want)
+    x, parameters = _inputs(values, _as_values), _parameters(values, _as_values)
+    y, dy = case.reference(x, parameters), unnamed("dy", values)
+    pairs = zip(y, dy, strict=True) if isinstance(y, tuple) else [(y, dy)]
+    sum((number for one, weight in pairs for number in (one * weight).ravel()), Value(0.0)).backward()
+    got = run(subject, values, kind("float64", SEED))
+    want = named("y", each(_data, y), isinstance(y, tuple)) | named("dx", each(_grad, x), isinstance(x, tuple))
+    want |= {f"d {name}": _grad(p) for name, p in parameters.items()}
+    names = [name for name in got if not name.startswith("state ")]
+    return _close({name: got[name] for name in names}, {name: want[name] for name in names})
 
 
-def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+def loss_by_formula(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """The value against the row's reference."""
     values = case.values(batch)
     got = run_loss(case.make(), values, kind("float64", SEED))
@@ -53,7 +61,7 @@ def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
     return _close({"value": got["value"]}, {"value": want})
 
 
-def loss_by_scalars(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+def loss_by_scalars(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
     values = case.values(batch)
     y = _as_values(values["y"])
@@ -70,7 +78,7 @@ def optimizer_values(steps: int = 10) -> Arrays:
     return {name: rng.standard_normal(shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
 
 
-def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: Kind = Backend) -> Found:
+def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: BackendFactory = Backend) -> Found:
     """Weights and biases after some steps, against the row's formula for one number at a time."""
     got = run_optimizer(case.make, values, kind("float64", SEED), case.clip)
     return _close(got, optimizer_reference(case, values))
@@ -82,7 +90,7 @@ def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
     flat = [values[name].reshape(n_steps, -1) for name in ("gradients W", "gradients b")]
     steps = [[float(g) for g in step] for step in np.concatenate(flat, axis=1)]
     if case.clip is not None:
-        steps = [reference.clipped(gradients, case.clip) for gradients in steps]
+        steps = [clipped(gradients, case.clip) for gradients in steps]
     start = [float(x) for x in np.concatenate([values["W"].ravel(), values["b"]])]
     end = [case.reference(x, [step[i] for step in steps], i < n_weights) for i, x in enumerate(start)]
     return {"W": np.array(end[:n_weights]).reshape(values["W"].shape), "b": np.array(end[n_weights:])}
@@ -93,7 +101,12 @@ def _close(got: Arrays, want: Arrays) -> Found:
 
 
 def _parameters(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Arrays:
-    return {name: convert(v) for name, v in values.items() if name not in ("x", "dy")}
+    return {name: convert(v) for name, v in values.items() if not is_data(name)}
+
+
+def _inputs(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Any:
+    """x for a reference: floating point as float64 (or `Value`s), integers as they are."""
+    return each(lambda v: v if v.dtype.kind in "b" else convert(v.astype(np.float64)), unnamed("x", values))
 
 
 # Arrays of `Value`s -------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def _kept(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
     ink = extent >= 0.03 * max(shape)
     ink &= pieces.area >= 0.02 * np.max(pieces.area, where=ink, initial=0)
     sides = _sides_met(pieces, shape)
-    edge = (_border_share(pieces) > 0.5) | (sides > 1)
+    edge = (_border_fraction(pieces) > 0.5) | (sides > 1)
     if ink.sum() == 1:
         edge &= sides < 3
     order = np.argsort(-pieces.area, kind="stable")
@@ -125,8 +125,8 @@ def _sides_met(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
     return np.stack([left == 0, top == 0, right == shape[1], bottom == shape[0]]).sum(axis=0)
 
 
-def _border_share(pieces: Pieces) -> NDArray[np.float64]:
-    """How much of the picture's border each piece covers, in units of the piece's longer side."""
+def _border_fraction(pieces: Pieces) -> NDArray[np.float64]:
+    """How much of the image's border each piece covers, in units of the piece's longer side."""
     labels = pieces.labels
     border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
     covered = np.bincount(border, minlength=len(pieces.area) + 1)[1:]

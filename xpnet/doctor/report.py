@@ -1,31 +1,26 @@
-"""The facts about this machine that decide how xpnet runs on it, as one dictionary: what `xpnet doctor` prints."""
+"""The report behind `xpnet doctor`: the facts that decide how xpnet runs here, as one dictionary."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
-from xpnet.backend import probe, select
-from xpnet.backend.installed import cupy_distributions, dotted, driver_version, kernel_cache, write_problem
+from xpnet import probe
+from xpnet.backend import select
+from xpnet.data.datasets import cache_folder
+from xpnet.doctor.machine import cpu, environment, folder, software
+from xpnet.probe.installed import cupy_distributions, dotted, driver_version, kernel_cache
 
 PRODUCT_LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; right ones reach some 1.5e-7
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
-OTHER_VARIABLES = ("LD_LIBRARY_PATH", "NVIDIA_TF32_OVERRIDE", "NVIDIA_VISIBLE_DEVICES")
 
 
-def report(data_cache: Path, seed: int = 0) -> dict[str, Any]:
-    """All that is known of this machine, in types that JSON has. `data_cache` is where downloads are kept.
+def machine_report() -> dict[str, Any]:
+    """All that is known of this machine, in types that JSON has.
 
     Every device that works computes a product that is compared with the same one in float64. "problems" lists
     what would stop xpnet or make it wrong, each with its fix, and "ok" says that there are none. A machine
@@ -33,7 +28,7 @@ def report(data_cache: Path, seed: int = 0) -> dict[str, Any]:
     """
     gpu = probe.cuda()
     gpus = _gpus(gpu)
-    products = [product(device, seed) for device in ["cpu", *(g["device"] for g in gpus if g["ok"])]]
+    products = [product(device) for device in ["cpu", *(g["device"] for g in gpus if g["ok"])]]
     facts = {
         "software": software(),
         "cpu": cpu(),
@@ -43,100 +38,13 @@ def report(data_cache: Path, seed: int = 0) -> dict[str, Any]:
             "driver_cuda": dotted(driver_version()) if driver_version() else None,
             "devices": gpus,
         },
-        "folders": {"data": folder(data_cache), "kernels": folder(kernel_cache())},
+        "folders": {"data": _downloads(), "kernels": folder(kernel_cache())},
         "environment": environment(),
         "products": products,
         "choice": _choice(),
     }
     problems = list(_problems(facts))
     return {"ok": not problems, "problems": problems, **facts}
-
-
-def software() -> dict[str, str]:
-    """Versions of xpnet, Python and NumPy, and the system's name."""
-    from xpnet import __version__
-
-    return {
-        "xpnet": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-    }
-
-
-def cpu() -> dict[str, Any]:
-    """CPUs, memory in bytes (None where the system does not tell), and the BLAS that NumPy multiplies with."""
-    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-    usable = os.cpu_count()
-    if sys.platform == "linux":
-        usable = len(os.sched_getaffinity(0))
-    total, available = memory()
-    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return {
-        "name": platform.machine(),
-        "count": os.cpu_count(),
-        "usable": usable,
-        "memory_total": total,
-        "memory_available": available,
-        "blas": {
-            "name": blas.get("name", "unknown"),
-            "version": blas.get("version", "unknown"),
-            "threads": max(threads, default=None),
-        },
-    }
-
-
-def memory() -> tuple[int | None, int | None]:
-    """Total and available main memory in bytes; None for what the system does not tell."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-        return kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024
-    except (OSError, KeyError, ValueError):
-        pass  # not Linux, or an odd one
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
-    except (OSError, ValueError):
-        return None, None
-
-
-def _windows_memory() -> tuple[int | None, int | None]:
-    class Status(ctypes.Structure):  # MEMORYSTATUSEX
-        _fields_ = [
-            ("length", ctypes.c_uint32),
-            ("load_percent", ctypes.c_uint32),
-            ("total", ctypes.c_uint64),
-            ("available", ctypes.c_uint64),
-            ("rest", ctypes.c_uint64 * 5),
-        ]
-
-    status = Status(length=ctypes.sizeof(Status))
-    kernel32 = ctypes.CDLL("kernel32")
-    if not kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return None, None
-    return status.total, status.available
-
-
-def folder(path: Path) -> dict[str, Any]:
-    """Whether files can be written there (one is written), why not, and the free space in bytes."""
-    problem = write_problem(path)
-    existing = next((p for p in (path, *path.parents) if os.path.isdir(p)), None)
-    return {
-        "path": str(path),
-        "exists": os.path.isdir(path),
-        "writable": not problem,
-        "why_not": problem,
-        "free": shutil.disk_usage(existing).free if existing else None,
-    }
-
-
-def environment() -> dict[str, str]:
-    """The environment variables that change what xpnet, CuPy, CUDA or the BLAS do."""
-    named = (*THREAD_VARIABLES, *OTHER_VARIABLES)
-    ours = (name for name in os.environ if name.startswith(("XPNET_", "CUDA_", "CUPY_")) or name in named)
-    return {name: os.environ[name] for name in sorted(ours)}
 
 
 def product(device: str, seed: int = 0) -> dict[str, Any]:
@@ -173,7 +81,7 @@ def _timed_product(device: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarra
     return backend.to_host(result), min(seconds)
 
 
-def _gpus(first: probe.Finding) -> list[dict[str, Any]]:
+def _gpus(first: probe.Diagnosis) -> list[dict[str, Any]]:
     """What each visible GPU is, and whether it works."""
     if first.state in ("no-cupy", "two-cupys", "broken-cupy"):
         return []
@@ -197,8 +105,17 @@ def _gpus(first: probe.Finding) -> list[dict[str, Any]]:
     return gpus
 
 
-def _plain(finding: probe.Finding) -> dict[str, Any]:
-    return {"ok": finding.ok, **asdict(finding)}
+def _downloads() -> dict[str, Any]:
+    """The folder where downloads are kept, whatever XPNET_CACHE says."""
+    try:
+        return folder(cache_folder())
+    except (OSError, RuntimeError) as error:  # the home folder of nobody, "~name/cache"
+        path = os.environ.get("XPNET_CACHE", "")
+        return {"path": path, "exists": False, "writable": False, "why_not": str(error), "free": None}
+
+
+def _plain(diagnosis: probe.Diagnosis) -> dict[str, Any]:
+    return {"ok": diagnosis.ok, **asdict(diagnosis)}
 
 
 def _choice() -> dict[str, Any]:
@@ -216,10 +133,11 @@ def _problems(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
             yield {"what": f"{row['device']}: {row['why_not']}", "fix": _product_fix(row["device"])}
     data = facts["folders"]["data"]
     if not data["writable"]:
-        what = f"downloads cannot be kept in {data['path']}: {data['why_not']}"
+        by = " (asked for by XPNET_CACHE)" if os.environ.get("XPNET_CACHE") else ""
+        what = f"downloads cannot be kept in {data['path']}{by}: {data['why_not']}"
         yield {"what": what, "fix": "set the environment variable XPNET_CACHE to a folder that can be written"}
     given = os.environ.get("XPNET_DATA")
-    if given and not Path(given).expanduser().is_dir():
+    if given and not os.path.isdir(os.path.expanduser(given)):
         what = f"XPNET_DATA is set to {given!r}, which is not a folder"
         yield {"what": what, "fix": "set XPNET_DATA to a folder that holds mnist/, or unset it"}
     if facts["choice"]["device"] is None:

@@ -1,0 +1,188 @@
+"""`fit` captures its step where the device can, once a replayed step has proved itself; otherwise it says why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import data, losses, nn, optim, schedules, train
+from xpnet.backend import Backend
+from xpnet.train.run import Run
+from xpnet.verify.strict import StrictBackend, StrictCapture
+
+
+def points(n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    return data.Dataset((np.eye(3)[y] + 0.1 * rng.standard_normal((n, 3))).astype(np.float32), y)
+
+
+def trained(backend, layers=(), **options):
+    """A run of two epochs whose last batch is short: the result, the model."""
+    model = nn.Model(nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Dropout(0.3), *layers, nn.Linear(3)), (3,), backend)
+    optimizer = optim.AdamW(model, 0.01)
+    settings = {"epochs": 2, "batch_size": 16, "quiet": True, "clip": 1.0, **options}
+    return train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), **settings), model
+
+
+class Counting(StrictBackend):
+    """Counts the calls of captured steps."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.calls = 0
+
+    def capture(self, step):
+        captured = super().capture(step)
+
+        def call(*inputs):
+            self.calls += 1
+            return captured(*inputs)
+
+        return call
+
+
+def test_a_run_of_captured_steps_gives_the_bits_of_an_eager_one():
+    backend = Counting("float32", 3)
+    result, model = trained(backend, schedule=schedules.Cosine(0.01, 8))
+    assert result.eager == ""
+    assert backend.calls == 4 + 8  # the proof, and every step of the run
+    eager = StrictBackend("float32", 3)
+    eager.capture = lambda step: step
+    same, other = trained(eager, schedule=schedules.Cosine(0.01, 8))
+    assert same.history[-1]["train_loss"] == result.history[-1]["train_loss"]
+    assert all(np.array_equal(a, other.tensors()[name]) for name, a in model.tensors().items())
+
+
+def test_the_cpu_captures_nothing_and_has_nothing_to_say():
+    result, _ = trained(Backend("float32", 3))
+    assert result.eager == ""
+
+
+class ReadsBack(nn.Layer):
+    """The identity, with a look at a value in the middle of the step."""
+
+    def forward(self, x, backend):
+        backend.to_host(x)
+        return x, lambda dy, need_dx=True: dy
+
+
+class Counts(nn.Layer):
+    """y = n x, where n counts the calls on the host: a graph would repeat the first of them."""
+
+    def __init__(self):
+        self.n = 0
+
+    def config(self):
+        return {}
+
+    def forward(self, x, backend):
+        if backend.training:
+            self.n += 1
+        factor = 1 + self.n % 2
+        return x * factor, lambda dy, need_dx=True: dy * factor
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [(ReadsBack(), "HostReadError: .*to_host makes the host wait"), (Counts(), "CaptureError: .*the step now does")],
+)
+def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_why(layer, reason, capsys):
+    result, model = trained(StrictBackend("float32", 3), [layer], quiet=False)
+    assert pytest.importorskip("re").search(f"capturing the step failed: {reason}", result.eager)
+    assert result.eager in capsys.readouterr().err
+    assert len(result.history) == 2
+    assert np.isfinite(result.history[-1]["train_loss"])
+    assert model.data is not None
+
+
+class Forgetful(StrictBackend):
+    """A device whose replays differ: they skip what `forgets` says."""
+
+    forgets = ""
+
+    def capture(self, step):
+        captured, calls = StrictCapture(step, self), 0
+
+        def call(*inputs):
+            nonlocal calls
+            calls += 1
+            captured(*inputs)
+            run = step.__self__
+            if calls >= 4:
+                run.changing()[self.forgets][...] += 1 if self.forgets != "the parameters" else 1e-7
+
+        return call
+
+
+@pytest.mark.parametrize("what", ["the parameters", "the step count", "the totals", "the optimizer's square"])
+def test_a_replay_that_gives_other_bits_is_not_relied_on(what):
+    backend = Forgetful("float32", 3)
+    backend.forgets = what
+    result, model = trained(backend)
+    assert result.eager == f"a replayed step does not repeat an eager one: {what} differ"
+    _, eager = trained(Backend("float32", 3))
+    assert all(np.array_equal(a, eager.tensors()[name]) for name, a in model.tensors().items())
+
+
+def test_a_replay_that_draws_other_random_numbers_is_found():
+    class SameMask(StrictBackend):
+        def capture(self, step):
+            calls = 0
+
+            def call(*inputs):
+                nonlocal calls
+                calls += 1
+                if calls == 4:
+                    self.rng.random((8,), np.float32)
+                step(*inputs)
+
+            return call
+
+    result, _ = trained(SameMask("float32", 3))
+    assert "the random stream" in result.eager
+
+
+def test_the_proof_leaves_the_run_as_it_was():
+    model = nn.Model(nn.Linear(3), (3,), StrictBackend("float32", 1))
+    run = Run(model, losses.SoftmaxCrossEntropy(), optim.Adam(model), points(), 16)
+    before = {name: np.array(model.backend.to_host(a)) for name, a in run.changing().items()}
+    with model.backend.mode(training=True):
+        assert train.capture.capture(run) == ""
+    for name, array in run.changing().items():
+        np.testing.assert_array_equal(model.backend.to_host(array), before[name])
+    assert (run.position.batch, run.steps_done) == (0, 0)
+
+
+def test_while_a_nan_is_looked_for_the_steps_run_eagerly():
+    class Explodes(nn.Layer):
+        def build(self, shape):
+            self.n = nn.Parameter((1,), nn.init.zeros, trained=False)
+            return shape
+
+        def forward(self, x, backend):
+            self.n.data += 1
+            y = x * backend.xp.exp(backend.xp.maximum(self.n.data - 3, 0) * 100)
+            return y, lambda dy, need_dx=True: dy
+
+    with pytest.raises(train.NotFiniteError, match=r"step 4: the output of layers\.3 \(Explodes\)") as caught:
+        trained(StrictBackend("float32", 3), [Explodes()])
+    assert caught.value.step == 4
+
+
+def test_after_a_nan_state_that_is_not_trained_is_as_before_the_step_too():
+    class Explodes(nn.Layer):
+        def build(self, shape):
+            self.n = nn.Parameter((1,), nn.init.zeros, trained=False)
+            return shape
+
+        def forward(self, x, backend):
+            self.n.data += 1
+            return x * float(np.where(self.n.data[0] > 3, np.inf, 1)), lambda dy, need_dx=True: dy
+
+    model = nn.Model(nn.Sequential(Explodes(), nn.Linear(3)), (3,), Backend("float32", 3))
+    with pytest.raises(train.NotFiniteError, match="step 4"):
+        train.fit(
+            model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), points(), epochs=2, quiet=True, batch_size=10
+        )
+    assert model.tensors()["layers.0.n"].tolist() == [3.0]

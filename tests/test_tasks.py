@@ -1,0 +1,222 @@
+"""Training knows no task: a regression, next-token prediction and two inputs, through fit, resume, check and parity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpnet import data, losses, nn, optim, train, verify
+from xpnet.backend import Backend
+from xpnet.verify.strict import StrictBackend
+
+KINDS = pytest.mark.parametrize("kind", [Backend, StrictBackend])
+
+
+class Sum(nn.Layer):
+    """y = a W + b V for two inputs."""
+
+    def build(self, shape):
+        first, second = shape
+        self.W = nn.Parameter((first[-1], 4), nn.init.he_normal)
+        self.V = nn.Parameter((second[-1], 4), nn.init.he_normal)
+        return (4,)
+
+    def forward(self, x, backend):
+        a, b = x
+
+        def backward(dy, need_dx=True):
+            self.W.add_grad(a.T, dy)
+            self.V.add_grad(b.T, dy)
+            return (backend.matmul(dy, self.W.data.T), backend.matmul(dy, self.V.data.T)) if need_dx else None
+
+        return backend.matmul(a, self.W.data) + backend.matmul(b, self.V.data), backward
+
+
+class Token(nn.Layer):
+    """One-hot rows of token numbers."""
+
+    accepts_integers = True
+
+    def __init__(self, n):
+        self.n = n
+
+    def build(self, shape):
+        return (*shape, self.n)
+
+    def check_input(self, x):
+        if x.size and (x.min() < 0 or x.max() >= self.n):
+            raise ValueError(f"token {x.max()} is outside 0..{self.n - 1}")
+
+    def forward(self, x, backend):
+        return (x[..., None] == backend.xp.arange(self.n)).astype(backend.dtype), lambda dy, need_dx=True: None
+
+
+def regression(kind):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((90, 3))
+    y = x @ np.array([[1.0, -2.0], [0.5, 0.0], [0.0, 3.0]]) + 0.05 * rng.standard_normal((90, 2)) + 7
+    model = nn.Model(nn.Sequential(nn.Linear(16), nn.Tanh(), nn.Linear(2)), (3,), kind("float32", 1))
+    return model, losses.MeanSquaredError(), data.Dataset(x.astype(np.float32), y)
+
+
+def next_token(kind):
+    tokens = np.tile(np.array([0, 1, 2, 3, 4, 2], np.uint8), 60)
+    model = nn.Model(nn.Sequential(Token(5), nn.Linear(12), nn.ReLU(), nn.Linear(5)), (None,), kind("float32", 1))
+    return model, losses.SoftmaxCrossEntropy(), data.next_tokens(tokens, 8)
+
+
+def two_inputs(kind):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((60, 3)), rng.standard_normal((60, 2))
+    labels = (a[:, 0] + b[:, 1] > 0).astype(int)
+    network = nn.Sequential(Sum(), nn.Tanh(), nn.Linear(2))
+    return (
+        nn.Model(network, ((3,), (2,)), kind("float32", 1)),
+        losses.SoftmaxCrossEntropy(),
+        data.Dataset((a, b), labels),
+    )
+
+
+TASKS = pytest.mark.parametrize("task", [regression, next_token, two_inputs], ids=lambda task: task.__name__)
+
+
+@KINDS
+@TASKS
+def test_every_task_learns_and_is_measured(kind, task):
+    model, loss, samples = task(kind)
+    rest, held_out = data.split(samples, 0.2, seed=0)
+    before = train.evaluate(model, loss, held_out)
+    result = train.fit(
+        model, loss, optim.Adam(model, 0.03), rest, held_out, epochs=12, batch_size=8, keep_best=True, quiet=True
+    )
+    after = train.evaluate(model, loss, held_out, batch_size=5)
+    assert result.eager == ""
+    assert after.loss < 0.5 * before.loss
+    assert after.loss == pytest.approx(min(row["validation_loss"] for row in result.history), rel=1e-5)
+    assert ("accuracy" in after.metrics) == (task is not regression)
+    assert ("train_accuracy" in result.history[0]) == (task is not regression)
+
+
+@TASKS
+def test_every_task_resumes_with_the_same_bits(task, tmp_path):
+    def run(epochs, **options):
+        model, loss, samples = task(Backend)
+        result = train.fit(
+            model, loss, optim.Adam(model, 0.01), samples, samples, epochs=epochs, batch_size=8, patience=50,
+            quiet=True, **options,
+        )  # fmt: skip
+        return model.tensors(), [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
+
+    whole = run(4)
+    run(2, checkpoint=tmp_path / "run")
+    resumed = run(4, checkpoint=tmp_path / "run", resume=True)
+    assert whole[1] == resumed[1]
+    assert all(np.array_equal(values, resumed[0][name]) for name, values in whole[0].items())
+
+
+@TASKS
+def test_every_task_passes_check_and_parity(task):
+    model, _, samples = task(Backend)
+    assert verify.parity(model, samples, batch=4, steps=4).ok
+    assert verify.parity(model, samples, batch=4, steps=4, second=StrictBackend).ok
+    tokens = lambda rng, shape: rng.integers(0, 5, shape)
+    draw = tokens if task is next_token else verify.passes.spread
+    assert verify.check(model.network.copy(), model.input_shape, draw=draw).ok
+
+
+def test_a_regression_has_the_metrics_that_are_asked_for():
+    model, loss, samples = regression(Backend)
+    train.fit(model, loss, optim.Adam(model, 0.03), samples, epochs=30, quiet=True, batch_size=10)
+    measured = train.evaluate(model, loss, samples, batch_size=7, metrics=[train.mae, train.r2])
+    outputs = model.predict(samples.x)
+    assert measured.metrics["mae"] == pytest.approx(np.abs(outputs - samples.y).mean(), rel=1e-5)
+    spread = ((samples.y - samples.y.mean()) ** 2).sum()
+    assert measured.metrics["r2"] == pytest.approx(1 - ((outputs - samples.y) ** 2).sum() / spread, rel=1e-5)
+    assert measured.metrics["r2"] > 0.9
+    assert train.r2(outputs, samples.y) == pytest.approx(measured.metrics["r2"], rel=1e-6)
+
+
+def test_a_mean_over_batches_is_that_over_samples():
+    model, _, samples = regression(Backend)
+    for weighted in (losses.SoftmaxCrossEntropy(class_weights=[1.0, 9.0]), losses.SoftmaxCrossEntropy(0.1)):
+        labels = data.Dataset(samples.x, (samples.x[:, 0] > 0.5).astype(int))
+        whole = train.evaluate(model, weighted, labels, batch_size=90)
+        assert train.evaluate(model, weighted, labels, batch_size=7).loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+@KINDS
+def test_cross_entropy_of_many_classes_is_that_of_one_hot_rows(kind):
+    rng, backend = np.random.default_rng(0), kind("float64", 0)
+    y, target = rng.standard_normal((3, 4, 300)), rng.integers(0, 300, (3, 4))
+    loss = losses.SoftmaxCrossEntropy()
+    assert loss._by_gather(y, target)
+    value, dy = loss(backend.asarray(y), backend.asarray(target), backend)
+    want, want_dy = loss(backend.asarray(y), backend.asarray(np.eye(300)[target]), backend)
+    np.testing.assert_allclose(backend.to_host(value), backend.to_host(want), rtol=1e-13)
+    np.testing.assert_allclose(backend.to_host(dy), backend.to_host(want_dy), rtol=1e-12, atol=1e-18)
+
+
+# Data ---------------------------------------------------------------------------------------------------------
+
+
+def test_sequences_for_the_next_token():
+    tokens = np.arange(10, dtype=np.uint8)
+    sequences = data.next_tokens(tokens, 4)
+    assert sequences.x.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert sequences.y.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert sequences.x.dtype == np.uint8
+    assert len(data.next_tokens(tokens, 4, stride=1)) == 6
+    for wrong, message in (
+        (tokens[:4], "no sequence of 4"),
+        (tokens / 2, "a row of integers"),
+        (tokens[None], "a row"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.next_tokens(wrong, 4)
+
+
+def test_targets_of_every_kind():
+    x = np.zeros((3, 2))
+    named = data.Dataset(x, np.array(["dog", "cat", "dog"]))
+    assert (named.classes, named.y.tolist()) == (("cat", "dog"), [1, 0, 1])
+    ordered = data.Dataset(x, ["dog", "cat", "dog"], classes=("dog", "cat"))
+    assert ordered.y.tolist() == [0, 1, 0]
+    numbers = data.Dataset(x, np.array([0.5, 1.5, 2.5], np.float32))
+    assert (numbers.classes, numbers.y.dtype) == ((), np.float32)
+    assert "targets of 1 float32" in repr(numbers)
+    assert data.Dataset(x, np.array([True, False, True])).y.tolist() == [1, 0, 1]
+    both = data.Dataset((x, np.zeros((3, 5, 2), np.uint8)), np.arange(3))
+    assert repr(both) == "<data: 3 samples of 2 float64 and 5 x 2 uint8, 3 classes>"
+    assert both[1:].x[1].shape == (2, 5, 2)
+    for y, classes, message in [
+        (["bird", "cat", "dog"], ("dog", "cat"), "label 'bird' is none of the classes dog, cat"),
+        (np.array([0.5, 1.0, 2.0]), ("a", "b"), "2 classes need class numbers"),
+        (np.array([0.5, np.nan, 2.0]), (), "y: nan at index"),
+        (np.array([1j, 2, 3]), (), "class numbers, class names or floating point numbers"),
+        (np.array([0, 1, -1]), (), "label -1 at index 2 is outside"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            data.Dataset(x, y, classes)
+    with pytest.raises(ValueError, match=r"x\[1\] of shape \(2, 4\) and y of shape \(3,\) need equal lengths"):
+        data.Dataset((x, np.zeros((2, 4))), np.arange(3))
+
+
+def test_a_regression_is_split_and_folded():
+    samples = data.Dataset(np.arange(20.0)[:, None], np.arange(20.0))
+    rest, part = data.split(samples, 0.25, seed=1)
+    assert (len(rest), len(part)) == (15, 5)
+    assert sorted([*rest.y, *part.y]) == list(range(20))
+    seen = [validation.y.tolist() for _, validation in data.kfold(samples, 3, seed=0)]
+    assert sorted(i for part in seen for i in part) == list(range(20))
+    assert seen != [validation.y.tolist() for _, validation in data.kfold(samples, 3, seed=1)]
+
+
+def test_data_that_does_not_fit_is_named():
+    model, loss, _ = next_token(Backend)
+    with pytest.raises(ValueError, match=r"odd: token 7 is outside 0\.\.4"):
+        train.fit(
+            model, loss, optim.SGD(model, 0.1), data.next_tokens(np.full(9, 7), 4, name="odd"),
+            epochs=1, batch_size=1, quiet=True,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"late: outputs of shape .* need targets"):
+        train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))

@@ -1,0 +1,183 @@
+"""`Dataset`: samples and targets in memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.data.labels import check_labels
+from xpnet.data.statistics import check_finite
+
+MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
+
+
+class Feed(Protocol):
+    """Batches on a device. What `batch` does belongs to the step, and can be captured with it."""
+
+    def begin(self, order: np.ndarray) -> None:
+        """An epoch begins that visits the samples in this order."""
+
+    def inputs(self, part: slice) -> tuple[Array, ...]:
+        """What `batch` needs for this part of the order: arrays of the device."""
+
+    def batch(self, *inputs: Array) -> tuple[Any, Array]:
+        """(x, target) on the device."""
+
+
+class Source(Protocol):
+    """What `fit` and `evaluate` take their batches from; `Dataset` is one. x and y may be views or memory maps."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def x(self) -> Any: ...
+    @property
+    def y(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
+        """The batches on this device; `as_input(x)` brings samples into the shape that the model takes."""
+
+    def digest(self) -> str:
+        """Enough of the content to notice that a run is resumed on other data."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Samples and what should come of them.
+
+    x: (N, ...) of any real dtype, or a tuple of such arrays for a model of several inputs. y is one of
+
+    - class numbers (N,) of an integer type: they index into `classes`, which are called "0", "1", .. if not given;
+    - class names (N,), texts: `classes` are their sorted names, or the ones given;
+    - numbers (N, ...), floating point: the targets of a regression;
+    - class numbers (N, ...), such as the next token at each place; `classes` only if they are given.
+
+    The arrays are kept, not copied; class numbers become int64. Raises ValueError if there is no sample, the counts
+    differ, a label is out of range, or a value is NaN or infinite; it names the data set, the first wrong entry, and
+    where that stands.
+    """
+
+    x: Any
+    y: np.ndarray
+    classes: tuple[str, ...] = ()
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        arrays = tuple(np.asarray(a) for a in (self.x if isinstance(self.x, tuple) else (self.x,)))
+        y = np.asarray(self.y)
+        for i, x in enumerate(arrays):
+            what = f"{self.name}: x[{i}]" if isinstance(self.x, tuple) else f"{self.name}: x"
+            if x.dtype.kind not in "buif":
+                raise ValueError(f"{what} must hold real numbers, not {x.dtype}")
+            if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+                raise ValueError(f"{what} of shape {x.shape} and y of shape {y.shape} need equal lengths")
+            if x.size == 0:
+                raise ValueError(f"{what} has nothing in it, its shape is {x.shape}")
+            check_finite(x, what)
+        y, classes = _targets(y, tuple(str(name) for name in self.classes), self.name)
+        for field, value in {"x": arrays if isinstance(self.x, tuple) else arrays[0], "y": y}.items():
+            object.__setattr__(self, field, value)
+        object.__setattr__(self, "classes", classes)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        def shape(array: np.ndarray) -> str:
+            return f"{' x '.join(map(str, array.shape[1:])) or '1'} {array.dtype}"
+
+        samples = " and ".join(map(shape, self.x)) if isinstance(self.x, tuple) else shape(self.x)
+        targets = f"{len(self.classes)} classes" if self.classes else f"targets of {shape(self.y)}"
+        return f"<{self.name}: {len(self)} samples of {samples}, {targets}>"
+
+    def __getitem__(self, rows: slice) -> Dataset:
+        """The samples of a slice, as a view: data[:1000]."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"a data set is cut by slices, not {rows!r}: see take(indices), or index x and y")
+        return self._cut(lambda array: array[rows])
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
+            raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+        return self._cut(lambda array: array.take(indices, axis=0))
+
+    def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
+        x = tuple(map(cut, self.x)) if isinstance(self.x, tuple) else cut(self.x)
+        return replace(self, x=x, y=cut(self.y))
+
+    def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
+        """All of it on the device, where batches are gathered."""
+        x = as_input(self.x)
+        on_device = tuple(map(backend.asarray, x)) if isinstance(x, tuple) else backend.asarray(x)
+        return _Resident(on_device, backend.asarray(self.y), backend)
+
+    def digest(self) -> str:
+        """Enough of the content to notice that a run is resumed on other data."""
+        arrays = (*(self.x if isinstance(self.x, tuple) else (self.x,)), self.y)
+        return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
+
+
+class _Resident:
+    """All samples on the device: an epoch's order goes there once, and a batch is gathered by its numbers."""
+
+    def __init__(self, x: Any, y: Array, backend: Backend):
+        self._x, self._y, self._backend = x, y, backend
+        self._order: Array = None
+
+    def begin(self, order: np.ndarray) -> None:
+        self._order = self._backend.asarray(order)
+
+    def inputs(self, part: slice) -> tuple[Array, ...]:
+        return (self._order[part],)
+
+    def batch(self, *inputs: Array) -> tuple[Any, Array]:
+        (indices,), take = inputs, self._backend.take
+        x = tuple(take(a, indices) for a in self._x) if isinstance(self._x, tuple) else take(self._x, indices)
+        return x, take(self._y, indices)
+
+
+def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The targets as they are kept, and the names of the classes, if there are any."""
+    if y.dtype.kind in "UTO" and all(isinstance(value, str) for value in y.ravel().tolist()):
+        classes = classes or tuple(sorted(set(y.ravel().tolist())))
+        number = {label: i for i, label in enumerate(classes)}
+        unknown = sorted(set(y.ravel().tolist()) - number.keys())
+        if unknown:
+            raise ValueError(f"{name}: the label {unknown[0]!r} is none of the classes {', '.join(classes[:20])}")
+        return np.array([number[label] for label in y.ravel().tolist()], np.int64).reshape(y.shape), classes
+    if y.dtype.kind == "f":
+        if classes:
+            raise ValueError(f"{name}: {len(classes)} classes need class numbers of an integer type, not {y.dtype}")
+        check_finite(y, f"{name}: y")
+        return y, ()
+    if y.dtype.kind not in "biu":
+        raise ValueError(f"{name}: targets are class numbers, class names or floating point numbers, not {y.dtype}")
+    y = y.astype(np.int64, copy=False)
+    check_labels(y, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
+    if y.ndim == 1 and not classes:
+        classes = tuple(str(label) for label in range(int(y.max()) + 1))
+    return y, classes
+
+
+def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name: str = "tokens") -> Dataset:
+    """Sequences to learn next-token prediction from: x (N, length) and, one place further on, y (N, length).
+
+    tokens: (n,) of an integer type. A sequence begins every `stride` tokens, by default every `length`, so that each
+    token is predicted once. Both are views on the host. Raises ValueError if there is no whole sequence.
+    """
+    tokens, stride = np.asarray(tokens), length if stride is None else stride
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise ValueError(f"{name}: tokens are a row of integers, not {tokens.dtype} of shape {tokens.shape}")
+    if length < 1 or stride < 1:
+        raise ValueError(f"{name}: length and stride must be at least 1, not {length} and {stride}")
+    if len(tokens) <= length:
+        raise ValueError(f"{name}: {len(tokens)} tokens have no sequence of {length} and a token after it")
+    windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
+    return Dataset(windows[:, :-1], windows[:, 1:], name=name)

@@ -1,0 +1,67 @@
+"""Mean and standard deviation of data that need not fit in memory twice, and whether all of it is finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, overload
+
+import numpy as np
+
+BLOCK = 1 << 20  # elements per block: a float64 copy of one takes 8 MiB
+
+
+@overload
+def mean_std(x: np.ndarray, axis: None = None) -> tuple[float, float]: ...
+@overload
+def mean_std(x: np.ndarray, axis: Literal[0]) -> tuple[np.ndarray, np.ndarray]: ...
+def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """Mean and standard deviation of x (N, ...), to standardise with: (x - mean) / std.
+
+    axis=None gives two floats for all values together, axis=0 two float64 arrays of shape x.shape[1:], one
+    entry per feature. Where nothing varies the deviation is given as 1, so that dividing by it is safe.
+
+    Computed in float64, block by block, without a float64 copy of x. Blocks are joined as in Chan, Golub and
+    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    Raises ValueError if x is empty, has a value that is NaN or infinite, or values whose squares overflow.
+    """
+    if axis not in (None, 0):
+        raise ValueError(f"axis must be None (all values together) or 0 (feature by feature), not {axis!r}")
+    x = np.asarray(x)
+    if x.ndim == 0 or x.size == 0:
+        raise ValueError(f"x needs at least one sample and one value, not shape {x.shape}")
+    check_finite(x)
+    count, mean, squares = 0, np.zeros(x.shape[1:] if axis == 0 else ()), np.zeros(())
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+        for rows in row_blocks(x):
+            block = x[rows].astype(np.float64)
+            n = len(block) if axis == 0 else block.size
+            block_mean = block.mean(axis=axis)
+            block -= block_mean
+            block *= block
+            step = block_mean - mean
+            squares = squares + block.sum(axis=axis) + step**2 * (count * n / (count + n))
+            mean = mean + step * (n / (count + n))
+            count += n
+    if not np.isfinite(squares).all():
+        raise ValueError("x holds values beyond 1e150: their variance is too large for float64; scale x first")
+    # Rounding leaves a constant feature with a deviation near 1e-17 instead of 0; its ends tell it exactly.
+    std = np.where(x.min(axis=axis) == x.max(axis=axis), 1.0, np.sqrt(squares / count))
+    return (mean, std) if axis == 0 else (float(mean), float(std))
+
+
+def check_finite(x: np.ndarray, name: str = "x") -> None:
+    """Raise ValueError if x (N, ...) has a NaN or an infinity, naming where the first one is."""
+    if not np.issubdtype(x.dtype, np.inexact):
+        return
+    for rows in row_blocks(x):
+        finite = np.isfinite(x[rows])
+        if not finite.all():
+            first, *rest = (int(i) for i in np.argwhere(~finite)[0])
+            index = (rows.start + first, *rest)
+            raise ValueError(f"{name}: {x[index]} at index {index}; every value must be finite")
+
+
+def row_blocks(x: np.ndarray) -> Iterator[slice]:
+    """Slices along the first axis of x, each of about BLOCK elements, at least one row."""
+    step = max(1, BLOCK * len(x) // max(1, x.size))
+    return (slice(start, start + step) for start in range(0, len(x), step))

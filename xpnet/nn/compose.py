@@ -1,0 +1,150 @@
+"""Putting layers together."""
+
+from __future__ import annotations
+
+import operator
+from itertools import accumulate, pairwise
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = ["Parallel", "Residual", "Sequential"]
+
+
+class Sequential(Layer):
+    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
+
+    def __init__(self, *layers: Layer):
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers.{i} of {type(self).__name__} is {layer!r}, not a layer")
+        self.layers = list(layers)
+
+    def build(self, shape: Shape) -> Shape:
+        for layer in self.layers:
+            shape = layer.built(shape)
+        with_parameters = (i for i, layer in enumerate(self.layers) if any(True for _ in layer.parameters()))
+        self._first_trained = next(with_parameters, len(self.layers))
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        backwards = []
+        for layer in self.layers:
+            x, backward_one = layer(x, backend)
+            backwards.append(backward_one)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            last = 0 if need_dx else self._first_trained  # nothing below it needs a gradient
+            for i in range(len(backwards) - 1, last - 1, -1):
+                dy = backwards.pop()(dy, need_dx or i > last)  # popped: each cache dies right after its use
+                if dy is None:  # this layer's input has no gradient
+                    return None
+            return dy if need_dx else None
+
+        return x, backward
+
+    @property
+    def accepts_integers(self) -> Any:
+        reader = self._reader()
+        return None if reader is None else reader.accepts_integers
+
+    def check_input(self, x: Any) -> None:
+        reader = self._reader()
+        if reader is not None:
+            reader.check_input(x)
+
+    def _reader(self) -> Layer | None:
+        """The first layer that does more with its input than to move it."""
+        return next((layer for layer in self.layers if layer.accepts_integers is not None), None)
+
+
+class Residual(Sequential):
+    """y = x + f(x), where f is the layers in sequence and keeps the shape; with a shortcut s, y = s(x) + f(x).
+
+    dx = dy + f'(x)^T dy, or s'(x)^T dy + f'(x)^T dy. He, Zhang, Ren and Sun, "Deep residual learning for image
+    recognition" (2016). A shortcut, such as a 1 x 1 convolution, is for an f that changes the shape.
+    """
+
+    accepts_integers = False
+
+    def __init__(self, *layers: Layer, shortcut: Layer | None = None):
+        super().__init__(*layers)
+        if not isinstance(shortcut, Layer | None):
+            raise TypeError(f"shortcut of Residual is {shortcut!r}, not a layer")
+        self.shortcut = shortcut
+
+    def build(self, shape: Shape) -> Shape:
+        inner = super().build(shape)
+        around = tuple(shape) if self.shortcut is None else self.shortcut.built(shape)
+        if inner != around:
+            sides = "x" if self.shortcut is None else f"the shortcut's {around}"
+            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum with {sides} needs both alike")
+        return inner
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        y, backward_inner = super().forward(x, backend)
+        around, backward_around = self.shortcut(x, backend) if self.shortcut else (x, None)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = backward_inner(dy, need_dx)
+            dx_around = backward_around(dy, need_dx) if backward_around else dy
+            return dx + dx_around if need_dx else None
+
+        return around + y, backward
+
+
+class Parallel(Layer):
+    """Several layers on the same input, their outputs joined along an axis: y = [f_1(x), f_2(x), ...].
+
+    `axis` is one of a sample's, counted from 0 without the batch; by default the last, the channels. All other axes of
+    the outputs must agree. dx = the sum of f_i'(x)^T dy_i, with dy_i the part of dy that f_i gave.
+    For a sum of two branches see `Residual(..., shortcut=...)`.
+    """
+
+    def __init__(self, *branches: Layer, axis: int = -1):
+        for i, branch in enumerate(branches):
+            if not isinstance(branch, Layer):
+                raise TypeError(f"branches.{i} of Parallel is {branch!r}, not a layer")
+        if not branches:
+            raise ValueError("Parallel needs at least one branch")
+        self.branches, self.axis = list(branches), operator.index(axis)
+
+    def build(self, shape: Shape) -> Shape:
+        outputs = [branch.built(shape) for branch in self.branches]
+        first, rank = outputs[0], len(outputs[0])
+        if not -rank <= self.axis < rank:
+            raise ShapeError(f"cannot join outputs of shape {first} along axis {self.axis}")
+        at = self.axis % rank
+        if any(len(o) != rank or o[:at] + o[at + 1 :] != first[:at] + first[at + 1 :] for o in outputs):
+            raise ShapeError(f"cannot join outputs of shapes {', '.join(map(str, outputs))} along axis {self.axis}")
+        ends = list(accumulate((output[at] for output in outputs), initial=0))
+        before = (slice(None),) * (at + 1)  # the batch, and the axes before
+        self._parts = [(*before, slice(start, end)) for start, end in pairwise(ends)]
+        self._output = (*first[:at], ends[-1], *first[at + 1 :])
+        return self._output
+
+    @property
+    def accepts_integers(self) -> Any:
+        answers = {branch.accepts_integers for branch in self.branches}
+        return answers.pop() if len(answers) == 1 else False
+
+    def check_input(self, x: Any) -> None:
+        for branch in self.branches:
+            branch.check_input(x)
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        outputs, backwards = zip(*(branch(x, backend) for branch in self.branches), strict=True)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dxs = [back(dy[part], need_dx) for back, part in zip(backwards, self._parts, strict=True)]
+            if not need_dx or dxs[0] is None:  # there is none by whole numbers
+                return None
+            return sum(dxs[1:], start=dxs[0])
+
+        # Not `concatenate`: CuPy's cannot be captured with more than 8 arrays.
+        y = backend.xp.empty((len(x), *self._output), outputs[0].dtype)
+        for output, part in zip(outputs, self._parts, strict=True):
+            y[part] = output
+        return y, backward

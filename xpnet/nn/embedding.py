@@ -1,0 +1,101 @@
+"""Trained vectors for whole numbers: words, characters, categories."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.nn import init as initializers
+from xpnet.nn.init import Initializer
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.shapes import Shape
+
+__all__ = ["Embedding"]
+
+STANDARD_NORMAL = initializers.normal(1)
+SMALL = 512  # rows; up to here a product with one-hot rows is faster than sorting, and a GPU needs but three operations
+
+
+class Embedding(Layer):
+    """y = W[x]: row x of a table.  x: (N, ...), whole numbers 0 to n - 1, W: (n, size), y: (N, ..., size).
+
+    dW[i] = the sum of dy wherever x is i, always added in the same order. There is no dx.
+
+    `padding`, a number that stands for "nothing here", has a row as every other, which is 0 at first and gets no
+    gradient (as in PyTorch): y is 0 there for as long as nobody writes to that row. A difference quotient that moves
+    the row sees a gradient nevertheless, so `verify.check` the layer on inputs without that number.
+
+    A number out of range raises ValueError on a CPU. A GPU does not look, and would read another row: there it is
+    looked for on the host, where data enter (`check_input`).
+    """
+
+    accepts_integers = True
+
+    def __init__(self, n: int, size: int, padding: int | None = None, init: Initializer = STANDARD_NORMAL):
+        if not callable(init):
+            raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
+        self.n, self.size = operator.index(n), operator.index(size)
+        self.padding = None if padding is None else operator.index(padding)
+        if self.n < 1 or self.size < 1:
+            raise ValueError(f"Embedding needs at least one row and one column, not {n} and {size}")
+        if self.padding is not None and not 0 <= self.padding < self.n:
+            raise ValueError(f"padding must be one of 0..{self.n - 1}, not {padding}")
+        self.init = init
+
+    def build(self, shape: Shape) -> Shape:
+        self.W = Parameter((self.n, self.size), Initializer("embedding", self._first_values))
+        return (*shape, self.size)
+
+    def _first_values(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        W = self.init(rng, shape)
+        if self.padding is not None:
+            W[self.padding] = 0
+        return W
+
+    def check_input(self, x: np.ndarray) -> None:
+        """Raise ValueError for a number that has no row. `x` is on the host."""
+        if x.size and (x.min() < 0 or x.max() >= self.n):
+            outside = x[(x < 0) | (x >= self.n)]
+            raise ValueError(f"Embedding has rows 0..{self.n - 1}, its input holds {outside.flat[0]}")
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"Embedding takes whole numbers 0..{self.n - 1}, not {x.dtype}")
+        if isinstance(x, np.ndarray):  # on the host looking costs nothing
+            self.check_input(x)
+        rows = x.reshape(-1).astype(backend.xp.int64)
+
+        def backward(dy: Array, need_dx: bool = True) -> None:
+            dW = summed_by_row(dy.reshape(-1, self.size), rows, self.n, backend)
+            if self.padding is not None:
+                dW[self.padding] = 0
+            self.W.grad += dW
+
+        return backend.take(self.W.data, rows).reshape(*x.shape, self.size), backward
+
+
+def summed_by_row(a: Array, rows: Array, n: int, backend: Backend) -> Array:
+    """(n, k): row i is the sum of all a[j] with rows[j] = i.  a: (m, k), rows: (m,).
+
+    A GPU would add to one place from many threads in an order of its own (atomics), and so give other bits each time.
+    Here nothing is added to by two: the rows are sorted, and in round after round each adds what stands 1, 2, 4, ...
+    places before it, if it is of the same number. So the last of each number has the sum.
+    """
+    xp, m = backend.xp, len(a)
+    if n <= SMALL or not m:
+        return backend.matmul((xp.arange(n)[:, None] == rows).astype(a.dtype), a)
+    ordered = xp.sort(rows * m + xp.arange(m))  # all different, so that every sort gives this order
+    rows, sums = ordered // m, xp.take(a, ordered % m, axis=0)
+    step = 1
+    while step < m:
+        same = (rows[step:] == rows[:-step]).astype(a.dtype)
+        if isinstance(same, np.ndarray) and not same.any():
+            break  # no number occurs that often; a GPU goes on, as it would have to wait for the answer
+        sums[step:] += sums[:-step] * same[:, None]
+        step *= 2
+    last = xp.maximum(xp.searchsorted(rows, xp.arange(n), side="right") - 1, 0)
+    of_rows = xp.take(sums, last, axis=0)
+    of_rows *= (xp.take(rows, last) == xp.arange(n)).astype(a.dtype)[:, None]  # 0 for a number that does not occur
+    return of_rows

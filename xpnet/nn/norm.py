@@ -1,0 +1,264 @@
+"""Normalisation: activations of mean 0 and variance 1, then a trained scale gamma and shift beta for each channel.
+
+The channels are the last axis (NHWC): gamma, beta: (C,). What differs is which numbers share a mean and a variance:
+
+| layer | of x (N, ..., C), each of these |
+|---|---|
+| `BatchNorm` | a channel, over the whole batch; when not training, over all batches seen so far |
+| `LayerNorm` | the channels of one position; `RMSNorm` the same, without the mean |
+| `GroupNorm` | a group of channels of one sample |
+
+gamma and beta have no weight decay: it would pull gamma to 0, not to 1. The mean is taken off in two rounds. Numbers of
+mean 1e4 and deviation 1 leave a float32 mean uncertain by 1e-3, and all of what is normalised with it; the mean of what
+is left after the first round makes that good.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+
+from xpnet.backend import Array, Backend
+from xpnet.nn import init
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
+
+
+class BatchNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta, for each channel.  x, y: (N, C), (N, H, W, C), (N, ..., C).
+
+    In training, mean and variance are those of the batch, over all axes but the last; the variance is divided by n, the
+    count of numbers per channel. Running statistics follow them, with the variance divided by n - 1:
+
+        running = (1 - momentum) running + momentum batch
+
+    and take their place when not training. `momentum` and `eps` mean what they mean in PyTorch (in Keras, momentum is 1
+    minus this one). A training batch of one number per channel has no variance and raises ValueError. A bias before
+    this layer has no effect, and its gradient is 0: leave it out.
+
+    With xhat = (x - mean) / sqrt(variance + eps): dbeta = sum dy, dgamma = sum dy xhat. Mean and variance depend on x,
+    so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise the first term alone.
+    Ioffe and Szegedy, "Batch normalization" (2015).
+    """
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm needs 0 <= momentum <= 1, not {momentum!r}")
+        self.momentum, self.eps = float(momentum), _positive(eps, self)
+
+    def build(self, shape: Shape) -> Shape:
+        self.gamma, self.beta = _gamma(shape), _beta(shape)
+        self.running_mean = Parameter(shape[-1:], init.zeros, trained=False)
+        self.running_var = Parameter(shape[-1:], init.constant(1), trained=False)
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        rows = x.reshape(-1, x.shape[-1])
+        n = len(rows)
+        of_batch = backend.training and n > 0
+        if of_batch:
+            centred, left, variance = self._statistics(rows, backend)
+        else:
+            centred, left, variance = rows - self.running_mean.data, 0.0, self.running_var.data
+        inverse = 1 / backend.xp.sqrt(variance + self.eps)
+        scale = self.gamma.data * inverse
+        y = centred * scale  # xhat is (centred - left) * inverse, and is never written out
+        y += self.beta.data - left * scale
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            rows_dy = dy.reshape(rows.shape)
+            dbeta = backend.sum_rows(rows_dy)
+            dgamma = inverse * (backend.sum_rows(rows_dy * centred) - left * dbeta)
+            self.beta.add_grad_sum(dbeta)
+            self.gamma.add_grad_sum(dgamma)
+            if not need_dx:
+                return None
+            dx = rows_dy * scale
+            if of_batch:
+                slope = scale * inverse * dgamma / n
+                dx -= centred * slope
+                dx += left * slope - scale * dbeta / n
+            return dx.reshape(x.shape)
+
+        return y.reshape(x.shape), backward
+
+    def _statistics(self, rows: Array, backend: Backend) -> tuple[Array, Array, Array]:
+        """rows - mean, what rounding left of the mean in there, and the variance; the running ones follow."""
+        n = len(rows)
+        if n == 1:
+            raise ValueError(
+                "BatchNorm cannot train on a batch of one number per channel: it has no variance. "
+                "Choose a batch size that leaves no last batch of one sample"
+            )
+        mean = backend.sum_rows(rows) / n
+        centred = rows - mean
+        left = backend.sum_rows(centred) / n
+        variance = backend.xp.maximum(backend.sum_rows(centred * centred) / n - left * left, 0)
+        for running, batch in ((self.running_mean, mean + left), (self.running_var, variance * (n / (n - 1)))):
+            running.data *= 1 - self.momentum
+            running.data += self.momentum * batch
+        return centred, left, variance
+
+
+class LayerNorm(Layer):
+    """y = gamma xhat + beta, with xhat = (x - mean) / sqrt(variance + eps) over the last axis.  x, y: (N, ..., C).
+
+    dgamma = sum dy xhat, dbeta = sum dy, dx as in `normalised_dx`. Ba, Kiros and Hinton, "Layer normalization" (2016).
+    """
+
+    def __init__(self, eps: float = 1e-5):
+        self.eps = _positive(eps, self)
+
+    def build(self, shape: Shape) -> Shape:
+        self.gamma, self.beta = _gamma(shape), _beta(shape)
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        rows = x.reshape(-1, x.shape[-1])
+        mean = _mean_of_rows(rows, backend)
+        xhat, inverse = normalised(rows, mean, self.eps, backend.xp)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            rows_dy = dy.reshape(rows.shape)
+            self.gamma.add_grad_sum(rows_dy * xhat)
+            self.beta.add_grad_sum(rows_dy)
+            if not need_dx:
+                return None
+            return normalised_dx(rows_dy * self.gamma.data, xhat, inverse, mean).reshape(x.shape)
+
+        y = xhat * self.gamma.data
+        y += self.beta.data
+        return y.reshape(x.shape), backward
+
+
+class RMSNorm(Layer):
+    """y = gamma xhat, with xhat = x / sqrt(mean x^2 + eps) over the last axis.  x, y: (N, ..., C), gamma: (C,).
+
+    dgamma = sum dy xhat.  The mean square m depends on x, with dm/dx = 2 x / C, so with d = dy gamma:
+    dx = (d - xhat mean(d xhat)) / sqrt(m + eps).  Zhang and Sennrich, "Root mean square layer normalization" (2019).
+    """
+
+    def __init__(self, eps: float = 1e-6):
+        self.eps = _positive(eps, self)
+
+    def build(self, shape: Shape) -> Shape:
+        self.gamma = _gamma(shape)
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        rows = x.reshape(-1, x.shape[-1])
+        mean = _mean_of_rows(rows, backend)
+        inverse = 1 / backend.xp.sqrt(mean(rows * rows) + self.eps)
+        xhat = rows * inverse
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            rows_dy = dy.reshape(rows.shape)
+            self.gamma.add_grad_sum(rows_dy * xhat)
+            if not need_dx:
+                return None
+            dx = rows_dy * self.gamma.data
+            dx -= xhat * mean(dx * xhat)
+            dx *= inverse
+            return dx.reshape(x.shape)
+
+        return (xhat * self.gamma.data).reshape(x.shape), backward
+
+
+class GroupNorm(Layer):
+    """y = gamma xhat + beta, with xhat = (x - mean) / sqrt(variance + eps).  x, y: (N, ..., C), such as (N, H, W, C).
+
+    Mean and variance are those of C / groups neighbouring channels at all positions of one sample: with one group, of
+    the whole sample, with C groups, of one channel ("instance normalisation"). `groups` must divide C.
+    dgamma = sum dy xhat, dbeta = sum dy, dx as in `normalised_dx`. Wu and He, "Group normalization" (2018).
+    """
+
+    def __init__(self, groups: int, eps: float = 1e-5):
+        self.groups, self.eps = operator.index(groups), _positive(eps, self)
+        if self.groups < 1:
+            raise ValueError(f"GroupNorm needs at least one group, not {groups}")
+
+    def build(self, shape: Shape) -> Shape:
+        self.gamma, self.beta = _gamma(shape), _beta(shape)
+        if shape[-1] % self.groups:
+            raise ShapeError(f"cannot put {shape[-1]} channels into {self.groups} groups of the same size")
+        return shape
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        samples = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])  # (N, positions, C)
+        mean = self._mean_of_groups(samples, backend)
+        xhat, inverse = normalised(samples, mean, self.eps, backend.xp)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            samples_dy = dy.reshape(samples.shape)
+            self.gamma.add_grad_sum(samples_dy * xhat)
+            self.beta.add_grad_sum(samples_dy)
+            if not need_dx:
+                return None
+            return normalised_dx(samples_dy * self.gamma.data, xhat, inverse, mean).reshape(x.shape)
+
+        y = xhat * self.gamma.data
+        y += self.beta.data
+        return y.reshape(x.shape), backward
+
+    def _mean_of_groups(self, samples: Array, backend: Backend) -> Mean:
+        n, positions, channels = samples.shape
+        each = channels // self.groups
+        weights = backend.xp.full((1, positions), 1 / (positions * each), samples.dtype)
+
+        def mean(a: Array) -> Array:
+            of_channels = backend.matmul(weights, a).reshape(n, self.groups, each)
+            return of_channels.sum(axis=-1).repeat(each, axis=-1).reshape(n, 1, channels)
+
+        return mean
+
+
+# What they share ------------------------------------------------------------------------------------------------
+
+Mean = Callable[[Array], Array]  # of some axes, which are kept (as 1, or repeated)
+
+
+def normalised(x: Array, mean: Mean, eps: float, xp) -> tuple[Array, Array]:
+    """xhat = (x - mean x) / sqrt(variance + eps), and 1 / sqrt(variance + eps)."""
+    xhat = x - mean(x)
+    xhat -= mean(xhat)
+    inverse = 1 / xp.sqrt(mean(xhat * xhat) + eps)
+    xhat *= inverse
+    return xhat, inverse
+
+
+def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean) -> Array:
+    """dx of `normalised`, for d = the gradient of xhat, which is overwritten.
+
+    With v the variance and r = 1 / sqrt(v + eps): dxhat_i = r (dx_i - mean dx) - xhat_i r^2 dv / 2 and
+    dv = 2 mean((x - mean x) dx) = 2 mean(xhat dx) / r. Transposed: dx = r (d - mean d - xhat mean(d xhat)).
+    """
+    along = mean(d * xhat)
+    d -= mean(d)
+    d -= xhat * along
+    d *= inverse
+    return d
+
+
+def _mean_of_rows(rows: Array, backend: Backend) -> Mean:
+    """The mean over the last axis of matrices of this shape."""
+    n = rows.shape[-1]
+    return lambda a: (backend.sum_rows(a.T) / n)[:, None]
+
+
+def _gamma(shape: Shape) -> Parameter:
+    if not shape:
+        raise ShapeError("needs an input of at least one axis, the channels, got shape ()")
+    return Parameter(shape[-1:], init.constant(1), decay=False)
+
+
+def _beta(shape: Shape) -> Parameter:
+    return Parameter(shape[-1:], init.zeros, decay=False)
+
+
+def _positive(eps: float, layer: Layer) -> float:
+    if not (math.isfinite(eps) and eps > 0):
+        raise ValueError(f"{type(layer).__name__} needs a finite eps > 0, not {eps!r}")
+    return float(eps)

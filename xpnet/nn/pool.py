@@ -1,0 +1,123 @@
+"""Pooling: each channel of a window of an image (N, H, W, C) becomes one number.
+
+Rows and columns that are left over below and on the right, because the windows do not come out even, belong to none:
+they change nothing, and their dx is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import repeat
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.windows import Windows, padding_of, per_axis
+
+__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
+
+
+class _Pool2d(Layer):
+    """What the windows of both have in common."""
+
+    def __init__(
+        self,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] | str = "valid",
+    ):
+        self.kernel = per_axis("kernel", kernel, 2)
+        self.stride = self.kernel if stride is None else per_axis("stride", stride, 2)
+        self.padding = padding_of(padding, 2)
+        if not isinstance(self.padding, str) and any(p >= k for p, k in zip(self.padding, self.kernel, strict=True)):
+            raise ValueError(f"padding {padding} must be less than kernel {kernel}: some windows would hold no pixel")
+
+    def build(self, shape: Shape) -> Shape:
+        height, width, channels = _image(shape)
+        self.windows = Windows.on((height, width), self.kernel, self.stride, self.padding, (1, 1))
+        return (*self.windows.output, channels)
+
+
+class MaxPool2d(_Pool2d):
+    """y = the largest x of each window; padding is never the largest.
+
+    x: (N, H, W, C), y: (N, H', W', C), H' = floor((H + 2 p - k) / s) + 1 for padding p, ceil(H / s) for "same".
+    `kernel`, `stride` (the kernel, if not given) and `padding` are as in `Conv2d`; padding is less than the kernel.
+
+    dx = the sum of dy over the windows in which the entry is the largest, of equal ones the first, row by row.
+    """
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp, windows = backend.xp, self.windows
+        y = xp.full((x.shape[0], *windows.output, x.shape[-1]), -math.inf, x.dtype)
+        for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+            largest = y[images]
+            for part in windows.parts(x[images], backend, outside=-math.inf):
+                xp.maximum(largest, part, out=largest)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            def given(images: slice) -> Iterator[Array]:
+                left = dy[images].copy()  # what no entry has been given yet
+                for part in windows.parts(x[images], backend, outside=-math.inf):
+                    taken = left * (part == y[images])
+                    left -= taken
+                    yield taken
+
+            dx = xp.empty(x.shape, x.dtype)
+            for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+                windows.add_up(given(images), dx[images], backend)
+            return dx
+
+        return y, backward
+
+
+class AvgPool2d(_Pool2d):
+    """y = the mean of each window, in which padding counts as 0 (as PyTorch's `count_include_pad=True`).
+
+    x: (N, H, W, C), y: (N, H', W', C); sizes and arguments are those of `MaxPool2d`.
+
+    dx = the sum of dy / (kh kw) over the windows that hold the entry.
+    """
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        xp, windows, n_entries = backend.xp, self.windows, math.prod(self.kernel)
+        y = xp.zeros((x.shape[0], *windows.output, x.shape[-1]), x.dtype)
+        for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+            total = y[images]
+            for part in windows.parts(x[images], backend):
+                total += part
+            total *= 1 / n_entries
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = xp.empty(x.shape, x.dtype)
+            for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+                windows.add_up(repeat(dy[images] * (1 / n_entries), n_entries), dx[images], backend)
+            return dx
+
+        return y, backward
+
+
+class GlobalAvgPool2d(Layer):
+    """y = the mean of each channel.  x: (N, H, W, C), y: (N, C).  dx = dy / (H W).
+
+    Lin, Chen and Yan, "Network in network" (2014).
+    """
+
+    def build(self, shape: Shape) -> Shape:
+        return _image(shape)[-1:]
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = backend.xp.empty(x.shape, x.dtype)
+            dx[...] = (dy * (1 / math.prod(x.shape[1:3])))[:, None, None]
+            return dx
+
+        return x.mean(axis=(1, 2)), backward
+
+
+def _image(shape: Shape) -> Shape:
+    """The shape, once it is sure that it is an image's."""
+    if len(shape) != 3:
+        raise ShapeError(f"needs images (height, width, channels), got shape {shape}")
+    return shape

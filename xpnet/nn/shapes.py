@@ -1,0 +1,87 @@
+"""Shapes of samples, and the errors that name a layer.
+
+A shape is that of one sample, without the batch axis: `(28, 28)`. An axis of free length, such as that of a sequence,
+is `None`: `(None, 64)`. What takes or gives several arrays has a tuple of shapes: `((None, 64), (None,))`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from xpnet.nn.layer import Layer
+
+Shape = tuple[Any, ...]  # of whole numbers and None, or of such tuples
+Fault = TypeVar("Fault", bound="LayerFault")
+
+
+class LayerFault(Exception):
+    """Something is wrong with a layer. `message` says what; `layer` is the one, once that is known."""
+
+    def __init__(self, message: str, layer: Layer | None = None, path: str = ""):
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message, self.layer, self.path = message, layer, path
+
+    def inside(self: Fault, network: Layer) -> Fault:
+        """The same error, naming the layer's place in the network."""
+        for path, layer in network.walk():
+            if layer is self.layer:
+                name = type(layer).__name__
+                return type(self)(self.message, layer, f"{path} ({name})" if path else name)
+        return self
+
+
+class ShapeError(LayerFault, ValueError):
+    """Shapes that do not fit; the message names the layer and both shapes."""
+
+
+class ContractError(LayerFault, TypeError):
+    """A layer's `build` or `forward` returned something else than it must; the message names the layer."""
+
+
+def each(function: Callable[[Any], Any], values: Any) -> Any:
+    """`function` of an array, or of each array in a tuple."""
+    return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
+
+
+def shape_of(arrays: Any) -> Shape:
+    """The shape of one sample of these arrays (N, ...)."""
+    return each(lambda a: a.shape[1:], arrays)
+
+
+def size_of(shape: Shape) -> int:
+    """How many values a sample has at least: an axis of free length counts as 1."""
+    if is_several(shape):
+        return sum(map(size_of, shape))
+    return math.prod(1 if n is None else n for n in shape)
+
+
+def is_several(shape: Shape) -> bool:
+    """Whether the shape is of several arrays."""
+    return bool(shape) and isinstance(shape[0], tuple)
+
+
+def fits(shape: Shape, declared: Shape) -> bool:
+    """Whether arrays of `shape` are what was declared: equal but for axes of free length."""
+    if is_several(declared):
+        return is_several(shape) and len(shape) == len(declared) and all(map(fits, shape, declared))
+    return len(shape) == len(declared) and all(
+        free is None or n == free for n, free in zip(shape, declared, strict=True)
+    )
+
+
+def as_shape(shape: Any) -> Shape:
+    """A shape as it was written: lists become tuples, numbers whole numbers.
+
+    Raises ShapeError for an axis that is neither None nor a whole number >= 1.
+    """
+    if any(isinstance(part, (tuple, list)) for part in shape):
+        return tuple(as_shape(part) for part in shape)
+    if not all(n is None or (isinstance(n, int) and not isinstance(n, bool)) or hasattr(n, "__index__") for n in shape):
+        raise ShapeError(f"an axis is a whole number, or None where its length is free, not {tuple(shape)}")
+    whole = tuple(None if n is None else int(n) for n in shape)
+    if not all(n is None or n > 0 for n in whole):
+        raise ShapeError(f"every axis of an input must be >= 1, got {whole}")
+    return whole

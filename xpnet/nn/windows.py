@@ -1,0 +1,155 @@
+"""Windows that move over images: the geometry that convolution and pooling have in common.
+
+Images are (N, *size, C) with any number of spatial axes; everything of `Windows` is a tuple with a number for each of
+them. Padding lies around an image, `before` its first row or column and `after` its last.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.shapes import Shape, ShapeError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `kernel` entries, `dilation` apart, that move by `stride` over images of `size`."""
+
+    size: Shape
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    before: Shape
+    after: Shape
+
+    @classmethod
+    def on(cls, size: Shape, kernel: Shape, stride: Shape, padding: Shape | str, dilation: Shape) -> Windows:
+        """Those on an image of this size, with `padding` "valid" (none), "same", or numbers for both sides.
+
+        "same" is TensorFlow's: ceil(size / stride) windows along each axis. It pads by what is missing for that, half
+        of it on either side; of an odd number the greater part comes after. (PyTorch's is the same and has stride 1.)
+
+        Raises `ShapeError` where a window is larger than the padded image.
+        """
+        extent = _extent(kernel, dilation)
+        if padding == "same":
+            missing = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(size, stride, extent, strict=True)]
+            before, after = tuple(m // 2 for m in missing), tuple(m - m // 2 for m in missing)
+        else:
+            before = after = (0,) * len(size) if isinstance(padding, str) else padding
+        windows = cls(size, kernel, stride, dilation, before, after)
+        if any(e > n for e, n in zip(extent, windows.padded_size, strict=True)):
+            dilated = f" with dilation {dilation} spans {extent} and" if extent != kernel else ""
+            raise ShapeError(f"its kernel {kernel}{dilated} is larger than the padded image {windows.padded_size}")
+        return windows
+
+    @property
+    def padded_size(self) -> Shape:
+        return tuple(map(sum, zip(self.before, self.size, self.after, strict=True)))
+
+    @property
+    def output(self) -> Shape:
+        """How many windows there are along each axis: floor((padded size - extent) / stride) + 1."""
+        extents = zip(self.padded_size, _extent(self.kernel, self.dilation), self.stride, strict=True)
+        return tuple((n - extent) // stride + 1 for n, extent, stride in extents)
+
+    def blocks(self, n: int, channels: int, backend: Backend) -> Iterator[slice]:
+        """Slices of a batch of n images: on a CPU a few at a time, so that their columns stay in its cache."""
+        columns = math.prod(self.output) * math.prod(self.kernel) * channels
+        return backend.chunks(n, max(columns // 8, 1))  # 2 MB at most in float32, but for a single image
+
+    def parts(self, x: Array, backend: Backend, outside: float = 0.0) -> Iterator[Array]:
+        """The windows of x (n, *size, C), entry by entry in row-major order: views (n, *output, C)."""
+        padded = self._padded(x, backend, outside)
+        yield from (padded[place] for place in self._places())
+
+    def add_up(self, parts: Iterable[Array], out: Array, backend: Backend) -> None:
+        """The transpose: out (n, *size, C) = all parts (n, *output, C), each added to where `parts` takes it from.
+
+        No two windows have the same entry in one place, so no number is written twice at once.
+        """
+        sums = self._memory("sums", out, backend)
+        sums.fill(0)
+        for place, part in zip(self._places(), parts, strict=True):
+            target = sums[place]
+            target += part
+        if sums is not out:
+            out[...] = sums[self._inside]
+
+    def columns(self, x: Array, groups: int, backend: Backend) -> Array:
+        """Every window of x (n, *size, C) as a row: (rows, entries C), the rows in order of n and *output.
+
+        With groups of channels a matrix for each: (groups, rows, entries C / groups). In scratch memory.
+        """
+        x = self._padded(x, backend)
+        n, channels = x.shape[0], x.shape[-1]
+        first, *steps, last = x.strides
+        jumps = (step * s for step, s in zip(steps, self.stride, strict=True))
+        gaps = (step * d for step, d in zip(steps, self.dilation, strict=True))
+        shape, strides = (n, *self.output, *self.kernel, channels), (first, *jumps, *gaps, last)
+        view = backend.xp.lib.stride_tricks.as_strided(x, shape, strides)
+        matrix: Shape = (n * math.prod(self.output), math.prod(self.kernel) * (channels // groups))
+        if groups > 1:
+            view = backend.xp.moveaxis(view.reshape(*shape[:-1], groups, channels // groups), -2, 0)
+            matrix = (groups, *matrix)
+        columns = backend.scratch("columns", matrix)
+        columns.reshape(view.shape)[...] = view
+        return columns
+
+    @property
+    def _inside(self) -> tuple[slice, ...]:
+        """Where the image lies in the padded one, as an index of (n, *padded size, C)."""
+        return (slice(None), *(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True)))
+
+    def _places(self) -> Iterator[tuple[slice, ...]]:
+        """For each entry of a window where all windows have it, as an index of (n, *padded size, C)."""
+        for entry in product(*map(range, self.kernel)):
+            axes = zip(entry, self.dilation, self.output, self.stride, strict=True)
+            yield (slice(None), *(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in axes))
+
+    def _padded(self, x: Array, backend: Backend, outside: float = 0.0) -> Array:
+        """x with a number around it; x itself where there is no padding."""
+        padded = self._memory("padded", x, backend)
+        if padded is not x:
+            padded.fill(outside)
+            padded[self._inside] = x
+        return padded
+
+    def _memory(self, name: str, x: Array, backend: Backend) -> Array:
+        """Scratch memory for x with its padding; x itself where there is none."""
+        if self.padded_size == self.size:
+            return x
+        return backend.scratch(name, (x.shape[0], *self.padded_size, x.shape[-1]))
+
+
+def _extent(kernel: Shape, dilation: Shape) -> Shape:
+    """How far a window reaches, gaps included."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def per_axis(name: str, value: Any, n_axes: int, least: int = 1) -> Shape:
+    """An argument that is one number for all axes, or one for each. Raises ValueError for others."""
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * n_axes
+    try:
+        numbers = tuple(operator.index(v) for v in values)
+    except TypeError:
+        numbers = ()
+    if len(numbers) != n_axes or min(numbers) < least:
+        of_each = f" or {n_axes} of them" if n_axes > 1 else ""
+        raise ValueError(f"{name} must be a whole number >= {least}{of_each}, not {value!r}")
+    return numbers
+
+
+def padding_of(value: Any, n_axes: int) -> Shape | str:
+    """ "valid", "same", or numbers of rows and columns. Raises ValueError for others."""
+    if value in ("valid", "same"):
+        return value
+    if isinstance(value, str):
+        raise ValueError(f'padding must be "valid", "same" or whole numbers >= 0, not {value!r}')
+    return per_axis("padding", value, n_axes, least=0)

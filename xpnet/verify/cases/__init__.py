@@ -1,0 +1,62 @@
+"""The table of cases: at least one row for every public layer, loss, optimizer, initialiser and schedule.
+
+A file for each family has its rows (`CASES`) and, beside them, the references that they name: formulas one number at
+a time, which share no code with what they are witnesses of. Whoever adds a layer adds a row, and every witness looks
+at it on every device. A row may also have the same in PyTorch. `uncovered()` names what has no row.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+from xpnet import losses, nn, optim, schedules
+from xpnet.nn import Layer, init
+from xpnet.verify.cases import (
+    activation,
+    compose,
+    conv,
+    dropout,
+    initialiser,
+    linear,
+    loss,
+    norm,
+    optimizer,
+    pool,
+    schedule,
+    shape,
+)
+from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
+
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose)
+LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
+LOSSES: tuple[LossCase, ...] = loss.CASES
+OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
+INITIALISERS: tuple[InitCase, ...] = initialiser.CASES
+SCHEDULES: tuple[ScheduleCase, ...] = schedule.CASES
+TABLE: tuple[Case, ...] = (*LAYERS, *LOSSES, *OPTIMIZERS, *INITIALISERS, *SCHEDULES)
+
+
+def public_names() -> Iterator[str]:
+    """Everything that must have a row."""
+    layers = {n for n in nn.__all__ if inspect.isclass(kind := getattr(nn, n)) and issubclass(kind, Layer)}
+    yield from layers - {"Layer"}
+    yield "mlp"
+    for module in (losses, optim, schedules):
+        yield from (n for n in _defined_in(module) if n not in ("Loss", "Optimizer"))
+    yield from init.PLAIN | init.WITH_VALUE
+
+
+def _defined_in(module: ModuleType) -> Iterator[str]:
+    """Classes and functions that the module itself defines for others; no protocols."""
+    for attribute, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__ and callable(value)
+        if own and not attribute.startswith("_") and not getattr(value, "_is_protocol", False):
+            yield attribute
+
+
+def uncovered() -> list[str]:
+    """What is public and has no row."""
+    covered = {case.of for case in TABLE}
+    return sorted(set(public_names()) - covered)

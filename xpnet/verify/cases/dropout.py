@@ -1,0 +1,53 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet import nn
+from xpnet.verify.cases.arithmetic import Numbers
+from xpnet.verify.passes import SEED
+from xpnet.verify.rows import LayerCase
+
+
+class UniformStream:
+    """The uniform float64 numbers of seed, from raw words: each draw starts on a fresh block of four."""
+
+    def __init__(self, seed: int):
+        self._bits = np.random.Philox(seed)
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        size = math.prod(shape)
+        words = self._bits.random_raw(4 * math.ceil(size / 4))
+        return np.array([(int(word) >> 11) / 2.0**53 for word in words[:size]]).reshape(shape)
+
+
+def dropout(x: Numbers, p: float, stream: UniformStream) -> Numbers:
+    drawn, y = stream.random(x.shape), np.empty(x.shape, object)
+    for at in np.ndindex(*x.shape):
+        y[at] = x[at] * (0.0 if drawn[at] < p else 1.0 / (1.0 - p))
+    return y
+
+
+CASES: tuple[LayerCase, ...] = (
+    LayerCase("Dropout", "evaluation", nn.Dropout, (9,), lambda x, p: x),
+    LayerCase(
+        "Dropout",
+        "training",
+        lambda: nn.Dropout(0.3),
+        (9,),
+        lambda x, p: dropout(x, 0.3, UniformStream(SEED)),
+        training=True,
+    ),
+    LayerCase(
+        "Dropout",
+        "training, 3-D",
+        nn.Dropout,
+        (3, 5),
+        lambda x, p: dropout(x, 0.5, UniformStream(SEED)),
+        training=True,
+    ),
+    LayerCase("Dropout", "p = 0", lambda: nn.Dropout(0.0), (4,), lambda x, p: x, training=True),
+)

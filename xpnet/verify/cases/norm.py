@@ -1,0 +1,174 @@
+"""Normalisation: what each layer must compute, one number at a time, and the rows of the table of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet import nn
+from xpnet.verify.cases.arithmetic import Numbers
+from xpnet.verify.cases.linear import standardize
+from xpnet.verify.passes import pixels
+from xpnet.verify.rows import LayerCase
+
+Parameters = dict[str, Numbers]
+
+# From the formulas ----------------------------------------------------------------------------------------------
+
+
+def mean(values: Sequence[Any]) -> Any:
+    return sum(values, start=0.0) / float(len(values))
+
+
+def variance(values: Sequence[Any]) -> Any:
+    middle = mean(values)
+    return mean([(v - middle) * (v - middle) for v in values])
+
+
+def normalised(x: Numbers, together: list[list[tuple[int, ...]]], p: Parameters, eps: float) -> Numbers:
+    """y, where the numbers of each of these lists of places share a mean and a variance."""
+    y = np.empty(x.shape, object)
+    for places in together:
+        values = [x[at] for at in places]
+        middle, deviation = mean(values), (variance(values) + eps) ** 0.5
+        for at in places:
+            y[at] = (x[at] - middle) / deviation * p["gamma"][at[-1]] + p["beta"][at[-1]]
+    return y
+
+
+def batch_norm(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
+    places = [[(*at, c) for at in np.ndindex(*x.shape[:-1])] for c in range(x.shape[-1])]
+    return normalised(x, places, p, eps)
+
+
+def batch_norm_evaluation(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
+    y = np.empty(x.shape, object)
+    for at in np.ndindex(*x.shape):
+        c = at[-1]
+        y[at] = (x[at] - p["running_mean"][c]) / (p["running_var"][c] + eps) ** 0.5 * p["gamma"][c] + p["beta"][c]
+    return y
+
+
+def layer_norm(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
+    places = [[(*at, c) for c in range(x.shape[-1])] for at in np.ndindex(*x.shape[:-1])]
+    return normalised(x, places, p, eps)
+
+
+def group_norm(x: Numbers, p: Parameters, groups: int, eps: float = 1e-5) -> Numbers:
+    each = x.shape[-1] // groups
+    places = [
+        [(n, *at, c) for at in np.ndindex(*x.shape[1:-1]) for c in range(g * each, (g + 1) * each)]
+        for n in range(len(x))
+        for g in range(groups)
+    ]
+    return normalised(x, places, p, eps)
+
+
+def rms_norm(x: Numbers, p: Parameters, eps: float = 1e-6) -> Numbers:
+    y = np.empty(x.shape, object)
+    for at in np.ndindex(*x.shape[:-1]):
+        size = (mean([v * v for v in x[at]]) + eps) ** 0.5
+        for c in range(x.shape[-1]):
+            y[(*at, c)] = x[(*at, c)] / size * p["gamma"][c]
+    return y
+
+
+# Rows -----------------------------------------------------------------------------------------------------------
+
+
+def _torch_batch_norm(torch: Any, x: Any, p: dict[str, Any], training: bool, eps: float = 1e-5) -> Any:
+    running = (None, None) if training else (p["running_mean"].detach(), p["running_var"].detach())
+    y = torch.nn.functional.batch_norm(x.movedim(-1, 1), *running, p["gamma"], p["beta"], training, eps=eps)
+    return y.movedim(1, -1)
+
+
+def _torch_layer_norm(torch: Any, x: Any, p: dict[str, Any], eps: float = 1e-5) -> Any:
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], p["gamma"], p["beta"], eps)
+
+
+def _torch_group_norm(torch: Any, x: Any, p: dict[str, Any], groups: int) -> Any:
+    return torch.nn.functional.group_norm(x.movedim(-1, 1), groups, p["gamma"], p["beta"]).movedim(1, -1)
+
+
+def _torch_rms_norm(torch: Any, x: Any, p: dict[str, Any], eps: float = 1e-6) -> Any:
+    return torch.nn.functional.rms_norm(x, x.shape[-1:], p["gamma"], eps)
+
+
+def _batch_norm(
+    what: str, shape: tuple[int, ...], batches: tuple[int, ...], training: bool, eps: float = 1e-5
+) -> LayerCase:
+    formula = batch_norm if training else batch_norm_evaluation
+    return LayerCase(
+        "BatchNorm",
+        f"{what}, {'training' if training else 'evaluation'}",
+        lambda: nn.BatchNorm(eps=eps),
+        shape,
+        partial(formula, eps=eps),
+        partial(_torch_batch_norm, training=training, eps=eps),
+        batches,
+        training,
+    )
+
+
+def _group_norm(what: str, shape: tuple[int, ...], groups: int) -> LayerCase:
+    return LayerCase(
+        "GroupNorm",
+        what,
+        lambda: nn.GroupNorm(groups),
+        shape,
+        partial(group_norm, groups=groups),
+        partial(_torch_group_norm, groups=groups),
+    )
+
+
+CASES: tuple[LayerCase, ...] = (
+    # A batch of two vectors is +-1 whatever it holds: no gradient is left to compare.
+    _batch_norm("vectors", (4,), (5, 9), True),
+    _batch_norm("vectors, large eps", (4,), (5,), True, eps=0.5),
+    _batch_norm("vectors", (4,), (1, 5), False),
+    _batch_norm("vectors, large eps", (4,), (3,), False, eps=0.5),
+    _batch_norm("one channel", (1,), (6,), True),
+    _batch_norm("sequences", (6, 3), (1, 4), True),
+    _batch_norm("images", (3, 2, 4), (1, 4), True),
+    _batch_norm("images", (3, 2, 4), (1, 4), False),
+    LayerCase(
+        "BatchNorm",
+        "behind Standardize, training",
+        lambda: nn.Sequential(nn.Standardize(120.0, 70.0), nn.BatchNorm()),
+        (4, 3),
+        lambda x, p: batch_norm(standardize(x, 120.0, 70.0), {key[9:]: values for key, values in p.items()}),
+        batches=(4,),
+        training=True,
+        draw=pixels,
+    ),
+    LayerCase("LayerNorm", "vectors", nn.LayerNorm, (7,), layer_norm, _torch_layer_norm),
+    LayerCase("LayerNorm", "sequences", nn.LayerNorm, (5, 6), layer_norm, _torch_layer_norm),
+    LayerCase("LayerNorm", "images", nn.LayerNorm, (2, 3, 4), layer_norm, _torch_layer_norm),
+    LayerCase(
+        "LayerNorm",
+        "large eps",
+        lambda: nn.LayerNorm(0.5),
+        (3, 5),
+        partial(layer_norm, eps=0.5),
+        partial(_torch_layer_norm, eps=0.5),
+    ),
+    LayerCase("RMSNorm", "vectors", nn.RMSNorm, (7,), rms_norm, _torch_rms_norm),
+    LayerCase("RMSNorm", "sequences", nn.RMSNorm, (5, 6), rms_norm, _torch_rms_norm),
+    LayerCase("RMSNorm", "images", nn.RMSNorm, (2, 3, 4), rms_norm, _torch_rms_norm),
+    LayerCase(
+        "RMSNorm",
+        "large eps",
+        lambda: nn.RMSNorm(0.5),
+        (3, 5),
+        partial(rms_norm, eps=0.5),
+        partial(_torch_rms_norm, eps=0.5),
+    ),
+    _group_norm("vectors", (6,), 2),
+    _group_norm("sequences", (5, 6), 3),
+    _group_norm("images", (3, 2, 4), 2),
+    _group_norm("one group", (3, 4), 1),
+    _group_norm("each channel alone", (3, 2, 4), 4),
+)
