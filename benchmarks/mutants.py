@@ -38,7 +38,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/init.py": ["test_init.py"],
     "nn/model.py": ["test_model.py"],
     "nn/norm.py": ["test_norm.py", "test_layers.py"],
-    "nn/saving.py": ["test_model.py"],
+    "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
     "backend/": ["test_layers.py"],
     "backend/__init__.py": ["test_doctor.py"],
@@ -52,6 +52,15 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "photo/opening.py": ["test_serve.py"],
     "train/plots.py": ["test_plots.py"],
     "verify/parity_page.py": ["test_parity_browser.py"],
+    "files.py": ["test_files.py"],
+    "data/idx.py": ["test_data_idx.py"],
+    "data/download.py": ["test_data_download.py"],
+    "data/datasets.py": ["test_data_datasets.py"],
+    "cli/": ["test_cli_console.py"],
+    "cli/results.py": ["test_cli_results.py"],
+    "cli/run_folder.py": ["test_cli_results.py"],
+    "cli/settings.py": ["test_cli_settings.py"],
+    "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py"],
 }
 
 

@@ -15,7 +15,7 @@ from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str}
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
-LONGEST = 1 << 16  # bytes of a file of settings
+LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
 MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
