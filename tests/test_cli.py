@@ -170,7 +170,7 @@ def test_samples_that_are_no_pictures(tmp_path):
     assert "samples of shape (7,) are no images: none are drawn, predict and serve read none" in out
     assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
     assert "no grey images" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
-    assert "no pictures" in call("data", folder, "--image", "x.png", code=1).stderr
+    assert "no images" in call("data", folder, "--image", "x.png", code=1).stderr
 
 
 # Other commands -----------------------------------------------------------------------------------------------

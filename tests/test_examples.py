@@ -30,7 +30,7 @@ def printed(name: str, *arguments: object) -> str:
 
 
 def accuracy(text: str) -> float:
-    """The last share of right answers in `text`."""
+    """The last fraction of right answers in `text`."""
     return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
 
 

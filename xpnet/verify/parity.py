@@ -152,7 +152,7 @@ def _whole(
     """One row a device: of its worst tensor, which `where` names."""
     rows = list(_rows(part, kinds, compute, want, allowed))
     for device in kinds:
-        worst = max((row for row in rows if row.device == device), key=lambda row: (row.share, row.ulps))
+        worst = max((row for row in rows if row.device == device), key=lambda row: (row.fraction, row.ulps))
         yield replace(worst, what="all tensors")
 
 

@@ -131,7 +131,7 @@ def _rows(parity: Parity) -> str:
 def _cells(row: Comparison) -> str:
     if row.problem:
         return f'<td class="bad" colspan="3">{escape(row.problem)}</td><td class="bad">{row.verdict}</td>'
-    error = "0" if not row.share else f"{row.share:.3g}"  # as a fraction of what is allowed
+    error = "0" if not row.fraction else f"{row.fraction:.3g}"  # as a fraction of what is allowed
     bad = "" if row.ok else ' class="bad"'
     where = escape(f"{row.error:.2e} of {row.allowed:.2e} at {row.where}" if row.where else "no difference", quote=True)
     return (
@@ -148,8 +148,8 @@ def _scale(row: Comparison) -> str:
 
     middle, limit = HEIGHT / 2, place(0)
     dot = ""
-    if row.share:
-        at = place(math.log10(row.share)) if math.isfinite(row.share) else place(HIGHEST)
+    if row.fraction:
+        at = place(math.log10(row.fraction)) if math.isfinite(row.fraction) else place(HIGHEST)
         dot = f'<circle cx="{at:.1f}" cy="{middle}" r="3.5" fill="{"#0072B2" if row.ok else "#D55E00"}"/>'
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
