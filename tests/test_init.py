@@ -70,7 +70,7 @@ def test_found_by_name_as_in_a_saved_model(case):
     assert np.array_equal(*draws)
 
 
-@pytest.mark.parametrize(("name", "value"), [("orthogonal", None), ("constant", None), ("zeros", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("unheard_of", None), ("constant", None), ("zeros", 1.0)])
 def test_unknown_names(name, value):
     with pytest.raises(ValueError, match=f"unknown initializer '{name}': choose one of he_normal, he_uniform"):
         init.named(name, value)
