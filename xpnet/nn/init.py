@@ -61,10 +61,11 @@ lecun_uniform = _scaled("lecun_uniform", lambda n_in, n_out: 1 / n_in, normal=Fa
 
 
 def _orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    n_in, n_out = math.prod(shape[:-1]), shape[-1]
-    q, r = np.linalg.qr(rng.standard_normal((max(n_in, n_out), min(n_in, n_out))))
+    columns = shape[-1]
+    rows = math.prod(shape) // columns
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.copysign(1.0, np.diagonal(r))  # without this, not every rotation is equally likely (Mezzadri, 2007)
-    return (q if n_in >= n_out else q.T).reshape(shape)
+    return (q if rows >= columns else q.T).reshape(shape)
 
 
 orthogonal = Initializer("orthogonal", _orthogonal)
