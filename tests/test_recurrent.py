@@ -265,3 +265,16 @@ def test_it_learns_to_remember(layer, kind):
     assert result.history[-1]["train_accuracy"] > 0.95
     longer = np.concatenate([x, x[::-1]], axis=1)  # the length is free
     assert (model.predict(longer).argmax(axis=-1)[:, :8] == target).mean() > 0.95
+
+
+def test_a_ragged_data_set_is_trained_as_any_other():
+    """The sum of each sequence's real steps, where the padding holds other numbers."""
+    x, mask = drawn(100, 6, 1), np.arange(6) < np.random.default_rng(0).integers(1, 7, (100, 1))
+    y = np.cumsum(x * mask[..., None], axis=1) * mask[..., None]
+    model = Model(nn.Sequential(nn.RNN(6, mask=True), nn.Linear(1, bias=False)), ((6, 1), (6,)), Backend("float32", 0))
+    result = train.fit(
+        model, losses.MeanSquaredError(), optim.Adam(model, 0.02), data.Dataset((x, mask), y),
+        epochs=20, batch_size=20, quiet=True,
+    )  # fmt: skip
+    assert result.history[-1]["train_loss"] < 0.1 * result.history[0]["train_loss"]
+    assert not model.predict((x, mask))[~mask].any()

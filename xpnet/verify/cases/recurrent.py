@@ -38,8 +38,7 @@ def lstm(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
     h, c = states
     new_h, new_c = [], []
     for j in range(len(h)):
-        places = (j, len(h) + j, 2 * len(h) + j, 3 * len(h) + j)  # input, forget and output gate, candidate
-        i, f, o, n = (product(x, p["W"], k) + product(h, p["U"], k) + p["b"][k] for k in places)
+        i, f, o, n = (product(x, p["W"], k) + product(h, p["U"], k) + p["b"][k] for k in places(j, h, 4))
         new_c.append(sigmoid(f) * c[j] + sigmoid(i) * tanh(n))
         new_h.append(sigmoid(o) * tanh(new_c[j]))
     return [new_h, new_c]
@@ -49,14 +48,16 @@ def gru(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
     (h,) = states
     new = []
     for j in range(len(h)):
-        reset, update, candidate = j, len(h) + j, 2 * len(h) + j
-        r, z = (
-            sigmoid(product(x, p["W"], k) + p["b"][k] + product(h, p["U"], k)) for k in (reset, update)
-        )  # fmt: skip
-        inner = product(h, p["U"], candidate) + p["b_hn"][j]
-        n = tanh(product(x, p["W"], candidate) + p["b"][candidate] + r * inner)
+        reset, update, candidate = ((product(x, p["W"], k) + p["b"][k], product(h, p["U"], k)) for k in places(j, h))
+        r, z = sigmoid(reset[0] + reset[1]), sigmoid(update[0] + update[1])
+        n = tanh(candidate[0] + r * (candidate[1] + p["b_hn"][j]))
         new.append((1.0 - z) * n + z * h[j])
     return [new]
+
+
+def places(j: int, h: list[Number], blocks: int = 3) -> list[int]:
+    """Where unit j stands in each of the gates' blocks."""
+    return [block * len(h) + j for block in range(blocks)]
 
 
 def unrolled(
