@@ -53,6 +53,42 @@ def test_a_layer_of_ones_own_is_checked_and_learns():
     assert accuracy(text) > 0.9
 
 
+def test_lstm_text_learns_and_writes():
+    text = printed("lstm_text")
+    losses = [float(loss) for loss in re.findall(r"on the last tenth ([\d.]+)", text)]
+    chance = float(re.search(r"by chance: ([\d.]+)", text)[1])
+    assert min(losses) < 0.7 * chance
+    kept = int(re.search(r"kept: epoch (\d+)", text)[1])
+    assert losses[kept - 1] == min(losses)
+    written = text.split("\n\n", 1)[1]
+    assert written.startswith("Alice was ")
+    assert len(written) == 10 + 300 + 1
+    assert len(set(written.split())) > 20  # no single word again and again
+
+
+def test_lstm_text_reads_a_text_of_ones_own(tmp_path):
+    (tmp_path / "mine.txt").write_text("abcd" * 400, encoding="utf-8")
+    written = printed("lstm_text", tmp_path / "mine.txt", "--temperature", 0.1).split("\n\n", 1)[1]
+    assert written.count("abcd") > 70
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (None, [], "cannot read"),
+        (b"\xff\xfe\xff", [], "cannot read"),
+        (b"too short", [], "has 9 characters: at least"),
+        (b"", ["--temperature", "0"], "the temperature must be above 0"),
+    ],
+)
+def test_lstm_text_says_what_is_wrong(content, options, message, tmp_path):
+    if content is not None:
+        (tmp_path / "mine.txt").write_bytes(content)
+    done = run("lstm_text", tmp_path / "mine.txt", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
 def test_scalar_network_learns():
     text = printed("scalar_network")
     assert "softmax of 2.5, 1.0, 0.8: 0.7113, 0.1587, 0.1299" in text

@@ -3,7 +3,21 @@
 Each family of layers is a file, whose `__all__` names what is public.
 """
 
-from xpnet.nn import activation, compose, conv, dropout, embedding, gelu, init, layer, linear, norm, pool, shape
+from xpnet.nn import (
+    activation,
+    compose,
+    conv,
+    dropout,
+    embedding,
+    gelu,
+    init,
+    layer,
+    linear,
+    norm,
+    pool,
+    recurrent,
+    shape,
+)
 from xpnet.nn import mlp as _mlp
 from xpnet.nn.activation import *
 from xpnet.nn.compose import *
@@ -18,10 +32,12 @@ from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
+from xpnet.nn.recurrent import *
 from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + compose.__all__ + conv.__all__ + dropout.__all__ + embedding.__all__ + gelu.__all__
-__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__ + pool.__all__ + shape.__all__
+__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__ + pool.__all__ + recurrent.__all__
+__all__ += shape.__all__
