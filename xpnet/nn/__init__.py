@@ -3,8 +3,23 @@
 Each family of layers is a file, whose `__all__` names what is public.
 """
 
-from xpnet.nn import activation, attention, compose, conv, dropout, embedding, gelu, init, layer, linear, norm, pool
-from xpnet.nn import position, shape, transformer
+from xpnet.nn import (
+    activation,
+    attention,
+    compose,
+    conv,
+    dropout,
+    embedding,
+    gelu,
+    init,
+    layer,
+    linear,
+    norm,
+    pool,
+    position,
+    shape,
+    transformer,
+)
 from xpnet.nn import mlp as _mlp
 from xpnet.nn.activation import *
 from xpnet.nn.attention import *
