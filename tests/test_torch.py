@@ -9,7 +9,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, run, run_optimizer
+from xpnet.verify.passes import SEED, draw_values, is_data, run, run_optimizer, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
@@ -37,9 +37,10 @@ def test_layers(case, dtype):
         values = draw_values(subject)
         theirs = tensors(values, dtype)
         leaves = {k: t.requires_grad_(t.dtype.is_floating_point) for k, t in theirs.items() if k != "dy"}
-        y = case.torch(torch, leaves["x"], {k: t for k, t in leaves.items() if k != "x"})
+        y = case.torch(torch, unnamed("x", leaves), {k: t for k, t in leaves.items() if not is_data(k)})
         y.backward(theirs["dy"])
-        gradients = {"dx" if k == "x" else f"d {k}": t.grad.numpy() for k, t in leaves.items() if t.grad is not None}
+        with_gradient = {k: t.grad.numpy() for k, t in leaves.items() if t.grad is not None}
+        gradients = {f"d{k}" if is_data(k) else f"d {k}": gradient for k, gradient in with_gradient.items()}
         want = {"y": y.detach().numpy()} | gradients
         got = run(subject, values, Backend(dtype, SEED))
         error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))
