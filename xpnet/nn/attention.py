@@ -94,7 +94,7 @@ class MultiHeadAttention(Layer):
         hidden = [unread(inputs[-1][:, None, :, None] == 0, backend)] if self._masked else []
         if self._crossed:
             (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)
-            q, k, v = *self._heads(q), *self._heads(kv)
+            (q,), (k, v) = self._heads(q), self._heads(kv)
         else:
             qkv, backward_qkv = self.qkv(inputs[0], backend)
             q, k, v = self._heads(qkv)
@@ -112,11 +112,10 @@ class MultiHeadAttention(Layer):
             dq, dk, dv = backward_heads(dheads)
             dq, dk = turn_back(dq) * scale, turn_back(dk)
             if self._crossed:
-                dx = backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)
+                dx = [backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)]
             else:
-                dx = (backward_qkv(joined(backend, dq, dk, dv), need_dx),)
-            dx += (None,) * self._masked
-            return dx if isinstance(x, tuple) else dx[0]
+                dx = [backward_qkv(joined(backend, dq, dk, dv), need_dx)]
+            return (*dx, *[None] * self._masked) if isinstance(x, tuple) else dx[0]
 
         return y, backward
 

@@ -47,7 +47,7 @@ class SinusoidalPosition(Layer):
         return self._at(start, x, backend)
 
     def _at(self, start: int, x: Array, backend: Backend) -> Array:
-        cos, sin = waves(start, *x.shape[1:], backend)
+        cos, sin = waves(start, x.shape[1], x.shape[2], backend)
         return x + backend.xp.stack([sin, cos], axis=-1).reshape(x.shape[1:])
 
 

@@ -31,7 +31,7 @@ def attention(q: Numbers, k: Numbers, v: Numbers, heads: int, hidden: Any) -> Nu
         scores = np.empty(len(read), object)
         for i, s in enumerate(read):
             scores[i] = sum((q[n, t, c] * k[n, s, c] for c in channels), start=0.0) / math.sqrt(d)
-        p = softmax(scores) if read else []
+        p: Any = softmax(scores) if read else ()
         for c in channels:
             y[n, t, c] = sum((p[i] * v[n, s, c] for i, s in enumerate(read)), start=q[n, t, c] * 0.0)
     return y
@@ -104,7 +104,8 @@ def torch_multi_head(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: 
     mask = inputs[-1] == 0 if inputs[-1].ndim == 2 else None
     q, memory = inputs[0], inputs[1] if "q.W" in p else inputs[0]
     (T, C), S = q.shape[1:], memory.shape[1]
-    weights, bias = {"in_proj_weight": None}, p.get("qkv.b")
+    weights: dict[str, Any] = {"in_proj_weight": None}
+    bias = p.get("qkv.b")
     if "q.W" in p:
         weights |= {"q_proj_weight": p["q.W"].T, "use_separate_proj_weight": True}
         weights |= {"k_proj_weight": p["kv.W"][:, :C].T, "v_proj_weight": p["kv.W"][:, C:].T}
