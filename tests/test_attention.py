@@ -18,21 +18,6 @@ from xpnet.verify.cases.attention import learned, multi_head, padding, sinusoida
 from xpnet.verify.passes import spread
 from xpnet.verify.tolerances import FLOAT32, FLOAT64
 
-CHECKED = {
-    "causal, rotary": (nn.MultiHeadAttention(2, causal=True, rotary=True), (None, 8), spread),
-    "causal, masked": (nn.MultiHeadAttention(2, causal=True), ((3, 4), (3,)), (spread, padding)),
-    "crossed, masked": (nn.MultiHeadAttention(3, bias=False), ((None, 6), (4, 5), (4,)), (spread, spread, padding)),
-    "learned": (nn.LearnedPosition(6), (None, 3), spread),
-    "sinusoidal": (nn.SinusoidalPosition(), (6, 4), spread),
-    "block": (nn.TransformerBlock(2, causal=True, dropout=0.2), (None, 4), spread),
-}
-
-
-@pytest.mark.parametrize("what", CHECKED)
-def test_the_check_of_ones_own_layers(what):
-    layer, shape, draw = CHECKED[what]
-    assert verify.check(layer, shape, draw=draw).ok
-
 
 def built(layer, shape, backend, seed=0):
     """The layer in a model, with its biases and all off their first values."""
@@ -306,3 +291,21 @@ def test_shapes_that_do_not_fit(layer, shape, message):
 def test_bad_options(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# The check ------------------------------------------------------------------------------------------------------
+
+CHECKED = {
+    "causal, rotary": (nn.MultiHeadAttention(2, causal=True, rotary=True), (None, 8), spread),
+    "causal, masked": (nn.MultiHeadAttention(2, causal=True), ((3, 4), (3,)), (spread, padding)),
+    "crossed, masked": (nn.MultiHeadAttention(3, bias=False), ((None, 6), (4, 5), (4,)), (spread, spread, padding)),
+    "learned": (nn.LearnedPosition(6), (None, 3), spread),
+    "sinusoidal": (nn.SinusoidalPosition(), (6, 4), spread),
+    "block": (nn.TransformerBlock(2, causal=True, dropout=0.2), (None, 4), spread),
+}
+
+
+@pytest.mark.parametrize("what", CHECKED)
+def test_the_check_of_ones_own_layers(what):
+    layer, shape, draw = CHECKED[what]
+    assert verify.check(layer, shape, draw=draw).ok
