@@ -198,7 +198,10 @@ def test_what_cannot_go_on_says_so():
     backend = Backend("float64")
     x = backend.asarray(numbers(1, 1, 4))
     model = built(nn.TransformerBlock(2), (None, 4), backend)
-    with pytest.raises(ValueError, match="only causal attention can go on from a cache"):
+    with pytest.raises(ValueError, match="only causal attention without a mask can go on"):
+        nn.decode(model.network, x, {}, backend)
+    model = built(nn.MultiHeadAttention(2, causal=True), ((None, 4), (None,)), backend)
+    with pytest.raises(ValueError, match="only causal attention without a mask can go on"):
         nn.decode(model.network, x, {}, backend)
     model = built(nn.Parallel(nn.MultiHeadAttention(2, causal=True), nn.Linear(2)), (3, 4), backend)
     with pytest.raises(TypeError, match="decode cannot look into Parallel"):
@@ -257,7 +260,7 @@ def test_attention_learns_to_look_something_up():
     ("layer", "shape", "message"),
     [
         (nn.MultiHeadAttention(3), (5, 8), "cannot split 8 channels into 3 heads"),
-        (nn.MultiHeadAttention(2, rotary=True), (5, 6), "cannot split 6 channels into 2 heads of even size"),
+        (nn.MultiHeadAttention(2, rotary=True), (5, 6), "into 2 heads, each of an even number"),
         (nn.MultiHeadAttention(2), (8,), r"takes \(T, C\)"),
         (nn.MultiHeadAttention(2), (5, None), r"takes \(T, C\)"),
         (nn.MultiHeadAttention(2), ((5, 8), (5, 8), (5, 8)), r"takes \(T, C\)"),

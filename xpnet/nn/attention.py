@@ -74,7 +74,8 @@ class MultiHeadAttention(Layer):
             raise ShapeError("reads another sequence: causal and rotary compare positions within the same")
         C = sequences[0][1]
         if C % self.heads or (self.rotary and C // self.heads % 2):
-            raise ShapeError(f"cannot split {C} channels into {self.heads} heads of {'even' * self.rotary} size")
+            even = ", each of an even number, as rotary needs" if self.rotary else ""
+            raise ShapeError(f"cannot split {C} channels into {self.heads} heads{even}")
         if self._crossed:
             self.q, self.kv = self._linear(C, sequences[0]), self._linear(2 * C, sequences[1])
         else:
@@ -91,7 +92,7 @@ class MultiHeadAttention(Layer):
 
     def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
         inputs = x if isinstance(x, tuple) else (x,)
-        hidden = [unread(inputs[-1][:, None, :, None] == 0, backend)] if self._masked else []
+        hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self._masked else []
         if self._crossed:
             (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)
             (q,), (k, v) = self._heads(q), self._heads(kv)
@@ -123,10 +124,11 @@ class MultiHeadAttention(Layer):
         """y for the next T positions of each sequence, without a backward.  x, y: (N, T, C).
 
         `cache`, {} at first, keeps the keys and values of all positions so far: what is computed once is not computed
-        again. They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal.
+        again. They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal,
+        or has a mask.
         """
-        if not self.causal:
-            raise ValueError("only causal attention can go on from a cache: others read what is still to come")
+        if not self.causal or self._masked:
+            raise ValueError("only causal attention without a mask can go on from a cache")
         q, k, v = self._heads(self.qkv(x, backend)[0])
         start = cache["k"].shape[2] if cache else 0
         turn, _ = self._turns(start, q, backend)
@@ -184,12 +186,12 @@ def joined(backend: Backend, *parts: Array) -> Array:
     return whole.reshape(N, T, len(parts) * h * d)
 
 
-def unread(hidden: Array, backend: Backend) -> Array:
-    """-inf where it is true, 0 elsewhere."""
+def as_scores(hidden: Array, backend: Backend) -> Array:
+    """What is added to scores to hide them: -inf where it is true, 0 elsewhere."""
     return backend.xp.where(hidden, -math.inf, 0.0).astype(backend.dtype)
 
 
 def later(start: int, T: int, backend: Backend) -> Array:
     """(S, T): hides from the T positions after the first `start` every position after their own; S = start + T."""
     arange = backend.xp.arange
-    return unread(arange(start + T)[:, None] > arange(start, start + T), backend)
+    return as_scores(arange(start + T)[:, None] > arange(start, start + T), backend)
