@@ -7,8 +7,8 @@ its probability, reads it, and goes on. What it has computed for the characters 
 python examples/char_gpt.py                                  # five sonnets of Shakespeare's, below; some seconds
 python examples/char_gpt.py --text FILE --config nano        # nanoGPT's configuration for a CPU; some minutes
 
-The nano configuration differs from nanoGPT's in this: normalisations have a shift, the last layer has weights of its
-own and not the embedding's, and matrices that end a residual branch begin as large as all others.
+The nano configuration differs from nanoGPT's in this: normalisations have a shift, GELU is in its tanh form, the last
+layer has weights of its own and not the embedding's, and matrices that end a residual branch begin as large as others.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Config:
     context: int
     batch: int
     steps: int
-    epochs: int  # looks at the validation text; each begins its sequences at other places
+    epochs: int  # each on sequences of its own, with a look at the validation text in the end
     warm_up: int = 100
     lr: float = 1e-3
     final_lr: float = 1e-4
@@ -77,8 +77,11 @@ def gpt(config: Config, characters: int) -> nn.Layer:
     )
 
 
-def learn(model: nn.Model, config: Config, tokens: np.ndarray) -> float:
-    """Train on the first 90 % of the text, and return the loss on the rest: the mean of -log p(next character)."""
+def learn(model: nn.Model, config: Config, tokens: np.ndarray) -> None:
+    """Train on the first 90 % of the text; the rest is for validation. The loss is the mean of -log p(next character).
+
+    Ctrl-C ends the training early; what has been learnt is kept.
+    """
     cut = len(tokens) * 9 // 10
     validation = data.next_tokens(tokens[cut:], config.context, name="validation")
     optimizer = optim.AdamW(model, config.lr, betas=(0.9, 0.99), weight_decay=0.1)
@@ -90,14 +93,15 @@ def learn(model: nn.Model, config: Config, tokens: np.ndarray) -> float:
     for epoch in range(config.epochs):
         done = epoch * steps
         drawn = sequences.take(rng.integers(len(sequences), size=steps * config.batch))
-        row = train.fit(
+        result = train.fit(
             model, losses.SoftmaxCrossEntropy(), optimizer, drawn, validation, epochs=1, batch_size=config.batch,
             schedule=lambda step, done=done: schedule(done + step), clip=1.0, quiet=True,
-        ).history[0]  # fmt: skip
-        print(
-            f"step {done + steps}: training loss {row['train_loss']:.3f}, validation loss {row['validation_loss']:.3f}"
-        )
-    return row["validation_loss"]
+        )  # fmt: skip
+        if result.stopped:
+            print(f"stopped in the {steps} steps after step {done}")
+            break
+        row = result.history[0]
+        print(f"step {done + steps}: loss {row['train_loss']:.3f}, validation loss {row['validation_loss']:.3f}")
 
 
 def write(model: nn.Model, begin: list[int], n: int, context: int, temperature: float, top_k: int) -> list[int]:
@@ -154,8 +158,8 @@ def main() -> None:
     print(f"{model.n_parameters:,} parameters, on {backend.device}")
     print(f"{len(tokens):,} characters of {len(characters.known)} kinds")
     start = time.perf_counter()
-    loss = learn(model, config, tokens)
-    print(f"validation loss {loss:.3f} after {config.steps} steps, in {time.perf_counter() - start:.0f} s\n")
+    learn(model, config, tokens)
+    print(f"{time.perf_counter() - start:.0f} s\n")
     written = write(model, list(begin), options.length, config.context, options.temperature, options.top_k)
     print(characters.decode(written).strip())
 

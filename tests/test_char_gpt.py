@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_examples import EXAMPLES, printed, run
 
-from xpnet import nn
+from xpnet import nn, train
 from xpnet.backend import Backend
 
 
@@ -49,18 +49,19 @@ def test_nanogpt_has_as_many_parameters(example):
     assert model.n_decay == model.n_parameters - 2 * 9 * 128  # all but the normalisations
 
 
-def test_nanogpt_is_trained_by_the_same_settings(example, monkeypatch):
+def test_nanogpt_is_trained_by_the_same_settings(example, monkeypatch, capsys):
     """Without training: what `fit` is given, and that every step has its rate."""
     given = []
 
     def fit(model, loss, optimizer, training, validation, **options):
         given.append((optimizer, training, validation, options))
-        return type("Result", (), {"history": [{"train_loss": 0.0, "validation_loss": 1.5}]})
+        return train.Result([{"train_loss": 0.0, "validation_loss": 1.5}], 1)
 
     monkeypatch.setattr(example.train, "fit", fit)
     config = example.CONFIGS["nano"]
     model = nn.Model(example.gpt(config, 65), (None,), Backend())
-    assert example.learn(model, config, np.arange(10_000) % 65) == 1.5
+    example.learn(model, config, np.arange(10_000) % 65)
+    assert "step 2000: loss 0.000, validation loss 1.500" in capsys.readouterr().out
     optimizer, training, validation, options = given[0]
     assert (optimizer.betas, optimizer.weight_decay, options["clip"], options["batch_size"]) == (
         (0.9, 0.99),
@@ -79,6 +80,14 @@ def test_nanogpt_is_trained_by_the_same_settings(example, monkeypatch):
     assert (np.diff(rates[101:]) < 0).all()
     starts = [data.x.tobytes() for _, data, _, _ in given]
     assert len(set(starts)) == len(starts)
+
+
+def test_an_interrupted_training_ends(example, monkeypatch, capsys):
+    results = [train.Result([{"train_loss": 0.0, "validation_loss": 1.5}], 1), train.Result([], 0, "interrupted")]
+    monkeypatch.setattr(example.train, "fit", lambda *_, **__: results.pop(0))
+    config = example.CONFIGS["nano"]
+    example.learn(nn.Model(example.gpt(config, 65), (None,), Backend()), config, np.arange(10_000) % 65)
+    assert capsys.readouterr().out.splitlines()[1:] == ["stopped in the 250 steps after step 250"]
 
 
 @pytest.mark.parametrize("n", [5, 8, 30])
@@ -106,14 +115,14 @@ def test_a_long_beginning_is_cut_to_the_context(example):
 def test_draws_follow_the_probabilities(example):
     scores, n = np.log(np.array([0.1, 0.4, 0.2, 0.3])), 4000
 
-    def shares(temperature, top_k):
+    def fractions(temperature, top_k):
         rng = np.random.default_rng(0)
         drawn = [example.draw(scores, temperature, top_k, rng) for _ in range(n)]
         return np.bincount(drawn, minlength=4) / n
 
-    assert np.abs(shares(1.0, 10) - [0.1, 0.4, 0.2, 0.3]).max() < 0.03
-    assert np.abs(shares(1.0, 2) - [0, 4 / 7, 0, 3 / 7]).max() < 0.03
-    assert np.abs(shares(0.5, 10) - np.array([1, 16, 4, 9]) / 30).max() < 0.03
+    assert np.abs(fractions(1.0, 10) - [0.1, 0.4, 0.2, 0.3]).max() < 0.03
+    assert np.abs(fractions(1.0, 2) - [0, 4 / 7, 0, 3 / 7]).max() < 0.03
+    assert np.abs(fractions(0.5, 10) - np.array([1, 16, 4, 9]) / 30).max() < 0.03
 
 
 def test_characters_come_back(example):
