@@ -29,6 +29,7 @@ AT_ONCE = 2
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
     "nn/activation.py": ["test_activation.py", "test_layers.py"],
+    "nn/attention.py": ["test_attention.py", "test_layers.py"],
     "nn/compose.py": ["test_shape.py", "test_layers.py"],
     "nn/embedding.py": ["test_embedding.py", "test_layers.py"],
     "nn/gelu.py": ["test_activation.py", "test_layers.py"],
@@ -41,7 +42,9 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/norm.py": ["test_norm.py", "test_layers.py"],
     "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
+    "nn/position.py": ["test_attention.py", "test_layers.py"],
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
+    "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "backend/": ["test_layers.py"],
     "backend/__init__.py": ["test_doctor.py"],
     "probe/": ["test_probe.py"],

@@ -45,6 +45,7 @@ def test_layers(case, dtype):
         }
         want = {k: t.detach().numpy() for k, t in named("y", y, isinstance(y, tuple)).items()} | gradients
         got = run(subject, values, Backend(dtype, SEED))
+        got = {k: a for k, a in got.items() if not k.startswith("state ")}  # the rows' formulas look at those
         error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))
         assert error <= 2 * allowed, f"{where}: {error} > 2 * {allowed}"  # both are off the exact result
 

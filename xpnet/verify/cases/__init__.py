@@ -15,6 +15,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify.cases import (
     activation,
+    attention,
     compose,
     conv,
     dropout,
@@ -30,7 +31,7 @@ from xpnet.verify.cases import (
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
