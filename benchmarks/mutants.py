@@ -44,7 +44,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "backend/__init__.py": ["test_doctor.py"],
     "probe/": ["test_probe.py"],
     "doctor/": ["test_doctor.py"],
-    "losses.py": ["test_losses.py"],
+    "losses/": ["test_losses.py"],
     "optim.py": ["test_optim.py"],
     "schedules.py": ["test_schedules.py"],
 }

@@ -9,7 +9,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, run, run_optimizer
+from xpnet.verify.passes import SEED, draw_values, run, run_optimizer, target_of
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
@@ -26,7 +26,8 @@ def close(got, want):
 
 
 def tensors(values, dtype):
-    return {k: torch.tensor(v.astype(dtype) if v.dtype.kind == "f" else v) for k, v in values.items()}
+    kinds = {"f": dtype, "u": "int64"}
+    return {k: torch.tensor(v.astype(kinds.get(v.dtype.kind, v.dtype))) for k, v in values.items()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -51,8 +52,8 @@ def test_losses(case):
     for batch in case.batches:
         values = case.values(batch)
         theirs = tensors(values, "float64")
-        y, target = theirs["y"].requires_grad_(), theirs["target"]
-        value = case.torch(torch, y, target if target.dtype.is_floating_point else target.long())
+        y, target = theirs["y"].requires_grad_(), target_of(theirs, lambda t: t)
+        value = case.torch(torch, y, target)
         value.backward()
         want = {"value": value.detach().numpy(), "dy": y.grad.numpy()}
         close(run_loss(case.make(), values, Backend("float64")), want)

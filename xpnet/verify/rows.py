@@ -14,7 +14,7 @@ from xpnet.nn import Layer, Model
 from xpnet.nn.init import Initializer
 from xpnet.nn.shapes import Shape
 from xpnet.optim import AdamW, Optimizer
-from xpnet.verify.passes import Draw, Subject, in_float32, spread
+from xpnet.verify.passes import Draw, Subject, loss_values, spread
 from xpnet.verify.tolerances import Arrays
 
 Numbers = np.ndarray  # of floats, or of `Value`s
@@ -46,7 +46,10 @@ class LayerCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value."""
+    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value.
+
+    `target` may draw a tuple of targets and weights; that tuple is what the reference is then given.
+    """
 
     of: str
     what: str
@@ -60,7 +63,7 @@ class LossCase:
     def values(self, batch: int, seed: int = 0) -> Arrays:
         """Outputs and target for one call."""
         rng, shape = np.random.default_rng([seed, batch]), (batch, *self.shape)
-        return in_float32({"y": 1.5 * spread(rng, shape), "target": self.target(rng, shape)})
+        return loss_values(1.5 * spread(rng, shape), self.target(rng, shape))
 
 
 @dataclass(frozen=True)

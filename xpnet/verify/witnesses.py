@@ -16,7 +16,7 @@ from xpnet.nn.shapes import each
 from xpnet.scalar import Value
 from xpnet.verify.cases.optimizer import clipped
 from xpnet.verify.check import run_loss
-from xpnet.verify.passes import SEED, Kind, draw_values, is_data, named, run, run_optimizer, unnamed
+from xpnet.verify.passes import SEED, Kind, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
 from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
@@ -57,7 +57,7 @@ def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
     """The value against the row's reference."""
     values = case.values(batch)
     got = run_loss(case.make(), values, kind("float64", SEED))
-    want = np.array(float(case.reference(values["y"], values["target"])))
+    want = np.array(float(case.reference(values["y"], target_of(values))))
     return _close({"value": got["value"]}, {"value": want})
 
 
@@ -65,7 +65,7 @@ def loss_by_scalars(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
     """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
     values = case.values(batch)
     y = _as_values(values["y"])
-    value = case.reference(y, values["target"])
+    value = case.reference(y, target_of(values))
     value.backward()
     want = {"value": np.array(value.data), "dy": _grad(y)}
     return _close(run_loss(case.make(), values, kind("float64", SEED)), want)
