@@ -211,6 +211,54 @@ def test_a_regression_is_split_and_folded():
     assert seen != [validation.y.tolist() for _, validation in data.kfold(samples, 3, seed=1)]
 
 
+@KINDS
+def test_weights_and_ignored_places_train_like_data_without_them(kind):
+    """Places that do not count change nothing, in fit and in evaluate; neither do they in the accuracy."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (6, 4)), rng.integers(0, 5, (6, 4))
+    junk = np.concatenate([x, rng.integers(0, 5, (6, 2))], axis=1)
+    ignored = np.concatenate([y, np.full((6, 2), -100)], axis=1)
+    nonsense = np.concatenate([y, rng.integers(0, 5, (6, 2))], axis=1)
+    mask = np.repeat([[True, True, True, True, False, False]], 6, axis=0)
+
+    def trained(samples, loss):
+        model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (None,), kind("float32", 1))
+        result = train.fit(
+            model, loss, optim.SGD(model, 0.5), samples, samples, epochs=2, batch_size=4, keep_best=True, quiet=True
+        )
+        return model.tensors()["layers.1.W"], result.history[-1]
+
+    W, row = trained(data.Dataset(x, y), losses.SoftmaxCrossEntropy())
+    for samples in (data.Dataset(junk, ignored), data.Dataset(junk, nonsense, weights=mask)):
+        got, got_row = trained(samples, losses.SoftmaxCrossEntropy(ignore=-100))
+        assert np.abs(got - W).max() <= 1e-6
+        for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+            assert got_row[figure] == pytest.approx(row[figure], rel=1e-5)
+
+
+def test_figures_of_a_sum_are_means_all_the_same():
+    model, _, samples = regression(Backend)
+    mean, total = (train.evaluate(model, losses.MeanSquaredError(r), samples, 40).loss for r in ("mean", "sum"))
+    assert total == pytest.approx(mean)
+
+
+def test_weights_stay_with_their_samples():
+    samples = data.Dataset(np.arange(12.0)[:, None], np.arange(12.0), weights=np.arange(12))
+    assert samples.weights.dtype == np.float32
+    for part in (*data.split(samples, 0.25, seed=1), samples[3:5], samples.take(np.array([7, 2]))):
+        assert part.weights.tolist() == part.y.tolist()
+    assert samples.digest() != data.Dataset(samples.x, samples.y).digest()
+    assert samples.digest() != data.Dataset(samples.x, samples.y, weights=np.ones(12)).digest()
+    for wrong, message in (
+        (np.ones(11), r"weights are numbers of y's shape \(12,\)"),
+        (np.full(12, -1.0), "weights must be >= 0, not -1.0 at index"),
+        (np.full(12, np.inf), "data: weights: inf at index"),
+        (["a"] * 12, "weights are numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.Dataset(samples.x, samples.y, weights=wrong)
+
+
 def test_data_that_does_not_fit_is_named():
     model, loss, _ = next_token(Backend)
     with pytest.raises(ValueError, match=r"odd: token 7 is outside 0\.\.4"):
@@ -220,3 +268,8 @@ def test_data_that_does_not_fit_is_named():
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"late: outputs of shape .* need targets"):
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))
+    late = data.Dataset(np.zeros((2, 4), int), np.zeros((2, 4, 5)), name="late", weights=np.ones((2, 4, 5)))
+    with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss of terms \(2, 4\)"):
+        train.evaluate(model, loss, late)
+    with pytest.raises(ValueError, match=r"late: .*label -100 at index \(0, 0\) is outside 0\.\.4"):
+        train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.full((2, 4), -100), name="late"))

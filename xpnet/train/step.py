@@ -73,7 +73,8 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
     try:
         model.as_input(data.x)
         if isinstance(loss, Loss):  # a plain function has no more to say
-            loss.check(data.y, model.output_shape)
+            weights = getattr(data, "weights", None)  # of a `Dataset`; other sources need not have any
+            loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
 
@@ -84,14 +85,25 @@ def usual_metrics(data: Source) -> tuple[Metric, ...]:
 
 
 def batch_sums(
-    loss: Loss, metrics: Sequence[Metric], y: Array, target: Array, value: Array, backend: Any
+    loss: Loss, metrics: Sequence[Metric], y: Array, target: Any, value: Array, backend: Any
 ) -> list[Array | float]:
-    """What is added up over batches: weighted loss, weight, and the sums of each metric. On the device."""
-    weight = loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
-    sums: list[Array | float] = [value * weight, weight]
+    """What is added up over batches: the loss before it is a mean, its weight, and the sums of each metric. On the
+    device. So the figures are means over all that counts, also of a loss that is a sum."""
+    weight = loss_weight(loss, y, target, backend)
+    sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
     for metric in metrics:
         sums += metric.sums(y, target, backend.xp)
     return sums
+
+
+def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | float:
+    """`Loss.weight`, or of a plain function the number of samples."""
+    return loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
+
+
+def is_sum(loss: Loss) -> bool:
+    """Whether the loss is a sum over the batch, and no mean."""
+    return isinstance(loss, Loss) and loss.reduction == "sum"
 
 
 def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[str, float]]:
