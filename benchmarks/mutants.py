@@ -45,7 +45,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "probe/": ["test_probe.py"],
     "doctor/": ["test_doctor.py"],
     "losses/": ["test_losses.py"],
-    "optim.py": ["test_optim.py"],
+    "optim/": ["test_optim.py"],
     "schedules.py": ["test_schedules.py"],
 }
 

@@ -20,7 +20,9 @@ from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT32, rounding
 from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
 
-KINDS = [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW]
+KINDS = [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW, optim.NAdam, optim.Lion]
+
+ELEMENTWISE = [case for case in OPTIMIZERS if not case.kind.by_parameter]
 
 
 def network(shape=(3,), backend=None):
@@ -106,7 +108,7 @@ def test_the_rate_can_change_between_steps(kind_of, kind):
 def test_a_simple_problem_is_solved(kind_of):
     """A straight line through noiseless points: its slope and offset are found."""
     model = nn.Model(nn.Linear(1), (1,), Backend("float64"))
-    optimizer = kind_of(model, lr=0.5 if kind_of in (optim.SGD, optim.AdaGrad) else 0.02, weight_decay=0.0)
+    optimizer = kind_of(model, lr=0.5 if kind_of in (optim.SGD, optim.AdaGrad) else 0.01, weight_decay=0.0)
     x = np.linspace(-1, 1, 20)[:, None]
     for _ in range(800):
         model.zero_grad()
@@ -173,3 +175,105 @@ def test_state_of_another_optimizer_or_model_is_refused():
         optim.SGD(network(), 0.1).load_tensors(adam.tensors())
     with pytest.raises(ValueError, match="not the state of Adam on this model"):
         optim.Adam(network(shape=(5,))).load_tensors(adam.tensors())
+
+
+# Freezing and groups ------------------------------------------------------------------------------------------
+
+
+def stepped(optimizer, steps=3):
+    """The parameters after steps with the same gradients, and before."""
+    model = optimizer.model
+    before = model.tensors()
+    for step in range(steps):
+        model.grad[...] = model.backend.asarray(np.linspace(-1, 2, model.n_parameters) + step)
+        optimizer.step()
+    return before, model.tensors()
+
+
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
+def test_what_is_frozen_is_left_alone_and_the_rest_goes_on(case, kind):
+    """No update, no decay, no state; what is frozen in between stands still and goes on from where it was."""
+    _, free = stepped(case.make(network(backend=kind("float64", 0))))
+    model = network(backend=kind("float64", 0))
+    optimizer = case.make(model)
+    model.freeze("layers.0.*", "*.2.b")
+    before, after = stepped(optimizer)
+    assert model.frozen == {"layers.0.W", "layers.0.b", "layers.2.b"}
+    for key, values in after.items():
+        expected = before if key in model.frozen else free
+        assert np.abs(values - expected[key]).max() <= (0 if key in model.frozen else 1e-14)
+    for key, buffer in optimizer.state.items():
+        if key in optimizer.state_names:
+            flat = np.array(model.backend.to_host(buffer))
+            assert not any(flat[model.places[frozen]].any() for frozen in model.frozen)
+    model.unfreeze("layers.0.W", "*.b")
+    assert model.frozen == frozenset()
+    _, moved = stepped(optimizer, 1)
+    assert all((moved[key] != after[key]).any() for key in moved)
+
+
+def test_a_frozen_layer_does_not_count_when_gradients_are_clipped():
+    model = network()
+    model.freeze("layers.0.*")
+    model.grad.fill(100.0)
+    model.parameters["layers.2.b"].grad[...] = [0.3, 0.4]
+    model.parameters["layers.2.W"].grad.fill(0.0)
+    optim.clip_norm(model, 1.0)
+    assert model.parameters["layers.2.b"].grad.tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_freezing_is_refused_where_it_would_not_be_seen():
+    model = network()
+    with pytest.raises(ValueError, match=r"no trained parameter fits 'layers\.1\.\*': there are layers\.0\.W, "):
+        model.freeze("layers.1.*")
+    with pytest.raises(ValueError, match="no trained parameter fits"):
+        model.unfreeze("layers.1.*")
+    with model.backend.training_lock, pytest.raises(RuntimeError, match="between two runs of fit"):
+        model.freeze("*")
+    assert model.frozen == frozenset()
+
+
+@pytest.mark.parametrize("case", [case for case in ELEMENTWISE if not case.clip], ids=name)
+def test_groups_have_rates_and_decays_of_their_own(case, kind):
+    """Each parameter is where an optimizer of the whole network with that rate and decay would have brought it."""
+    groups = {"layers.0.W": {"lr": 0.5, "weight_decay": 3.0}, "layers.0.*": {"lr": 0.0}, "*.2.W": {"weight_decay": 0}}
+
+    def after(groups=None, lr=1.0, decay=1.0):
+        options = {**case.options, "lr": case.options["lr"] * lr}
+        model = network(backend=kind("float64", 0))
+        return stepped(case.kind(model, **options, weight_decay=case.decay * decay, groups=groups))[1]
+
+    got = after(groups)
+    expected = {
+        "layers.0.W": after(lr=0.5, decay=3.0),  # the first pattern that fits
+        "layers.0.b": after(lr=0.0),
+        "layers.2.W": after(decay=0.0),
+        "layers.2.b": after(),
+    }
+    for key, values in got.items():
+        assert np.abs(values - expected[key][key]).max() <= 1e-14, key
+
+
+def test_groups_keep_a_step_to_few_operations():
+    """What lies side by side and moves at the same rate is updated together; decay ends where biases begin."""
+    model = network()
+    (whole,) = optim.AdamW(model, weight_decay=0.1)._parts
+    assert (whole.start, whole.stop, whole.decays) == (0, 26, ((0, 20, 0.1),))
+    assert [(p.start, p.stop, p.lr) for p in optim.SGD(model, 0.1, groups={"*.b": {"lr": 0.1}})._parts] == [
+        (0, 20, 1.0),
+        (20, 26, 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"layers.7.*": {"lr": 0.1}}, r"no trained parameter fits 'layers\.7\.\*'"),
+        ({"*.b": {"rate": 0.1}}, r"group '\*\.b': there are factors of lr and weight_decay, not of rate"),
+        ({"*.b": {"lr": -1.0}}, r"the factor of lr must be finite and >= 0, not -1\.0"),
+        ({"*.b": {"weight_decay": math.inf}}, "the factor of weight_decay must be finite"),
+    ],
+)
+def test_groups_that_cannot_be(groups, message):
+    with pytest.raises(ValueError, match=message):
+        optim.AdamW(network(), groups=groups)

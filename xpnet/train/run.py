@@ -73,6 +73,7 @@ class Run:
             "clip": clip,
             "augment": in_words(augment),
             "metrics": [metric.name for metric in self.metrics],
+            "frozen": sorted(model.frozen),
         }
         self.call: Callable[..., None] = self.device_step  # or a captured form of it
         self._epoch_begun = -1

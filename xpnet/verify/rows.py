@@ -13,7 +13,7 @@ from xpnet.losses import Loss
 from xpnet.nn import Layer, Model
 from xpnet.nn.init import Initializer
 from xpnet.nn.shapes import Shape
-from xpnet.optim import AdamW, Optimizer
+from xpnet.optim import Optimizer
 from xpnet.verify.passes import Draw, Subject, loss_values, spread
 from xpnet.verify.tolerances import Arrays
 
@@ -75,7 +75,7 @@ class OptimizerCase:
 
     of: str
     what: str
-    kind: Callable[..., Optimizer]
+    kind: type[Optimizer]
     formula: Callable[..., float]
     options: dict[str, Any]
     decay: float = 0.0
@@ -86,7 +86,7 @@ class OptimizerCase:
 
     def reference(self, x: float, gradients: Sequence[float], decayed: bool) -> float:
         """x after a step with each of the gradients; `decayed` if it is a weight and no bias."""
-        decay = {"decoupled" if self.kind is AdamW else "decay": self.decay} if decayed else {}
+        decay = {"decoupled" if self.kind.decoupled else "decay": self.decay} if decayed else {}
         return self.formula(x, gradients, **self.options, **decay)
 
 

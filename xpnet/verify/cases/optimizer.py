@@ -50,6 +50,33 @@ def adam(
     return x
 
 
+def nadam(
+    x: float, gradients: Sequence[float], lr: float, betas: tuple[float, float], eps: float, momentum_decay: float,
+    decay=0.0,
+) -> float:  # fmt: skip
+    def mu(t: int) -> float:
+        return betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+
+    m = s = 0.0
+    for t, g in enumerate(gradients, 1):
+        g = g + decay * x
+        m = betas[0] * m + (1 - betas[0]) * g
+        s = betas[1] * s + (1 - betas[1]) * g**2
+        so_far = math.prod(mu(i) for i in range(1, t + 1))
+        ahead = mu(t + 1) * m / (1 - so_far * mu(t + 1)) + (1 - mu(t)) * g / (1 - so_far)
+        x = x - lr * ahead / (math.sqrt(s / (1 - betas[1] ** t)) + eps)
+    return x
+
+
+def lion(x: float, gradients: Sequence[float], lr: float, betas: tuple[float, float], decoupled=0.0) -> float:
+    m = 0.0
+    for g in gradients:
+        direction = betas[0] * m + (1 - betas[0]) * g
+        x = x - lr * (int(direction > 0) - int(direction < 0) + decoupled * x)
+        m = betas[1] * m + (1 - betas[1]) * g
+    return x
+
+
 def clipped(gradients: Sequence[float], limit: float) -> list[float]:
     norm = math.sqrt(math.fsum(g * g for g in gradients))
     return [g * min(1.0, limit / norm) if norm else g for g in gradients]
@@ -73,6 +100,10 @@ CASES: tuple[OptimizerCase, ...] = (
     OptimizerCase("Adam", "no mean", optim.Adam, adam, {**_ADAM, "betas": (0.0, 0.9)}),
     OptimizerCase("AdamW", "plain", optim.AdamW, adam, _ADAM),
     OptimizerCase("AdamW", "decay", optim.AdamW, adam, _ADAM, 0.3),
+    OptimizerCase("NAdam", "plain", optim.NAdam, nadam, {**_ADAM, "momentum_decay": 0.004}),
+    OptimizerCase("NAdam", "decay", optim.NAdam, nadam, {**_ADAM, "momentum_decay": 2.0}, 0.05),
+    OptimizerCase("Lion", "plain", optim.Lion, lion, {"lr": 0.02, "betas": (0.7, 0.9)}),
+    OptimizerCase("Lion", "decay", optim.Lion, lion, {"lr": 0.02, "betas": (0.9, 0.99)}, 0.3),
     OptimizerCase("clip_norm", "always", optim.SGD, sgd, {"lr": 1.0}, clip=0.5),
     OptimizerCase("clip_norm", "sometimes", optim.SGD, sgd, {"lr": 1.0, "momentum": 0.5}, clip=6.0),
     OptimizerCase("clip_norm", "never", optim.SGD, sgd, {"lr": 1.0}, clip=1e6),
