@@ -78,11 +78,11 @@ def test_optimizers(case):
         if case.clip is not None:
             torch.nn.utils.clip_grad_norm_([W, b], case.clip)
         optimizer.step()
-    # PyTorch divides by norm + 1e-6 when it clips.
-    tolerance_of_clip = 1e-5 if case.clip else 10 * FLOAT64
+    # PyTorch divides by norm + 1e-6 when it clips, and keeps NAdam's product of momenta in float32.
+    allowed = 1e-5 if case.clip else 2.0**-24 if case.kind is optim.NAdam else 10 * FLOAT64
     got = run_optimizer(case.make, values, Backend("float64"), case.clip)
     for key, parameter in (("W", W), ("b", b)):
-        assert np.abs(got[key] - parameter.detach().numpy()).max() <= tolerance_of_clip * np.abs(got[key]).max()
+        assert np.abs(got[key] - parameter.detach().numpy()).max() <= allowed * np.abs(got[key]).max()
 
 
 def test_training_runs_along_the_same_curve():

@@ -60,7 +60,8 @@ class Adam(Optimizer):
     with m^ = m / (1 - b1^t), s^ = s / (1 - b2^t) at step t.  Kingma and Ba (2015).
     """
 
-    state_names, never_negative = ("mean", "square"), ("square",)
+    state_names = ("mean", "square")
+    never_negative: tuple[str, ...] = ("square",)
 
     def __init__(
         self,
