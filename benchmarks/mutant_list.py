@@ -424,6 +424,20 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: overflows", "largest = xp.maximum(xp.abs(model.grad).max(), limit)", "largest = 1.0"),
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
+    "train/step.py": [
+        ("Accumulation: a mean of means", "value, dy = value * weight, dy * weight", "value, dy = value * 1, dy * 1"),
+        ("Accumulation: not divided by the weights", "        model.grad *= scale\n", ""),
+        ("Accumulation: a sum is divided", "if weigh and not is_sum(loss):", "if weigh:"),
+        ("Accumulation: the value of the last part", "value = value + part_value", "value = part_value"),
+        ("Accumulation: the first part again and again", "each(itemgetter(part), arrays)",
+         "each(itemgetter(slice(0, part.stop - part.start)), arrays)"),
+        ("Evaluation: a sum is weighted like a mean", "value if is_sum(loss) else value * weight", "value * weight"),
+    ],
+    "train/metrics.py": [
+        ("Accuracy: ignored places count", "predicted == target, target >= 0)",
+         "predicted == target, target == target)"),
+        ("Metrics: weights are not used", "(w * v).sum() for v in values", "v.sum() for v in values"),
+    ],
     "schedules.py": [
         ("Step: one step too early", "(step // self.every)", "((step + 1) // self.every)"),
         ("Exponential: goes on after its end", "(min(step, self.steps) / self.steps)", "(step / self.steps)"),
@@ -453,6 +467,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("normal(std): the variance for the deviation", "std * rng.standard_normal", "std * std * rng.standard_normal"),
     ],
     "nn/model.py": [
+        ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
+        ("Model: freezing forgets what was frozen", "self.frozen.union(*map(self.names_like, patterns))",
+         "frozenset().union(*map(self.names_like, patterns))"),
         ("Biases lie among what decays",
          "key=lambda p: (not p.trained, not p.decay)", "key=lambda p: (not p.trained, p.decay)"),
         ("Gradients are scaled down, not cleared", "self.grad.fill(0)", "self.grad[...] *= 0.5"),

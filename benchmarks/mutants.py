@@ -36,7 +36,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/conv.py": ["test_conv.py", "test_layers.py"],
     "nn/pool.py": ["test_pool.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
-    "nn/model.py": ["test_model.py"],
+    "nn/model.py": ["test_model.py", "test_optim.py"],
     "nn/norm.py": ["test_norm.py", "test_layers.py"],
     "nn/saving.py": ["test_model.py"],
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
@@ -46,6 +46,8 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "doctor/": ["test_doctor.py"],
     "losses/": ["test_losses.py"],
     "optim/": ["test_optim.py"],
+    "train/step.py": ["test_tasks.py"],
+    "train/metrics.py": ["test_metrics.py"],
     "schedules.py": ["test_schedules.py"],
 }
 

@@ -236,6 +236,60 @@ def test_weights_and_ignored_places_train_like_data_without_them(kind):
             assert got_row[figure] == pytest.approx(row[figure], rel=1e-5)
 
 
+@KINDS
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("accumulate", [2, 3, 7])
+def test_parts_of_a_batch_add_up_to_the_whole(kind, accumulate, reduction):
+    """The same value, outputs and gradients, where samples differ in weight and parts in length, also captured."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (10, 4)), rng.integers(0, 5, (10, 4))
+    y[rng.random(y.shape) < 0.5] = -100
+    weights = rng.choice([0.0, 0.25, 1.0], 10)
+    loss = losses.SoftmaxCrossEntropy(0.1, [1.0, 2.0, 0.5, 1.0, 3.0], -100, reduction)
+
+    def step_of(parts):
+        model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (4,), kind("float64", 1))
+        put, optimizer = model.backend.asarray, optim.SGD(model, 0.01, momentum=0.5)
+        step = model.backend.capture(
+            lambda x, *target: train.train_step(model, loss, optimizer, x, target, clip=1e3, accumulate=parts)
+        )
+        for _ in range(4):
+            value, outputs = step(put(x), put(y), put(weights))
+        to_host = model.backend.to_host
+        return np.array(to_host(value)), np.array(to_host(outputs)), np.array(to_host(model.data))
+
+    for got, want in zip(step_of(accumulate), step_of(1), strict=True):
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() <= 1e-12
+
+
+def test_nothing_that_counts_adds_up_to_nothing():
+    model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (4,), Backend())
+    optimizer, before = optim.SGD(model, 0.1), model.tensors()["layers.1.W"]
+    x, y = np.zeros((6, 4), int), np.full((6, 4), -100)
+    value, _ = train.train_step(model, losses.SoftmaxCrossEntropy(ignore=-100), optimizer, x, y, accumulate=2)
+    assert float(value) == 0
+    assert np.array_equal(model.tensors()["layers.1.W"], before)
+
+
+def test_fit_accumulates():
+    """The same run, but for rounding; also of a plain function as a loss, and for a last batch of fewer samples."""
+
+    def history(**options):
+        model, loss, samples = regression(Backend)
+        plain = lambda y, target, backend: loss(y, target, backend)
+        result = train.fit(
+            model, plain, optim.SGD(model, 0.05), samples, epochs=3, batch_size=32, metrics=[train.mae], quiet=True,
+            **options,
+        )  # fmt: skip
+        return [(row["train_loss"], row["train_mae"]) for row in result.history]
+
+    assert np.allclose(history(accumulate=5), history(), rtol=1e-4)
+    assert history(accumulate=5) != history()
+    with pytest.raises(ValueError, match="accumulate must be at least 1 part, not 0"):
+        history(accumulate=0)
+
+
 def test_figures_of_a_sum_are_means_all_the_same():
     model, _, samples = regression(Backend)
     mean, total = (train.evaluate(model, losses.MeanSquaredError(r), samples, 40).loss for r in ("mean", "sum"))

@@ -68,8 +68,7 @@ class TermLoss(Loss):
             dy *= w[..., None] if self.of_rows else w
         value = terms.sum()
         if self.reduction == "mean":
-            total = self._total(y, t, w, backend)
-            scale = 1 / max(total, 1) if isinstance(total, int) else _inverse(total, backend)
+            scale = inverse(self._total(y, t, w, backend), backend)
             value = value * scale
             dy *= scale
         return value, dy
@@ -108,6 +107,8 @@ class TermLoss(Loss):
         return c.sum() if w is None else (w * c).sum()
 
 
-def _inverse(total: Array, backend: Backend) -> Array:
+def inverse(total: Array | float, backend: Backend) -> Array | float:
     """1 / total; where nothing counts, a finite number, as what it multiplies is 0."""
+    if isinstance(total, (int, float)):
+        return 1 / total if total else 0.0
     return 1 / backend.xp.maximum(total, float(np.finfo(total.dtype).tiny))

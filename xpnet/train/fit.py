@@ -56,6 +56,7 @@ def fit(
     clip: float | None = None,
     augment: Augmentation | None = None,
     metrics: Sequence[Metric] | None = None,
+    accumulate: int = 1,
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -67,6 +68,8 @@ def fit(
 
     - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
+    - With `accumulate` k, each batch goes through the network in k parts, for larger batches than the memory holds:
+      the update is that of the whole batch.
     - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is
       given. Without `metrics`, those of the task: the accuracy where the targets are class numbers.
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
@@ -74,9 +77,9 @@ def fit(
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
-      there. Data, loss, optimizer, batch size, clip, augmentation, metrics and seed must be those of the file; where
-      the run stands, its rate and what `Plateau` remembers come from the file; `epochs`, `patience`, `validation`,
-      `callbacks` and the schedule itself are the ones given now.
+      there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, metrics, frozen parameters and seed
+      must be those of the file; where the run stands, its rate and what `Plateau` remembers come from the file;
+      `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
     - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
       an eager one; otherwise the steps run one by one, and the result says why.
@@ -97,11 +100,13 @@ def fit(
         raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
     if operator.index(epochs) < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
+    if operator.index(accumulate) < 1:
+        raise ValueError(f"accumulate must be at least 1 part, not {accumulate}")
     if patience is not None and operator.index(patience) < 1:
         raise ValueError(f"patience must be at least 1 epoch, not {patience}")
     if validation is not None:
         check_data(model, loss, validation)
-    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics)
+    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate)
     if checkpoint is not None:
         if resume and Path(checkpoint).exists():
             load_checkpoint(run, checkpoint)

@@ -51,12 +51,13 @@ class Run:
         clip: float | None = None,
         augment: Augmentation | None = None,
         metrics: Sequence[Metric] | None = None,
+        accumulate: int = 1,
     ):
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
         check_data(model, loss, data)
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
-        self.clip, self.augment = clip, augment
+        self.clip, self.augment, self.accumulate = clip, augment, accumulate
         self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
         self.n_samples, self.slices = len(data), batch_slices(len(data), batch_size)
         self.feed = data.feed(model.backend, model.as_input)
@@ -71,6 +72,7 @@ class Run:
             "data": data.digest(),
             "loss": in_words(loss),
             "clip": clip,
+            "accumulate": accumulate,
             "augment": in_words(augment),
             "metrics": [metric.name for metric in self.metrics],
             "frozen": sorted(model.frozen),
@@ -103,7 +105,7 @@ class Run:
         x, target = self.feed.batch(*inputs)
         if self.augment is not None:
             x = self.augment(x, backend)
-        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip)
+        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip, self.accumulate)
         for i, number in enumerate(batch_sums(self.loss, self.metrics, y, target, value, backend)):
             self.totals[i : i + 1] += number
 

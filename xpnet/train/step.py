@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,65 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
+from xpnet.losses.base import inverse
 from xpnet.nn import Model
+from xpnet.nn.shapes import each
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.train.metrics import Metric, accuracy
 
 
 def train_step(
-    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Array, clip: float | None = None
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, clip: float | None = None, accumulate: int = 1
 ) -> tuple[Array, Array]:
-    """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device."""
-    backend = model.backend
+    """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
+
+    With `accumulate` k the batch goes through forward and backward in k parts, with memory for the activations of one,
+    and the gradients are those of the whole batch. Statistics that a layer takes of its batch are those of a part.
+    """
     model.zero_grad()
-    y, backward = model.forward(x)
-    value, dy = loss(y, target, backend)
-    if backend.observer is not None:
-        backend.observer.loss(value, dy)
-    backward(dy, need_dx=False)
+    if accumulate == 1:
+        value, y = _pass(model, loss, x, target)
+    else:
+        value, y = _in_parts(model, loss, x, target, accumulate)
     if clip is not None:
         clip_norm(model, clip)
     optimizer.step()
     return value, y
+
+
+def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) -> tuple[Array, Array]:
+    """(value, y), the gradients being added; with `weigh` both the value and the gradients before they are a mean."""
+    backend = model.backend
+    y, backward = model.forward(x)
+    value, dy = loss(y, target, backend)
+    if backend.observer is not None:
+        backend.observer.loss(value, dy)
+    if weigh and not is_sum(loss):
+        weight = loss_weight(loss, y, target, backend)
+        value, dy = value * weight, dy * weight
+    backward(dy, need_dx=False)
+    return value, y
+
+
+def _in_parts(model: Model, loss: Loss, x: Any, target: Any, n_parts: int) -> tuple[Array, Array]:
+    """The same for the parts of a batch. As the mean of the whole is sum_k weight_k mean_k / sum_k weight_k, each part
+    adds weight_k times its gradients, and the sum of the weights divides them all in the end."""
+    xp, n = model.backend.xp, len(x[0] if isinstance(x, tuple) else x)
+    value: Any = 0.0
+    outputs: Array = None
+    for part in batch_slices(n, -(-n // n_parts)):
+        x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
+        part_value, part_y = _pass(model, loss, x_part, target_part, weigh=True)
+        if outputs is None:
+            outputs = xp.empty((n, *part_y.shape[1:]), part_y.dtype)
+        outputs[part] = part_y
+        value = value + part_value
+    if not is_sum(loss):
+        weight = loss_weight(loss, outputs, target, model.backend)
+        scale = inverse(weight, model.backend)
+        model.grad *= scale
+        value = value * scale
+    return value, outputs
 
 
 @dataclass(frozen=True)
