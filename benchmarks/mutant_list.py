@@ -418,6 +418,20 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Frozen parameters are updated", "            if name in self.model.frozen:\n                continue\n", ""),
         ("Freezing after the optimizer was made is not seen", "if self._without is not model.frozen:", "if False:"),
     ],
+    "optim/average.py": [
+        ("Average: the first weights stay in it", "(1 - self.decay) / rest", "1 - self.decay"),
+        ("Average: decay for 1 - decay", "(1 - self.decay) / rest", "self.decay / rest"),
+        ("Average: the model keeps the averages", "            self.model.data[...] = own", "            pass"),
+        ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
+    ],
+    "train/run.py": [
+        ("Average: it is not kept up", "self.average.update()", "pass"),
+        ("Average: the model's own weights are kept as the best",
+         "self.model.data if self.average is None else self.average.values", "self.model.data"),
+        ("Average: the model's own weights are measured",
+         "nullcontext() if self.average is None else self.average.applied()", "nullcontext()"),
+        ("Average: a resumed one starts anew", 'array[...] = backend.asarray(tensors[f"average.{name}"])', "pass"),
+    ],
     "optim/clip.py": [
         ("clip_norm: small gradients are scaled up", ".sum()), limit / largest)", ".sum()), 0)"),
         ("clip_norm: the square root is missing", "xp.sqrt((scaled * scaled).sum())", "(scaled * scaled).sum()"),

@@ -46,6 +46,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "doctor/": ["test_doctor.py"],
     "losses/": ["test_losses.py"],
     "optim/": ["test_optim.py"],
+    "train/run.py": ["test_tasks.py"],
     "train/step.py": ["test_tasks.py"],
     "train/metrics.py": ["test_metrics.py"],
     "schedules.py": ["test_schedules.py"],

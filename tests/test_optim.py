@@ -196,7 +196,8 @@ def test_what_is_frozen_is_left_alone_and_the_rest_goes_on(case, kind):
     _, free = stepped(case.make(network(backend=kind("float64", 0))))
     model = network(backend=kind("float64", 0))
     optimizer = case.make(model)
-    model.freeze("layers.0.*", "*.2.b")
+    model.freeze("layers.0.*")
+    model.freeze("*.2.b", "*.0.b")
     before, after = stepped(optimizer)
     assert model.frozen == {"layers.0.W", "layers.0.b", "layers.2.b"}
     for key, values in after.items():
@@ -277,3 +278,44 @@ def test_groups_keep_a_step_to_few_operations():
 def test_groups_that_cannot_be(groups, message):
     with pytest.raises(ValueError, match=message):
         optim.AdamW(network(), groups=groups)
+
+
+# The average --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 0.999])
+def test_the_average_weighs_each_step_by_its_age(decay, kind):
+    model = network(backend=kind("float64", 0))
+    average, optimizer = optim.WeightAverage(model, decay), optim.SGD(model, 0.1)
+    seen = []
+
+    def step(gradient):
+        model.grad[...] = gradient
+        optimizer.step()
+        average.update()
+
+    replayed = model.backend.capture(step)
+    for i in range(6):
+        replayed(model.backend.asarray(np.linspace(-1, 2, model.n_parameters) * (-1) ** i + i))
+        seen.append(np.array(model.backend.to_host(model.data)))
+    weights = [decay ** (5 - i) for i in range(6)]
+    expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
+    assert np.abs(np.array(model.backend.to_host(average.values)) - expected).max() <= 1e-13
+
+
+def test_the_average_is_applied_and_taken_away_again():
+    model = network()
+    average = optim.WeightAverage(model, 0.5)
+    model.data[...] = 1.0
+    average.update()
+    model.data[...] = 4.0
+    average.update()
+    with average.applied() as same:
+        assert same is model
+        assert model.data.tolist() == pytest.approx([3.0] * model.data.size)
+    assert (model.data == 4.0).all()
+    with pytest.raises(KeyError), average.applied():
+        raise KeyError
+    assert (model.data == 4.0).all()
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), not 1"):
+        optim.WeightAverage(model, 1)

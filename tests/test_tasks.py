@@ -290,6 +290,37 @@ def test_fit_accumulates():
         history(accumulate=0)
 
 
+def test_fit_averages_the_weights(tmp_path):
+    """Each row measures the averages, the best of them are kept, and a run that is resumed goes on with them."""
+
+    def run(epochs, averaged=True, **options):
+        model, loss, samples = regression(Backend)
+        average = optim.WeightAverage(model, 0.9)
+        result = train.fit(
+            model, loss, optim.SGD(model, 0.3), samples, samples, epochs=epochs, batch_size=30, quiet=True,
+            average=average if averaged else None, **options,
+        )  # fmt: skip
+        return model, average, result, train.evaluate(model, loss, samples).loss
+
+    model, average, result, own = run(4)
+    _, _, plain, own_of_plain = run(4, averaged=False)
+    assert own == own_of_plain == plain.history[-1]["validation_loss"]  # the averages do not change the training
+    with average.applied():
+        averages = model.tensors()
+        assert train.evaluate(model, *regression(Backend)[1:]).loss == result.history[-1]["validation_loss"] != own
+    best, _, kept, measured = run(4, keep_best=True)
+    assert measured == min(row["validation_loss"] for row in kept.history)
+    assert kept.best_epoch < 4 or all(np.array_equal(best.tensors()[k], averages[k]) for k in averages)
+    run(2, checkpoint=tmp_path / "run.safetensors")
+    _, again, _, _ = run(4, checkpoint=tmp_path / "run.safetensors", resume=True)
+    assert np.array_equal(again.values, average.values)
+    with pytest.raises(ValueError, match=r"belongs to another run: its average is 0\.9"):
+        run(4, averaged=False, checkpoint=tmp_path / "run.safetensors", resume=True)
+    other = regression(Backend)
+    with pytest.raises(ValueError, match="average was made for another model"):
+        train.fit(other[0], other[1], optim.SGD(other[0], 0.1), other[2], epochs=1, average=average)
+
+
 def test_figures_of_a_sum_are_means_all_the_same():
     model, _, samples = regression(Backend)
     mean, total = (train.evaluate(model, losses.MeanSquaredError(r), samples, 40).loss for r in ("mean", "sum"))

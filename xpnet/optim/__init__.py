@@ -5,8 +5,21 @@ and replayed. `lr` is set and read as a plain number.
 """
 
 from xpnet.optim.adaptive import AdaGrad, Adam, AdamW, NAdam, RMSProp
+from xpnet.optim.average import WeightAverage
 from xpnet.optim.base import Groups, Optimizer
 from xpnet.optim.clip import clip_norm
 from xpnet.optim.sgd import SGD, Lion
 
-__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Groups", "Lion", "NAdam", "Optimizer", "RMSProp", "clip_norm"]
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Groups",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RMSProp",
+    "WeightAverage",
+    "clip_norm",
+]
