@@ -35,7 +35,7 @@ LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
 INITIALISERS: tuple[InitCase, ...] = initialiser.CASES
 SCHEDULES: tuple[ScheduleCase, ...] = schedule.CASES
-CONTRACTS = {"Loss", "TermLoss", "Optimizer"}  # what others are made of: nothing to compute
+NO_ROW = {"Loss", "TermLoss", "Optimizer", "WeightAverage"}  # contracts; and what is not of a kind that has rows
 TABLE: tuple[Case, ...] = (*LAYERS, *LOSSES, *OPTIMIZERS, *INITIALISERS, *SCHEDULES)
 
 
@@ -45,7 +45,7 @@ def public_names() -> Iterator[str]:
     yield from layers - {"Layer"}
     yield "mlp"
     for module in (losses, optim, schedules):
-        yield from (n for n in _defined_in(module) if n not in CONTRACTS)
+        yield from (n for n in _defined_in(module) if n not in NO_ROW)
     yield from init.PLAIN | init.WITH_VALUE
 
 
