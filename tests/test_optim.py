@@ -20,7 +20,17 @@ from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT32, rounding
 from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
 
-KINDS = [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW, optim.NAdam, optim.Lion]
+KINDS = [
+    optim.SGD,
+    optim.RMSProp,
+    optim.AdaGrad,
+    optim.Adam,
+    optim.AdamW,
+    optim.NAdam,
+    optim.Lion,
+    optim.LAMB,
+    optim.Muon,
+]
 
 ELEMENTWISE = [case for case in OPTIMIZERS if not case.kind.by_parameter]
 
@@ -47,7 +57,7 @@ def test_float32_agrees_with_float64(case, kind):
     assert {a.dtype for a in got.values()} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
 def test_a_buffer_of_more_than_one_chunk(case):
     """The flat buffer is updated in pieces; decay ends in the middle of one."""
     n_weights, n_biases, steps = 70_000, 70_000, 3
@@ -177,6 +187,33 @@ def test_state_of_another_optimizer_or_model_is_refused():
         optim.Adam(network(shape=(5,))).load_tensors(adam.tensors())
 
 
+def test_lamb_moves_each_layer_by_the_same_fraction_of_its_size():
+    model = network()
+    optimizer = optim.LAMB(model, lr=0.1, weight_decay=0.0)
+    model.parameters["layers.2.W"].data *= 1e3
+    model.parameters["layers.0.W"].data.fill(0.0)  # no size: the ratio is 1
+    before, after = stepped(optimizer, 1)
+    moved = {key: np.linalg.norm(after[key] - before[key]) for key in before}
+    assert moved["layers.2.W"] == pytest.approx(0.1 * np.linalg.norm(before["layers.2.W"]))
+    assert moved["layers.0.W"] == pytest.approx(0.1 * math.sqrt(before["layers.0.W"].size), rel=1e-3)
+    assert moved["layers.2.b"] == pytest.approx(0.1 * math.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6), (4, 4), (1, 5)])
+@pytest.mark.parametrize("kind_of_gradient", ["large", "small", "nothing"])
+def test_muon_learns_all_directions_alike(shape, kind_of_gradient):
+    """The singular values of its step are near one another, whatever those of the gradient are."""
+    model = nn.Model(nn.Linear(shape[1], bias=False, init=init.constant(0.0)), (shape[0],), Backend("float32"))
+    optimizer = optim.Muon(model, lr=1.0)
+    scale = {"large": 1e6, "small": 1e-3, "nothing": 0.0}[kind_of_gradient]
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0][: shape[0], : shape[1]]
+    u, _, v = np.linalg.svd(directions, full_matrices=False)
+    model.grad[...] = scale * ((u * np.linspace(1, 0.1, min(shape))) @ v).ravel()
+    optimizer.step()
+    values = np.linalg.svd(model.parameters["W"].data / (0.2 * math.sqrt(max(shape))), compute_uv=False)
+    assert (values == 0).all() if scale == 0 else (0.6 < values.min() and values.max() < 1.25)
+
+
 # Freezing and groups ------------------------------------------------------------------------------------------
 
 
@@ -190,7 +227,7 @@ def stepped(optimizer, steps=3):
     return before, model.tensors()
 
 
-@pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
 def test_what_is_frozen_is_left_alone_and_the_rest_goes_on(case, kind):
     """No update, no decay, no state; what is frozen in between stands still and goes on from where it was."""
     _, free = stepped(case.make(network(backend=kind("float64", 0))))
@@ -234,7 +271,7 @@ def test_freezing_is_refused_where_it_would_not_be_seen():
     assert model.frozen == frozenset()
 
 
-@pytest.mark.parametrize("case", [case for case in ELEMENTWISE if not case.clip], ids=name)
+@pytest.mark.parametrize("case", [case for case in OPTIMIZERS if not case.clip], ids=name)
 def test_groups_have_rates_and_decays_of_their_own(case, kind):
     """Each parameter is where an optimizer of the whole network with that rate and decay would have brought it."""
     groups = {"layers.0.W": {"lr": 0.5, "weight_decay": 3.0}, "layers.0.*": {"lr": 0.0}, "*.2.W": {"weight_decay": 0}}

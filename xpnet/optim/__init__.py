@@ -8,15 +8,18 @@ from xpnet.optim.adaptive import AdaGrad, Adam, AdamW, NAdam, RMSProp
 from xpnet.optim.average import WeightAverage
 from xpnet.optim.base import Groups, Optimizer
 from xpnet.optim.clip import clip_norm
+from xpnet.optim.layerwise import LAMB, Muon
 from xpnet.optim.sgd import SGD, Lion
 
 __all__ = [
+    "LAMB",
     "SGD",
     "AdaGrad",
     "Adam",
     "AdamW",
     "Groups",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RMSProp",

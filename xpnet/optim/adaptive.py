@@ -85,12 +85,16 @@ class Adam(Optimizer):
         self._root, self._size, self._small = root, root / correction1, self.eps * root
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        (m, s), (b1, b2) = state, self.betas
+        x -= self._moved(g, lr * self._size, *state)
+
+    def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
+        """The means brought up to date, and size m / (sqrt(s) + small)."""
+        b1, b2 = self.betas
         m *= b1
         m += (1 - b1) * g
         s *= b2
         s += (1 - b2) * (g * g)
-        x -= (lr * self._size) * m / (self.model.backend.xp.sqrt(s) + self._small)
+        return size * m / (self.model.backend.xp.sqrt(s) + self._small)
 
 
 class AdamW(Adam):

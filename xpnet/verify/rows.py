@@ -68,7 +68,8 @@ class LossCase:
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number.
+    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number, or, where the
+    method looks at whole parameters (`by_parameter`), of one in lists.
 
     `clip`: all gradients are clipped to this norm before each step.
     """
@@ -76,7 +77,7 @@ class OptimizerCase:
     of: str
     what: str
     kind: type[Optimizer]
-    formula: Callable[..., float]
+    formula: Callable[..., Any]
     options: dict[str, Any]
     decay: float = 0.0
     clip: float | None = None
@@ -84,7 +85,7 @@ class OptimizerCase:
     def make(self, model: Model) -> Optimizer:
         return self.kind(model, **self.options, weight_decay=self.decay)
 
-    def reference(self, x: float, gradients: Sequence[float], decayed: bool) -> float:
+    def reference(self, x: Any, gradients: Sequence[Any], decayed: bool) -> Any:
         """x after a step with each of the gradients; `decayed` if it is a weight and no bias."""
         decay = {"decoupled" if self.kind.decoupled else "decay": self.decay} if decayed else {}
         return self.formula(x, gradients, **self.options, **decay)

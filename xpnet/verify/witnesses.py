@@ -86,6 +86,9 @@ def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: Kind = Backe
 
 def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
     """What the formula makes of weights and biases."""
+    if case.kind.by_parameter:
+        ends = {k: case.reference(values[k].tolist(), values[f"gradients {k}"].tolist(), k == "W") for k in ("W", "b")}
+        return {name: np.array(end) for name, end in ends.items()}
     n_steps, n_weights = len(values["gradients W"]), values["W"].size
     flat = [values[name].reshape(n_steps, -1) for name in ("gradients W", "gradients b")]
     steps = [[float(g) for g in step] for step in np.concatenate(flat, axis=1)]

@@ -77,6 +77,63 @@ def lion(x: float, gradients: Sequence[float], lr: float, betas: tuple[float, fl
     return x
 
 
+def lamb(
+    x: Any, gradients: Sequence[Any], lr: float, betas: tuple[float, float], eps: float, decoupled: float | None = None
+) -> Any:
+    """A parameter in a list, or in a list of rows; `decoupled` is None for what does not decay."""
+    if isinstance(x[0], list):
+        width = len(x[0])
+        end = lamb(sum(x, []), [sum(g, []) for g in gradients], lr, betas, eps, decoupled)
+        return [end[i : i + width] for i in range(0, len(end), width)]
+    m, s = [0.0] * len(x), [0.0] * len(x)
+    for t, gradient in enumerate(gradients, 1):
+        r = []
+        for i, g in enumerate(gradient):
+            m[i] = betas[0] * m[i] + (1 - betas[0]) * g
+            s[i] = betas[1] * s[i] + (1 - betas[1]) * g**2
+            adam_step = (m[i] / (1 - betas[0] ** t)) / (math.sqrt(s[i] / (1 - betas[1] ** t)) + eps)
+            r.append(adam_step + (decoupled or 0.0) * x[i])
+        ratio = 1.0 if decoupled is None else math.hypot(*x) / math.hypot(*r)
+        x = [v - lr * ratio * step for v, step in zip(x, r, strict=True)]
+    return x
+
+
+def muon(
+    x: Any, gradients: Sequence[Any], lr: float, momentum: float, betas: tuple[float, float], eps: float, decoupled=0.0
+) -> Any:
+    """A parameter in a list, which moves by AdamW, or a matrix in a list of rows."""
+    if not isinstance(x[0], list):
+        return [adam(v, [g[i] for g in gradients], lr, betas, eps, 0.0, decoupled) for i, v in enumerate(x)]
+    n, width = len(x), len(x[0])
+    v = [[0.0] * width for _ in range(n)]
+    for g in gradients:
+        v = _combined(momentum, v, 1.0, g)
+        step = _combined(1.0, g, momentum, v)
+        norm = math.hypot(*sum(step, []))
+        step = [[number / norm for number in row] for row in step]
+        for _ in range(5):
+            square = _product(step, _transposed(step))
+            polynomial = _combined(-4.7750, square, 2.0315, _product(square, square))
+            step = _combined(3.4445, step, 1.0, _product(polynomial, step))
+        x = _combined(1 - lr * decoupled, x, -lr * 0.2 * math.sqrt(max(n, width)), step)
+    return x
+
+
+Rows = list[list[float]]
+
+
+def _combined(p: float, a: Rows, q: float, b: Rows) -> Rows:
+    return [[p * u + q * v for u, v in zip(row, other, strict=True)] for row, other in zip(a, b, strict=True)]
+
+
+def _product(a: Rows, b: Rows) -> Rows:
+    return [[sum(u * v for u, v in zip(row, column, strict=True)) for column in _transposed(b)] for row in a]
+
+
+def _transposed(a: Rows) -> Rows:
+    return [list(column) for column in zip(*a, strict=True)]
+
+
 def clipped(gradients: Sequence[float], limit: float) -> list[float]:
     norm = math.sqrt(math.fsum(g * g for g in gradients))
     return [g * min(1.0, limit / norm) if norm else g for g in gradients]
@@ -104,6 +161,10 @@ CASES: tuple[OptimizerCase, ...] = (
     OptimizerCase("NAdam", "decay", optim.NAdam, nadam, {**_ADAM, "momentum_decay": 2.0}, 0.05),
     OptimizerCase("Lion", "plain", optim.Lion, lion, {"lr": 0.02, "betas": (0.7, 0.9)}),
     OptimizerCase("Lion", "decay", optim.Lion, lion, {"lr": 0.02, "betas": (0.9, 0.99)}, 0.3),
+    OptimizerCase("LAMB", "plain", optim.LAMB, lamb, _ADAM),
+    OptimizerCase("LAMB", "decay", optim.LAMB, lamb, _ADAM, 0.3),
+    OptimizerCase("Muon", "plain", optim.Muon, muon, {**_ADAM, "momentum": 0.9}),
+    OptimizerCase("Muon", "decay", optim.Muon, muon, {**_ADAM, "momentum": 0.6}, 0.3),
     OptimizerCase("clip_norm", "always", optim.SGD, sgd, {"lr": 1.0}, clip=0.5),
     OptimizerCase("clip_norm", "sometimes", optim.SGD, sgd, {"lr": 1.0, "momentum": 0.5}, clip=6.0),
     OptimizerCase("clip_norm", "never", optim.SGD, sgd, {"lr": 1.0}, clip=1e6),
