@@ -27,7 +27,7 @@ class LAMB(AdamW):
     def __init__(
         self,
         model: Model,
-        lr: float = 0.01,
+        lr: float = 0.003,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.01,

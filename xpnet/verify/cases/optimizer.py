@@ -83,7 +83,7 @@ def lamb(
     """A parameter in a list, or in a list of rows; `decoupled` is None for what does not decay."""
     if isinstance(x[0], list):
         width = len(x[0])
-        end = lamb(sum(x, []), [sum(g, []) for g in gradients], lr, betas, eps, decoupled)
+        end = lamb(_flat(x), [_flat(g) for g in gradients], lr, betas, eps, decoupled)
         return [end[i : i + width] for i in range(0, len(end), width)]
     m, s = [0.0] * len(x), [0.0] * len(x)
     for t, gradient in enumerate(gradients, 1):
@@ -109,7 +109,7 @@ def muon(
     for g in gradients:
         v = _combined(momentum, v, 1.0, g)
         step = _combined(1.0, g, momentum, v)
-        norm = math.hypot(*sum(step, []))
+        norm = math.hypot(*_flat(step))
         step = [[number / norm for number in row] for row in step]
         for _ in range(5):
             square = _product(step, _transposed(step))
@@ -120,6 +120,10 @@ def muon(
 
 
 Rows = list[list[float]]
+
+
+def _flat(a: Rows) -> list[float]:
+    return [number for row in a for number in row]
 
 
 def _combined(p: float, a: Rows, q: float, b: Rows) -> Rows:
