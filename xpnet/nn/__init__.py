@@ -3,7 +3,21 @@
 Each family of layers is a file, whose `__all__` names what is public.
 """
 
-from xpnet.nn import activation, compose, conv, dropout, embedding, gelu, init, layer, linear, norm, pool, shape
+from xpnet.nn import (
+    activation,
+    compose,
+    conv,
+    dropout,
+    embedding,
+    gelu,
+    init,
+    layer,
+    linear,
+    networks,
+    norm,
+    pool,
+    shape,
+)
 from xpnet.nn import mlp as _mlp
 from xpnet.nn.activation import *
 from xpnet.nn.compose import *
@@ -15,6 +29,7 @@ from xpnet.nn.layer import *
 from xpnet.nn.linear import *
 from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
+from xpnet.nn.networks import *
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
 from xpnet.nn.saving import ModelFileError, load
@@ -23,4 +38,6 @@ from xpnet.nn.shapes import ContractError, ShapeError
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + compose.__all__ + conv.__all__ + dropout.__all__ + embedding.__all__ + gelu.__all__
-__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__ + pool.__all__ + shape.__all__
+__all__ += (
+    layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__ + norm.__all__ + pool.__all__ + shape.__all__
+)
