@@ -1,6 +1,6 @@
 """Data, on the host: labelled samples as NumPy arrays, where they come from, how they are cut and batched."""
 
-from xpnet.data.augment import Augment
+from xpnet.data.augment import Augment, mixup
 from xpnet.data.batches import batch_slices, epoch_order
 from xpnet.data.dataset import Dataset, Feed, Source, next_tokens
 from xpnet.data.datasets import Splits, load
@@ -24,6 +24,7 @@ __all__ = [
     "kfold",
     "load",
     "mean_std",
+    "mixup",
     "next_tokens",
     "one_hot",
     "read_idx",
