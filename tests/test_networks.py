@@ -38,6 +38,8 @@ def test_the_stages_of_a_resnet():
     assert outputs == [16] * 6 + [32] * 6 + [64] * 6
     assert [i for i, block in enumerate(blocks) if block.shortcut] == [3, 6]
     assert 1 + len(outputs) + 1 == 20  # as the paper counts layers
+    assert kinds(network)[:7] == ["Conv2d", "BatchNorm", "ReLU", "Residual", "ReLU", "Residual", "ReLU"]
+    assert kinds(blocks[3]) == ["Conv2d", "BatchNorm", "ReLU", "Conv2d", "BatchNorm"]
 
 
 @pytest.mark.parametrize("depth", [2, 19, 21])
