@@ -116,6 +116,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("BatchNorm: dx without the slope of the mean", "left * slope - scale * dbeta / n", "left * slope"),
         ("BatchNorm: dx of training in evaluation",
          "            if of_batch:\n                slope", "            if n > 0:\n                slope"),
+        ("BatchNorm: x is kept for its shape", "dy.reshape(centred.shape)", "dy.reshape(rows.shape)"),
         ("BatchNorm: one number per channel passes", "if n == 1:", "if n == 0:"),
         ("BatchNorm: statistics are trained", "init.constant(1), trained=False", "init.constant(1)"),
         ("Norms: gamma decays", "init.constant(1), decay=False", "init.constant(1)"),
