@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import gzip
 import os
-import tarfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpnet.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    import tarfile
 
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/",
@@ -41,6 +44,8 @@ def read_cifar(path: str | os.PathLike[str], name: str = "cifar10") -> tuple[Dat
     A file in it may have fewer records than CIFAR-10's 10,000. Raises CifarError for an archive that is damaged, lacks
     one of the six files, or holds anything else in one of them; OSError if it cannot be read.
     """
+    import tarfile  # here, to keep `import xpnet` light
+
     content: dict[str, np.ndarray] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
