@@ -327,8 +327,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Augment: one crop and flip for all images",
          "rng.random((8, len(x), 1, 1), np.float32)", "rng.random((8, 1, 1, 1), np.float32)"),
         ("Augment: every image is flipped", "(numbers[2] < self.flip)", "(numbers[2] < 1 + self.flip)"),
-        ("Augment: the numbers of erase are those of crop", "_erase(x, numbers[:5], backend)",
-         "_erase(x, numbers[3:], backend)"),
         ("Augment: a crop of half a pixel", "if self.crop != int(self.crop):", "if False:"),
         ("mixup: the targets stay", "return mixed(x), mixed(q)", "return mixed(x), q"),
         ("mixup: each sample with itself", "(xp.arange(n) + 1) % n", "xp.arange(n)"),
