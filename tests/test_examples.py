@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-QUICK = {"mnist_mlp": ["digits"], "tutorial_mlp": ["--quick"]}  # the embedded digits instead of MNIST
+QUICK = {name: ["digits"] for name in ("mnist_mlp", "mnist_cnn", "cifar_resnet")}  # embedded, not downloaded
+QUICK |= {"tutorial_mlp": ["--quick"]}
 
 
 def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,6 +45,14 @@ def test_mnist_mlp_learns():
     assert "18,986 parameters, on cpu" in text
     assert accuracy(text.splitlines()[-1]) > 0.93
     assert len((EXAMPLES / "mnist_mlp.py").read_text(encoding="utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("mnist_cnn", "6,082"), ("cifar_resnet", "19,810")])
+def test_networks_of_convolutions_learn(name, parameters):
+    text = printed(name, *QUICK[name])
+    assert re.search(rf"^ +all +{parameters} ", text, re.MULTILINE)
+    assert "a training step, without the optimizer: " in text
+    assert accuracy(text.splitlines()[-1]) > 0.8
 
 
 def test_a_layer_of_ones_own_is_checked_and_learns():

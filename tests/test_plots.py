@@ -183,8 +183,16 @@ def test_augmentations_of_few_pictures_and_by_nothing(n, tmp_path):
 
 
 def test_augmentations_of_what_cannot_be_augmented():
-    with pytest.raises(ValueError, match="augmentation takes uint8 pictures"):
-        plots.augmentations(pictures(shape=(6, 9, 3)), Augment(rotate=5))
+    with pytest.raises(ValueError, match="augmentation takes uint8 images"):
+        plots.augmentations(pictures(shape=(6,)), Augment(rotate=5))
+
+
+def test_augmentations_of_colours():
+    figure = plots.augmentations(pictures(shape=(6, 9, 3)), Augment(crop=2, flip=1))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["as they are", "crop 2", "flip 1", "all together"]
+    shown = np.array([image.get_array() for image in figure.axes[0].images]).reshape(4, 10, 6, 9, 3)
+    np.testing.assert_array_equal(shown[2], shown[0, :, :, ::-1])
+    assert (shown[0, ..., 0] != shown[0, ..., 1]).any()
 
 
 def test_samples_that_are_no_pictures_are_refused():

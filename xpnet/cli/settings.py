@@ -50,7 +50,9 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
     if named not in RECIPES:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
-    recipe, usual = RECIPES[named], asdict(RECIPES[named])
+    plain = RECIPES[named]
+    recipe = plain.but(model=both.get("model", plain.model))  # what a model comes with is nobody's change
+    usual = asdict(recipe) | {"model": plain.model}
     for changes in (config, given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
     # A run's own file names every setting; that of the validation part is asked for even where it is the recipe's.

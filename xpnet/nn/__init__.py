@@ -14,6 +14,7 @@ from xpnet.nn import (
     init,
     layer,
     linear,
+    networks,
     norm,
     pool,
     position,
@@ -34,6 +35,7 @@ from xpnet.nn.linear import *
 from xpnet.nn.loading import load
 from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
+from xpnet.nn.networks import *
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
 from xpnet.nn.position import *
@@ -45,5 +47,5 @@ from xpnet.nn.transformer import *
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
-__all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__
-__all__ += pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + transformer.__all__
+__all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__
+__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + transformer.__all__

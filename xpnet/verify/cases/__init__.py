@@ -45,7 +45,7 @@ def public_names() -> Iterator[str]:
     """Everything that must have a row."""
     layers = {n for n in nn.__all__ if inspect.isclass(kind := getattr(nn, n)) and issubclass(kind, Layer)}
     yield from layers - {"Layer"}
-    yield "mlp"
+    yield from ("mlp", "cnn", "resnet")
     for module in (losses, optim, schedules):
         yield from (n for n in _defined_in(module) if n not in NO_ROW)
     yield from init.PLAIN | init.WITH_VALUE
