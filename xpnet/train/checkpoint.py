@@ -38,6 +38,7 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     try:
         theirs = described["run"]
         for what, ours, saved in [
+            ("format", mine["format"], described["format"]),
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
@@ -141,7 +142,9 @@ def _number(name: str, value: Any, low: float, high: float, nan: bool = False) -
 
 def _numbers(run: Run) -> dict[str, Any]:
     optimizer = {
-        k: v for k, v in vars(run.optimizer).items() if isinstance(v, (bool, int, float, tuple)) and k != "_lr"
+        k: v
+        for k, v in vars(run.optimizer).items()
+        if isinstance(v, (bool, int, float, tuple)) and not k.startswith("_")  # its options, no intermediate value
     }
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},
