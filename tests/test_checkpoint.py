@@ -86,6 +86,7 @@ LIES = {
     "more batches than there are": progress(batch=6),
     "the best epoch is still to come": progress(best_epoch=3),
     "waited longer than it ran": progress(waited=3),
+    "waited less than since the best": progress(best_epoch=1, waited=0),
     "another field": progress(colour="red"),
     "a field is missing": lambda tensors, run: run["progress"].pop("best_epoch"),
     "no progress": lambda tensors, run: run.pop("progress"),

@@ -67,11 +67,12 @@ def test_the_step_of_a_gradient_check_is_shorter_than_the_way_to_a_near_kink(sid
     assert error <= allowed
 
 
-@pytest.mark.parametrize(("off", "passes"), [(0, True), (5e-6, False), (-5e-6, False)])
+@pytest.mark.parametrize(
+    ("off", "passes"), [(0, True), (5e-6, False), (-5e-6, False), (math.inf, False), (math.nan, False)]
+)
 def test_a_gradient_that_is_off(off, passes):
     one = subject(lambda: Square(off))
-    error, allowed, _ = gradient_error(one, draw_values(one))
-    assert (error <= allowed) == passes
+    assert finding("", "", lambda: gradient_error(one, draw_values(one))).ok == passes
 
 
 @pytest.mark.parametrize(("off", "passes"), [(0, True), (5e-6, False)])
@@ -160,11 +161,14 @@ def test_the_number_that_is_worst_against_its_own_tolerance_is_reported():
         Finding("", "", math.nan, 1.0),
         Finding("", "", 2.0, 1.0),
         Finding("", "", 1.0, math.nan),
+        Finding("", "", math.inf, math.inf),
+        Finding("", "", 1.0, math.inf),
         Finding("", "", problem="no"),
     ],
 )
 def test_a_finding_that_says_nothing_is_not_ok(found):
     assert not found.ok
+    assert found.severity > 1
     assert not Report("", (Finding("", ""), found)).ok
     row = Comparison("", "", "gpu", error=found.error, allowed=found.allowed, problem=found.problem)
     assert not row.ok

@@ -89,13 +89,16 @@ def _position(run: Run, saved: Any) -> Position:
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
     epoch = _count("epoch", saved["epoch"])
-    return Position(
+    position = Position(
         epoch=epoch,
         batch=_count("batch", saved["batch"], len(run.slices)),
         best=_number("best loss", saved["best"], -math.inf, math.inf),
         best_epoch=_count("best_epoch", saved["best_epoch"], epoch),
         waited=_count("waited", saved["waited"], epoch),
     )
+    if position.waited != position.epoch - position.best_epoch:
+        raise ModelFileError(f"its progress contradicts itself: {saved!r}")
+    return position
 
 
 def _history(run: Run, saved: Any, position: Position) -> list[Row]:
@@ -144,7 +147,7 @@ def _numbers(run: Run) -> dict[str, Any]:
     optimizer = {
         k: v
         for k, v in vars(run.optimizer).items()
-        if isinstance(v, (bool, int, float, tuple)) and not k.startswith("_")  # its options, no intermediate value
+        if isinstance(v, (bool, int, float, str, tuple)) and not k.startswith("_")  # its options, no intermediate value
     }
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},
