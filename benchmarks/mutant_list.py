@@ -638,6 +638,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "verify/check.py": [
         ("check: in evaluation alone", "for training in (False, True):", "for training in (False,):"),
         ("check: in training alone", "for training in (False, True):", "for training in (True,):"),
+        ("check_loss: outputs may be changed", '        "inputs unmodified": _loss_keeps_inputs,\n', ""),
+        ("check_loss: a step is not captured", '        "captured": _loss_captured,\n', ""),
+        ("check_loss: float32 is compared with nothing",
+         '        "agrees with float64 on the CPU": _loss_agrees,\n', ""),
     ],
     "verify/strict.py": [
         ("Strict device: a graph of training is replayed in evaluation",
@@ -648,6 +652,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Strict device: products into columns", "if out is not None and not out.flags.c_contiguous:", "if False:"),
         ("Strict device: a captured step leaves its scratch to eager code",
          "            self._backend.own_memory(self._memory),\n", ""),
+    ],
+    "verify/invariants.py": [
+        ("Invariants: gradients without dx is left out", "    gradients_without_dx,\n", ""),
+        ("Invariants: strided input is left out", "    strided_input,\n", ""),
+        ("Invariants: empty batch is left out", "    empty_batch,\n", ""),
+        ("Invariants: copy independent is left out", "    copy_independent,\n", ""),
+        ("Invariants: settled state is left out", "    settled_state,\n", ""),
     ],
 }
 # fmt: on
