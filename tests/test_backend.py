@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -65,6 +66,53 @@ def test_dropout_of_nothing_draws_nothing(kind):
     np.testing.assert_array_equal(backend.to_host(y), np.ones((3, 4)))
     np.testing.assert_array_equal(backend.to_host(backward(x)), np.ones((3, 4)))
     np.testing.assert_array_equal(backend.rng.state, before)
+
+
+def test_an_observer_hears_until_its_block_ends_and_then_the_one_before():
+    class Counts(xpnet.backend.Observer):
+        def __init__(self):
+            self.passes = 0
+
+        def forward(self, layer, x, y):
+            self.passes += 1
+
+    backend, outer, inner = Backend(), Counts(), Counts()
+    forward = lambda: nn.ReLU()(np.ones((1, 2)), backend)
+    with backend.observed_by(outer):
+        forward()
+        left_by_an_error(backend.observed_by(inner), forward)
+        with backend.observed_by(None):
+            forward()
+        forward()
+    forward()
+    assert (outer.passes, inner.passes, backend.observer) == (2, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "unknown dtype 'float16': choose one of float32, float64"),
+        ({"seed": -1}, "seed must be a whole number >= 0, not -1"),
+        ({"seed": True}, "seed must be a whole number >= 0, not True"),
+        ({"seed": 0.5}, "seed must be a whole number >= 0, not 0.5"),
+        ({"threads": 0}, "threads must be a whole number >= 1, not 0"),
+        ({"threads": 1.5}, "threads must be a whole number >= 1, not 1.5"),
+        ({"threads": True}, "threads must be a whole number >= 1, not True"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        xpnet.select("cpu", **options)
+
+
+def test_arrays_come_in_the_dtype_of_the_backend_but_for_whole_numbers(kind):
+    backend = kind("float32", 0)
+    for given, kept in (("float64", "float32"), ("float16", "float32"), ("uint8", "uint8"), ("bool", "bool")):
+        assert backend.asarray(np.ones(3, given)).dtype == kept
+        assert backend.asarray(backend.asarray(np.ones(3, given))).dtype == kept
+    assert backend.asarray(np.ones(3), "float64").dtype == "float64"
+    with pytest.raises(TypeError, match="cannot put an array of complex128 on"):
+        backend.asarray(np.ones(3, complex))
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
