@@ -38,8 +38,9 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/conv.py": ["test_conv.py", "test_layers.py"],
     "nn/pool.py": ["test_pool.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
-    "nn/model.py": ["test_model.py", "test_optim.py"],
+    "nn/model.py": ["test_model.py", "test_optim.py", "test_fit_options.py"],
     "nn/networks.py": ["test_networks.py", "test_layers.py"],
+    "nn/dropout.py": ["test_backend.py", "test_layers.py"],
     "nn/norm.py": ["test_norm.py", "test_layers.py"],
     "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
@@ -47,8 +48,9 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
     "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "nn/summary.py": ["test_summary.py"],
-    "backend/": ["test_layers.py"],
-    "backend/__init__.py": ["test_doctor.py"],
+    "backend/": ["test_layers.py", "test_backend.py", "test_graph.py"],
+    "backend/__init__.py": ["test_doctor.py", "test_backend.py"],
+    "backend/random.py": ["test_random.py", "test_layers.py"],
     "probe/": ["test_probe.py"],
     "doctor/": ["test_doctor.py"],
     "losses/": ["test_losses.py"],
@@ -76,6 +78,10 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/run_folder.py": ["test_cli_results.py"],
     "cli/settings.py": ["test_cli_settings.py"],
     "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py"],
+    "data/": ["test_data_split.py", "test_data_datasets.py", "test_augment.py"],
+    "train/": ["test_resume.py", "test_fit_options.py", "test_checkpoint.py", "test_fit.py"],
+    "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py"],
+    "verify/strict.py": ["test_strict.py", "test_backend.py", "test_strict_steps.py"],
 }
 
 
