@@ -226,10 +226,11 @@ def test_a_block_has_the_parameters_that_its_options_say():
     assert {float(p.data.flat[0]) for p in without.values() if p.data.ndim == 2} == {0.25}
 
 
-def test_a_block_drops_in_training_what_each_part_adds():
+@pytest.mark.parametrize("other", ["layers.1.layers.3.W", "layers.0.layers.1.out.W"])
+def test_a_block_drops_in_training_what_each_part_adds(other):
     backend = Backend("float64", 3)
     model = built(nn.TransformerBlock(1, dropout=0.5, bias=False), (40, 8), backend)
-    model.parameters["layers.1.layers.3.W"].data[...] = 0  # the second part adds nothing
+    model.parameters[other].data[...] = 0  # the other part adds nothing
     x = numbers(4, 40, 8)
     with backend.mode(training=True):
         added = model.forward(x)[0] - x
