@@ -716,7 +716,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
-        ("A sample of any size is taken from a file", "if math.prod(samples) > MOST_VALUES:", "if False:"),
     ],
     "files.py": [
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
@@ -794,13 +793,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("results: the best classes for the worst",
          "np.lexsort((-support, recall))", "np.lexsort((-support, -recall))"),
         ("results: classes without samples are the worst", "recall[support == 0] = 2.0", "recall[support == 0] = 0.0"),
-        ("results: the mean loss of blocks, not of samples", "* len(part) / len(test)", "/ 2"),
         ("results: a matrix of any size", "tolist() if len(names) <= MOST_CLASSES else None", "tolist()"),
         ("results: an image ends the run",
          "        except Exception as error:\n            notes",
          "        except KeyError as error:\n            notes"),
         ("results: wrong settings of matplotlib end the run",
          "    except Exception as error:  # settings", "    except KeyError as error:  # settings"),
+        ("results: only the first block is answered", "range(0, len(test), rows)", "range(0, 1, rows)"),
     ],
     "cli/settings.py": [
         ("settings: the plain recipe is not taken",
@@ -1158,6 +1157,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Invariants: empty batch is left out", "    empty_batch,\n", ""),
         ("Invariants: copy independent is left out", "    copy_independent,\n", ""),
         ("Invariants: settled state is left out", "    settled_state,\n", ""),
+    ],
+    "nn/loading.py": [
+        ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
 }
 # fmt: on

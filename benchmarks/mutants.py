@@ -45,6 +45,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
     "nn/position.py": ["test_attention.py", "test_layers.py"],
+    "nn/loading.py": ["test_saving_limits.py", "test_model.py"],
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
     "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "nn/summary.py": ["test_summary.py"],
