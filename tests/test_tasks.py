@@ -321,6 +321,29 @@ def test_fit_averages_the_weights(tmp_path):
         train.fit(other[0], other[1], optim.SGD(other[0], 0.1), other[2], epochs=1, average=average)
 
 
+def test_a_run_with_frozen_layers_goes_on_with_the_same(tmp_path):
+    def run(epochs, frozen, resume):
+        model, loss, samples = regression(Backend)
+        start = model.tensors()
+        if frozen:
+            model.freeze("layers.0.*")
+        train.fit(
+            model,
+            loss,
+            optim.AdamW(model),
+            samples,
+            epochs=epochs,
+            quiet=True,
+            checkpoint=tmp_path / "run",
+            resume=resume,
+        )
+        return {name for name, values in model.tensors().items() if (values != start[name]).any()}
+
+    assert run(1, True, False) == run(2, True, True) == {"layers.2.W", "layers.2.b"}
+    with pytest.raises(ValueError, match=r"another run: its frozen is \['layers\.0\.W', 'layers\.0\.b'\]"):
+        run(3, False, True)
+
+
 def test_figures_of_a_sum_are_means_all_the_same():
     model, _, samples = regression(Backend)
     mean, total = (train.evaluate(model, losses.MeanSquaredError(r), samples, 40).loss for r in ("mean", "sum"))

@@ -80,12 +80,12 @@ class Adam(Optimizer):
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
         expm1 = self.model.backend.xp.expm1
         correction1, correction2 = (-expm1(self.steps * math.log(b)) if b else 1.0 for b in self.betas)
-        # x -= lr m^ / (sqrt(s^) + eps) = lr size m / (sqrt(s) + small), multiplied through by sqrt(1 - b2^t)
+        # x -= lr m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied through by sqrt(1 - b2^t)
         root = correction2**0.5
-        self._root, self._size, self._small = root, root / correction1, self.eps * root
+        self._root, self._correction, self._small = root, correction1, self.eps * root
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        x -= self._moved(g, lr * self._size, *state)
+        x -= self._moved(g, lr * self._root / self._correction, *state)
 
     def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
         """The means brought up to date, and size m / (sqrt(s) + small)."""

@@ -80,14 +80,14 @@ class Optimizer:
         self._begin()
         for part in self._parts:
             lr = self._rate if part.lr == 1 else self._rate * part.lr
-            pieces = [slice(0, part.stop - part.start)]
-            for piece in pieces if self.by_parameter else model.backend.chunks(part.stop - part.start):
+            size = part.stop - part.start
+            for piece in [slice(0, size)] if self.by_parameter else model.backend.chunks(size):
                 self._step(part, slice(part.start + piece.start, part.start + piece.stop), lr)
         if model.backend.observer is not None:
             model.backend.observer.step_ends(self)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
-        """Update the numbers at these places, which lie in the part."""
+        """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
         x, g = self.model.data[at], self.model.grad[at]
         for start, stop, decay in part.decays:
             inside = slice(max(start - at.start, 0), min(stop, at.stop) - at.start)
