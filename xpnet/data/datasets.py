@@ -38,7 +38,7 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     """A data set by name, or from a folder.
 
     "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
-              scaled to 0..255, as pictures have them. A stratified fifth is held out as the test split;
+              scaled to 0..255, as images have them. A stratified fifth is held out as the test split;
               `seed` says which, and matters to this source alone.
               The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
               Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.

@@ -16,6 +16,7 @@ from xpnet.nn import (
     networks,
     norm,
     pool,
+    recurrent,
     shape,
 )
 from xpnet.nn import mlp as _mlp
@@ -27,17 +28,18 @@ from xpnet.nn.embedding import *
 from xpnet.nn.gelu import *
 from xpnet.nn.layer import *
 from xpnet.nn.linear import *
+from xpnet.nn.loading import load
 from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
 from xpnet.nn.networks import *
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
-from xpnet.nn.saving import ModelFileError, load
+from xpnet.nn.recurrent import *
+from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + compose.__all__ + conv.__all__ + dropout.__all__ + embedding.__all__ + gelu.__all__
-__all__ += (
-    layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__ + norm.__all__ + pool.__all__ + shape.__all__
-)
+__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__ + norm.__all__ + pool.__all__
+__all__ += recurrent.__all__ + shape.__all__

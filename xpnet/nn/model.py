@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
 
 if TYPE_CHECKING:
@@ -179,10 +180,11 @@ class Model:
         return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
     def save(self, path: str | os.PathLike) -> None:
-        """One safetensors file that `xpnet.load` opens on any device, without any other code."""
-        from xpnet.nn.saving import save
+        """One safetensors file that `xpnet.load` opens on any device, without any other code.
 
-        save(self, path)
+        Its folder must exist. What was at `path` before stays until the new file is whole.
+        """
+        write_tensors(path, self.tensors(), description(self))
 
     def summary(self, batch_size: int = 64, example: Any = None) -> Summary:
         """Layer by layer the parameters, the multiply-adds and the memory of a training step: `print(model.summary())`.

@@ -50,8 +50,8 @@ class Comparison:
         return "rounding" if self.ulps else "same bits"
 
     @property
-    def share(self) -> float:
-        """The error as a share of what is allowed; infinite where nothing can be compared."""
+    def fraction(self) -> float:
+        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
         if self.problem:
             return float("inf")
         if not self.allowed:
@@ -72,7 +72,7 @@ class Training:
     problems: dict[str, str]
 
     def distances(self, device: str) -> list[float]:
-        """How far the device's curve is from the reference's at each step, as a share of its largest loss."""
+        """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""
         reference = self.curves[REFERENCE]
         size = max(map(abs, reference), default=0.0) or 1.0
         gaps = [abs(a - b) / size for a, b in zip(self.curves[device], reference, strict=True)]

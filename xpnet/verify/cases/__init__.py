@@ -24,12 +24,13 @@ from xpnet.verify.cases import (
     norm,
     optimizer,
     pool,
+    recurrent,
     schedule,
     shape,
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES

@@ -9,7 +9,7 @@ from xpnet.nn import Layer
 from xpnet.verify.cases.activation import relu
 from xpnet.verify.cases.arithmetic import Numbers, each, tanh
 from xpnet.verify.cases.conv import conv2d
-from xpnet.verify.cases.dropout import Stream, dropout
+from xpnet.verify.cases.dropout import UniformStream, dropout
 from xpnet.verify.cases.linear import flatten, linear
 from xpnet.verify.cases.norm import batch_norm
 from xpnet.verify.cases.pool import first_largest, mean_of, pool2d
@@ -30,7 +30,7 @@ def _relu_net(x: Numbers, p: dict[str, Numbers]) -> Numbers:
 
 
 def _dropout_net(x: Numbers, p: dict[str, Numbers]) -> Numbers:
-    stream = Stream(SEED)
+    stream = UniformStream(SEED)
     for i in (0, 3):
         x = each(tanh, linear(x, p[f"layers.{i}.W"], p[f"layers.{i}.b"]))
         x = dropout(x, 0.4, stream)
