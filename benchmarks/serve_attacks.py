@@ -15,7 +15,6 @@ import http.client
 import io
 import json
 import multiprocessing
-import os
 import re
 import signal
 import socket
@@ -26,13 +25,12 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle, pairwise
-from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.serve_load import drawing_of_a_7, request_for
+from benchmarks.serve_load import drawing_of_a_7, memory, request_for
 
 LONGEST = 60.0  # seconds that an attack may take
 PAUSE = 0.05  # seconds between two requests of the other client
@@ -40,6 +38,11 @@ MIB = 2**20
 
 
 # The attacks: each is given a port, and returns when it is over -----------------------------------------------------
+
+
+def no_attack(port: int) -> None:
+    """What the other client waits anyway, on this machine and at this time."""
+    time.sleep(15)
 
 
 def numbers_below_zero(port: int) -> None:
@@ -94,6 +97,7 @@ def hang_ups(port: int) -> None:
 
 
 ATTACKS: tuple[Callable[[int], None], ...] = (
+    no_attack,
     numbers_below_zero,
     numbers_in_range,
     many_scans,
@@ -188,7 +192,7 @@ class OtherClient(threading.Thread):
 # The server ---------------------------------------------------------------------------------------------------------
 
 
-class Memory(threading.Thread):
+class MemoryWatch(threading.Thread):
     """`peak`: the most MiB that a process and its children had, looked at every 20 ms."""
 
     def __init__(self, pid: int):
@@ -196,27 +200,9 @@ class Memory(threading.Thread):
         self.pid, self.peak = pid, 0.0
 
     def run(self) -> None:
-        while resident := sum(map(resident_mib, family(self.pid))):
+        while resident := memory(self.pid):
             self.peak = max(self.peak, resident)
             time.sleep(0.02)
-
-
-def family(pid: int) -> Iterator[int]:
-    yield pid
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from family(int(child))
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            if task.name != str(pid):
-                for child in (task / "children").read_text().split():
-                    yield from family(int(child))
-
-
-def resident_mib(pid: int) -> float:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
-    except (OSError, IndexError):
-        return 0.0
 
 
 def measure(attack: Callable[[int], None]) -> str:
@@ -225,8 +211,8 @@ def measure(attack: Callable[[int], None]) -> str:
         command = [sys.executable, "-u", "-m", "xpnet", "serve", "--port", "0", "--device", "cpu"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
             port = int(re.search(r":(\d+)", server.stdout.readline()).group(1))
-            client, memory = OtherClient(port), Memory(server.pid)
-            memory.start()
+            client, watch = OtherClient(port), MemoryWatch(server.pid)
+            watch.start()
             warm = OtherClient(port)
             warm.start()
             time.sleep(1.5)
@@ -249,7 +235,7 @@ def measure(attack: Callable[[int], None]) -> str:
     (median, _), (longest, path) = waits[len(waits) // 2], waits[-1]
     return (
         f"{attack.__name__.replace('_', ' '):<20} {took:>8.1f} {1000 * median:>8.0f} "
-        f"{1000 * longest:>8.0f} {path:<16} {client.refused:>8} {memory.peak:>8.0f} {lines:>8}"
+        f"{1000 * longest:>8.0f} {path:<16} {client.refused:>8} {watch.peak:>8.0f} {lines:>8}"
     )
 
 
@@ -257,8 +243,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", default="", help="attacks with this in their name")
     word = options.parse_args().only
-    print(f"{'':<20} {'attack':>8} {'another client, ms':>17} {'it was':>8} {'memory':>8} {'lines':>8}")
-    print(f"{'':<20} {'s':>8} {'median':>8} {'longest':>8} {'refused':>8} {'MiB':>8} {'logged':>8}")
+    print(
+        f"{'':<20} {'attack':>8} {'another client, ms':>17} {'it asked for':<16} {'it was':>8} {'peak':>8} {'lines':>8}"
+    )
+    print(f"{'':<20} {'s':>8} {'median':>8} {'longest':>8} {'then':<16} {'refused':>8} {'MiB':>8} {'logged':>8}")
     for attack in ATTACKS:
         if word in attack.__name__:
             print(measure(attack), flush=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ async def mixed(port: int, rate: float, seconds: float) -> tuple[dict[str, list[
     return came, time.perf_counter() - started
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(model: Path):
     """(process id, port) of a server."""
     command = [sys.executable, "-u", "-m", "xpnet", "serve", str(model), "--port", "0"]
@@ -131,15 +132,32 @@ def serving(model: Path):
         server.terminate()
 
 
+def family(pid: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))
+
+
 def processor(pid: int) -> float:
-    """Seconds of a processor that the process has had: unlike rates, they hardly depend on what else is running."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of a processor that the family has had: unlike rates, they hardly depend on what else is running."""
+    ticks = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> float:
-    """Resident MiB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1)) / 1024
+    """Resident MiB of the family; what its processes share counts more than once."""
+    pages = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError, IndexError):
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def table(came: dict[str, list[tuple[int, float]]]) -> list[str]:

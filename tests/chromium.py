@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright, which drives the browser, is not installed")
+playwright.expect.set_options(timeout=20_000)  # ms: other programs may be busy, too
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

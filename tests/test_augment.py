@@ -287,3 +287,45 @@ def test_a_crop_of_half_a_pixel():
 def test_what_is_no_image(x):
     with pytest.raises(ValueError, match="takes uint8 images of shape"):
         ALL(x, select("cpu"))
+
+
+def test_scale_is_of_either_axis_by_itself():
+    """An image gets wider while it gets lower: rows and columns have amounts of their own."""
+    square = np.zeros((200, 29, 29), np.uint8)
+    square[:, 9:20, 9:20] = 255
+    scaled = Augment(scale=0.3)(square, select("cpu", seed=0)).astype(float) / 255
+    tall, wide = scaled[:, :, 14].sum(axis=1), scaled[:, 14, :].sum(axis=1)
+    assert abs(np.corrcoef(tall, wide)[0, 1]) < 0.3
+    for size in (tall, wide):
+        assert size.min() < 11 / 1.2
+        assert size.max() > 11 / 0.8
+
+
+def test_shift_is_of_either_axis_by_itself_in_parts_of_its_own_side():
+    image = np.zeros((300, 20, 60), np.uint8)
+    image[:, 8:12, 26:34] = 255
+    rows, columns = centres(Augment(shift=0.1)(image, select("cpu", seed=0)))
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.3
+    assert 1.8 < np.abs(rows).max() <= 2.02
+    assert 5.4 < np.abs(columns).max() <= 6.02
+
+
+def test_shear_moves_rows_sideways_and_columns_nowhere():
+    bar = np.zeros((300, 29, 29), np.uint8)
+    bar[:, 4:-4, 13:16] = 255
+    sheared = Augment(shear=0.3)(bar, select("cpu", seed=0)).astype(float)
+    np.testing.assert_allclose(sheared.sum(axis=2)[:, 6:-6], 3 * 255, rtol=0.02)
+    down, right = np.meshgrid(np.arange(29) - 14.0, np.arange(29) - 14.0, indexing="ij")
+    slope = (sheared * down * right).sum((1, 2)) / (sheared * down * down).sum((1, 2))
+    assert 0.27 < slope.max() < 0.31
+    assert -0.31 < slope.min() < -0.27
+
+
+def test_one_setting_does_not_change_the_numbers_of_another():
+    x = blocks(5)
+    both, shifted = select("cpu", seed=4), select("cpu", seed=4)
+    np.testing.assert_array_equal(Augment(shift=0.1, thickness=0)(x, both), Augment(shift=0.1)(x, shifted))
+    Augment()(x, alone := select("cpu", seed=4))
+    np.testing.assert_array_equal(both.rng.state, alone.rng.state)
+    once, again = (Augment(shift=0.1)(x, shifted) for _ in range(2))
+    assert (once != again).any()

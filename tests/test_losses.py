@@ -14,6 +14,7 @@ from xpnet.backend import Backend
 from xpnet.verify.cases import LOSSES
 from xpnet.verify.cases import loss as ref
 from xpnet.verify.check import loss_findings
+from xpnet.verify.passes import target_of
 from xpnet.verify.report import finding
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT32
@@ -57,7 +58,7 @@ def test_binary_cross_entropy_of_any_logits(dtype, logits, target):
     y = backend.asarray(np.array([logits]))
     t = np.full_like(y, target)
     value, dy = losses.BinaryCrossEntropy()(y, t, backend)
-    expected = ref.binary_cross_entropy(y.astype(np.float64), t.astype(np.float64))
+    expected = ref.mean_of(ref.binary_cross_entropy)(y.astype(np.float64), t.astype(np.float64))
     assert abs(float(value) - expected) <= 4 * FLOAT32 * max(1.0, np.abs(logits).max())
     assert np.isfinite(dy).all()
     assert np.abs(dy).max() <= 1 / len(logits)
@@ -117,8 +118,169 @@ def test_targets_that_do_not_fit(loss, shape, target, message):
         ({"class_weights": [1.0, -1.0]}, "class_weights must be finite, >= 0"),
         ({"class_weights": [0.0, 0.0]}, "not all 0"),
         ({"class_weights": [1.0, math.inf]}, "must be finite"),
+        ({"ignore": 0}, "ignore must be below 0, where no class is, not 0"),
+        ({"reduction": "none"}, "reduction must be one of mean, sum, not 'none'"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         losses.SoftmaxCrossEntropy(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: losses.Huber(0.0), "delta must be a finite number above 0"),
+        (lambda: losses.Focal(gamma=-1.0), "gamma must be a finite number >= 0"),
+        (lambda: losses.Focal(alpha=1.0), r"alpha must be in \(0, 1\)"),
+        (lambda: losses.MultiMargin(math.inf), "margin must be a finite number above 0"),
+    ],
+)
+def test_bad_options_of_the_others(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "outputs", "message"),
+    [
+        (losses.SoftmaxCrossEntropy(), np.array([0, -100]), (3,), r"label -100 at index 1 is outside 0\.\.2"),
+        (losses.SoftmaxCrossEntropy(ignore=-1), np.array([0, -100]), (3,), r"label -100 at index 1"),
+        (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.ones(3)), (3,), r"weights of shape \(3,\) do not fit"),
+        (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.ones((2, 3))), (3,), r"a loss of terms \(2,\)"),
+        (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.array(1.0)), (3,), r"weights of shape \(\) do not fit"),
+        (losses.MeanSquaredError(), (np.zeros((2, 3)), np.array([1, -1])), (3,), r">= 0, not -1 at index \(1,\)"),
+        (losses.MeanSquaredError(), (np.zeros((2, 3)), np.full((2, 3), np.nan)), (3,), r"finite and >= 0, not nan"),
+        (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "no distributions"),
+        (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
+        (losses.KLDivergence(), np.array([0]), (2,), r"need distributions of that shape, not \(1,\)"),
+        (losses.Focal(), np.array([[0.5, 1.0]]), (2,), "0 or 1, nothing between"),
+        (losses.CosineDistance(), np.array([0]), (2,), r"\(1, 2\) need targets of that shape, not \(1,\)"),
+        (losses.MultiMargin(), np.array([2]), (2,), r"label 2 at index 0 is outside 0\.\.1"),
+    ],
+)
+def test_targets_and_weights_are_checked_where_data_enter(loss, target, outputs, message):
+    with pytest.raises(ValueError, match=message):
+        loss.check(target, outputs)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "outputs"),
+    [
+        (losses.SoftmaxCrossEntropy(ignore=-100), np.array([[0, -100]]), (None, 3)),
+        (losses.SoftmaxCrossEntropy(), (np.array([[0, 1]]), np.array([[True, False]])), (None, 3)),
+        (losses.BinaryCrossEntropy(), (np.array([0, 1]), np.array([0.0, 2.0])), (1,)),
+        (losses.Focal(), np.array([0, 1]), (1,)),
+        (losses.KLDivergence(), np.array([[0.25, 0.75]], np.float32), (2,)),
+    ],
+)
+def test_targets_and_weights_that_fit(loss, target, outputs):
+    loss.check(target, outputs)
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=name)
+def test_parts_of_a_batch_give_the_mean_of_the_whole(case):
+    """However a batch is cut: by `weight`, a mean over all of it. A sum is that of its parts."""
+    loss, values, backend = case.make(), case.values(6), Backend("float64")
+
+    def part(rows):
+        cut = {key: array[rows] for key, array in values.items()}
+        value, dy = loss(cut["y"], target_of(cut), backend)
+        return float(value), dy, float(loss.weight(cut["y"], target_of(cut), backend))
+
+    (value, dy, weight), parts = part(slice(None)), [part(slice(0, 1)), part(slice(1, 3)), part(slice(3, 6))]
+    factors = [1.0 if loss.reduction == "sum" else w / (weight or 1.0) for _, _, w in parts]
+    assert weight == pytest.approx(sum(w for _, _, w in parts))
+    assert value == pytest.approx(sum(f * v for f, (v, _, _) in zip(factors, parts, strict=True)), rel=1e-12)
+    together = np.concatenate([f * d for f, (_, d, _) in zip(factors, parts, strict=True)])
+    assert np.abs(together - dy).max() <= 1e-12
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=name)
+def test_a_weight_of_0_takes_a_sample_out(case):
+    """Value, dy and weight are those of the others alone, whatever the sample's outputs are."""
+    loss, values, backend = case.make(), case.values(6), Backend("float64")
+    cut = {key: array[:4] for key, array in values.items()}
+    there = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    weights = np.ones((6, *values["weights"].shape[1:])) * values["weights"] if "weights" in values else np.ones(6)
+    masked = {**values, "y": values["y"].copy(), "weights": weights * there.reshape(6, *[1] * (weights.ndim - 1))}
+    masked["y"][4:] *= 1e4
+    value, dy = loss(masked["y"], target_of(masked), backend)
+    expected, dy_expected = loss(cut["y"], target_of(cut), backend)
+    assert float(value) == pytest.approx(float(expected), rel=1e-12, abs=1e-300)
+    assert np.abs(dy[:4] - dy_expected).max() <= 1e-15
+    assert not dy[4:].any()
+    assert float(loss.weight(masked["y"], target_of(masked), backend)) == pytest.approx(
+        float(loss.weight(cut["y"], target_of(cut), backend))
+    )
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=name)
+def test_large_outputs_stay_finite(case):
+    for size in (1e4, -1e4):
+        values, backend = case.values(6), Backend("float32")
+        y = np.float32(size) * values["y"].astype(np.float32)
+        value, dy = case.make()(y, target_of(values), backend)
+        assert np.isfinite(value)
+        assert np.isfinite(dy).all()
+
+
+def test_a_row_of_zeros_has_no_direction():
+    y, t = np.array([[0.0, 0.0], [3.0, 4.0], [1e-30, 0.0]]), np.array([[1.0, 2.0], [0.0, 0.0], [1e25, 0.0]])
+    value, dy = losses.CosineDistance("sum")(y.astype(np.float32), t.astype(np.float32), Backend("float32"))
+    assert float(value) == 2.0
+    assert not dy.any()
+
+
+def test_known_values_of_the_others():
+    backend = Backend("float64")
+    y, t = np.array([[0.0, 3.0]]), np.array([[0.5, 0.0]])
+    assert [float(losses.MeanAbsoluteError()(y, t, backend)[0]), float(losses.Huber()(y, t, backend)[0])] == [
+        1.75,
+        (0.125 + 2.5) / 2,
+    ]
+    assert losses.Huber(2.0, "sum")(y, t, backend)[1].tolist() == [[-0.5, 2.0]]
+    value, dy = losses.MultiMargin()(np.array([[0.0, 3.0, -2.0]]), np.array([0]), backend)
+    assert (float(value), dy.tolist()) == (pytest.approx(4 / 3), [[pytest.approx(-1 / 3), pytest.approx(1 / 3), 0.0]])
+    value, _ = losses.Focal()(np.zeros((1, 1)), np.ones((1, 1)), backend)
+    assert float(value) == pytest.approx(0.25 * 0.25 * math.log(2))
+    assert float(losses.KLDivergence()(np.zeros((1, 2)), np.array([[1.0, 0.0]]), backend)[0]) == pytest.approx(
+        math.log(2)
+    )
+
+
+def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient(kind):
+    backend, loss = kind("float32", 0), losses.SoftmaxCrossEntropy(class_weights=[0.0, 0.0, 1.0])
+    y, target = backend.asarray(np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])), backend.asarray(np.array([0, 1]))
+    value, dy = loss(y, target, backend)
+    assert float(value) == 0
+    assert (np.array(backend.to_host(dy)) == 0).all()
+    assert 0 <= float(loss.weight(y, target, backend)) < 1e-30
+
+
+@pytest.mark.parametrize("loss", [losses.BinaryCrossEntropy(), losses.MeanSquaredError()])
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_single_output_has_two_classes(loss, label):
+    target = np.array([0, label, 1])
+    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
+        loss.check(target, (1,))
+    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
+        loss(np.zeros((3, 1)), target, Backend("float64"))
+    loss.check(np.array([0, 1, 1]), (1,))
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "outputs"),
+    [
+        (losses.SoftmaxCrossEntropy(), np.array([0, 3]), (3,)),
+        (losses.SoftmaxCrossEntropy(), np.array([[0, 1], [2, 3]]), (None, 3)),
+        (losses.BinaryCrossEntropy(), np.array([0, 3]), (3,)),
+        (losses.MeanSquaredError(), np.array([0, 3]), (3,)),
+        (losses.MeanSquaredError(), np.zeros((2, 2)), (3,)),
+        (losses.SoftmaxCrossEntropy(), np.zeros((2, 4, 2)), (None, 3)),
+        (losses.SoftmaxCrossEntropy(), np.zeros(2), (3,)),
+    ],
+)
+def test_targets_are_checked_before_any_step(loss, target, outputs):
+    with pytest.raises(ValueError, match=r"outside|need targets of that shape"):
+        loss.check(target, outputs)

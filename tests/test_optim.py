@@ -20,7 +20,19 @@ from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT32, rounding
 from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
 
-KINDS = [optim.SGD, optim.RMSProp, optim.AdaGrad, optim.Adam, optim.AdamW]
+KINDS = [
+    optim.SGD,
+    optim.RMSProp,
+    optim.AdaGrad,
+    optim.Adam,
+    optim.AdamW,
+    optim.NAdam,
+    optim.Lion,
+    optim.LAMB,
+    optim.Muon,
+]
+
+ELEMENTWISE = [case for case in OPTIMIZERS if not case.kind.by_parameter]
 
 
 def network(shape=(3,), backend=None):
@@ -45,7 +57,7 @@ def test_float32_agrees_with_float64(case, kind):
     assert {a.dtype for a in got.values()} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=name)
 def test_a_buffer_of_more_than_one_chunk(case):
     """The flat buffer is updated in pieces; decay ends in the middle of one."""
     n_weights, n_biases, steps = 70_000, 70_000, 3
@@ -106,7 +118,8 @@ def test_the_rate_can_change_between_steps(kind_of, kind):
 def test_a_simple_problem_is_solved(kind_of):
     """A straight line through noiseless points: its slope and offset are found."""
     model = nn.Model(nn.Linear(1), (1,), Backend("float64"))
-    optimizer = kind_of(model, lr=0.5 if kind_of in (optim.SGD, optim.AdaGrad) else 0.02, weight_decay=0.0)
+    rate = {optim.SGD: 0.5, optim.AdaGrad: 0.5, optim.Muon: 0.05}.get(kind_of, 0.01)
+    optimizer = kind_of(model, lr=rate, weight_decay=0.0)
     x = np.linspace(-1, 1, 20)[:, None]
     for _ in range(800):
         model.zero_grad()
@@ -173,3 +186,252 @@ def test_state_of_another_optimizer_or_model_is_refused():
         optim.SGD(network(), 0.1).load_tensors(adam.tensors())
     with pytest.raises(ValueError, match="not the state of Adam on this model"):
         optim.Adam(network(shape=(5,))).load_tensors(adam.tensors())
+
+
+def test_lamb_moves_each_layer_by_the_same_fraction_of_its_size():
+    model = network()
+    optimizer = optim.LAMB(model, lr=0.1, weight_decay=0.0)
+    model.parameters["layers.2.W"].data *= 1e3
+    model.parameters["layers.0.W"].data.fill(0.0)  # no size: the ratio is 1
+    before, after = stepped(optimizer, 1)
+    moved = {key: np.linalg.norm(after[key] - before[key]) for key in before}
+    assert moved["layers.2.W"] == pytest.approx(0.1 * np.linalg.norm(before["layers.2.W"]))
+    assert moved["layers.0.W"] == pytest.approx(0.1 * math.sqrt(before["layers.0.W"].size), rel=1e-3)
+    assert moved["layers.2.b"] == pytest.approx(0.1 * math.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6), (4, 4), (1, 5)])
+@pytest.mark.parametrize("kind_of_gradient", ["large", "small", "nothing"])
+def test_muon_learns_all_directions_alike(shape, kind_of_gradient):
+    """The singular values of its step are near one another, whatever those of the gradient are."""
+    model = nn.Model(nn.Linear(shape[1], bias=False, init=init.constant(0.0)), (shape[0],), Backend("float32"))
+    optimizer = optim.Muon(model, lr=1.0)
+    scale = {"large": 1e6, "small": 1e-3, "nothing": 0.0}[kind_of_gradient]
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0][: shape[0], : shape[1]]
+    u, _, v = np.linalg.svd(directions, full_matrices=False)
+    model.grad[...] = scale * ((u * np.linspace(1, 0.1, min(shape))) @ v).ravel()
+    optimizer.step()
+    values = np.linalg.svd(model.parameters["W"].data / (0.2 * math.sqrt(max(shape))), compute_uv=False)
+    assert (values == 0).all() if scale == 0 else (values.min() > 0.6 and values.max() < 1.25)
+
+
+# Freezing and groups ------------------------------------------------------------------------------------------
+
+
+def stepped(optimizer, steps=3):
+    """The parameters after steps with the same gradients, and before."""
+    model = optimizer.model
+    before = model.tensors()
+    for step in range(steps):
+        model.grad[...] = model.backend.asarray(np.linspace(-1, 2, model.n_parameters) + step)
+        optimizer.step()
+    return before, model.tensors()
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+def test_what_is_frozen_is_left_alone_and_the_rest_goes_on(case, kind):
+    """No update, no decay, no state; what is frozen in between stands still and goes on from where it was."""
+    _, free = stepped(case.make(network(backend=kind("float64", 0))))
+    model = network(backend=kind("float64", 0))
+    optimizer = case.make(model)
+    model.freeze("layers.0.*")
+    model.freeze("*.2.b", "*.0.b")
+    before, after = stepped(optimizer)
+    assert model.frozen == {"layers.0.W", "layers.0.b", "layers.2.b"}
+    for key, values in after.items():
+        expected = before if key in model.frozen else free
+        assert np.abs(values - expected[key]).max() <= (0 if key in model.frozen else 1e-14)
+    for key, buffer in optimizer.state.items():
+        if key in optimizer.state_names:
+            flat = np.array(model.backend.to_host(buffer))
+            assert not any(flat[model.places[frozen]].any() for frozen in model.frozen)
+    model.unfreeze("layers.0.W", "*.b")
+    assert model.frozen == frozenset()
+    _, moved = stepped(optimizer, 1)
+    assert all((moved[key] != after[key]).any() for key in moved)
+
+
+def test_a_frozen_layer_does_not_count_when_gradients_are_clipped():
+    model = network()
+    model.freeze("layers.0.*")
+    model.grad.fill(100.0)
+    model.parameters["layers.2.b"].grad[...] = [0.3, 0.4]
+    model.parameters["layers.2.W"].grad.fill(0.0)
+    optim.clip_norm(model, 1.0)
+    assert model.parameters["layers.2.b"].grad.tolist() == pytest.approx([0.3, 0.4])
+
+
+def test_freezing_is_refused_where_it_would_not_be_seen():
+    model = network()
+    with pytest.raises(ValueError, match=r"no trained parameter fits 'layers\.1\.\*': there are layers\.0\.W, "):
+        model.freeze("layers.1.*")
+    with pytest.raises(ValueError, match="no trained parameter fits"):
+        model.unfreeze("layers.1.*")
+    with model.backend.training_lock, pytest.raises(RuntimeError, match="between two runs of fit"):
+        model.freeze("*")
+    assert model.frozen == frozenset()
+
+
+@pytest.mark.parametrize("case", [case for case in OPTIMIZERS if not case.clip], ids=name)
+def test_groups_have_rates_and_decays_of_their_own(case, kind):
+    """Each parameter is where an optimizer of the whole network with that rate and decay would have brought it."""
+    groups = {"layers.0.W": {"lr": 0.5, "weight_decay": 3.0}, "layers.0.*": {"lr": 0.0}, "*.2.W": {"weight_decay": 0}}
+
+    def after(groups=None, lr=1.0, decay=1.0):
+        options = {**case.options, "lr": case.options["lr"] * lr}
+        model = network(backend=kind("float64", 0))
+        return stepped(case.kind(model, **options, weight_decay=case.decay * decay, groups=groups))[1]
+
+    got = after(groups)
+    expected = {
+        "layers.0.W": after(lr=0.5, decay=3.0),  # the first pattern that fits
+        "layers.0.b": after(lr=0.0),
+        "layers.2.W": after(decay=0.0),
+        "layers.2.b": after(),
+    }
+    for key, values in got.items():
+        assert np.abs(values - expected[key][key]).max() <= 1e-14, key
+
+
+def test_groups_keep_a_step_to_few_operations():
+    """What lies side by side and moves at the same rate is updated together; decay ends where biases begin."""
+    model = network()
+    (whole,) = optim.AdamW(model, weight_decay=0.1)._parts
+    assert (whole.start, whole.stop, whole.decays) == (0, 26, ((0, 20, 0.1),))
+    assert [(p.start, p.stop, p.lr) for p in optim.SGD(model, 0.1, groups={"*.b": {"lr": 0.1}})._parts] == [
+        (0, 20, 1.0),
+        (20, 26, 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"layers.7.*": {"lr": 0.1}}, r"no trained parameter fits 'layers\.7\.\*'"),
+        ({"*.b": {"rate": 0.1}}, r"group '\*\.b': there are factors of lr and weight_decay, not of rate"),
+        ({"*.b": {"lr": -1.0}}, r"the factor of lr must be finite and >= 0, not -1\.0"),
+        ({"*.b": {"weight_decay": math.inf}}, "the factor of weight_decay must be finite"),
+    ],
+)
+def test_groups_that_cannot_be(groups, message):
+    with pytest.raises(ValueError, match=message):
+        optim.AdamW(network(), groups=groups)
+
+
+# The average --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 0.999])
+def test_the_average_weighs_each_step_by_its_age(decay, kind):
+    model = network(backend=kind("float64", 0))
+    average, optimizer = optim.WeightAverage(model, decay), optim.SGD(model, 0.1)
+    seen = []
+
+    def step(gradient):
+        model.grad[...] = gradient
+        optimizer.step()
+        average.update()
+
+    replayed = model.backend.capture(step)
+    for i in range(6):
+        replayed(model.backend.asarray(np.linspace(-1, 2, model.n_parameters) * (-1) ** i + i))
+        seen.append(np.array(model.backend.to_host(model.data)))
+    weights = [decay ** (5 - i) for i in range(6)]
+    expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
+    assert np.abs(np.array(model.backend.to_host(average.values)) - expected).max() <= 1e-13
+
+
+def test_the_average_is_applied_and_taken_away_again():
+    model = network()
+    average = optim.WeightAverage(model, 0.5)
+    model.data[...] = 1.0
+    average.update()
+    model.data[...] = 4.0
+    average.update()
+    with average.applied() as same:
+        assert same is model
+        assert model.data.tolist() == pytest.approx([3.0] * model.data.size)
+    assert (model.data == 4.0).all()
+    with pytest.raises(KeyError), average.applied():
+        raise KeyError
+    assert (model.data == 4.0).all()
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), not 1"):
+        optim.WeightAverage(model, 1)
+
+
+class Flat(nn.Layer):
+    """So many weights and so many biases."""
+
+    def __init__(self, weights, biases):
+        self.n = weights, biases
+
+    def config(self):
+        return dict(zip(("weights", "biases"), self.n, strict=True))
+
+    def build(self, shape):
+        self.weights = nn.Parameter((self.n[0],), init.zeros)
+        self.biases = nn.Parameter((self.n[1],), init.zeros, decay=False)
+        return shape
+
+
+@pytest.mark.parametrize("n_decay", [65_535, 65_536, 65_537, 131_072])
+@pytest.mark.parametrize("kind_of", [optim.SGD, optim.AdamW])
+def test_decay_ends_where_the_weights_do_wherever_that_is_in_a_chunk(kind_of, n_decay):
+    """The buffer is updated 65,536 numbers at a time; there are biases in a chunk of their own, and in a shared one."""
+    n_biases = 70_000
+    tensors = {"weights": np.ones(n_decay), "biases": np.ones(n_biases)}
+    model = nn.Model(Flat(n_decay, n_biases), (1,), Backend("float64"), tensors=tensors)
+    assert (model.n_decay, model.n_parameters) == (n_decay, n_decay + n_biases)
+    kind_of(model, lr=0.1, weight_decay=0.5).step()  # there is no gradient: all that moves has decayed
+    np.testing.assert_allclose(model.data[:n_decay], 0.95, rtol=1e-12)
+    assert (model.data[n_decay:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kind_of", "factor"),
+    [(optim.AdamW, 1 - 0.1 * 0.01), (optim.Adam, 1), (optim.SGD, 1), (optim.RMSProp, 1), (optim.AdaGrad, 1)],
+)
+def test_only_adamw_decays_if_nothing_is_said(kind_of, factor):
+    model = nn.Model(nn.Linear(2, init=init.constant(1.0)), (2,), Backend("float64"))
+    kind_of(model, lr=0.1).step()
+    np.testing.assert_allclose(model.parameters["W"].data, factor, rtol=1e-12)
+    assert (model.parameters["b"].data == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind_of", "options"),
+    [
+        (optim.SGD, {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}),
+        (optim.RMSProp, {"lr": 0.001, "rho": 0.9, "eps": 1e-8, "weight_decay": 0.0}),
+        (optim.AdaGrad, {"lr": 0.01, "eps": 1e-10, "weight_decay": 0.0}),
+        (optim.Adam, {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}),
+        (optim.AdamW, {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
+    ],
+)
+def test_options_that_are_not_given_are_the_usual_ones(kind_of, options):
+    model = network()
+    optimizer = kind_of(model, 0.1) if kind_of is optim.SGD else kind_of(model)
+    assert {name: getattr(optimizer, name) for name in options} == options
+
+
+@pytest.mark.parametrize("name", ["mean", "square", "steps"])
+def test_every_part_of_the_state_is_taken_back(name):
+    """And what `tensors` gives is a copy, which later steps leave alone."""
+    optimizer = optim.Adam(network())
+    optimizer.model.grad.fill(0.5)
+    optimizer.step()
+    taken = optimizer.tensors()
+    before = taken[name].copy()
+    optimizer.step()
+    np.testing.assert_array_equal(taken[name], before)
+    other = optim.Adam(network())
+    other.load_tensors(taken)
+    np.testing.assert_array_equal(other.tensors()[name], before)
+    taken[name].fill(9)
+    np.testing.assert_array_equal(other.tensors()[name], before)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_step_without_momentum_keeps_no_state(nesterov):
+    assert list(optim.SGD(network(), 0.1).tensors()) == ["steps"]
+    assert list(optim.SGD(network(), 0.1, momentum=0.9, nesterov=nesterov).tensors()) == ["steps", "velocity"]

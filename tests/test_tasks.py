@@ -211,6 +211,162 @@ def test_a_regression_is_split_and_folded():
     assert seen != [validation.y.tolist() for _, validation in data.kfold(samples, 3, seed=1)]
 
 
+@KINDS
+def test_weights_and_ignored_places_train_like_data_without_them(kind):
+    """Places that do not count change nothing, in fit and in evaluate; neither do they in the accuracy."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (6, 4)), rng.integers(0, 5, (6, 4))
+    junk = np.concatenate([x, rng.integers(0, 5, (6, 2))], axis=1)
+    ignored = np.concatenate([y, np.full((6, 2), -100)], axis=1)
+    nonsense = np.concatenate([y, rng.integers(0, 5, (6, 2))], axis=1)
+    mask = np.repeat([[True, True, True, True, False, False]], 6, axis=0)
+
+    def trained(samples, loss):
+        model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (None,), kind("float32", 1))
+        result = train.fit(
+            model, loss, optim.SGD(model, 0.5), samples, samples, epochs=2, batch_size=4, keep_best=True, quiet=True
+        )
+        return model.tensors()["layers.1.W"], result.history[-1]
+
+    W, row = trained(data.Dataset(x, y), losses.SoftmaxCrossEntropy())
+    for samples in (data.Dataset(junk, ignored), data.Dataset(junk, nonsense, weights=mask)):
+        got, got_row = trained(samples, losses.SoftmaxCrossEntropy(ignore=-100))
+        assert np.abs(got - W).max() <= 1e-6
+        for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+            assert got_row[figure] == pytest.approx(row[figure], rel=1e-5)
+
+
+@KINDS
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("accumulate", [2, 3, 7])
+def test_parts_of_a_batch_add_up_to_the_whole(kind, accumulate, reduction):
+    """The same value, outputs and gradients, where samples differ in weight and parts in length, also captured."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (10, 4)), rng.integers(0, 5, (10, 4))
+    y[rng.random(y.shape) < 0.5] = -100
+    weights = rng.choice([0.0, 0.25, 1.0], 10)
+    loss = losses.SoftmaxCrossEntropy(0.1, [1.0, 2.0, 0.5, 1.0, 3.0], -100, reduction)
+
+    def step_of(parts):
+        model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (4,), kind("float64", 1))
+        put, optimizer = model.backend.asarray, optim.SGD(model, 0.01, momentum=0.5)
+        step = model.backend.capture(
+            lambda x, *target: train.train_step(model, loss, optimizer, x, target, clip=1e3, accumulate=parts)
+        )
+        for _ in range(4):
+            value, outputs = step(put(x), put(y), put(weights))
+        to_host = model.backend.to_host
+        return np.array(to_host(value)), np.array(to_host(outputs)), np.array(to_host(model.data))
+
+    for got, want in zip(step_of(accumulate), step_of(1), strict=True):
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() <= 1e-12
+
+
+def test_nothing_that_counts_adds_up_to_nothing():
+    model = nn.Model(nn.Sequential(Token(5), nn.Linear(5)), (4,), Backend())
+    optimizer, before = optim.SGD(model, 0.1), model.tensors()["layers.1.W"]
+    x, y = np.zeros((6, 4), int), np.full((6, 4), -100)
+    value, _ = train.train_step(model, losses.SoftmaxCrossEntropy(ignore=-100), optimizer, x, y, accumulate=2)
+    assert float(value) == 0
+    assert np.array_equal(model.tensors()["layers.1.W"], before)
+
+
+def test_fit_accumulates():
+    """The same run, but for rounding; also of a plain function as a loss, and for a last batch of fewer samples."""
+
+    def history(**options):
+        model, loss, samples = regression(Backend)
+        plain = lambda y, target, backend: loss(y, target, backend)
+        result = train.fit(
+            model, plain, optim.SGD(model, 0.05), samples, epochs=3, batch_size=32, metrics=[train.mae], quiet=True,
+            **options,
+        )  # fmt: skip
+        return [(row["train_loss"], row["train_mae"]) for row in result.history]
+
+    assert np.allclose(history(accumulate=5), history(), rtol=1e-4)
+    assert history(accumulate=5) != history()
+    with pytest.raises(ValueError, match="accumulate must be at least 1 part, not 0"):
+        history(accumulate=0)
+
+
+def test_fit_averages_the_weights(tmp_path):
+    """Each row measures the averages, the best of them are kept, and a run that is resumed goes on with them."""
+
+    def run(epochs, averaged=True, **options):
+        model, loss, samples = regression(Backend)
+        average = optim.WeightAverage(model, 0.9)
+        result = train.fit(
+            model, loss, optim.SGD(model, 0.3), samples, samples, epochs=epochs, batch_size=30, quiet=True,
+            average=average if averaged else None, **options,
+        )  # fmt: skip
+        return model, average, result, train.evaluate(model, loss, samples).loss
+
+    model, average, result, own = run(4)
+    _, _, plain, own_of_plain = run(4, averaged=False)
+    assert own == own_of_plain == plain.history[-1]["validation_loss"]  # the averages do not change the training
+    with average.applied():
+        averages = model.tensors()
+        assert train.evaluate(model, *regression(Backend)[1:]).loss == result.history[-1]["validation_loss"] != own
+    best, _, kept, measured = run(4, keep_best=True)
+    assert measured == min(row["validation_loss"] for row in kept.history)
+    assert kept.best_epoch < 4 or all(np.array_equal(best.tensors()[k], averages[k]) for k in averages)
+    run(2, checkpoint=tmp_path / "run.safetensors")
+    _, again, _, _ = run(4, checkpoint=tmp_path / "run.safetensors", resume=True)
+    assert np.array_equal(again.values, average.values)
+    with pytest.raises(ValueError, match=r"belongs to another run: its average is 0\.9"):
+        run(4, averaged=False, checkpoint=tmp_path / "run.safetensors", resume=True)
+    other = regression(Backend)
+    with pytest.raises(ValueError, match="average was made for another model"):
+        train.fit(other[0], other[1], optim.SGD(other[0], 0.1), other[2], epochs=1, average=average)
+
+
+def test_a_run_with_frozen_layers_goes_on_with_the_same(tmp_path):
+    def run(epochs, frozen, resume):
+        model, loss, samples = regression(Backend)
+        start = model.tensors()
+        if frozen:
+            model.freeze("layers.0.*")
+        train.fit(
+            model,
+            loss,
+            optim.AdamW(model),
+            samples,
+            epochs=epochs,
+            quiet=True,
+            checkpoint=tmp_path / "run",
+            resume=resume,
+        )
+        return {name for name, values in model.tensors().items() if (values != start[name]).any()}
+
+    assert run(1, True, False) == run(2, True, True) == {"layers.2.W", "layers.2.b"}
+    with pytest.raises(ValueError, match=r"another run: its frozen is \['layers\.0\.W', 'layers\.0\.b'\]"):
+        run(3, False, True)
+
+
+def test_figures_of_a_sum_are_means_all_the_same():
+    model, _, samples = regression(Backend)
+    mean, total = (train.evaluate(model, losses.MeanSquaredError(r), samples, 40).loss for r in ("mean", "sum"))
+    assert total == pytest.approx(mean)
+
+
+def test_weights_stay_with_their_samples():
+    samples = data.Dataset(np.arange(12.0)[:, None], np.arange(12.0), weights=np.arange(12))
+    assert samples.weights.dtype == np.float32
+    for part in (*data.split(samples, 0.25, seed=1), samples[3:5], samples.take(np.array([7, 2]))):
+        assert part.weights.tolist() == part.y.tolist()
+    assert samples.digest() != data.Dataset(samples.x, samples.y).digest()
+    assert samples.digest() != data.Dataset(samples.x, samples.y, weights=np.ones(12)).digest()
+    for wrong, message in (
+        (np.ones(11), r"weights are numbers of y's shape \(12,\)"),
+        (np.full(12, -1.0), "weights must be >= 0, not -1.0 at index"),
+        (np.full(12, np.inf), "data: weights: inf at index"),
+        (["a"] * 12, "weights are numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.Dataset(samples.x, samples.y, weights=wrong)
+
+
 def test_data_that_does_not_fit_is_named():
     model, loss, _ = next_token(Backend)
     with pytest.raises(ValueError, match=r"odd: token 7 is outside 0\.\.4"):
@@ -220,3 +376,8 @@ def test_data_that_does_not_fit_is_named():
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"late: outputs of shape .* need targets"):
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))
+    late = data.Dataset(np.zeros((2, 4), int), np.zeros((2, 4, 5)), name="late", weights=np.ones((2, 4, 5)))
+    with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss of terms \(2, 4\)"):
+        train.evaluate(model, loss, late)
+    with pytest.raises(ValueError, match=r"late: .*label -100 at index \(0, 0\) is outside 0\.\.4"):
+        train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.full((2, 4), -100), name="late"))

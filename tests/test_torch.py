@@ -9,7 +9,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, unnamed
+from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
@@ -17,7 +17,14 @@ from xpnet.verify.witnesses import optimizer_values
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is a welcome witness, not a need")
 
-NAMES = {optim.SGD: "SGD", optim.RMSProp: "RMSprop", optim.AdaGrad: "Adagrad", optim.Adam: "Adam", optim.AdamW: "AdamW"}
+NAMES = {
+    optim.SGD: "SGD",
+    optim.RMSProp: "RMSprop",
+    optim.AdaGrad: "Adagrad",
+    optim.Adam: "Adam",
+    optim.AdamW: "AdamW",
+    optim.NAdam: "NAdam",
+}
 
 
 def close(got, want):
@@ -26,7 +33,8 @@ def close(got, want):
 
 
 def tensors(values, dtype):
-    return {k: torch.tensor(v.astype(dtype) if v.dtype.kind == "f" else v) for k, v in values.items()}
+    kinds = {"f": dtype, "u": "int64"}
+    return {k: torch.tensor(v.astype(kinds.get(v.dtype.kind, v.dtype))) for k, v in values.items()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -45,6 +53,7 @@ def test_layers(case, dtype):
         }
         want = {k: t.detach().numpy() for k, t in named("y", y, isinstance(y, tuple)).items()} | gradients
         got = run(subject, values, Backend(dtype, SEED))
+        got = {k: a for k, a in got.items() if not k.startswith("state ")}  # the rows' formulas look at those
         error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))
         assert error <= 2 * allowed, f"{where}: {error} > 2 * {allowed}"  # both are off the exact result
 
@@ -54,14 +63,14 @@ def test_losses(case):
     for batch in case.batches:
         values = case.values(batch)
         theirs = tensors(values, "float64")
-        y, target = theirs["y"].requires_grad_(), theirs["target"]
-        value = case.torch(torch, y, target if target.dtype.is_floating_point else target.long())
+        y, target = theirs["y"].requires_grad_(), target_of(theirs, lambda t: t)
+        value = case.torch(torch, y, target)
         value.backward()
         want = {"value": value.detach().numpy(), "dy": y.grad.numpy()}
         close(run_loss(case.make(), values, Backend("float64")), want)
 
 
-@pytest.mark.parametrize("case", OPTIMIZERS, ids=name)
+@pytest.mark.parametrize("case", [case for case in OPTIMIZERS if case.kind in NAMES], ids=name)
 def test_optimizers(case):
     values = optimizer_values(steps=10)
     W, b = (torch.tensor(values[k]).requires_grad_() for k in ("W", "b"))
@@ -73,11 +82,11 @@ def test_optimizers(case):
         if case.clip is not None:
             torch.nn.utils.clip_grad_norm_([W, b], case.clip)
         optimizer.step()
-    # PyTorch divides by norm + 1e-6 when it clips.
-    tolerance_of_clip = 1e-5 if case.clip else 10 * FLOAT64
+    # PyTorch divides by norm + 1e-6 when it clips, and keeps NAdam's product of momenta in float32.
+    allowed = 1e-5 if case.clip else 2.0**-24 if case.kind is optim.NAdam else 10 * FLOAT64
     got = run_optimizer(case.make, values, Backend("float64"), case.clip)
     for key, parameter in (("W", W), ("b", b)):
-        assert np.abs(got[key] - parameter.detach().numpy()).max() <= tolerance_of_clip * np.abs(got[key]).max()
+        assert np.abs(got[key] - parameter.detach().numpy()).max() <= allowed * np.abs(got[key]).max()
 
 
 def test_training_runs_along_the_same_curve():

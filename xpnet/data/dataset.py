@@ -25,8 +25,8 @@ class Feed(Protocol):
     def inputs(self, part: slice) -> tuple[Array, ...]:
         """What `batch` needs for this part of the order: arrays of the device."""
 
-    def batch(self, *inputs: Array) -> tuple[Any, Array]:
-        """(x, target) on the device."""
+    def batch(self, *inputs: Array) -> tuple[Any, Any]:
+        """(x, target) on the device; target is a tuple (y, weights) of data that have weights."""
 
 
 class Source(Protocol):
@@ -55,7 +55,11 @@ class Dataset:
     - class numbers (N,) of an integer type: they index into `classes`, which are called "0", "1", .. if not given;
     - class names (N,), texts: `classes` are their sorted names, or the ones given;
     - numbers (N, ...), floating point: the targets of a regression;
-    - class numbers (N, ...), such as the next token at each place; `classes` only if they are given.
+    - class numbers (N, ...), such as the next token at each place; `classes` only if they are given. A place that does
+      not count has a number below 0: that of the loss's `ignore`.
+
+    `weights`: how much each sample, or each of its targets, counts in the loss and the metrics. Numbers >= 0, or a
+    mask, of y's shape or that of its first axes.
 
     The arrays are kept, not copied; class numbers become int64. Raises ValueError if there is no sample, the counts
     differ, a label is out of range, or a value is NaN or infinite; it names the data set, the first wrong entry, and
@@ -66,6 +70,7 @@ class Dataset:
     y: np.ndarray
     classes: tuple[str, ...] = ()
     name: str = "data"
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         arrays = tuple(np.asarray(a) for a in (self.x if isinstance(self.x, tuple) else (self.x,)))
@@ -83,6 +88,8 @@ class Dataset:
         for field, value in {"x": arrays if isinstance(self.x, tuple) else arrays[0], "y": y}.items():
             object.__setattr__(self, field, value)
         object.__setattr__(self, "classes", classes)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _weights(self.weights, y, self.name))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -110,24 +117,26 @@ class Dataset:
 
     def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
         x = tuple(map(cut, self.x)) if isinstance(self.x, tuple) else cut(self.x)
-        return replace(self, x=x, y=cut(self.y))
+        return replace(self, x=x, y=cut(self.y), weights=None if self.weights is None else cut(self.weights))
 
     def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
         """All of it on the device, where batches are gathered."""
         x = as_input(self.x)
         on_device = tuple(map(backend.asarray, x)) if isinstance(x, tuple) else backend.asarray(x)
-        return _Resident(on_device, backend.asarray(self.y), backend)
+        y, weights = backend.asarray(self.y), self.weights
+        return _Resident(on_device, y if weights is None else (y, backend.asarray(weights)), backend)
 
     def digest(self) -> str:
         """Enough of the content to notice that a run is resumed on other data."""
-        arrays = (*(self.x if isinstance(self.x, tuple) else (self.x,)), self.y)
+        x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
+        arrays = (*x, self.y) if weights is None else (*x, self.y, weights)
         return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
 
 
 class _Resident:
     """All samples on the device: an epoch's order goes there once, and a batch is gathered by its numbers."""
 
-    def __init__(self, x: Any, y: Array, backend: Backend):
+    def __init__(self, x: Any, y: Any, backend: Backend):
         self._x, self._y, self._backend = x, y, backend
         self._order: Array = None
 
@@ -137,10 +146,13 @@ class _Resident:
     def inputs(self, part: slice) -> tuple[Array, ...]:
         return (self._order[part],)
 
-    def batch(self, *inputs: Array) -> tuple[Any, Array]:
-        (indices,), take = inputs, self._backend.take
-        x = tuple(take(a, indices) for a in self._x) if isinstance(self._x, tuple) else take(self._x, indices)
-        return x, take(self._y, indices)
+    def batch(self, *inputs: Array) -> tuple[Any, Any]:
+        (indices,) = inputs
+
+        def rows(held: Any) -> Any:
+            return tuple(map(rows, held)) if isinstance(held, tuple) else self._backend.take(held, indices)
+
+        return rows(self._x), rows(self._y)
 
 
 def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -160,10 +172,27 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
     if y.dtype.kind not in "biu":
         raise ValueError(f"{name}: targets are class numbers, class names or floating point numbers, not {y.dtype}")
     y = y.astype(np.int64, copy=False)
-    check_labels(y, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
+    labels = y if y.ndim == 1 else np.maximum(y, 0)  # whether those below 0 are to be ignored, the loss will know
+    check_labels(labels, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
     if y.ndim == 1 and not classes:
         classes = tuple(str(label) for label in range(int(y.max()) + 1))
     return y, classes
+
+
+def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
+    """The weights as floating point numbers, once it is sure that they fit y."""
+    weights = np.asarray(weights)
+    if weights.dtype.kind not in "buif" or weights.ndim == 0 or weights.shape != y.shape[: weights.ndim]:
+        raise ValueError(
+            f"{name}: weights are numbers of y's shape {y.shape} or that of its first axes, not {weights.dtype} of "
+            f"shape {weights.shape}"
+        )
+    weights = weights if weights.dtype.kind == "f" else weights.astype(np.float32)
+    check_finite(weights, f"{name}: weights")
+    if (weights < 0).any():
+        at = tuple(np.argwhere(weights < 0)[0].tolist())
+        raise ValueError(f"{name}: weights must be >= 0, not {weights[at]} at index {at}")
+    return weights
 
 
 def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name: str = "tokens") -> Dataset:

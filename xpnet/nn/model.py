@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,9 +66,12 @@ class Model:
         flat = [np.asarray(tensors[p.name], np.float64).ravel() for p in order]
         self.data: Array = self.backend.asarray(np.concatenate([np.empty(0), *flat]))
         self.grad: Array = self.backend.xp.zeros(n_trained, self.backend.dtype)
+        self.places: dict[str, slice] = {}  # of each trained parameter in the flat buffers, in their order
+        self.frozen: frozenset[str] = frozenset()  # names of those that are not to be updated
         end = 0
         for p in order:
             start, end = end, end + p.size
+            self.places |= {p.name: slice(start, end)} if p.trained else {}
             grad = self.grad[start:end].reshape(p.shape) if p.trained else None
             p.bind(self.backend, self.data[start:end].reshape(p.shape), grad)
 
@@ -75,6 +79,33 @@ class Model:
     def n_parameters(self) -> int:
         """How many numbers are trained."""
         return self.grad.size
+
+    # What is trained --------------------------------------------------------------------------------------
+
+    def freeze(self, *patterns: str) -> None:
+        """Let optimizers leave alone the parameters whose names fit one of these patterns, such as "layers.0.*".
+
+        They are neither updated nor decayed, whatever their gradients are. State that is not trained (running
+        statistics) still follows the data. It is not saved with the model, nor copied with it. Raises ValueError for a
+        pattern that fits no parameter; RuntimeError inside `fit`, as a captured step would not know of it.
+        """
+        self._set_frozen(self.frozen.union(*map(self.names_like, patterns)))
+
+    def unfreeze(self, *patterns: str) -> None:
+        """The reverse: what fits one of these patterns is updated again, "*" for all. Raises as `freeze` does."""
+        self._set_frozen(self.frozen.difference(*map(self.names_like, patterns)))
+
+    def names_like(self, pattern: str) -> list[str]:
+        """The names of the trained parameters that fit a pattern (as `fnmatch` has them). ValueError if none does."""
+        names = [name for name in self.places if fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(f"no trained parameter fits {pattern!r}: there are {', '.join(self.places) or 'none'}")
+        return names
+
+    def _set_frozen(self, names: frozenset[str]) -> None:
+        if self.backend.training_lock.locked():
+            raise RuntimeError("freeze and unfreeze between two runs of fit, not inside one")
+        self.frozen = names
 
     # A pass -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.data import Source
 from xpnet.losses import Loss
 from xpnet.nn import Model
-from xpnet.optim import Optimizer
+from xpnet.optim import Optimizer, WeightAverage
 from xpnet.schedules import Schedule
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
@@ -56,6 +56,8 @@ def fit(
     clip: float | None = None,
     augment: Augmentation | None = None,
     metrics: Sequence[Metric] | None = None,
+    accumulate: int = 1,
+    average: WeightAverage | None = None,
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -67,6 +69,10 @@ def fit(
 
     - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
+    - With `accumulate` k, each batch goes through the network in k parts, for larger batches than the memory holds:
+      the update is that of the whole batch.
+    - With `average`, the model's weights are averaged along the way: those are measured on `validation` and kept by
+      `keep_best`. Without that, the model ends with its own; `with average.applied():` it has the averages.
     - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is
       given. Without `metrics`, those of the task: the accuracy where the targets are class numbers.
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
@@ -74,9 +80,9 @@ def fit(
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
-      there. Data, loss, optimizer, batch size, clip, augmentation, metrics and seed must be those of the file; where
-      the run stands, its rate and what `Plateau` remembers come from the file; `epochs`, `patience`, `validation`,
-      `callbacks` and the schedule itself are the ones given now.
+      there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, average, metrics, frozen parameters
+      and seed must be those of the file; where the run stands, its rate and what `Plateau` remembers come from the
+      file; `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
     - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
       an eager one; otherwise the steps run one by one, and the result says why.
@@ -97,11 +103,13 @@ def fit(
         raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
     if operator.index(epochs) < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
+    if operator.index(accumulate) < 1:
+        raise ValueError(f"accumulate must be at least 1 part, not {accumulate}")
     if patience is not None and operator.index(patience) < 1:
         raise ValueError(f"patience must be at least 1 epoch, not {patience}")
     if validation is not None:
         check_data(model, loss, validation)
-    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics)
+    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average)
     if checkpoint is not None:
         if resume and Path(checkpoint).exists():
             load_checkpoint(run, checkpoint)
@@ -173,7 +181,8 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
     row: Row = {"epoch": run.position.epoch + 1, "train_loss": mean_loss}
     row |= {f"train_{name}": figure for name, figure in figures.items()}
     if validation is not None:
-        measured = evaluate(run.model, run.loss, validation, metrics=run.metrics)
+        with run.measured():
+            measured = evaluate(run.model, run.loss, validation, metrics=run.metrics)
         row["validation_loss"] = measured.loss
         row |= {f"validation_{name}": figure for name, figure in measured.metrics.items()}
     return row | {"lr": run.optimizer.lr, "seconds": seconds}

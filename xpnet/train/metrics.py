@@ -14,6 +14,8 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
+from xpnet.losses.target import split_target
+from xpnet.nn.shapes import each
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Metric:
     """A figure of outputs and targets, from sums over batches.
 
     `sums(y, target, xp)` gives `size` numbers of one batch, on its device; `value(*totals)` is the figure of their
-    totals over all batches.
+    totals over all batches. The target of data with weights is a tuple of y and weights.
     """
 
     name: str
@@ -29,31 +31,45 @@ class Metric:
     sums: Callable[[Array, Array, Any], list[Any]]
     value: Callable[..., float]
 
-    def __call__(self, y: np.ndarray, target: np.ndarray) -> float:
-        if len(y) != len(target):
-            raise ValueError(f"{len(y)} outputs for {len(target)} targets")
-        return self.value(*(float(number) for number in self.sums(np.asarray(y), np.asarray(target), np)))
+    def __call__(self, y: np.ndarray, target: Any) -> float:
+        y, target = np.asarray(y), each(np.asarray, target)
+        for part in target if isinstance(target, tuple) else (target,):
+            if len(y) != len(part):
+                raise ValueError(f"{len(y)} outputs for {len(part)} targets")
+        return self.value(*(float(number) for number in self.sums(y, target, np)))
 
 
-def _right(y: Array, target: Array, xp: Any) -> list[Any]:
+def _sums(weights: Array | None, *values: Array) -> list[Any]:
+    """The sum of each over all places, weighted by any weights. Those of entries count as their mean for a row."""
+    if weights is None:
+        return [v.sum() for v in values]
+    w, places = weights.astype(np.float64), values[0].ndim
+    w = w.mean(axis=-1) if w.ndim > places else w.reshape(*w.shape, *[1] * (places - w.ndim))
+    return [(w * v).sum() for v in values]
+
+
+def _right(y: Array, target: Any, xp: Any) -> list[Any]:
+    target, weights = split_target(target)
     single = y.shape[-1] == 1
     predicted = y[..., 0] > 0 if single else y.argmax(axis=-1)
     if tuple(target.shape) == tuple(y.shape):  # one-hot rows, distributions, or numbers in [0, 1]
         target = target[..., 0] > 0.5 if single else target.argmax(axis=-1)
-    return [(predicted == target).sum(), target.size]
+    return _sums(weights, predicted == target, target >= 0)  # those below 0 are to be ignored
 
 
-def _absolute(y: Array, target: Array, xp: Any) -> list[Any]:
-    return [xp.abs(y - target).sum(), target.size]
+def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
+    target, weights = split_target(target)
+    return _sums(weights, xp.abs(y - target), xp.ones(target.shape, bool))
 
 
-def _squares(y: Array, target: Array, xp: Any) -> list[Any]:
+def _squares(y: Array, target: Any, xp: Any) -> list[Any]:
+    target, weights = split_target(target)
     y, target = y.astype(np.float64), target.astype(np.float64)
-    return [((y - target) * (y - target)).sum(), target.sum(), (target * target).sum(), target.size]
+    return _sums(weights, (y - target) * (y - target), target, target * target, xp.ones(target.shape, bool))
 
 
 def _explained(error: float, total: float, squares: float, n: float) -> float:
-    spread = squares - total * total / max(n, 1)
+    spread = squares - (total * total / n if n else 0.0)
     return 1 - error / spread if spread > 0 else float("nan")
 
 
@@ -63,7 +79,8 @@ def _ratio(total: float, n: float) -> float:
 
 accuracy = Metric("accuracy", 2, _right, _ratio)
 """The fraction of right answers: of outputs (N, ..., C) the highest (the lowest class number, where several are), of a
-single output (N, 1) class 1 where it is above 0. Targets: class numbers (N, ...), or rows like the outputs."""
+single output (N, 1) class 1 where it is above 0. Targets: class numbers (N, ...), of which those below 0 do not count,
+or rows like the outputs; weights as in the loss."""
 
 mae = Metric("mae", 2, _absolute, _ratio)
 """Mean absolute error of a regression, over all entries."""

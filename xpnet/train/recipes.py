@@ -213,5 +213,5 @@ def build(recipe: Recipe, data: Dataset, backend: Backend) -> tuple[nn.Model, So
 
 def _optimizer(recipe: Recipe, model: nn.Model) -> Optimizer:
     kind, _ = OPTIMIZERS[recipe.optimizer]
-    momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov} if kind is optim.SGD else {}
+    momentum: Any = {"momentum": recipe.momentum, "nesterov": recipe.nesterov} if kind is optim.SGD else {}
     return kind(model, lr=recipe.lr, weight_decay=recipe.weight_decay, **momentum)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,7 @@ from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices, epoch_order
 from xpnet.losses import Loss
 from xpnet.nn import Model
-from xpnet.optim import Optimizer
+from xpnet.optim import Optimizer, WeightAverage
 from xpnet.schedules import Plateau, Schedule
 from xpnet.train.metrics import Metric
 from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
@@ -51,12 +54,16 @@ class Run:
         clip: float | None = None,
         augment: Augmentation | None = None,
         metrics: Sequence[Metric] | None = None,
+        accumulate: int = 1,
+        average: WeightAverage | None = None,
     ):
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
+        if average is not None and average.model is not model:
+            raise ValueError("the average was made for another model")
         check_data(model, loss, data)
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
-        self.clip, self.augment = clip, augment
+        self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
         self.n_samples, self.slices = len(data), batch_slices(len(data), batch_size)
         self.feed = data.feed(model.backend, model.as_input)
@@ -71,8 +78,11 @@ class Run:
             "data": data.digest(),
             "loss": in_words(loss),
             "clip": clip,
+            "accumulate": accumulate,
+            "average": average and average.decay,
             "augment": in_words(augment),
             "metrics": [metric.name for metric in self.metrics],
+            "frozen": sorted(model.frozen),
         }
         self.call: Callable[..., None] = self.device_step  # or a captured form of it
         self._epoch_begun = -1
@@ -102,7 +112,9 @@ class Run:
         x, target = self.feed.batch(*inputs)
         if self.augment is not None:
             x = self.augment(x, backend)
-        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip)
+        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip, self.accumulate)
+        if self.average is not None:
+            self.average.update()
         for i, number in enumerate(batch_sums(self.loss, self.metrics, y, target, value, backend)):
             self.totals[i : i + 1] += number
 
@@ -121,7 +133,11 @@ class Run:
         position.waited += 1
         if watched < position.best:
             position.best, position.best_epoch, position.waited = watched, position.epoch, 0
-            self.best[...] = self.model.data
+            self.best[...] = self.model.data if self.average is None else self.average.values
+
+    def measured(self) -> AbstractContextManager[object]:
+        """Inside the block the model has the values that are to be measured: the averages, if there are any."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     # Going back ---------------------------------------------------------------------------------------------
 
@@ -133,7 +149,11 @@ class Run:
             "the totals": self.totals,
             "the step count": optimizer.steps,
             **{f"the optimizer's {name}": array for name, array in optimizer.state.items()},
+            **{f"the average's {name}": array for name, array in self._of_average().items()},
         }
+
+    def _of_average(self) -> dict[str, Array]:
+        return {} if self.average is None else {"values": self.average.values, "steps": self.average.steps}
 
     def snapshot(self) -> tuple:
         """What `go_back` needs to repeat the steps of this epoch that come after this moment, bit for bit."""
@@ -150,21 +170,30 @@ class Run:
         """All arrays on the host but the model's own."""
         to_host = self.model.backend.to_host
         state = {"totals": to_host(self.totals), "best": to_host(self.best), "rng": self.model.backend.rng.state}
+        state |= {f"average.{name}": to_host(array) for name, array in self._of_average().items()}
         return {**state, **{f"optimizer.{name}": a for name, a in self.optimizer.tensors().items()}}
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         """Take back what `tensors()` gave."""
         prefix, backend = "optimizer.", self.model.backend
         self.optimizer.load_tensors({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        for name, array in self._of_average().items():
+            array[...] = backend.asarray(tensors[f"average.{name}"])
         self.best[...] = backend.asarray(tensors["best"])
         self.totals[...] = backend.asarray(tensors["totals"], np.float64)
         backend.rng.state = tensors["rng"]
 
 
 def in_words(setting: Any) -> Any:
-    """A loss or an augmentation with all its options, the same in another process: no address in it."""
+    """A loss or an augmentation with all its options, JSON-able, the same in another process: no address in it."""
+    if isinstance(setting, np.ndarray):
+        return f"{setting.dtype} {setting.shape} {zlib.crc32(np.ascontiguousarray(setting).data):08x}"
+    if isinstance(setting, (list, tuple)):
+        return [in_words(value) for value in setting]
+    if isinstance(setting, dict):
+        return {str(name): in_words(value) for name, value in sorted(setting.items())}
     if isinstance(setting, functools.partial):
-        return [in_words(setting.func), repr(setting.args), repr(sorted(setting.keywords.items()))]
-    if hasattr(setting, "__qualname__"):  # a function
-        return setting.__qualname__
-    return f"{type(setting).__name__}({', '.join(f'{k}={v!r}' for k, v in getattr(setting, '__dict__', {}).items())})"
+        return [in_words(part) for part in (setting.func, setting.args, setting.keywords)]
+    if type(setting).__repr__ is object.__repr__:
+        return [type(setting).__name__, in_words(getattr(setting, "__dict__", {}))]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(setting))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,65 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
+from xpnet.losses.base import inverse
 from xpnet.nn import Model
+from xpnet.nn.shapes import each
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.train.metrics import Metric, accuracy
 
 
 def train_step(
-    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Array, clip: float | None = None
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, clip: float | None = None, accumulate: int = 1
 ) -> tuple[Array, Array]:
-    """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device."""
-    backend = model.backend
+    """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
+
+    With `accumulate` k the batch goes through forward and backward in k parts, with memory for the activations of one,
+    and the gradients are those of the whole batch. Statistics that a layer takes of its batch are those of a part.
+    """
     model.zero_grad()
-    y, backward = model.forward(x)
-    value, dy = loss(y, target, backend)
-    if backend.observer is not None:
-        backend.observer.loss(value, dy)
-    backward(dy, need_dx=False)
+    if accumulate == 1:
+        value, y = _pass(model, loss, x, target)
+    else:
+        value, y = _in_parts(model, loss, x, target, accumulate)
     if clip is not None:
         clip_norm(model, clip)
     optimizer.step()
     return value, y
+
+
+def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) -> tuple[Array, Array]:
+    """(value, y), the gradients being added; with `weigh` both the value and the gradients before they are a mean."""
+    backend = model.backend
+    y, backward = model.forward(x)
+    value, dy = loss(y, target, backend)
+    if backend.observer is not None:
+        backend.observer.loss(value, dy)
+    if weigh and not is_sum(loss):
+        weight = loss_weight(loss, y, target, backend)
+        value, dy = value * weight, dy * weight
+    backward(dy, need_dx=False)
+    return value, y
+
+
+def _in_parts(model: Model, loss: Loss, x: Any, target: Any, n_parts: int) -> tuple[Array, Array]:
+    """The same for the parts of a batch. As the mean of the whole is sum_k weight_k mean_k / sum_k weight_k, each part
+    adds weight_k times its gradients, and the sum of the weights divides them all in the end."""
+    xp, n = model.backend.xp, len(x[0] if isinstance(x, tuple) else x)
+    value: Any = 0.0
+    outputs: Array = None
+    for part in batch_slices(n, -(-n // n_parts)):
+        x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
+        part_value, part_y = _pass(model, loss, x_part, target_part, weigh=True)
+        if outputs is None:
+            outputs = xp.empty((n, *part_y.shape[1:]), part_y.dtype)
+        outputs[part] = part_y
+        value = value + part_value
+    if not is_sum(loss):
+        weight = loss_weight(loss, outputs, target, model.backend)
+        scale = inverse(weight, model.backend)
+        model.grad *= scale
+        value = value * scale
+    return value, outputs
 
 
 @dataclass(frozen=True)
@@ -73,7 +113,8 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
     try:
         model.as_input(data.x)
         if isinstance(loss, Loss):  # a plain function has no more to say
-            loss.check(data.y, model.output_shape)
+            weights = getattr(data, "weights", None)  # of a `Dataset`; other sources need not have any
+            loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
 
@@ -84,14 +125,25 @@ def usual_metrics(data: Source) -> tuple[Metric, ...]:
 
 
 def batch_sums(
-    loss: Loss, metrics: Sequence[Metric], y: Array, target: Array, value: Array, backend: Any
+    loss: Loss, metrics: Sequence[Metric], y: Array, target: Any, value: Array, backend: Any
 ) -> list[Array | float]:
-    """What is added up over batches: weighted loss, weight, and the sums of each metric. On the device."""
-    weight = loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
-    sums: list[Array | float] = [value * weight, weight]
+    """What is added up over batches: the loss before it is a mean, its weight, and the sums of each metric. On the
+    device. So the figures are means over all that counts, also of a loss that is a sum."""
+    weight = loss_weight(loss, y, target, backend)
+    sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
     for metric in metrics:
         sums += metric.sums(y, target, backend.xp)
     return sums
+
+
+def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | float:
+    """`Loss.weight`, or of a plain function the number of samples."""
+    return loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
+
+
+def is_sum(loss: Loss) -> bool:
+    """Whether the loss is a sum over the batch, and no mean."""
+    return isinstance(loss, Loss) and loss.reduction == "sum"
 
 
 def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[str, float]]:

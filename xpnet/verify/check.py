@@ -16,7 +16,18 @@ from xpnet.losses import Loss
 from xpnet.nn import Layer
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Fresh, Invariant
-from xpnet.verify.passes import SEED, BackendFactory, Draw, Float64, Subject, draw_values, in_float32, run, spread
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    Draw,
+    Float64,
+    Subject,
+    draw_values,
+    loss_values,
+    run,
+    spread,
+    target_of,
+)
 from xpnet.verify.report import CheckFailed, Finding, Mismatch, Report, compare, finding
 from xpnet.verify.tolerances import FLOAT32, FLOAT64, Arrays, rounding
 
@@ -44,10 +55,11 @@ def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spr
 
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
-    """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be."""
+    """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
+    or a tuple of that and weights."""
     rng = np.random.default_rng(0)
     whole = (batch, *shape)
-    values = in_float32({"y": spread(rng, whole), "target": target(rng, whole)})
+    values = loss_values(spread(rng, whole), target(rng, whole))
     findings: list[Finding] = []
     for device, kind in kinds().items():
         findings += loss_findings(loss, values, kind, device)
@@ -118,7 +130,7 @@ def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
 
 
 def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) -> Iterator[Finding]:
-    """All that can be said of a loss on one kind of backend without a reference. `values`: "y" and "target"."""
+    """All that can be said of a loss on one kind of backend without a reference. `values`: of `loss_values`."""
     yield finding("gradient", f"{label}, float64", lambda: loss_gradient_error(loss, values, kind))
     checks = {
         "agrees with float64 on the CPU": _loss_agrees,
@@ -134,7 +146,7 @@ def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) 
 
 def run_loss(loss: Loss, values: Arrays, backend: Backend) -> Arrays:
     """The loss and its dy on the host."""
-    value, dy = loss(backend.asarray(values["y"]), backend.asarray(values["target"]), backend)
+    value, dy = loss(backend.asarray(values["y"]), target_of(values, backend.asarray), backend)
     return {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
 
 
@@ -161,14 +173,14 @@ def _loss_keeps_inputs(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float,
     backend = fresh()
     on_device = {name: backend.asarray(v.copy()) for name, v in values.items()}
     before = {name: np.array(backend.to_host(a)) for name, a in on_device.items()}
-    loss(on_device["y"], on_device["target"], backend)
+    loss(on_device["y"], target_of(on_device, backend.asarray), backend)
     return compare({name: np.array(backend.to_host(a)) for name, a in on_device.items()}, before)
 
 
 def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
     """The value is a 0-d array on the device, dy has y's shape, both the backend's dtype."""
     backend = fresh()
-    value, dy = loss(backend.asarray(values["y"]), backend.asarray(values["target"]), backend)
+    value, dy = loss(backend.asarray(values["y"]), target_of(values, backend.asarray), backend)
     for name, array, shape in (("the value", value, ()), ("dy", dy, values["y"].shape)):
         if array.dtype != backend.dtype or array.shape != shape:
             raise Mismatch(f"{name} is {array.dtype} of shape {array.shape}, expected {backend.dtype} of {shape}")
@@ -178,8 +190,8 @@ def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, 
 def _loss_of_strided(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
     """The same for outputs and a target with gaps between their numbers."""
     backend = fresh()
-    y, target = (backend.asarray(v.repeat(2, axis=-1))[..., ::2] for v in (values["y"], values["target"]))
-    value, dy = loss(y, target, backend)
+    gaps = {name: backend.asarray(v.repeat(2, axis=-1))[..., ::2] for name, v in values.items()}
+    value, dy = loss(gaps["y"], target_of(gaps, backend.asarray), backend)
     got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
     allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
     return compare(got, run_loss(loss, values, fresh()), allowed)
@@ -188,9 +200,9 @@ def _loss_of_strided(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, f
 def _loss_captured(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
     """The same in a captured step, run, recorded and replayed: nothing travels between host and device meanwhile."""
     backend = fresh()
-    y, target = backend.asarray(values["y"]), backend.asarray(values["target"])
-    replayed = backend.capture(lambda y, target: loss(y, target, backend))
+    inputs = [backend.asarray(v) for v in values.values()]
+    replayed = backend.capture(lambda y, *target: loss(y, target if len(target) > 1 else target[0], backend))
     for _ in range(4):  # on a GPU: two warm-ups, the recording, a replay
-        value, dy = replayed(y, target)
+        value, dy = replayed(*inputs)
     got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
     return compare(got, run_loss(loss, values, fresh()))

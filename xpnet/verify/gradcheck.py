@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs
+from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs, target_of
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
 
@@ -38,9 +38,9 @@ def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Back
 
 
 def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
-    """The error of a loss's dy in float64, and what is allowed. `values`: "y" and "target"."""
+    """The error of a loss's dy in float64, and what is allowed. `values`: of `loss_values`."""
     backend = kind("float64", SEED)
-    target = backend.asarray(values["target"])
+    target = target_of(values, backend.asarray)
 
     def forward(moved: Arrays) -> np.ndarray:
         return np.array(backend.to_host(loss(backend.asarray(moved["y"]), target, backend)[0]))

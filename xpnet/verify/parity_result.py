@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed
+        return not self.problem and self.error <= self.allowed < math.inf
 
     @property
     def verdict(self) -> str:
@@ -52,7 +52,7 @@ class Comparison:
     @property
     def fraction(self) -> float:
         """The error as a fraction of what is allowed; infinite where nothing can be compared."""
-        if self.problem:
+        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
             return float("inf")
         if not self.allowed:
             return float("inf") if self.error else 0.0

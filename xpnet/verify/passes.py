@@ -96,6 +96,17 @@ def draw_values(subject: Subject, seed: int = 0) -> Arrays:
     return in_float32(values)
 
 
+def loss_values(y: np.ndarray, drawn: Any) -> Arrays:
+    """What goes into a loss, by name: "y", "target" and, where a target with weights was drawn, "weights"."""
+    target = dict(zip(("target", "weights"), drawn, strict=True)) if isinstance(drawn, tuple) else {"target": drawn}
+    return in_float32({"y": y, **target})
+
+
+def target_of(values: Arrays, put: Callable[[np.ndarray], Any] = np.asarray) -> Any:
+    """The target in these values, or the tuple of target and weights."""
+    return tuple(put(values[k]) for k in ("target", "weights")) if "weights" in values else put(values["target"])
+
+
 def named(name: str, values: Any, several: bool) -> dict[str, Any]:
     """{"x": values}, or of several {"x[0]": values[0], ...}."""
     return {f"{name}[{i}]": value for i, value in enumerate(values)} if several else {name: values}

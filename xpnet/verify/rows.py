@@ -13,8 +13,8 @@ from xpnet.losses import Loss
 from xpnet.nn import Layer, Model
 from xpnet.nn.init import Initializer
 from xpnet.nn.shapes import Shape
-from xpnet.optim import AdamW, Optimizer
-from xpnet.verify.passes import Draw, Subject, in_float32, spread
+from xpnet.optim import Optimizer
+from xpnet.verify.passes import Draw, Subject, loss_values, spread
 from xpnet.verify.tolerances import Arrays
 
 Numbers = np.ndarray  # of floats, or of `Value`s
@@ -46,7 +46,10 @@ class LayerCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value."""
+    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value.
+
+    `target` may draw a tuple of targets and weights; that tuple is what the reference is then given.
+    """
 
     of: str
     what: str
@@ -60,20 +63,21 @@ class LossCase:
     def values(self, batch: int, seed: int = 0) -> Arrays:
         """Outputs and target for one call."""
         rng, shape = np.random.default_rng([seed, batch]), (batch, *self.shape)
-        return in_float32({"y": 1.5 * spread(rng, shape), "target": self.target(rng, shape)})
+        return loss_values(1.5 * spread(rng, shape), self.target(rng, shape))
 
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number.
+    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number, or, where the
+    method looks at whole parameters (`by_parameter`), of one in lists.
 
     `clip`: all gradients are clipped to this norm before each step.
     """
 
     of: str
     what: str
-    kind: Callable[..., Optimizer]
-    formula: Callable[..., float]
+    kind: type[Optimizer]
+    formula: Callable[..., Any]
     options: dict[str, Any]
     decay: float = 0.0
     clip: float | None = None
@@ -81,9 +85,9 @@ class OptimizerCase:
     def make(self, model: Model) -> Optimizer:
         return self.kind(model, **self.options, weight_decay=self.decay)
 
-    def reference(self, x: float, gradients: Sequence[float], decayed: bool) -> float:
+    def reference(self, x: Any, gradients: Sequence[Any], decayed: bool) -> Any:
         """x after a step with each of the gradients; `decayed` if it is a weight and no bias."""
-        decay = {"decoupled" if self.kind is AdamW else "decay": self.decay} if decayed else {}
+        decay = {"decoupled" if self.kind.decoupled else "decay": self.decay} if decayed else {}
         return self.formula(x, gradients, **self.options, **decay)
 
 

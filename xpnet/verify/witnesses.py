@@ -16,7 +16,17 @@ from xpnet.nn.shapes import each
 from xpnet.scalar import Value
 from xpnet.verify.cases.optimizer import clipped
 from xpnet.verify.check import run_loss
-from xpnet.verify.passes import SEED, BackendFactory, draw_values, is_data, named, run, run_optimizer, unnamed
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    draw_values,
+    is_data,
+    named,
+    run,
+    run_optimizer,
+    target_of,
+    unnamed,
+)
 from xpnet.verify.report import compare
 from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
 from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
@@ -57,7 +67,7 @@ def loss_by_formula(case: LossCase, batch: int, kind: BackendFactory = Backend) 
     """The value against the row's reference."""
     values = case.values(batch)
     got = run_loss(case.make(), values, kind("float64", SEED))
-    want = np.array(float(case.reference(values["y"], values["target"])))
+    want = np.array(float(case.reference(values["y"], target_of(values))))
     return _close({"value": got["value"]}, {"value": want})
 
 
@@ -65,7 +75,7 @@ def loss_by_scalars(case: LossCase, batch: int, kind: BackendFactory = Backend) 
     """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
     values = case.values(batch)
     y = _as_values(values["y"])
-    value = case.reference(y, values["target"])
+    value = case.reference(y, target_of(values))
     value.backward()
     want = {"value": np.array(value.data), "dy": _grad(y)}
     return _close(run_loss(case.make(), values, kind("float64", SEED)), want)
@@ -86,6 +96,9 @@ def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: BackendFacto
 
 def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
     """What the formula makes of weights and biases."""
+    if case.kind.by_parameter:
+        ends = {k: case.reference(values[k].tolist(), values[f"gradients {k}"].tolist(), k == "W") for k in ("W", "b")}
+        return {name: np.array(end) for name, end in ends.items()}
     n_steps, n_weights = len(values["gradients W"]), values["W"].size
     flat = [values[name].reshape(n_steps, -1) for name in ("gradients W", "gradients b")]
     steps = [[float(g) for g in step] for step in np.concatenate(flat, axis=1)]

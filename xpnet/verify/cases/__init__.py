@@ -15,6 +15,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify.cases import (
     activation,
+    attention,
     compose,
     conv,
     dropout,
@@ -30,12 +31,13 @@ from xpnet.verify.cases import (
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
 INITIALISERS: tuple[InitCase, ...] = initialiser.CASES
 SCHEDULES: tuple[ScheduleCase, ...] = schedule.CASES
+NO_ROW = {"Loss", "TermLoss", "Optimizer", "WeightAverage"}  # contracts; and what is not of a kind that has rows
 TABLE: tuple[Case, ...] = (*LAYERS, *LOSSES, *OPTIMIZERS, *INITIALISERS, *SCHEDULES)
 
 
@@ -45,14 +47,15 @@ def public_names() -> Iterator[str]:
     yield from layers - {"Layer"}
     yield from ("mlp", "cnn", "resnet")
     for module in (losses, optim, schedules):
-        yield from (n for n in _defined_in(module) if n not in ("Loss", "Optimizer"))
+        yield from (n for n in _defined_in(module) if n not in NO_ROW)
     yield from init.PLAIN | init.WITH_VALUE
 
 
 def _defined_in(module: ModuleType) -> Iterator[str]:
-    """Classes and functions that the module itself defines for others; no protocols."""
+    """Classes and functions that the module, or a file of the package that it is, defines for others; no protocols."""
     for attribute, value in vars(module).items():
-        own = getattr(value, "__module__", None) == module.__name__ and callable(value)
+        place = getattr(value, "__module__", None) or ""
+        own = callable(value) and (place == module.__name__ or place.startswith(f"{module.__name__}."))
         if own and not attribute.startswith("_") and not getattr(value, "_is_protocol", False):
             yield attribute
 

@@ -1,0 +1,114 @@
+"""What `fit` asks of a loss, and what all losses of the package share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.losses.target import check_target, check_weights, outputs_shape, require_weights, split_target
+
+REDUCTIONS = ("mean", "sum")
+
+
+class Loss:
+    """What `fit` asks of a loss. One of your own defines `__call__` and, where it can say more, the others; a plain
+    function of the same arguments, whose value is a mean over samples, is a loss too."""
+
+    reduction = "mean"
+    """Whether the value is the mean or the "sum" over the batch."""
+
+    def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
+        raise NotImplementedError(f"{type(self).__name__} defines no __call__")
+
+    def check(self, target: Any, outputs: tuple[Any, ...]) -> None:
+        """Raise ValueError unless the targets (N, ...), on the host, fit outputs of shape (N, *outputs).
+
+        Asked where data enter. A device would have to stop and wait in every step, or takes wrong ones in silence.
+        """
+
+    def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
+        """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean
+        over all of them, however they were cut. By default the number of samples."""
+        return len(y)
+
+
+class TermLoss(Loss):
+    """A mean of terms: one for each entry of y, or, with `of_rows`, one for each row y[..., :].
+
+    `target`: t as the loss describes it, or (t, w) with weights w >= 0, of the shape of the terms or of its first
+    axes: (N,) weighs samples, (N, L) each place of a sequence. A mask is weights of 0 and 1 (or False and True).
+
+    L = sum_i w_i L_i / sum_i w_i c_i over the terms L_i; 0 if all w are 0. `reduction="sum"`: L = sum_i w_i L_i.
+    dy is w_i dL_i/dy over the same divisor. The counts c_i are 1 but for class weights.
+    """
+
+    of_rows = False
+
+    def __init__(self, reduction: str = "mean"):
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
+        self.reduction = reduction
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        """(L_i, dL_i/dy): the terms, and a fresh array of y's shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} defines no terms")
+
+    def counts(self, y: Array, target: Array, backend: Backend) -> Array | None:
+        """c_i; None if all are 1."""
+        return None
+
+    def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
+        t, weights = split_target(target)
+        terms, dy = self.terms(y, t, backend)
+        w = self._weights(y, t, weights, backend)
+        if w is not None:
+            terms = terms * w
+            dy *= w[..., None] if self.of_rows else w
+        value = terms.sum()
+        if self.reduction == "mean":
+            scale = inverse(self._total(y, t, w, backend), backend)
+            value = value * scale
+            dy *= scale
+        return value, dy
+
+    def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
+        t, weights = split_target(target)
+        return self._total(y, t, self._weights(y, t, weights, backend), backend)
+
+    def check(self, target: Any, outputs: tuple[Any, ...]) -> None:
+        t, weights = split_target(target)
+        shape = outputs_shape(t, outputs)
+        self._check_target(t, shape)
+        if weights is not None:
+            check_weights(weights, self._shape_of_terms(shape))
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        check_target(target, shape, single=not self.of_rows)
+
+    def _shape_of_terms(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(shape[:-1] if self.of_rows else shape)
+
+    def _weights(self, y: Array, target: Array, weights: Array | None, backend: Backend) -> Array | None:
+        """w_i in the shape of the terms; None if all are 1."""
+        if weights is None:
+            return None
+        shape = self._shape_of_terms(y.shape)
+        require_weights(weights, shape)
+        w = weights.astype(y.dtype, copy=False).reshape(*weights.shape, *[1] * (len(shape) - weights.ndim))
+        return backend.xp.broadcast_to(w, shape)
+
+    def _total(self, y: Array, target: Array, w: Array | None, backend: Backend) -> Array | int:
+        """sum_i w_i c_i."""
+        c = self.counts(y, target, backend)
+        if c is None:
+            return (y.size // max(y.shape[-1], 1) if self.of_rows else y.size) if w is None else w.sum()
+        return c.sum() if w is None else (w * c).sum()
+
+
+def inverse(total: Array | float, backend: Backend) -> Array | float:
+    """1 / total; where nothing counts, a finite number, as what it multiplies is 0."""
+    if isinstance(total, (int, float)):
+        return 1 / total if total else 0.0
+    return 1 / backend.xp.maximum(total, float(np.finfo(total.dtype).tiny))

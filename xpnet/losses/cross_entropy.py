@@ -1,0 +1,121 @@
+"""Cross-entropies: of class numbers or distributions, and of independent yes-or-no answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.losses.base import TermLoss
+from xpnet.losses.target import are_classes, check_target, look, one_hot_rows, values
+from xpnet.nn.activation import sigmoid
+
+ONE_HOT_CLASSES = 256  # up to so many, one-hot rows and products with them are the fastest on every device
+
+
+class SoftmaxCrossEntropy(TermLoss):
+    """L_i = - sum_c q_ic log p_ic with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
+
+    `target`: class numbers (N, ...) of an integer type, or distributions over the classes (N, ..., C), such as
+    one-hot. With `label_smoothing` e, the target becomes (1 - e) target + e / C (Szegedy et al., 2016). With
+    `class_weights` w (C,), q_ic = w_c target_ic, which counts for c_i = sum_c w_c target_ic of the unsmoothed target
+    in the mean; without them q = target and c_i = 1. A class number that is `ignore`, such as -100, has weight 0.
+
+    From dp_ic/dy_ij = p_ic (1[c=j] - p_ij):  dL_i/dy_ij = p_ij sum_c q_ic - q_ij.  (Bridle, 1990; Bishop, "Pattern
+    Recognition and Machine Learning", 4.3.4.)  log p = y - max y - log sum e^(y - max y): stable for logits up to 1e37.
+    """
+
+    of_rows = True
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        ignore: int | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(reduction)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing!r}")
+        if class_weights is not None and not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):
+            raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
+        if ignore is not None and ignore >= 0:
+            raise ValueError(f"ignore must be below 0, where no class is, not {ignore}: give a class the weight 0")
+        self.label_smoothing, self.ignore = label_smoothing, ignore
+        self.class_weights = None if class_weights is None else tuple(float(w) for w in class_weights)
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        if y.ndim < 2:
+            raise ValueError(f"SoftmaxCrossEntropy needs logits of shape (N, ..., C), not {y.shape}")
+        if self._by_gather(y, target):
+            return self._of_class_numbers(y, target, backend)
+        xp, q = backend.xp, one_hot_rows(y, target, backend, self.ignore)
+        if self.label_smoothing:
+            q = (1 - self.label_smoothing) * q + self.label_smoothing / y.shape[-1]
+        if self.class_weights is not None:
+            q = q * self._of_classes(y.shape[-1], backend)
+
+        shifted = y - y.max(axis=-1, keepdims=True)
+        p = xp.exp(shifted)
+        total = p.sum(axis=-1, keepdims=True)
+        log_p = shifted - xp.log(total)
+        p /= total
+        return -(q * log_p).sum(axis=-1), p * q.sum(axis=-1, keepdims=True) - q
+
+    def _by_gather(self, y: Array, target: Array) -> bool:
+        """Whether to pick the one entry of each row that counts, instead of making one-hot rows as large as y."""
+        plain = not self.label_smoothing and self.class_weights is None
+        return plain and y.shape[-1] > ONE_HOT_CLASSES and are_classes(y.shape, target)
+
+    def _of_class_numbers(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]."""
+        xp, n_classes = backend.xp, y.shape[-1]
+        look(target, n_classes, self.ignore)
+        classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
+        rows = y.reshape(-1, n_classes)
+        at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
+        shifted = rows - rows.max(axis=1, keepdims=True)
+        dy = xp.exp(shifted)
+        total = dy.sum(axis=1, keepdims=True)
+        terms = xp.log(total)[:, 0] - backend.take(shifted.reshape(-1), at)
+        dy /= total
+        flat = dy.reshape(-1)
+        flat[at] = backend.take(flat, at) - 1  # each entry once: all `at` differ
+        return terms.reshape(target.shape), dy.reshape(y.shape)
+
+    def counts(self, y: Array, target: Array, backend: Backend) -> Array | None:
+        if self.class_weights is None:
+            return None
+        rows = one_hot_rows(y, target, backend, self.ignore)
+        return (rows * self._of_classes(y.shape[-1], backend)).sum(axis=-1)
+
+    def _weights(self, y: Array, target: Array, weights: Array | None, backend: Backend) -> Array | None:
+        w = super()._weights(y, target, weights, backend)
+        if self.ignore is None or not are_classes(y.shape, target):
+            return w
+        counted = (target != self.ignore).astype(y.dtype)
+        return counted if w is None else w * counted
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        check_target(target, shape, single=False, ignore=self.ignore)
+
+    def _of_classes(self, n_classes: int, backend: Backend) -> Array:
+        assert self.class_weights is not None
+        if len(self.class_weights) != n_classes:
+            raise ValueError(f"{len(self.class_weights)} class weights for {n_classes} classes")
+        return backend.constant(self.class_weights)
+
+
+class BinaryCrossEntropy(TermLoss):
+    """L_i = - t log p - (1 - t) log(1 - p) with p = sigmoid(y), for each entry i.  y: logits, any shape.
+
+    `target`: t in [0, 1] of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for
+    y (N, C) stand for one-hot rows.
+
+    As L_i = max(y, 0) - t y + log(1 + e^-|y|), nothing overflows.  dL_i/dy = p - t.
+    """
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        xp, t = backend.xp, values(y, target, backend)
+        return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t

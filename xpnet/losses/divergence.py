@@ -1,0 +1,73 @@
+"""Relatives of the cross-entropies: the divergence from a distribution, and the focal loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.losses.base import TermLoss
+from xpnet.losses.target import check_target, same_shape, values
+from xpnet.nn.activation import sigmoid
+
+
+class KLDivergence(TermLoss):
+    """L_i = sum_c t_ic (log t_ic - log p_ic) with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
+
+    `target`: distributions t over the classes (N, ..., C); 0 log 0 is 0. It is the cross-entropy less the entropy of
+    the target, and so 0 if p = t (Kullback and Leibler, 1951).  dL_i/dy_ij = p_ij sum_c t_ic - t_ij.
+    """
+
+    of_rows = True
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        xp, t = backend.xp, same_shape(y, target)
+        shifted = y - y.max(axis=-1, keepdims=True)
+        p = xp.exp(shifted)
+        total = p.sum(axis=-1, keepdims=True)
+        log_p = shifted - xp.log(total)
+        p /= total
+        log_t = xp.log(xp.maximum(t, float(np.finfo(t.dtype).tiny)))
+        return (t * (log_t - log_p)).sum(axis=-1), p * t.sum(axis=-1, keepdims=True) - t
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        if target.shape != shape:
+            raise ValueError(f"outputs of shape {shape} need distributions of that shape, not {target.shape}")
+        if target.size and (target.min() < 0 or np.abs(target.sum(axis=-1) - 1).max() > 1e-3):
+            raise ValueError("the targets are no distributions: they need numbers >= 0 that sum to 1 over the classes")
+
+
+class Focal(TermLoss):
+    """L_i = - a_i (1 - q)^gamma log q, q being the probability of what is right, for each entry i.  y: logits.
+
+    q = p where t = 1, else 1 - p, with p = sigmoid(y); a_i = alpha where t = 1, else 1 - alpha. What is easy counts
+    for little: the loss of rare things among much background. Lin, Goyal, Girshick, He and Dollar, "Focal loss for
+    dense object detection" (2017). Detectors divide the sum by the number of objects: `reduction="sum"`.
+
+    `target`: t, 0 or 1, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, and for y (N, C) stand
+    for one-hot rows.
+
+    With z = y where t = 1, else -y:  q = sigmoid(z), -log q = max(-z, 0) + log(1 + e^-|z|), and as
+    dq/dz = q (1 - q):  dL_i/dz = - a (1 - q)^gamma (1 - q - gamma q log q).
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "mean"):
+        super().__init__(reduction)
+        if not 0 <= gamma < np.inf:
+            raise ValueError(f"gamma must be a finite number >= 0, not {gamma!r}")
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be in (0, 1), not {alpha!r}")
+        self.gamma, self.alpha = float(gamma), float(alpha)
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        xp, t = backend.xp, values(y, target, backend)
+        sign = 2 * t - 1
+        z = sign * y
+        q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # 1 - q would lose the digits of small ones
+        surprise = xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))  # -log q
+        factor = ((1 - self.alpha) + (2 * self.alpha - 1) * t) * wrong**self.gamma
+        return factor * surprise, -sign * factor * (wrong + self.gamma * q * surprise)
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        check_target(target, shape, single=True)
+        if target.shape == shape and not ((target == 0) | (target == 1)).all():
+            raise ValueError("the targets of Focal are 0 or 1, nothing between")

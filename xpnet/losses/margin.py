@@ -1,0 +1,33 @@
+"""Losses with a margin: the right class must be ahead of the others, and by how far is all that counts."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet.backend import Array, Backend
+from xpnet.losses.base import TermLoss
+from xpnet.losses.target import one_hot_rows
+
+
+class MultiMargin(TermLoss):
+    """L_i = (1 / C) sum_{c != t} max(0, margin - y_it + y_ic): the hinge loss of several classes.  y: (N, ..., C).
+
+    `target`: class numbers t (N, ...) of an integer type, or one-hot rows (N, ..., C). Weston and Watkins (1999).
+
+    dL_i/dy_ic = 1 / C for each c whose term is above 0, and minus their sum for t.
+    """
+
+    of_rows = True
+
+    def __init__(self, margin: float = 1.0, reduction: str = "mean"):
+        super().__init__(reduction)
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin must be a finite number above 0, not {margin!r}")
+        self.margin = float(margin)
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        right = one_hot_rows(y, target, backend)
+        behind = self.margin + y - (right * y).sum(axis=-1, keepdims=True)
+        hinges = backend.xp.maximum(behind, 0) * (1 - right)
+        slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
+        return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)

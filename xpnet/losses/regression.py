@@ -1,0 +1,84 @@
+"""Losses of numbers: how far each is off, or whether a vector points the right way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.losses.base import TermLoss
+from xpnet.losses.target import same_shape, values
+
+
+class MeanSquaredError(TermLoss):
+    """L_i = (y - t)^2 for each entry.  dL_i/dy = 2 (y - t).
+
+    `target`: t, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for y (N, C) stand
+    for one-hot rows.
+    """
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        difference = y - values(y, target, backend)
+        return difference * difference, 2 * difference
+
+
+class MeanAbsoluteError(TermLoss):
+    """L_i = |y - t| for each entry (L1).  dL_i/dy = sign(y - t), 0 where they are equal.
+
+    `target`: as of `MeanSquaredError`.
+    """
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        difference = y - values(y, target, backend)
+        return backend.xp.abs(difference), backend.xp.sign(difference)
+
+
+class Huber(TermLoss):
+    """L_i = d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = y - t, for each entry.  Huber (1964).
+
+    `target`: as of `MeanSquaredError`.
+
+    Both are c (d - c / 2) with c = d cut to -delta .. delta, and dL_i/dy = c. d^2 is never computed.
+    """
+
+    def __init__(self, delta: float = 1.0, reduction: str = "mean"):
+        super().__init__(reduction)
+        if not 0 < delta < math.inf:
+            raise ValueError(f"delta must be a finite number above 0, not {delta!r}")
+        self.delta = float(delta)
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        difference = y - values(y, target, backend)
+        cut = backend.xp.clip(difference, -self.delta, self.delta)
+        return cut * (difference - 0.5 * cut), cut
+
+
+class CosineDistance(TermLoss):
+    """L_i = 1 - y.t / (|y| |t|) for each row i of y and t (N, ..., C).  A row of zeros has cosine 0 and dy 0.
+
+    With u = y / |y|, v = t / |t|:  dL_i/dy = - (v - (u.v) u) / |y|, as du/dy = (1 - u u^T) / |y|.
+    """
+
+    of_rows = True
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        u, length = _unit(y, backend)
+        v, _ = _unit(same_shape(y, target), backend)
+        cosine = (u * v).sum(axis=-1, keepdims=True)
+        return (1 - cosine)[..., 0], (cosine * u - v) * length
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        if target.shape != shape:
+            raise ValueError(f"outputs of shape {shape} need targets of that shape, not {target.shape}")
+
+
+def _unit(rows: Array, backend: Backend) -> tuple[Array, Array]:
+    """(rows of length 1, 1 / their length before); zeros for rows of zeros."""
+    xp = backend.xp
+    largest = xp.abs(rows).max(axis=-1, keepdims=True)  # divided out first: a square overflows at 1e19
+    some = largest > 0
+    scale = some / xp.maximum(largest, float(np.finfo(rows.dtype).tiny))
+    scaled = rows * scale
+    inverse = 1 / xp.sqrt(xp.maximum((scaled * scaled).sum(axis=-1, keepdims=True), 0.5))
+    return scaled * inverse, scale * inverse

@@ -1,0 +1,103 @@
+"""Targets and their weights: in the form that a loss computes with, and whether they fit the outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.data.labels import check_labels
+
+
+def split_target(target: Any) -> tuple[Array, Array | None]:
+    """(target, weights) of either form that a target has; None for no weights."""
+    return target if isinstance(target, tuple) else (target, None)
+
+
+def one_hot_rows(y: Array, target: Array, backend: Backend, ignore: int | None = None) -> Array:
+    """The target in y's shape and dtype; class numbers (N, ...) for outputs (N, ..., C) become one-hot rows, rows of
+    zeros for `ignore`."""
+    if are_classes(y.shape, target):
+        look(target, y.shape[-1], ignore)
+        return (target[..., None] == backend.xp.arange(y.shape[-1])).astype(y.dtype)
+    require_shape(y.shape, target)
+    return target.astype(y.dtype, copy=False)
+
+
+def values(y: Array, target: Array, backend: Backend) -> Array:
+    """The same, but the class numbers of a single output (N, 1) are its values, 0 or 1."""
+    if _of_single_output(y.shape, target):
+        look(target, 2)
+        return target[:, None].astype(y.dtype)
+    return one_hot_rows(y, target, backend)
+
+
+def same_shape(y: Array, target: Array) -> Array:
+    """The target of y's very shape, in its dtype: for losses that know no classes."""
+    if tuple(target.shape) != tuple(y.shape):
+        raise ValueError(f"outputs of shape {tuple(y.shape)} need targets of that shape, not {tuple(target.shape)}")
+    return target.astype(y.dtype, copy=False)
+
+
+def look(target: Array, n_classes: int, ignore: int | None = None) -> None:
+    """On the host, looking at the class numbers costs nothing; a device would have to wait in every step."""
+    if isinstance(target, np.ndarray):
+        check_classes(target, n_classes, ignore)
+
+
+def check_classes(target: np.ndarray, n_classes: int, ignore: int | None = None) -> None:
+    """`check_labels`, but for those that are to be ignored."""
+    check_labels(target if ignore is None else np.where(target == ignore, 0, target), n_classes)
+
+
+def outputs_shape(target: np.ndarray, outputs: tuple[Any, ...]) -> tuple[int, ...]:
+    """(N, *outputs), with the lengths of free axes (None) as the target has them."""
+    given = target.shape[1:]
+    lengths = (given[i] if n is None and i < len(given) else n for i, n in enumerate(outputs))
+    return (len(target), *lengths)
+
+
+def check_target(target: np.ndarray, shape: tuple[int, ...], single: bool, ignore: int | None = None) -> None:
+    """`Loss.check` for outputs of this shape; `single`: the class numbers of a single output are 0 and 1."""
+    if single and _of_single_output(shape, target):
+        check_labels(target, 2)
+    elif are_classes(shape, target):
+        check_classes(target, shape[-1], ignore)
+    else:
+        require_shape(shape, target)
+
+
+def are_classes(shape: tuple[int, ...], target: Array) -> bool:
+    return target.dtype.kind in "iu" and tuple(target.shape) == tuple(shape[:-1])
+
+
+def _of_single_output(shape: tuple[int, ...], target: Array) -> bool:
+    return len(shape) == 2 and shape[1] == 1 and are_classes(shape, target)
+
+
+def require_shape(shape: tuple[int, ...], target: Array) -> None:
+    """Raise ValueError for targets of another shape: broadcasting would give a number all the same, a wrong one."""
+    if tuple(target.shape) != tuple(shape):
+        raise ValueError(
+            f"outputs of shape {tuple(shape)} need targets of that shape, or class numbers of an integer type and "
+            f"shape {tuple(shape[:-1])}; got {target.dtype} of shape {tuple(target.shape)}"
+        )
+
+
+def require_weights(weights: Array, terms: tuple[int, ...]) -> None:
+    """Raise ValueError unless the weights have the shape of the terms, or of its first axes."""
+    if not weights.ndim or tuple(weights.shape) != terms[: weights.ndim]:
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} do not fit a loss of terms {terms}: "
+            "they need that shape, or that of its first axes"
+        )
+
+
+def check_weights(weights: np.ndarray, terms: tuple[int, ...]) -> None:
+    """Raise ValueError unless they have such a shape, and are all finite and >= 0."""
+    require_weights(weights, terms)
+    wrong = np.argwhere(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
+        raise ValueError(f"weights must be finite and >= 0, not {weights[at]} at index {at}")

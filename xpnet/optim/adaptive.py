@@ -1,0 +1,159 @@
+"""Rates that adapt to each number's own gradients."""
+
+from __future__ import annotations
+
+import math
+
+from xpnet.backend import Array
+from xpnet.nn import Model
+from xpnet.optim.base import Groups, Optimizer, fraction, positive
+
+
+class RMSProp(Optimizer):
+    """s <- rho s + (1 - rho) g^2;  x <- x - lr g / (sqrt(s) + eps).  Tieleman and Hinton (2012)."""
+
+    state_names = never_negative = ("square",)
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.001,
+        rho: float = 0.9,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.rho, self.eps = fraction("rho", rho), positive("eps", eps)
+        super().__init__(model, lr, weight_decay, groups)
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        (s,) = state
+        s *= self.rho
+        s += (1 - self.rho) * (g * g)
+        x -= lr * g / (self.model.backend.xp.sqrt(s) + self.eps)
+
+
+class AdaGrad(Optimizer):
+    """s <- s + g^2;  x <- x - lr g / (sqrt(s) + eps).  Duchi, Hazan and Singer (2011)."""
+
+    state_names = never_negative = ("square",)
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.01,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.eps = positive("eps", eps)
+        super().__init__(model, lr, weight_decay, groups)
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        (s,) = state
+        s += g * g
+        x -= lr * g / (self.model.backend.xp.sqrt(s) + self.eps)
+
+
+class Adam(Optimizer):
+    """m <- b1 m + (1 - b1) g;  s <- b2 s + (1 - b2) g^2;  x <- x - lr m^ / (sqrt(s^) + eps),
+    with m^ = m / (1 - b1^t), s^ = s / (1 - b2^t) at step t.  Kingma and Ba (2015).
+    """
+
+    state_names = ("mean", "square")
+    never_negative: tuple[str, ...] = ("square",)
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
+        self.eps = positive("eps", eps)
+        super().__init__(model, lr, weight_decay, groups)
+
+    def _begin(self) -> None:
+        # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
+        expm1 = self.model.backend.xp.expm1
+        correction1, correction2 = (-expm1(self.steps * math.log(b)) if b else 1.0 for b in self.betas)
+        # x -= lr m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied through by sqrt(1 - b2^t)
+        root = correction2**0.5
+        self._root, self._correction, self._small = root, correction1, self.eps * root
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        x -= self._moved(g, lr * self._root / self._correction, *state)
+
+    def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
+        """The means brought up to date, and size m / (sqrt(s) + small)."""
+        b1, b2 = self.betas
+        m *= b1
+        m += (1 - b1) * g
+        s *= b2
+        s += (1 - b2) * (g * g)
+        return size * m / (self.model.backend.xp.sqrt(s) + self._small)
+
+
+class AdamW(Adam):
+    """Adam with the decay taken from the weights themselves: x <- x - lr w x, apart from Adam's update.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        groups: Groups | None = None,
+    ):
+        super().__init__(model, lr, betas, eps, weight_decay, groups)
+
+
+class NAdam(Adam):
+    """Adam with Nesterov's momentum: x <- x - lr (u g + v m) / (sqrt(s^) + eps), with m, s and s^ of Adam,
+    u = (1 - mu_t) / (1 - mu_1 .. mu_t),  v = mu_t+1 / (1 - mu_1 .. mu_t+1),  mu_t = b1 (1 - 0.96^(t d) / 2),
+    d = `momentum_decay`.  Dozat, "Incorporating Nesterov momentum into Adam" (2016).
+    """
+
+    never_negative = ("square", "product")
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.002,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        momentum_decay: float = 0.004,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.momentum_decay = positive("momentum_decay", momentum_decay)
+        super().__init__(model, lr, betas, eps, weight_decay, groups)
+        self.state["product"] = model.backend.xp.ones(1, model.backend.dtype)  # mu_1 .. mu_t
+
+    def _begin(self) -> None:
+        super()._begin()
+        product = self.state["product"]
+        now, later = (self._momentum(self.steps + ahead) for ahead in (0, 1))
+        product *= now
+        self._of_g, self._of_m = (1 - now) / (1 - product), later / (1 - product * later)
+
+    def _momentum(self, t: Array) -> Array:
+        return self.betas[0] * (1 - 0.5 * self.model.backend.xp.exp(t * (self.momentum_decay * math.log(0.96))))
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        (m, s), (b1, b2) = state, self.betas
+        m *= b1
+        m += (1 - b1) * g
+        s *= b2
+        s += (1 - b2) * (g * g)
+        step = self._of_g * g + self._of_m * m
+        x -= (lr * self._root) * step / (self.model.backend.xp.sqrt(s) + self._small)

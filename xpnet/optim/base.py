@@ -1,0 +1,176 @@
+"""What all optimizers have in common, and groups of parameters that are updated each in its own way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.nn import Model
+
+Groups = Mapping[str, Mapping[str, float]]
+"""Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that lie side by side in the flat buffers and are updated at the same rate."""
+
+    start: int
+    stop: int
+    lr: float  # a factor of the optimizer's
+    decays: tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of those in it that decay
+    shape: tuple[int, ...]  # of the first of them
+
+
+class Optimizer:
+    """What all have in common: the rate on the device, weight decay, groups, named state in flat buffers.
+
+    `weight_decay` w adds w/2 |x|^2 to the loss, that is w x to the gradient, for weights and not for biases; where the
+    class says `decoupled`, the decay is x <- x - lr w x instead, apart from the update.
+
+    `groups` gives factors for some parameters: of names that fit {"layers.0.*": {"lr": 0.1, "weight_decay": 2}} the
+    rate is a tenth and the decay is doubled. The first pattern that fits a name is the one that counts. What the model
+    has frozen (`Model.freeze`) is not touched at all, nor is its state.
+
+    A subclass lists its buffers in `state_names` and defines `_update`.
+    """
+
+    state_names: tuple[str, ...] = ()
+    never_negative: tuple[str, ...] = ()  # those of them that hold sums of squares
+    decoupled = False
+    by_parameter = False  # whether `_update` needs a parameter alone and whole, for its norm
+
+    def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
+        if not (math.isfinite(weight_decay) and weight_decay >= 0):
+            raise ValueError(f"weight_decay must be >= 0, not {weight_decay!r}")
+        self.model, self.weight_decay = model, float(weight_decay)
+        self.groups = _as_groups(model, groups or {})
+        backend = model.backend
+        self._rate = backend.xp.zeros(1, backend.dtype)
+        self.lr = lr
+        # float32 counts exactly to 2^24 and then stands still: by then every 1 - beta^t is 1.
+        self.steps = backend.xp.zeros(1, backend.dtype)
+        self.state = {name: backend.xp.zeros(model.n_parameters, backend.dtype) for name in self.state_names}
+        self._parts, self._without = self._divided(), model.frozen
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
+            raise ValueError(f"the learning rate must be a finite number >= 0 in {self._rate.dtype}, not {lr!r}")
+        self._lr = float(lr)
+        self._rate.fill(self._lr)
+
+    def step(self) -> None:
+        """Update all parameters by the method's formula. Afterwards `grad` holds no gradient."""
+        model = self.model
+        if self._without is not model.frozen:
+            self._parts, self._without = self._divided(), model.frozen
+        self.steps += 1
+        self._begin()
+        for part in self._parts:
+            lr = self._rate if part.lr == 1 else self._rate * part.lr
+            size = part.stop - part.start
+            for piece in [slice(0, size)] if self.by_parameter else model.backend.chunks(size):
+                self._step(part, slice(part.start + piece.start, part.start + piece.stop), lr)
+        if model.backend.observer is not None:
+            model.backend.observer.step_ends(self)
+
+    def _step(self, part: Part, at: slice, lr: Array) -> None:
+        """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
+        x, g = self.model.data[at], self.model.grad[at]
+        for start, stop, decay in part.decays:
+            inside = slice(max(start - at.start, 0), min(stop, at.stop) - at.start)
+            if inside.start < inside.stop:
+                self._decay(x[inside], g[inside], lr, decay)
+        self._update(x, g, lr, *(self.state[name][at] for name in self.state_names))
+
+    def _begin(self) -> None:
+        """What is computed once a step, for all parts."""
+
+    def _decay(self, x: Array, g: Array, lr: Array, decay: float) -> None:
+        if self.decoupled:
+            x -= lr * decay * x
+        else:
+            g += decay * x
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        """Change x, and the state, in place; `lr` is an array of one number. g may be used up."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _update")
+
+    def _divided(self) -> list[Part]:
+        """What is not frozen, in as few parts as the groups allow."""
+        parts: list[Part] = []
+        for name, place in self.model.places.items():
+            if name in self.model.frozen:
+                continue
+            lr, factor = next(((lr, w) for pattern, lr, w in self.groups if fnmatchcase(name, pattern)), (1.0, 1.0))
+            decay = self.weight_decay * factor if self.model.parameters[name].decay else 0.0
+            shape = self.model.parameters[name].shape
+            part = Part(place.start, place.stop, lr, ((place.start, place.stop, decay),) if decay else (), shape)
+            last = parts[-1] if parts and not self.by_parameter else None
+            if last and (last.stop, last.lr) == (part.start, part.lr):
+                parts[-1] = replace(last, stop=part.stop, decays=_joined(last.decays, part.decays))
+            else:
+                parts.append(part)
+        return parts
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Its state on the host, by name, for a checkpoint."""
+        to_host = self.model.backend.to_host
+        return {name: np.array(to_host(a)) for name, a in {"steps": self.steps, **self.state}.items()}
+
+    def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
+        """Take back what `tensors()` gave. Raises ValueError if it is another optimizer's, or another model's."""
+        mine = {"steps": self.steps, **self.state}
+        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in mine.items()}:
+            raise ValueError(
+                f"this is not the state of {type(self).__name__} on this model: it has "
+                f"{ {k: v.shape for k, v in tensors.items()} }"
+            )
+        for name, array in mine.items():
+            array[...] = self.model.backend.asarray(tensors[name])
+
+
+Decays = tuple[tuple[int, int, float], ...]
+
+
+def _joined(first: Decays, second: Decays) -> Decays:
+    """Both, those that lie side by side and decay alike as one."""
+    if first and second and first[-1][1:] == (second[0][0], second[0][2]):
+        return (*first[:-1], (first[-1][0], *second[0][1:]), *second[1:])
+    return first + second
+
+
+def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], ...]:
+    """(pattern, factor of the rate, factor of the decay) of each. Raises ValueError for what cannot be."""
+    for pattern, factors in groups.items():
+        model.names_like(pattern)
+        for name, factor in factors.items():
+            if name not in ("lr", "weight_decay"):
+                raise ValueError(f"group {pattern!r}: there are factors of lr and weight_decay, not of {name}")
+            if not (math.isfinite(factor) and factor >= 0):
+                raise ValueError(f"group {pattern!r}: the factor of {name} must be finite and >= 0, not {factor!r}")
+    return tuple((p, float(f.get("lr", 1)), float(f.get("weight_decay", 1))) for p, f in groups.items())
+
+
+def fraction(name: str, value: Any) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), not {value!r}")
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+    return float(value)

@@ -1,0 +1,98 @@
+"""Updates that look at each parameter as a whole: at its norm, or at the directions of a matrix."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.nn import Model
+from xpnet.optim.adaptive import AdamW
+from xpnet.optim.base import Groups, Part, fraction
+
+# Of Jordan et al.: what is steepest at 0 and leads singular values to 0.7 .. 1.2 in five rounds.
+ROUNDS, A, B, C = 5, 3.4445, -4.7750, 2.0315
+
+
+class LAMB(AdamW):
+    """x <- x - lr (|x| / |r|) r with Adam's step and the decay, r = m^ / (sqrt(s^) + eps) + w x, of each parameter.
+
+    So each layer moves by the same fraction of its size: for very large batches. The ratio is 1 where one of the norms
+    is 0, and for what does not decay (biases). You et al., "Large batch optimization for deep learning" (2020).
+    """
+
+    by_parameter = True
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.003,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        groups: Groups | None = None,
+    ):
+        super().__init__(model, lr, betas, eps, weight_decay, groups)
+
+    def _step(self, part: Part, at: slice, lr: Array) -> None:
+        x, xp = self.model.data[at], self.model.backend.xp
+        r = self._moved(
+            self.model.grad[at], self._root / self._correction, *(self.state[name][at] for name in self.state_names)
+        )
+        for _, _, decay in part.decays:
+            r += decay * x
+        if at.start < self.model.n_decay:
+            size, step = xp.sqrt((x * x).sum()), xp.sqrt((r * r).sum())
+            ratio = size / xp.maximum(step, float(np.finfo(x.dtype).tiny))
+            lr = lr * xp.where((size > 0) & (step > 0), ratio, 1.0)
+        x -= lr * r
+
+
+class Muon(AdamW):
+    """For matrices x (n, m): v <- mu v + g;  x <- x - lr (0.2 sqrt(max(n, m)) O + w x), O being near the orthogonal
+    matrix of the same directions as g + mu v. Other parameters move by AdamW, at the same rate, which the factor makes
+    fit: the entries of O become as large as Adam's steps (Liu et al., "Muon is scalable for LLM training", 2025).
+
+    O has the singular vectors of g + mu v = U S V^T, and singular values near 1, so that all directions are learnt
+    alike: O = X after some rounds of X <- a X + (b P + c P P) X with P = X X^T, begun with X = g + mu v over its
+    norm. As X = U s V^T gives (a s + b s^3 + c s^5) in place of s, only the singular values move. Jordan et al.,
+    "Muon: an optimizer for hidden layers in neural networks" (2024). They leave embeddings and the last layer to
+    AdamW; for these, what pays depends on the task.
+    """
+
+    by_parameter = True
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.001,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        groups: Groups | None = None,
+    ):
+        self.momentum = fraction("momentum", momentum)
+        super().__init__(model, lr, betas, eps, weight_decay, groups)
+
+    def _step(self, part: Part, at: slice, lr: Array) -> None:
+        if len(part.shape) != 2:
+            super()._step(part, at, lr)
+            return
+        x, g, v = (a[at].reshape(part.shape) for a in (self.model.data, self.model.grad, self.state["mean"]))
+        v *= self.momentum
+        v += g
+        for _, _, decay in part.decays:
+            x -= lr * decay * x
+        x -= (lr * (0.2 * math.sqrt(max(part.shape)))) * self._orthogonal(g + self.momentum * v)
+
+    def _orthogonal(self, direction: Array) -> Array:
+        xp, product = self.model.backend.xp, self.model.backend.matmul
+        tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
+        rows = xp.ascontiguousarray(direction.T) if tall else direction
+        rows = rows / xp.maximum(xp.sqrt((rows * rows).sum()), 1e-7)
+        for _ in range(ROUNDS):
+            square = product(rows, rows.T)
+            rows = A * rows + product(B * square + C * product(square, square), rows)
+        return rows.T if tall else rows

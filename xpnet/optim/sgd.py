@@ -1,0 +1,64 @@
+"""Steps along the gradient, or along its signs, with momentum."""
+
+from __future__ import annotations
+
+from xpnet.backend import Array
+from xpnet.nn import Model
+from xpnet.optim.base import Groups, Optimizer, fraction
+
+
+class SGD(Optimizer):
+    """v <- momentum v + g;  x <- x - lr v, or with Nesterov's momentum x <- x - lr (g + momentum v).
+
+    Without momentum x <- x - lr g.  Polyak (1964); Sutskever, Martens, Dahl and Hinton (2013).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.momentum, self.nesterov = fraction("momentum", momentum), nesterov
+        if nesterov and not momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        self.state_names = ("velocity",) if momentum else ()
+        super().__init__(model, lr, weight_decay, groups)
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        for v in state:  # none without momentum
+            v *= self.momentum
+            v += g
+            g = g + self.momentum * v if self.nesterov else v
+        x -= lr * g
+
+
+class Lion(Optimizer):
+    """x <- x - lr (sign(b1 m + (1 - b1) g) + w x);  m <- b2 m + (1 - b2) g, with the weight decay w apart.
+
+    Each number moves by the rate, whatever the size of its gradient: rates are three to ten times lower than Adam's,
+    decays as many times higher. Chen et al., "Symbolic discovery of optimization algorithms" (2023).
+    """
+
+    state_names = ("mean",)
+    decoupled = True
+
+    def __init__(
+        self,
+        model: Model,
+        lr: float = 0.0001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ):
+        self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
+        super().__init__(model, lr, weight_decay, groups)
+
+    def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
+        (m,), (b1, b2) = state, self.betas
+        x -= lr * self.model.backend.xp.sign(b1 * m + (1 - b1) * g)
+        m *= b2
+        m += (1 - b2) * g
