@@ -804,8 +804,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("results: the mean loss of blocks, not of samples", "* len(part) / len(test)", "/ 2"),
     ],
     "cli/settings.py": [
-        ("settings: the plain recipe is not taken",
-         "RECIPES[named], asdict(RECIPES[named])", 'RECIPES["mnist"], asdict(RECIPES["mnist"])'),
+        ("settings: the plain recipe is not taken", "base = RECIPES[named]", 'base = RECIPES["mnist"]'),
+        ("settings: what a model comes with is the user's",
+         "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
         ("settings: an empty name is this folder", "folder = bool(data) and", "folder ="),
         ("settings: a file without end is read", "file.read(LONGEST + 1)", "file.read()"),
         ("settings: what a person sets is the recipe's", "| given.keys()", ""),
