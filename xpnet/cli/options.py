@@ -76,6 +76,13 @@ Data = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="BLAS threads on a CPU. Two are faster where the cores are idle, far slower where they are not. "
+        "[default: 1 for small steps]"
+    ),
+]
 
 # Files and output
 Config = Annotated[
@@ -88,7 +95,9 @@ Out = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Go on with the run in that folder; --epochs can be raised, --device changed."),
+    typer.Option(
+        metavar="DIR", help="Go on with the run in that folder; --epochs can be raised, --device and --threads changed."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, complain, print_json, say, verdict
+from xpnet.cli.console import Failed, complain, in_percent, print_json, say, verdict
 
 if TYPE_CHECKING:
     from xpnet.photo import Reading
@@ -133,8 +133,8 @@ def in_words(prediction: dict[str, Any]) -> str:
     digits = prediction["digits"]
     if not digits:
         return f"no digit found: {prediction['reason']}"
-    words = [digit["reason"] or f"{digit['label']} at {digit['probability']:.1%}" for digit in digits]
+    words = [digit["reason"] or f"{digit['label']} at {in_percent(digit['probability'])}" for digit in digits]
     if len(digits) > 1:
         return f"{prediction['text']}  ({', '.join(words)})"
     others = sorted(digits[0]["probabilities"].items(), key=lambda pair: -pair[1])[1:3]
-    return f"{words[0]}  (then {', '.join(f'{name} at {probability:.1%}' for name, probability in others)})"
+    return f"{words[0]}  (then {', '.join(f'{name} at {in_percent(probability)}' for name, probability in others)})"

@@ -60,6 +60,7 @@ def train(
     seed: options.Seed = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    threads: options.Threads = None,
     config: options.Config = None,
     out: options.Out = None,
     resume: options.Resume = None,
@@ -94,7 +95,7 @@ def train(
 def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
     """Those of the run in `folder`. Raises ValueError if others are given, or epochs taken back."""
     others = [f"--{option(name)}" for name, value in given.items() if value is not None]
-    others = [name for name in others if name not in ("--epochs", "--device")]
+    others = [name for name in others if name not in ("--epochs", "--device", "--threads")]
     if others:
         raise ValueError(f"--resume keeps the settings of the run: leave out {', '.join(others)}")
     if not (folder / CONFIG).is_file():
@@ -113,7 +114,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     from xpnet.cli.data import load
     from xpnet.train import fit, recipes
 
-    backend = xpnet.select(settings.device, settings.dtype, settings.seed)
+    backend = xpnet.select(settings.device, settings.dtype, settings.seed, settings.threads)
     say(device_line(backend, settings.device), on_stderr=as_json)
     training, test = load(settings.data)
     settings = with_enough_to_watch(settings, len(training))
@@ -155,8 +156,16 @@ def device_line(backend: Backend, asked: str | None) -> str:
     """Where the run is. Why not on a GPU is said once, and again when the reason has changed: `xpnet doctor` has it."""
     name = "the CPU" if backend.device == "cpu" else backend.device
     if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
-        return f"on the CPU: {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else "on the CPU"
-    return f"on {name}: {backend.why}"
+        hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
+        return f"on the CPU, {in_threads(backend)}{hint}"
+    return f"on {name}{', ' + in_threads(backend) if backend.device == 'cpu' else ''}: {backend.why}"
+
+
+def in_threads(backend: Backend) -> str:
+    """How many threads multiply, in words."""
+    if backend.threads is None:
+        return "on one thread unless steps are large (--threads N asks for more)"
+    return f"on {backend.threads} BLAS thread{'s' if backend.threads > 1 else ''}"
 
 
 def is_news(hint: str) -> bool:
