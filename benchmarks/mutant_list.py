@@ -468,7 +468,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        finally:\n            self._gemm = None", "        except ZeroDivisionError:\n            raise"),
     ],
     "backend/graph.py": [
-        ("Capture: a graph of training is replayed in evaluation", "key = (self._backend.training, *(", "key = (True, *("),
+        ("Capture: a graph of training is replayed in evaluation",
+         "key = (self._backend.training, *(", "key = (True, *("),
     ],
     "data/dataset.py": [
         ("Dataset: class numbers keep their dtype", "y = y.astype(np.int64, copy=False)", "y = y * 1"),
