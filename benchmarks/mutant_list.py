@@ -1036,7 +1036,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        finally:\n            self._gemm = None", "        except ZeroDivisionError:\n            raise"),
     ],
     "backend/graph.py": [
-        ("Capture: a graph of training is replayed in evaluation", "key = (self._backend.training, *(", "key = (*("),
+        ("Capture: a graph of training is replayed in evaluation",
+         "key = (self._backend.training, *(", "key = (True, *("),
     ],
     "data/dataset.py": [
         ("Dataset: class numbers keep their dtype", "y = y.astype(np.int64, copy=False)", "y = y * 1"),
@@ -1147,7 +1148,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "verify/strict.py": [
         ("Strict device: a graph of training is replayed in evaluation",
-         "key = (self._backend.training, *(", "key = (*("),
+         "key = (self._backend.training, *(", "key = (True, *("),
         ("Strict device: products of mixed types", "if len(types) > 1 or types - ", "if types - "),
         ("Strict device: products of integers",
          'if len(types) > 1 or types - {"float32", "float64"}:', "if len(types) > 1:"),

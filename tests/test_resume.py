@@ -56,19 +56,23 @@ def test_a_run_that_has_gone_back_is_as_it_was_and_repeats_its_steps(optimizer):
     assert everything(run) == before
 
 
-def test_after_a_value_that_is_not_finite_all_is_as_before_its_step():
+@pytest.mark.parametrize(
+    ("value", "clip", "place"),
+    [(3e38, 1.0, r"the output of layers\.0"), (-1e25, None, "the optimizer's square")],  # in the pass, in the update
+)
+def test_after_a_value_that_is_not_finite_all_is_as_before_its_step(value, clip, place):
     samples = blobs()
-    samples.x[37] = 3e38  # finite, and too large for a product
+    samples.x[37] = value  # finite, but a product or a square of it is not
     at = list(data.epoch_order(200, 0, 0)).index(37) // 8
     assert 2 < at < 24
-    run = run_of(samples, clip=1.0)
+    run = run_of(samples, clip=clip)
     snapshot = run.snapshot()
     with np.errstate(all="ignore"):
         steps(run, at + 2)
-        found = pytest.raises(train.NotFiniteError, match=rf"step {at + 1}: the output of layers\.0")
+        found = pytest.raises(train.NotFiniteError, match=rf"step {at + 1}: {place}")
         with found, run.model.backend.mode(training=True):
             raise_culprit(run, snapshot)
-        assert everything(run) == everything(steps(run_of(samples, clip=1.0), at))
+        assert everything(run) == everything(steps(run_of(samples, clip=clip), at))
 
 
 # Resuming -------------------------------------------------------------------------------------------------------------
