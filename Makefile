@@ -8,7 +8,7 @@ BIN := .venv/bin
 train: .venv/plain
 	$(BIN)/xpnet train
 
-# A worker per core, each with one BLAS thread: the products are small, and threads of several workers would quarrel.
+# A worker per core, each with one BLAS thread: the products are small, and threads of several workers would wait for each other.
 test: .venv/dev
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
 

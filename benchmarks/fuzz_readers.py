@@ -25,7 +25,7 @@ BATCH, EPOCHS = 16, 3  # of the run whose checkpoints are read
 
 
 @dataclass(frozen=True)
-class Kind:
+class BackendFactory:
     suffix: str
     examples: Callable[[], list[bytes]]
     read: Callable[[Path], object]
@@ -139,11 +139,11 @@ def images() -> list[bytes]:
 
 
 KINDS = {
-    "IDX": Kind(".idx", arrays, data.read_idx, (data.IdxError,)),
-    "IDX, gzip": Kind(".idx.gz", packed_arrays, data.read_idx, (data.IdxError,)),
-    "data folder": Kind(".idx", arrays, folder_of_four, (ValueError,)),
-    "model": Kind(".safetensors", models, use, (ModelFileError,)),
-    "checkpoint": Kind(".safetensors", checkpoints, resume, (ModelFileError, NotFiniteError)),
-    "config": Kind(".toml", configs, lambda path: settle({}, read_config(path)), (ValueError,)),
-    "image": Kind(".png", images, open_image, (ImageError,)),
+    "IDX": BackendFactory(".idx", arrays, data.read_idx, (data.IdxError,)),
+    "IDX, gzip": BackendFactory(".idx.gz", packed_arrays, data.read_idx, (data.IdxError,)),
+    "data folder": BackendFactory(".idx", arrays, folder_of_four, (ValueError,)),
+    "model": BackendFactory(".safetensors", models, use, (ModelFileError,)),
+    "checkpoint": BackendFactory(".safetensors", checkpoints, resume, (ModelFileError, NotFiniteError)),
+    "config": BackendFactory(".toml", configs, lambda path: settle({}, read_config(path)), (ValueError,)),
+    "image": BackendFactory(".png", images, open_image, (ImageError,)),
 }

@@ -22,7 +22,7 @@ from xpnet import Backend, Model, losses, nn, optim, probe
 from xpnet.backend.random import HostPhilox
 from xpnet.train import train_step
 
-Kind = Callable[[str, int], Backend]
+BackendFactory = Callable[[str, int], Backend]
 Answer = dict[str, Any]
 LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; TF32 is off by 2e-5 and more
 
@@ -69,7 +69,7 @@ def products_as_captured(backend: Backend) -> Iterator[None]:
 # Of any kind of backend -------------------------------------------------------------------------------------------
 
 
-def replays_equal_eager_steps(kind: Kind, steps: int = 100) -> Answer:
+def replays_equal_eager_steps(kind: BackendFactory, steps: int = 100) -> Answer:
     """The same steps, replayed and one by one with the same products: the same bits, and the loss falls."""
     eager, replayed, plain = (Training(kind("float32", 0)) for _ in range(3))
     with products_as_captured(eager.model.backend):
@@ -87,7 +87,7 @@ def replays_equal_eager_steps(kind: Kind, steps: int = 100) -> Answer:
     }
 
 
-def a_second_graph_leaves_the_first_alone(kind: Kind, rounds: int = 20) -> Answer:
+def a_second_graph_leaves_the_first_alone(kind: BackendFactory, rounds: int = 20) -> Answer:
     """Two batch sizes in turn (two graphs of one step), and another network's graph between them."""
     eager, replayed, other = (Training(kind("float32", 0), (64, 32, 10)) for _ in range(3))
     captured = replayed.model.backend.capture(replayed.step)
@@ -109,7 +109,7 @@ def a_second_graph_leaves_the_first_alone(kind: Kind, rounds: int = 20) -> Answe
     return {"holds": want == got, "largest_gap": max(abs(a - b) for a, b in zip(want, got, strict=True))}
 
 
-def random_numbers_are_numpys(kind: Kind) -> Answer:
+def random_numbers_are_numpys(kind: BackendFactory) -> Answer:
     """The stream on the device against NumPy's Philox, with counters that carry, and drawn by a replayed step."""
     wrong = []
     top = 2**64 - 1
@@ -141,7 +141,7 @@ REDUCTIONS: dict[str, Callable] = {
 }
 
 
-def reductions_and_sorts_can_be_captured(kind: Kind) -> Answer:
+def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
     """Each in a step of its own: the same result replayed as eager. Sorts are not used in any step so far."""
     found = {}
     host = np.random.default_rng(0).standard_normal((64, 1000))
@@ -158,7 +158,7 @@ def reductions_and_sorts_can_be_captured(kind: Kind) -> Answer:
     return {"holds": all(v == "ok" for k, v in found.items() if "sort" not in k), **found}
 
 
-def products_are_float32(kind: Kind) -> Answer:
+def products_are_float32(kind: BackendFactory) -> Answer:
     """The error of float32 products as a share of |row| |column|, eager and captured, by length of the sum."""
     errors = {}
     for k in (256, 1024, 4096):
@@ -176,7 +176,7 @@ def products_are_float32(kind: Kind) -> Answer:
     return {"holds": max(errors.values()) <= LIMIT, **errors, "CUPY_TF32": os.environ.get("CUPY_TF32", "not set")}
 
 
-def step_times(kind: Kind, repeats: int = 300) -> Answer:
+def step_times(kind: BackendFactory, repeats: int = 300) -> Answer:
     """Microseconds for a step of 784-128-64-10 at batch 64: eager, captured, and on the CPU."""
     times = {}
     for name, make, capture in (("eager", kind, False), ("captured", kind, True), ("cpu", Backend, False)):
@@ -204,13 +204,13 @@ def microseconds(call: Callable, backend: Backend, repeats: int, together: int =
 # Of CuPy ----------------------------------------------------------------------------------------------------------
 
 
-def the_probe_says_ok(kind: Kind) -> Answer:
+def the_probe_says_ok(kind: BackendFactory) -> Answer:
     """What `xpnet doctor` says of this GPU."""
     diagnosis = probe.cuda(0)
     return {"holds": diagnosis.ok, "detail": diagnosis.detail}
 
 
-def memory_stays_flat(kind: Kind, replays: int = 10_000) -> Answer:
+def memory_stays_flat(kind: BackendFactory, replays: int = 10_000) -> Answer:
     """Free memory on the GPU before and after many replays."""
     import cupy as cp
 
@@ -227,7 +227,7 @@ def memory_stays_flat(kind: Kind, replays: int = 10_000) -> Answer:
     return {"holds": before == after, "replays": replays, "grown_bytes": before - after, "total_bytes": total}
 
 
-def the_graph_allocates_nothing(kind: Kind) -> Answer:
+def the_graph_allocates_nothing(kind: BackendFactory) -> Answer:
     """The nodes of a captured step, from CUDA's own description of the graph."""
     one = Training(kind("float32", 0))
     captured: Any = one.model.backend.capture(one.step)
@@ -240,7 +240,7 @@ def the_graph_allocates_nothing(kind: Kind) -> Answer:
     return {"holds": not allocations, "allocations": len(allocations), "nodes": nodes}
 
 
-def a_pinned_copy_reads_again(kind: Kind) -> Answer:
+def a_pinned_copy_reads_again(kind: BackendFactory) -> Answer:
     """A copy from pinned memory of the host inside a graph: each replay reads what stands there then."""
     import cupy as cp
     import cupyx
@@ -270,7 +270,7 @@ def a_pinned_copy_reads_again(kind: Kind) -> Answer:
     return {"holds": seen == [4, 6, 9], "seen": seen}
 
 
-def launch_costs(kind: Kind, repeats: int = 2000) -> Answer:
+def launch_costs(kind: BackendFactory, repeats: int = 2000) -> Answer:
     """Microseconds that one call costs the host, with arrays so small that the GPU has next to nothing to do."""
     import cupy as cp
 

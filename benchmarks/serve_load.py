@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,42 +31,44 @@ FINE = {200}
 REFUSED = {400, 404, 405, 413, 422}
 
 
-def picture(width: int, kind: str, noise: float = 0.0) -> bytes:
-    """A 7, dark on light."""
+def drawing_of_a_7(width: int, kind: str, noise: float = 0.0, **options: object) -> bytes:
+    """An image file, dark on light."""
     image = Image.new("L", (width, width), 235)
     at = [(x * width, y * width) for x, y in ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))]
     ImageDraw.Draw(image).line(at, fill=25, width=width // 15, joint="curve")
     grain = np.random.default_rng(0).normal(0, noise, (width, width))
     file = io.BytesIO()
-    Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8)).save(file, kind)
+    Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8)).save(file, kind, **options)
     return file.getvalue()
 
 
 def requests() -> dict[str, tuple[int, bytes, set[int]]]:
     """By name: how often it comes in a mix of 100, the request, and the statuses that are right for it."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
-    drawing, blank = picture(256, "PNG"), io.BytesIO()
+    drawing, blank = drawing_of_a_7(256, "PNG"), io.BytesIO()
     Image.new("L", (256, 256), 255).save(blank, "PNG")
     page = "GET /static/app.js", b""
     return {
-        "explain 28 x 28 pixels": (25, ask("POST /api/explain", json.dumps({"pixels": pixels}).encode()), FINE),
-        "the page's files": (25, ask(*page), FINE),
-        "read a drawing, 256 pixels": (5, ask("POST /api/read", drawing), FINE),
-        "read a photo, 1600 pixels": (1, ask("POST /api/read", picture(1600, "JPEG", 6)), FINE),
-        "bad: no picture": (10, ask("POST /api/read", b"x" * 5000), REFUSED),
-        "bad: cut off": (8, ask("POST /api/read", drawing[:400]), REFUSED),
-        "bad: blank": (6, ask("POST /api/read", blank.getvalue()), REFUSED),
-        "bad: other pixels": (6, ask("POST /api/explain", b'{"pixels": [[1, 2]]}'), REFUSED),
-        "bad: foreign host": (5, ask(*page, host="evil.example"), REFUSED),
-        "bad: wrong method": (5, ask("GET /api/read", b""), REFUSED),
-        "bad: says 1 GB": (4, ask("POST /api/read", b"", length=10**9), REFUSED),
+        "explain 28 x 28 pixels": (25, request_for("POST /api/explain", json.dumps({"pixels": pixels}).encode()), FINE),
+        "the page's files": (25, request_for(*page), FINE),
+        "read a drawing, 256 pixels": (5, request_for("POST /api/read", drawing), FINE),
+        "read a photo, 1600 pixels": (1, request_for("POST /api/read", drawing_of_a_7(1600, "JPEG", 6)), FINE),
+        "bad: no image": (10, request_for("POST /api/read", b"x" * 5000), REFUSED),
+        "bad: cut off": (8, request_for("POST /api/read", drawing[:400]), REFUSED),
+        "bad: blank": (6, request_for("POST /api/read", blank.getvalue()), REFUSED),
+        "bad: other pixels": (6, request_for("POST /api/explain", b'{"pixels": [[1, 2]]}'), REFUSED),
+        "bad: foreign host": (5, request_for(*page, host="evil.example"), REFUSED),
+        "bad: wrong method": (5, request_for("GET /api/read", b""), REFUSED),
+        "bad: says 1 GB": (4, request_for("POST /api/read", b"", length=10**9), REFUSED),
     }
 
 
-def ask(line: str, body: bytes, host: str = "127.0.0.1", length: int | None = None) -> bytes:
+def request_for(
+    line: str, body: bytes, host: str = "127.0.0.1", length: int | None = None, connection: str = "close"
+) -> bytes:
     size = len(body) if length is None else length
     head = f"{line} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n"
-    return f"{head}Connection: close\r\n\r\n".encode() + body
+    return f"{head}Connection: {connection}\r\n\r\n".encode() + body
 
 
 async def send(port: int, request: bytes) -> tuple[int, float]:
@@ -101,7 +104,7 @@ async def one_by_one(port: int, request: bytes, seconds: float) -> tuple[int, fl
 async def mixed(port: int, rate: float, seconds: float) -> tuple[dict[str, list[tuple[int, float]]], float]:
     """What came of each kind, and the seconds until the last answer."""
     kinds = requests()
-    deck = [name for name, (share, _, _) in kinds.items() for _ in range(share)]
+    deck = [name for name, (count, _, _) in kinds.items() for _ in range(count)]
     order = np.random.default_rng(0).permuted(np.resize(deck, round(rate * seconds)))
     came: dict[str, list[tuple[int, float]]] = defaultdict(list)
     places = asyncio.Semaphore(CONNECTIONS)
@@ -120,7 +123,7 @@ async def mixed(port: int, rate: float, seconds: float) -> tuple[dict[str, list[
     return came, time.perf_counter() - started
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(model: Path):
     """(process id, port) of a server."""
     command = [sys.executable, "-u", "-m", "xpnet", "serve", str(model), "--port", "0"]
@@ -129,15 +132,32 @@ def serving(model: Path):
         server.terminate()
 
 
+def family(pid: int) -> Iterator[int]:
+    """The process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))
+
+
 def processor(pid: int) -> float:
-    """Seconds of a processor that the process has had: unlike rates, they hardly depend on what else is running."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of a processor that the family has had: unlike rates, they hardly depend on what else is running."""
+    ticks = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> float:
-    """Resident MiB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1)) / 1024
+    """Resident MiB of the family; what its processes share counts more than once."""
+    pages = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError, IndexError):
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def table(came: dict[str, list[tuple[int, float]]]) -> list[str]:

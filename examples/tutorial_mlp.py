@@ -219,12 +219,10 @@ def own_pictures(model, files, out):
     if out:
         (out / "four.png").write_bytes(drawn)
 
-    def predict(pixels):  # cut out, centred and scaled, with pixels of 0..255
-        return model.probabilities(pixels)
-
+    reader = photo.ImageReader(model)  # finds the digits, and cuts out, centres and scales them
     for name, picture in [("a drawn 4", drawn), *((file, file) for file in files)]:
         try:
-            reading = photo.read_digits(picture, predict, model.input_shape)
+            reading = reader.read(picture)
         except photo.ImageError as error:
             print(f"   {error}")
             continue

@@ -9,7 +9,7 @@ import pytest
 
 from xpnet import probe
 from xpnet.backend import Backend
-from xpnet.verify.passes import Kind
+from xpnet.verify.passes import BackendFactory
 from xpnet.verify.strict import StrictBackend
 
 # The same examples each time, and no limit on how long one takes: a test that fails now and then helps nobody.
@@ -27,7 +27,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(params=["cpu", "strict", pytest.param("cuda", marks=pytest.mark.gpu)])
-def kind(request: pytest.FixtureRequest) -> Kind:
+def kind(request: pytest.FixtureRequest) -> BackendFactory:
     """Every kind of backend: `kind(dtype, seed)`."""
     if request.param == "cuda":
         from xpnet.backend.cuda import CudaBackend

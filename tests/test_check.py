@@ -99,6 +99,58 @@ class Overwrites(nn.Layer):
         return x * self.W.data, backward
 
 
+class NothingWithoutDx(Overwrites):
+    def forward(self, x, backend):
+        def backward(dy, need_dx=True):
+            if not need_dx:
+                return None
+            self.W.add_grad_sum(dy * x)
+            return dy * self.W.data
+
+        return x * self.W.data, backward
+
+
+class InOrderOfMemory(nn.Layer):
+    def forward(self, x, backend):
+        rows = x.T.reshape(-1).reshape(x.shape) if x.strides[0] < x.strides[-1] else x
+        return rows * 2, lambda dy, need_dx=True: dy * 2
+
+
+class DividesByTheBatch(nn.Layer):
+    def forward(self, x, backend):
+        n = len(x)
+        return x * (1 / n) * n, lambda dy, need_dx=True: dy
+
+
+class TheLatest(nn.Layer):
+    """State of the class: only the layer that was built last does what it should."""
+
+    latest = None
+
+    def build(self, shape):
+        TheLatest.latest = self
+        return shape
+
+    def forward(self, x, backend):
+        factor = 1 if TheLatest.latest is self else 2
+        return x * factor, lambda dy, need_dx=True: dy * factor
+
+
+class NeverSettles(nn.Layer):
+    def build(self, shape):
+        self.mean = Parameter(shape, init.zeros, trained=False)
+        return shape
+
+    def forward(self, x, backend):
+        if backend.training and len(x):
+            self.mean.data *= 0.5
+            self.mean.data += 0.5 * x.mean(axis=0)
+            mean = x.mean(axis=0)
+        else:
+            mean = 0.5 * self.mean.data  # a forgotten factor
+        return x - mean, lambda dy, need_dx=True: dy - dy.mean(axis=0) if backend.training else dy
+
+
 @pytest.mark.parametrize(
     ("layer", "failing"),
     [
@@ -114,10 +166,15 @@ class Overwrites(nn.Layer):
         (DrawsInEvaluation, "deterministic"),
         (KeepsAnother, "saved and loaded"),
         (Overwrites, "gradients accumulate"),
+        (NothingWithoutDx, "gradients without dx"),
+        (InOrderOfMemory, "strided input"),
+        (DividesByTheBatch, "empty batch"),
+        (TheLatest, "copy independent"),
+        (NeverSettles, "settled state"),
     ],
 )
 def test_a_layer_with_a_mistake_is_caught(layer, failing):
-    with pytest.raises(verify.CheckFailed, match=f"FAILED  {failing}") as caught:
+    with pytest.raises(verify.CheckFailed, match=f"FAILED  {failing} ") as caught:
         verify.check(layer(), (5,))
     assert failing in {f.name for f in caught.value.report.failed}
     assert not verify.check(layer(), (5,), raises=False).ok
@@ -163,6 +220,52 @@ def test_losses():
         verify.check_loss(WrongMean(), (3,), spread)
     with pytest.raises(verify.CheckFailed, match="FAILED  dtype kept"):
         verify.check_loss(Reads(), (3,), spread)
+
+
+class ChangesOutputs:
+    def __call__(self, y, target, backend):
+        y *= 1.5
+        return losses.MeanSquaredError()(y, target, backend)
+
+
+class ChangesTarget:
+    def __call__(self, y, target, backend):
+        target += 1
+        return losses.MeanSquaredError()(y, target, backend)
+
+
+class Looks:
+    def __call__(self, y, target, backend):
+        factor = 2 if y.sum() > 1e9 else 1
+        value, dy = losses.MeanSquaredError()(y, target, backend)
+        return value * factor, dy * factor
+
+
+class Uploads:
+    def __call__(self, y, target, backend):
+        return losses.MeanSquaredError()(y, target + backend.asarray(np.ones(1)), backend)
+
+
+class NoFloat32:
+    def __call__(self, y, target, backend):
+        value, dy = losses.MeanSquaredError()(y, target, backend)
+        return value, dy * (1 + 1e-4 * (backend.dtype == np.float32))
+
+
+@pytest.mark.parametrize(
+    ("loss", "failing"),
+    [
+        (ChangesOutputs, "inputs unmodified"),
+        (ChangesTarget, "inputs unmodified"),
+        (Looks, "captured"),
+        (Uploads, "captured"),
+        (NoFloat32, "agrees with float64 on the CPU"),
+    ],
+)
+def test_a_loss_with_a_mistake_is_caught(loss, failing):
+    spread = lambda rng, shape: rng.standard_normal(shape)
+    report = verify.check_loss(loss(), (3,), spread, raises=False)
+    assert failing in {f.name for f in report.failed}
 
 
 def test_what_cannot_be_checked():

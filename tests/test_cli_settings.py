@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ WRONG = [
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
     (["--config", "deep.toml"], "deep.toml is no file of settings: it is nested too deeply"),
-    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 65536 bytes"),
+    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 16384 bytes"),
     (["--config", "huge.toml"], "huge.toml: lr must be a number"),
     (["--config", "binary.toml"], "binary.toml is not a TOML file"),
 ]
@@ -107,8 +108,8 @@ WRONG = [
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
 def test_what_cannot_be_is_refused_before_there_is_a_folder(options, message):
     Path("empty-data.toml").write_text('data = ""\n')
-    Path("deep.toml").write_text("lr = " + "[" * 50_000)
-    Path("long.toml").write_text("#" * (1 << 16) + "\n")
+    Path("deep.toml").write_text("lr = " + "[" * 10_000)
+    Path("long.toml").write_text("#" * (1 << 14) + "\n")
     Path("huge.toml").write_text(f"lr = {10**400}\n")
     Path("binary.toml").write_bytes(b"lr = \xff\xfe")
     assert message in call("train", *options, code=2).stderr
@@ -129,9 +130,21 @@ def test_homes_of_nobody_are_a_line(kind, monkeypatch):
         assert f"{kind} is set to ~nobody-of-that-name/x: there is no such home folder" in stderr
 
 
-def test_a_file_of_settings_is_read_no_further_than_its_limit():
-    with pytest.raises((ValueError, OSError)):
-        read_config(Path("/dev/zero"))
+def test_a_file_of_settings_is_read_no_further_than_its_limit(tmp_path):
+    with open(tmp_path / "huge.toml", "wb") as file:
+        file.truncate(1 << 26)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="has more than"):
+            read_config(tmp_path / "huge.toml")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_recipe():
+    assert settle({"lr": 0.5}, {"lr": 0.25}).recipe.lr == 0.5
+    assert settle({"seed": 3}, {"lr": 0.25}).recipe.lr == 0.25
 
 
 # The validation part ------------------------------------------------------------------------------------------
@@ -182,6 +195,16 @@ def test_large_data_are_watched_by_default(tmp_path):
     assert "validation_loss" in history(tmp_path / "run")[0]
     assert "large train: 9800 samples" in out
     assert "no validation part" not in out
+
+
+# The other settings reach the training -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", [["--augment"], ["--batch-size", "31"], ["--seed", "1"], ["--schedule", "cosine"]])
+def test_a_setting_changes_the_run(changed, tmp_path):
+    for name, options in (("usual", []), ("changed", changed)):
+        call(*SHORT, "--epochs", "1", "--dropout", "0", *options, "--out", name)
+    assert (weights(tmp_path / "usual") != weights(tmp_path / "changed")).any()
 
 
 # The clipping -------------------------------------------------------------------------------------------------

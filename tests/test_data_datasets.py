@@ -203,7 +203,7 @@ def test_a_folder_whose_headers_lie_is_refused_before_its_data_are_read(tmp_path
 
 @pytest.mark.parametrize("source", ["", "minst", "no/such/folder", __file__])
 def test_an_unknown_name_lists_what_there_is(source):
-    with pytest.raises(ValueError, match="there is 'digits', 'mnist', or the path of a folder"):
+    with pytest.raises(ValueError, match="there is 'digits', 'mnist', 'cifar10', or the path of a folder"):
         load(source)
 
 
@@ -307,3 +307,43 @@ def test_import_loads_nothing_heavy():
     code = f"import sys, xpnet.data.datasets; print([name for name in '{heavy}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("y", "kept"),
+    [
+        (np.zeros(3, np.float32), np.float32),
+        (np.zeros((3, 2), np.float64), np.float64),
+        (np.zeros(3, np.uint8), np.int64),
+        (np.zeros((3, 2), np.int32), np.int64),
+        (np.zeros(3, np.int64), np.int64),
+        (np.array([False, True, True]), np.int64),
+    ],
+)
+def test_numbers_keep_their_dtype_and_class_numbers_are_int64(y, kept):
+    data = Dataset(np.zeros((3, 2), np.float32), y)
+    assert data.y.dtype == kept
+    assert data.take(np.array([0, 2])).y.dtype == kept
+    assert (data.y is y) == (y.dtype == kept)
+    assert data.x.dtype == np.float32
+
+
+def test_targets_go_to_the_device_in_its_dtype():
+    from xpnet.backend import Backend
+
+    for y, kept in ((np.zeros(3, np.float64), np.float32), (np.zeros(3, np.uint8), np.int64)):
+        feed = Dataset(np.zeros((3, 2)), y).feed(Backend("float32"), lambda x: x)
+        feed.begin(np.array([2, 0, 1]))
+        x, target = feed.batch(*feed.inputs(slice(0, 2)))
+        assert (x.dtype, target.dtype) == (np.float32, kept)
+
+
+def test_a_digest_is_of_samples_and_targets():
+    digests = {
+        small().digest(),
+        small(y=np.arange(1, 7) % 3).digest(),
+        small(x=np.ones((6, 2, 2), np.uint8)).digest(),
+        small().take(np.array([1, 0, 2, 3, 4, 5])).digest(),
+    }
+    assert len(digests) == 4
+    assert small().digest() == small(classes=("a", "b", "c")).digest()

@@ -124,6 +124,15 @@ def test_a_plain_file_is_checked_as_it_is(servers, folder):
     assert fetch("x", [server.url], SHA256, folder).read_bytes() == CONTENT
 
 
+def test_an_archive_is_checked_as_it_is(servers, folder):
+    server, packed = servers(), hashlib.sha256(ARCHIVE).hexdigest()
+    for _ in range(2):
+        assert fetch("x.gz", [server.url], packed, folder, packed=True).read_bytes() == ARCHIVE
+    assert server.requests == [None]
+    with pytest.raises(DownloadError, match="no mirror delivers"):
+        fetch("x.gz", [server.url], SHA256, folder, packed=True)
+
+
 def test_a_server_that_does_not_say_how_much_comes(servers, folder):
     server = servers()
     server.chunked = True

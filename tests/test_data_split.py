@@ -167,3 +167,10 @@ def test_mean_std_makes_no_copy_of_the_data():
 def test_mean_std_refuses(x, axis, reason):
     with pytest.raises(ValueError, match=reason):
         mean_std(x, axis=axis)
+
+
+def test_kfold_depends_on_the_seed_alone():
+    data = numbered([0, 1, 2, 3] * 10)
+    first, again, other = ([part.x.tolist() for _, part in kfold(data, 4, seed)] for seed in (3, 3, 4))
+    assert first == again
+    assert first != other

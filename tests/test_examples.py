@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-QUICK = {"mnist_mlp": ["digits"], "tutorial_mlp": ["--quick"]}  # the embedded digits instead of MNIST
+QUICK = {name: ["digits"] for name in ("mnist_mlp", "mnist_cnn", "cifar_resnet")}  # embedded, not downloaded
+QUICK |= {"tutorial_mlp": ["--quick"]}
 
 
 def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +31,7 @@ def printed(name: str, *arguments: object) -> str:
 
 
 def accuracy(text: str) -> float:
-    """The last share of right answers in `text`."""
+    """The last fraction of right answers in `text`."""
     return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
 
 
@@ -46,11 +47,55 @@ def test_mnist_mlp_learns():
     assert len((EXAMPLES / "mnist_mlp.py").read_text(encoding="utf-8").splitlines()) <= 40
 
 
+@pytest.mark.parametrize(("name", "parameters"), [("mnist_cnn", "6,082"), ("cifar_resnet", "19,810")])
+def test_networks_of_convolutions_learn(name, parameters):
+    text = printed(name, *QUICK[name])
+    assert re.search(rf"^ +all +{parameters} ", text, re.MULTILINE)
+    assert "a training step, without the optimizer: " in text
+    assert accuracy(text.splitlines()[-1]) > 0.8
+
+
 def test_a_layer_of_ones_own_is_checked_and_learns():
     text = printed("your_own_layer")
     assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n\d+ checks ok, 0 failed\n\nMistaken\(\)", text)
     assert "FAILED  gradients" in text  # the planted mistake
     assert accuracy(text) > 0.9
+
+
+def test_lstm_text_learns_and_writes():
+    text = printed("lstm_text")
+    losses = [float(loss) for loss in re.findall(r"on the last tenth ([\d.]+)", text)]
+    chance = float(re.search(r"by chance: ([\d.]+)", text)[1])
+    assert min(losses) < 0.7 * chance
+    kept = int(re.search(r"kept: epoch (\d+)", text)[1])
+    assert losses[kept - 1] == min(losses)
+    written = text.split("\n\n", 1)[1]
+    assert written.startswith("Alice was ")
+    assert len(written) == 10 + 300 + 1
+    assert len(set(written.split())) > 20  # no single word again and again
+
+
+def test_lstm_text_reads_a_text_of_ones_own(tmp_path):
+    (tmp_path / "mine.txt").write_text("abcd" * 400, encoding="utf-8")
+    written = printed("lstm_text", tmp_path / "mine.txt", "--temperature", 0.1).split("\n\n", 1)[1]
+    assert written.count("abcd") > 70
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (None, [], "cannot read"),
+        (b"\xff\xfe\xff", [], "cannot read"),
+        (b"too short", [], "has 9 characters: at least"),
+        (b"", ["--temperature", "0"], "the temperature must be above 0"),
+    ],
+)
+def test_lstm_text_says_what_is_wrong(content, options, message, tmp_path):
+    if content is not None:
+        (tmp_path / "mine.txt").write_bytes(content)
+    done = run("lstm_text", tmp_path / "mine.txt", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_scalar_network_learns():
@@ -124,7 +169,7 @@ def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path)
     broken.write_bytes(b"no picture")
     text = printed("tutorial_mlp", "--quick", "--out", out, mine, broken)
     assert f"{mine}: read as 4" in text
-    assert "broken.png: no picture file (PNG, JPEG" in text
+    assert "broken.png: no image file (PNG, JPEG" in text
     files = {path.name: path.read_bytes() for path in out.iterdir()}
     assert sorted(files) == ["confusion.png", "four.png", "learning-curves.png", "mistakes.png", "samples.png"]
     assert all(content.startswith(b"\x89PNG") for content in files.values())

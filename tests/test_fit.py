@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -356,10 +357,10 @@ train.fit(model, loss, optimizer, blobs(), epochs=400, batch_size=4, checkpoint=
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX; Windows' TerminateProcess is not asked for here")
 def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_path):
-    """SIGKILL, four times, at moments that are not chosen; the last process is let finish."""
-    path, here = tmp_path / "run", os.path.dirname(__file__)
+    """SIGKILL, four times, at moments drawn from a seed; the last process is let finish."""
+    path, here, moments = tmp_path / "run", os.path.dirname(__file__), random.Random(0)
     command = [sys.executable, "-c", KILLED, here, str(path)]
-    for patience in (0.9, 1.1, 1.0, 1.3):
+    for patience in (moments.uniform(0.8, 1.4) for _ in range(4)):
         process = subprocess.Popen(command)
         try:
             process.wait(patience)

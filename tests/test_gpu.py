@@ -8,11 +8,7 @@ import pytest
 import xpnet
 from xpnet import Backend, Model, data, losses, nn, optim, train
 from xpnet.backend.random import HostPhilox
-from xpnet.verify import cases
-from xpnet.verify.check import layer_findings, loss_findings
 from xpnet.verify.parity import parity
-from xpnet.verify.rows import name
-from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
 
 pytestmark = pytest.mark.gpu
 
@@ -36,27 +32,7 @@ def network() -> nn.Layer:
     )  # fmt: skip
 
 
-# The table of cases -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", cases.LAYERS, ids=name)
-def test_layers(cuda, case):
-    for batch in case.batches:
-        findings = layer_findings(case.subject(batch), cuda, "cuda")
-        assert [str(finding) for finding in findings if not finding.ok] == []
-
-
-@pytest.mark.parametrize("case", cases.LOSSES, ids=name)
-def test_losses(cuda, case):
-    for batch in case.batches:
-        findings = loss_findings(case.make(), case.values(batch), cuda, "cuda")
-        assert [str(finding) for finding in findings if not finding.ok] == []
-
-
-@pytest.mark.parametrize("case", cases.OPTIMIZERS, ids=name)
-def test_optimizers(cuda, case):
-    error, allowed, where = optimizer_by_formula(case, optimizer_values(), cuda)
-    assert error <= allowed, where
+# Parity (the table of cases itself runs on every device in test_layers, test_losses and test_optim) ----------------
 
 
 def test_parity_of_the_table_and_of_a_network(cuda):

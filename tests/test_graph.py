@@ -128,6 +128,15 @@ def test_one_graph_for_each_set_of_shapes_and_types(captured, step):
     assert len({id(seen.stream) for seen in step.seen}) == 1
 
 
+def test_one_graph_for_each_mode(captured, step, backend):
+    """What was recorded in training (dropout, statistics of the batch) is never replayed in evaluation."""
+    for i in range(8):
+        backend.training = i % 2 == 0
+        captured(device(1))
+    assert Stream.log.count("begin") == 2
+    assert len({id(seen.x) for seen in step.seen}) == 2
+
+
 def test_the_step_has_a_stream_memory_and_products_of_its_own_and_gives_them_back(captured, step, cupy, backend):
     eager = Stream.current
     for _ in range(4):

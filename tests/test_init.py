@@ -53,6 +53,21 @@ def test_weights_are_the_same_on_every_device_and_in_every_dtype(kind):
     assert not np.array_equal(other["layers.0.W"], reference["layers.0.W"])
 
 
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (2, 3, 5)])
+def test_orthogonal_rows_or_columns(shape):
+    Q = init.orthogonal(np.random.default_rng(0), shape).reshape(-1, shape[-1])
+    if len(Q) < shape[-1]:
+        Q = Q.T
+    assert np.allclose(Q.T @ Q, np.eye(Q.shape[1]), rtol=0, atol=1e-14)
+
+
+def test_every_rotation_is_equally_likely():
+    """The first entry, which a decomposition alone would always give the same sign, is 0 in the mean."""
+    rng = np.random.default_rng(0)
+    first = [init.orthogonal(rng, (3, 3))[0, 0] for _ in range(1000)]
+    assert abs(np.mean(first)) <= 5 * math.sqrt(1 / 3 / 1000)
+
+
 def test_values_are_those_asked_for():
     rng = np.random.default_rng(0)
     assert (init.constant(0.7)(rng, (3, 2)) == 0.7).all()
@@ -70,7 +85,7 @@ def test_found_by_name_as_in_a_saved_model(case):
     assert np.array_equal(*draws)
 
 
-@pytest.mark.parametrize(("name", "value"), [("orthogonal", None), ("constant", None), ("zeros", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("unheard_of", None), ("constant", None), ("zeros", 1.0)])
 def test_unknown_names(name, value):
     with pytest.raises(ValueError, match=f"unknown initializer '{name}': choose one of he_normal, he_uniform"):
         init.named(name, value)

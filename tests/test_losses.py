@@ -247,3 +247,40 @@ def test_known_values_of_the_others():
     assert float(losses.KLDivergence()(np.zeros((1, 2)), np.array([[1.0, 0.0]]), backend)[0]) == pytest.approx(
         math.log(2)
     )
+
+
+def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient(kind):
+    backend, loss = kind("float32", 0), losses.SoftmaxCrossEntropy(class_weights=[0.0, 0.0, 1.0])
+    y, target = backend.asarray(np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])), backend.asarray(np.array([0, 1]))
+    value, dy = loss(y, target, backend)
+    assert float(value) == 0
+    assert (np.array(backend.to_host(dy)) == 0).all()
+    assert 0 <= float(loss.weight(y, target, backend)) < 1e-30
+
+
+@pytest.mark.parametrize("loss", [losses.BinaryCrossEntropy(), losses.MeanSquaredError()])
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_single_output_has_two_classes(loss, label):
+    target = np.array([0, label, 1])
+    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
+        loss.check(target, (1,))
+    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
+        loss(np.zeros((3, 1)), target, Backend("float64"))
+    loss.check(np.array([0, 1, 1]), (1,))
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "outputs"),
+    [
+        (losses.SoftmaxCrossEntropy(), np.array([0, 3]), (3,)),
+        (losses.SoftmaxCrossEntropy(), np.array([[0, 1], [2, 3]]), (None, 3)),
+        (losses.BinaryCrossEntropy(), np.array([0, 3]), (3,)),
+        (losses.MeanSquaredError(), np.array([0, 3]), (3,)),
+        (losses.MeanSquaredError(), np.zeros((2, 2)), (3,)),
+        (losses.SoftmaxCrossEntropy(), np.zeros((2, 4, 2)), (None, 3)),
+        (losses.SoftmaxCrossEntropy(), np.zeros(2), (3,)),
+    ],
+)
+def test_targets_are_checked_before_any_step(loss, target, outputs):
+    with pytest.raises(ValueError, match=r"outside|need targets of that shape"):
+        loss.check(target, outputs)

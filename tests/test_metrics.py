@@ -75,3 +75,27 @@ def test_what_is_ignored_or_has_no_weight_counts_for_nothing():
     assert r2(values, (wanted, weights)) == pytest.approx(repeated)
     with pytest.raises(ValueError, match="2 outputs for 3 targets"):
         mae(values, (wanted, np.ones(3)))
+
+
+@pytest.mark.parametrize(("output", "predicted"), [(-0.1, 0), (0.0, 0), (0.1, 1), (0.4, 1), (3.0, 1)])
+def test_a_single_output_is_class_1_above_0(output, predicted):
+    """It is a logit: 0 stands for a probability of 1/2."""
+    for target in (0, 1):
+        assert accuracy(np.array([[output]]), np.array([target])) == (predicted == target)
+        assert accuracy(np.array([[output]]), np.array([[float(target)]])) == (predicted == target)
+
+
+def test_one_hot_rows_and_every_place_of_a_sequence_count():
+    assert accuracy(SCORES, np.eye(3)[LABELS]) == 0.5
+    assert accuracy(np.stack([SCORES, SCORES]), np.stack([LABELS, [1, 0, 2, 0]])) == 6 / 8
+
+
+def test_figures_of_a_regression_against_their_formulas():
+    rng = np.random.default_rng(0)
+    y, t = rng.standard_normal((7, 2)), rng.standard_normal((7, 2))
+    assert mae(y, t) == pytest.approx(np.abs(y - t).mean())
+    assert r2(y, t) == pytest.approx(1 - ((y - t) ** 2).sum() / ((t - t.mean()) ** 2).sum())
+    assert r2(t, t) == 1
+    assert np.isnan(r2(y, np.ones((7, 2))))
+    halves = [np.array(mae.sums(y[part], t[part], np)) for part in (slice(0, 3), slice(3, 7))]
+    assert mae.value(*sum(halves)) == pytest.approx(mae(y, t))

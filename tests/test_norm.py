@@ -255,3 +255,8 @@ def test_the_check_notices_a_gradient_that_takes_the_statistics_for_constants():
 
     with pytest.raises(CheckFailed, match="gradients"):
         check(Constant(), (5,))
+
+
+def test_batch_norm_keeps_one_array_as_large_as_x():
+    model = nn.Model(nn.Sequential(nn.Linear(50), nn.BatchNorm()), (3,), xpnet.select("cpu"))
+    assert model.summary(101).rows[1].kept - model.summary(100).rows[1].kept == 4 * 50

@@ -357,3 +357,81 @@ def test_the_average_is_applied_and_taken_away_again():
     assert (model.data == 4.0).all()
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), not 1"):
         optim.WeightAverage(model, 1)
+
+
+class Flat(nn.Layer):
+    """So many weights and so many biases."""
+
+    def __init__(self, weights, biases):
+        self.n = weights, biases
+
+    def config(self):
+        return dict(zip(("weights", "biases"), self.n, strict=True))
+
+    def build(self, shape):
+        self.weights = nn.Parameter((self.n[0],), init.zeros)
+        self.biases = nn.Parameter((self.n[1],), init.zeros, decay=False)
+        return shape
+
+
+@pytest.mark.parametrize("n_decay", [65_535, 65_536, 65_537, 131_072])
+@pytest.mark.parametrize("kind_of", [optim.SGD, optim.AdamW])
+def test_decay_ends_where_the_weights_do_wherever_that_is_in_a_chunk(kind_of, n_decay):
+    """The buffer is updated 65,536 numbers at a time; there are biases in a chunk of their own, and in a shared one."""
+    n_biases = 70_000
+    tensors = {"weights": np.ones(n_decay), "biases": np.ones(n_biases)}
+    model = nn.Model(Flat(n_decay, n_biases), (1,), Backend("float64"), tensors=tensors)
+    assert (model.n_decay, model.n_parameters) == (n_decay, n_decay + n_biases)
+    kind_of(model, lr=0.1, weight_decay=0.5).step()  # there is no gradient: all that moves has decayed
+    np.testing.assert_allclose(model.data[:n_decay], 0.95, rtol=1e-12)
+    assert (model.data[n_decay:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kind_of", "factor"),
+    [(optim.AdamW, 1 - 0.1 * 0.01), (optim.Adam, 1), (optim.SGD, 1), (optim.RMSProp, 1), (optim.AdaGrad, 1)],
+)
+def test_only_adamw_decays_if_nothing_is_said(kind_of, factor):
+    model = nn.Model(nn.Linear(2, init=init.constant(1.0)), (2,), Backend("float64"))
+    kind_of(model, lr=0.1).step()
+    np.testing.assert_allclose(model.parameters["W"].data, factor, rtol=1e-12)
+    assert (model.parameters["b"].data == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind_of", "options"),
+    [
+        (optim.SGD, {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}),
+        (optim.RMSProp, {"lr": 0.001, "rho": 0.9, "eps": 1e-8, "weight_decay": 0.0}),
+        (optim.AdaGrad, {"lr": 0.01, "eps": 1e-10, "weight_decay": 0.0}),
+        (optim.Adam, {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}),
+        (optim.AdamW, {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
+    ],
+)
+def test_options_that_are_not_given_are_the_usual_ones(kind_of, options):
+    model = network()
+    optimizer = kind_of(model, 0.1) if kind_of is optim.SGD else kind_of(model)
+    assert {name: getattr(optimizer, name) for name in options} == options
+
+
+@pytest.mark.parametrize("name", ["mean", "square", "steps"])
+def test_every_part_of_the_state_is_taken_back(name):
+    """And what `tensors` gives is a copy, which later steps leave alone."""
+    optimizer = optim.Adam(network())
+    optimizer.model.grad.fill(0.5)
+    optimizer.step()
+    taken = optimizer.tensors()
+    before = taken[name].copy()
+    optimizer.step()
+    np.testing.assert_array_equal(taken[name], before)
+    other = optim.Adam(network())
+    other.load_tensors(taken)
+    np.testing.assert_array_equal(other.tensors()[name], before)
+    taken[name].fill(9)
+    np.testing.assert_array_equal(other.tensors()[name], before)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_step_without_momentum_keeps_no_state(nesterov):
+    assert list(optim.SGD(network(), 0.1).tensors()) == ["steps"]
+    assert list(optim.SGD(network(), 0.1, momentum=0.9, nesterov=nesterov).tensors()) == ["steps", "velocity"]

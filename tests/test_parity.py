@@ -79,7 +79,7 @@ def test_every_case_of_the_table_is_compared_on_both_devices(table):
     assert table.ok, table.verdict
     assert table.verdict.startswith("rounding: cpu and strict agree")
     assert {row.verdict for row in table.rows} == {"same bits", "rounding"}
-    assert max(row.share for row in table.rows) > 0.01  # the tolerance is no barn door
+    assert max(row.fraction for row in table.rows) > 0.01  # the tolerance is no barn door
 
 
 def test_a_network_is_compared_layer_by_layer():

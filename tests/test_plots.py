@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 import xpnet
@@ -32,11 +33,21 @@ def texts(figure):
     return found + [axes.get_title() for axes in figure.axes] + [text.get_text() for text in figure.texts]
 
 
+def test_learning_curves_of_any_metrics():
+    rows = [{"epoch": i, "train_loss": -i, "train_r2": 0.1 * i, "train_mae": 1.0, "validation_r2": 0.0} for i in (1, 2)]
+    panels = plots.learning_curves(rows).axes
+    assert [axes.get_title() for axes in panels] == ["Loss", "r2", "Mae"]
+    assert panels[0].get_ylim()[0] < -2  # a loss below 0 is not cut off
+    assert [line.get_label() for line in panels[1].lines] == ["training, while learning", "validation"]
+    assert [axes.get_title() for axes in plots.learning_curves([{"epoch": 1, "train_loss": 1.0}]).axes] == ["Loss"]
+
+
 @pytest.mark.parametrize("epochs", [0, 1, 2, 31, 300])
 @pytest.mark.parametrize("validation", [True, False])
 def test_learning_curves_of_any_length(epochs, validation, tmp_path):
     figure = plots.learning_curves(history(epochs, validation), best_epoch=epochs)
-    loss, accuracy = figure.axes
+    loss, *others = figure.axes
+    assert len(others) == bool(epochs)  # without any epoch nobody knows which metrics there are
     curves = [line for line in loss.lines if len(line.get_xdata()) == epochs and line.get_linestyle() == "-"]
     assert len(curves) == (0 if epochs == 0 else 1 + validation)
     if epochs:
@@ -44,10 +55,29 @@ def test_learning_curves_of_any_length(epochs, validation, tmp_path):
         np.testing.assert_allclose(curves[0].get_ydata(), 2 / np.arange(1, epochs + 1))
         assert f"best: epoch {epochs}" in [text.get_text() for text in loss.get_legend().get_texts()]
         assert all(float(tick).is_integer() for tick in loss.get_xticks())
-    assert (loss.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "share of right answers")
+    assert loss.get_xlabel() == "epoch"
+    assert [axes.get_ylabel() for axes in others] == ["fraction of right answers"] * len(others)
     plots.save(figure, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
-        assert image.size == (1300, 546)
+        assert image.size == (1300 if epochs else 650, 546)
+
+
+def test_the_counts_of_a_confusion_matrix_can_be_read():
+    """A contrast of 4.5 on every shade, as WCAG 2.2 asks for text (success criterion 1.4.3)."""
+    confusion = np.arange(1, 401).reshape(20, 20)
+    confusion[np.arange(20), np.arange(20)] *= np.arange(1, 200, 10)
+    axes = plots.confusion_matrix(confusion, list("abcdefghijklmnopqrst")).axes[0]
+    shades = axes.images[0].get_array()
+    assert len(axes.texts) == 400
+    for text in axes.texts:
+        column, row = text.get_position()
+        lights = sorted(luminance(colour) for colour in (shades[int(row), int(column)], to_rgb(text.get_color())))
+        assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("n", [2, 10, 26, 120])
@@ -153,15 +183,23 @@ def test_augmentations_of_few_pictures_and_by_nothing(n, tmp_path):
 
 
 def test_augmentations_of_what_cannot_be_augmented():
-    with pytest.raises(ValueError, match="augmentation takes uint8 pictures"):
-        plots.augmentations(pictures(shape=(6, 9, 3)), Augment(rotate=5))
+    with pytest.raises(ValueError, match="augmentation takes uint8 images"):
+        plots.augmentations(pictures(shape=(6,)), Augment(rotate=5))
+
+
+def test_augmentations_of_colours():
+    figure = plots.augmentations(pictures(shape=(6, 9, 3)), Augment(crop=2, flip=1))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["as they are", "crop 2", "flip 1", "all together"]
+    shown = np.array([image.get_array() for image in figure.axes[0].images]).reshape(4, 10, 6, 9, 3)
+    np.testing.assert_array_equal(shown[2], shown[0, :, :, ::-1])
+    assert (shown[0, ..., 0] != shown[0, ..., 1]).any()
 
 
 def test_samples_that_are_no_pictures_are_refused():
     rows = Dataset(np.zeros((4, 7)), np.arange(4))
-    assert not plots.is_pictures(rows.x)
+    assert not plots.is_images(rows.x)
     for draw in (lambda: plots.samples(rows), lambda: plots.mistakes(rows, np.eye(4)[::-1])):
-        with pytest.raises(ValueError, match=r"samples of shape \(7,\) are no pictures"):
+        with pytest.raises(ValueError, match=r"samples of shape \(7,\) are no images"):
             draw()
 
 

@@ -29,7 +29,7 @@ def test_nothing_is_left_to_fill_in():
 
 def test_thirty_lines_train_a_network(tmp_path):
     printed = run(BLOCKS[0], tmp_path)
-    (accuracy,) = re.findall(r"([\d.]+)% of 359 pictures that it has never seen", printed)
+    (accuracy,) = re.findall(r"([\d.]+)% of 359 images that it has never seen", printed)
     assert float(accuracy) > 90
     assert (tmp_path / "digits.safetensors").exists()
 

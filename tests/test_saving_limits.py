@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import xpnet
-from xpnet.nn import ModelFileError, saving
+from xpnet.nn import ModelFileError, loading
 
 
 def lying(path, **lies):
@@ -48,7 +48,7 @@ def test_lies_about_sizes_and_names_are_refused(tmp_path, lies, reason):
 
 
 def test_outputs_may_not_be_larger_either(tmp_path, monkeypatch):
-    monkeypatch.setattr(saving, "MOST_VALUES", 3)
+    monkeypatch.setattr(loading, "MOST_VALUES", 3)
     xpnet.load(lying(tmp_path / "model.safetensors"), "cpu")
     weights = {"W": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)}
     network = {"layer": "Linear", "n_out": 4}

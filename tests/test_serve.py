@@ -1,22 +1,18 @@
-"""`xpnet serve`: the JSON API with good and bad input, its limits, and the colours of its page."""
+"""`xpnet serve`: the JSON API with good and bad input, the command, and the files and colours of the page."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
-import io
 import json
 import re
 import socket
-import struct
 import sys
 import threading
-import time
-import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import xpnet
 from xpnet import nn
@@ -26,48 +22,22 @@ pytest.importorskip("httpx2", reason="FastAPI's test client needs it")
 
 import uvicorn
 from fastapi.testclient import TestClient
-from starlette.exceptions import HTTPException
+from pydantic import ValidationError
+from small_server import drawing, encoded, pixels, png_of, reader
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.cli.console import Failed
 from xpnet.cli.serve import address, listening, serve
-from xpnet.serve import limits
+from xpnet.serve import app, limits
 from xpnet.serve.app import STATIC, create_app
-from xpnet.serve.reader import QuestionError, Reader
-
-
-def reader(*layers, shape=(28, 28)):
-    layers = layers or (nn.Standardize(33.0, 79.0), nn.Flatten(), nn.Linear(12), nn.Tanh(), nn.Linear(10))
-    model = nn.Model(nn.Sequential(*layers), shape, xpnet.select("cpu", dtype="float64", seed=0))
-    return Reader(model)
+from xpnet.serve.reader import QuestionError
+from xpnet.serve.work import Work
 
 
 @pytest.fixture(scope="module")
 def client():
     with TestClient(create_app(reader(), "tiny"), "http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield client
-
-
-def drawing(mode="L", size=(200, 200), digits=1):
-    """A 7 for each of `digits`, dark on light."""
-    image = Image.new("L", (size[0] * digits, size[1]), 240)
-    for i in range(digits):
-        at = [(x * size[0] + i * size[0], y * size[1]) for x, y in ((0.3, 0.2), (0.7, 0.2), (0.45, 0.8))]
-        ImageDraw.Draw(image).line(at, fill=20, width=size[0] // 14, joint="curve")
-    return image.convert(mode)
-
-
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def png_claiming(width, height):
-    """The start of a PNG of any size, without its pixels."""
-    chunk = lambda name, body: struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
 # Good input ---------------------------------------------------------------------------------------------------
@@ -78,7 +48,7 @@ def deep():
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         encoded(drawing()),
         encoded(drawing("RGB"), "JPEG"),
@@ -89,8 +59,8 @@ def deep():
     ],
     ids=["png", "jpeg", "cmyk", "webp", "animated gif", "16 bit"],
 )
-def test_a_picture_is_read(client, picture):
-    response = client.post("/api/read", content=picture)
+def test_an_image_is_read(client, image):
+    response = client.post("/api/read", content=image)
     assert response.status_code == 200
     [digit] = response.json()["digits"]
     assert np.shape(digit["pixels"]) == (28, 28)
@@ -119,12 +89,8 @@ def test_what_is_known_of_the_model(client):
     about = client.get("/api/model").json()
     assert about["name"] == "tiny"
     assert about["classes"] == list("0123456789")
-    assert about["picture"] == [28, 28]
+    assert about["image"] == [28, 28]
     assert [layer["path"] for layer in about["layers"]] == [f"layers.{i}" for i in range(5)]
-
-
-def pixels(seed=1):
-    return np.random.default_rng(seed).integers(0, 256, (28, 28)).tolist()
 
 
 def test_an_explanation_shows_every_layer_and_agrees_with_the_model(client):
@@ -150,14 +116,14 @@ def test_the_gradient_is_the_slope_of_the_answer_above_the_others():
         high[y, x] += 1e-3
         slope = 255 * (margin(high) - margin(low)) / 2e-3
         assert explanation["gradient"][y][x] == pytest.approx(slope, abs=2e-5)
-        assert explanation["spoke"][y][x] == pytest.approx(slope * pixels()[y][x] / 255, abs=2e-5)
+        assert explanation["contribution"][y][x] == pytest.approx(slope * pixels()[y][x] / 255, abs=2e-5)
 
 
-def test_what_the_ink_says_adds_up_for_a_linear_model():
+def test_the_contributions_add_up_for_a_linear_model():
     about = reader(nn.Linear(10, bias=False), shape=(784,))
     explanation = about.explain(pixels(), answer=2)
     outputs = np.array(explanation["layers"][0]["values"])
-    assert np.sum(explanation["spoke"]) == pytest.approx(outputs[2] - outputs.mean(), abs=1e-2)
+    assert np.sum(explanation["contribution"]) == pytest.approx(outputs[2] - outputs.mean(), abs=1e-2)
 
 
 def test_explaining_leaves_the_model_as_it_was():
@@ -174,24 +140,46 @@ def test_a_model_without_classes_is_refused():
         reader(nn.Flatten(), nn.Linear(1))
 
 
+@pytest.mark.parametrize("classes", ["abc", "012345678", "abcdefghij", "0123456789a"])
+def test_a_model_of_other_classes_than_the_digits_is_refused(classes):
+    with pytest.raises(ValueError, match=f"knows the classes {', '.join(classes[:10])}"):
+        reader(nn.Flatten(), nn.Linear(len(classes)), classes=list(classes))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (7, 8), (1, 4000), (28, 129)])
+def test_a_model_of_too_small_or_too_large_images_is_refused(shape):
+    with pytest.raises(ValueError, match=f"takes {shape[1]} x {shape[0]}"):
+        reader(nn.Flatten(), nn.Linear(10), shape=shape)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (128, 128), (64,), (20, 30, 1)])
+def test_a_model_of_digits_of_another_size_is_served(shape):
+    about = reader(nn.Flatten(), nn.Linear(10), shape=shape)
+    with TestClient(create_app(about, "other"), "http://localhost") as client:
+        [digit] = client.post("/api/read", content=encoded(drawing())).json()["digits"]
+        assert client.post("/api/explain", json={"pixels": digit["pixels"]}).status_code == 200
+    assert np.shape(digit["pixels"]) == about.size
+
+
 # Bad input ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("picture", "line"),
+    ("image", "line"),
     [
         (b"", "empty"),
         (b"no picture at all, whatever it says", "no image file"),
         (encoded(drawing())[:300], "damaged or cut off"),
         (encoded(drawing("RGB"), "JPEG")[:900], "damaged or cut off"),
-        (png_claiming(30_000, 30_000), "too large"),
+        (png_of(30_000, 30_000), "too large"),
+        (encoded(drawing("RGB"), "JPEG", progressive=True).replace(b"\xff\xda", b"\xff\xda" * 11), "scans"),
         (encoded(Image.new("L", (1, 1))), "too small"),
         (encoded(Image.new("RGB", (200, 200), (9, 90, 200))), "one colour"),
     ],
-    ids=["empty", "no image", "truncated", "truncated jpeg", "bomb", "1 x 1", "one colour"],
+    ids=["empty", "no image", "truncated", "truncated jpeg", "bomb", "scans", "1 x 1", "one colour"],
 )
-def test_a_bad_picture_gives_one_clear_line(client, picture, line):
-    response = client.post("/api/read", content=picture)
+def test_a_bad_image_gives_one_clear_line(client, image, line):
+    response = client.post("/api/read", content=image)
     assert response.status_code == 422
     assert set(response.json()) == {"error"}
     assert line in response.json()["error"]
@@ -210,7 +198,8 @@ def test_a_bad_picture_gives_one_clear_line(client, picture, line):
         ({"pixels": [[0] * 28] * 28, "answer": True}, "integer"),
         ({"pixels": [[0] * 28] * 28, "answer": 10}, "0 to 9"),
         ({"pixels": [[0] * 28] * 28, "answer": -1}, "0 to 9"),
-        ([], "dictionary"),
+        ([], "object"),
+        ({"pixels": [[-1] * 1000] * 2}, "greater than or equal to 0"),
     ],
 )
 def test_a_bad_question_gives_one_clear_line(client, body, line):
@@ -224,9 +213,37 @@ def test_the_reader_itself_refuses_other_sizes():
         reader().explain([[0] * 8] * 8)
 
 
-@pytest.mark.parametrize("path", ["/api/read", "/api/explain"])
-def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_comes(client, path):
-    whole = client.post(path, content=b"", headers={"Content-Length": str(limits.MAX_BODY + 1)})
+@pytest.mark.parametrize("body", [b"", b"no JSON", b'{"pixels": [[1, 2', b"[" * 5000])
+def test_what_is_not_json_gives_one_clear_line(client, body):
+    response = client.post("/api/explain", content=body)
+    assert response.status_code == 422
+    assert "JSON" in response.json()["error"]
+
+
+def test_of_many_wrong_numbers_only_the_first_makes_an_error():
+    body = b'{"pixels": [' + b",".join([b"[-1, -1, -1]"] * 3) + b"]}"
+    with pytest.raises(ValidationError) as refused:
+        app.Question.model_validate_json(body)
+    assert refused.value.error_count() == 1
+
+
+def test_questions_are_parsed_and_answers_written_off_the_event_loop(client, monkeypatch):
+    names = []
+    for part in ("question", "JSONResponse"):
+        real = getattr(app, part)
+        monkeypatch.setattr(app, part, lambda *a, real=real: names.append(threading.current_thread().name) or real(*a))
+    assert client.post("/api/explain", json={"pixels": pixels()}).status_code == 200
+    assert client.post("/api/read", content=encoded(drawing())).status_code == 200
+    assert len(names) == 3
+    assert all(name.startswith("xpnet") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("path", "largest", "says"),
+    [("/api/read", limits.IMAGE_BYTES, "16 MiB"), ("/api/explain", limits.question_bytes(28, 28), "16 KiB")],
+)
+def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_comes(client, path, largest, says):
+    whole = client.post(path, content=b"", headers={"Content-Length": str(largest + 1)})
     assert whole.status_code == 413
     sent = []
 
@@ -237,7 +254,12 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_comes(c
 
     chunked = client.post(path, content=endless(), headers={"Content-Type": "application/json"})
     assert chunked.status_code == 413
-    assert chunked.json() == {"error": "too large: at most 16 MiB"}
+    assert chunked.json() == {"error": f"too large: at most {says}"}
+
+
+def test_a_question_may_have_a_line_for_each_number(client):
+    body = json.dumps({"pixels": np.full((28, 28), 255).tolist()}, indent=4)
+    assert client.post("/api/explain", content=body).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -268,7 +290,7 @@ def test_an_own_host_is_served(client, host):
     assert client.get("/api/model", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9000"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9000", "http://["])
 def test_pages_of_other_origins_may_not_ask(client, origin):
     response = client.post("/api/read", content=encoded(drawing()), headers={"Origin": origin})
     assert response.status_code == 403
@@ -282,157 +304,12 @@ def test_the_own_page_may_ask(client):
 
 def test_a_failure_of_ours_says_nothing_of_its_cause(monkeypatch):
     about = reader()
-    monkeypatch.setattr(about, "read", lambda picture: 1 / 0)
+    monkeypatch.setattr(about, "read", lambda image: 1 / 0)
     with TestClient(create_app(about, "tiny"), "http://localhost", raise_server_exceptions=False) as client:
-        response = client.post("/api/read", content=b"x")
+        response = client.post("/api/read", content=encoded(drawing()))
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log says why"}
     assert response.headers["x-content-type-options"] == "nosniff"
-
-
-# Limits -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/app.js", "/api/model", "/nothing", "/openapi.json"])
-def test_every_answer_has_the_security_headers(client, path):
-    headers = client.get(path).headers
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert "unsafe" not in headers["content-security-policy"]
-    assert headers["x-frame-options"] == "DENY"
-    assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
-
-
-def test_the_queue_is_limited(monkeypatch):
-    monkeypatch.setattr(limits, "MOST_WAITING", 3)
-    release = threading.Event()
-
-    async def overfull():
-        worker = limits.Worker()
-        waiting = [asyncio.create_task(worker.run(release.wait, 10)) for _ in range(3)]
-        await asyncio.sleep(0.01)
-        with pytest.raises(HTTPException, match="busy") as refused:
-            await worker.run(int)
-        release.set()
-        done = await asyncio.gather(*waiting)
-        after = await worker.run(int)
-        worker.close()
-        return refused.value.status_code, done, after
-
-    assert asyncio.run(overfull()) == (503, [True, True, True], 0)
-
-
-def test_work_that_takes_too_long_is_given_up(monkeypatch):
-    monkeypatch.setattr(limits, "WORK_SECONDS", 0.05)
-    release = threading.Event()
-
-    async def slow():
-        worker = limits.Worker()
-        try:
-            await worker.run(release.wait, 10)
-        finally:
-            release.set()
-            worker.close()
-
-    with pytest.raises(HTTPException, match="took too long"):
-        asyncio.run(slow())
-
-
-def test_a_body_that_never_comes_is_given_up(monkeypatch):
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
-
-    async def silent():
-        async def never():
-            await asyncio.sleep(60)
-
-        await limits.limited(never)()
-
-    with pytest.raises(HTTPException, match="did not arrive") as refused:
-        asyncio.run(silent())
-    assert refused.value.status_code == 408
-
-
-@pytest.fixture
-def connection(monkeypatch):
-    """A connection to a server that does not wait long."""
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
-    config = uvicorn.Config(create_app(reader(), "tiny"), http=limits.Impatient, ws="none", log_level="warning")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        with socket.create_connection(listening.getsockname(), timeout=10) as connection:
-            yield connection
-        server.should_exit = True
-        thread.join(10)
-    assert not thread.is_alive()
-
-
-HOST = b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-
-
-def answered(connection):
-    """Status and JSON of the next answer."""
-    answer = http.client.HTTPResponse(connection)
-    answer.begin()
-    return answer.status, json.load(answer)
-
-
-def test_a_request_that_stops_in_its_head_is_given_up(connection):
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
-    assert connection.recv(1) == b""
-
-
-def test_so_is_the_second_request_of_a_connection(connection):
-    connection.sendall(b"GET /api/model" + HOST + b"\r\n")
-    assert answered(connection)[0] == 200
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
-    assert connection.recv(1) == b""
-
-
-@pytest.mark.parametrize("before", [b"", b"GET /api/model" + HOST + b"\r\n"], ids=["first", "second"])
-def test_a_head_that_trickles_is_given_up(connection, before):
-    if before:
-        connection.sendall(before)
-        assert answered(connection)[0] == 200
-    assert trickled(connection, b"GET / HTTP/1.1\r\nX: ")
-
-
-def test_a_body_that_trickles_on_after_its_answer_is_given_up(connection):
-    connection.sendall(b"POST /nothing" + HOST + b"Content-Length: 1000000\r\n\r\n")
-    assert answered(connection)[0] == 404
-    assert trickled(connection, b"x")
-
-
-def trickled(connection, start):
-    """Whether the connection ends while bytes still come, one at a time and none too late."""
-    connection.settimeout(0.05)
-    connection.sendall(start)
-    for _ in range(200):
-        try:
-            if connection.recv(1) == b"":
-                return True
-        except TimeoutError:
-            connection.sendall(b"x")
-        except ConnectionError:
-            return True
-    return False
-
-
-def test_a_slow_answer_does_not_end_its_connection(connection, monkeypatch):
-    monkeypatch.setattr(Reader, "read", lambda self, picture: time.sleep(0.5) or {"text": "", "digits": []})
-    for _ in range(2):
-        connection.sendall(b"POST /api/read" + HOST + b"Content-Length: 1\r\n\r\nx")
-        assert answered(connection) == (200, {"text": "", "digits": []})
-
-
-def test_what_is_no_http_is_refused_in_json_too(connection):
-    connection.sendall(b"hello\r\n\r\n")
-    answer = http.client.HTTPResponse(connection)
-    answer.begin()
-    assert answer.status == 400
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert json.load(answer) == {"error": "this is no valid HTTP request"}
 
 
 # The command --------------------------------------------------------------------------------------------------
@@ -444,18 +321,46 @@ def test_without_the_extra_the_command_says_how_to_get_it(monkeypatch):
         serve()
 
 
-def test_the_workers_have_one_blas_thread_for_a_small_model(monkeypatch):
+def test_a_model_that_cannot_be_served_is_refused_before_anything_is_opened(tmp_path, monkeypatch):
+    reader(nn.Flatten(), nn.Linear(10), shape=(28, 28)).model.save(tmp_path / "ten.safetensors")
+    nn.Model(nn.Linear(3), (784,), xpnet.select("cpu")).save(tmp_path / "three.safetensors")
+    ran = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: ran.append(1))
+    with pytest.raises(ValueError, match="knows the classes 0, 1, 2"):
+        serve(tmp_path / "three.safetensors", port=0, device="cpu")
+    assert ran == []
+    serve(tmp_path / "ten.safetensors", port=0, device="cpu")
+    assert ran == [1]
+
+
+def test_the_threads_have_one_blas_thread_for_a_small_model(monkeypatch):
     counts = []
 
     async def ask():
-        worker = limits.Worker()
-        counts.extend(pool["num_threads"] for pool in await worker.run(threadpool_info) if pool["user_api"] == "blas")
-        worker.close()
+        work = Work(xpnet.select("cpu"))
+        patient = SimpleNamespace(is_disconnected=lambda: asyncio.sleep(0, False))
+        infos = await work.run(patient, threadpool_info)
+        work.close()
+        counts.extend(pool["num_threads"] for pool in infos if pool["user_api"] == "blas")
 
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: asyncio.run(ask()))
     with threadpool_limits(2, user_api="blas"):
         serve(port=0, device="cpu")
     assert set(counts) == {1}
+
+
+def test_only_this_machine_is_served_unless_another_host_is_asked_for(monkeypatch):
+    bound = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: bound.append(sockets[0].getsockname()[0]))
+    serve(port=0, device="cpu")
+    assert bound == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("host", ["\udcff", "x" * 300, "a..b", "ü" * 70, "\x1b[31m\0"], ids=ascii)
+def test_a_host_that_no_machine_can_have_is_said_to_be_none(host):
+    with pytest.raises(Failed, match="cannot listen on") as failed:
+        listening(host, 0)
+    assert str(failed.value).isprintable()
 
 
 def test_a_port_that_is_taken_is_said_to_be():

@@ -194,3 +194,24 @@ def test_products_take_one_type_and_a_row_major_output(backend, xp, x):
         backend.matmul(x.astype("int64"), x.T.astype("int64"))
     with pytest.raises(ValueError, match="row-major"):
         backend.matmul(x, x.T, out=out.T)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "out"),
+    [
+        ("float32", "float64", None),
+        ("float64", "float32", None),
+        ("int64", "int64", None),
+        ("float32", "uint8", None),
+        ("float32", "float32", "float64"),
+    ],
+)
+def test_a_product_is_of_one_type(backend, xp, left, right, out):
+    a, b = xp.ones((2, 2), left), xp.ones((2, 2), right)
+    with pytest.raises(TypeError, match="cuBLAS takes one type"):
+        backend.matmul(a, b, out=None if out is None else xp.ones((2, 2), out))
+
+
+def test_the_output_of_a_product_is_row_major(backend, xp, x):
+    with pytest.raises(ValueError, match="row-major"):
+        backend.matmul(x.T, x, out=xp.ones((4, 4), "float32").T)

@@ -111,6 +111,9 @@ class Backend:
         """NumPy's generator for draws made on the host (weights, splits, order): the same on every device."""
         return host_generator(self.seed, purpose)
 
+    def use(self) -> None:
+        """Make this device the calling thread's own: each thread of a process starts with the first GPU."""
+
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:

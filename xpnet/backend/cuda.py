@@ -40,7 +40,7 @@ class CudaBackend(Backend):
         threads: int | None = None,
     ):
         self.ordinal = ordinal
-        cp.cuda.Device(ordinal).use()
+        self.use()
         self._gemm: CublasGemm | None = None  # set while a step is being captured
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads)
 
@@ -52,6 +52,9 @@ class CudaBackend(Backend):
 
     def _stream(self, seed: int) -> Philox:
         return CudaPhilox(seed, self)
+
+    def use(self) -> None:
+        cp.cuda.Device(self.ordinal).use()
 
     def _wait(self) -> None:
         cp.cuda.Device(self.ordinal).synchronize()

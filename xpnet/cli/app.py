@@ -12,6 +12,7 @@ from xpnet.cli import leave
 from xpnet.cli.console import Failed, complain, verdict
 from xpnet.cli.data import show_data
 from xpnet.cli.evaluate import evaluate
+from xpnet.cli.models import show_models
 from xpnet.cli.parity import parity
 from xpnet.cli.predict import predict
 from xpnet.cli.serve import serve
@@ -87,5 +88,6 @@ app.command("evaluate")(evaluate)
 app.command("predict")(predict)
 app.command("serve")(serve)
 app.command("data")(show_data)
+app.command("models")(show_models)
 app.command("parity")(parity)
 app.command("doctor")(doctor)

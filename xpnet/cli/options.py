@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, OPTIMIZERS, RECIPES, SCHEDULES
+from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -31,9 +31,14 @@ def names(table: dict[str, Any]) -> str:
 
 
 # Settings of the recipe
-Hidden = Annotated[tuple | None, setting("hidden", "Sizes of the hidden layers.", parser=sizes, metavar="N,N,..")]
-Activation = Annotated[str | None, setting("activation", f"{names(ACTIVATIONS)}.")]
-Dropout = Annotated[float | None, setting("dropout", "Fraction of the units that are dropped in training.")]
+ModelName = Annotated[str | None, setting("model", f"{names(MODELS)}: xpnet models lists them.")]
+Hidden = Annotated[
+    tuple | None, setting("hidden", "Sizes of the hidden layers of an mlp.", parser=sizes, metavar="N,N,..")
+]
+Activation = Annotated[str | None, setting("activation", f"Of an mlp: {names(ACTIVATIONS)}.")]
+Dropout = Annotated[
+    float | None, setting("dropout", "Fraction of the units that are dropped in training, in an mlp or a cnn.")
+]
 Epochs = Annotated[int | None, setting("epochs", "How often to go through the training data.")]
 BatchSize = Annotated[int | None, setting("batch_size", "Samples in a step.")]
 Optimizer = Annotated[

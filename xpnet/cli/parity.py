@@ -40,7 +40,7 @@ def parity(
 
     \b
     ulps     the largest error, in units in the last place of float32 at the tensor's largest number
-    allowed  the error as a share of what rounding may do there
+    allowed  the error as a fraction of what rounding may do there
     """
     import xpnet
     from xpnet.cli.data import load
@@ -113,13 +113,13 @@ def summary(found: Parity) -> list[tuple[str, list[tuple[str, Line]]]]:
 
 def worst(lines: list[Line]) -> Line:
     """On each device the row that is nearest to a difference, or furthest into one."""
-    return {device: max((line[device] for line in lines), key=lambda row: row.share) for device in lines[0]}
+    return {device: max((line[device] for line in lines), key=lambda row: row.fraction) for device in lines[0]}
 
 
 def cells(line: Line) -> list[str]:
-    """Ulps and the share of what is allowed on each device, and the verdict on all."""
+    """Ulps and the fraction of what is allowed on each device, and the verdict on all."""
     texts = []
     for row in line.values():
-        texts += ["", "error"] if row.problem else [f"{row.ulps:.2g}", f"{row.share:.2g}"]
+        texts += ["", "error"] if row.problem else [f"{row.ulps:.2g}", f"{row.fraction:.2g}"]
     verdicts = [row.verdict for row in line.values()]
     return [*texts, max(verdicts, key=["same bits", "rounding", "differs"].index)]

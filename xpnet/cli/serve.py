@@ -25,16 +25,16 @@ def serve(
     """Open a page to draw digits on.
 
     It shows what a model reads in a drawing or a photo, and why. The same as JSON, for programs: see /docs there.
-    Nothing leaves this machine. Needs two more packages: pip install "xpnet[web]"
+    Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
     """
-    if not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn")):
-        raise Failed('serving needs FastAPI and Uvicorn: pip install "xpnet[web]"')
+    if not all(importlib.util.find_spec(name) for name in ("fastapi", "pebble", "uvicorn")):
+        raise Failed('serving needs FastAPI, Pebble and Uvicorn: pip install "xpnet[web]"')
     import uvicorn
 
     import xpnet
     from xpnet.photo import shipped_model_path
     from xpnet.serve.app import create_app
-    from xpnet.serve.limits import Impatient
+    from xpnet.serve.protocol import TimeoutProtocol
     from xpnet.serve.reader import Reader
 
     path = model or shipped_model_path()
@@ -42,14 +42,11 @@ def serve(
     reader = Reader(opened)
     config = uvicorn.Config(
         create_app(reader, Path(path).name, host),
-        http=Impatient,
+        http=TimeoutProtocol,
         ws="none",
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=10,
         timeout_graceful_shutdown=3,
-        limit_concurrency=256,  # connections: a bound on memory
-        backlog=256,
     )
     with listening(host, port) as sock, opened.backend.threads_for(opened.n_parameters):
         say(f"Draw a digit on {address(host, sock.getsockname()[1])} - Ctrl-C ends it.")
@@ -60,11 +57,15 @@ def serve(
 
 def listening(host: str, port: int) -> socket.socket:
     """An open socket, so that a port that is taken is said before anything else. Raises `Failed`."""
+    shown = host if host.isprintable() else ascii(host)
     try:
+        socket.getaddrinfo(host, port)  # before there is a socket: create_server leaves one if the name cannot be one
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         why = str(error.strerror).split(" (while")[0]  # Python adds the address, which the line has already
-        raise Failed(f"cannot listen on {host}, port {port}: {why}; choose with --host and --port") from None
+    except ValueError:
+        why = "not the name or the address of a machine"
+    raise Failed(f"cannot listen on {shown}, port {port}: {why}; choose with --host and --port")
 
 
 def address(host: str, port: int) -> str:

@@ -15,7 +15,7 @@ from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str}
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
-LONGEST = 1 << 16  # bytes of a file of settings
+LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
 MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
@@ -50,7 +50,9 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
     if named not in RECIPES:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
-    recipe, usual = RECIPES[named], asdict(RECIPES[named])
+    plain = RECIPES[named]
+    recipe = plain.but(model=both.get("model", plain.model))  # what a model comes with is nobody's change
+    usual = asdict(recipe) | {"model": plain.model}
     for changes in (config, given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
     # A run's own file names every setting; that of the validation part is asked for even where it is the recipe's.

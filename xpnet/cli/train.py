@@ -40,6 +40,7 @@ def train(
     ctx: typer.Context,
     data: options.Data = None,
     recipe: options.RecipeName = None,
+    model: options.ModelName = None,
     hidden: options.Hidden = None,
     activation: options.Activation = None,
     dropout: options.Dropout = None,
@@ -67,7 +68,8 @@ def train(
 ) -> None:
     """Train a network, and test it.
 
-    The network is made of fully connected layers and learns to tell the classes of a data set apart.
+    The network learns to tell the classes of a data set apart. Of itself it is made of fully connected layers; see
+    xpnet models for others.
 
     \b
     The folder of the run gets

@@ -1,7 +1,8 @@
 """Data, on the host: labelled samples as NumPy arrays, where they come from, how they are cut and batched."""
 
-from xpnet.data.augment import Augment
+from xpnet.data.augment import Augment, mixup
 from xpnet.data.batches import batch_slices, epoch_order
+from xpnet.data.cifar import CifarError, read_cifar
 from xpnet.data.dataset import Dataset, Feed, Source, next_tokens
 from xpnet.data.datasets import Splits, load
 from xpnet.data.download import DownloadError, fetch
@@ -12,6 +13,7 @@ from xpnet.data.statistics import mean_std
 
 __all__ = [
     "Augment",
+    "CifarError",
     "Dataset",
     "DownloadError",
     "Feed",
@@ -24,8 +26,10 @@ __all__ = [
     "kfold",
     "load",
     "mean_std",
+    "mixup",
     "next_tokens",
     "one_hot",
+    "read_cifar",
     "read_idx",
     "split",
     "write_idx",

@@ -1,11 +1,13 @@
-"""Pictures a little different each time they are seen: shifted, turned, scaled, sheared, bent, thicker, erased.
+"""Images a little different each time they are seen: shifted, turned, scaled, sheared, bent, thicker, erased, cropped,
+mirrored, mixed.
 
-Everything is drawn from `backend.rng` and computed in float32 with elementwise operations and gathers alone (no
-products or sums whose order a device could choose, no sine that it could round its own way), and the pictures come
-back as `uint8`. So the same seed gives the same pictures, bit for bit, on every device.
+Everything is drawn from `backend.rng` and computed with elementwise operations and gathers alone (no products or sums
+whose order a device could choose, no sine that it could round its own way). `Augment` works in float32 and gives
+`uint8` back, `mixup` gives the backend's dtype. So the same seed gives the same images, bit for bit, on every device.
 
-Simard, Steinkraus and Platt, "Best practices for convolutional neural networks" (2003), for the elastic part; Zhong et
-al., "Random erasing" (2020).
+Simard, Steinkraus and Platt, "Best practices for convolutional neural networks" (2003), for the elastic part; He,
+Zhang, Ren and Sun, "Deep residual learning for image recognition" (2016), 4.2, for crop and flip; Zhong et al., "Random
+erasing" (2020); Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization" (2018).
 """
 
 from __future__ import annotations
@@ -17,18 +19,26 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 
+LIMITS = {
+    "shift": 0.5, "rotate": 45.0, "scale": 0.5, "shear": 0.5, "elastic": 8.0, "thickness": 1, "crop": 64, "flip": 1,
+    "erase": 1,
+}  # fmt: skip
 GRID = 5  # control points of the elastic deformation along each axis, besides one more on either side
 
 
 @dataclass(frozen=True)
 class Augment:
-    """augment(x, backend) -> pictures of the same shape, for x (N, H, W) uint8, light on a background of 0.
+    """augment(x, backend) -> images of the same shape, for x (N, H, W) or (N, H, W, C) uint8, on a background of 0.
 
-    Every setting is the largest amount, either way, drawn uniformly for each picture; 0 leaves that out.
+    Every setting is the largest amount, either way, drawn uniformly for each image; 0 leaves that out. All channels of
+    an image are changed alike.
 
-    `shift` in parts of the picture's side; `rotate` in degrees; `scale` and `shear` as factors (0.1: from 0.9 to
+    `shift` as a fraction of the image's sides; `rotate` in degrees; `scale` and `shear` as factors (0.1: from 0.9 to
     1.1); `elastic` in pixels, how far a control point of a 5 x 5 grid moves; `thickness` from -1 (the darkest of the
-    neighbours) to 1 (the lightest); `erase`, the probability that a rectangle of up to half the sides is blanked.
+    neighbours) to 1 (the lightest); `crop`, how many whole pixels of 0 lie on each side of the image before one of its
+    size is cut out; `flip`, the probability that left and right change over (not for digits or letters); `erase`, the
+    probability that a rectangle of up to half the sides is blanked. Thickness comes first, then what moves pixels by
+    fractions, in one pass, then crop and flip, and erase last.
     """
 
     shift: float = 0.0
@@ -37,18 +47,23 @@ class Augment:
     shear: float = 0.0
     elastic: float = 0.0
     thickness: float = 0.0
+    crop: int = 0
+    flip: float = 0.0
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"shift": 0.5, "rotate": 45.0, "scale": 0.5, "shear": 0.5, "elastic": 8.0, "thickness": 1, "erase": 1}
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value <= limits[field.name]:
-                raise ValueError(f"{field.name} must be in 0..{limits[field.name]}, not {value!r}")
+            value, limit = getattr(self, field.name), LIMITS[field.name]
+            if not 0 <= value <= limit:
+                raise ValueError(f"{field.name} must be in 0..{limit}, not {value!r}")
+        if self.crop != int(self.crop):
+            raise ValueError(f"crop must be a whole number of pixels, not {self.crop!r}")
 
     def __call__(self, x: Array, backend: Backend) -> Array:
-        if x.ndim != 3 or x.dtype != np.uint8 or min(x.shape[1:]) < 2:
-            raise ValueError(f"augmentation takes uint8 pictures of shape (N, H, W), not {x.dtype} of shape {x.shape}")
+        if x.ndim not in (3, 4) or x.dtype != np.uint8 or min(x.shape[1:3]) < 2:
+            raise ValueError(
+                f"augmentation takes uint8 images of shape (N, H, W) or (N, H, W, C), not {x.dtype} of shape {x.shape}"
+            )
         # Every number is drawn whatever the settings are, so that one setting does not change what another does.
         signed = lambda *shape: 2 * backend.rng.random(shape, np.float32) - 1
         amounts, bends = signed(8, len(x), 1, 1), signed(2, len(x), GRID + 2, GRID + 2)
@@ -56,13 +71,17 @@ class Augment:
             x = self._thicken(x, amounts[0], backend)
         if self.shift or self.rotate or self.scale or self.shear or self.elastic:
             x = sample(x, *self._sources(x.shape, amounts, bends, backend), backend)
-        if self.erase:
-            x = self._erase(x, backend.rng.random((5, len(x), 1, 1), np.float32), backend)
+        if self.crop or self.flip or self.erase:
+            numbers = backend.rng.random((8, len(x), 1, 1), np.float32)
+            if self.crop or self.flip:
+                x = self._cut_out(x, numbers[5:], backend)
+            if self.erase:
+                x = self._erase(x, numbers[:5], backend)
         return x
 
     def _sources(self, shape: tuple, amounts: Array, bends: Array, backend: Backend) -> tuple[Array, Array]:
-        """Where in the old picture each pixel of the new one comes from: rows and columns, (N, H, W)."""
-        _, height, width = shape
+        """Where in the old image each pixel of the new one comes from: rows and columns, (N, H, W)."""
+        _, height, width = shape[:3]
         xp = backend.xp
         down = (xp.arange(height, dtype=np.float32) - (height - 1) / 2).reshape(1, height, 1)
         right = (xp.arange(width, dtype=np.float32) - (width - 1) / 2).reshape(1, 1, width)
@@ -85,19 +104,62 @@ class Augment:
                 there, here = ((slice(None),) * axis + (s,) for s in (ahead, behind))
                 xp.maximum(lightest[here], value[there], out=lightest[here])
                 xp.minimum(darkest[here], value[there], out=darkest[here])
-        amount = self.thickness * amount
+        amount = per_image(self.thickness * amount, x)
         value = value + xp.maximum(amount, 0) * (lightest - value) + xp.minimum(amount, 0) * (value - darkest)
         return to_bytes(value, backend)
 
+    def _cut_out(self, x: Array, numbers: Array, backend: Backend) -> Array:
+        """Out of each image with a border of 0, one of its size that begins anywhere; flipped or not."""
+        xp, (n, height, width), border = backend.xp, x.shape[:3], self.crop
+        places = 2 * border + 1
+        first = xp.minimum(xp.floor(numbers[:2] * places), places - 1).astype(np.int64)  # rounding could give `places`
+        flipped = (numbers[2] < self.flip).astype(np.int64)
+        rows = xp.arange(height).reshape(1, height, 1) + first[0]
+        right = xp.arange(width).reshape(1, 1, width)
+        columns = right + flipped * (width - 1 - 2 * right) + first[1]
+        padded = xp.zeros((n, height + 2 * border, width + 2 * border, *x.shape[3:]), np.uint8)
+        padded[:, border : border + height, border : border + width] = x
+        image = xp.arange(n).reshape(n, 1, 1)
+        pixels = (image * padded.shape[1] + rows) * padded.shape[2] + columns
+        return backend.take(padded.reshape(-1, *x.shape[3:]), pixels)
+
     def _erase(self, x: Array, numbers: Array, backend: Backend) -> Array:
-        _, height, width = x.shape
+        _, height, width = x.shape[:3]
         xp = backend.xp
         tall, wide = numbers[1] * (height / 2), numbers[2] * (width / 2)
         top, left = numbers[3] * (height - tall), numbers[4] * (width - wide)
         down = xp.arange(height, dtype=np.float32).reshape(1, height, 1)
         right = xp.arange(width, dtype=np.float32).reshape(1, 1, width)
         inside = (down >= top) & (down < top + tall) & (right >= left) & (right < left + wide)
-        return x * (~(inside & (numbers[0] < self.erase))).astype(np.uint8)
+        return x * per_image((~(inside & (numbers[0] < self.erase))).astype(np.uint8), x)
+
+
+def mixup(x: Array, target: Array, n_classes: int, backend: Backend) -> tuple[Array, Array]:
+    """Each sample with the next of the batch mixed in: (a x + (1 - a) x', a q + (1 - a) q'), a uniform in [0, 1).
+
+    x: (N, ...) of any real dtype; target: class numbers (N,), whose one-hot rows are q. Gives both in the backend's
+    dtype: the mixed samples, and distributions (N, n_classes) for `losses.SoftmaxCrossEntropy`. Uniform is Beta(1, 1),
+    the paper's choice for CIFAR-10. A batch is in random order, so that the next is as good as any; the last takes the
+    first.
+
+    `fit` has no place for it, as its metrics need class numbers; in a loop of one's own it stands before `train_step`:
+        x, target = data.mixup(x, target, 10, backend)
+    """
+    xp, n = backend.xp, len(x)
+    x, q = x.astype(backend.dtype), (target.reshape(n, 1) == xp.arange(n_classes)).astype(backend.dtype)
+    following = (xp.arange(n) + 1) % n
+    amount = backend.rng.random((n,), np.float32).astype(backend.dtype)
+
+    def mixed(a: Array) -> Array:
+        own = amount.reshape(n, *(1,) * (a.ndim - 1))
+        return own * a + (1 - own) * backend.take(a, following)
+
+    return mixed(x), mixed(q)
+
+
+def per_image(values: Array, x: Array) -> Array:
+    """Values (N, H, W), or of lengths 1, with an axis for the channels where the images x have one."""
+    return values.reshape(*values.shape, *(1,) * (x.ndim - 3))
 
 
 def sine_cosine(angle: Array) -> tuple[Array, Array]:
@@ -128,16 +190,16 @@ def spline(control: Array, height: int, width: int, backend: Backend) -> Array:
 
 
 def sample(x: Array, rows: Array, columns: Array, backend: Backend) -> Array:
-    """x (N, H, W) uint8 read at fractional rows and columns (N, H, W), bilinear; 0 outside the picture."""
-    xp, (n, height, width) = backend.xp, x.shape
-    padded = xp.zeros((n, height + 2, width + 2), np.float32)  # a border of 0 stands for all that is outside
+    """x (N, H, W) or (N, H, W, C) uint8 read at fractional rows and columns (N, H, W), bilinear; outside it is 0."""
+    xp, (n, height, width) = backend.xp, x.shape[:3]
+    padded = xp.zeros((n, height + 2, width + 2, *x.shape[3:]), np.float32)  # a border of 0: all that is outside
     padded[:, 1:-1, 1:-1] = x
     rows, columns = xp.clip(rows + 1, 0, height + 0.999), xp.clip(columns + 1, 0, width + 0.999)
     top, left = xp.floor(rows), xp.floor(columns)
-    down, right = rows - top, columns - left
+    down, right = per_image(rows - top, x), per_image(columns - left, x)
     first = xp.arange(n, dtype=np.int64).reshape(n, 1, 1) * ((height + 2) * (width + 2))
     corner = first + top.astype(np.int64) * (width + 2) + left.astype(np.int64)
-    flat = padded.reshape(-1)
+    flat = padded.reshape(-1, *x.shape[3:])
     pixel = lambda offset: backend.take(flat, corner + offset)
     upper = pixel(0) * (1 - right) + pixel(1) * right
     lower = pixel(width + 2) * (1 - right) + pixel(width + 3) * right

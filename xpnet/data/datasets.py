@@ -1,4 +1,4 @@
-"""Where data sets come from: the embedded digits, MNIST, a folder of IDX files."""
+"""Where data sets come from: the embedded digits, MNIST, CIFAR-10, a folder of IDX files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet.data import download
+from xpnet.data import cifar, download
 from xpnet.data.dataset import Dataset
 from xpnet.data.idx import idx_shape, read_idx
 from xpnet.data.split import split
@@ -38,26 +38,31 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     """A data set by name, or from a folder.
 
     "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
-              scaled to 0..255, as pictures have them. A stratified fifth is held out as the test split;
+              scaled to 0..255, as images have them. A stratified fifth is held out as the test split;
               `seed` says which, and matters to this source alone.
               The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
               Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.
     "mnist"   60,000 + 10,000 handwritten digits, 28 x 28 uint8 of 0..255 (LeCun, Cortes and Burges). From
               $XPNET_DATA/mnist, else $XPNET_DATA, else the cache ($XPNET_CACHE/mnist, or the user's cache
               folder), else downloaded into the cache. Its SHA-256 is checked wherever it comes from.
+    "cifar10" 50,000 + 10,000 images of things and animals, 32 x 32 x 3 uint8 (A. Krizhevsky, "Learning multiple
+              layers of features from tiny images", 2009). The archive cifar-10-binary.tar.gz (162 MB) is looked
+              for, and downloaded, as MNIST is, in folders called cifar10; its SHA-256 is checked.
     a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
               train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..).
 
     Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
-    FileNotFoundError for a missing file, DownloadError if "mnist" is nowhere and cannot be downloaded.
+    FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.
     """
     if source == "digits":
         return _digits(seed)
     if source == "mnist":
         return _splits([_mnist_file(name) for name in MNIST_SHA256], "mnist")
+    if source == "cifar10":
+        return Splits(*cifar.read_cifar(_cifar_archive()))
     folder = expanded(source)
     if not os.fspath(source) or not folder.is_dir():
-        known = "'digits', 'mnist', or the path of a folder with four IDX files"
+        known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
     return _splits([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
@@ -93,17 +98,9 @@ def _splits(paths: list[Path], name: str) -> Splits:
 def _mnist_file(name: str) -> Path:
     """Where this file of MNIST is, its content checked: in $XPNET_DATA, else in the cache or downloaded."""
     sha256 = MNIST_SHA256[name]
-    if folder := folder_in("XPNET_DATA"):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"XPNET_DATA is set to {os.environ['XPNET_DATA']!r}, which is not a folder")
-        path = _find(folder / "mnist", name) or _find(folder, name)
-        if path:
-            found = download.content_sha256(path)
-            if found != sha256:
-                raise ValueError(
-                    f"{path} is not MNIST's: its content has SHA-256 {found}, expected {sha256}. "
-                    f"Replace it; or load other data of this form by the path of its folder"
-                )
+    for folder in _own_folders("mnist"):
+        if path := _find(folder, name):
+            _check(path, "MNIST", sha256, download.content_sha256(path), "by the path of its folder")
             return path
     urls = [f"{mirror}{name}.gz" for mirror in MNIST_MIRRORS]
     try:
@@ -111,6 +108,35 @@ def _mnist_file(name: str) -> Path:
     except download.DownloadError as error:
         needed = ", ".join(f"{name}.gz" for name in MNIST_SHA256)
         raise download.DownloadError(f"{error}\nMNIST is made of {needed}.") from None
+
+
+def _cifar_archive() -> Path:
+    """Where the archive of CIFAR-10 is, checked, in the same places."""
+    for folder in _own_folders("cifar10"):
+        path = folder / cifar.ARCHIVE
+        if path.is_file():
+            _check(path, "CIFAR-10", cifar.SHA256, download.content_sha256(path, packed=True), "by data.read_cifar")
+            return path
+    urls = [f"{mirror}{cifar.ARCHIVE}" for mirror in cifar.MIRRORS]
+    return download.fetch(cifar.ARCHIVE, urls, cifar.SHA256, cache_folder() / "cifar10", packed=True)
+
+
+def _own_folders(name: str) -> tuple[Path, ...]:
+    """Where in $XPNET_DATA, if that is set, the files of a data set may lie."""
+    folder = folder_in("XPNET_DATA")
+    if folder is None:
+        return ()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"XPNET_DATA is set to {os.environ['XPNET_DATA']!r}, which is not a folder")
+    return folder / name, folder
+
+
+def _check(path: Path, whose: str, sha256: str, found: str, how: str) -> None:
+    if found != sha256:
+        raise ValueError(
+            f"{path} is not {whose}'s: its content has SHA-256 {found}, expected {sha256}. "
+            f"Replace it; or load other data of this form {how}"
+        )
 
 
 def cache_folder() -> Path:

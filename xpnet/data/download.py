@@ -20,10 +20,11 @@ class DownloadError(OSError):
     """No mirror could deliver a file; the message has each one's reason, and what to do instead."""
 
 
-def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
+def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path, packed: bool = False) -> Path:
     """The path of folder/filename, downloaded from the first of `urls` that delivers it if it is not there.
 
-    sha256 is that of the content: of what a gzip file unpacks to. A file of other content is replaced.
+    sha256 is that of the content: of what a gzip file unpacks to, or with `packed` of the file as it is. A file of
+    other content is replaced.
     A download that broke off goes on where it stopped (filename.part). Processes that want the same file at
     once wait for the first of them; the file appears whole and checked, in one move.
     Raises DownloadError if no mirror delivers it, or the folder cannot be written.
@@ -31,14 +32,14 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path
     path, part, lock = (folder / f"{filename}{suffix}" for suffix in ("", ".part", ".lock"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _mismatch(path, sha256) is None:
+        if _mismatch(path, sha256, packed) is None:
             return path
         with locked(lock, lambda: _say(f"waiting for another process that downloads {filename}")):
-            found = _mismatch(path, sha256)  # another process may have brought it meanwhile
+            found = _mismatch(path, sha256, packed)  # another process may have brought it meanwhile
             if found:
                 if path.exists():
                     _say(f"downloading again, since {found}")
-                _download(part, urls, sha256)
+                _download(part, urls, sha256, packed)
                 os.replace(part, path)
     except DownloadError as error:
         raise DownloadError(
@@ -54,12 +55,15 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path) -> Path
     return path
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 in hex of a file, or of what it unpacks to if it is gzip. Raises IdxError if that is damaged, or huge."""
+def content_sha256(path: Path, packed: bool = False) -> str:
+    """SHA-256 in hex of what a file unpacks to if it is gzip, else, or with `packed`, of the file as it is.
+
+    Raises IdxError for gzip data that are damaged, and for huge content.
+    """
     import hashlib  # not needed to import the package
 
     digest, length = hashlib.sha256(), 0
-    with decompressed(path) as stream:
+    with open(path, "rb") if packed else decompressed(path) as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
             length += len(chunk)
@@ -68,10 +72,10 @@ def content_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _mismatch(path: Path, sha256: str) -> str | None:
+def _mismatch(path: Path, sha256: str, packed: bool) -> str | None:
     """Why the file at `path` is not the one that is wanted; None if it is."""
     try:
-        found = content_sha256(path)
+        found = content_sha256(path, packed)
     except FileNotFoundError:
         return f"there is no {path}"
     except IdxError as error:
@@ -79,7 +83,7 @@ def _mismatch(path: Path, sha256: str) -> str | None:
     return None if found == sha256 else f"the content of {path.name} has SHA-256 {found}, expected {sha256}"
 
 
-def _download(part: Path, urls: Sequence[str], sha256: str) -> None:
+def _download(part: Path, urls: Sequence[str], sha256: str, packed: bool) -> None:
     """Fill `part` from the first mirror with the right content. Raises DownloadError, one line per mirror."""
     from http.client import HTTPException  # here, as urllib below, to keep `import xpnet` light
 
@@ -87,11 +91,11 @@ def _download(part: Path, urls: Sequence[str], sha256: str) -> None:
     for url in urls:
         try:
             resumed = _transfer(url, part)
-            found = _mismatch(part, sha256)
+            found = _mismatch(part, sha256, packed)
             if found and resumed:  # the part may have come from another file: once more, from nothing
                 part.unlink()
                 _transfer(url, part)
-                found = _mismatch(part, sha256)
+                found = _mismatch(part, sha256, packed)
         except (OSError, HTTPException) as error:  # the part stays, for the next mirror or the next time
             failures.append(f"  {url}: {error}")
             continue

@@ -26,7 +26,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     size = round(n * fraction)
     if size in (0, n):
         raise ValueError(f"fraction={fraction} of {n} samples leaves one of the two parts empty")
-    # Evenly spaced picks from the samples sorted by class take the same share of every class.
+    # Evenly spaced picks from the samples sorted by class take the same fraction of every class.
     picked = (2 * np.arange(size) + 1) * n // (2 * size)
     in_part = np.zeros(n, dtype=bool)
     in_part[_shuffled(dataset, seed, "split")[picked]] = True

@@ -3,9 +3,28 @@
 Each family of layers is a file, whose `__all__` names what is public.
 """
 
-from xpnet.nn import activation, compose, conv, dropout, embedding, gelu, init, layer, linear, norm, pool, shape
+from xpnet.nn import (
+    activation,
+    attention,
+    compose,
+    conv,
+    dropout,
+    embedding,
+    gelu,
+    init,
+    layer,
+    linear,
+    networks,
+    norm,
+    pool,
+    position,
+    recurrent,
+    shape,
+    transformer,
+)
 from xpnet.nn import mlp as _mlp
 from xpnet.nn.activation import *
+from xpnet.nn.attention import *
 from xpnet.nn.compose import *
 from xpnet.nn.conv import *
 from xpnet.nn.dropout import *
@@ -13,14 +32,20 @@ from xpnet.nn.embedding import *
 from xpnet.nn.gelu import *
 from xpnet.nn.layer import *
 from xpnet.nn.linear import *
+from xpnet.nn.loading import load
 from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
+from xpnet.nn.networks import *
 from xpnet.nn.norm import *
 from xpnet.nn.pool import *
-from xpnet.nn.saving import ModelFileError, load
+from xpnet.nn.position import *
+from xpnet.nn.recurrent import *
+from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
+from xpnet.nn.transformer import *
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
-__all__ += activation.__all__ + compose.__all__ + conv.__all__ + dropout.__all__ + embedding.__all__ + gelu.__all__
-__all__ += layer.__all__ + linear.__all__ + _mlp.__all__ + norm.__all__ + pool.__all__ + shape.__all__
+__all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
+__all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__
+__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + transformer.__all__

@@ -4,6 +4,9 @@ With n_in and n_out the number of inputs and outputs that a weight connects, the
 followed by ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of
 activations, and of gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
 
+`orthogonal` draws a rotation, or as many of its rows or columns as fit, of variance 1 / max(n_in, n_out): what is
+multiplied by it again and again, as in a recurrent layer, keeps its length (Saxe, McClelland and Ganguli, 2014).
+
 LeCun, Bottou, Orr and Mueller, "Efficient BackProp" (1998); Glorot and Bengio (2010); He, Zhang, Ren and Sun,
 "Delving deep into rectifiers" (2015).
 """
@@ -55,6 +58,17 @@ glorot_normal = _scaled("glorot_normal", lambda n_in, n_out: 2 / (n_in + n_out),
 glorot_uniform = _scaled("glorot_uniform", lambda n_in, n_out: 2 / (n_in + n_out), normal=False)
 lecun_normal = _scaled("lecun_normal", lambda n_in, n_out: 1 / n_in, normal=True)
 lecun_uniform = _scaled("lecun_uniform", lambda n_in, n_out: 1 / n_in, normal=False)
+
+
+def _orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    columns = shape[-1]
+    rows = math.prod(shape) // columns
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.copysign(1.0, np.diagonal(r))  # without this, not every rotation is equally likely (Mezzadri, 2007)
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+orthogonal = Initializer("orthogonal", _orthogonal)
 zeros = Initializer("zeros", lambda rng, shape: np.zeros(shape))
 
 
@@ -79,7 +93,7 @@ def uniform(a: float) -> Initializer:
 
 PLAIN = {
     init.name: init
-    for init in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, zeros)
+    for init in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, orthogonal, zeros)
 }
 WITH_VALUE = {"constant": constant, "normal": normal, "uniform": uniform}
 

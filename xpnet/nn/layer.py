@@ -109,7 +109,9 @@ class Layer:
     def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
         result = self.forward(x, backend)
-        shape = x.shape if type(x) is not tuple else tuple(a.shape for a in x)
+        if backend.observer is None and getattr(x, "shape", None) in self._passed:  # nothing to say: 0.3 us
+            return result
+        shape = tuple(a.shape for a in x) if isinstance(x, tuple) else x.shape
         if shape not in self._passed:
             self._check(x, result)
             self._passed = self._passed | {shape}

@@ -6,14 +6,18 @@ import math
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
+
+if TYPE_CHECKING:
+    from xpnet.nn.summary import Summary
 
 
 class Model:
@@ -207,10 +211,21 @@ class Model:
         return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
     def save(self, path: str | os.PathLike) -> None:
-        """One safetensors file that `xpnet.load` opens on any device, without any other code."""
-        from xpnet.nn.saving import save
+        """One safetensors file that `xpnet.load` opens on any device, without any other code.
 
-        save(self, path)
+        Its folder must exist. What was at `path` before stays until the new file is whole.
+        """
+        write_tensors(path, self.tensors(), description(self))
+
+    def summary(self, batch_size: int = 64, example: Any = None) -> Summary:
+        """Layer by layer the parameters, the multiply-adds and the memory of a training step: `print(model.summary())`.
+
+        It runs a copy of the model on a few samples of zeros, on the CPU; the model is left as it is. `example` is a
+        batch of at least 3 samples on the host to do so with: a model with axes of free length needs one.
+        """
+        from xpnet.nn.summary import summary
+
+        return summary(self, batch_size, example)
 
     def __repr__(self) -> str:
         shapes = f"{self.input_shape} -> {self.output_shape}"

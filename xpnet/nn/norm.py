@@ -56,7 +56,7 @@ class BatchNorm(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        rows = x.reshape(-1, x.shape[-1])
+        shape, rows = x.shape, x.reshape(-1, x.shape[-1])
         n = len(rows)
         of_batch = backend.training and n > 0
         if of_batch:
@@ -69,7 +69,7 @@ class BatchNorm(Layer):
         y += self.beta.data - left * scale
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            rows_dy = dy.reshape(rows.shape)
+            rows_dy = dy.reshape(centred.shape)  # of x itself nothing is kept
             dbeta = backend.sum_rows(rows_dy)
             dgamma = inverse * (backend.sum_rows(rows_dy * centred) - left * dbeta)
             self.beta.add_grad_sum(dbeta)
@@ -81,9 +81,9 @@ class BatchNorm(Layer):
                 slope = scale * inverse * dgamma / n
                 dx -= centred * slope
                 dx += left * slope - scale * dbeta / n
-            return dx.reshape(x.shape)
+            return dx.reshape(shape)
 
-        return y.reshape(x.shape), backward
+        return y.reshape(shape), backward
 
     def _statistics(self, rows: Array, backend: Backend) -> tuple[Array, Array, Array]:
         """rows - mean, what rounding left of the mean in there, and the variance; the running ones follow."""

@@ -1,4 +1,4 @@
-"""A model as one safetensors file: the tensors by name, the architecture as JSON in the file's metadata.
+"""The form of a model's file, safetensors: the tensors by name, the architecture as JSON in the file's metadata.
 
 Nothing in a file is ever executed or unpickled: it names classes of layers, which must be known already, and
 gives the arguments they are made with.
@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xpnet.backend import DTYPES, select
 from xpnet.files import replacing
 from xpnet.nn.init import Initializer, named
 from xpnet.nn.layer import Layer, construct, kind_name
-from xpnet.nn.shapes import as_shape, size_of
-
-if TYPE_CHECKING:
-    from xpnet.nn.model import Model
 
 FORMAT = 1
-MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
-MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
 RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
 
 
@@ -33,12 +25,7 @@ class ModelFileError(ValueError):
     """A file that is no model, or not a whole one; the message says what is wrong with it."""
 
 
-def save(model: Model, path: str | os.PathLike) -> None:
-    """Write the model to `path` (its folder must exist); what was there before stays until the new file is whole."""
-    write_tensors(path, model.tensors(), description(model))
-
-
-def description(model: Model) -> dict[str, Any]:
+def description(model: Any) -> dict[str, Any]:
     """All there is to know of a model but its values, JSON-able."""
     return {
         "format": FORMAT,
@@ -47,20 +34,6 @@ def description(model: Model) -> dict[str, Any]:
         "dtype": str(model.backend.dtype),
         "network": describe(model.network),
     }
-
-
-def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
-    """The model in the file (or the checkpoint) at `path`, on any device (see `select`).
-
-    Without `dtype`, in the one it was saved in.
-
-    Layers of your own must be imported before. Raises `ModelFileError` for what is no model (cut short, sizes
-    that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that
-    cannot be read.
-    """
-    tensors, described = read_tensors(path)
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN_PREFIX)}
-    return model_from(own, described, path, lambda saved: select(device, dtype or saved, seed))
 
 
 def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], described: dict[str, Any]) -> None:
@@ -92,37 +65,6 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
         return tensors, json.loads(metadata["xpnet"])
     except (KeyError, ValueError, RecursionError):
         raise ModelFileError(f"{path} is a safetensors file, but not one that xpnet has written") from None
-
-
-def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backend_for: Any) -> Model:
-    """The model that `described` (see `description`) and these tensors make, on `backend_for(saved dtype)`."""
-    from xpnet.nn.model import Model, check_tensors, declare
-
-    try:
-        if described["format"] != FORMAT:
-            raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
-        dtype, shape = described["dtype"], as_shape(described["input_shape"])
-        if dtype not in DTYPES or len(shape) > 64:
-            raise ModelFileError(f"there is no model of dtype {dtype!r}")
-        network = restore(described["network"], {})
-        if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
-            raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
-        outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
-        for samples, of in ((shape, "inputs"), (outputs, "outputs")):
-            if size_of(samples) > MOST_VALUES:
-                raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
-        check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
-        classes = described["classes"]
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ModelFileError("the names of its classes are no texts")
-        if classes and len(classes) != outputs[-1]:
-            raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, RecursionError) as error:
-        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        raise ModelFileError(f"{path} is no model: {why}") from None
-    return Model(network, shape, backend_for(dtype), classes, tensors)
 
 
 # The architecture as JSON ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 8192 * 6144  # the largest photo of a common phone
 TOO_LARGE = f"too large: at most {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
+MAX_SCANS = 100  # of a progressive JPEG, which commonly has ten; each of them is another pass over the whole image
 MIN_SIDE = 8
 LONG_SIDE = 1024  # a digit that matters is at least 40 of these pixels tall
 
@@ -31,24 +32,28 @@ class ImageError(ValueError):
     """An image that cannot be read; the message is one line that says why."""
 
 
-def open_image(source: Source) -> Luma:
+class ImageTooLargeError(ImageError):
+    """An image of too many pixels."""
+
+
+def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Luma:
     """The image as float32 luma (H, W) in [0, 1], upright, its long side at most 1024 pixels.
 
     `source`: a path, the bytes of a file, an open binary file, or luma that is already an array (uint8, or float
     in [0, 1]). Of an animation the first frame counts. Raises `ImageError` for whatever is no readable image,
-    and `OSError` where the file itself cannot be opened.
+    and `OSError` where the file itself cannot be opened; `ImageTooLargeError` for a file of more than `max_pixels`.
     """
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source))
     if isinstance(source, bytes):
-        return _checked(_decode(io.BytesIO(source)))
+        return _checked(_decode(io.BytesIO(source), max_pixels))
     if not isinstance(source, (str, os.PathLike)):
-        return _checked(_decode(source))
+        return _checked(_decode(source, max_pixels))
     with open(source, "rb") as file:
         try:
-            return _checked(_decode(file))
+            return _checked(_decode(file, max_pixels))
         except ImageError as error:
-            raise ImageError(f"{Path(source).name}: {error}") from error
+            raise type(error)(f"{Path(source).name}: {error}") from error
 
 
 def _from_array(array: np.ndarray) -> Luma:
@@ -61,16 +66,19 @@ def _from_array(array: np.ndarray) -> Luma:
     return _shrunk(array.astype(np.float32))
 
 
-def _decode(file: BinaryIO) -> Luma:
+def _decode(file: BinaryIO, max_pixels: int) -> Luma:
     start = file.read(32)
+    scans = file.read().count(b"\xff\xda") if start.startswith(b"\xff\xd8") else 0  # as their headers begin
     file.seek(0)
+    if scans > MAX_SCANS:
+        raise ImageError(f"a JPEG of {scans} scans, which would take too long to open (at most {MAX_SCANS})")
     formats = _formats(start)
     Image.init()  # Pillow knows only some of its formats before that
     with _one_at_a_time, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
         try:
             with Image.open(file, formats=formats) as image:
-                return _to_luma(image)
+                return _to_luma(image, max_pixels)
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -78,7 +86,9 @@ def _decode(file: BinaryIO) -> Luma:
             what = "an empty file" if not start else f"no image file ({known}), or its header is damaged"
             raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise ImageError(TOO_LARGE) from None
+            raise ImageTooLargeError(TOO_LARGE) from None
+        except MemoryError:
+            raise ImageError("too large for the memory that there is; make it smaller first") from None
         except Exception as error:  # a decoder meets hostile bytes here, and Pillow lets many kinds through
             raise ImageError(f"damaged or cut off ({error})") from error
 
@@ -99,20 +109,21 @@ def _formats(start: bytes) -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _to_luma(image: Image.Image) -> Luma:
+def _to_luma(image: Image.Image, max_pixels: int) -> Luma:
     width, height = image.size
-    if width * height > MAX_PIXELS:  # the header says so; nothing has been decoded yet
-        raise ImageError(f"{width} x {height} is {TOO_LARGE}")
+    if width * height > max_pixels:  # the header says so; nothing has been decoded yet
+        raise ImageTooLargeError(f"{width} x {height} is {TOO_LARGE}")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
     image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
-    upright = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
-        return _shrunk(_deep_grey(upright))
+        return _deep_grey(_small(upright))
     if upright.mode == "LAB":  # the one mode that Pillow opens and cannot convert
         raise ImageError("its colours (LAB) cannot be read; save it as RGB first")
     if upright.has_transparency_data:
-        return _flattened(_small(upright.convert("RGBA")))
+        return _flattened(_small(upright if upright.mode == "RGBA" else upright.convert("RGBA")))
     grey = upright.convert("L") if upright.mode in ("1", "P", "CMYK", "HSV", "YCbCr") else upright
     return np.asarray(_small(grey).convert("L"), np.float32) / np.float32(255)
 
@@ -144,7 +155,8 @@ def _small(image: Image.Image) -> Image.Image:
     if scale >= 1:
         return image
     width, height = (max(round(side * scale), 1) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
+    gap = None if image.mode.startswith("I;16") else 2.0  # of which Pillow makes no first, rough reduction
+    return image.resize((width, height), Image.Resampling.BOX, reducing_gap=gap)
 
 
 def _shrunk(luma: Luma) -> Luma:

@@ -1,5 +1,6 @@
 """A page to draw digits on, and the JSON API behind it (FastAPI; needs the extra `web`).
 
-The rooms: `reader` (what a model says of pictures), `limits` (what every request must obey), `app` (the routes),
-`static/` (the page). The command that starts it is `xpnet serve`.
+The files: `reader` (what a model says of images), `limits` (every limit of the server), `guard` (what each request must
+obey), `protocol` (how long a connection may wait), `work` (where images are opened and the model is asked), `app` (the
+routes), `static/` (the page). The command that starts it is `xpnet serve`.
 """

@@ -8,18 +8,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from xpnet import __version__
 from xpnet.photo import ImageError
-from xpnet.serve.limits import MAX_BODY, Guard, Worker
+from xpnet.photo.opening import Luma
+from xpnet.serve.guard import Guard
+from xpnet.serve.limits import IMAGE_BYTES, question_bytes
 from xpnet.serve.reader import QuestionError, Reader
+from xpnet.serve.work import Work
 
 STATIC = Path(__file__).parent / "static"
 
@@ -33,42 +36,53 @@ class About(BaseModel):
 
     name: str = Field(description="of its file")
     classes: list[str] = Field(description="the names of its outputs")
-    picture: tuple[int, int] = Field(description="height and width of the pictures that it takes")
+    image: tuple[int, int] = Field(description="height and width of the images that it takes")
     parameters: int = Field(description="how many numbers are trained")
     device: str = Field(description="where it runs: `cpu`, `cuda:0`")
     dtype: str = Field(description="in what it computes")
     layers: list[dict[str, str]] = Field(description="path and description of each, from the input on")
-    max_bytes: int = Field(description="the largest picture that may be sent")
+    max_bytes: int = Field(description="the largest image that may be sent")
 
 
 class DigitFound(BaseModel):
-    """One digit of a picture."""
+    """One digit of an image."""
 
     answer: str | None = Field(description="the class, or null if the model is unsure")
     probability: float = Field(description="of the likeliest class")
     probabilities: list[float] = Field(description="of all classes: the mean over views shifted by a pixel")
     reason: str = Field(description="why there is no answer; empty if there is")
     box: tuple[float, float, float, float] = Field(
-        description="left, top, right, bottom, in fractions of the upright picture's width and height"
+        description="left, top, right, bottom, in fractions of the upright image's width and height"
     )
     pixels: list[list[int]] = Field(description="as the model saw it: 0 for paper to 255 for ink")
 
 
 class Reading(BaseModel):
-    """All digits of a picture, in reading order."""
+    """All digits of an image, in reading order."""
 
     text: str = Field(description="the answers as one text, ? for each that is unsure")
     reason: str = Field(description="why no digit was found; empty if there are any")
     digits: list[DigitFound]
 
 
-class Question(BaseModel):
-    """A picture as the model takes it (see `pixels` of a reading), and the class to explain."""
+Level = Annotated[int, Field(ge=0, le=255, strict=True)]
+Row = Annotated[list[Level], FailFast()]  # without it, each wrong number would make an error of its own
 
-    pixels: list[list[Annotated[int, Field(ge=0, le=255, strict=True)]]] = Field(
-        max_length=1024, description="0 for paper to 255 for ink"
-    )
+
+class Question(BaseModel):
+    """An image as the model takes it (see `pixels` of a reading), and the class to explain."""
+
+    pixels: Annotated[list[Row], FailFast()] = Field(description="0 for paper to 255 for ink")
     answer: int | None = Field(None, strict=True, description="number of a class; without it, the likeliest")
+
+
+def question(body: bytes) -> Question:
+    """The question in a body of JSON. Raises `QuestionError` with the first thing that is wrong."""
+    try:
+        return Question.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise QuestionError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from None
 
 
 class Activations(BaseModel):
@@ -76,18 +90,18 @@ class Activations(BaseModel):
 
     path: str = Field(description="where it is in the network")
     kind: str = Field(description="its class")
-    shape: list[int] = Field(description="of what it gives for one picture")
+    shape: list[int] = Field(description="of what it gives for one image")
     values: list[float] = Field(description="row by row")
 
 
 class Explanation(BaseModel):
-    """What happens inside the model for one picture."""
+    """What happens inside the model for one image."""
 
     answer: str = Field(description="the class that is explained")
     probabilities: list[float] = Field(description="of all classes, for these very pixels")
     layers: list[Activations] = Field(description="from the input on")
     gradient: list[list[float]] = Field(description="how the answer's output would change with each pixel")
-    spoke: list[list[float]] = Field(description="gradient times ink: what each pixel has added or taken")
+    contribution: list[list[float]] = Field(description="gradient times ink: what each pixel has added or taken")
 
 
 class Problem(BaseModel):
@@ -96,8 +110,9 @@ class Problem(BaseModel):
     error: str
 
 
-PICTURE = {"schema": {"type": "string", "format": "binary"}}
-PICTURE_BODY = {"required": True, "content": {"image/*": PICTURE, "application/octet-stream": PICTURE}}
+IMAGE = {"schema": {"type": "string", "format": "binary"}}
+IMAGE_BODY = {"required": True, "content": {"image/*": IMAGE, "application/octet-stream": IMAGE}}
+QUESTION_BODY = {"required": True, "content": {"application/json": {"schema": Question.model_json_schema()}}}
 
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -107,16 +122,17 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
     """The ASGI application for a model called `name`, to be served on `host`."""
-    worker = Worker()
+    work = Work(reader.model.backend)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        work.start()
         yield
-        worker.close()
+        work.close()
 
     app = FastAPI(
         title="xpnet",
-        description="Reads handwritten digits. Pictures go in as they are, answers come back as JSON; whatever goes "
+        description="Reads handwritten digits. Images go in as they are, answers come back as JSON; whatever goes "
         'wrong is answered with `{"error": "one line"}`.',
         version=__version__,
         docs_url=None,  # FastAPI's own pages fetch scripts from elsewhere
@@ -127,28 +143,42 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
 
     @app.get("/api/model", summary="The model that answers")
     async def model() -> About:
-        return About(name=name, max_bytes=MAX_BODY, **reader.about())
+        return About(name=name, max_bytes=IMAGE_BYTES, **reader.about())
 
     @app.post(
         "/api/read",
-        summary="Read the digits in a picture",
-        openapi_extra={"requestBody": PICTURE_BODY},
+        summary="Read the digits in an image",
+        openapi_extra={"requestBody": IMAGE_BODY},
         responses=problems(408, 413, 422, 503),
         response_model=Reading,
     )
-    async def read(request: Request) -> JSONResponse:
+    async def read(request: Request) -> Response:
         """The body is the file itself: PNG, JPEG, WebP, BMP, TIFF or GIF (its first frame)."""
-        return JSONResponse(await worker.run(reader.read, await request.body()))
+        image = await request.body()
+        async with work.place():
+            return await work.run(request, reading, await work.open(request, image))
 
     @app.post(
         "/api/explain",
         summary="Look inside the model",
+        openapi_extra={"requestBody": QUESTION_BODY},
         responses=problems(408, 413, 422, 503),
         response_model=Explanation,
     )
-    async def explain(question: Annotated[Question, Body()]) -> JSONResponse:
+    async def explain(request: Request) -> Response:
         """Takes one digit's pixels, as a reading gives them."""
-        return JSONResponse(await worker.run(reader.explain, question.pixels, question.answer))
+        body = await request.body()
+        async with work.place():
+            return await work.run(request, explanation, body)
+
+    # What takes time, the conversion from and to JSON included, for the threads of `work`
+
+    def reading(image: Luma) -> Response:
+        return JSONResponse(reader.read(image))
+
+    def explanation(body: bytes) -> Response:
+        asked = question(body)
+        return JSONResponse(reader.explain(asked.pixels, asked.answer))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
@@ -159,7 +189,8 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
         return FileResponse(STATIC / "docs.html")
 
     app.mount("/static", StaticFiles(directory=STATIC))
-    return Guard(app, host)  # around everything, so that answers to our own failures have the headers too
+    # Around everything, so that answers to our own failures have the security headers too
+    return Guard(app, host, {"/api/read": IMAGE_BYTES}, question_bytes(*reader.size))
 
 
 def add_errors(app: FastAPI) -> None:
@@ -169,16 +200,14 @@ def add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
-
     @app.exception_handler(ImageError)
     @app.exception_handler(QuestionError)
     async def unreadable(request: Request, error: ValueError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 422)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response()  # for nobody: an error of the client's, which is nothing to log
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,9 @@ from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
 from xpnet.photo import Digit, ImageReader, as_model_input
+from xpnet.photo.opening import Source
 
+SIDES = (8, 128)  # pixels: fewer show no digit, more would make questions and explanations of many megabytes
 DECIMALS = 5  # what a plot of the numbers can show, and no more
 
 
@@ -20,11 +22,21 @@ class QuestionError(ValueError):
 
 
 class Reader:
-    """A model that reads images, for several threads. Raises ValueError for one that `ImageReader` does not take."""
+    """A model of digits, for several threads.
+
+    Raises ValueError for a model that `ImageReader` does not take, and for one that cannot read what is drawn on the
+    page: of other classes, or of images of another size than the page can show.
+    """
 
     def __init__(self, model: Model):
         self.model, self.images = model, ImageReader(model)
         self.size, self.classes = self.images.size, list(self.images.classes)
+        if not self.images.reads_digits:
+            others = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
+            raise ValueError(f"the page reads digits, and this model knows the classes {others}")
+        if not all(SIDES[0] <= side <= SIDES[1] for side in self.size):
+            takes = f"this model takes {self.size[1]} x {self.size[0]}"
+            raise ValueError(f"the page makes images of {SIDES[0]} to {SIDES[1]} pixels a side, and {takes}")
 
     def about(self) -> dict[str, Any]:
         """The model in a few facts."""
@@ -32,15 +44,15 @@ class Reader:
         layers = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
         return {
             "classes": self.classes,
-            "picture": list(self.size),
+            "image": list(self.size),
             "parameters": model.n_parameters,
             "device": model.backend.device,
             "dtype": str(model.backend.dtype),
             "layers": [{"path": path, "layer": repr(layer)} for path, layer in layers],
         }
 
-    def read(self, image: bytes) -> dict[str, Any]:
-        """The digits in the bytes of an image, from left to right. Raises ImageError for what cannot be read."""
+    def read(self, image: Source) -> dict[str, Any]:
+        """The digits in an image, from left to right. Raises ImageError for what cannot be read."""
         reading = self.images.read(image)
         digits = [self._digit(digit) for digit in reading.digits]
         return {"text": reading.text, "reason": reading.reason, "digits": digits}
@@ -60,8 +72,8 @@ class Reader:
 
         `answer`: a class; without one, the likeliest. What is derived is the answer's output above the mean of all
         outputs: softmax sees differences only. `gradient` (H, W): how it would change with the pixel, from black to
-        white (Simonyan, Vedaldi and Zisserman, 2013). `spoke` (H, W): the attribution, gradient times ink.
-        Raises `QuestionError` for an image of another size or an answer that is no class.
+        white (Simonyan, Vedaldi and Zisserman, 2013). `contribution` (H, W): gradient times ink, what the ink that is
+        there has added or taken. Raises `QuestionError` for an image of another size or an answer that is no class.
         """
         n_classes = len(self.classes)
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
@@ -82,7 +94,7 @@ class Reader:
             "probabilities": numbers(softmax(logits, np)),
             "layers": activations.seen,
             "gradient": numbers(gradient),
-            "spoke": numbers(gradient * (pixels / 255)),
+            "contribution": numbers(gradient * (pixels / 255)),
         }
 
 

@@ -38,6 +38,7 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     try:
         theirs = described["run"]
         for what, ours, saved in [
+            ("format", mine["format"], described["format"]),
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
@@ -88,13 +89,16 @@ def _position(run: Run, saved: Any) -> Position:
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
     epoch = _count("epoch", saved["epoch"])
-    return Position(
+    position = Position(
         epoch=epoch,
         batch=_count("batch", saved["batch"], len(run.slices)),
         best=_number("best loss", saved["best"], -math.inf, math.inf),
         best_epoch=_count("best_epoch", saved["best_epoch"], epoch),
         waited=_count("waited", saved["waited"], epoch),
     )
+    if position.waited != position.epoch - position.best_epoch:
+        raise ModelFileError(f"its progress contradicts itself: {saved!r}")
+    return position
 
 
 def _history(run: Run, saved: Any, position: Position) -> list[Row]:
@@ -141,7 +145,9 @@ def _number(name: str, value: Any, low: float, high: float, nan: bool = False) -
 
 def _numbers(run: Run) -> dict[str, Any]:
     optimizer = {
-        k: v for k, v in vars(run.optimizer).items() if isinstance(v, (bool, int, float, tuple)) and k != "_lr"
+        k: v
+        for k, v in vars(run.optimizer).items()
+        if isinstance(v, (bool, int, float, str, tuple)) and not k.startswith("_")  # its options, no intermediate value
     }
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},

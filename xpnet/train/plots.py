@@ -1,4 +1,4 @@
-"""Pictures of a run, as matplotlib figures. No function here shows or writes anything but `save`.
+"""Plots of a run, as matplotlib figures. No function here shows or writes anything but `save`.
 
 The colours mean the same everywhere: blue is training and what is right, orange is validation, red is a mistake.
 """
@@ -27,8 +27,8 @@ from xpnet.train.run import Row
 # Okabe and Ito's colours, which people with a colour vision deficiency can tell apart.
 TRAINING, VALIDATION, MISTAKE, INK, FAINT = "#0072B2", "#E69F00", "#D55E00", "#222222", "#8A8A8A"
 DPI = 130
-PAGE = 11.0  # the width of a sheet of pictures in inches
-LINE = 0.2  # the height of a line of text above a picture of a sheet, as a share of the picture's
+PAGE = 11.0  # the width of a sheet of images in inches
+LINE = 0.2  # the height of a line of text above an image of a sheet, as a fraction of the image's
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
@@ -38,33 +38,29 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def learning_curves(history: Sequence[Row], best_epoch: int = 0) -> Figure:
-    """Loss and accuracy by epoch, training beside validation; a dotted line at `best_epoch` (0: none)."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2)
-    titles = ("Loss", "Accuracy")
-    for axes, quantity, title in zip(panels, ("loss", "accuracy"), titles, strict=True):
-        for part, colour in (("train", TRAINING), ("validation", VALIDATION)):
-            _curve(
-                axes,
-                history,
-                f"{part}_{quantity}",
-                "validation" if part == "validation" else "training, while learning",
-                colour,
-            )
-        axes.set_title(title)
+    """The loss and each metric by epoch, training beside validation; a dotted line at `best_epoch` (0: none)."""
+    names = [key.removeprefix("train_") for key in (history[0] if history else ("train_loss",)) if key[:6] == "train_"]
+    figure = Figure(figsize=(5 * len(names), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        _curve(axes, history, f"train_{name}", "training, while learning", TRAINING)
+        _curve(axes, history, f"validation_{name}", "validation", VALIDATION)
+        axes.set_title(name.capitalize() if name.isalpha() else name)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("mean loss" if quantity == "loss" else "share of right answers")
+        axes.set_ylabel({"loss": "mean loss", "accuracy": "fraction of right answers"}.get(name, name))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(0.5, max(len(history), 1) + 0.5)
         axes.grid(color="#E3E3E3")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
         if best_epoch:
             axes.axvline(best_epoch, color=FAINT, linestyle=":", zorder=0, label=f"best: epoch {best_epoch}")
         if history:
             axes.legend(frameon=False)
-    panels[0].set_ylim(bottom=0)
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
+    if all(row.get(key, 0) >= 0 for row in history for key in ("train_loss", "validation_loss")):
+        panels[0].set_ylim(bottom=0)
     return figure
 
 
@@ -78,7 +74,7 @@ def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     """How often a sample of each class (row) was taken for each (column), for a matrix of counts (C, C).
 
-    The mistakes are shaded by their share of the row, up to the largest of them: on one scale with the right
+    The mistakes are shaded by their fraction of the row, up to the largest of them: on one scale with the right
     answers they would all be white. Counts are written where there is room for them (up to 30 classes).
     """
     n = len(classes)
@@ -86,17 +82,15 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     side = min(max(0.55 * n + 1.6, 5.0), 14.0)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    off_diagonal = share * (1 - np.eye(n))
-    largest = max(off_diagonal.max(), 1e-9)
-    shades = _mix("#FFFFFF", MISTAKE, off_diagonal / largest)
+    fraction = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    off_diagonal = fraction * (1 - np.eye(n))
+    shades = _mix("#FFFFFF", MISTAKE, off_diagonal / max(off_diagonal.max(), 1e-9))
     diagonal = np.arange(n)
-    shades[diagonal, diagonal] = _mix("#FFFFFF", TRAINING, 0.75 * share[diagonal, diagonal])
+    shades[diagonal, diagonal] = _mix("#FFFFFF", TRAINING, 0.75 * fraction[diagonal, diagonal])
     axes.imshow(shades)
     if n <= 30:
         for i, j in np.argwhere(confusion):
-            dark = off_diagonal[i, j] > 0.6 * largest or (i == j and share[i, j] > 0.5)
-            colour = "white" if dark else INK
+            colour = _readable_on(shades[i, j])
             axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour, fontsize=10 if n <= 12 else 8)
     every = math.ceil(n / 40)  # labels that would not fit are left out
     names = [_short(name) for name in classes]
@@ -119,16 +113,23 @@ def _short(name: str) -> str:
     return name if len(name) <= 14 else f"{name[:13]}…"
 
 
-def _mix(low: str, high: str, share: np.ndarray) -> np.ndarray:
+def _mix(low: str, high: str, fraction: np.ndarray) -> np.ndarray:
     """Colours (..., 3) between two of the form #RRGGBB."""
     ends = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in (low, high)]
-    return ends[0] + np.asarray(share)[..., None] * (ends[1] - ends[0])
+    return ends[0] + np.asarray(fraction)[..., None] * (ends[1] - ends[0])
+
+
+def _readable_on(colour: np.ndarray) -> str:
+    """Black or white, whichever has the larger contrast (WCAG 2.2), which is 4.58 or more on any colour."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
 def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figure:
-    """The worst mistakes first: the picture, its label, what it was taken for, and with what probability.
+    """The worst mistakes first: the image, its label, what it was taken for, and with what probability.
 
-    `probabilities` (N, C) are the model's for the samples of `data`. Raises ValueError if those are no pictures.
+    `probabilities` (N, C) are the model's for the samples of `data`. Raises ValueError if those are no images.
     """
     sure = probabilities.max(axis=1)
     taken = probabilities.argmax(axis=1)
@@ -138,24 +139,25 @@ def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figur
     title = f"{len(wrong):,} of {len(data):,} wrong" + (f"; the {len(shown)} worst" if len(shown) < len(wrong) else "")
     if len(wrong):
         title += "\nabove each: its class; in orange what it was taken for, and how surely"
-    return _sheet(_pictures(data.x[shown]), captions, title, columns=8)
+    return _sheet(_images(data.x[shown]), captions, title, columns=8)
 
 
 def samples(data: Dataset, limit: int = 60) -> Figure:
     """A grid of samples with their labels: every n-th of the data, so that all of it is seen.
 
-    Raises ValueError if the samples are no pictures.
+    Raises ValueError if the samples are no images.
     """
     shown = np.arange(min(limit, len(data))) * len(data) // min(limit, len(data))
     captions = [(_short(data.classes[data.y[i]]),) for i in shown]
-    return _sheet(_pictures(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10)
+    return _sheet(_images(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10)
 
 
 def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
-    """What `augment` does to ten pictures of `data`: as they are, changed by each of its settings alone, and by all.
+    """What `augment` does to ten images of `data`: as they are, changed by each of its settings alone, and by all.
 
     Every row draws the same numbers, so the last row is the others put together. They come from a random stream of
-    the picture's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8 (N, H, W).
+    the plot's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8
+    (N, H, W) or (N, H, W, C).
     """
     settings = {name: value for name, value in asdict(augment).items() if value}
     rows = {f"{name} {value:g}": Augment(**{name: value}) for name, value in settings.items()}
@@ -163,10 +165,10 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     columns = 10
     n = min(columns, len(data))
     x = data.x[np.argsort(data.y, kind="stable")[(2 * np.arange(n) + 1) * len(data) // (2 * n)]]  # from all classes
-    pictures = _pictures(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
+    images = _images(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
 
-    height, width = pictures.shape[1:3]
-    step, line, label = width / height * 1.08, 1.08, 0.13 * PAGE  # a picture is 1 high; the label's width in inches
+    height, width = images.shape[1:3]
+    step, line, label = width / height * 1.08, 1.08, 0.13 * PAGE  # an image is 1 high; the label's width in inches
     unit, head = (PAGE - label) / (columns * step), 0.75  # inches
     page = (PAGE + 0.3, len(rows) * line * unit + head + 0.1)
     figure = Figure(figsize=page)
@@ -175,10 +177,10 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     axes = figure.add_axes(
         ((0.15 + label) / page[0], 0.1 / page[1], (PAGE - label) / page[0], 1 - (head + 0.1) / page[1])
     )
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         left, top = i % n * step, i // n * line
         extent = (left, left + width / height, top + 1, top)
-        axes.imshow(picture, extent=extent, interpolation="nearest")
+        axes.imshow(image, extent=extent, interpolation="nearest")
     for i, name in enumerate(rows):
         axes.text(-0.12, i * line + 0.5, name, color=INK, ha="right", va="center", fontsize=12, parse_math=False)
     axes.set(xlim=(0, columns * step), ylim=(len(rows) * line, 0), aspect="equal")
@@ -186,26 +188,26 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     return figure
 
 
-def is_pictures(x: np.ndarray) -> bool:
+def is_images(x: np.ndarray) -> bool:
     """Whether samples (N, ...) can be shown: grey (N, H, W) or (N, H, W, 1), or colour (N, H, W, 3)."""
     return x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
 
 
-def _pictures(x: np.ndarray) -> np.ndarray:
+def _images(x: np.ndarray) -> np.ndarray:
     """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white."""
-    if not is_pictures(x):
-        raise ValueError(f"samples of shape {x.shape[1:]} are no pictures: those are (H, W), (H, W, 1) or (H, W, 3)")
+    if not is_images(x):
+        raise ValueError(f"samples of shape {x.shape[1:]} are no images: those are (H, W), (H, W, 1) or (H, W, 3)")
     x = x[..., None] if x.ndim == 3 else x
     low, high = (float(end) for end in (x.min(), x.max())) if x.size else (0.0, 1.0)
     low = min(low, 0.0)
     return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
 
 
-def _sheet(pictures: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int) -> Figure:
+def _sheet(images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int) -> Figure:
     """Pictures in rows, each under the lines of its caption, the second of them in the colour of a mistake."""
-    n, height, width = pictures.shape[:3]
+    n, height, width = images.shape[:3]
     rows, lines = math.ceil(n / columns), max((len(caption) for caption in captions), default=0)
-    # In units of one picture's height: a cell is its lines of text and the picture.
+    # In units of one image's height: a cell is its lines of text and the image.
     shape, space = width / height, 0.1 * width / height
     cell_width, cell_height = shape + space, lines * LINE + 1.1
     unit = PAGE / (columns * cell_width - space)  # inches
@@ -216,10 +218,10 @@ def _sheet(pictures: np.ndarray, captions: Sequence[tuple[str, ...]], title: str
     axes = figure.add_axes((0.15 / page_width, 0, PAGE / page_width, 1 - head / page_height))
     longest = max((len(line) for caption in captions for line in caption), default=1)
     size = 72 * unit * min(0.7 * LINE, cell_width / (0.65 * longest))  # what fits, in points
-    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = (i % columns) * cell_width, (i // columns) * cell_height
         bottom = top + lines * LINE + 1
-        axes.imshow(picture, extent=(left, left + shape, bottom, bottom - 1), interpolation="nearest")
+        axes.imshow(image, extent=(left, left + shape, bottom, bottom - 1), interpolation="nearest")
         for j, (line, colour) in enumerate(zip(caption, (INK, MISTAKE), strict=False)):
             y = top + (j + 0.9) * LINE
             axes.text(left, y, line, color=colour, va="baseline", fontsize=min(size, 12), parse_math=False)

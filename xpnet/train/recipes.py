@@ -50,9 +50,43 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The settings of a run that trains a multilayer perceptron to tell classes apart.
+class Kind:
+    """A kind of network. `make(recipe, shape, n_classes)` gives one for standardised samples of that shape; `usual` are
+    the settings that it comes with, and of `fixed` ones it has no others."""
 
+    line: str
+    make: Callable[[Recipe, tuple[int, ...], int], nn.Sequential]
+    usual: dict[str, Any]
+    fixed: tuple[str, ...] = ()
+
+
+def _mlp(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
+    sizes = [math.prod(shape), *recipe.hidden, n_classes]
+    return nn.Sequential(nn.Flatten(), *nn.mlp(sizes, ACTIVATIONS[recipe.activation], recipe.dropout).layers)
+
+
+MODELS: dict[str, Kind] = {
+    "mlp": Kind("fully connected layers", _mlp, {"hidden": (128, 64, 32)}),
+    "cnn": Kind(
+        "two convolutions with pooling, and a fully connected layer",
+        lambda recipe, shape, n: nn.cnn(shape, n, channels=(16, 32), hidden=64, dropout=recipe.dropout),
+        {"hidden": (), "activation": "relu"},
+        fixed=("hidden", "activation"),
+    ),
+    "resnet": Kind(
+        "a residual network of 8 layers; slow without a GPU",
+        lambda recipe, shape, n: nn.resnet(shape, n, depth=8, width=16),
+        {"hidden": (), "activation": "relu", "dropout": 0.0},
+        fixed=("hidden", "activation", "dropout"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run that trains a network to tell classes apart.
+
+    `hidden` and `activation` are settings of the model mlp alone, `dropout` also of the cnn.
     Where 0 means "none": `dropout`, `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of
     the gradient), `patience` (epochs without improvement after which to stop), `val` (the share of the training
     data that is held out to watch the run). With `augment`, pictures are changed by AUGMENT before each use.
@@ -60,6 +94,7 @@ class Recipe:
     Raises ValueError for an unknown name, or a value that cannot be.
     """
 
+    model: str = "mlp"
     hidden: tuple[int, ...] = (128, 64, 32)
     activation: str = "relu"
     dropout: float = 0.0
@@ -78,9 +113,16 @@ class Recipe:
     val: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, known in (("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        tables: dict[str, dict[str, Any]] = {"model": MODELS, "activation": ACTIVATIONS}
+        tables |= {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+        for name, known in tables.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+        kind = MODELS[self.model]
+        for name in kind.fixed:
+            if getattr(self, name) != kind.usual[name]:
+                others = " and ".join(other for other, kind in MODELS.items() if name not in kind.fixed)
+                raise ValueError(f"{name} is a setting of the model {others}, not of {self.model}")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden layers need at least one unit each, not {list(self.hidden)}")
         if self.epochs < 1:
@@ -99,8 +141,12 @@ class Recipe:
     def but(self, **changes: Any) -> Recipe:
         """This recipe with some settings changed.
 
-        Another optimizer comes with its own usual rate and neither momentum nor decay, unless those are changed too.
+        Another optimizer comes with its own usual rate and neither momentum nor decay, another model with its own usual
+        settings, unless those are changed too.
         """
+        model = changes.get("model", self.model)
+        if model != self.model and model in MODELS:
+            changes = {**MODELS[model].usual, **changes}
         optimizer = changes.get("optimizer", self.optimizer)
         if optimizer != self.optimizer and optimizer in OPTIMIZERS:
             lr: Any = OPTIMIZERS[optimizer][1]
@@ -148,22 +194,18 @@ def recipe_for(name: str) -> Recipe:
 
 def build(recipe: Recipe, data: Dataset, backend: Backend) -> tuple[nn.Model, SoftmaxCrossEntropy, Optimizer, Schedule]:
     """What `fit` needs to train on `data` by the recipe. The model standardises its inputs itself, so it is given
-    pictures as they are.
+    images as they are.
 
-    Raises ValueError for a batch larger than the data, and for augmentation of what is no uint8 picture,
-    and for data of a single class.
+    Raises ValueError for a batch larger than the data, for augmentation of what is no uint8 image, for a cnn or a
+    resnet of what is no image, and for data of a single class.
     """
     if len(data.classes) < 2:
         raise ValueError(f"{data.name} has one class only: there is nothing to tell apart")
-    if recipe.augment and (data.x.ndim != 3 or data.x.dtype != np.uint8):
-        raise ValueError(f"{data.name}: only uint8 pictures can be augmented, not {data.x.dtype} of {data.x.shape[1:]}")
+    if recipe.augment and (data.x.ndim not in (3, 4) or data.x.dtype != np.uint8):
+        raise ValueError(f"{data.name}: only uint8 images can be augmented, not {data.x.dtype} of {data.x.shape[1:]}")
     steps = recipe.epochs * len(batch_slices(len(data), recipe.batch_size))
-    sizes = [math.prod(data.x.shape[1:]), *recipe.hidden, len(data.classes)]
-    network = nn.Sequential(
-        nn.Standardize(*mean_std(data.x)),
-        nn.Flatten(),
-        *nn.mlp(sizes, ACTIVATIONS[recipe.activation], recipe.dropout).layers,
-    )
+    inner = MODELS[recipe.model].make(recipe, data.x.shape[1:], len(data.classes))
+    network = nn.Sequential(nn.Standardize(*mean_std(data.x)), *inner.layers)
     model = nn.Model(network, data.x.shape[1:], backend, data.classes)
     schedule = SCHEDULES[recipe.schedule](recipe.lr, steps)
     return model, SoftmaxCrossEntropy(recipe.label_smoothing), _optimizer(recipe, model), schedule

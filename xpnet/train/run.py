@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -183,9 +185,15 @@ class Run:
 
 
 def in_words(setting: Any) -> Any:
-    """A loss or an augmentation with all its options, the same in another process: no address in it."""
+    """A loss or an augmentation with all its options, JSON-able, the same in another process: no address in it."""
+    if isinstance(setting, np.ndarray):
+        return f"{setting.dtype} {setting.shape} {zlib.crc32(np.ascontiguousarray(setting).data):08x}"
+    if isinstance(setting, (list, tuple)):
+        return [in_words(value) for value in setting]
+    if isinstance(setting, dict):
+        return {str(name): in_words(value) for name, value in sorted(setting.items())}
     if isinstance(setting, functools.partial):
-        return [in_words(setting.func), repr(setting.args), repr(sorted(setting.keywords.items()))]
-    if hasattr(setting, "__qualname__"):  # a function
-        return setting.__qualname__
-    return f"{type(setting).__name__}({', '.join(f'{k}={v!r}' for k, v in getattr(setting, '__dict__', {}).items())})"
+        return [in_words(part) for part in (setting.func, setting.args, setting.keywords)]
+    if type(setting).__repr__ is object.__repr__:
+        return [type(setting).__name__, in_words(getattr(setting, "__dict__", {}))]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(setting))

@@ -16,7 +16,18 @@ from xpnet.losses import Loss
 from xpnet.nn import Layer
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Fresh, Invariant
-from xpnet.verify.passes import SEED, Draw, Float64, Kind, Subject, draw_values, loss_values, run, spread, target_of
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    Draw,
+    Float64,
+    Subject,
+    draw_values,
+    loss_values,
+    run,
+    spread,
+    target_of,
+)
 from xpnet.verify.report import CheckFailed, Finding, Mismatch, Report, compare, finding
 from xpnet.verify.tolerances import FLOAT32, FLOAT64, Arrays, rounding
 
@@ -56,7 +67,7 @@ def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4,
     return _finished(Report(title, tuple(findings)), raises)
 
 
-def kinds() -> dict[str, Kind]:
+def kinds() -> dict[str, BackendFactory]:
     """The devices that every machine has."""
     from xpnet.verify.strict import StrictBackend
 
@@ -72,7 +83,7 @@ def _finished(report: Report, raises: bool) -> Report:
 # Layers -------------------------------------------------------------------------------------------------------
 
 
-def layer_findings(subject: Subject, kind: Kind, label: str) -> Iterator[Finding]:
+def layer_findings(subject: Subject, kind: BackendFactory, label: str) -> Iterator[Finding]:
     """All that can be said of a layer on one kind of backend without a reference."""
     values = draw_values(subject)
     yield finding("gradients", f"{label}, float64", lambda: gradient_error(subject, values, kind))
@@ -118,7 +129,7 @@ def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
 # Losses -------------------------------------------------------------------------------------------------------
 
 
-def loss_findings(loss: Loss, values: Arrays, kind: Kind, label: str) -> Iterator[Finding]:
+def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) -> Iterator[Finding]:
     """All that can be said of a loss on one kind of backend without a reference. `values`: of `loss_values`."""
     yield finding("gradient", f"{label}, float64", lambda: loss_gradient_error(loss, values, kind))
     checks = {

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.verify.passes import SEED, Kind, Pass, Subject, is_data, run, signs, target_of
+from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs, target_of
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
 
 
-def gradient_error(subject: Subject, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
     """The error of a layer's gradients in float64, and what is allowed."""
 
     def forward(moved: Arrays) -> np.ndarray:
@@ -37,7 +37,7 @@ def gradient_error(subject: Subject, values: Arrays, kind: Kind = Backend) -> tu
     return directional_error(forward, values, gradients, weight)
 
 
-def loss_gradient_error(loss: Callable, values: Arrays, kind: Kind = Backend) -> tuple[float, float, str]:
+def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
     """The error of a loss's dy in float64, and what is allowed. `values`: of `loss_values`."""
     backend = kind("float64", SEED)
     target = target_of(values, backend.asarray)

@@ -27,8 +27,8 @@ from xpnet.verify.parity_result import Comparison, Device, Parity
 from xpnet.verify.parity_training import digits_task, task_for, train_everywhere
 from xpnet.verify.passes import (
     SEED,
+    BackendFactory,
     Float64,
-    Kind,
     Pass,
     Subject,
     concrete,
@@ -44,7 +44,7 @@ from xpnet.verify.rows import name
 from xpnet.verify.tolerances import Arrays, rounding
 from xpnet.verify.witnesses import optimizer_values
 
-Kinds = dict[str, Kind]
+Kinds = dict[str, BackendFactory]
 STAND_IN = "strict device"
 
 
@@ -53,7 +53,7 @@ def parity(
     data: Dataset | None = None,
     batch: int = 8,
     steps: int = 50,
-    second: Kind | None = None,
+    second: BackendFactory | None = None,
 ) -> Parity:
     """Compare float32 on the CPU and on a second device with float64 on the CPU.
 
@@ -80,7 +80,7 @@ def parity(
     return Parity(title, devices, tuple(rows), train_everywhere(task, kinds), tuple(notes))
 
 
-def _devices(second: Kind | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
+def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
     """What is compared, and what cannot be."""
     cpu = Device("cpu", "cpu", "NumPy in float32")
     if second is not None:
@@ -152,7 +152,7 @@ def _whole(
     """One row a device: of its worst tensor, which `where` names."""
     rows = list(_rows(part, kinds, compute, want, allowed))
     for device in kinds:
-        worst = max((row for row in rows if row.device == device), key=lambda row: (row.share, row.ulps))
+        worst = max((row for row in rows if row.device == device), key=lambda row: (row.fraction, row.ulps))
         yield replace(worst, what="all tensors")
 
 
@@ -207,7 +207,7 @@ def _rows(
             yield row(problem=result) if isinstance(result, str) else _row(row, tensor, result, want, allowed)
 
 
-def _attempt(compute: Callable[[Backend], Arrays], kind: Kind) -> Arrays | str:
+def _attempt(compute: Callable[[Backend], Arrays], kind: BackendFactory) -> Arrays | str:
     try:
         return compute(kind("float32", SEED))
     except Exception as error:  # whatever a layer raises on a device is what the row has to say

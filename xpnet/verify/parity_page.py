@@ -18,7 +18,8 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-t
 .faint { color: #666; overflow-wrap: anywhere } .note { max-width: 56rem }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .15rem .6rem .15rem 0 }
 thead th { border-bottom: 1px solid #999; font-weight: 600; vertical-align: bottom }
-tr.part th { padding-top: .7rem; font-weight: 600 } tr.row td { border-top: 1px solid #EEE }
+tr.part th { padding-top: .7rem; font-weight: 600 } tr.row > * { border-top: 1px solid #EEE }
+tr.row th { font-weight: 400 }
 td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap } td.bad { color: #B34700 }
 svg { max-width: 100%; height: auto; vertical-align: middle } .scroll { overflow-x: auto }
 """
@@ -34,8 +35,8 @@ def page(parity: Parity) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>xpnet parity: {'agreement' if parity.ok else 'a difference'}</title>\n<style>{STYLE}</style>\n"
-        f'<h1>Do the devices agree?</h1>\n<p class="faint">{escape(parity.title)}</p>\n{verdict}\n{notes}\n'
-        f"{_devices(parity)}\n{_training(parity)}\n{_rows(parity)}\n</html>\n"
+        f'<main>\n<h1>Do the devices agree?</h1>\n<p class="faint">{escape(parity.title)}</p>\n{verdict}\n{notes}\n'
+        f"{_devices(parity)}\n{_training(parity)}\n{_rows(parity)}\n</main>\n</html>\n"
     )
 
 
@@ -46,7 +47,7 @@ def _sentence(text: str) -> str:
 def _devices(parity: Parity) -> str:
     role = {"cpu": "", "gpu": "", "stand-in": "in the place of a GPU: "}
     listed = [(REFERENCE, "the reference")] + [(d.name, role[d.role] + d.detail) for d in parity.devices]
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(detail)}</td></tr>" for name, detail in listed)
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(detail)}</td></tr>' for name, detail in listed)
     return f"<h2>Devices</h2>\n<table>{rows}</table>"
 
 
@@ -59,7 +60,7 @@ def _training(parity: Parity) -> str:
     problems = "".join(f'<p class="verdict bad">{escape(d)}: {escape(p)}</p>' for d, p in training.problems.items())
     return (
         f"<h2>Training</h2>\n<p>{escape(training.what)}, from the same values and the same random numbers. Largest "
-        f"gap to {REFERENCE}, as a share of its largest loss: {gaps} (allowed: {LOSS_CURVE:.0e}).</p>\n{problems}\n"
+        f"gap to {REFERENCE}, as a fraction of its largest loss: {gaps} (allowed: {LOSS_CURVE:.0e}).</p>\n{problems}\n"
         f"{_curves(parity)}"
     )
 
@@ -95,7 +96,8 @@ def _curves(parity: Parity) -> str:
         figure.legend(handles=[limit], loc="outside lower right", frameon=False)
         figure.savefig(out, format="svg", metadata={"Date": None})
     drawing = out.getvalue()
-    return drawing[drawing.index("<svg") :]
+    shown = "The loss at each step on each device, and how far each is from the reference"
+    return drawing[drawing.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{shown}"', 1)
 
 
 # The rows ---------------------------------------------------------------------------------------------------------
@@ -103,19 +105,25 @@ def _curves(parity: Parity) -> str:
 
 def _rows(parity: Parity) -> str:
     devices = [device.name for device in parity.devices]
-    span = "".join(f'<th colspan="4">{escape(device)}</th>' for device in devices)
-    each = '<th>error / allowed</th><th></th><th title="units in the last place">ulps</th><th>verdict</th>'
+    span = "".join(f'<th colspan="4" scope="colgroup">{escape(device)}</th>' for device in devices)
+    each = (
+        '<th colspan="2" scope="colgroup">error / allowed</th>'
+        '<th scope="col" title="units in the last place">ulps</th><th scope="col">verdict</th>'
+    )
     body = []
     for part, lines in groupby(parity.lines(), key=lambda line: next(iter(line.values())).part):
-        body.append(f'<tr class="part"><th colspan="{1 + 4 * len(devices)}">{escape(part)}</th></tr>')
+        body.append(f'<tr class="part"><th scope="rowgroup" colspan="{1 + 4 * len(devices)}">{escape(part)}</th></tr>')
         for line in lines:
             what = escape(next(iter(line.values())).what)
-            body.append(f'<tr class="row"><td>{what}</td>{"".join(_cells(line[device]) for device in devices)}</tr>')
+            body.append(
+                f'<tr class="row"><th scope="row">{what}</th>{"".join(_cells(line[device]) for device in devices)}</tr>'
+            )
     return (
         f"<h2>Tensors</h2>\n<p>Each against {REFERENCE}. The scales run from 10<sup>{LOWEST}</sup> to "
         f"10<sup>{HIGHEST}</sup>; the upright line is what rounding may do. Ulps are units in the last place of "
         "float32, at the size of the tensor's largest number.</p>\n"
-        f'<div class="scroll"><table><thead><tr><th></th>{span}</tr><tr><th></th>{each * len(devices)}</tr></thead>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Tensors"><table><thead>'
+        f'<tr><th rowspan="2" scope="col">tensor</th>{span}</tr><tr>{each * len(devices)}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -123,11 +131,11 @@ def _rows(parity: Parity) -> str:
 def _cells(row: Comparison) -> str:
     if row.problem:
         return f'<td class="bad" colspan="3">{escape(row.problem)}</td><td class="bad">{row.verdict}</td>'
-    share = "0" if not row.share else f"{row.share:.3g}"
+    error = "0" if not row.fraction else f"{row.fraction:.3g}"  # as a fraction of what is allowed
     bad = "" if row.ok else ' class="bad"'
     where = escape(f"{row.error:.2e} of {row.allowed:.2e} at {row.where}" if row.where else "no difference", quote=True)
     return (
-        f'<td title="{where}">{_scale(row)}</td><td class="number">{share}</td>'
+        f'<td title="{where}">{_scale(row)}</td><td class="number">{error}</td>'
         f'<td class="number">{row.ulps:.3g}</td><td{bad}>{row.verdict}</td>'
     )
 
@@ -140,11 +148,11 @@ def _scale(row: Comparison) -> str:
 
     middle, limit = HEIGHT / 2, place(0)
     dot = ""
-    if row.share:
-        at = place(math.log10(row.share)) if math.isfinite(row.share) else place(HIGHEST)
+    if row.fraction:
+        at = place(math.log10(row.fraction)) if math.isfinite(row.fraction) else place(HIGHEST)
         dot = f'<circle cx="{at:.1f}" cy="{middle}" r="3.5" fill="{"#0072B2" if row.ok else "#D55E00"}"/>'
     return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-hidden="true">'
+        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
         f'<path d="M4 {middle}H{WIDTH - 4}" stroke="#CCC"/>'
         f'<path d="M{limit:.1f} 1V{HEIGHT - 1}" stroke="#888"/>{dot}</svg>'
     )

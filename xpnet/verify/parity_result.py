@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed
+        return not self.problem and self.error <= self.allowed < math.inf
 
     @property
     def verdict(self) -> str:
@@ -50,9 +50,9 @@ class Comparison:
         return "rounding" if self.ulps else "same bits"
 
     @property
-    def share(self) -> float:
-        """The error as a share of what is allowed; infinite where nothing can be compared."""
-        if self.problem:
+    def fraction(self) -> float:
+        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
+        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
             return float("inf")
         if not self.allowed:
             return float("inf") if self.error else 0.0
@@ -72,7 +72,7 @@ class Training:
     problems: dict[str, str]
 
     def distances(self, device: str) -> list[float]:
-        """How far the device's curve is from the reference's at each step, as a share of its largest loss."""
+        """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""
         reference = self.curves[REFERENCE]
         size = max(map(abs, reference), default=0.0) or 1.0
         gaps = [abs(a - b) / size for a, b in zip(self.curves[device], reference, strict=True)]

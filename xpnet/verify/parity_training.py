@@ -14,7 +14,7 @@ from xpnet.nn.shapes import each, is_several
 from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
-from xpnet.verify.passes import SEED, Float64, Kind, concrete, in_float32, spread
+from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread
 
 BATCHES = 8  # different ones; then they come again
 
@@ -66,7 +66,7 @@ def _random_data(model: Model, n: int) -> datasets.Dataset:
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
 
 
-def train_everywhere(task: Task, kinds: dict[str, Kind]) -> Training:
+def train_everywhere(task: Task, kinds: dict[str, BackendFactory]) -> Training:
     """The loss curves of all devices, and of the reference."""
     curves, problems = {REFERENCE: _curve(task, Float64())}, dict[str, str]()
     for device, kind in kinds.items():

@@ -27,7 +27,7 @@ from xpnet.verify.tolerances import Arrays
 SEED = 7  # of the backends' random streams
 FREE_LENGTH = 5  # of samples along axes of free length
 
-Kind = Callable[[str, int], Backend]  # kind(dtype, seed): `Backend`, `StrictBackend`, `CudaBackend`
+BackendFactory = Callable[[str, int], Backend]  # kind(dtype, seed): `Backend`, `StrictBackend`, `CudaBackend`
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 

@@ -27,12 +27,12 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed
+        return not self.problem and self.error <= self.allowed < math.inf  # what allows everything says nothing
 
     @property
     def severity(self) -> float:
         """How many times what is allowed."""
-        if self.problem:
+        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
             return math.inf
         return self.error / self.allowed if self.allowed else math.inf * self.error if self.error else 0.0
 

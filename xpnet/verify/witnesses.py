@@ -16,7 +16,17 @@ from xpnet.nn.shapes import each
 from xpnet.scalar import Value
 from xpnet.verify.cases.optimizer import clipped
 from xpnet.verify.check import run_loss
-from xpnet.verify.passes import SEED, Kind, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    draw_values,
+    is_data,
+    named,
+    run,
+    run_optimizer,
+    target_of,
+    unnamed,
+)
 from xpnet.verify.report import compare
 from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
 from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
@@ -24,7 +34,7 @@ from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
 Found = tuple[float, float, str]
 
 
-def layer_by_formula(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """y against the naive loops of the row's reference."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
@@ -37,7 +47,7 @@ def layer_by_formula(case: LayerCase, batch: int, kind: Kind = Backend) -> Found
     return _close({name: got[name] for name in want}, want)
 
 
-def layer_by_scalars(case: LayerCase, batch: int, kind: Kind = Backend) -> Found:
+def layer_by_scalars(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """y, dx and all gradients against the scalar engine, which differentiates the row's reference by itself."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
@@ -53,7 +63,7 @@ def layer_by_scalars(case: LayerCase, batch: int, kind: Kind = Backend) -> Found
     return _close({name: got[name] for name in names}, {name: want[name] for name in names})
 
 
-def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+def loss_by_formula(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """The value against the row's reference."""
     values = case.values(batch)
     got = run_loss(case.make(), values, kind("float64", SEED))
@@ -61,7 +71,7 @@ def loss_by_formula(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
     return _close({"value": got["value"]}, {"value": want})
 
 
-def loss_by_scalars(case: LossCase, batch: int, kind: Kind = Backend) -> Found:
+def loss_by_scalars(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
     """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
     values = case.values(batch)
     y = _as_values(values["y"])
@@ -78,7 +88,7 @@ def optimizer_values(steps: int = 10) -> Arrays:
     return {name: rng.standard_normal(shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
 
 
-def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: Kind = Backend) -> Found:
+def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: BackendFactory = Backend) -> Found:
     """Weights and biases after some steps, against the row's formula for one number at a time."""
     got = run_optimizer(case.make, values, kind("float64", SEED), case.clip)
     return _close(got, optimizer_reference(case, values))

@@ -14,7 +14,7 @@ async function ask(path, options = {}) {
 
 export const about = () => ask("/api/model");
 
-export const read = (picture) => ask("/api/read", { method: "POST", body: picture });
+export const read = (image) => ask("/api/read", { method: "POST", body: image });
 
 export const explain = (pixels, answer) =>
   ask("/api/explain", {

@@ -41,7 +41,7 @@ const read = oneAtATime(async () => {
   }
   try {
     const drawn = !photo;
-    reading = await api.read(photo ?? (await pad.picture()));
+    reading = await api.read(photo ?? (await pad.image()));
     if (drawn) for (const digit of reading.digits) digit.box = digit.box.map(onPad);
     if (reading.digits.length) await choose(0);
     else nothing("–", "No digit found", reading.reason);
@@ -51,7 +51,7 @@ const read = oneAtATime(async () => {
 });
 
 function nothing(numeral, says, reason = "") {
-  const why = reason.replace("the picture: ", "").replace(/^./, (letter) => letter.toUpperCase());
+  const why = reason.replace(/^the (picture|image): /, "").replace(/^./, (letter) => letter.toUpperCase());
   reading = { text: "", digits: [] };
   explained = null;
   view.showVerdict(numeral, says, why);
@@ -66,11 +66,10 @@ async function choose(i) {
   const hadFocus = byId("found").contains(document.activeElement);
   chosen = i;
   const digit = reading.digits[i];
-  view.showDigit(digit, model);
+  view.showReading(reading, i, model);
   view.showFound(reading, i, choose);
   if (hadFocus) byId("found").children[i].focus();
-  const several = reading.digits.length > 1 ? `${reading.digits.length} digits: ${reading.text}. ` : "";
-  if (!drawing) view.speak(`${several}${byId("says").textContent}, ${byId("why").textContent}`);
+  if (!drawing) view.speak(`${byId("says").textContent}. ${byId("why").textContent}`);
   try {
     const explanation = await api.explain(digit.pixels, digit.probabilities.indexOf(Math.max(...digit.probabilities)));
     if (reading.digits[chosen] !== digit) return; // another one was chosen meanwhile
@@ -154,7 +153,7 @@ function showPhoto(file) {
 function takePhoto(file) {
   if (!file) return;
   if (model && file.size > model.max_bytes) {
-    nothing("!", "This file is too large", `At most ${model.max_bytes / 2 ** 20} MiB; make the picture smaller first.`);
+    nothing("!", "This file is too large", `At most ${model.max_bytes / 2 ** 20} MiB; make the image smaller first.`);
     return;
   }
   view.showVerdict("…", "Reading the photo");

@@ -31,7 +31,7 @@ function fields(schema) {
 
 function content(title, { content: types, description }) {
   const [type, { schema }] = Object.entries(types)[0];
-  const shown = type === "application/json" ? resolved(schema).description : `The bytes of a picture (${Object.keys(types).join(", ")}).`;
+  const shown = type === "application/json" ? resolved(schema).description : `The bytes of an image (${Object.keys(types).join(", ")}).`;
   return `<h3>${title}</h3><p>${prose(shown ?? description)}</p>${fields(schema)}`;
 }
 

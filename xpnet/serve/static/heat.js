@@ -6,13 +6,13 @@ const SHARPER = 2; // canvas pixels for each CSS pixel
 export function signed(canvas, rows, cell, largest = peak(rows)) {
   const [neutral, positive, negative] = colours("--neutral", "--positive", "--negative");
   paint(canvas, rows, cell, (value) => {
-    const share = largest > 0 ? Math.min(Math.abs(value) / largest, 1) : 0;
-    return mixed(neutral, value > 0 ? positive : negative, share ** 0.8);
+    const strength = largest > 0 ? Math.min(Math.abs(value) / largest, 1) : 0;
+    return mixed(neutral, value > 0 ? positive : negative, strength ** 0.8);
   });
 }
 
 /** Grey values 0 to 255, from the page's paper to its ink. */
-export function picture(canvas, rows, cell) {
+export function grey(canvas, rows, cell) {
   const [paper, ink] = colours("--card", "--ink");
   paint(canvas, rows, cell, (value) => mixed(paper, ink, value / 255));
 }
@@ -71,4 +71,4 @@ function colours(...names) {
   return names.map((name) => style.getPropertyValue(name).match(/[0-9a-f]{2}/gi).map((pair) => parseInt(pair, 16)));
 }
 
-const mixed = (from, to, share) => `rgb(${from.map((value, i) => Math.round(value + share * (to[i] - value))).join()})`;
+const mixed = (from, to, fraction) => `rgb(${from.map((value, i) => Math.round(value + fraction * (to[i] - value))).join()})`;

@@ -2,11 +2,11 @@
 
 const WIDTH = { pen: 0.055, eraser: 0.13 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const SENT = 256; // pixels of the pad's side in the picture that is read
+const SENT = 256; // pixels of the pad's side in the image that is read
 const MARGIN = 16; // of paper around it: what touches the border of a photo may be no digit
 
-/** A part of that picture's side as a part of the pad's. */
-export const onPad = (part) => (part * (SENT + 2 * MARGIN) - MARGIN) / SENT;
+/** A fraction of that image's side as a fraction of the pad's. */
+export const onPad = (fraction) => (fraction * (SENT + 2 * MARGIN) - MARGIN) / SENT;
 
 export class Pad {
   #canvas;
@@ -60,7 +60,7 @@ export class Pad {
   }
 
   /** The drawing as a PNG, black on white whatever the page's colours are. */
-  picture() {
+  image() {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = SENT + 2 * MARGIN;
     const context = canvas.getContext("2d");

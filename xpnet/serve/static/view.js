@@ -12,16 +12,16 @@ function element(name, properties = {}, ...children) {
 }
 
 export function showModel(model) {
-  const [height, width] = model.picture;
+  const [height, width] = model.image;
   byId("model").textContent = `${model.name}: ${model.parameters.toLocaleString("en")} parameters, on ${model.device}`;
   byId("size").textContent = `${width} × ${height}`;
   byId("bars").replaceChildren(
     ...model.classes.map((name) =>
       element(
-        "tr", {},
-        element("th", { scope: "row", textContent: name }),
-        element("td", { ariaHidden: "true" }, element("div", { className: "track" }, element("i"))),
-        element("td", { textContent: "–" }),
+        "tr", { role: "row" },
+        element("th", { scope: "row", role: "rowheader", textContent: name }),
+        element("div", { className: "track", ariaHidden: "true" }, element("i")),
+        element("td", { role: "cell", textContent: "–" }),
       ),
     ),
   );
@@ -46,16 +46,18 @@ export function showBars(probabilities = []) {
   });
 }
 
-export function showDigit(digit, model) {
+/** What was read, all of it, and how sure the model is of this one of the digits. */
+export function showReading({ text, digits }, chosen, model) {
+  const digit = digits[chosen];
+  const several = digits.length > 1;
   const likeliest = model.classes[digit.probabilities.indexOf(Math.max(...digit.probabilities))];
-  if (digit.answer === null) {
-    const unsure = digit.reason.startsWith("unsure");
-    showVerdict("?", "Unsure", unsure ? digit.reason.replace("unsure: ", "") : `This may be no digit: ${digit.reason}`);
-  } else {
-    showVerdict(digit.answer, `This is ${digit.answer}`, `${percent(digit.probability)} sure`);
-  }
+  const unsure = digit.reason.startsWith("unsure") ? digit.reason : `this may not be a digit: ${digit.reason}`;
+  const why = digit.answer === null ? unsure : `${percent(digit.probability)} sure`;
+  const says = several || digit.answer !== null ? `This is ${text}` : "Unsure";
+  const place = several ? `Digit ${chosen + 1} of ${digits.length}, ${digit.answer ?? "?"}: ` : "";
+  showVerdict(digit.answer ?? "?", says, `${place}${why}`);
   showBars(digit.probabilities);
-  for (const place of document.querySelectorAll(".chosen:not(i)")) place.textContent = likeliest;
+  for (const name of document.querySelectorAll(".chosen:not(.boxes i)")) name.textContent = likeliest;
 }
 
 /** Where the digits are, and a button for each if there are several. `choose(i)` is called for a button. */
@@ -91,29 +93,30 @@ function frame([left, top, right, bottom], chosen) {
 
 export function showExplanation(digit, explanation) {
   const cell = 8;
-  heat.picture(byId("seen"), digit.pixels, cell);
-  heat.signed(byId("spoke"), explanation.spoke, cell);
+  heat.grey(byId("seen"), digit.pixels, cell);
+  heat.signed(byId("contribution"), explanation.contribution, cell);
   heat.signed(byId("gradient"), explanation.gradient, cell);
   byId("seen").ariaLabel = "The digit as the network sees it";
-  byId("spoke").ariaLabel = described(explanation);
+  byId("contribution").ariaLabel = described(explanation);
   byId("gradient").ariaLabel = `Gradient of the answer ${explanation.answer} with respect to each pixel`;
   byId("layer-list").replaceChildren(...explanation.layers.map(layer));
   byId("inside").hidden = byId("layers").hidden = false;
 }
 
-/** In words, for those who do not see it: how much spoke for and against, and where most of it is. */
-function described({ answer, spoke }) {
-  const all = spoke.flat();
+/** In words, for those who do not see it: how much of the ink was for and against, and where most of it is. */
+function described({ answer, contribution }) {
+  const all = contribution.flat();
+  const width = contribution[0].length;
   const sum = (sign) => all.reduce((total, value) => total + Math.max(sign * value, 0), 0);
   const where = (sign) => {
     const i = all.reduce((best, value, j) => (sign * value > sign * all[best] ? j : best), 0);
-    const [y, x] = [Math.floor(i / spoke[0].length) / spoke.length, (i % spoke[0].length) / spoke[0].length];
+    const [y, x] = [Math.floor(i / width) / contribution.length, (i % width) / width];
     const name = (part, names) => names[Math.min(Math.floor(3 * part), 2)];
     return `${name(y, ["top", "middle", "bottom"])} ${name(x, ["left", "centre", "right"])}`;
   };
-  const share = Math.round((100 * sum(1)) / Math.max(sum(1) + sum(-1), 1e-9));
-  return `${share} % of what the ink says is for ${answer}, strongest at the ${where(1)}; ` +
-    `${100 - share} % is against, strongest at the ${where(-1)}`;
+  const percentFor = Math.round((100 * sum(1)) / Math.max(sum(1) + sum(-1), 1e-9));
+  return `${percentFor} % of the effect of the ink is for ${answer}, strongest at the ${where(1)}; ` +
+    `${100 - percentFor} % is against, strongest at the ${where(-1)}`;
 }
 
 function layer({ path, kind, shape, values }) {

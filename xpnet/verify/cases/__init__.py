@@ -15,6 +15,7 @@ from xpnet import losses, nn, optim, schedules
 from xpnet.nn import Layer, init
 from xpnet.verify.cases import (
     activation,
+    attention,
     compose,
     conv,
     dropout,
@@ -24,12 +25,13 @@ from xpnet.verify.cases import (
     norm,
     optimizer,
     pool,
+    recurrent,
     schedule,
     shape,
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
@@ -43,7 +45,7 @@ def public_names() -> Iterator[str]:
     """Everything that must have a row."""
     layers = {n for n in nn.__all__ if inspect.isclass(kind := getattr(nn, n)) and issubclass(kind, Layer)}
     yield from layers - {"Layer"}
-    yield "mlp"
+    yield from ("mlp", "cnn", "resnet")
     for module in (losses, optim, schedules):
         yield from (n for n in _defined_in(module) if n not in NO_ROW)
     yield from init.PLAIN | init.WITH_VALUE

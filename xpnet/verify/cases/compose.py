@@ -8,8 +8,11 @@ from xpnet import nn
 from xpnet.nn import Layer
 from xpnet.verify.cases.activation import relu
 from xpnet.verify.cases.arithmetic import Numbers, each, tanh
-from xpnet.verify.cases.dropout import Stream, dropout
+from xpnet.verify.cases.conv import conv2d
+from xpnet.verify.cases.dropout import UniformStream, dropout
 from xpnet.verify.cases.linear import flatten, linear
+from xpnet.verify.cases.norm import batch_norm
+from xpnet.verify.cases.pool import first_largest, mean_of, pool2d
 from xpnet.verify.passes import SEED
 from xpnet.verify.rows import LayerCase
 
@@ -27,7 +30,7 @@ def _relu_net(x: Numbers, p: dict[str, Numbers]) -> Numbers:
 
 
 def _dropout_net(x: Numbers, p: dict[str, Numbers]) -> Numbers:
-    stream = Stream(SEED)
+    stream = UniformStream(SEED)
     for i in (0, 3):
         x = each(tanh, linear(x, p[f"layers.{i}.W"], p[f"layers.{i}.b"]))
         x = dropout(x, 0.4, stream)
@@ -48,6 +51,42 @@ def _twice(x: Numbers, p: dict[str, Numbers]) -> Numbers:
 def _used_twice() -> Layer:
     layer = nn.Linear(4)
     return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+SAME = ((1, 1), (1, 1))  # the padding of a 3 x 3 convolution that keeps the size
+
+
+def _cnn(x: Numbers, p: dict[str, Numbers]) -> Numbers:
+    """Of two channels, then three; 4 x 4 images without a channel axis."""
+    for i in (1, 5):
+        x = conv2d(x[..., None] if i == 1 else x, p[f"layers.{i}.W"], None, padding=SAME)
+        x = each(relu, batch_norm(x, _under(p, f"layers.{i + 1}")))
+        x = pool2d(first_largest, x, (2, 2), (2, 2))
+    hidden = each(relu, linear(flatten(x), p["layers.10.W"], p["layers.10.b"]))
+    return linear(hidden, p["layers.12.W"], p["layers.12.b"])
+
+
+def _resnet(x: Numbers, p: dict[str, Numbers]) -> Numbers:
+    """Three blocks, of which the second and the third halve the image."""
+
+    def convolved(x: Numbers, conv: str, norm: str, stride: int = 1, padding=SAME) -> Numbers:
+        return batch_norm(conv2d(x, p[f"{conv}.W"], None, (stride, stride), padding), _under(p, norm))
+
+    x = each(relu, convolved(x, "layers.0", "layers.1"))
+    for block, stride in (("layers.3", 1), ("layers.5", 2), ("layers.7", 2)):
+        inner = each(relu, convolved(x, f"{block}.layers.0", f"{block}.layers.1", stride))
+        inner = convolved(inner, f"{block}.layers.3", f"{block}.layers.4")
+        if stride == 2:
+            way = f"{block}.shortcut.layers"
+            x = convolved(x, f"{way}.0", f"{way}.1", stride, ((0, 0), (0, 0)))
+        x = each(relu, residual(x, inner))
+    mean = pool2d(mean_of(x.shape[1] * x.shape[2]), x, x.shape[1:3], (1, 1)).reshape(len(x), -1)
+    return linear(mean, p["layers.10.W"], p["layers.10.b"])
+
+
+def _under(p: dict[str, Numbers], path: str) -> dict[str, Numbers]:
+    """The parameters of one layer, by its own names for them."""
+    return {name.removeprefix(f"{path}."): values for name, values in p.items() if name.startswith(f"{path}.")}
 
 
 CASES: tuple[LayerCase, ...] = (
@@ -88,4 +127,22 @@ CASES: tuple[LayerCase, ...] = (
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True
     ),
     LayerCase("mlp", "of a tutorial, evaluation", lambda: nn.mlp([64, 32, 16, 10], dropout=0.1), (64,), batches=(8,)),
+    LayerCase(
+        "cnn",
+        "grey images, training",
+        lambda: nn.cnn((4, 4), 3, channels=(2, 3), hidden=4),
+        (4, 4),
+        _cnn,
+        batches=(4,),
+        training=True,
+    ),
+    LayerCase(
+        "resnet",
+        "colour images, training",
+        lambda: nn.resnet((5, 6, 3), 3, depth=8, width=2),
+        (5, 6, 3),
+        _resnet,
+        batches=(3,),
+        training=True,
+    ),
 )

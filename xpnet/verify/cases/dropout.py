@@ -12,7 +12,7 @@ from xpnet.verify.passes import SEED
 from xpnet.verify.rows import LayerCase
 
 
-class Stream:
+class UniformStream:
     """The uniform float64 numbers of seed, from raw words: each draw starts on a fresh block of four."""
 
     def __init__(self, seed: int):
@@ -24,7 +24,7 @@ class Stream:
         return np.array([(int(word) >> 11) / 2.0**53 for word in words[:size]]).reshape(shape)
 
 
-def dropout(x: Numbers, p: float, stream: Stream) -> Numbers:
+def dropout(x: Numbers, p: float, stream: UniformStream) -> Numbers:
     drawn, y = stream.random(x.shape), np.empty(x.shape, object)
     for at in np.ndindex(*x.shape):
         y[at] = x[at] * (0.0 if drawn[at] < p else 1.0 / (1.0 - p))
@@ -38,7 +38,7 @@ CASES: tuple[LayerCase, ...] = (
         "training",
         lambda: nn.Dropout(0.3),
         (9,),
-        lambda x, p: dropout(x, 0.3, Stream(SEED)),
+        lambda x, p: dropout(x, 0.3, UniformStream(SEED)),
         training=True,
     ),
     LayerCase(
@@ -46,7 +46,7 @@ CASES: tuple[LayerCase, ...] = (
         "training, 3-D",
         nn.Dropout,
         (3, 5),
-        lambda x, p: dropout(x, 0.5, Stream(SEED)),
+        lambda x, p: dropout(x, 0.5, UniformStream(SEED)),
         training=True,
     ),
     LayerCase("Dropout", "p = 0", lambda: nn.Dropout(0.0), (4,), lambda x, p: x, training=True),

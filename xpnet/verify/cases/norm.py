@@ -52,6 +52,19 @@ def batch_norm_evaluation(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbe
     return y
 
 
+def running(values: Parameters, training: bool) -> Parameters:
+    """The running statistics after one pass, momentum being 0.1 and a variance divided by n - 1."""
+    before = {name: np.array(values[name], object) for name in ("running_mean", "running_var")}
+    x = values["x"]
+    for c in range(x.shape[-1] if training else 0):
+        of_channel = [float(v) for v in x[..., c].ravel()]
+        n = len(of_channel)
+        batch = {"running_mean": mean(of_channel), "running_var": variance(of_channel) * n / (n - 1)}
+        for name, now in batch.items():
+            before[name][c] = 0.9 * before[name][c] + 0.1 * now
+    return before
+
+
 def layer_norm(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
     places = [[(*at, c) for c in range(x.shape[-1])] for at in np.ndindex(*x.shape[:-1])]
     return normalised(x, places, p, eps)
@@ -110,6 +123,7 @@ def _batch_norm(
         partial(_torch_batch_norm, training=training, eps=eps),
         batches,
         training,
+        state=partial(running, training=training),
     )
 
 

@@ -1,0 +1,260 @@
+"""What a backend keeps and gives back: mode, memory, threads; and that the device asked for is the one that works."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import xpnet
+from xpnet import nn, probe
+from xpnet.backend import Backend, base
+from xpnet.verify.strict import StrictBackend
+
+
+def left_by_an_error(context: Any, look: Callable[[], Any]) -> None:
+    """Enter the context, look at what is so inside it, and leave it by an error."""
+
+    def inside():
+        with context:
+            look()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        inside()
+
+
+# The mode -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_mode_is_put_back_also_after_an_error():
+    backend = Backend()
+    modes = []
+    left_by_an_error(backend.mode(training=True), lambda: modes.append(backend.training))
+    assert modes == [True]
+    assert not backend.training
+    with backend.mode(training=True):
+        with backend.mode(training=False):
+            assert not backend.training
+        assert backend.training
+
+
+def test_a_step_captured_in_training_is_no_step_of_evaluation():
+    backend = StrictBackend()
+    dropout = nn.Dropout(0.5)
+    captured = backend.capture(lambda x: dropout(x, backend)[0])
+    x = backend.asarray(np.ones(64))
+    for _ in range(4):
+        with backend.mode(training=True):
+            assert 0 in backend.to_host(captured(x))
+        np.testing.assert_array_equal(backend.to_host(captured(x)), np.ones(64))
+
+
+def test_dropout_of_nothing_draws_nothing(kind):
+    backend = kind("float32", 1)
+    before = np.array(backend.rng.state)
+    x = backend.asarray(np.ones((3, 4)))
+    with backend.mode(training=True):
+        y, backward = nn.Dropout(0.0)(x, backend)
+    np.testing.assert_array_equal(backend.to_host(y), np.ones((3, 4)))
+    np.testing.assert_array_equal(backend.to_host(backward(x)), np.ones((3, 4)))
+    np.testing.assert_array_equal(backend.rng.state, before)
+
+
+def test_an_observer_hears_until_its_block_ends_and_then_the_one_before():
+    class Counts(xpnet.backend.Observer):
+        def __init__(self):
+            self.passes = 0
+
+        def forward(self, layer, x, y):
+            self.passes += 1
+
+    backend, outer, inner = Backend(), Counts(), Counts()
+    forward = lambda: nn.ReLU()(np.ones((1, 2)), backend)
+    with backend.observed_by(outer):
+        forward()
+        left_by_an_error(backend.observed_by(inner), forward)
+        with backend.observed_by(None):
+            forward()
+        forward()
+    forward()
+    assert (outer.passes, inner.passes, backend.observer) == (2, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "unknown dtype 'float16': choose one of float32, float64"),
+        ({"seed": -1}, "seed must be a whole number >= 0, not -1"),
+        ({"seed": True}, "seed must be a whole number >= 0, not True"),
+        ({"seed": 0.5}, "seed must be a whole number >= 0, not 0.5"),
+        ({"threads": 0}, "threads must be a whole number >= 1, not 0"),
+        ({"threads": 1.5}, "threads must be a whole number >= 1, not 1.5"),
+        ({"threads": True}, "threads must be a whole number >= 1, not True"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        xpnet.select("cpu", **options)
+
+
+def test_arrays_come_in_the_dtype_of_the_backend_but_for_whole_numbers(kind):
+    backend = kind("float32", 0)
+    for given, kept in (("float64", "float32"), ("float16", "float32"), ("uint8", "uint8"), ("bool", "bool")):
+        assert backend.asarray(np.ones(3, given)).dtype == kept
+        assert backend.asarray(backend.asarray(np.ones(3, given))).dtype == kept
+    assert backend.asarray(np.ones(3), "float64").dtype == "float64"
+    with pytest.raises(TypeError, match="cannot put an array of complex128 on"):
+        backend.asarray(np.ones(3, complex))
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_of_its_own_is_left_with_its_block():
+    backend, own = Backend(), {}
+    outside, ones = backend.scratch("a", (4,)), backend.ones(3, "float32")
+    inside: list = []
+    left_by_an_error(
+        backend.own_memory(own), lambda: inside.extend([backend.scratch("a", (4,)), backend.ones(3, "float32")])
+    )
+    assert not np.shares_memory(inside[0], outside)
+    assert inside[1] is not ones
+    assert np.shares_memory(backend.scratch("a", (4,)), outside)
+    assert backend.ones(3, "float32") is ones
+    assert len(own) == 2
+
+
+def test_scratch_grows_and_is_apart_by_name_and_dtype():
+    backend = Backend()
+    first = backend.scratch("a", (2, 3))
+    assert np.shares_memory(backend.scratch("a", (3,)), first)
+    assert not np.shares_memory(backend.scratch("b", (2, 3)), first)
+    assert not np.shares_memory(backend.scratch("a", (2, 3), "float64"), first)
+    assert backend.scratch("a", (5, 5)).shape == (5, 5)
+
+
+def test_eager_code_does_not_get_the_memory_of_a_captured_step():
+    backend = StrictBackend()
+    captured = backend.capture(lambda x: backend.scratch("a", (3,)) + x)
+    seen, scratch = [], backend.scratch
+
+    def spy(*arguments):
+        seen.append(scratch(*arguments))
+        return seen[-1]
+
+    backend.scratch = spy
+    captured(backend.asarray(np.ones(3)))
+    backend.scratch("a", (3,))
+    assert not np.shares_memory(seen[0]._host, seen[1]._host)
+
+
+# Threads --------------------------------------------------------------------------------------------------------------
+
+
+def blas() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.fixture
+def two_threads():
+    with threadpool_limits(2, user_api="blas"):
+        if set(blas()) != {2}:
+            pytest.skip(f"this BLAS does not take two threads, it has {blas()}")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("threads", "multiplications", "expected"),
+    [
+        (None, base.SMALL_STEP - 1, 1),
+        (None, base.SMALL_STEP, 2),
+        (1, 10 * base.SMALL_STEP, 1),
+        (2, 100, 2),
+        (5, 100, 2),  # never more than were set
+    ],
+)
+@pytest.mark.usefixtures("two_threads")
+def test_blas_has_the_threads_that_were_asked_for_and_then_those_of_before(threads, multiplications, expected):
+    backend = Backend(threads=threads)
+    for _ in range(2):
+        inside: list = []
+        left_by_an_error(backend.threads_for(multiplications), lambda seen=inside: seen.extend(blas()))
+        assert set(inside) == {expected}
+        assert set(blas()) == {2}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_first_who_sets_the_threads_sets_them_until_the_last_has_left():
+    first, second = base.blas_threads(1), base.blas_threads(2)
+    first.__enter__()
+    second.__enter__()
+    assert set(blas()) == {1}
+    first.__exit__(None, None, None)
+    assert set(blas()) == {1}
+    second.__exit__(None, None, None)
+    assert set(blas()) == {2}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_fit_trains_with_these_threads_and_puts_them_back():
+    from test_fit import blobs, setup
+
+    model, loss, optimizer = setup()
+    seen = []
+    xpnet.train.fit(
+        model, loss, optimizer, blobs(), epochs=1, callbacks=[lambda row, model: seen.append(set(blas()))], quiet=True
+    )
+    assert (seen, set(blas())) == ([{1}], {2})
+
+
+# The device -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> Any:
+    """`xpnet.backend.cuda` on a CuPy that notes which device is used."""
+    cupy = fake_cupy.module()
+    cupy.used = []
+    cupy.cuda.Device = lambda ordinal=0: SimpleNamespace(use=lambda: cupy.used.append(ordinal))
+    cupy.ndarray = np.ndarray
+    cupy.asarray = np.asarray
+    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
+    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
+    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    loaded = fake_cupy.load("cuda")
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
+    return loaded
+
+
+@pytest.mark.parametrize(("name", "ordinal"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 12), ("auto", 0)])
+def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordinal):
+    probed = []
+
+    def works(number):
+        probed.append(number)
+        return probe.Diagnosis("ok", "it works", "")
+
+    monkeypatch.setattr(probe, "cuda", works)
+    backend = xpnet.select(name, "float64", seed=3, threads=2)
+    assert (probed, sys.modules["cupy"].used) == ([ordinal], [ordinal])
+    assert (backend.device, str(backend.dtype), backend.seed, backend.threads) == (f"cuda:{ordinal}", "float64", 3, 2)
+
+
+def test_products_of_a_step_that_is_captured_bring_their_own_memory(cuda):
+    backend = cuda.CudaBackend()
+    eager, gemm = backend.memory, SimpleNamespace(memory={})
+    seen: list = []
+    left_by_an_error(backend.products_by(gemm), lambda: seen.extend([backend.memory, backend._gemm]))
+    assert seen[0] is gemm.memory
+    assert seen[1] is gemm
+    assert backend.memory is eager
+    assert backend._gemm is None

@@ -1,0 +1,258 @@
+"""Checkpoints that lie: one ModelFileError, and nothing of the run is changed. Some by hand, and many by chance."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from test_resume import everything, run_of, steps
+
+import xpnet
+from xpnet import schedules, train
+from xpnet.nn.saving import ModelFileError, read_tensors
+from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+
+
+def run() -> train.Run:
+    return run_of(batch_size=40, schedule=schedules.Plateau(0.01, patience=2))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The content of a checkpoint after two epochs and three batches of the third."""
+    one = run()
+    for epoch in (1, 2):
+        steps(one, 5)
+        row = {"epoch": epoch, "train_loss": 1.0 / epoch, "train_accuracy": 0.5, "lr": 0.01, "seconds": 0.1}
+        one.end_epoch(row, 1.0 / epoch)
+    path = tmp_path_factory.mktemp("saved") / "run"
+    save_checkpoint(steps(one, 3), path)
+    return read_tensors(path)
+
+
+def copied(content):
+    tensors, described = content
+    return {name: a.copy() for name, a in tensors.items()}, json.loads(json.dumps(described))
+
+
+def write(path, tensors, described):
+    save_file(tensors, path, metadata={"xpnet": json.dumps(described)})
+
+
+def test_the_checkpoint_itself_is_taken(saved, tmp_path):
+    write(tmp_path / "run", *copied(saved))
+    one = run()
+    load_checkpoint(one, tmp_path / "run")
+    assert (one.position.epoch, one.position.batch, len(one.history)) == (2, 3, 2)
+    save_checkpoint(one, tmp_path / "again")
+    again = read_tensors(tmp_path / "again")
+    assert again[1] == saved[1]
+    assert all(np.array_equal(again[0][name], saved[0][name]) for name in saved[0])
+
+
+def progress(**changes):
+    return lambda tensors, run: run["progress"].update(changes)
+
+
+def row(number, **changes):
+    return lambda tensors, run: run["history"][number].update(changes)
+
+
+def tensor(name, change):
+    def lie(tensors, run):
+        tensors[name] = change(tensors[name])
+
+    return lie
+
+
+def filled(value):
+    return lambda a: np.full(a.shape, value, a.dtype)
+
+
+LIES = {
+    "best is a list": progress(best=[]),
+    "best is nan": progress(best="nan"),
+    "best is a word": progress(best="much"),
+    "best is too long": progress(best=10**400),
+    "best is true": progress(best=True),
+    "epoch 7 of two rows": progress(epoch=7),
+    "epoch 1 of two rows": progress(epoch=1, best_epoch=1, waited=0),
+    "epoch is a fraction": progress(epoch=2.0),
+    "batch is true": progress(batch=True),
+    "waited is true": progress(best_epoch=1, waited=True),
+    "more batches than there are": progress(batch=6),
+    "the best epoch is still to come": progress(best_epoch=3),
+    "waited longer than it ran": progress(waited=3),
+    "waited less than since the best": progress(best_epoch=1, waited=0),
+    "another field": progress(colour="red"),
+    "a field is missing": lambda tensors, run: run["progress"].pop("best_epoch"),
+    "no progress": lambda tensors, run: run.pop("progress"),
+    "progress is a list": lambda tensors, run: run.update(progress=[1, 2]),
+    "the rate is too long": lambda tensors, run: run.update(lr=10**400),
+    "the rate is nan": lambda tensors, run: run.update(lr="nan"),
+    "the rate is JSON's NaN": lambda tensors, run: run.update(lr=math.nan),
+    "the rate is infinite": lambda tensors, run: run.update(lr="inf"),
+    "the rate is too large for float32": lambda tensors, run: run.update(lr=1e39),
+    "the rate is negative": lambda tensors, run: run.update(lr=-0.1),
+    "the rate is missing": lambda tensors, run: run.pop("lr"),
+    "a row without seconds": lambda tensors, run: run["history"][0].pop("seconds"),
+    "a row without the metric": lambda tensors, run: run["history"][1].pop("train_accuracy"),
+    "an epoch twice": row(1, epoch=1),
+    "epochs in reverse": lambda tensors, run: run["history"].reverse(),
+    "an epoch is missing": lambda tensors, run: run["history"].pop(0),
+    "a row is no row": lambda tensors, run: run["history"].__setitem__(0, 3),
+    "a loss is a list": row(0, train_loss=[1]),
+    "a loss is too long": row(0, train_loss=10**400),
+    "the history is a text": lambda tensors, run: run.update(history="ab"),
+    "the schedule has no best": lambda tensors, run: run["schedule"].pop("best"),
+    "the schedule waits for half an epoch": lambda tensors, run: run["schedule"].update(waited=0.5),
+    "the schedule's rate is nan": lambda tensors, run: run["schedule"].update(lr="nan"),
+    "another kind of optimizer": lambda tensors, run: run["optimizer"].update(kind="SGD"),
+    "another option": lambda tensors, run: run["settings"].update(clip=1),
+    "an option is missing": lambda tensors, run: run["settings"].pop("seed"),
+    "a negative moment": tensor("run/optimizer.square", lambda a: -a - 1),
+    "one negative moment": tensor("run/optimizer.square", lambda a: a - 2 * a * (np.arange(a.size) == 3)),
+    "a moment overflows": tensor("run/optimizer.mean", lambda a: np.full(a.shape, 1e39)),
+    "a moment is nan": tensor("run/optimizer.mean", filled(np.nan)),
+    "negative steps": tensor("run/optimizer.steps", filled(-1)),
+    "infinite steps": tensor("run/optimizer.steps", filled(np.inf)),
+    "whole numbers for moments": tensor("run/optimizer.mean", lambda a: a.astype(np.int64)),
+    "the best weights overflow": tensor("run/best", lambda a: np.full(a.shape, 1e39)),
+    "totals of another shape": tensor("run/totals", lambda a: a[:-1]),
+    "totals of nan": tensor("run/totals", filled(np.nan)),
+    "a short random state": tensor("run/rng", lambda a: a[:5]),
+    "no random state": lambda tensors, run: tensors.pop("run/rng"),
+    "a tensor too many": lambda tensors, run: tensors.update({"run/more": np.zeros(3)}),
+    "a weight is nan": tensor("layers.0.W", filled(np.nan)),
+    "a weight is missing": lambda tensors, run: tensors.pop("layers.0.W"),
+}
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """A run that has gone some steps, so that every array has something to lose."""
+    return steps(run(), 2)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_refused_and_changes_nothing(lie, saved, standing, tmp_path):
+    tensors, described = copied(saved)
+    LIES[lie](tensors, described["run"])
+    write(tmp_path / "run", tensors, described)
+    before = everything(standing)
+    with pytest.raises(ModelFileError, match=f"^{tmp_path / 'run'}"):
+        load_checkpoint(standing, tmp_path / "run")
+    assert everything(standing) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: described.update(format=2),
+        lambda described: described.update(dtype="float64"),
+        lambda described: described.update(network=json.loads("[" * 400 + "]" * 400)),
+        lambda described: described.clear(),
+        lambda described: described.update(run=[]),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(change, saved, standing, tmp_path):
+    tensors, described = copied(saved)
+    change(described)
+    write(tmp_path / "run", tensors, described)
+    before = everything(standing)
+    with pytest.raises(ModelFileError):
+        load_checkpoint(standing, tmp_path / "run")
+    assert everything(standing) == before
+
+
+# By chance ------------------------------------------------------------------------------------------------------------
+
+VALUES = [
+    None, True, False, -1, 0, 1, 2, 3, 7, 0.5, -0.0, 1e308, -1e308, 1e39, 10**30, 10**400, -(10**400), math.nan,
+    math.inf, "nan", "inf", "-inf", "", "1", "\ud800", [], {}, [[]], [1, 2], {"epoch": 1}, [{}], {"": None},
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """The paths of all that a JSON value holds."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, held in inside:
+        yield (*path, key)
+        yield from places(held, (*path, key))
+
+
+def damage_description(rng, tensors, described):
+    *path, last = rng.choice([*places(described["run"]), *[("settings",), ("progress",), ("history",)]])
+    parent = described["run"]
+    for key in path:
+        parent = parent[key]
+    kind = rng.choice(["value", "value", "value", "delete", "add"])
+    if kind == "delete":
+        del parent[last]
+    elif kind == "value":
+        parent[last] = rng.choice(VALUES)
+    elif isinstance(parent, dict):
+        parent[rng.choice(["more", "", "epoch", "best"])] = rng.choice(VALUES)
+    else:
+        parent.append(rng.choice([*VALUES, *parent]))
+
+
+def damage_tensor(rng, tensors, described):
+    name = rng.choice(sorted(tensors))
+    array = tensors[name]
+    kind = rng.choice(["delete", "rename", "shape", "dtype", "entry", "entry", "entry", "empty"])
+    if kind in ("delete", "rename"):
+        del tensors[name]
+        if kind == "rename":
+            tensors[rng.choice([f"{name}x", f"run/{name}", name.removeprefix("run/")])] = array
+    elif kind == "shape":
+        tensors[name] = rng.choice([array.reshape(-1), array[None], array.repeat(2, axis=0), array.reshape(-1)[:1]])
+    elif kind == "dtype":
+        with np.errstate(all="ignore"):
+            tensors[name] = array.astype(rng.choice(["int64", "float16", "float64", "uint8", "bool", "uint64"]))
+    elif kind == "entry" and array.dtype.kind == "f":
+        wide = array.astype(np.float64)
+        wide.reshape(-1)[rng.randrange(array.size)] = rng.choice(
+            [math.nan, math.inf, -math.inf, -1.0, 1e39, 1e300, 0.0]
+        )
+        tensors[name] = wide
+    else:
+        tensors[name] = array[:0]
+
+
+def damage_bytes(rng, path):
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 4)):
+        content[rng.randrange(min(len(content), 6000))] = rng.randrange(256)
+    path.write_bytes(content[: rng.choice([len(content), len(content), rng.randrange(len(content))])])
+
+
+def test_hundreds_of_damaged_checkpoints(saved, tmp_path):
+    """Nothing but `ModelFileError` comes out, and then nothing has changed; what is taken can be trained and saved."""
+    rng, path = random.Random(0), tmp_path / "run"
+    standing = steps(run(), 2)
+    before, refused, taken = everything(standing), 0, 0
+    for number in range(450):
+        tensors, described = copied(saved)
+        for _ in range(rng.choice([1, 1, 2])):
+            rng.choice([damage_description, damage_tensor])(rng, tensors, described)
+        write(path, tensors, described)
+        if number % 5 == 0:
+            damage_bytes(rng, path)
+        try:
+            load_checkpoint(standing, path)
+        except ModelFileError:
+            refused += 1
+            assert everything(standing) == before, number
+            continue
+        taken += 1
+        save_checkpoint(standing, path)
+        xpnet.load(path, "cpu")
+        steps(standing, int(standing.position.batch < len(standing.slices)))
+        standing = steps(run(), 2)
+    assert refused > 300
+    assert taken > 20

@@ -1,0 +1,197 @@
+"""Attention: every position of a sequence reads from others, and decides by products which."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn import init as initializers
+from xpnet.nn.init import Initializer
+from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.linear import Linear
+from xpnet.nn.position import rotated, waves
+from xpnet.nn.shapes import Shape, ShapeError, is_several
+
+__all__ = ["MultiHeadAttention"]
+
+
+class MultiHeadAttention(Layer):
+    """y = concat(head_1, ..., head_h) W_out, each head attention in d = C / h channels.  y: (N, T, C).
+
+    | x | what is read |
+    |---|---|
+    | (N, T, C) | the sequence itself: q, k, v = x W_qkv in one product, W_qkv: (C, 3C) |
+    | (x, memory (N, S, D)) | another one: q = x W_q, and k, v = memory W_kv, W_kv: (D, 2C) |
+    | either with a mask (N, S) last | 1 where a position may be read, 0 where there is only padding |
+
+    Lengths may be free (None). A mask holds whole numbers or booleans and has no gradient. `causal`: position t reads
+    no position after t of its own sequence. `rotary` turns q and k by angles that grow with their positions, so that
+    scores see distances (see `position.rotated`); there are none between two sequences. Where nothing may be read, the
+    heads are 0, and so are their gradients.
+
+    Of a head, with q: (T, d), k, v: (S, d), and the probability p_ts of reading s at t:
+
+        a_ts = q_t . k_s / sqrt(d),   p_ts = e^(a_ts) / sum_r e^(a_tr) (0 where masked),   y_t = sum_s p_ts v_s
+
+    Backward: dv_s = sum_t p_ts dy_t,  dp_ts = dy_t . v_s,  and as dp_ts/da_tr = p_ts (1[s=r] - p_tr),
+
+        da_ts = p_ts (dp_ts - sum_r p_tr dp_tr) = p_ts (dp_ts - dy_t . y_t),
+        dq_t = sum_s da_ts k_s / sqrt(d),   dk_s = sum_t da_ts q_t / sqrt(d).
+
+    Vaswani et al., "Attention is all you need" (2017). That sum_r p dp is dy . y spares a pass over (S, T): Dao et al.,
+    "FlashAttention" (2022). The backward keeps the probabilities, N h S T numbers, and no other array of that size:
+    to compute them again from q and k would cost a third of the forward's products and its exponentials.
+
+    `init` draws the matrices; the usual one does not depend on how many outputs share a matrix.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        causal: bool = False,
+        rotary: bool = False,
+        bias: bool = True,
+        init: Initializer = initializers.lecun_normal,
+    ):
+        if not callable(init):
+            raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
+        self.heads, self.causal, self.rotary, self.bias, self.init = operator.index(heads), causal, rotary, bias, init
+        if self.heads < 1:
+            raise ValueError(f"MultiHeadAttention needs at least one head, not {heads}")
+
+    def build(self, shape: Shape) -> Shape:
+        inputs = shape if is_several(shape) else (shape,)
+        self._masked = len(inputs) > 1 and len(inputs[-1]) == 1
+        sequences = inputs[: len(inputs) - self._masked]
+        if len(sequences) > 2 or any(len(s) != 2 or s[1] is None for s in sequences):
+            raise ShapeError(f"takes (T, C), then perhaps a memory (S, D), then perhaps a mask (S,), got {shape}")
+        if self._masked and inputs[-1][0] != sequences[-1][0]:
+            raise ShapeError(f"has a mask of shape {inputs[-1]} for positions of shape {sequences[-1]}")
+        self._crossed = len(sequences) == 2
+        if self._crossed and (self.causal or self.rotary):
+            raise ShapeError("reads another sequence: causal and rotary compare positions within the same")
+        C = sequences[0][1]
+        if C % self.heads or (self.rotary and C // self.heads % 2):
+            even = ", each of an even number, as rotary needs" if self.rotary else ""
+            raise ShapeError(f"cannot split {C} channels into {self.heads} heads{even}")
+        if self._crossed:
+            self.q, self.kv = self._linear(C, sequences[0]), self._linear(2 * C, sequences[1])
+        else:
+            self.qkv = self._linear(3 * C, sequences[0])
+        self.out = self._linear(C, sequences[0])
+        several = (False,) * len(sequences) + (True,) * self._masked
+        self.accepts_integers = several if len(several) > 1 else False
+        return sequences[0]
+
+    def _linear(self, n_out: int, shape: Shape) -> Linear:
+        layer = Linear(n_out, bias=self.bias, init=self.init)
+        layer.built(shape)
+        return layer
+
+    def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
+        inputs = x if isinstance(x, tuple) else (x,)
+        hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self._masked else []
+        if self._crossed:
+            (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)
+            (q,), (k, v) = self._heads(q), self._heads(kv)
+        else:
+            qkv, backward_qkv = self.qkv(inputs[0], backend)
+            q, k, v = self._heads(qkv)
+        if self._masked and inputs[-1].shape[1] != k.shape[2]:
+            raise ShapeError(f"has a mask for {inputs[-1].shape[1]} positions and reads {k.shape[2]}", self)
+        if self.causal:
+            hidden.append(later(0, q.shape[2], backend))
+        turn, turn_back = self._turns(0, q, backend)
+        scale = 1 / math.sqrt(q.shape[-1])
+        heads, backward_heads = attention(turn(q * scale), turn(k), v, hidden, backend)
+        y, backward_out = self.out(joined(backend, heads), backend)
+
+        def backward(dy: Array, need_dx: bool = True) -> Any:
+            (dheads,) = self._heads(backward_out(dy))
+            dq, dk, dv = backward_heads(dheads)
+            dq, dk = turn_back(dq) * scale, turn_back(dk)
+            if self._crossed:
+                dx = [backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)]
+            else:
+                dx = [backward_qkv(joined(backend, dq, dk, dv), need_dx)]
+            return (*dx, *[None] * self._masked) if isinstance(x, tuple) else dx[0]
+
+        return y, backward
+
+    def decode(self, x: Array, cache: dict[str, Any], backend: Backend) -> Array:
+        """y for the next T positions of each sequence, without a backward.  x, y: (N, T, C).
+
+        `cache`, {} at first, keeps the keys and values of all positions so far: what is computed once is not computed
+        again. They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal,
+        or has a mask.
+        """
+        if not self.causal or self._masked:
+            raise ValueError("only causal attention without a mask can go on from a cache")
+        q, k, v = self._heads(self.qkv(x, backend)[0])
+        start = cache["k"].shape[2] if cache else 0
+        turn, _ = self._turns(start, q, backend)
+        q, k = turn(q * (1 / math.sqrt(q.shape[-1]))), turn(k)
+        if cache:
+            k, v = (backend.xp.concatenate([cache[name], new], axis=2) for name, new in (("k", k), ("v", v)))
+        cache["k"], cache["v"] = k, v
+        heads, _ = attention(q, k, v, [later(start, q.shape[2], backend)], backend)
+        return self.out(joined(backend, heads), backend)[0]
+
+    def _heads(self, a: Array) -> Array:
+        """(N, T, m C), such as m = 3 for q, k and v, seen as (m, N, h, T, d). A view: products take it as it is."""
+        N, T, C = len(a), a.shape[1], self.out.W.shape[0]
+        return a.reshape(N, T, a.shape[2] // C, self.heads, C // self.heads).transpose(2, 0, 3, 1, 4)
+
+    def _turns(self, start: int, q: Array, backend: Backend) -> tuple[Any, Any]:
+        """What turns heads by their positions from `start` on, and what turns them back."""
+        if not self.rotary:
+            return (lambda a: a), (lambda a: a)
+        cos, sin = waves(start, q.shape[2], q.shape[3], backend)
+        return (lambda a: rotated(a, cos, sin, backend)), (lambda a: rotated(a, cos, -sin, backend))
+
+
+def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backend) -> tuple[Array, Any]:
+    """y (N, h, T, d), and backward(dy) -> (dq, dk, dv), for q (N, h, T, d), scaled already, and k, v (N, h, S, d).
+
+    What is `hidden` is added to the scores: -inf where nothing may be read, 0 elsewhere. Scores stand keys-major,
+    (N, h, S, T): so maximum and sum over the keys run along rows that a CPU takes many numbers of at once.
+    """
+    xp = backend.xp
+    p = backend.matmul(k, q.swapaxes(-1, -2))
+    for part in hidden:
+        p += part
+    # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
+    p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
+    xp.exp(p, out=p)
+    p /= xp.maximum(p.sum(axis=-2, keepdims=True), 1)  # at least e^0, and 0 where nothing may be read
+    y = backend.matmul(p.swapaxes(-1, -2), v)
+
+    def backward(dy: Array) -> tuple[Array, Array, Array]:
+        da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp
+        da -= (dy * y).sum(axis=-1)[..., None, :]
+        da *= p
+        return backend.matmul(da.swapaxes(-1, -2), k), backend.matmul(da, q), backend.matmul(p, dy)
+
+    return y, backward
+
+
+def joined(backend: Backend, *parts: Array) -> Array:
+    """m arrays (N, h, T, d) as (N, T, m h d): the reverse of `_heads`."""
+    N, h, T, d = parts[0].shape
+    whole = backend.xp.empty((N, T, len(parts), h, d), parts[0].dtype)
+    for i, part in enumerate(parts):
+        whole[:, :, i] = part.transpose(0, 2, 1, 3)
+    return whole.reshape(N, T, len(parts) * h * d)
+
+
+def as_scores(hidden: Array, backend: Backend) -> Array:
+    """What is added to scores to hide them: -inf where it is true, 0 elsewhere."""
+    return backend.xp.where(hidden, -math.inf, 0.0).astype(backend.dtype)
+
+
+def later(start: int, T: int, backend: Backend) -> Array:
+    """(S, T): hides from the T positions after the first `start` every position after their own; S = start + T."""
+    arange = backend.xp.arange
+    return as_scores(arange(start + T)[:, None] > arange(start, start + T), backend)

@@ -1,0 +1,60 @@
+"""Opening models: what a file says is known to fit before any memory is taken."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import DTYPES, select
+from xpnet.nn.model import Model, check_tensors, declare
+from xpnet.nn.saving import FORMAT, RUN_PREFIX, ModelFileError, read_tensors, restore
+from xpnet.nn.shapes import as_shape, size_of
+
+MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
+MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
+
+
+def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
+    """The model in the file (or the checkpoint) at `path`, on any device (see `select`).
+
+    Without `dtype`, in the one it was saved in.
+
+    Layers of your own must be imported before. Raises `ModelFileError` for what is no model (cut short, sizes
+    that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that
+    cannot be read.
+    """
+    tensors, described = read_tensors(path)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN_PREFIX)}
+    return model_from(own, described, path, lambda saved: select(device, dtype or saved, seed))
+
+
+def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backend_for: Any) -> Model:
+    """The model that `described` (see `description`) and these tensors make, on `backend_for(saved dtype)`."""
+    try:
+        if described["format"] != FORMAT:
+            raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
+        dtype, shape = described["dtype"], as_shape(described["input_shape"])
+        if dtype not in DTYPES or len(shape) > 64:
+            raise ModelFileError(f"there is no model of dtype {dtype!r}")
+        network = restore(described["network"], {})
+        if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
+            raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
+        outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
+        for samples, of in ((shape, "inputs"), (outputs, "outputs")):
+            if size_of(samples) > MOST_VALUES:
+                raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
+        check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
+        classes = described["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ModelFileError("the names of its classes are no texts")
+        if classes and len(classes) != outputs[-1]:
+            raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, RecursionError) as error:
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ModelFileError(f"{path} is no model: {why}") from None
+    return Model(network, shape, backend_for(dtype), classes, tensors)

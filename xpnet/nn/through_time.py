@@ -1,0 +1,218 @@
+"""The way through time that all recurrent layers share (`recurrent.py`).
+
+Each cell has W (C, k units), U (units, k units) and b (k units,) for k gates side by side. With A = X W + b, one
+product for all steps, and g_t = h_{t-1} U, one product each, a step is a formula f, number by number, of a_t, g_t and
+the state: s_t = f(a_t, g_t, s_{t-1}). W starts as `init.glorot_uniform`, U as `init.orthogonal`, each gate on its own.
+
+Backpropagation through time (Werbos, 1990) goes from the last step to the first. With ds_t, to which dy_t has been
+added: (da_t, dg_t, ds_{t-1}) = f'^T ds_t, and dh_{t-1} += dg_t U^T. Then, for all steps at once: dW = X^T dA,
+db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.nn import init as initializers
+from xpnet.nn.init import Initializer
+from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.shapes import Shape, ShapeError, is_several
+
+Cell = dict[str, Parameter]
+
+
+class Recurrent(Layer):
+    """All but the formula of a step (`_step`): layers, directions, masks, states, and the way through time.
+
+    Inside, time is the first axis, so that a step is one block of memory.
+    """
+
+    gates: int  # blocks of `units` columns in W, U and b
+    state_names: tuple[str, ...] = ("h",)
+    first_bias: Initializer = initializers.zeros
+    bias_of_product = False  # whether the last block of h U has a bias of its own, and so another gradient than X W
+
+    def __init__(
+        self,
+        units: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        mask: bool = False,
+        state: bool = False,
+        return_state: bool = False,
+    ):
+        self.units, self.layers = operator.index(units), operator.index(layers)
+        if self.units < 1 or self.layers < 1:
+            kind = type(self).__name__
+            raise ValueError(f"{kind} needs at least one unit and one layer, not {units} and {layers}")
+        self.bidirectional, self.mask, self.state, self.return_state = bidirectional, mask, state, return_state
+        self._directions = 2 if bidirectional else 1
+
+    @property
+    def accepts_integers(self) -> Any:
+        several = (False, *[True] * self.mask, *[False] * (self.state * len(self.state_names)))
+        return several if len(several) > 1 else False
+
+    def build(self, shape: Shape) -> Shape:
+        x = shape[0] if is_several(shape) else shape
+        if len(x) != 2 or x[1] is None:
+            raise ShapeError(f"takes sequences of shape (T, C), where C has a fixed length, got {x}")
+        state = (self.layers * self._directions, self.units)
+        inputs = {"x": x}
+        if self.mask:
+            inputs["mask"] = x[:1]
+        if self.state:
+            inputs |= {f"{name}0": state for name in self.state_names}
+        if shape != (tuple(inputs.values()) if len(inputs) > 1 else x):
+            raise ShapeError(f"takes {', '.join(f'{k} {v}' for k, v in inputs.items())}, got {shape}")
+        n_out = self._directions * self.units
+        widths = [x[1], *[n_out] * (self.layers - 1)]
+        self.cells = [self._cell(width) for width in widths for _ in range(self._directions)]
+        return ((x[0], n_out), *[state] * len(self.state_names)) if self.return_state else (x[0], n_out)
+
+    def _cell(self, n_in: int) -> Cell:
+        """The parameters of one direction of one layer."""
+        width = self.gates * self.units
+        cell = {
+            "W": Parameter((n_in, width), _by_gate(initializers.glorot_uniform, self.gates)),
+            "U": Parameter((self.units, width), _by_gate(initializers.orthogonal, self.gates)),
+            "b": Parameter((width,), self.first_bias, decay=False),
+        }
+        if self.bias_of_product:
+            cell["b_hn"] = Parameter((self.units,), initializers.zeros, decay=False)
+        return cell
+
+    def forward(self, x: Any, backend: Backend) -> tuple[Any, Backward]:
+        xp, dtype = backend.xp, backend.dtype
+        h, mask, first = self._given(x, backend)
+        last = [xp.empty(s.shape, dtype) for s in first]
+        backwards = []
+        for layer in range(self.layers):
+            h, backward_one = self._layer(layer, h, mask, first, last, backend)
+            backwards.append(backward_one)
+        shape = h.shape
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dy, *dlast = dy if self.return_state else (dy, *[None] * len(last))
+            dh = xp.zeros(shape, dtype) if dy is None else dy.swapaxes(0, 1)
+            dlast = [xp.zeros(s.shape, dtype) if d is None else d for d, s in zip(dlast, last, strict=True)]
+            dfirst = [xp.empty(s.shape, dtype) for s in last]
+            while backwards:
+                backward_one = backwards.pop()
+                dh = backward_one(dh, dlast, dfirst, need_dx or len(backwards) > 0)
+            if not need_dx:
+                return None
+            dx = dh.swapaxes(0, 1)
+            return (dx, *[None] * self.mask, *dfirst * self.state) if isinstance(x, tuple) else dx
+
+        y = xp.ascontiguousarray(h.swapaxes(0, 1))
+        return (y, *last) if self.return_state else y, backward
+
+    def _given(self, x: Any, backend: Backend) -> tuple[Array, Array | None, list[Array]]:
+        """x (T, N, C), the mask (T, N, 1) if there is one, and the states before the first step."""
+        xp, mask = backend.xp, None
+        x, *others = x if isinstance(x, tuple) else (x,)
+        if self.mask:
+            mask, *others = others
+            if mask.dtype.kind not in "biu":
+                raise TypeError(f"a mask holds booleans or integers, not {mask.dtype}")
+            if mask.shape != x.shape[:2]:
+                raise ShapeError(f"a mask of shape {mask.shape} does not fit x of shape {x.shape}", self)
+            mask = (mask != 0).astype(backend.dtype).T[:, :, None]
+        if any(len(state) != len(x) for state in others):
+            raise ShapeError(f"states of {', '.join(str(len(s)) for s in others)} samples do not fit {len(x)}", self)
+        if not self.state:
+            others = [xp.zeros((len(x), len(self.cells), self.units), backend.dtype)] * len(self.state_names)
+        return xp.ascontiguousarray(x.swapaxes(0, 1)), mask, others
+
+    def _layer(
+        self, layer: int, x: Array, mask: Array | None, first: list[Array], last: list[Array], backend: Backend
+    ) -> tuple[Array, Callable]:
+        """Both directions, or the one: y (T, N, D units) of x (T, N, C). Writes the last states into `last`."""
+        rows = range(layer * self._directions, (layer + 1) * self._directions)
+        outputs, backwards = [], []
+        for i in rows:
+            states = [s[:, i] for s in first]
+            y, states, backward_one = self._along(x, mask, states, self.cells[i], i > rows[0], backend)
+            for whole, state in zip(last, states, strict=True):
+                whole[:, i] = state
+            outputs.append(y)
+            backwards.append(backward_one)
+
+        def backward(dy: Array, dlast: list[Array], dfirst: list[Array], need_dx: bool) -> Array | None:
+            dx = None
+            for place, i in enumerate(rows):
+                part = dy[..., place * self.units : (place + 1) * self.units]
+                dx_one, dstates = backwards[place](part, [d[:, i] for d in dlast], need_dx)
+                for whole, d in zip(dfirst, dstates, strict=True):
+                    whole[:, i] = d
+                dx = dx_one if dx is None else dx + dx_one
+            return dx
+
+        return backend.xp.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0], backward
+
+    def _along(
+        self, x: Array, mask: Array | None, states: list[Array], cell: Cell, reverse: bool, backend: Backend
+    ) -> tuple[Array, list[Array], Callable]:
+        """One direction through time: y (T, N, units), the last states, and `backward(dy, dstates, need_dx)`."""
+        xp, n_steps, W, U, b_hn = backend.xp, len(x), cell["W"], cell["U"], cell.get("b_hn")
+        order = range(n_steps)[::-1] if reverse else range(n_steps)
+        a = backend.matmul(x, W.data)
+        a += cell["b"].data
+        h = xp.empty((n_steps + 1, x.shape[1], self.units), a.dtype)  # the first state, and that after each step
+        before, after = (h[1:], h[:-1]) if reverse else (h[:-1], h[1:])
+        h[-1 if reverse else 0] = states[0]
+        kept: Any = None if mask is None else 1 - mask
+        backwards = []
+        for t in order:
+            g = backend.matmul(before[t], U.data)
+            if b_hn is not None:
+                g[:, -self.units :] += b_hn.data
+            stepped, backward_one = self._step(a[t], g, states, xp)
+            if mask is not None:
+                stepped = [mask[t] * new + kept[t] * old for new, old in zip(stepped, states, strict=True)]
+            states, after[t] = stepped, stepped[0]
+            backwards.append(backward_one)
+        shape = a.shape
+
+        def backward(dy: Array, dstates: list[Array], need_dx: bool) -> tuple[Array | None, list[Array]]:
+            da = xp.empty(shape, dy.dtype)
+            dg = da if b_hn is None else xp.empty(shape, dy.dtype)
+            if mask is not None:
+                dy = dy * mask
+            for t in order[::-1]:
+                dstates = [dstates[0] + dy[t], *dstates[1:]]
+                through = dstates if mask is None else [mask[t] * d for d in dstates]
+                direct = backwards.pop()(through, da[t], dg[t])
+                if mask is not None:
+                    direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
+                dstates = [direct[0] + backend.matmul(dg[t], U.data.T), *direct[1:]]
+            rows_da, rows_dg = da.reshape(-1, shape[-1]), dg.reshape(-1, shape[-1])
+            W.add_grad(x.reshape(-1, x.shape[-1]).T, rows_da)
+            U.add_grad(before.reshape(-1, self.units).T, rows_dg)
+            cell["b"].add_grad_sum(da)
+            if b_hn is not None:
+                b_hn.add_grad_sum(dg[..., -self.units :])
+            return backend.matmul(da, W.data.T) if need_dx else None, dstates
+
+        return after if mask is None else after * mask, states, backward
+
+    def _step(self, a: Array, g: Array, states: list[Array], xp: Any) -> tuple[list[Array], Callable]:
+        """The states after a step, and `backward(dstates, da, dg)`, which writes into da and dg (N, gates units) and
+        returns the gradients of the states before, without those through g. da and dg are the same array where X W
+        and h U are only added."""
+        raise NotImplementedError
+
+
+def _by_gate(init: Initializer, gates: int) -> Initializer:
+    """Draws each gate's block of columns by itself: its number of outputs is that of one gate."""
+
+    def draw(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        return np.concatenate([init(rng, (shape[0], shape[1] // gates)) for _ in range(gates)], axis=1)
+
+    return Initializer(f"{init.name} by gate", draw)

@@ -1,0 +1,76 @@
+"""The block that a transformer is a stack of, and how a stack goes on from what it has read."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn import init as initializers
+from xpnet.nn.attention import MultiHeadAttention
+from xpnet.nn.compose import Residual, Sequential
+from xpnet.nn.dropout import Dropout
+from xpnet.nn.gelu import GELU
+from xpnet.nn.init import Initializer
+from xpnet.nn.layer import Layer
+from xpnet.nn.linear import Linear
+from xpnet.nn.norm import LayerNorm
+from xpnet.nn.shapes import Shape, ShapeError
+
+__all__ = ["TransformerBlock", "decode"]
+
+
+class TransformerBlock(Sequential):
+    """z = x + attention(norm(x)),  y = z + W_2 gelu(W_1 norm(z)), with 4 C hidden channels.  x, y: (N, T, C).
+
+    The normalisation stands before each part, not after the sum ("pre-norm"), which leaves a way for the gradient from
+    the last block to the first: Xiong et al., "On layer normalization in the transformer architecture" (2020).
+    `dropout` is for what each part adds. The other options are those of `MultiHeadAttention`.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        causal: bool = False,
+        rotary: bool = False,
+        dropout: float = 0.0,
+        bias: bool = True,
+        init: Initializer = initializers.lecun_normal,
+    ):
+        MultiHeadAttention(heads, causal, rotary, bias, init), Dropout(dropout)  # wrong options show here
+        super().__init__()
+        self.heads, self.causal, self.rotary = operator.index(heads), causal, rotary
+        self.dropout, self.bias, self.init = float(dropout), bias, init
+
+    def build(self, shape: Shape) -> Shape:
+        if len(shape) != 2 or shape[1] is None:
+            raise ShapeError(f"needs sequences (T, C) of a fixed number of channels, got shape {shape}")
+        attention = MultiHeadAttention(self.heads, self.causal, self.rotary, self.bias, self.init)
+        wide, narrow = (Linear(n, bias=self.bias, init=self.init) for n in (4 * shape[1], shape[1]))
+        self.layers = [
+            Residual(LayerNorm(), attention, Dropout(self.dropout)),
+            Residual(LayerNorm(), wide, GELU(), narrow, Dropout(self.dropout)),
+        ]
+        return super().build(shape)
+
+
+def decode(layer: Layer, x: Array, cache: dict[str, Any], backend: Backend, path: str = "") -> Array:
+    """The outputs of a network at the next T positions of each sequence, in evaluation.  x: (N, T, ...).
+
+    Equal, but for rounding, to the last T of a pass over all that it has been given. `cache`, {} for a new sequence,
+    keeps what attention needs of the positions before; to go back, begin with a new one. The network is made of
+    `Sequential` and `Residual`, of causal attention and positions, and of layers that take each position by itself.
+    Raises TypeError for attention inside another layer.
+    """
+    if isinstance(layer, Sequential):
+        y = x
+        for i, inner in enumerate(layer.layers):
+            y = decode(inner, y, cache, backend, f"{path}.{i}")
+        if not isinstance(layer, Residual):
+            return y
+        return y + (decode(layer.shortcut, x, cache, backend, f"{path}.shortcut") if layer.shortcut else x)
+    if hasattr(layer, "decode"):
+        return layer.decode(x, cache.setdefault(path, {}), backend)
+    if any(hasattr(inner, "decode") for _, inner in layer.walk()):
+        raise TypeError(f"decode cannot look into {type(layer).__name__}: only into Sequential and Residual")
+    return layer(x, backend)[0]
