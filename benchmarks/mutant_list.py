@@ -728,6 +728,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
+        ("A sample of any size is taken from a file", "if math.prod(samples) > MOST_VALUES:", "if False:"),
     ],
     "files.py": [
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
@@ -812,14 +813,17 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("results: wrong settings of matplotlib end the run",
          "    except Exception as error:  # settings", "    except KeyError as error:  # settings"),
         ("results: only the first block is answered", "range(0, len(test), rows)", "range(0, 1, rows)"),
+        ("results: the mean loss of blocks, not of samples", "* len(part) / len(test)", "/ 2"),
     ],
     "cli/settings.py": [
-        ("settings: the plain recipe is not taken",
-         "RECIPES[named], asdict(RECIPES[named])", 'RECIPES["mnist"], asdict(RECIPES["mnist"])'),
+        ("settings: the plain recipe is not taken", "base = RECIPES[named]", 'base = RECIPES["mnist"]'),
+        ("settings: what a model comes with is the user's",
+         "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
         ("settings: an empty name is this folder", "folder = bool(data) and", "folder ="),
         ("settings: a file without end is read", "file.read(LONGEST + 1)", "file.read()"),
         ("settings: what a person sets is the recipe's", "| given.keys()", ""),
         ("settings: the file wins", "for changes in (config, given):", "for changes in (given, config):"),
+        ("settings: what a model comes with is the user's", "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
     ],
     "cli/console.py": [
         ("console: escape codes reach the terminal", "if c.isprintable() or c in", "if True or c in"),

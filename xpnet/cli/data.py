@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show_data(
     name: Annotated[
         str | None,
-        typer.Argument(help="digits, mnist (downloaded if it is not there yet), or a folder. [default: list]"),
+        typer.Argument(help="digits, mnist or cifar10 (downloaded if not there yet), or a folder. [default: list]"),
     ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
@@ -50,7 +50,7 @@ def load(source: str) -> Splits:
     try:
         return data.load(source)
     except ValueError as error:
-        if source == "mnist" or (source and expanded(source).is_dir()):
+        if source in ("mnist", "cifar10") or (source and expanded(source).is_dir()):
             raise Failed(str(error)) from None
         raise
 
@@ -59,6 +59,7 @@ def list_sets() -> None:
     """The data sets that have names, and where MNIST lies."""
     say("digits  1,797 handwritten digits, 8 x 8: come with the package")
     say(f"mnist   70,000 handwritten digits, 28 x 28: {where_mnist_is()}")
+    say("cifar10 60,000 images of things and animals, 32 x 32 x 3: `xpnet data cifar10` downloads it (162 MB)")
     say("FOLDER  your own: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and")
     say("        t10k-labels-idx1-ubyte in one folder, plain or .gz")
     say("more of one: xpnet data NAME")

@@ -70,7 +70,9 @@ RecipeName = Annotated[
         "rate, and nothing else. [default: digits for the digits, else mnist]",
     ),
 ]
-Data = Annotated[str | None, typer.Option(help="digits, mnist, or a folder of four IDX files. [default: digits]")]
+Data = Annotated[
+    str | None, typer.Option(help="digits, mnist, cifar10, or a folder of four IDX files. [default: digits]")
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]

@@ -50,9 +50,9 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
     if named not in RECIPES:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
-    plain = RECIPES[named]
-    recipe = plain.but(model=both.get("model", plain.model))  # what a model comes with is nobody's change
-    usual = asdict(recipe) | {"model": plain.model}
+    base = RECIPES[named]
+    recipe = base.but(model=both.get("model", base.model))  # what a model comes with is nobody's change
+    usual = asdict(recipe) | {"model": base.model}
     for changes in (config, given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
     # A run's own file names every setting; that of the validation part is asked for even where it is the recipe's.
@@ -80,7 +80,7 @@ def _setting(name: str, value: Any) -> str:
 
 def _lasting(data: str) -> str:
     """A folder by its whole path, so that a config is good wherever it is read."""
-    folder = bool(data) and data not in ("digits", "mnist") and Path(data).is_dir()
+    folder = bool(data) and data not in ("digits", "mnist", "cifar10") and Path(data).is_dir()
     return str(Path(data).absolute()) if folder else data
 
 

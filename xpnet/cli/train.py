@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Train a network, and test it.
 
-    The network learns to tell the classes of a data set apart. Of itself it is made of fully connected layers; see
+    The network learns to tell the classes of a data set apart. By default it is made of fully connected layers; see
     xpnet models for others.
 
     \b

@@ -77,7 +77,11 @@ class Summary:
     @property
     def step(self) -> int:
         """The peak of a training step, but for the optimizer: its state (Adam: two numbers for each parameter) and its
-        working memory come on top."""
+        working memory come on top.
+
+        Measured on a CPU, the peak was 0.95 to 1.04 times this for networks of Linear and of convolutions, and 1.2 to
+        1.4 times for an LSTM and a GRU, whose backward makes arrays of its own.
+        """
         return self.values + self.gradients + self.inputs + self.activations + self.largest + self.working
 
     def __str__(self) -> str:

@@ -156,8 +156,13 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     """What `augment` does to ten images of `data`: as they are, changed by each of its settings alone, and by all.
 
     Every row draws the same numbers, so the last row is the others put together. They come from a random stream of
+<<<<<<< HEAD
+    the plot's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8 (N, H, W) or
+    (N, H, W, C).
+=======
     the plot's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8
     (N, H, W) or (N, H, W, C).
+>>>>>>> af90f041546106bf2d0364a42ed8e89c4046c4ec
     """
     settings = {name: value for name, value in asdict(augment).items() if value}
     rows = {f"{name} {value:g}": Augment(**{name: value}) for name, value in settings.items()}

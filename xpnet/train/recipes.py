@@ -50,7 +50,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelKind:
     """A kind of network. `make(recipe, shape, n_classes)` gives one for standardised samples of that shape; `usual` are
     the settings that it comes with, and of `fixed` ones it has no others."""
 
@@ -65,15 +65,15 @@ def _mlp(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> nn.Sequentia
     return nn.Sequential(nn.Flatten(), *nn.mlp(sizes, ACTIVATIONS[recipe.activation], recipe.dropout).layers)
 
 
-MODELS: dict[str, Kind] = {
-    "mlp": Kind("fully connected layers", _mlp, {"hidden": (128, 64, 32)}),
-    "cnn": Kind(
+MODELS: dict[str, ModelKind] = {
+    "mlp": ModelKind("fully connected layers", _mlp, {"hidden": (128, 64, 32)}),
+    "cnn": ModelKind(
         "two convolutions with pooling, and a fully connected layer",
         lambda recipe, shape, n: nn.cnn(shape, n, channels=(16, 32), hidden=64, dropout=recipe.dropout),
         {"hidden": (), "activation": "relu"},
         fixed=("hidden", "activation"),
     ),
-    "resnet": Kind(
+    "resnet": ModelKind(
         "a residual network of 8 layers; slow without a GPU",
         lambda recipe, shape, n: nn.resnet(shape, n, depth=8, width=16),
         {"hidden": (), "activation": "relu", "dropout": 0.0},
@@ -86,10 +86,10 @@ MODELS: dict[str, Kind] = {
 class Recipe:
     """The settings of a run that trains a network to tell classes apart.
 
-    `hidden` and `activation` are settings of the model mlp alone, `dropout` also of the cnn.
-    Where 0 means "none": `dropout`, `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of
-    the gradient), `patience` (epochs without improvement after which to stop), `val` (the share of the training
-    data that is held out to watch the run). With `augment`, pictures are changed by AUGMENT before each use.
+    `hidden` and `activation` are settings of the model mlp alone, `dropout` also of the cnn. Where 0 means "none":
+    `dropout`, `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of the gradient), `patience`
+    (epochs without improvement after which to stop), `val` (the fraction of the training data that is held out to watch
+    the run). With `augment`, images are changed by AUGMENT before each use.
 
     Raises ValueError for an unknown name, or a value that cannot be.
     """
@@ -154,7 +154,7 @@ class Recipe:
         return replace(self, **changes)
 
 
-# Found on photographed digits: what a pen and a camera change, and the picture's clean-up does not undo.
+# Found on photographed digits: what a pen and a camera change, and the image's clean-up does not undo.
 AUGMENT = Augment(shift=0.08, rotate=15, scale=0.15, shear=0.2, elastic=1.5, thickness=0.7)
 
 DIGITS = Recipe(
