@@ -305,6 +305,7 @@ def test_fit_averages_the_weights(tmp_path):
     model, average, result, own = run(4)
     _, _, plain, own_of_plain = run(4, averaged=False)
     assert own == own_of_plain == plain.history[-1]["validation_loss"]  # the averages do not change the training
+    assert float(average.steps[0]) == 4 * 3
     with average.applied():
         averages = model.tensors()
         assert train.evaluate(model, *regression(Backend)[1:]).loss == result.history[-1]["validation_loss"] != own
