@@ -91,7 +91,9 @@ def test_the_figures_are_those_of_the_saved_model(finished):
 
 def test_without_json_there_is_a_summary_for_people(tmp_path):
     out = call(*SHORT, "--out", tmp_path / "run").stdout
-    assert out.startswith("on the CPU: asked for by XPNET_DEVICE\n")
+    assert out.startswith(
+        "on the CPU, on one thread unless steps are large (--threads N asks for more): asked for by XPNET"
+    )
     assert re.search(r"test accuracy \d+\.\d\d% \(\d+ of 359 wrong\), 2 epochs in", out)
     command = re.search(r"try it:  .*xpnet (predict .*)", out)[1]
     assert "example.png: " in call(*command.split()).stdout

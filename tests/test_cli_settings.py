@@ -19,6 +19,8 @@ from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
 
+THREADS = "on the CPU, on one thread unless steps are large (--threads N asks for more)"
+
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
@@ -84,9 +86,9 @@ def test_why_there_is_no_gpu_is_said_once_and_when_it_changes(monkeypatch):
         found = backend.Backend("float32", 0, why=why)
         monkeypatch.setattr(xpnet, "select", lambda *_, found=found: found)
         first = call(*SHORT, "--epochs", "1", "--hidden", "").stdout.splitlines()[0]
-        assert first == (f"on the CPU: {why} (said once; xpnet doctor has it)" if said else "on the CPU")
+        assert first == (f"{THREADS}: {why} (said once; xpnet doctor has it)" if said else THREADS)
     monkeypatch.setenv("XPNET_CACHE", os.devnull)  # nowhere to remember it: then it is said again
-    assert call(*SHORT, "--epochs", "1", "--hidden", "").stdout.startswith("on the CPU: a broken GPU")
+    assert call(*SHORT, "--epochs", "1", "--hidden", "").stdout.startswith(f"{THREADS}: a broken GPU")
 
 
 # What is refused ----------------------------------------------------------------------------------------------
@@ -221,3 +223,10 @@ def test_the_gradient_is_clipped(tmp_path):
     moved = [float(np.linalg.norm(weights(tmp_path / f"clip-{clip}") - first)) for clip in ("1e-6", "0")]
     assert moved[0] < 0.1 * 1e-6 * steps + 1e-4  # and the rounding of the saved weights
     assert moved[1] > 0.1
+
+
+def test_threads_are_asked_for_and_said(tmp_path):
+    out = call(*SHORT, "--epochs", "1", "--hidden", "", "--threads", "2", "--out", "run").stdout
+    assert out.startswith("on the CPU, on 2 BLAS threads")
+    assert "threads = 2" in (tmp_path / "run" / "config.toml").read_text()
+    assert "threads must be a whole number >= 1" in call(*SHORT, "--threads", "0", code=2).stderr
