@@ -170,6 +170,40 @@ def test_a_ring_that_was_gone_over_many_times_is_a_scribble(gaps, reason):
     assert (bool(sheet.glyphs), sheet.reason) == (not reason, reason)
 
 
+@pytest.mark.parametrize("turn", [0, 30, 90, 135])
+@pytest.mark.parametrize("kind", ["rectangle", "ellipse"])
+def test_a_solid_bar_is_no_1(kind, turn):
+    page = Image.new("L", (300, 300))
+    box = (120, 70, 180, 230)  # 60 x 160
+    getattr(ImageDraw.Draw(page), kind)(box, 255)
+    sheet = find_glyphs(
+        save(Image.eval(page.rotate(turn, Image.Resampling.BICUBIC), lambda value: 245 - value * 9 // 10))
+    )
+    assert sheet.glyphs == []
+    assert sheet.reason in ("a blot", "a level line")
+
+
+def test_a_digit_whose_loops_are_full_is_no_blot():
+    page = Image.new("L", (240, 300), 245)
+    ImageDraw.Draw(page).ellipse((80, 50, 150, 130), 20)  # an 8
+    ImageDraw.Draw(page).ellipse((70, 120, 160, 240), 20)
+    sheet = find_glyphs(save(page))
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+
+
+def test_a_leaning_1_in_two_halves_is_one_digit():
+    sheet = find_glyphs(save(draw([(150, 50), (125, 115)], [(121, 130), (90, 210)])))
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+
+
+def test_a_page_with_a_corner_out_of_view_is_read():
+    image = Image.new("L", (800, 600), 60)
+    ImageDraw.Draw(image).polygon([(130, -20), (700, 30), (690, 550), (150, 570)], 235)
+    ImageDraw.Draw(image).line(moved(TWO, 260, 160), 20, 14, joint="curve")
+    (found,) = find_glyphs(save(image)).glyphs
+    assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
+
+
 def test_specks_and_the_table_beside_the_page_are_removed():
     page = draw(moved(TWO, 60), size=(400, 240))
     for x, y in ((30, 30), (200, 220), (90, 120)):
