@@ -35,6 +35,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "losses.py": ["test_losses.py"],
     "optim.py": ["test_optim.py"],
     "schedules.py": ["test_schedules.py"],
+    "photo/": ["test_photo.py"],
 }
 
 

@@ -222,6 +222,14 @@ def test_a_page_that_lies_whole_on_a_table_is_read(table, paper):
     assert found.box == pytest.approx((330 / 800, 210 / 600, 420 / 800, 350 / 600), abs=0.02)
 
 
+def test_a_small_page_on_a_large_table_is_read():
+    image = Image.new("L", (800, 600), 60)
+    ImageDraw.Draw(image).polygon([(250, 140), (520, 120), (540, 450), (260, 460)], 235)
+    ImageDraw.Draw(image).line(moved(TWO, 280, 160), 20, 14, joint="curve")
+    (found,) = find_glyphs(save(image)).glyphs
+    assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
+
+
 def test_a_blank_page_on_a_table_shows_no_digit():
     image = Image.new("L", (800, 600), 60)
     ImageDraw.Draw(image).polygon([(130, 60), (640, 30), (690, 550), (150, 570)], 235)
@@ -333,13 +341,11 @@ def test_decide():
     glyph = Glyph(np.zeros((28, 28), np.uint8), (0, 0, 1, 1))
     sure, torn = np.full((9, 10), 0.01), np.full((9, 10), 0.01)
     sure[:, 3] = 0.91
-    torn[:, 4] = torn[:, 9] = 0.46
+    torn[:, 4], torn[:, 9] = 0.5, 0.42
     digit = decide(glyph, sure)
     assert (digit.label, digit.probability, digit.reason) == (3, pytest.approx(0.91), "")
     digit = decide(glyph, torn)
-    assert digit.label is None
-    assert "4" in digit.reason
-    assert "9" in digit.reason
+    assert (digit.label, digit.reason) == (None, "unsure: 4 or 9")
     loud = np.full((9, 10), 0.05)
     loud[:4, 7], loud[4:, 1] = 0.95, 0.1
     assert decide(glyph, loud).label is None  # four views of nine shout, the others see something else
@@ -365,7 +371,8 @@ def test_a_reader_shows_all_views_in_one_call():
     page = save(draw(TWO, moved(ONE, 130), moved(TWO, 220), size=(460, 240)))
     reading = ImageReader(Oracle(widths)).read(page)
     assert reading.text == "212"
-    assert [views.shape for views in seen] == [(27, 28, 28)]
+    (views,) = seen
+    assert np.array_equal(views, np.concatenate([shifted(glyph.pixels) for glyph in reading.sheet.glyphs]))
     assert [digit.probability for digit in reading.digits] == [1, 1, 1]
     assert ImageReader(Oracle(lambda views: np.full((len(views), 10), 0.1))).read(page).text == "???"
     strip = explain(reading)
