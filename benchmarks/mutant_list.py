@@ -840,6 +840,27 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("folder: Ctrl-C while results are written loses its line",
          "    except KeyboardInterrupt:", "    except ZeroDivisionError:"),
     ],
+    "photo/shapes.py": [
+        ("A solid bar is a digit", "shape.solidity > SOLID and shape.elongation < BAR", "False"),
+        ("A digit with filled loops is a blot", "shape.solidity > SOLID and", "shape.solidity > 0.8 and"),
+        ("A bold 1 is a blot", "shape.solidity > SOLID and shape.elongation < BAR", "shape.solidity > SOLID"),
+        ("The halves of a leaning 1 stay apart", "if stacked or slanted or", "if stacked or"),
+        ("Every stroke is a piece of its neighbour", "gap <= 0.2  # the halves", "gap <= 9  # the halves"),
+    ],
+    "photo/page.py": [
+        ("The table is the page", "area[np.unique(regions.labels[table]) - 1] = 0", "pass"),
+    ],
+    "photo/digit.py": [
+        ("Two likely digits are no reason to be unsure", "mean[first] - mean[second] < MARGIN", "False"),
+        ("The views need not agree", "votes < AGREEMENT", "False"),
+        ("What speaks against a digit is not heard", "reason = glyph.reason", 'reason = ""'),
+    ],
+    "photo/reader.py": [
+        ("A light image is not inverted", "np.median(border) > 0.5", "False"),
+        ("An image is inverted for any model", "self.reads_digits and np.median", "np.median"),
+        ("Only the first view is asked", "answers = self.probabilities(views.reshape(-1, *self.size))",
+         "answers = self.probabilities(np.repeat(views[:, :1], views.shape[1], 1).reshape(-1, *self.size))"),
+    ],
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
     ],

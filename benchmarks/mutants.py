@@ -75,17 +75,10 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/settings.py": ["test_cli_models.py", "test_cli_settings.py"],
     "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py"],
     "data/": ["test_data_split.py", "test_data_datasets.py", "test_augment.py", "test_tasks.py"],
-    "train/": [
-        "test_resume.py",
-        "test_fit_options.py",
-        "test_checkpoint.py",
-        "test_metrics.py",
-        "test_tasks.py",
-        "test_fit.py",
-    ],
     "train/fit.py": ["test_resume.py", "test_fit_options.py", "test_backend.py", "test_tasks.py", "test_fit.py"],
     "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py"],
     "verify/strict.py": ["test_strict.py", "test_backend.py", "test_strict_steps.py"],
+    "photo/": ["test_photo.py"],
 }
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import photo_signs as signs
+from photo_signs import clouds, pen_stroke
 from PIL import Image, ImageDraw, ImageFilter
 
 PENS = [(20, 20, 25), (25, 35, 120), (15, 60, 160), (160, 25, 30), (20, 90, 50), (85, 85, 90), (70, 30, 90)]
@@ -33,7 +35,7 @@ def photos(images: np.ndarray, labels: np.ndarray, count: int = 240, seed: int =
     """`count` photos, each of one digit drawn from MNIST-like `images` (n, 28, 28) uint8 with `labels` (n,)."""
     rng = np.random.default_rng(seed)
     for index in rng.choice(len(images), count, replace=False):
-        data, kind = _photo(images[index], rng)
+        data, kind = _photo(lambda side, tilt: pen_stroke(images[index], side, tilt, rng), rng)  # noqa: B023
         yield Photo(data, int(labels[index]), kind)
 
 
@@ -42,6 +44,36 @@ def pages_on_a_table(images: np.ndarray, labels: np.ndarray, count: int = 60, se
     rng = np.random.default_rng(seed)
     for index in rng.choice(len(images), count, replace=False):
         yield Photo(_page_on_a_table(images[index], rng), int(labels[index]), "page on a table")
+
+
+def damaged_digits(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> Iterator[Photo]:
+    """As `photos`, but of digits that are broken, or (6, 8 and 9) whose loops are full of ink, in turn."""
+    rng = np.random.default_rng(seed)
+    looped = np.flatnonzero(np.isin(labels, (6, 8, 9)))
+    for i in range(count):
+        index = int(rng.choice(looped)) if i % 2 else int(rng.integers(len(images)))
+        sign = pen_stroke(images[index], 150, rng.uniform(-12, 12), rng)
+        sign = signs.filled(sign) if i % 2 else signs.broken(sign, rng)
+        data, _ = _photo(lambda side, tilt: fitted(sign, side), rng)  # noqa: B023
+        yield Photo(data, int(labels[index]), "filled loop" if i % 2 else "broken")
+
+
+def other_signs(count: int, seed: int) -> Iterator[Photo]:
+    """As `photos`, but of letters, solid bars and random strokes in turn."""
+    rng = np.random.default_rng(seed)
+    makers = [signs.letter, signs.bar, signs.strokes]
+    for i in range(count):
+        make = makers[i % len(makers)]
+        data, _ = _photo(lambda side, tilt: fitted(make(rng), side), rng)  # noqa: B023
+        yield Photo(data, None, make.__name__)
+
+
+def fitted(sign: np.ndarray, side: int) -> np.ndarray:
+    """Cropped to its ink, which is then `side` pixels tall or wide."""
+    y, x = np.nonzero(sign > 0.3)
+    crop = Image.fromarray((sign[y.min() : y.max() + 1, x.min() : x.max() + 1] * 255).astype(np.uint8))
+    size = [max(round(length * side / max(crop.size)), 3) for length in crop.size]
+    return np.pad(np.asarray(crop.resize((size[0], size[1]), Image.Resampling.BICUBIC), np.float32) / 255, 3)
 
 
 def no_digits(count: int = 200, seed: int = 0) -> Iterator[Photo]:
@@ -93,11 +125,12 @@ def score(images: Iterator[Photo], read: Callable[[bytes], str]) -> Counter[str]
     return counts
 
 
-def _photo(digit: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+def _photo(sign: Callable[[int, float], np.ndarray], rng: np.random.Generator) -> tuple[bytes, str]:
+    """Of `sign(side, tilt)`, whose ink is `side` pixels tall or wide."""
     width, height = (int(v) for v in rng.integers(200, 900, 2))
     side = int(rng.integers(40, min(300, int(0.85 * min(width, height))) + 1))
     tilt = rng.uniform(-12, 12)
-    stroke = _pen_stroke(digit, side, tilt, rng)
+    stroke = sign(side, tilt)
     left = int(rng.integers(0, width - stroke.shape[1] + 1)) if stroke.shape[1] < width else 0
     top = int(rng.integers(0, height - stroke.shape[0] + 1)) if stroke.shape[0] < height else 0
     chalk = rng.random() < 0.3
@@ -122,7 +155,7 @@ def _page_on_a_table(digit: np.ndarray, rng: np.random.Generator) -> bytes:
     width, height = 900, 700
     photo = _surface(width, height, [(60, 45, 35), (150, 140, 130), (120, 80, 50), (20, 20, 20)], rng)
     paper = _surface(width, height, PAPERS[:4], rng)
-    stroke = _pen_stroke(digit, int(rng.integers(100, 200)), rng.uniform(-12, 12), rng)[..., None]
+    stroke = pen_stroke(digit, int(rng.integers(100, 200)), rng.uniform(-12, 12), rng)[..., None]
     top, left = (height - stroke.shape[0]) // 2, (width - stroke.shape[1]) // 2
     part = paper[top : top + stroke.shape[0], left : left + stroke.shape[1]]
     part[:] = part * (1 - stroke) + np.array(PENS[rng.integers(4)], np.float32) / 255 * stroke
@@ -139,37 +172,12 @@ def _page_on_a_table(digit: np.ndarray, rng: np.random.Generator) -> bytes:
     return _camera(photo, rng)
 
 
-def _pen_stroke(digit: np.ndarray, side: int, tilt: float, rng: np.random.Generator) -> np.ndarray:
-    """The digit as opacity (h, w) in [0, 1], its ink about `side` pixels tall or wide, thin or thick, tilted."""
-    y, x = np.nonzero(digit > 60)
-    crop = np.pad(digit[y.min() : y.max() + 1, x.min() : x.max() + 1], 3)
-    scale = side / (max(crop.shape) - 6)
-    size = round(crop.shape[1] * scale), round(crop.shape[0] * scale)
-    large = Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC)
-    soft = np.asarray(large.filter(ImageFilter.GaussianBlur(0.45 * scale)), np.float32) / 255
-    level = rng.uniform(0.17, 0.5)  # where the outline runs: low for a thick pen, high for a thin one
-    level = min(level, 0.5 * float(np.quantile(soft[soft > 0.15], 0.5)))  # a thin digit is not rubbed out
-    steep = max(0.6 * scale, 0.5 / level)  # no ink at all where there is none
-    sharp = np.clip((soft - level) * steep + 0.5, 0, 1)
-    pressure = _clouds(sharp.shape, max(side // 5, 2), rng) * 0.12 + _clouds(sharp.shape, 2, rng) * 0.08
-    pen = Image.fromarray((np.clip(sharp * (0.95 + pressure), 0, 1) * 255).astype(np.uint8))
-    turned = pen.rotate(tilt, Image.Resampling.BICUBIC, expand=True)
-    return np.asarray(turned, np.float32) / 255
-
-
-def _clouds(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise of standard deviation near 1, with features of about `size` pixels."""
-    grid = [max(n // size, 1) + 2 for n in shape]
-    coarse = Image.fromarray(rng.standard_normal(grid).astype(np.float32))
-    return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
-
-
 def _surface(width: int, height: int, colours: list, rng: np.random.Generator) -> np.ndarray:
     """A page or board, (height, width, 3) in [0, 1], with grain at three scales."""
     colour = np.array(colours[rng.integers(len(colours))], np.float32) / 255
     shape = height, width
     strength = rng.uniform(0.2, 1.0)
-    grain = 0.012 * _clouds(shape, 2, rng) + 0.010 * _clouds(shape, 7, rng) + 0.012 * _clouds(shape, 60, rng)
+    grain = 0.012 * clouds(shape, 2, rng) + 0.010 * clouds(shape, 7, rng) + 0.012 * clouds(shape, 60, rng)
     return np.clip(colour + strength * grain[..., None], 0, 1).astype(np.float32)
 
 
@@ -263,30 +271,16 @@ def _stripes(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    clouds = _clouds((height, width), int(rng.integers(1, 60)), rng)
+    grain = clouds((height, width), int(rng.integers(1, 60)), rng)
     if rng.random() < 0.3:
-        clouds = np.sign(clouds)
-    grey = 0.5 + rng.uniform(0.05, 0.3) * clouds
+        grain = np.sign(grain)
+    grey = 0.5 + rng.uniform(0.05, 0.3) * grain
     return np.clip(np.repeat(grey[..., None], 3, axis=2), 0, 1).astype(np.float32)
 
 
 def _scribble(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """A pen that goes round and round, or to and fro, many times."""
     page = _surface(width, height, PAPERS, rng)
-    lines = Image.new("L", (width, height))
-    points = int(rng.integers(25, 90))
-    size = rng.uniform(0.12, 0.35) * min(width, height)
-    turn = np.cumsum(rng.uniform(0.4, 1.6, points) * rng.choice([-1, 1], points, p=[0.2, 0.8]))
-    reach = rng.uniform(0.3, 1, (points, 2)) * size
-    x = width / 2 + np.cos(turn) * reach[:, 0] + np.linspace(-1, 1, points) * size * rng.uniform(0, 0.8)
-    y = height / 2 + np.sin(turn) * reach[:, 1]
-    thick = int(max(2, size * rng.uniform(0.02, 0.1)))
-    if rng.random() < 0.5:  # a quick hand draws curves
-        fine, coarse = np.linspace(0, points - 1, 8 * points), np.arange(points)
-        round_off = np.hanning(15) / np.hanning(15).sum()
-        x, y = (np.convolve(np.interp(fine, coarse, line), round_off, mode="valid") for line in (x, y))
-    ImageDraw.Draw(lines).line(list(zip(x, y, strict=True)), 255, thick, joint="curve")
-    alpha = np.asarray(lines, np.float32)[..., None] / 255
+    alpha = signs.scribble(rng, width, height)[..., None]
     page[:] = page * (1 - alpha) + np.array(PENS[rng.integers(len(PENS))], np.float32) / 255 * alpha
     _light(page, rng)
     return page

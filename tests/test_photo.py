@@ -170,6 +170,40 @@ def test_a_ring_that_was_gone_over_many_times_is_a_scribble(gaps, reason):
     assert (bool(sheet.glyphs), sheet.reason) == (not reason, reason)
 
 
+@pytest.mark.parametrize("turn", [0, 30, 90, 135])
+@pytest.mark.parametrize("kind", ["rectangle", "ellipse"])
+def test_a_solid_bar_is_no_1(kind, turn):
+    page = Image.new("L", (300, 300))
+    box = (120, 70, 180, 230)  # 60 x 160
+    getattr(ImageDraw.Draw(page), kind)(box, 255)
+    sheet = find_glyphs(
+        save(Image.eval(page.rotate(turn, Image.Resampling.BICUBIC), lambda value: 245 - value * 9 // 10))
+    )
+    assert sheet.glyphs == []
+    assert sheet.reason in ("a blot", "a level line")
+
+
+def test_a_digit_whose_loops_are_full_is_no_blot():
+    page = Image.new("L", (240, 300), 245)
+    ImageDraw.Draw(page).ellipse((80, 50, 150, 130), 20)  # an 8
+    ImageDraw.Draw(page).ellipse((70, 120, 160, 240), 20)
+    sheet = find_glyphs(save(page))
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+
+
+def test_a_leaning_1_in_two_halves_is_one_digit():
+    sheet = find_glyphs(save(draw([(150, 50), (125, 115)], [(121, 130), (90, 210)])))
+    assert (len(sheet.glyphs), sheet.reason) == (1, "")
+
+
+def test_a_page_with_a_corner_out_of_view_is_read():
+    image = Image.new("L", (800, 600), 60)
+    ImageDraw.Draw(image).polygon([(130, -20), (700, 30), (690, 550), (150, 570)], 235)
+    ImageDraw.Draw(image).line(moved(TWO, 260, 160), 20, 14, joint="curve")
+    (found,) = find_glyphs(save(image)).glyphs
+    assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
+
+
 def test_specks_and_the_table_beside_the_page_are_removed():
     page = draw(moved(TWO, 60), size=(400, 240))
     for x, y in ((30, 30), (200, 220), (90, 120)):
@@ -186,6 +220,14 @@ def test_a_page_that_lies_whole_on_a_table_is_read(table, paper):
     (found,) = find_glyphs(save(image)).glyphs
     assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
     assert found.box == pytest.approx((330 / 800, 210 / 600, 420 / 800, 350 / 600), abs=0.02)
+
+
+def test_a_small_page_on_a_large_table_is_read():
+    image = Image.new("L", (800, 600), 60)
+    ImageDraw.Draw(image).polygon([(250, 140), (520, 120), (540, 450), (260, 460)], 235)
+    ImageDraw.Draw(image).line(moved(TWO, 280, 160), 20, 14, joint="curve")
+    (found,) = find_glyphs(save(image)).glyphs
+    assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
 
 
 def test_a_blank_page_on_a_table_shows_no_digit():
@@ -299,13 +341,11 @@ def test_decide():
     glyph = Glyph(np.zeros((28, 28), np.uint8), (0, 0, 1, 1))
     sure, torn = np.full((9, 10), 0.01), np.full((9, 10), 0.01)
     sure[:, 3] = 0.91
-    torn[:, 4] = torn[:, 9] = 0.46
+    torn[:, 4], torn[:, 9] = 0.5, 0.42
     digit = decide(glyph, sure)
     assert (digit.label, digit.probability, digit.reason) == (3, pytest.approx(0.91), "")
     digit = decide(glyph, torn)
-    assert digit.label is None
-    assert "4" in digit.reason
-    assert "9" in digit.reason
+    assert (digit.label, digit.reason) == (None, "unsure: 4 or 9")
     loud = np.full((9, 10), 0.05)
     loud[:4, 7], loud[4:, 1] = 0.95, 0.1
     assert decide(glyph, loud).label is None  # four views of nine shout, the others see something else
@@ -331,7 +371,8 @@ def test_a_reader_shows_all_views_in_one_call():
     page = save(draw(TWO, moved(ONE, 130), moved(TWO, 220), size=(460, 240)))
     reading = ImageReader(Oracle(widths)).read(page)
     assert reading.text == "212"
-    assert [views.shape for views in seen] == [(27, 28, 28)]
+    (views,) = seen
+    assert np.array_equal(views, np.concatenate([shifted(glyph.pixels) for glyph in reading.sheet.glyphs]))
     assert [digit.probability for digit in reading.digits] == [1, 1, 1]
     assert ImageReader(Oracle(lambda views: np.full((len(views), 10), 0.1))).read(page).text == "???"
     strip = explain(reading)

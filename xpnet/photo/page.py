@@ -1,4 +1,4 @@
-"""A page that lies whole in the image, with a table all around it."""
+"""A page that lies in the image, with a table around it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
     """The page alone, and where in the image (H, W) its (left, top) is, in pixels; None if there is no such page.
     Beside a page that lies askew the table is painted over with paper.
 
-    The page is the largest flat region away from the border, and of another brightness than what is at the border:
-    the inside of a 0 is of the same. A bold digit can be such a region too; but a page is about a rectangle, and the
-    table is not seen through it.
+    The page is the largest flat region that the border does not run along, though a corner may be cut off, and of
+    another brightness than the table, which the border does run along: the inside of a 0 is of the same. A bold digit
+    can be such a region too; but a page is about a rectangle, and the table is not seen through it.
     """
     cells = in_cells(blur(luma, 1))
     sharp, flat = sharp_and_flat(cells)
     regions = find_pieces(flat)
-    left, top, right, bottom = regions.boxes.T
-    inside = (left > 0) & (top > 0) & (right < flat.shape[1]) & (bottom < flat.shape[0])
-    area, table = np.where(inside, regions.area, 0), along_border(regions)
+    table, area = along_border(regions), regions.area.copy()
+    area[np.unique(regions.labels[table]) - 1] = 0
     if not table.any() or area.max() < LEAST * flat.size:
         return None
     level, largest = cells.mean(axis=0), int(area.argmax())

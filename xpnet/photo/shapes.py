@@ -14,6 +14,7 @@ from xpnet.photo.ink import Ink
 
 MOST_PIECES = 200
 MOST_DIGITS = 24  # more than that is a page of text or a texture
+SOLID, BAR = 0.94, 3.1  # what is so solid and no longer is a bar or a blot; of MNIST's 1s it is 7 in 1,000
 Box = tuple[int, int, int, int]
 
 
@@ -44,6 +45,24 @@ class Shape:
     def length(self) -> float:
         """The way the pen went, in units of the box's longer side: the area over the stroke's width."""
         return float(self.mask.sum()) / self.stroke / max(self.height, self.width)
+
+    @cached_property
+    def elongation(self) -> float:
+        """Length over width, of a bar in any direction: the ratio of the standard deviations along the two axes."""
+        y, x = np.nonzero(self.mask)
+        within_pixels = np.eye(2) / 12  # the variance inside of one pixel
+        shorter, longer = np.linalg.eigvalsh(np.cov(x, y, bias=True) + within_pixels)
+        return math.sqrt(longer / shorter)
+
+    @cached_property
+    def solidity(self) -> float:
+        """The area over that of the convex hull: 1 for a bar, a disc or a triangle; less where there is a bend, or a
+        waist as in an 8 whose loops are full of ink."""
+        rows = np.flatnonzero(self.mask.any(axis=1))
+        first = self.mask.argmax(axis=1)[rows]
+        end = self.width - self.mask[:, ::-1].argmax(axis=1)[rows]
+        corners = np.concatenate([np.stack([x, rows + down], axis=1) for x in (first, end) for down in (0, 1)])
+        return float(self.mask.sum()) / hull_area(corners)
 
     @cached_property
     def crossings(self) -> int:
@@ -93,9 +112,28 @@ def why_no_digit(shape: Shape) -> str:
         return "a level line"
     if shape.length > 4 or shape.crossings > 4 or shape.holes > 4:
         return "a scribble"
-    if shape.stroke > 0.5 * shape.height:
+    if shape.solidity > SOLID and shape.elongation < BAR:
         return "a blot"
     return ""
+
+
+def hull_area(points: NDArray[np.int64]) -> float:
+    """The area of the convex hull of points (n, 2): Andrew's monotone chain (Inf. Proc. Letters 9, 1979)."""
+    ordered = sorted(set(map(tuple, points.tolist())))
+
+    def chain(points: list) -> list:
+        turns: list = []
+        for x, y in points:
+            while len(turns) > 1:
+                (x0, y0), (x1, y1) = turns[-2:]
+                if (x1 - x0) * (y - y0) > (y1 - y0) * (x - x0):
+                    break
+                turns.pop()
+            turns.append((x, y))
+        return turns[:-1]
+
+    x, y = np.array(chain(ordered) + chain(ordered[::-1]), np.float64).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _kept(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -164,8 +202,9 @@ def _gap(a: Box, b: Box) -> float | None:
     gap_x, gap_y = max(-overlap_x, 0) / height, max(-overlap_y, 0) / height
     gap = math.hypot(gap_x, gap_y)
     stacked = overlap_x >= 0.5 * (small[2] - small[0]) and gap_y <= 0.2
+    slanted = overlap_y <= 0.3 * (small[3] - small[1]) and gap <= 0.2  # the halves of a 1 that leans
     a_part_beside = small[3] - small[1] < 0.7 * height and gap <= 0.12
-    return gap if stacked or a_part_beside else None
+    return gap if stacked or slanted or a_part_beside else None
 
 
 def _union(a: Box, b: Box) -> Box:
