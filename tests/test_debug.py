@@ -336,18 +336,20 @@ import cupy, cupyx
 import numpy as np
 from xpnet import Model, nn
 from xpnet.backend.cuda import CudaBackend
-from xpnet.train.debug import debug, READING, TransferError
+from xpnet.train.debug import debug, HOST_READS, TransferError
 
 before = dict(vars(cupy.ndarray))
 with warnings.catch_warnings(), debug(forbid_transfers=True) as watch:
     warnings.simplefilter("error")
-    changed = vars(cupy.ndarray).keys() - before.keys() | {n for n in before if before[n] is not vars(cupy.ndarray)[n]}
-    assert changed == set(READING) - {"__index__"}, changed
     from cupy._core.syncdetect import _is_allowed
     model = Model(nn.Linear(2), (3,), __import__("xpnet").Backend())
-    model.backend.device = "cuda:0"  # so that CuPy's own detector is asked; the arrays are NumPy's
+    model.backend.device = "cuda:0"  # so that CuPy's own detector is asked; the arrays of the pass are NumPy's
+    model.backend.array_type = cupy.ndarray
     model.zero_grad()
+    changed = vars(cupy.ndarray).keys() - before.keys() | {n for n in before if before[n] is not vars(cupy.ndarray)[n]}
+    assert changed == set(HOST_READS) - {"__index__"}, changed
     assert not _is_allowed()
+    model.backend.array_type = np.ndarray
     y, backward = model.forward(np.ones((1, 3), np.float32))
     assert not _is_allowed()
 assert _is_allowed()

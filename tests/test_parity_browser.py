@@ -6,7 +6,7 @@ import pytest
 from chromium import barriers, launched, needs_chromium
 
 from xpnet.verify.parity_page import page
-from xpnet.verify.parity_result import REFERENCE, Device, Parity, Row, Training
+from xpnet.verify.parity_result import REFERENCE, Comparison, Device, Parity, Training
 
 pytestmark = needs_chromium
 
@@ -16,7 +16,9 @@ DEVICES = (Device("cpu", "cpu", "float32"), Device("cuda:0", "gpu", "a GPU"))
 def compared(*results):
     """A comparison in which the GPU gave these for one tensor each."""
     rows = [
-        Row("layers.0 (Linear)", f"output {i}", name, *result) for i, result in enumerate(results) for name in NAMES
+        Comparison("layers.0 (Linear)", f"output {i}", name, *result)
+        for i, result in enumerate(results)
+        for name in NAMES
     ]
     curve = (2.0, 1.0, 0.5)
     training = Training("Three steps", {REFERENCE: curve, "cpu": curve, "cuda:0": curve}, {})

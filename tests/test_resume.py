@@ -122,8 +122,8 @@ def test_ctrl_c_within_an_epoch_ends_it_after_the_step_and_nothing_of_it_is_lost
 def test_a_second_ctrl_c_ends_it_at_once():
     def presses_twice(step):
         if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return 0.01
 
     model, loss, optimizer = setup()

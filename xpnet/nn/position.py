@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from xpnet.backend import Array, Backend
@@ -96,9 +97,14 @@ class LearnedPosition(Layer):
 def waves(start: int, T: int, C: int, backend: Backend) -> tuple[Array, Array]:
     """cos and sin of t w_i, (T, C/2) each, for the positions t from `start` and w_i = 10000^(-2i / C)."""
     xp = backend.xp
-    w = xp.exp(xp.arange(C // 2, dtype=xp.float64) * (-2 * math.log(BASE) / C))
-    angles = xp.arange(start, start + T, dtype=xp.float64)[:, None] * w
-    return xp.cos(angles).astype(backend.dtype), xp.sin(angles).astype(backend.dtype)
+
+    def wave(function: Callable[[Array], Array]) -> Array:  # in one expression: nothing that has a name is float64
+        return function(
+            xp.arange(start, start + T, dtype=xp.float64)[:, None]
+            * xp.exp(xp.arange(C // 2, dtype=xp.float64) * (-2 * math.log(BASE) / C))
+        ).astype(backend.dtype)
+
+    return wave(xp.cos), wave(xp.sin)
 
 
 def rotated(a: Array, cos: Array, sin: Array, backend: Backend) -> Array:
