@@ -109,8 +109,8 @@ class Layer:
     def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
         result = self.forward(x, backend)
-        if backend.observer is None and getattr(x, "shape", None) in self._passed:  # nothing to say: 0.3 us
-            return result
+        if not isinstance(x, tuple) and x.shape in self._passed and backend.observer is None:
+            return result  # the usual way, kept short
         shape = tuple(a.shape for a in x) if isinstance(x, tuple) else x.shape
         if shape not in self._passed:
             self._check(x, result)
