@@ -117,7 +117,15 @@ def test_the_config_of_a_run_repeats_it(tmp_path):
 
 
 def test_settings_as_a_file_and_back():
-    given = {"hidden": (5, 4), "lr": 0.5, "optimizer": "sgd", "nesterov": True, "momentum": 0.9, "device": "cpu"}
+    given = {
+        "hidden": (5, 4),
+        "lr": 0.5,
+        "optimizer": "sgd",
+        "nesterov": True,
+        "momentum": 0.9,
+        "device": "cpu",
+        "threads": 2,
+    }
     settings = settle(given, {"data": "mnist", "lr": 0.25})
     assert (settings.recipe.lr, settings.data) == (0.5, "mnist")
     Path("settings.toml").write_text(to_toml(settings))

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from xpnet.nn.layer import Layer
+from typing import Any, TypeVar
 
 Shape = tuple[Any, ...]  # of whole numbers and None, or of such tuples
 Fault = TypeVar("Fault", bound="LayerFault")
@@ -20,11 +17,11 @@ Fault = TypeVar("Fault", bound="LayerFault")
 class LayerFault(Exception):
     """Something is wrong with a layer. `message` says what; `layer` is the one, once that is known."""
 
-    def __init__(self, message: str, layer: Layer | None = None, path: str = ""):
+    def __init__(self, message: str, layer: Any = None, path: str = ""):
         super().__init__(f"{path}: {message}" if path else message)
         self.message, self.layer, self.path = message, layer, path
 
-    def inside(self: Fault, network: Layer) -> Fault:
+    def inside(self: Fault, network: Any) -> Fault:
         """The same error, naming the layer's place in the network."""
         for path, layer in network.walk():
             if layer is self.layer:
