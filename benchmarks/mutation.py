@@ -5,55 +5,33 @@
     python benchmarks/mutation.py report [SEEDS ...]    the table and the survivors, as Markdown
 
 `run` draws mutants of each package at random (`mutation_edits.py` says which there are) and writes what became of them
-to build/mutation/; `--again` runs only those of the sample that survived the last time. The tests are collected once;
-each mutant has a forked process, in which the changed code takes the place of the right one (`mutation_graft.py`) and
-the tests that run its line follow, the fastest first, until one fails: at most `--budget` seconds of them, so a
-survivor may still be caught by the whole suite. A test with no end in five times its time counts as failed. Tests that
-start processes do not see the mutant. In the end all tests that caught something run without any mutant.
+to build/mutation/; `--again` runs only those of the sample that were not caught the last time. Of the tests that run
+a mutant's line, the fastest come first, and at most `--budget` seconds of them, so a survivor may still be caught by
+the whole suite. A test with no end in five times its time has failed. Tests that start processes see no mutant.
 
-It needs `coverage` (and the `dev` extra), and a system that forks.
+It needs `coverage` beside the `dev` extra, and a system that forks.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import gc
-import importlib
 import json
 import math
-import os
 import random
-import resource
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-from mutation_edits import Edit, edits
+from mutation_edits import edits
 from mutation_equivalent import EQUIVALENT
-from mutation_graft import NotGrafted, graft
-from mutation_record import FOLDER, OPTIONS, ROOT, Record, record
+from mutation_record import FOLDER, ROOT, Record, record
+from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
 PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify"]
 NEEDS_GPU = ["backend/cuda.py"]  # cannot be imported without CuPy; its tests are marked `gpu`
-MEMORY = 6 << 30  # bytes that a mutant may take; then its test fails
-CAUGHT, SURVIVED, ELSEWHERE = "caught", "survived", "not grafted"
-
-
-class Mutant(NamedTuple):
-    file: str
-    number: int  # of the edit in its file
-    edit: Edit
-
-    def plant(self) -> None:
-        tree = ast.parse((ROOT / "xpnet" / self.file).read_text(encoding="utf-8"))
-        list(edits(tree))[self.number].apply()
-        graft(sys.modules[module_name(self.file)], tree)
 
 
 class Row(NamedTuple):
@@ -61,25 +39,27 @@ class Row(NamedTuple):
     number: int
     line: int
     where: str
-    edit: str
+    change: str
     verdict: str
-    by: str  # the test that failed
+    by: str
 
 
-def module_name(file: str) -> str:
-    return "xpnet." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+def changed(path: Path, number: int) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    list(edits(tree))[number].apply()
+    return tree
 
 
+@cache
 def mutants_of(package: str) -> list[Mutant]:
-    folder = ROOT / "xpnet"
-    files = [folder / f"{package}.py", *sorted((folder / package).rglob("*.py"))]
-    names = [f.relative_to(folder).as_posix() for f in files if f.exists()]
-    return [
-        Mutant(name, number, edit)
-        for name in names
-        if name not in NEEDS_GPU
-        for number, edit in enumerate(edits(ast.parse((folder / name).read_text(encoding="utf-8"))))
-    ]
+    folder, found = ROOT / "xpnet", []
+    for path in [*folder.glob(f"{package}.py"), *sorted((folder / package).rglob("*.py"))]:
+        file = path.relative_to(folder).as_posix()
+        text = path.read_text(encoding="utf-8")
+        for number, edit in enumerate(edits(ast.parse(text), lines=(1, text.count("\n")))):
+            where = (edit.old.lineno, edit.where, str(edit), edit.lines)
+            found.append(Mutant(file, number, *where, partial(changed, path, number)))
+    return [mutant for mutant in found if mutant.file not in NEEDS_GPU]
 
 
 def sample(package: str, count: int, seed: int) -> list[Mutant]:
@@ -87,122 +67,16 @@ def sample(package: str, count: int, seed: int) -> list[Mutant]:
     return random.Random(f"{seed} {package}").sample(everything, min(count, len(everything)))
 
 
-class Runner:
-    """A pytest plugin: instead of the tests that were collected, it runs the mutants."""
-
-    def __init__(self, work: dict[Mutant, list[str]], seconds: dict[str, float]) -> None:
-        self.work, self.seconds = work, seconds
-        self.rows: list[Row] = []
-        self.failed = False
-
-    def pytest_collection(self) -> None:
-        import hypothesis  # loads the profile of conftest.py first: no time for the smallest example that fails
-
-        quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
-        hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("xpnet"), phases=quick)
-        hypothesis.settings.load_profile("quick")
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        session.config.pluginmanager.unregister(name="terminalreporter")
-        items = {item.nodeid: item for item in session.items}
-        for file in {mutant.file for mutant in self.work}:
-            importlib.import_module(module_name(file))
-        gc.collect()
-        gc.freeze()
-        for number, (mutant, tests) in enumerate(self.work.items(), 1):
-            verdict, by = in_child(self, mutant, [items[name] for name in tests if name in items])
-            row = Row(
-                mutant.file, mutant.number, mutant.edit.old.lineno, mutant.edit.where, str(mutant.edit), verdict, by
-            )
-            self.rows.append(row)
-            print(f"{number}/{len(self.work)} {shown(row)}", file=sys.__stderr__, flush=True)
-        caught_by = {row.by for row in self.rows if row.by in items}
-        for name in sorted(caught_by):
-            verdict, _ = in_child(self, None, [items[name]])
-            if verdict != SURVIVED:
-                print(f"FAILS WITHOUT A MUTANT: {name}", file=sys.__stderr__)
-                self.rows = [row._replace(verdict="unsound") if row.by == name else row for row in self.rows]
-        return True
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.failed |= report.failed
-
-
-def in_child(runner: Runner, mutant: Mutant | None, tests: list[pytest.Item]) -> tuple[str, str]:
-    """What became of a mutant, and the test that caught it."""
-    receiver, sender = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.setpgid(0, 0)
-        try:
-            for verdict in verdicts(runner, mutant, tests):
-                os.write(sender, f"{verdict}\n".encode())
-        except BaseException as error:  # the test that was announced last ended the whole process
-            os.write(sender, f"{CAUGHT} {type(error).__name__}\n".encode())
-        finally:
-            os._exit(0)
-    os.close(sender)
-    _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # what it started
-    with os.fdopen(receiver, encoding="utf-8") as file:
-        said = file.read().splitlines()
-    last = [line.removeprefix("runs ") for line in said if line.startswith("runs ")][-1:] or ["when it is imported"]
-    if os.WIFSIGNALED(status) or said[-1].startswith(CAUGHT):  # killed: no end, or a crash
-        return CAUGHT, last[0] + (" (no end)" if os.WIFSIGNALED(status) else "")
-    return said[-1], ""
-
-
-def verdicts(runner: Runner, mutant: Mutant | None, tests: list[pytest.Item]) -> Iterator[str]:
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit_processor(10)
-    if mutant:
-        try:
-            mutant.plant()
-        except NotGrafted:
-            yield ELSEWHERE
-            return
-    for item, following in zip(tests, [*tests[1:], None], strict=True):
-        yield f"runs {item.nodeid}"
-        limit_processor(5 + 5 * runner.seconds[item.nodeid])
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
-        if runner.failed:
-            yield CAUGHT
-            return
-    yield SURVIVED if tests else "no test runs it"
-
-
-def limit_processor(seconds: float) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), resource.RLIM_INFINITY))
-
-
-def shown(row: Row) -> str:
-    return f"xpnet/{row.file}:{row.line} {row.where}: {row.edit}: {row.verdict} {row.by}".rstrip()
-
-
 def run(packages: list[str], count: int, seed: int, budget: float, again: bool) -> None:
-    recorded = Record()
+    start, recorded = time.perf_counter(), Record()
+    before = {(row.file, row.number): row for package in packages for row in load(package, seed)} if again else {}
     chosen = {package: sample(package, count, seed) for package in packages}
-    if again:
-        for package, mutants in chosen.items():
-            escaped = {(r.file, r.number) for r in load(package, seed) if r.verdict != CAUGHT}
-            chosen[package] = [m for m in mutants if (m.file, m.number) in escaped]
-    work = {
-        mutant: recorded.tests(ROOT / "xpnet" / mutant.file, mutant.edit.lines, budget)
-        for mutants in chosen.values()
-        for mutant in mutants
-    }
-    files = sorted({name.split("::")[0] for tests in work.values() for name in tests})
-    start, runner = time.perf_counter(), Runner(work, recorded.seconds)
-    pytest.main([*OPTIONS, "--tb=no", "--timeout=60", *files], plugins=[runner])
+    new = [m for mutants in chosen.values() for m in mutants if m[:2] not in before or before[m[:2]].verdict != CAUGHT]
+    outcomes = run_all({m: recorded.tests(ROOT / "xpnet" / m.file, m.lines, budget) for m in new}, recorded.seconds)
     for package, mutants in chosen.items():
-        ids = {(m.file, m.number) for m in mutants}
-        rows = [row for row in runner.rows if (row.file, row.number) in ids]
-        save(package, seed, [r for r in load(package, seed) if (r.file, r.number) not in ids] * again + rows)
-    print(f"{len(work)} mutants in {time.perf_counter() - start:.0f} s", file=sys.__stderr__)
+        rows = [Row(*m[:5], *outcomes[m]) if m in outcomes else before[m[:2]] for m in mutants]
+        path_of(package, seed).write_text(json.dumps([row._asdict() for row in rows], indent=1), encoding="utf-8")
+    print(f"{len(new)} mutants in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(report([seed], packages))
 
 
@@ -211,10 +85,6 @@ def run(packages: list[str], count: int, seed: int, budget: float, again: bool) 
 
 def path_of(package: str, seed: int) -> Path:
     return FOLDER / f"seed-{seed}-{package}.json"
-
-
-def save(package: str, seed: int, rows: list[Row]) -> None:
-    path_of(package, seed).write_text(json.dumps([row._asdict() for row in rows], indent=1), encoding="utf-8")
 
 
 def load(package: str, seed: int) -> list[Row]:
@@ -234,7 +104,7 @@ def interval(part: int, whole: int) -> tuple[float, float]:
 
 def reason(row: Row) -> str:
     """Why nothing that anyone could observe changes; empty if it does."""
-    return EQUIVALENT.get((row.file, row.where, row.edit), "")
+    return EQUIVALENT.get((row.file, row.where, row.change), "")
 
 
 def report(seeds: list[int], packages: list[str]) -> str:
@@ -243,7 +113,7 @@ def report(seeds: list[int], packages: list[str]) -> str:
     escaped: list[str] = []
     for package in packages:
         for seed in seeds:
-            rows = [row for row in load(package, seed) if row.verdict not in (ELSEWHERE, "unsound")]
+            rows = [row for row in load(package, seed) if row.verdict not in (NOT_GRAFTED, UNSOUND)]
             caught = sum(row.verdict == CAUGHT for row in rows)
             equivalent = sum(row.verdict != CAUGHT and bool(reason(row)) for row in rows)
             rest = len(rows) - equivalent
@@ -256,7 +126,7 @@ def report(seeds: list[int], packages: list[str]) -> str:
             for row in rows:
                 if row.verdict != CAUGHT:
                     why = reason(row) and f"equivalent: {reason(row)}"
-                    text = f"| `xpnet/{row.file}:{row.line}` | {row.where} | {row.edit} | {why or row.verdict} |"
+                    text = f"| `xpnet/{row.file}:{row.line}` | {row.where} | {row.change} | {why or row.verdict} |"
                     escaped.append(text.replace("||", r"\|\|"))
     return "\n".join([*lines, "", "| place | in | change | |", "|---|---|---|---|", *dict.fromkeys(escaped)])
 

@@ -19,13 +19,19 @@ class NotGrafted(Exception):
     """Nothing that is in use differs: the change is in an object that was built when the module was imported."""
 
 
+class FailsOnImport(Exception):
+    """The changed module cannot be imported, so that no test can run."""
+
+
 def graft(module: types.ModuleType, tree: ast.Module) -> None:
-    """Put the changed `tree` of a module in its place. Whatever the changed text raises when it is run is raised."""
+    """Put the changed `tree` of a module in its place."""
     changed = types.ModuleType(module.__name__)
     changed.__dict__.update(__file__=module.__file__, __package__=module.__package__, __spec__=module.__spec__)
     sys.modules[module.__name__] = changed  # dataclasses look themselves up there
     try:
         exec(compile(tree, str(module.__file__), "exec"), changed.__dict__)
+    except Exception as error:
+        raise FailsOnImport from error
     finally:
         sys.modules[module.__name__] = module
     count = 0
@@ -70,14 +76,20 @@ def _graft_attribute(owner: type, name: str, new: Any) -> int:
 
 
 def _graft_function(old: types.FunctionType, new: types.FunctionType) -> int:
-    wrapped = _graft(old.__wrapped__, new.__wrapped__) if hasattr(old, "__wrapped__") else 0
+    count = _graft(old.__wrapped__, new.__wrapped__) if hasattr(old, "__wrapped__") else 0
+    if old.__code__.co_freevars == new.__code__.co_freevars:  # what a dataclass sets, among others
+        for old_cell, new_cell in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
+            value, changed = old_cell.cell_contents, new_cell.cell_contents
+            if _plain(value) and _plain(changed) and value != changed:
+                old_cell.cell_contents = changed
+                count += 1
     before = old.__code__, _shown(old)
     if old.__code__ != new.__code__:
         # A deleted `super()` leaves a closure that nothing reads; the number of cells must stay the same.
         old.__code__ = new.__code__.replace(co_freevars=old.__code__.co_freevars)
     if _shown(old) != _shown(new):
         old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
-    return wrapped + (before != (old.__code__, _shown(old)))
+    return count + (before != (old.__code__, _shown(old)))
 
 
 def _shown(function: types.FunctionType) -> list[Any]:

@@ -60,7 +60,7 @@ def _seconds() -> dict[str, float]:
 
 
 class Record:
-    """What was recorded."""
+    """What was recorded; nothing, if nothing was."""
 
     def __init__(self) -> None:
         self.seconds = _seconds()

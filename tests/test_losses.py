@@ -103,6 +103,7 @@ def test_one_hot_and_labels_are_the_same_loss(kind):
         (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got .*\(2, 1\)"),
         (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got float64 of shape \(2,\)"),
         (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
+        (losses.MeanSquaredError(), (2, 3), (np.zeros((2, 3)), np.ones(3)), r"weights of shape \(3,\) do not fit"),
     ],
 )
 def test_targets_that_do_not_fit(loss, shape, target, message):
@@ -131,6 +132,7 @@ def test_bad_options(options, message):
     ("make", "message"),
     [
         (lambda: losses.Huber(0.0), "delta must be a finite number above 0"),
+        (lambda: losses.Focal(gamma=math.inf), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(gamma=-1.0), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(alpha=1.0), r"alpha must be in \(0, 1\)"),
         (lambda: losses.MultiMargin(math.inf), "margin must be a finite number above 0"),
@@ -170,7 +172,10 @@ def test_targets_and_weights_are_checked_where_data_enter(loss, target, outputs,
         (losses.SoftmaxCrossEntropy(ignore=-100), np.array([[0, -100]]), (None, 3)),
         (losses.SoftmaxCrossEntropy(), (np.array([[0, 1]]), np.array([[True, False]])), (None, 3)),
         (losses.BinaryCrossEntropy(), (np.array([0, 1]), np.array([0.0, 2.0])), (1,)),
+        (losses.SoftmaxCrossEntropy(), np.array([[0, 2]]), (None, 3)),
         (losses.Focal(), np.array([0, 1]), (1,)),
+        (losses.Focal(), np.array([[0.0, 1.0]]), (2,)),
+        (losses.KLDivergence(), np.array([[0.0, 1.0]]), (2,)),
         (losses.KLDivergence(), np.array([[0.25, 0.75]], np.float32), (2,)),
     ],
 )
