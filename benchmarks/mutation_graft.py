@@ -29,7 +29,7 @@ def graft(module: types.ModuleType, tree: ast.Module) -> None:
     changed.__dict__.update(__file__=module.__file__, __package__=module.__package__, __spec__=module.__spec__)
     sys.modules[module.__name__] = changed  # dataclasses look themselves up there
     try:
-        exec(compile(tree, str(module.__file__), "exec"), changed.__dict__)
+        exec(compile(tree, str(module.__file__), "exec", dont_inherit=True), changed.__dict__)
     except Exception as error:
         raise FailsOnImport from error
     finally:
