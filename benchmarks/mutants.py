@@ -133,18 +133,18 @@ def tests_of(file: str) -> list[str]:
 def quickly(mistakes: list[Mistake]) -> dict[Mistake, Outcome]:
     """Those that are caught by tests that run the changed lines."""
     recorded = Record()
-    mutants = {mistake: in_process(number, mistake) for number, mistake in enumerate(mistakes)}
+    mutants = {mistake: in_process(mistake) for mistake in mistakes}
     work = {m: tests_of_lines(recorded, m) for mistake, m in mutants.items() if is_there_once(mistake)}
     outcomes = run_all({m: tests for m, tests in work.items() if tests}, recorded.seconds)
     found = {mistake: outcomes[mutant] for mistake, mutant in mutants.items() if mutant in outcomes}
     return {mistake: Outcome(o.by, "") for mistake, o in found.items() if o.verdict == CAUGHT}
 
 
-def in_process(number: int, mistake: Mistake) -> Mutant:
+def in_process(mistake: Mistake) -> Mutant:
     text = mistake.path.read_text(encoding="utf-8")
     first = text[: text.find(mistake.old)].count("\n") + 1
     lines = first, first + mistake.old.count("\n")
-    return Mutant(mistake.file, number, first, "", mistake.what, lines, lambda: ast.parse(mistake.planted()))
+    return Mutant(mistake.file, first, 0, "", mistake.what, lines, lambda: ast.parse(mistake.planted()))
 
 
 def tests_of_lines(recorded: Record, mutant: Mutant) -> list[str]:

@@ -31,22 +31,23 @@ from mutation_record import FOLDER, ROOT, Record, record
 from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
 PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify"]
-NEEDS_GPU = ["backend/cuda.py"]  # cannot be imported without CuPy; its tests are marked `gpu`
+NEEDS_GPU = ["backend/cuda.py", "backend/gemm.py", "backend/graph.py"]  # import CuPy; most of their tests need it
 
 
 class Row(NamedTuple):
     file: str
-    number: int
     line: int
+    column: int
     where: str
     change: str
     verdict: str
     by: str
 
 
-def changed(path: Path, number: int) -> ast.Module:
+def changed(path: Path, wanted: tuple[int, int, str]) -> ast.Module:
+    """The file with the change at this line and column."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    list(edits(tree))[number].apply()
+    next(e for e in edits(tree) if (e.old.lineno, e.old.col_offset, str(e)) == wanted).apply()
     return tree
 
 
@@ -54,11 +55,11 @@ def changed(path: Path, number: int) -> ast.Module:
 def mutants_of(package: str) -> list[Mutant]:
     folder, found = ROOT / "xpnet", []
     for path in [*folder.glob(f"{package}.py"), *sorted((folder / package).rglob("*.py"))]:
-        file = path.relative_to(folder).as_posix()
-        text = path.read_text(encoding="utf-8")
-        for number, edit in enumerate(edits(ast.parse(text), lines=(1, text.count("\n")))):
-            where = (edit.old.lineno, edit.where, str(edit), edit.lines)
-            found.append(Mutant(file, number, *where, partial(changed, path, number)))
+        file, text = path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
+        for edit in edits(ast.parse(text), lines=(1, text.count("\n"))):
+            line, column, change = edit.old.lineno, edit.old.col_offset, str(edit)
+            tree = partial(changed, path, (line, column, change))
+            found.append(Mutant(file, line, column, edit.where, change, edit.lines, tree))
     return [mutant for mutant in found if mutant.file not in NEEDS_GPU]
 
 
@@ -69,14 +70,18 @@ def sample(package: str, count: int, seed: int) -> list[Mutant]:
 
 def run(packages: list[str], count: int, seed: int, budget: float, again: bool) -> None:
     start, recorded = time.perf_counter(), Record()
-    before = {(row.file, row.number): row for package in packages for row in load(package, seed)} if again else {}
-    chosen = {package: sample(package, count, seed) for package in packages}
-    new = [m for mutants in chosen.values() for m in mutants if m[:2] not in before or before[m[:2]].verdict != CAUGHT]
-    outcomes = run_all({m: recorded.tests(ROOT / "xpnet" / m.file, m.lines, budget) for m in new}, recorded.seconds)
-    for package, mutants in chosen.items():
-        rows = [Row(*m[:5], *outcomes[m]) if m in outcomes else before[m[:2]] for m in mutants]
+    before = {package: {row[:5]: row for row in load(package, seed)} if again else {} for package in packages}
+    chosen = []
+    for package in packages:
+        left = {key for key, row in before[package].items() if row.verdict != CAUGHT}
+        chosen += [m for m in mutants_of(package) if m[:5] in left] if again else sample(package, count, seed)
+    work = {m: recorded.tests(ROOT / "xpnet" / m.file, m.lines, budget) for m in chosen}
+    outcomes = run_all(work, recorded.seconds)
+    for package in packages:
+        ours = [m for m in mutants_of(package) if m in outcomes]
+        rows = [*(before[package] | {m[:5]: Row(*m[:5], *outcomes[m]) for m in ours}).values()]
         path_of(package, seed).write_text(json.dumps([row._asdict() for row in rows], indent=1), encoding="utf-8")
-    print(f"{len(new)} mutants in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    print(f"{len(work)} mutants in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(report([seed], packages))
 
 

@@ -2,8 +2,9 @@
 
 Left out, since no test should depend on them: docstrings, annotations, messages of errors and warnings, f-strings,
 strings with a space in them (prose), `__repr__` and `__str__`, `__all__`, imports, decorators, abstract methods that
-raise NotImplementedError, the -1 of a `reshape` (-2 means the same), `copy=False` (it saves time only), and the tables
-of cases in `verify/cases`, which are themselves the tests' data.
+raise NotImplementedError, the -1 of a `reshape` (-2 means the same), `copy=False` (it saves time only), `strict=True`
+(it finds mistakes of the code's own), names of scratch memory, and the tables of cases in `verify/cases`, which are
+themselves the tests' data.
 """
 
 from __future__ import annotations
@@ -82,10 +83,14 @@ def _left_out(parent: ast.AST, field: str, child: ast.AST) -> bool:
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.AnnAssign(target=ast.Name(id="CASES")):
             return True
-        case ast.keyword(arg="copy") | ast.Call(func=ast.Attribute(attr="warn") | ast.Name(id="cast" | "TypeVar")):
+        case (
+            ast.keyword(arg="copy" | "strict")
+            | ast.Call(func=ast.Attribute(attr="warn") | ast.Name(id="cast" | "TypeVar"))
+        ):
             return True
-    if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "reshape":
-        return isinstance(child, ast.UnaryOp)
+    if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute):
+        of_reshape = parent.func.attr == "reshape" and isinstance(child, ast.UnaryOp)
+        return of_reshape or (parent.func.attr == "scratch" and isinstance(child, ast.Constant))
     return field in ("annotation", "returns", "decorator_list", "exc", "cause")
 
 
@@ -114,7 +119,7 @@ def _mistakes(node: ast.AST, field: str) -> Iterator[ast.AST]:
             yield ast.Attribute(value, NAMES[attr], node.ctx)
         case ast.Call(func, args, keywords):
             for i, keyword in enumerate(keywords):
-                if keyword.arg not in (None, "copy"):
+                if keyword.arg not in (None, "copy", "strict"):
                     yield ast.Call(func, args, [*keywords[:i], *keywords[i + 1 :]])
     deleted = isinstance(node, DELETED) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
     if deleted or (isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name | ast.Tuple)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def record(tests: list[str]) -> int:
     recorder = _Recorder(measured)
     measured.load()
     measured.start()
-    code = pytest.main([*OPTIONS, *tests], plugins=[recorder])
+    with tempfile.TemporaryDirectory() as folder:
+        code = pytest.main([*OPTIONS, f"--basetemp={folder}/tests", *tests], plugins=[recorder])
     measured.stop()
     measured.save()
     known = _seconds() | {name: s for name, s in recorder.seconds.items() if name not in recorder.failed}

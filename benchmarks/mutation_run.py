@@ -32,8 +32,8 @@ CAUGHT, SURVIVED, NO_TEST, NOT_GRAFTED, UNSOUND = "caught", "survived", "no test
 
 class Mutant(NamedTuple):
     file: str  # in xpnet/
-    number: int  # in that file, or in a list
     line: int
+    column: int
     where: str  # the function or class
     change: str
     lines: tuple[int, int]  # the tests that run one of them may notice
@@ -53,7 +53,8 @@ def run_all(work: dict[Mutant, list[str]], seconds: dict[str, float]) -> dict[Mu
     """What became of each mutant under its tests, which take so many seconds each."""
     files = sorted({name.split("::")[0] for tests in work.values() for name in tests})
     runner = Runner(work, seconds)
-    pytest.main([*OPTIONS, "--tb=no", "--timeout=60", *files], plugins=[runner])
+    with tempfile.TemporaryDirectory() as folder:
+        pytest.main([*OPTIONS, f"--basetemp={folder}/tests", "--tb=no", "--timeout=60", *files], plugins=[runner])
     return runner.outcomes
 
 

@@ -251,6 +251,13 @@ def test_sizes_that_cannot_be(sizes):
         nn.GRU(**sizes)
 
 
+def test_only_a_mask_may_hold_integers():
+    assert nn.GRU(3).accepts_integers is False
+    assert nn.GRU(3, mask=True).accepts_integers == (False, True)
+    assert nn.GRU(3, state=True).accepts_integers == (False, False)
+    assert nn.LSTM(3, mask=True, state=True).accepts_integers == (False, True, False, False)
+
+
 @KINDS
 def test_it_learns_to_remember(layer, kind):
     """What the first step held, at each step after it."""

@@ -56,3 +56,17 @@ def test_outputs_may_not_be_larger_either(tmp_path, monkeypatch):
     save_file(weights, tmp_path / "wide.safetensors", metadata={"xpnet": json.dumps(described)})
     with pytest.raises(ModelFileError, match=r"its outputs have shape \(4,\): the limit is 3 values"):
         xpnet.load(tmp_path / "wide.safetensors", "cpu")
+
+
+def test_a_network_may_not_have_more_layers_either(tmp_path, monkeypatch):
+    network = {"layer": "Sequential", "layers": [{"layer": "ReLU"}, {"layer": "Tanh"}]}
+    path = lying(tmp_path / "model.safetensors", network=network)
+    monkeypatch.setattr(loading, "MOST_LAYERS", 3)  # the two, and what holds them
+    xpnet.load(path, "cpu")
+    monkeypatch.setattr(loading, "MOST_LAYERS", 2)
+    with pytest.raises(ModelFileError, match="its network has more than 2 layers"):
+        xpnet.load(path, "cpu")
+
+
+def test_the_limits_are_ten_thousand_layers_and_an_image_of_8192_squared():
+    assert (loading.MOST_LAYERS, loading.MOST_VALUES) == (10_000, 8192 * 8192)
