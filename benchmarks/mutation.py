@@ -31,7 +31,7 @@ from mutation_record import FOLDER, ROOT, Record, record
 from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
 PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify"]
-NEEDS_GPU = ["backend/cuda.py", "backend/gemm.py", "backend/graph.py"]  # import CuPy; most of their tests need it
+NEEDS_GPU = [f"backend/{name}.py" for name in ("cuda", "gemm", "graph", "kernels")]  # CuPy, or text for it
 
 
 class Row(NamedTuple):

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 import xpnet
 from xpnet.nn import ModelFileError, loading
+from xpnet.nn.shapes import size_of
 
 
 def lying(path, **lies):
@@ -70,3 +71,8 @@ def test_a_network_may_not_have_more_layers_either(tmp_path, monkeypatch):
 
 def test_the_limits_are_ten_thousand_layers_and_an_image_of_8192_squared():
     assert (loading.MOST_LAYERS, loading.MOST_VALUES) == (10_000, 8192 * 8192)
+
+
+def test_an_axis_of_free_length_counts_once_and_inputs_are_added():
+    assert size_of((None, 3)) == 3
+    assert size_of(((2, 3), (None,))) == 7
