@@ -30,7 +30,8 @@ from mutation_equivalent import EQUIVALENT
 from mutation_record import FOLDER, ROOT, Record, record
 from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
-PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify"]
+PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify", "drawings"]
+DRAWINGS = ["train/plots.py", "verify/parity_page.py"]  # of their own, as most of their numbers are sizes and places
 NEEDS_GPU = [f"backend/{name}.py" for name in ("cuda", "gemm", "graph", "kernels")]  # CuPy, or text for it
 
 
@@ -51,16 +52,24 @@ def changed(path: Path, wanted: tuple[int, int, str]) -> ast.Module:
     return tree
 
 
+def files_of(package: str) -> list[str]:
+    folder = ROOT / "xpnet"
+    paths = [*folder.glob(f"{package}.py"), *sorted((folder / package).rglob("*.py"))]
+    files = [path.relative_to(folder).as_posix() for path in paths]
+    return DRAWINGS if package == "drawings" else [f for f in files if f not in (*DRAWINGS, *NEEDS_GPU)]
+
+
 @cache
 def mutants_of(package: str) -> list[Mutant]:
-    folder, found = ROOT / "xpnet", []
-    for path in [*folder.glob(f"{package}.py"), *sorted((folder / package).rglob("*.py"))]:
-        file, text = path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
+    found = []
+    for file in files_of(package):
+        path = ROOT / "xpnet" / file
+        text = path.read_text(encoding="utf-8")
         for edit in edits(ast.parse(text), lines=(1, text.count("\n"))):
             line, column, change = edit.old.lineno, edit.old.col_offset, str(edit)
             tree = partial(changed, path, (line, column, change))
             found.append(Mutant(file, line, column, edit.where, change, edit.lines, tree))
-    return [mutant for mutant in found if mutant.file not in NEEDS_GPU]
+    return found
 
 
 def sample(package: str, count: int, seed: int) -> list[Mutant]:

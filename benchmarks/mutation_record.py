@@ -71,8 +71,8 @@ class Record:
         self._lines: dict[Path, dict[int, list[str]]] = {}
 
     def tests(self, file: Path, lines: tuple[int, int], budget: float) -> list[str]:
-        """The tests that run one of these lines, the first test of each function before the second, the fastest first,
-        as many as fit into this many seconds."""
+        """The tests that run one of these lines, as many as fit into this many seconds: the fastest first, where the
+        k-th of the same function counts as k times as slow, so that the cases of one leave room for others."""
         if file not in self._lines:
             self._lines[file] = self._data.contexts_by_lineno(str(file))
         found = {t for line in range(lines[0], lines[1] + 1) for t in self._lines[file].get(line, ())}
@@ -82,7 +82,7 @@ class Record:
         for name in ranked:
             function = name.split("[")[0]
             turn[function] = turn.get(function, -1) + 1
-            order.append((turn[function], self.seconds[name], name))
+            order.append(((1 + turn[function]) * self.seconds[name], self.seconds[name], name))
         chosen, total = [], 0.0
         for _, seconds, name in sorted(order):
             total += seconds
