@@ -3,8 +3,8 @@
 Left out, since no test should depend on them: docstrings, annotations, messages of errors and warnings, f-strings,
 strings with a space in them (prose), `__repr__` and `__str__`, `__all__`, imports, decorators, abstract methods that
 raise NotImplementedError, the -1 of a `reshape` (-2 means the same), `copy=False` (it saves time only), `strict=True`
-(it finds mistakes of the code's own), names of scratch memory, and the tables of cases in `verify/cases`, which are
-themselves the tests' data.
+(it finds mistakes of the code's own), names of scratch memory, and the tables of cases in `verify/cases` with the
+functions that write their rows: they are themselves the tests' data.
 """
 
 from __future__ import annotations

@@ -72,11 +72,13 @@ class Record:
 
     def tests(self, file: Path, lines: tuple[int, int], budget: float) -> list[str]:
         """The tests that run one of these lines, as many as fit into this many seconds: the fastest first, where the
-        k-th of the same function counts as k times as slow, so that the cases of one leave room for others."""
+        k-th of the same function counts as k times as slow, so that the cases of one leave room for others. Where none
+        was seen, since the lines run at import or under a tracer of the package's own, those that run the file."""
         if file not in self._lines:
             self._lines[file] = self._data.contexts_by_lineno(str(file))
         found = {t for line in range(lines[0], lines[1] + 1) for t in self._lines[file].get(line, ())}
-        ranked = sorted(found & self.seconds.keys(), key=lambda name: (self.seconds[name], name))
+        found = found & self.seconds.keys() or set().union(*self._lines[file].values()) & self.seconds.keys()
+        ranked = sorted(found, key=lambda name: (self.seconds[name], name))
         turn: dict[str, int] = {}
         order = []
         for name in ranked:
