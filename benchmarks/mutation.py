@@ -118,7 +118,7 @@ def interval(part: int, whole: int) -> tuple[float, float]:
 
 def reason(row: Row) -> str:
     """Why nothing that anyone could observe changes; empty if it does."""
-    return EQUIVALENT.get((row.file, row.where, row.change), "")
+    return EQUIVALENT.get(row.file, {}).get((row.where, row.change), "")
 
 
 def report(seeds: list[int], packages: list[str]) -> str:

@@ -1,3 +1,49 @@
-"""Mutants that change nothing anyone could observe, with the reason: (file, function, change)."""
+"""Mutants that change nothing anyone could observe, with the reason: {file: {(function, change): why}}."""
 
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
+    "schedules.py": {
+        ("OneCycle.__call__", "`step < top` -> `step <= top`"): "at the top both branches give the top",
+        (
+            "OneCycle.__call__",
+            "`1 - (min(step, self.steps) - top) / (self.steps - top)` -> "
+            "`1 + (min(step, self.steps) - top) / (self.steps - top)`",
+        ): "a cosine is even about 1",
+        ("WarmUp.__call__", "`step < self.steps` -> `step <= self.steps`"): "both give what follows at its step 0",
+    },
+    "optim/base.py": {
+        ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
+    },
+    "nn/activation.py": {
+        ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 both sides of the maximum are 1",
+    },
+    "nn/attention.py": {
+        ("attention.backward", "`-2` -> `2`"): "the same one of four axes",
+    },
+    "nn/summary.py": {
+        ("_Counting", "`0` -> `1`"): "the count is set to 0 before the first layer",
+    },
+    "nn/transformer.py": {
+        ("decode", "`''` -> `'_'`"): "names inside a cache that nobody else reads",
+    },
+    "backend/base.py": {
+        ("Backend.take", "`a.take(indices, axis=0, mode='clip')` -> `a.take(indices, axis=0)`"): "it saves time only",
+    },
+    "backend/random.py": {
+        ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
+    },
+    "train/run.py": {
+        ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
+    },
+    "verify/cases/optimizer.py": {
+        ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
+    },
+    "verify/gradcheck.py": {
+        ("directional_error", "`1` -> `2`"): "another seed",
+    },
+    "verify/parity.py": {
+        ("_network", "`0` -> `1`"): "all inputs have the same number of samples",
+    },
+    "verify/passes.py": {
+        ("", "`7` -> `8`"): "another seed",
+    },
+}

@@ -90,6 +90,7 @@ DEFAULTS = [
             "checkpoint": None, "resume": False, "quiet": False,
         },
     ),
+    (train.train_step, {"clip": None, "accumulate": 1}),
     (train.evaluate, {"batch_size": 1000, "metrics": None}),
     (xpnet.debug, {"forbid_transfers": False}),
     (check_loss, {"batch": 4, "raises": True}),
