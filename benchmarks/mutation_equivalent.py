@@ -10,6 +10,12 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ): "a cosine is even about 1",
         ("WarmUp.__call__", "`step < self.steps` -> `step <= self.steps`"): "both give what follows at its step 0",
     },
+    "losses/cross_entropy.py": {
+        (
+            "SoftmaxCrossEntropy._by_gather",
+            "`y.shape[-1] > ONE_HOT_CLASSES` -> `y.shape[-1] >= ONE_HOT_CLASSES`",
+        ): "both ways give the same values",
+    },
     "optim/base.py": {
         ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
     },
@@ -20,7 +26,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("attention.backward", "`-2` -> `2`"): "the same one of four axes",
     },
     "nn/summary.py": {
-        ("_Counting", "`0` -> `1`"): "the count is set to 0 before the first layer",
+        ("_Counting", "`0` -> `1`"): "a count of two samples, which is halved and rounded down",
     },
     "nn/transformer.py": {
         ("decode", "`''` -> `'_'`"): "names inside a cache that nobody else reads",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import coverage
@@ -27,11 +27,11 @@ class _Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item):
         self.measured.switch_context(item.nodeid)
-        start = time.process_time()
+        start = os.times()
         try:
             return (yield)
         finally:
-            self.seconds[item.nodeid] = time.process_time() - start
+            self.seconds[item.nodeid] = sum(os.times()[:4]) - sum(start[:4])  # of the processor, with what it started
             self.measured.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -69,6 +69,7 @@ class Record:
         self._data = coverage.CoverageData(FOLDER / "coverage")
         self._data.read()
         self._lines: dict[Path, dict[int, list[str]]] = {}
+        self._look = self.seconds.keys() - self._data.measured_contexts()  # run no line: at signatures, say
 
     def tests(self, file: Path, lines: tuple[int, int], budget: float) -> list[str]:
         """The tests that run one of these lines, as many as fit into this many seconds: the fastest first, where the
@@ -78,7 +79,7 @@ class Record:
             self._lines[file] = self._data.contexts_by_lineno(str(file))
         found = {t for line in range(lines[0], lines[1] + 1) for t in self._lines[file].get(line, ())}
         found = found & self.seconds.keys() or set().union(*self._lines[file].values()) & self.seconds.keys()
-        ranked = sorted(found, key=lambda name: (self.seconds[name], name))
+        ranked = sorted(found | self._look, key=lambda name: (self.seconds[name], name))
         turn: dict[str, int] = {}
         order = []
         for name in ranked:

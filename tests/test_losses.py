@@ -132,6 +132,7 @@ def test_bad_options(options, message):
     ("make", "message"),
     [
         (lambda: losses.Huber(0.0), "delta must be a finite number above 0"),
+        (lambda: losses.Huber(math.inf), "delta must be a finite number above 0"),
         (lambda: losses.Focal(gamma=math.inf), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(gamma=-1.0), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(alpha=1.0), r"alpha must be in \(0, 1\)"),
@@ -170,6 +171,7 @@ def test_targets_and_weights_are_checked_where_data_enter(loss, target, outputs,
     ("loss", "target", "outputs"),
     [
         (losses.SoftmaxCrossEntropy(ignore=-100), np.array([[0, -100]]), (None, 3)),
+        (losses.SoftmaxCrossEntropy(ignore=-1), np.array([0, -1]), (1,)),
         (losses.SoftmaxCrossEntropy(), (np.array([[0, 1]]), np.array([[True, False]])), (None, 3)),
         (losses.BinaryCrossEntropy(), (np.array([0, 1]), np.array([0.0, 2.0])), (1,)),
         (losses.SoftmaxCrossEntropy(), np.array([[0, 2]]), (None, 3)),

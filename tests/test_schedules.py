@@ -66,6 +66,7 @@ def test_plateau_waits_as_long_as_asked_from_the_first_epoch_on():
 
 @pytest.mark.parametrize("state", ["best", "waited"])
 def test_what_plateau_has_seen_is_no_setting(state):
+    schedules.Plateau(1.0, 0.5, 3, 0.0)
     with pytest.raises(TypeError, match=state):
         schedules.Plateau(1.0, **{state: 1})
 
