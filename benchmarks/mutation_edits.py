@@ -45,7 +45,7 @@ class Edit(NamedTuple):
         ast.fix_missing_locations(self.parent)
 
     def __str__(self) -> str:
-        new = "deleted" if isinstance(self.new, ast.Pass) else f"`{ast.unparse(self.new)}`"
+        new = "deleted" if isinstance(self.new, ast.Pass | ast.Expr) else f"`{ast.unparse(self.new)}`"
         return f"`{ast.unparse(self.old)}` -> {new}"
 
 
@@ -123,6 +123,7 @@ def _mistakes(node: ast.AST, field: str) -> Iterator[ast.AST]:
                     yield ast.Call(func, args, [*keywords[:i], *keywords[i + 1 :]])
     deleted = isinstance(node, DELETED) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
     if deleted or (isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name | ast.Tuple)):
-        yield ast.Pass()
+        has_super = any(isinstance(part, ast.Name) and part.id == "super" for part in ast.walk(node))
+        yield ast.Expr(ast.Name("__class__", ast.Load())) if has_super else ast.Pass()  # `graft` needs the same cells
     if field in ("test", "ifs") and not isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp):
         yield ast.UnaryOp(ast.Not(), node)

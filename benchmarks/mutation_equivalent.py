@@ -10,6 +10,12 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ): "a cosine is even about 1",
         ("WarmUp.__call__", "`step < self.steps` -> `step <= self.steps`"): "both give what follows at its step 0",
     },
+    "losses/base.py": {
+        (
+            "TermLoss._total",
+            "`y.size // max(y.shape[-1], 1)` -> `y.size / max(y.shape[-1], 1)`",
+        ): "the same whole number",
+    },
     "losses/cross_entropy.py": {
         (
             "SoftmaxCrossEntropy._by_gather",
@@ -20,7 +26,8 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
     },
     "nn/activation.py": {
-        ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 both sides of the maximum are 1",
+        ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
+        ("Sigmoid.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
     },
     "nn/attention.py": {
         ("attention.backward", "`-2` -> `2`"): "the same one of four axes",

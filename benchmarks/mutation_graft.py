@@ -84,9 +84,8 @@ def _graft_function(old: types.FunctionType, new: types.FunctionType) -> int:
                 old_cell.cell_contents = changed
                 count += 1
     before = old.__code__, _shown(old)
-    if old.__code__ != new.__code__:
-        # A deleted `super()` leaves a closure that nothing reads; the number of cells must stay the same.
-        old.__code__ = new.__code__.replace(co_freevars=old.__code__.co_freevars)
+    if old.__code__ != new.__code__ and old.__code__.co_freevars == new.__code__.co_freevars:
+        old.__code__ = new.__code__
     if _shown(old) != _shown(new):
         old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
     return count + (before != (old.__code__, _shown(old)))

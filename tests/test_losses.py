@@ -103,6 +103,7 @@ def test_one_hot_and_labels_are_the_same_loss(kind):
         (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got .*\(2, 1\)"),
         (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got float64 of shape \(2,\)"),
         (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
+        (losses.SoftmaxCrossEntropy(), (3,), np.zeros(3), r"needs logits of shape \(N, \.\.\., C\), not \(3,\)"),
         (losses.MeanSquaredError(), (2, 3), (np.zeros((2, 3)), np.ones(3)), r"weights of shape \(3,\) do not fit"),
     ],
 )
@@ -156,6 +157,7 @@ def test_bad_options_of_the_others(make, message):
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.full((2, 3), np.nan)), (3,), r"finite and >= 0, not nan"),
         (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
+        (losses.KLDivergence(), np.array([[0.5, 0.5], [0.5, 0.6]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([0]), (2,), r"need distributions of that shape, not \(1,\)"),
         (losses.Focal(), np.array([[0.5, 1.0]]), (2,), "0 or 1, nothing between"),
         (losses.CosineDistance(), np.array([0]), (2,), r"\(1, 2\) need targets of that shape, not \(1,\)"),

@@ -245,6 +245,10 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         Model(layer, shape, Backend())
 
 
+def test_one_unit_and_one_layer_are_enough():
+    assert Model(nn.RNN(1, layers=1), (3, 1), Backend()).n_parameters == 3
+
+
 @pytest.mark.parametrize("sizes", [{"units": 0}, {"units": 3, "layers": 0}], ids=str)
 def test_sizes_that_cannot_be(sizes):
     with pytest.raises(ValueError, match="GRU needs at least one unit and one layer"):
