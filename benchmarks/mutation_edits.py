@@ -83,10 +83,11 @@ def _left_out(parent: ast.AST, field: str, child: ast.AST) -> bool:
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.AnnAssign(target=ast.Name(id="CASES")):
             return True
-        case (
-            ast.keyword(arg="copy" | "strict")
-            | ast.Call(func=ast.Attribute(attr="warn") | ast.Name(id="cast" | "TypeVar"))
-        ):
+        case ast.keyword(arg="copy" | "strict"):
+            return True
+        case ast.FunctionDef(returns=ast.expr() as given) if "Case" in ast.unparse(given):
+            return True  # writes rows of a table
+        case ast.Call(func=ast.Attribute(attr="warn") | ast.Name(id="cast" | "TypeVar")):
             return True
     if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute):
         of_reshape = parent.func.attr == "reshape" and isinstance(child, ast.UnaryOp)

