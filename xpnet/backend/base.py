@@ -29,12 +29,14 @@ class Backend:
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
     says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
-    `observer` who is told of every pass, or None (see `observed_by`).
+    `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
+    which layers need not check what they return.
     """
 
     xp: Any = np
     array_type: Any = np.ndarray
     observer: Observer | None = None
+    trusting: bool = False
 
     def __init__(
         self,
