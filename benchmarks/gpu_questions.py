@@ -159,7 +159,7 @@ def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
 
 
 def products_are_float32(kind: BackendFactory) -> Answer:
-    """The error of float32 products as a share of |row| |column|, eager and captured, by length of the sum."""
+    """The error of float32 products as a fraction of |row| |column|, eager and captured, by length of the sum."""
     errors = {}
     for k in (256, 1024, 4096):
         rng, backend = np.random.default_rng(k), kind("float32", 0)

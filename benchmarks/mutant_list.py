@@ -688,7 +688,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("WarmUp: starts at 0", "(step + 1) / (self.steps + 1)", "step / self.steps"),
         ("WarmUp: what follows has started already", "self.then(step - self.steps)", "self.then(step)"),
         ("OneCycle: the top comes too early", "top = 0.3 * self.steps", "top = 0.25 * self.steps"),
-        ("OneCycle: linear", "(1 - math.cos(math.pi * share)) / 2", "share"),
+        ("OneCycle: linear", "(1 - math.cos(math.pi * fraction)) / 2", "fraction"),
         ("Plateau: one epoch too early", "self.waited == self.patience", "self.waited + 1 == self.patience"),
         ("Plateau: falls below its end", "max(self.lr * self.factor, self.final)", "self.lr * self.factor"),
         ("Plateau: goes on waiting after a new best", "self.best, self.waited = value, 0", "self.best = value"),

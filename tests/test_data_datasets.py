@@ -129,8 +129,8 @@ def test_the_digits_are_the_test_set_of_uci():
 def test_the_first_digit_is_a_zero():
     images = read_idx(os.path.join(os.path.dirname(datasets.__file__), "digits-images-idx3-ubyte.gz"))
     assert images.shape == (1797, 8, 8)
-    picture = ["".join(" .#"[int(value > 3) + int(value > 9)] for value in row) for row in images[0]]
-    assert picture == ["  .#.   ", "  ####. ", "  #  #. ", " .#  .. ", " ..  .. ", " .#  #. ", "  #.##  ", "  .##   "]
+    image = ["".join(" .#"[int(value > 3) + int(value > 9)] for value in row) for row in images[0]]
+    assert image == ["  .#.   ", "  ####. ", "  #  #. ", " .#  .. ", " ..  .. ", " .#  #. ", "  #.##  ", "  .##   "]
 
 
 def test_digits_splits_differ_by_seed_only():

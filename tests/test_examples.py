@@ -163,10 +163,10 @@ def test_tutorial_notices_a_difference(tutorial):
         tutorial.same("some step", [1.0, 2.0], [1.0, 2.0 + 1e-9], "what it is not")
 
 
-def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path):
-    mine, broken, out = tmp_path / "mine.png", tmp_path / "broken.png", tmp_path / "new" / "pictures"
+def test_tutorial_draws_plots_and_reads_images_of_ones_own(tutorial, tmp_path):
+    mine, broken, out = tmp_path / "mine.png", tmp_path / "broken.png", tmp_path / "new" / "images"
     mine.write_bytes(tutorial.a_four())
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     text = printed("tutorial_mlp", "--quick", "--out", out, mine, broken)
     assert f"{mine}: read as 4" in text
     assert "broken.png: no image file (PNG, JPEG" in text
@@ -178,7 +178,7 @@ def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path)
 def test_tutorial_says_what_is_wrong(tmp_path):
     done = run("tutorial_mlp", "--quick", tmp_path / "none.png")
     assert done.returncode == 2
-    assert "no picture at" in done.stderr
+    assert "no image at" in done.stderr
     (tmp_path / "full").write_text("a file")
     done = run("tutorial_mlp", XPNET_DATA=str(tmp_path), XPNET_CACHE=str(tmp_path / "full"))
     assert done.returncode == 1

@@ -481,7 +481,7 @@ def test_the_weighted_loss_does_not_depend_on_the_batches():
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
-def test_pictures_with_swapped_axes_are_not_reshaped_in_silence():
+def test_images_with_swapped_axes_are_not_reshaped_in_silence():
     model = nn.Model(nn.Flatten(), (2, 2, 3), xpnet.select("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
         train.evaluate(model, losses.MeanSquaredError(), data.Dataset(np.zeros((4, 3, 2, 2)), np.zeros(4, int)))

@@ -123,7 +123,7 @@ def test_one_layer_used_twice_has_its_rows_twice():
         lambda: Model(nn.Linear(3), (4,), Backend()),
         lambda: model(shape=(2,)),
     ],
-    ids=["pictures", "no parameters", "one number, float64", "a layer alone", "nothing"],
+    ids=["images", "no parameters", "one number, float64", "a layer alone", "nothing"],
 )
 def test_any_network_will_do(make):
     found = parity(make(), batch=3, steps=3)
@@ -133,8 +133,8 @@ def test_any_network_will_do(make):
 
 def test_samples_can_be_given():
     digits = data.load("digits").train
-    pictures = model(nn.Standardize(4.9, 6.0), nn.Flatten(), nn.Linear(10), shape=(8, 8))
-    found = parity(pictures, digits, steps=40)
+    images = model(nn.Standardize(4.9, 6.0), nn.Flatten(), nn.Linear(10), shape=(8, 8))
+    found = parity(images, digits, steps=40)
     assert found.ok, found.verdict
     curve = found.training.curves[REFERENCE]
     assert curve[-1] < curve[0]
@@ -142,7 +142,7 @@ def test_samples_can_be_given():
     with pytest.raises(ValueError, match="do not fit a model"):
         parity(network(), digits)
     with pytest.raises(ValueError, match="fewer than a batch of 9"):
-        parity(pictures, digits[:8], batch=9)
+        parity(images, digits[:8], batch=9)
     with pytest.raises(ValueError, match=r"label \d at index \d+ is outside 0\.\.2"):
         parity(model(nn.Flatten(), nn.Linear(3), shape=(8, 8)), digits)
     with pytest.raises(ValueError, match="at least 1"):

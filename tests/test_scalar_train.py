@@ -149,7 +149,7 @@ def test_the_example_learns_to_read():
     run = subprocess.run([sys.executable, example], capture_output=True, text=True, check=True)
     assert "566,666,666.67" in run.stdout
     assert "0.7113, 0.1587, 0.1299" in run.stdout
-    shares = [float(share) for share in re.findall(r"([\d.]+)%(?: of 359 test digits)? right", run.stdout)]
-    untrained, early, late = shares
+    fractions = [float(text) for text in re.findall(r"([\d.]+)%(?: of 359 test digits)? right", run.stdout)]
+    untrained, early, late = fractions
     assert untrained < 30 < 60 < early < late
     assert late > 88

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerCost:
     """A layer. `parameters` are those that are trained and its own; `kept`: bytes that it keeps for the backward."""
 
     path: str
@@ -53,7 +53,7 @@ class Summary:
     it grows with the batch, to kh kw times the input, which is not counted here.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayerCost, ...]
     batch_size: int
     inputs: int
     values: int
@@ -133,7 +133,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
         own = {id(p): p.size for p in _own(layer) if p.trained and id(p) not in counted}
         kept = at(two.kept[layer], three.kept[three.named[path]])
         shape, products = two.outputs.get(layer, ()), two.products[layer] // 2
-        row = Row(path, type(layer).__name__, shape, sum(own.values()), products, kept)
+        row = LayerCost(path, type(layer).__name__, shape, sum(own.values()), products, kept)
         is_container = any(True for _ in layer.children())
         if id(layer) not in counted and (not is_container or row.parameters or row.multiply_adds or row.kept):
             rows.append(row)

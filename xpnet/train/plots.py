@@ -204,7 +204,7 @@ def _images(x: np.ndarray) -> np.ndarray:
 
 
 def _sheet(images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int) -> Figure:
-    """Pictures in rows, each under the lines of its caption, the second of them in the colour of a mistake."""
+    """Images in rows, each under the lines of its caption, the second of them in the colour of a mistake."""
     n, height, width = images.shape[:3]
     rows, lines = math.ceil(n / columns), max((len(caption) for caption in captions), default=0)
     # In units of one image's height: a cell is its lines of text and the image.
