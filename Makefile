@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: train test lint format types gpu-check
+.PHONY: train test lint format types bench gpu-check
 
 train: .venv/plain
 	$(BIN)/xpnet train
@@ -22,6 +22,10 @@ format: .venv/dev
 
 types: .venv/dev
 	$(BIN)/mypy
+
+# Beside the rivals that are installed there: pip install torch==2.13.0 jax scikit-learn
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.bench
 
 # From the source tree and with the CuPy that is installed there, so that it also runs where nothing can be installed.
 gpu-check:

@@ -14,7 +14,9 @@ from time import perf_counter
 def main(runs: int = 21) -> None:
     times: dict[str, list[float]] = {"pass": [], "import numpy": [], "from xpnet import nn, train": []}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run([sys.executable, "-c", "from xpnet import nn, train"], env=environment, check=True)  # compiles what is not yet
+    subprocess.run(
+        [sys.executable, "-c", "from xpnet import nn, train"], env=environment, check=True
+    )  # compiles what is not yet
     for _ in range(runs):
         for code, seconds in times.items():
             start = perf_counter()

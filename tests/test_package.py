@@ -33,7 +33,7 @@ ORDER = (
     {"data", "nn"},
     {"doctor", "losses", "optim", "photo", "scalar"},
     {"train"},
-    {"verify"},
+    {"bench", "verify"},
     {"serve"},
     {"cli"},
 )

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from xpnet.cli import leave
+from xpnet.cli.bench import bench
 from xpnet.cli.console import Failed, complain, verdict
 from xpnet.cli.data import show_data
 from xpnet.cli.evaluate import evaluate
@@ -90,4 +91,5 @@ app.command("serve")(serve)
 app.command("data")(show_data)
 app.command("models")(show_models)
 app.command("parity")(parity)
+app.command("bench")(bench)
 app.command("doctor")(doctor)

@@ -107,9 +107,11 @@ class Layer:
 
     def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
-        result = self.forward(x, backend)
         if backend.trusting:  # the usual way, kept short: a model has seen x of this shape before
-            return result
+            return self.forward(x, backend)
+        if backend.observer is not None:
+            backend.observer.forward_begins(self, x)
+        result = self.forward(x, backend)
         self._check(x, result)
         return result if backend.observer is None else self._observed(x, result, backend)
 
