@@ -56,7 +56,7 @@ def select(
 
         return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else diagnosis.detail, threads, precision)
     if asked == "auto" and precision in PRECISIONS:
-        raise BackendError(f"precision {precision!r} needs a GPU. {diagnosis}")
+        raise BackendError(f"precision {precision!r} needs a GPU: {diagnosis}")
     if asked == "auto":
         return Backend(dtype, seed, why=str(diagnosis), threads=threads, precision=precision)
     raise BackendError(f"device {asked!r} ({by}): {diagnosis}")

@@ -136,7 +136,8 @@ class Backend:
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's), in the backend's precision."""
+        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's). With a `precision`, of
+        operands that are rounded to it."""
         if self.precision is not None:
             a, b = self._rounded(a), self._rounded(b)
         return self._product(a, b, out)

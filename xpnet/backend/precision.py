@@ -30,16 +30,16 @@ def check_precision(precision: str, dtype: np.dtype, offered: tuple[str, ...], d
         raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}, or leave it out")
     if precision not in offered:
         raise ValueError(
-            f"precision {precision!r} is for a GPU: the {device} has no fast products of 16 bits, float32 is faster "
-            'there and right to more digits. Leave it out, or select("cuda"); '
-            f'xpnet.verify.strict.StrictBackend(precision="{precision}") shows anywhere what it does to a network'
+            f"precision {precision!r} is for a GPU: NumPy has no fast products of 16 bits, in float32 the {device} is "
+            "faster and right to more digits. Leave the precision out, or name the device cuda. What it does to a "
+            f'network shows on any machine: xpnet.verify.strict.StrictBackend(precision="{precision}")'
         )
     if dtype != np.float32:
         raise ValueError(f"precision {precision!r} rounds float32: it does not go with dtype {dtype}")
 
 
 def to_bfloat16(a: Any, xp: Any) -> Any:
-    """The bits (uint16) of a float32 array rounded to bfloat16: the upper half of each number, to nearest, ties to even.
+    """The bits (uint16) of a float32 array rounded to bfloat16: the upper half of each number, to nearest, or to even.
 
     Adding 0x7fff, and 1 more if the upper half is odd, carries into that half where it must be rounded up: also from
     the largest numbers to infinity. It would carry from NaNs to 0, so these become one that stays.

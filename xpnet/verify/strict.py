@@ -136,8 +136,10 @@ class StrictBackend(Backend):
         self._device.reads("synchronize")
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        types = {str(array.dtype) for array in (a, b, out) if array is not None}
         narrow = a.dtype == b.dtype and a.itemsize == 2  # rounded to 16 bits, for a float32 result
-        types = {"float32" if narrow else str(v.dtype) for v in (a, b)} | {str(v.dtype) for v in (out,) if v is not None}
+        if narrow:
+            types = {"float32"} if out is None else {"float32", str(out.dtype)}
         if len(types) > 1 or types - {"float32", "float64"}:
             raise TypeError(f"a product of {' and '.join(sorted(types))}: cuBLAS takes one type, float32 or float64")
         if out is not None and not out.flags.c_contiguous:
