@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -56,7 +57,8 @@ class Reporter:
             parts.append(f"validation {in_words('validation_', row)}")
         parts += [f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
         if "loss_scale" in row:
-            parts.append(f"loss scale {row['loss_scale']:g}, {row['skipped_steps']:.0f} steps skipped so far")
+            exponent = round(math.log2(row["loss_scale"]))  # it is a power of two
+            parts.append(f"loss scale 2^{exponent}, {row['skipped_steps']:.0f} steps skipped so far")
         self._line("  ".join(parts))
 
     def _line(self, line: str) -> None:
