@@ -195,7 +195,7 @@ def test_a_captured_run_with_products_of_16_bits_learns(cuda, precision, monkeyp
         assert result.eager == ""
         rows[model.backend.device] = result.history[-1]
     assert rows["cuda:0"]["train_loss"] == pytest.approx(rows["strict"]["train_loss"], rel=0.05)
-    assert rows["cuda:0"]["train_loss"] < 1.5 * rows["cpu"]["train_loss"]
+    assert rows["cuda:0"]["train_loss"] < 2 * rows["cpu"]["train_loss"]  # some of the first steps are missing
     skipped = [rows[device].get("skipped_steps", 0) for device in ("cuda:0", "strict")]
     assert abs(skipped[0] - skipped[1]) <= 1  # one may overflow on one of the two by a rounding
     assert (skipped[0] > 0) == (precision == "float16")
