@@ -220,6 +220,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("GroupNorm: the count of positions is forgotten", "1 / (positions * each)", "1 / each"),
         ("GroupNorm: groups need not divide", "if shape[-1] % self.groups:", "if False:"),
         ("BatchNorm: x is kept for its shape", "dy.reshape(centred.shape)", "dy.reshape(rows.shape)"),
+        ("GroupNorm: means are rounded to 16 bits", "backend.full_matmul(weights, a)", "backend.matmul(weights, a)"),
     ],
     "nn/embedding.py": [
         ("Embedding: the padding row is trained", "dW[self.padding] = 0", "dW[self.padding] *= 1"),
@@ -238,6 +239,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "np.ndarray) and not same.any():", "np.ndarray) and not same[:3].any():"),
         ("Embedding sums: the first of each for the last", 'side="right"', 'side="left"'),
         ("Embedding sums: in the order of the batch", "xp.take(a, ordered % m, axis=0)", "a * 1"),
+        ("Embedding: gradients are rounded to 16 bits", "backend.full_matmul((xp", "backend.matmul((xp"),
     ],
     "nn/recurrent.py": [
         ("RNN: the slope of tanh is not squared", "dstates[0] * (1 - h * h)", "dstates[0] * (1 - h)"),
@@ -578,6 +580,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "for pattern, lr, w in self.groups if", "for pattern, lr, w in self.groups[:1] if"),
         ("Frozen parameters are updated", "            if name in self.model.frozen:\n                continue\n", ""),
         ("Freezing after the optimizer was made is not seen", "if self._without is not model.frozen:", "if False:"),
+        ("A skipped step counts as one", "n_parameters], self.steps, *state]", "n_parameters], *state]"),
+        ("A skipped step moves the momentum", "self.steps, *state]", "self.steps]"),
+        ("A skipped step moves the parameters",
+         "[self.model.data[: self.model.n_parameters], self.steps, *state]", "[self.steps, *state]"),
+        ("The loss scale is not in the optimizer's state",
+         '            self.state["loss_scale"] = self.loss_scale.state\n', "            pass\n"),
+        ("bfloat16 has a loss scale too", 'if backend.precision == "float16" else', "if backend.precision else"),
+        ("float16 has no loss scale", 'if backend.precision == "float16" else', "if False else"),
     ],
     "optim/layerwise.py": [
         ("LAMB: the ratio upside down",
@@ -595,6 +605,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Muon: without Nesterov's momentum", "self._orthogonal(g + self.momentum * v)", "self._orthogonal(v)"),
         ("Muon: decay without the rate", "x -= lr * decay * x", "x -= decay * x"),
         ("Muon: the factor of the shape is missing", "lr * (0.2 * math.sqrt(max(part.shape)))", "lr * 0.2"),
+        ("Muon: products are rounded to 16 bits", "self.model.backend.full_matmul", "self.model.backend.matmul"),
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it", "(1 - self.decay) / rest", "1 - self.decay"),
@@ -648,6 +659,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Run: totals go on through epochs", "        self.totals.fill(0)\n", ""),
         ("Run: Plateau is told of nothing", "            self.schedule.observe(watched)", "            pass"),
         ("Run: a worse epoch is the best", "if watched < position.best:", "if watched > -position.best:"),
+        ("A run is resumed in any precision", '            "precision": model.backend.precision,\n', ""),
     ],
     "optim/clip.py": [
         ("clip_norm: small gradients are scaled up", ".sum()), limit / largest)", ".sum()), 0)"),
@@ -670,6 +682,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train_step: clips after the update",
          "    if clip is not None:\n        clip_norm(model, clip)\n    optimizer.step()",
          "    optimizer.step()\n    if clip is not None:\n        clip_norm(model, clip)"),
+        ("The loss is not scaled", "backward(optimizer.scaled(dy), need_dx=False)", "backward(dy, need_dx=False)"),
+        ("Clipping before the gradients are unscaled",
+         "    optimizer.unscale()\n    if clip is not None:\n        clip_norm(model, clip)\n",
+         "    if clip is not None:\n        clip_norm(model, clip)\n    optimizer.unscale()\n"),
     ],
     "train/metrics.py": [
         ("Accuracy: ignored places count",
@@ -730,6 +746,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "{name: np.array(self.backend.to_host(p.data)) for name, p in self.parameters",
          "{name: self.backend.to_host(p.data) for name, p in self.parameters"),
         ("Model: weights from the stream of the epochs' order", 'host_rng("weights")', 'host_rng("order")'),
+        ("Model: unpickled with a precision that is not there", "*where[1:4])", "*where[1:])"),
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
@@ -803,6 +820,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: the model is saved after the images",
          "    model.save(folder / MODEL)\n    results.write_history", "    results.write_history"),
         ("train: the example is of any shape", "if results.is_grey(test.x):", "if True:"),
+        ("train: the precision is dropped", "settings.threads, settings.precision)", "settings.threads, None)"),
     ],
     "cli/results.py": [
         ("results: predictions and labels changed over",
@@ -827,6 +845,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: what a person sets is the recipe's", "| given.keys()", ""),
         ("settings: the file wins", "for changes in (config, given):", "for changes in (given, config):"),
         ("settings: what a model comes with is the user's", "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
+        ("Settings: the precision is dropped", '"dtype", "precision", "device"', '"dtype", "device"'),
     ],
     "cli/console.py": [
         ("console: escape codes reach the terminal", "if c.isprintable() or c in", "if True or c in"),
@@ -876,7 +895,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '"XPNET_DEVICE: " if device is None else ""', '""'),
         ("select: cuda:1 gives cuda:0", "ordinal = int(match[2] or 0)", "ordinal = 0"),
         ("select: the number of threads is dropped on a GPU",
-         'by if asked != "auto" else diagnosis.detail, threads)', 'by if asked != "auto" else diagnosis.detail)'),
+         'by if asked != "auto" else diagnosis.detail, threads, precision)',
+         'by if asked != "auto" else diagnosis.detail, None, precision)'),
+        ("select: the precision is dropped on a GPU",
+         "diagnosis.detail, threads, precision)", "diagnosis.detail, threads)"),
+        ("select: auto says nothing of the GPU that a precision needs",
+         'if asked == "auto" and precision in PRECISIONS:', "if False:"),
     ],
     "probe/__init__.py": [
         ("Probe: a failure is remembered", "if not diagnosis.ok:", "if False:"),
@@ -973,7 +997,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "nn/summary.py": [
         ("Summary: the groups of a depthwise convolution are forgotten",
          "layer.W.size // layer.groups", "layer.W.size"),
-        ("Summary: sums are counted as products", "        self.products = before\n", ""),
         ("Summary: what two layers hold is counted twice", "                seen.add(id(owner))\n", ""),
         ("Summary: a view counts as memory of its own", "while isinstance(array.base, np.ndarray):", "while False:"),
         ("Summary: all that is kept grows with the batch",
@@ -1047,6 +1070,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "blas_threads(self.threads or 1)", "blas_threads(1)"),
         ("Backend: small steps take all threads", "multiplications >= SMALL_STEP", "multiplications >= 0"),
         ("Backend: large steps take one thread", "multiplications >= SMALL_STEP", "False"),
+        ("Mixed precision: sums are rounded too",
+         "return self.full_matmul(self.ones(a.shape[0], a.dtype), a)",
+         "return self.matmul(self.ones(a.shape[0], a.dtype), a)"),
+        ("Mixed precision: full products are rounded too",
+         "return self._product(a, b, None)", "return self.matmul(a, b)"),
+        ("Mixed precision: it is ignored", "            a, b = self._rounded(a), self._rounded(b)\n", ""),
+        ("Mixed precision: operands of any type", "if not a.dtype == b.dtype == self.dtype:", "if False:"),
+        ("Mixed precision: float16 for bfloat16", 'if self.precision == "float16" else to_bf', "if True else to_bf"),
     ],
     "backend/cuda.py": [
         ("CUDA: cuda:1 works on cuda:0", "cp.cuda.Device(self.ordinal).use()", "cp.cuda.Device(0).use()"),
@@ -1054,6 +1085,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "            with self.own_memory(gemm.memory):\n                yield", "            yield"),
         ("CUDA: after an error products go on through the graph's handle",
          "        finally:\n            self._gemm = None", "        except ZeroDivisionError:\n            raise"),
+        ("CUDA: products of 16 bits have results of 16 bits", "if a.dtype.itemsize == 2:", "if False:"),
+        ("CUDA: one handle for all streams", "if stream.ptr not in self._eager:", "if not self._eager:"),
+        ("CUDA: bfloat16 on GPUs that do not have it", "AMPERE = 80", "AMPERE = 70"),
+        ("CUDA: float16 for bfloat16", 'if self.precision == "float16":', "if True:"),
+        ("CUDA: the precision is dropped", "why, threads, precision)", "why, threads)"),
     ],
     "backend/graph.py": [
         ("Capture: a graph of training is replayed in evaluation",
@@ -1100,6 +1136,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: what Plateau remembers is lost", "        setattr(run.schedule, name, value)", "        pass"),
         ("Checkpoint: waited for another number of epochs than since the best",
          "if position.waited != position.epoch - position.best_epoch:", "if False:"),
+        ("Checkpoint: any loss scale", "if scale is not None and not scale.can_be(", "if False and not scale.can_be("),
     ],
     "train/fit.py": [
         ("Ctrl-C: waits for the end of the epoch",
@@ -1121,9 +1158,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "augment, None, accumulate, average)"),
         ("fit: batches are not cut in parts", "augment, metrics, accumulate, average)",
          "augment, metrics, 1, average)"),
+        ("fit: the loss scale is not in the history", "row |= run.optimizer.loss_scale.figures", "pass"),
     ],
     "train/finite.py": [
         ("A value that is not finite: the run is left after its step", "            run.go_back(before)\n", ""),
+        ("An overflow that was handled is an error", 'if self._backend.precision != "float16":', "if True:"),
+        ("An overflow that no scale mends has no place", "raise self._overflow or found", "raise found"),
+        ("An overflow of a step before is blamed", "        self._overflow = None\n", "        pass\n"),
     ],
     "verify/tolerances.py": [
         ("Tolerances: STEP a thousand times as large", "STEP = 1e-6\n", "STEP = 1e-3\n"),
@@ -1132,6 +1173,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Tolerances: FLOAT32 a thousand times as large", "FLOAT32 = 1e-6\n", "FLOAT32 = 1e-3\n"),
         ("Tolerances: SETTLED a thousand times as large", "SETTLED = 1e-2\n", "SETTLED = 1e+1\n"),
         ("Tolerances: LOSS_CURVE a thousand times as large", "LOSS_CURVE = 1e-4\n", "LOSS_CURVE = 1e-1\n"),
+        ("Tolerances: the epsilon of bfloat16 for float16", '"float16": 2.0**-10', '"float16": 2.0**-7'),
+        ("Tolerances: the epsilon of bfloat16 is half of it", '"bfloat16": 2.0**-7', '"bfloat16": 2.0**-8'),
+        ("Tolerances: loss curves in 16 bits may be anywhere", "else 4 * EPSILON", "else 4000 * EPSILON"),
+        ("Tolerances: products in 16 bits may be off nine times", "m + scaled(1.0, m)", "m + scaled(9.0, m)"),
     ],
     "verify/report.py": [
         ("compare: NaN is near everything",
@@ -1158,10 +1203,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "verify/parity_training.py": [
         ("Parity: an error in the training is not written down", "            problems[device] = ", "            _ = "),
+        ("Parity: a skipped step is compared", "if _skipped(optimizer) > skipped:", "if False:"),
     ],
     "verify/parity.py": [
         ("Parity: a missing result is no difference",
          "        return row(problem=str(problem))", "        return row()"),
+        ("Parity: the precision is ignored", "partial(kinds[device.name], precision=precision)", "kinds[device.name]"),
+        ("Parity: an unknown precision is a row", '    kind("float32", SEED)  # an unknown', "    # an unknown"),
     ],
     "verify/check.py": [
         ("check: in evaluation alone", "for training in (False, True):", "for training in (False,):"),
@@ -1170,6 +1218,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("check_loss: a step is not captured", '        "captured": _loss_captured,\n', ""),
         ("check_loss: float32 is compared with nothing",
          '        "agrees with float64 on the CPU": _loss_agrees,\n', ""),
+        ("Parity: all may be off as float32 is",
+         "    if precision is not None:\n        moved", "    if False:\n        moved"),
     ],
     "verify/strict.py": [
         ("Strict device: a graph of training is replayed in evaluation",
@@ -1180,6 +1230,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Strict device: products into columns", "if out is not None and not out.flags.c_contiguous:", "if False:"),
         ("Strict device: a captured step leaves its scratch to eager code",
          "            self._backend.own_memory(self._memory),\n", ""),
+        ("Strict device: sums of 16 bits",
+         "np.matmul(widened(a), widened(b), out=out)",
+         'np.matmul(widened(a).astype("f2"), widened(b).astype("f2")).astype("f4")'),
+        ("Strict device: products of 16 bits are of the bits themselves",
+         "_matmul_of_16_bits if narrow else np.matmul", "np.matmul"),
     ],
     "verify/invariants.py": [
         ("Invariants: gradients without dx is left out", "    gradients_without_dx,\n", ""),
@@ -1190,6 +1245,51 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
+    ],
+    "train/progress.py": [
+        ("The loss scale is not shown", 'if "loss_scale" in row:', "if False:"),
+    ],
+    "backend/precision.py": [
+        ("bfloat16: cut off", "bits + (0x7FFF + ((bits >> 16) & 1))", "bits"),
+        ("bfloat16: ties away from 0", "(0x7FFF + ((bits >> 16) & 1))", "0x8000"),
+        ("bfloat16: NaN becomes 0", "xp.where(xp.isnan(a), 0x7FC0, rounded)", "rounded"),
+        ("precision: a CPU takes it", "if precision not in offered:", "if False:"),
+        ("precision: with float64", "if dtype != np.float32:", "if False:"),
+    ],
+    "backend/kernels.py": [
+        ("bfloat16 kernel: cut off", "(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "bits >> 16"),
+        ("bfloat16 kernel: NaN becomes 0", "(bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : ", ""),
+        ("bfloat16 kernel: infinity becomes NaN", "> 0x7f800000u", ">= 0x7f800000u"),
+    ],
+    "backend/gemm.py": [
+        ("cuBLAS: results of 16 bits", "np.dtype(np.float32) if a.itemsize == 2 else a.dtype", "a.dtype"),
+        ("cuBLAS: sums of 16 bits", "(COMPUTE[name], DEF", "(64 if a.itemsize == 2 else COMPUTE[name], DEF"),
+        ("cuBLAS: results said to be of the operands' type",
+         "c.data.ptr, of_c, ldc, *tail", "c.data.ptr, kind, ldc, *tail"),
+        ("cuBLAS: results of a batch said to be of the operands' type",
+         "c.data.ptr, of_c, ldc, m * n", "c.data.ptr, kind, ldc, m * n"),
+        ("cuBLAS: bfloat16 said to be float16", '"uint16": 14', '"uint16": 2'),
+    ],
+    "optim/loss_scale.py": [
+        ("Loss scale: gradients are not unscaled", "        model.grad *= 1 / scale", "        1 / scale"),
+        ("Loss scale: not halved", "xp.where(self._skip, scale / 2,", "xp.where(self._skip, scale,"),
+        ("Loss scale: never doubled", "(scale < HIGHEST), scale * 2,", "(scale < HIGHEST), scale,"),
+        ("Loss scale: no highest", "grown & (scale < HIGHEST)", "grown"),
+        ("Loss scale: no lowest", "xp.logical_not(finite) & (scale > LOWEST)", "xp.logical_not(finite) & (scale > 0)"),
+        ("Loss scale: good steps are counted across an overflow",
+         "xp.where(finite & xp.logical_not(grown), good", "xp.where(xp.logical_not(grown), good"),
+        ("Loss scale: good steps are counted on after it was doubled",
+         "xp.where(finite & xp.logical_not(grown), good", "xp.where(finite, good"),
+        ("Loss scale: doubled a step late", "good >= EVERY - 1", "good >= EVERY"),
+        ("Loss scale: skipped steps are not counted", "        skipped += self._skip\n", ""),
+        ("Loss scale: what is frozen counts", "            model.parameters[name].grad.fill(0)", "            pass"),
+        ("Loss scale: NaN is no overflow",
+         "xp.isfinite(model.grad).all()", "xp.logical_not(xp.isinf(model.grad)).all()"),
+        ("Loss scale: a skipped step is not undone", "self._xp.where(self._skip, old, array)", "array"),
+        ("Loss scale: undone from what the step has made", "[array.copy() for array in arrays]", "list(arrays)"),
+        ("Loss scale: the next step is skipped too", "old, array)\n        self._skip = None", "old, array)"),
+        ("Loss scale: the gradient is not scaled", "return dy * self.state[:1]", "return dy"),
+        ("Loss scale: gradients are unscaled twice", "self._pending, model, xp = False, ", "_, model, xp = False, "),
     ],
 }
 # fmt: on

@@ -232,7 +232,8 @@ def test_a_loop_of_ones_own_scales_and_steps():
 
 
 def test_the_gradients_of_a_loss_that_was_not_scaled_are_not_unscaled():
-    model, update, _ = linear()
+    model, update, step = linear()
+    step(model.backend.asarray(np.full(8, np.nan)))  # skipped, which says nothing of the next one
     model.grad[...] = 1.0
     before = model.tensors()["b"]
     update.step()
@@ -353,6 +354,21 @@ def test_an_overflow_that_no_scale_mends_is_found_with_its_layer(monkeypatch):
     model = nn.Model(nn.Sequential(nn.Linear(4), BrokenBackward(), nn.Linear(3)), (2,), backend)
     with pytest.raises(train.NotFiniteError, match=r"step 5: the input gradient of layers\.1 \(BrokenBackward\)"):
         train.fit(model, losses.SoftmaxCrossEntropy(), optim.Adam(model), blobs(), epochs=1, batch_size=16, quiet=True)
+
+
+class Breaks(optim.SGD):
+    """Its fifth update is no number."""
+
+    def _update(self, x, g, lr, *state):
+        super()._update(x, g, lr, *state)
+        x += self.model.backend.xp.where(self.steps == 5, float("nan"), 0.0)
+
+
+@pytest.mark.usefixtures("too_high")
+def test_an_update_that_breaks_is_not_laid_to_an_overflow_of_before():
+    with pytest.raises(train.NotFiniteError, match=r"step \d+: the parameters after the update") as found:
+        fit(1, kind=Breaks)
+    assert found.value.step > 5  # some were skipped
 
 
 @pytest.mark.usefixtures("too_high")

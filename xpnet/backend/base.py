@@ -119,8 +119,6 @@ class Backend:
         return self.xp.matmul(a, b, out=out)
 
     def _rounded(self, a: Array) -> Array:
-        if a.dtype != np.float32:
-            raise TypeError(f"a product in {self.precision} takes float32, not {a.dtype}")
         return a.astype(self.xp.float16) if self.precision == "float16" else to_bfloat16(a, self.xp)
 
     def _stream(self, seed: int) -> Philox:
@@ -139,6 +137,8 @@ class Backend:
         """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's). With a `precision`, of
         operands that are rounded to it."""
         if self.precision is not None:
+            if not a.dtype == b.dtype == self.dtype:
+                raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
             a, b = self._rounded(a), self._rounded(b)
         return self._product(a, b, out)
 

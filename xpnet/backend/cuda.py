@@ -81,8 +81,6 @@ class CudaBackend(Backend):
         return self._eager[stream.ptr]
 
     def _rounded(self, a: Array) -> Array:
-        if a.dtype != np.float32:
-            raise TypeError(f"a product in {self.precision} takes float32, not {a.dtype}")
         # A matrix keeps its layout, which cuBLAS takes as it is; of a batch it takes the rows of each in a row.
         order = "K" if a.ndim <= 2 else "C"
         if self.precision == "float16":

@@ -87,8 +87,9 @@ def fit(
     - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
       an eager one; otherwise the steps run one by one, and the result says why.
 
-    On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows changes
-    nothing and halves the scale; a row has the `loss_scale` and the number of `skipped_steps` so far.
+    On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows leaves
+    parameters and optimizer as they are and halves the scale; a row has the `loss_scale` and the number of
+    `skipped_steps` so far.
 
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.

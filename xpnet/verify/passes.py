@@ -204,7 +204,7 @@ class MovedProducts(Float64):
 
     def __init__(self, epsilon: float, draw: int):
         super().__init__()
-        self.precision = "moved"
+        self.precision = "moved"  # so that products ask `_rounded`
         self._epsilon, self._chance = epsilon, np.random.default_rng(draw)
 
     def _rounded(self, a: Array) -> Array:
