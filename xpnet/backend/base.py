@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend.observer import Observer
+from xpnet.backend.precision import check_precision, to_bfloat16
 from xpnet.backend.random import HostPhilox, Philox, host_generator
 
 Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
@@ -29,12 +30,14 @@ class Backend:
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
     says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
+    `precision` what the operands of products are rounded to ("float16", "bfloat16"; see `precision.py`), or None;
     `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
     which layers need not check what they return.
     """
 
     xp: Any = np
     array_type: Any = np.ndarray
+    precisions: tuple[str, ...] = ()  # that this kind of device has
     observer: Observer | None = None
     trusting: bool = False
 
@@ -45,15 +48,20 @@ class Backend:
         device: str = "cpu",
         why: str = "asked for",
         threads: int | None = None,
+        precision: str | None = None,
     ):
         if str(dtype) not in DTYPES:
-            raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}")
+            hint = "; for products of 16 bits see precision" if "16" in str(dtype) else ""
+            raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}{hint}")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads must be a whole number >= 1, not {threads!r}")
         self.device, self.threads = device, threads
         self.dtype = np.dtype(str(dtype))
+        if precision is not None:
+            check_precision(precision, self.dtype, self.precisions, device)
+        self.precision = precision
         self.seed = int(seed)
         self.why = why
         self.training = False
@@ -63,7 +71,8 @@ class Backend:
         self._constants: dict[tuple[float, ...], Array] = {}
 
     def __repr__(self) -> str:
-        return f"<Backend {self.device} {self.dtype}: {self.why}>"
+        products = f", products in {self.precision}" if self.precision else ""
+        return f"<Backend {self.device} {self.dtype}{products}: {self.why}>"
 
     # Between host and device ------------------------------------------------------------------------------
 
@@ -95,7 +104,7 @@ class Backend:
         if self.observer is not None:
             self.observer.transfer(what)
 
-    # What these three do on another device:
+    # What these three, and products, do on another device:
 
     def _sent(self, host: np.ndarray) -> Array:
         return host
@@ -105,6 +114,12 @@ class Backend:
 
     def _wait(self) -> None:
         pass
+
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        return self.xp.matmul(a, b, out=out)
+
+    def _rounded(self, a: Array) -> Array:
+        return a.astype(self.xp.float16) if self.precision == "float16" else to_bfloat16(a, self.xp)
 
     def _stream(self, seed: int) -> Philox:
         return HostPhilox(seed)
@@ -119,8 +134,17 @@ class Backend:
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's)."""
-        return self.xp.matmul(a, b, out=out)
+        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's). With a `precision`, of
+        operands that are rounded to it."""
+        if self.precision is not None:
+            if not a.dtype == b.dtype == self.dtype:
+                raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
+            a, b = self._rounded(a), self._rounded(b)
+        return self._product(a, b, out)
+
+    def full_matmul(self, a: Array, b: Array) -> Array:
+        """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
+        return self._product(a, b, None)
 
     def take(self, a: Array, indices: Array) -> Array:
         """Rows of `a`: out[i] = a[indices[i]]. The indices must be in range (checked where data enter)."""
@@ -129,7 +153,7 @@ class Backend:
     def sum_rows(self, a: Array) -> Array:
         """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
         in the same order."""
-        return self.matmul(self.ones(a.shape[0], a.dtype), a)
+        return self.full_matmul(self.ones(a.shape[0], a.dtype), a)
 
     def ones(self, n: int, dtype: Any) -> Array:
         """A vector of n ones, made once and kept: never change it."""

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 import cupy as cp
 import numpy as np
 
+from xpnet.backend import BackendError
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
-from xpnet.backend.kernels import philox_skip, philox_uniform
+from xpnet.backend.kernels import bfloat16, philox_skip, philox_uniform
+from xpnet.backend.precision import PRECISIONS
 from xpnet.backend.random import DevicePhilox, Philox
+
+AMPERE = 80  # the compute capability of the first GPUs that multiply bfloat16
 
 
 class CudaPhilox(DevicePhilox):
@@ -30,6 +34,7 @@ class CudaBackend(Backend):
 
     xp = cp
     array_type = cp.ndarray
+    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -38,11 +43,15 @@ class CudaBackend(Backend):
         ordinal: int = 0,
         why: str = "asked for",
         threads: int | None = None,
+        precision: str | None = None,
     ):
         self.ordinal = ordinal
         self.use()
         self._gemm: CublasGemm | None = None  # set while a step is being captured
-        super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads)
+        self._eager: dict[int, CublasGemm] = {}  # for products of 16 bits in eager steps, by stream
+        super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
+        if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
+            raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
 
     def _download(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
@@ -59,10 +68,24 @@ class CudaBackend(Backend):
     def _wait(self) -> None:
         cp.cuda.Device(self.ordinal).synchronize()
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         if self._gemm is not None:
             return self._gemm(a, b, out)
+        if a.dtype.itemsize == 2:  # CuPy's own products of 16 bits give results of 16 bits
+            return self._gemm_of(cp.cuda.get_current_stream())(a, b, out)
         return cp.matmul(a, b, out=out)
+
+    def _gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
+        if stream.ptr not in self._eager:
+            self._eager[stream.ptr] = CublasGemm(stream)
+        return self._eager[stream.ptr]
+
+    def _rounded(self, a: Array) -> Array:
+        # A matrix keeps its layout, which cuBLAS takes as it is; of a batch it takes the rows of each in a row.
+        order = "K" if a.ndim <= 2 else "C"
+        if self.precision == "float16":
+            return a.astype(np.float16, order=order)
+        return bfloat16()(a, cp.empty_like(a, np.uint16, order))
 
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)

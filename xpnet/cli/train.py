@@ -60,6 +60,7 @@ def train(
     seed: options.Seed = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    precision: options.Precision = None,
     threads: options.Threads = None,
     config: options.Config = None,
     out: options.Out = None,
@@ -114,7 +115,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     from xpnet.cli.data import load
     from xpnet.train import fit, recipes
 
-    backend = xpnet.select(settings.device, settings.dtype, settings.seed, settings.threads)
+    backend = xpnet.select(settings.device, settings.dtype, settings.seed, settings.threads, settings.precision)
     say(device_line(backend, settings.device), on_stderr=as_json)
     training, test = load(settings.data)
     settings = with_enough_to_watch(settings, len(training))
@@ -158,7 +159,8 @@ def device_line(backend: Backend, asked: str | None) -> str:
     if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
         hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
         return f"on the CPU, {in_threads(backend)}{hint}"
-    return f"on {name}{', ' + in_threads(backend) if backend.device == 'cpu' else ''}: {backend.why}"
+    products = f", products in {backend.precision}" if backend.precision else ""
+    return f"on {name}{', ' + in_threads(backend) if backend.device == 'cpu' else products}: {backend.why}"
 
 
 def in_threads(backend: Backend) -> str:

@@ -2,8 +2,8 @@
 
 No layer is asked what it costs. A copy of the model runs a small batch forward and backward on the CPU, and
 
-- multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (but not in
-  sums, which are products with ones there), and in depthwise convolutions, which multiply elementwise;
+- multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (sums that are
+  written as products do not), and in depthwise convolutions, which multiply elementwise;
 - what a layer keeps for its backward is read off the closure that its forward returned: every array that can be
   reached from there. One that several layers hold is counted once, with the first of them.
 
@@ -177,12 +177,6 @@ class _Counting(Backend):
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         result = super().matmul(a, b, out=out)
         self.products += result.size * a.shape[-1]
-        return result
-
-    def sum_rows(self, a: Array) -> Array:
-        before = self.products
-        result = super().sum_rows(a)
-        self.products = before
         return result
 
 

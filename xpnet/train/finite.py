@@ -14,10 +14,11 @@ from xpnet.train.run import Run
 class NotFiniteError(ArithmeticError):
     """Training met a NaN or an infinity. `step` counts from 1; `where` is the first place."""
 
-    def __init__(self, step: int, where: str):
+    def __init__(self, step: int, where: str, precision: str | None = None):
+        hint = " Products in float16 overflow above 65,504, those in bfloat16 do not." if precision == "float16" else ""
         super().__init__(
             f"step {step}: {where} is not finite. The model is as it was before that step. "
-            "Try a smaller learning rate, clipping (clip), or look at the data of that batch."
+            f"Try a smaller learning rate, clipping (clip), or look at the data of that batch.{hint}"
         )
         self.step, self.where = step, where
 
@@ -27,11 +28,18 @@ class NotFinite(Exception):
 
 
 class FiniteObserver(Observer):
-    """Raises `NotFinite` at the first value in a pass that is not finite."""
+    """Raises `NotFinite` at the first value in a pass that is not finite.
+
+    An overflow in the backward of a scaled loss is no fault if the step is then skipped: it is told by `updated`.
+    """
 
     def __init__(self, network: Layer, backend: Backend):
         self._paths = {id(layer): path for path, layer in network.walk()}
         self._backend = backend
+        self._overflow: NotFinite | None = None  # the first of the step
+
+    def step_begins(self, model: Any) -> None:
+        self._overflow = None
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self.require(f"the output of {self._name(layer)}", y)
@@ -41,10 +49,22 @@ class FiniteObserver(Observer):
         self.require("the gradient of the loss", dy)
 
     def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
-        for key, parameter in vars(layer).items():
-            if isinstance(parameter, Parameter):
-                self.require(f"the gradient of {self._name(layer)}'s {key}", parameter.grad)
-        self.require(f"the input gradient of {self._name(layer)}", dx)
+        try:
+            for key, parameter in vars(layer).items():
+                if isinstance(parameter, Parameter):
+                    self.require(f"the gradient of {self._name(layer)}'s {key}", parameter.grad)
+            self.require(f"the input gradient of {self._name(layer)}", dx)
+        except NotFinite as found:
+            if self._backend.precision != "float16":
+                raise
+            self._overflow = self._overflow or found
+
+    def updated(self, what: str, array: Array) -> None:
+        """Raise `NotFinite` unless what an update has changed is finite, with the place where it began."""
+        try:
+            self.require(what, array)
+        except NotFinite as found:
+            raise self._overflow or found from None
 
     def _name(self, layer: Layer) -> str:
         path, kind = self._paths.get(id(layer), ""), type(layer).__name__
@@ -74,8 +94,9 @@ def raise_culprit(run: Run, snapshot: tuple) -> None:
             with backend.observed_by(observer):
                 run.step()
             for name, array in run.changing().items():
-                observer.require(f"{name} after the update" if array is run.model.data else name, array)
+                observer.updated(f"{name} after the update" if array is run.model.data else name, array)
         except NotFinite as found:
             run.go_back(before)
-            raise NotFiniteError(step, str(found)) from None
-    raise NotFiniteError(run.steps_done, "the loss")  # it did not come back: the device does not repeat itself
+            raise NotFiniteError(step, str(found), backend.precision) from None
+    # It did not come back: the device does not repeat itself.
+    raise NotFiniteError(run.steps_done, "the loss", backend.precision)

@@ -87,6 +87,10 @@ def fit(
     - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
       an eager one; otherwise the steps run one by one, and the result says why.
 
+    On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows leaves
+    parameters and optimizer as they are and halves the scale; a row has the `loss_scale` and the number of
+    `skipped_steps` so far.
+
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.
 
@@ -185,6 +189,8 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
             measured = evaluate(run.model, run.loss, validation, metrics=run.metrics)
         row["validation_loss"] = measured.loss
         row |= {f"validation_{name}": figure for name, figure in measured.metrics.items()}
+    if run.optimizer.loss_scale is not None:
+        row |= run.optimizer.loss_scale.figures
     return row | {"lr": run.optimizer.lr, "seconds": seconds}
 
 

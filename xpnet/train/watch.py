@@ -94,5 +94,7 @@ class Watch(Observer):
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         figure.axes[0].set_ylabel("root mean square")
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False
+        )
         return figure
