@@ -22,6 +22,7 @@ def select(
     seed: int = 0,
     threads: int | None = None,
     precision: str | None = None,
+    max_memory: int | None = None,
 ) -> Backend:
     """A backend on `device`: "auto", "cpu", "cuda" or "cuda:1".
 
@@ -33,11 +34,18 @@ def select(
     weights, batches and dropout masks on every device. `threads` is the number of BLAS threads that `fit` and
     `xpnet serve` use on a CPU; without it one for small steps (see `Backend.threads_for`). `precision` "float16" or
     "bfloat16" lets a GPU multiply 16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says
-    what it gains). A CPU refuses it.
+    what it gains). A CPU refuses it. `max_memory` is a limit in bytes (see `Backend.limit_memory`).
 
-    Raises ValueError for an unknown device, dtype, seed, number of threads or precision, `BackendError` for a named
-    device that does not work, or "auto" without a GPU where a precision needs one.
+    Raises ValueError for an unknown device, dtype, seed, number of threads, precision or limit, `BackendError` for a
+    named device that does not work, or "auto" without a GPU where a precision needs one.
     """
+    backend = _selected(device, dtype, seed, threads, precision)
+    if max_memory is not None:
+        backend.limit_memory(max_memory)
+    return backend
+
+
+def _selected(device: str | None, dtype: str, seed: int, threads: int | None, precision: str | None) -> Backend:
     asked = device if device is not None else os.environ.get("XPNET_DEVICE") or "auto"
     by = "asked for" if device is not None else "asked for by XPNET_DEVICE"
     if asked == "cpu":

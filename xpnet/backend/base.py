@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
 from xpnet.backend.precision import check_precision, to_bfloat16
 from xpnet.backend.random import HostPhilox, Philox, host_generator
@@ -32,7 +33,7 @@ class Backend:
     says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
     `precision` what the operands of products are rounded to ("float16", "bfloat16"; see `precision.py`), or None;
     `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
-    which layers need not check what they return.
+    which layers need not check what they return; `max_memory` the limit in bytes that was asked for, or None.
     """
 
     xp: Any = np
@@ -40,6 +41,7 @@ class Backend:
     precisions: tuple[str, ...] = ()  # that this kind of device has
     observer: Observer | None = None
     trusting: bool = False
+    max_memory: int | None = None
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Backend:
         self.training = False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
-        self.memory: dict[Any, Array] = {}  # of `scratch` and `ones`
+        self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
         self._constants: dict[tuple[float, ...], Array] = {}
 
     def __repr__(self) -> str:
@@ -158,9 +160,9 @@ class Backend:
     def ones(self, n: int, dtype: Any) -> Array:
         """A vector of n ones, made once and kept: never change it."""
         key = n, np.dtype(dtype)
-        if key not in self.memory:
-            self.memory[key] = self.xp.ones(n, dtype)
-        return self.memory[key]
+        if key not in self.kept:
+            self.kept[key] = self.xp.ones(n, dtype)
+        return self.kept[key]
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""
@@ -175,19 +177,38 @@ class Backend:
         The next call with this name and dtype gets the same memory: never keep or return it.
         """
         key, size = (name, np.dtype(dtype or self.dtype)), math.prod(shape)
-        if key not in self.memory or self.memory[key].size < size:
-            self.memory[key] = self.xp.empty(size, key[1])
-        return self.memory[key][:size].reshape(shape)
+        if key not in self.kept or self.kept[key].size < size:
+            self.kept[key] = self.xp.empty(size, key[1])
+        return self.kept[key][:size].reshape(shape)
 
     @contextmanager
     def own_memory(self, memory: dict[Any, Array]) -> Iterator[None]:
         """Inside the block, scratch and ones come from `memory`: a captured step keeps its own, which eager code
         cannot outgrow and free."""
-        before, self.memory = self.memory, memory
+        before, self.kept = self.kept, memory
         try:
             yield
         finally:
-            self.memory = before
+            self.kept = before
+
+    def memory(self) -> Memory:
+        """What is in use now, what is kept for arrays to come, and the most there was, in bytes."""
+        return of_process(sum(array.nbytes for array in self.kept.values()))
+
+    def free_memory(self) -> None:
+        """Give back what is kept for arrays to come. Not inside a step."""
+        self.kept.clear()
+
+    def limit_memory(self, size: int) -> None:
+        """At most so many bytes: on a GPU a limit of CuPy's pool, and so of all who use it in this process; on the CPU
+        `fit` refuses a step that would need more. Raises ValueError for a size below 1."""
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"max_memory must be a whole number of bytes >= 1, not {size!r}")
+        self.max_memory = int(size)
+
+    def available_memory(self) -> int | None:
+        """How many bytes a step and what it trains may take together; None where nobody has set a limit."""
+        return self.max_memory
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         """Slices that cover `size` items of so many numbers each: pieces that stay in a CPU's cache, the whole on a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import cupy as cp
 import numpy as np
@@ -13,6 +14,7 @@ from xpnet.backend.base import Array, Backend
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
 from xpnet.backend.kernels import bfloat16, philox_skip, philox_uniform
+from xpnet.backend.memory import Memory
 from xpnet.backend.precision import PRECISIONS
 from xpnet.backend.random import DevicePhilox, Philox
 
@@ -47,6 +49,8 @@ class CudaBackend(Backend):
     ):
         self.ordinal = ordinal
         self.use()
+        self._captured: WeakSet[Captured] = WeakSet()
+        self._peak = 0  # bytes of all pools
         self._gemm: CublasGemm | None = None  # set while a step is being captured
         self._eager: dict[int, CublasGemm] = {}  # for products of 16 bits in eager steps, by stream
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
@@ -90,6 +94,26 @@ class CudaBackend(Backend):
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
 
+    def memory(self) -> Memory:
+        pools = [cp.get_default_memory_pool(), *(pool for captured in self._captured for pool in captured.pools)]
+        pooled = sum(pool.total_bytes() for pool in pools)  # a pool grows until it is told to free what it has
+        self._peak = max(self._peak, pooled)
+        return Memory(sum(pool.used_bytes() for pool in pools), pooled, self._peak)
+
+    def free_memory(self) -> None:
+        self.memory()  # for the peak
+        super().free_memory()
+        cp.get_default_memory_pool().free_all_blocks()
+
+    def limit_memory(self, size: int) -> None:
+        super().limit_memory(size)
+        cp.get_default_memory_pool().set_limit(size=self.max_memory)
+
+    def available_memory(self) -> int | None:
+        pool, free = cp.get_default_memory_pool(), cp.cuda.Device(self.ordinal).mem_info[0]
+        there = free + pool.total_bytes()
+        return there if self.max_memory is None else min(there, self.max_memory)
+
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         yield slice(0, size)
 
@@ -98,14 +122,16 @@ class CudaBackend(Backend):
         yield  # the host multiplies nothing
 
     def capture(self, step: Callable) -> Callable:
-        return Captured(step, self)
+        captured = Captured(step, self)
+        self._captured.add(captured)
+        return captured
 
     @contextmanager
     def products_by(self, gemm: CublasGemm) -> Iterator[None]:
         """While a step is captured, products go through a cuBLAS handle of its own (see `gemm.py`)."""
         self._gemm = gemm
         try:
-            with self.own_memory(gemm.memory):
+            with self.own_memory(gemm.kept):
                 yield
         finally:
             self._gemm = None

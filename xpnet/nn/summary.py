@@ -197,7 +197,7 @@ class _Pass(Observer):
             y, backward = self.model.forward(batch)
             self._see_what_is_kept(backward, batch)
             backward(each(np.copy, y), need_dx=False)
-        self.working = sum(memory.nbytes for memory in self.backend.memory.values())
+        self.working = sum(memory.nbytes for memory in self.backend.kept.values())
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self.outputs[layer] = each(lambda a: a.shape[1:], y)
@@ -210,7 +210,7 @@ class _Pass(Observer):
 
     def _see_what_is_kept(self, backward: Any, batch: Any) -> None:
         constants = self.backend._constants.values()
-        known = [self.model.data, self.model.grad, batch, *self.backend.memory.values(), *constants]
+        known = [self.model.data, self.model.grad, batch, *self.backend.kept.values(), *constants]
         seen = {id(_owner(array)) for item in known for array in (item if isinstance(item, tuple) else (item,))}
         for layer, array in held(backward):
             owner = _owner(array)

@@ -22,6 +22,7 @@ from xpnet.schedules import Schedule
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
+from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
@@ -99,7 +100,8 @@ def fit(
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
     the data, targets that do not fit the loss, samples of another shape; `ModelFileError` for a checkpoint of another
-    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
+    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread;
+    `OutOfMemoryError`, which names a batch that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
@@ -123,7 +125,8 @@ def fit(
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     threads = model.backend.threads_for(batch_size * model.n_parameters)
     reporter = Reporter(epochs, len(run.slices), quiet)
-    with _alone(model), threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    memory = within_memory(run, train, batch_size)
+    with _alone(model), threads, memory, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 eager = capture(run)
