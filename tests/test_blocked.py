@@ -27,6 +27,11 @@ def results(model, x, need_dx=True):
     return y, dx, model.grad.copy()
 
 
+class Pair(nn.Layer):
+    def build(self, shape):
+        return shape, shape
+
+
 @pytest.fixture
 def x():
     return np.random.default_rng(0).standard_normal((BATCH, *SHAPE), np.float32)
@@ -86,6 +91,9 @@ def test_no_layer_that_needs_the_whole_batch(layer):
         nn.Model(nn.Sequential(nn.Tanh(), nn.Blocked(nn.Tanh(), layer)), (4,), select("cpu"))
 
 
-def test_one_array_only():
-    with pytest.raises(nn.ShapeError, match="Blocked: takes one array to cut into blocks, not several of shapes"):
-        nn.Model(nn.Blocked(nn.Tanh()), ((4,), (4,)), select("cpu"))
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(nn.MultiHeadAttention(2), ((3, 4), (3, 4))), (Pair(), (4,))], ids=["given", "made"]
+)
+def test_one_array_only(layer, shape):
+    with pytest.raises(nn.ShapeError, match="Blocked: takes and gives one array, to cut into blocks, not shapes"):
+        nn.Model(nn.Blocked(layer), shape, select("cpu"))

@@ -78,9 +78,9 @@ class Blocked(Sequential):
                 raise ShapeError(
                     f"takes the batch in blocks, and {path} ({type(layer).__name__}) needs it whole: put it outside"
                 )
-        if is_several(shape):
-            raise ShapeError(f"takes one array to cut into blocks, not several of shapes {shape}")
         output = super().build(shape)
+        if is_several(shape) or is_several(output):
+            raise ShapeError(f"takes and gives one array, to cut into blocks, not shapes {shape} and {output}")
         self._numbers = sum(size_of(made) for layer in self.layers for made in layer._shapes.values())
         return output
 
