@@ -30,7 +30,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
     "nn/activation.py": ["test_activation.py", "test_layers.py"],
     "nn/attention.py": ["test_attention.py", "test_layers.py"],
-    "nn/compose.py": ["test_shape.py", "test_layers.py"],
+    "nn/compose.py": ["test_shape.py", "test_layers.py", "test_blocked.py"],
     "nn/embedding.py": ["test_embedding.py", "test_layers.py", "test_precision.py"],
     "nn/gelu.py": ["test_activation.py", "test_layers.py"],
     "nn/through_time.py": ["test_recurrent.py", "test_layers.py"],
@@ -40,8 +40,8 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/init.py": ["test_init.py"],
     "nn/model.py": ["test_model.py", "test_optim.py", "test_fit_options.py", "test_precision.py"],
     "nn/networks.py": ["test_networks.py", "test_layers.py"],
-    "nn/dropout.py": ["test_backend.py", "test_layers.py"],
-    "nn/norm.py": ["test_norm.py", "test_layers.py", "test_precision.py"],
+    "nn/dropout.py": ["test_backend.py", "test_layers.py", "test_blocked.py"],
+    "nn/norm.py": ["test_norm.py", "test_layers.py", "test_precision.py", "test_blocked.py"],
     "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
     "nn/position.py": ["test_attention.py", "test_layers.py"],
@@ -98,10 +98,12 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_tasks.py",
         "test_fit.py",
         "test_loss_scale.py",
+        "test_allocator.py",
     ],
     "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py", "test_precision.py"],
     "verify/strict.py": ["test_strict.py", "test_backend.py", "test_strict_steps.py", "test_precision.py"],
     "photo/": ["test_photo.py"],
+    "backend/allocator.py": ["test_allocator.py"],
 }
 
 

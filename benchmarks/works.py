@@ -60,7 +60,8 @@ def mlp(batch: int) -> Work:
 def cnn() -> Work:
     def network() -> nn.Layer:
         image = [nn.Conv2d(32, 3, padding="valid"), nn.ReLU(), nn.Conv2d(64, 3, padding="valid"), nn.ReLU()]
-        return nn.Sequential(*image, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128), nn.ReLU(), nn.Linear(10))
+        blocked = nn.Blocked(*image, nn.MaxPool2d(2))
+        return nn.Sequential(blocked, nn.Flatten(), nn.Linear(128), nn.ReLU(), nn.Linear(10))
 
     return Work(
         "cnn",

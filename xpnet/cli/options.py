@@ -67,7 +67,8 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         help=f"{names(RECIPES)}: what all settings are that are not given. plain is gradient descent at a constant "
-        "rate, and nothing else. [default: digits for the digits, else mnist]",
+        "rate, and nothing else; handwriting that of the model in the package. [default: digits for the digits, else "
+        "mnist]",
     ),
 ]
 Data = Annotated[

@@ -126,7 +126,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
     model, loss, optimizer, schedule = recipes.build(recipe, training, backend)
-    augment = recipes.AUGMENT if recipe.augment else None
+    augment = recipes.MODELS[recipe.model].augment if recipe.augment else None
     folder = resume or new_folder(settings.data, out)
     say(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}", on_stderr=as_json)
     if recipe.label_smoothing:

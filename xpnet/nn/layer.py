@@ -70,6 +70,10 @@ class Layer:
     """Whether x may hold integers, such as uint8 pixels or token numbers: True, False, or None for a layer that only
     moves its values, so that the next one decides. A tuple of these where x is a tuple."""
 
+    by_sample: bool = True
+    """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
+    others, as in BatchNorm, or on a random number."""
+
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
 

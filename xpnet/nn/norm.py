@@ -44,6 +44,8 @@ class BatchNorm(Layer):
     Ioffe and Szegedy, "Batch normalization" (2015).
     """
 
+    by_sample = False
+
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
         if not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm needs 0 <= momentum <= 1, not {momentum!r}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
 from xpnet.losses import Loss
 from xpnet.nn import Model
@@ -122,6 +123,7 @@ def fit(
         else:
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
     stopped, eager = _enough(run, patience), ""  # a run that was stopped and is resumed stays stopped
+    keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     threads = model.backend.threads_for(batch_size * model.n_parameters)
     reporter = Reporter(epochs, len(run.slices), quiet)

@@ -58,12 +58,20 @@ SAME = ((1, 1), (1, 1))  # the padding of a 3 x 3 convolution that keeps the siz
 
 def _cnn(x: Numbers, p: dict[str, Numbers]) -> Numbers:
     """Of two channels, then three; 4 x 4 images without a channel axis."""
-    for i in (1, 5):
-        x = conv2d(x[..., None] if i == 1 else x, p[f"layers.{i}.W"], None, padding=SAME)
+    for i in (1, 4):
+        x = _pooled(x[..., None] if i == 1 else x, _under(p, f"layers.{i}"))
         x = each(relu, batch_norm(x, _under(p, f"layers.{i + 1}")))
-        x = pool2d(first_largest, x, (2, 2), (2, 2))
-    hidden = each(relu, linear(flatten(x), p["layers.10.W"], p["layers.10.b"]))
-    return linear(hidden, p["layers.12.W"], p["layers.12.b"])
+    hidden = each(relu, linear(flatten(x), p["layers.8.W"], p["layers.8.b"]))
+    return linear(hidden, p["layers.10.W"], p["layers.10.b"])
+
+
+def _pooled(x: Numbers, p: dict[str, Numbers]) -> Numbers:
+    """A 3 x 3 convolution without a bias, and 2 x 2 max-pooling."""
+    return pool2d(first_largest, conv2d(x, p["layers.0.W"], None, padding=SAME), (2, 2), (2, 2))
+
+
+def _pooling(channels: int) -> Layer:
+    return nn.Blocked(nn.Conv2d(channels, 3, padding="same", bias=False), nn.MaxPool2d(2))
 
 
 def _resnet(x: Numbers, p: dict[str, Numbers]) -> Numbers:
@@ -122,6 +130,8 @@ CASES: tuple[LayerCase, ...] = (
         (2, 3),
         lambda x, p: residual(x, each(relu, x)),
     ),
+    LayerCase("Blocked", "convolution and pooling", lambda: _pooling(3), (4, 5, 2), _pooled, batches=(2,)),
+    LayerCase("Blocked", "several blocks", lambda: _pooling(96), (32, 32, 1), batches=(7,)),
     LayerCase("mlp", "ReLU", lambda: nn.mlp([5, 6, 3]), (5,), _relu_net),
     LayerCase(
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True
