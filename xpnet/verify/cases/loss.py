@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import losses
+from xpnet.verify.cases.activation import log_softmax
 from xpnet.verify.cases.arithmetic import Number, Numbers, exp, log, plain
 from xpnet.verify.passes import Draw, spread
 from xpnet.verify.rows import LossCase
@@ -30,12 +31,6 @@ def cross_entropy(
             weight_of_all += weight * q if len(weights) else w / classes
             total = total - weight * ((1.0 - smoothing) * q + smoothing / classes) * log_p[c]
     return total / (weight_of_all or 1.0)
-
-
-def log_softmax(row: Numbers) -> list[Number]:
-    top = max(plain(v) for v in row)
-    log_sum = log(sum(exp(v - top) for v in row)) + top
-    return [v - log_sum for v in row]
 
 
 def mean_of(term: Callable[..., Number], rows: bool = False, mean: bool = True) -> Callable[[Numbers, Any], Number]:
