@@ -168,7 +168,7 @@ def test_the_number_that_is_worst_against_its_own_tolerance_is_reported():
 )
 def test_a_finding_that_says_nothing_is_not_ok(found):
     assert not found.ok
-    assert found.severity > 1
+    assert found.fraction > 1
     assert not Report("", (Finding("", ""), found)).ok
     row = Comparison("", "", "gpu", error=found.error, allowed=found.allowed, problem=found.problem)
     assert not row.ok

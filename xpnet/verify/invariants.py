@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.nn import load
 from xpnet.nn.shapes import each
-from xpnet.verify.passes import Pass, Subject, draw_values, is_data, named, run, unnamed
+from xpnet.verify.passes import Pass, Subject, draw_values, in_tuple, is_data, named, run, unnamed
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import SETTLED, Arrays
 
@@ -42,7 +42,8 @@ def second_forward(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     y, backward = one.forward(one.x)
     one.forward(each(lambda a: a[::-1], one.x))
     got, want = one.results(y, backward(one.dy)), run(subject, values, fresh())
-    return {k: got[k] for k in want if not _is_state(k)}, {k: a for k, a in want.items() if not _is_state(k)}
+    names = [name for name in want if not name.startswith("state ")]
+    return {name: got[name] for name in names}, {name: want[name] for name in names}
 
 
 def gradients_accumulate(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
@@ -113,7 +114,7 @@ def captured(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     """The pass as a captured step, run, recorded and replayed: on a GPU nothing may be read by the host meanwhile."""
     one = Pass(subject, values, fresh())
     start, data = one.backend.rng.state, one.model.data.copy()
-    inputs, n_x = (*_flat(one.x), *_flat(one.dy)), len(_flat(one.x))
+    inputs, n_x = (*in_tuple(one.x), *in_tuple(one.dy)), len(in_tuple(one.x))
 
     def step(*arrays: Array) -> tuple[Any, Any]:
         one.model.zero_grad()
@@ -180,7 +181,7 @@ def settled_state(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
         return {}, {}
     with one.backend.mode(training=False):
         evaluated, _ = one.model.forward(x)
-    for a, b in zip(_flat(evaluated), _flat(trained), strict=True):
+    for a, b in zip(in_tuple(evaluated), in_tuple(trained), strict=True):
         got, want = np.array(one.backend.to_host(a)), np.array(one.backend.to_host(b))
         error = np.abs(got - want).max(initial=0.0)
         if not error <= SETTLED * np.abs(want).max(initial=0.0):
@@ -200,16 +201,8 @@ def _labelled(label: str, arrays: Arrays) -> Arrays:
     return {f"{label}, {name}": a for name, a in arrays.items()}
 
 
-def _is_state(name: str) -> bool:
-    return name.startswith("state ")
-
-
-def _flat(arrays: Any) -> tuple:
-    return arrays if isinstance(arrays, tuple) else (arrays,)
-
-
 def _inputs(one: Pass) -> Arrays:
-    arrays = named("x", one.x, isinstance(one.x, tuple)) | named("dy", one.dy, isinstance(one.dy, tuple))
+    arrays = named("x", one.x) | named("dy", one.dy)
     arrays |= {name: p.data for name, p in one.model.parameters.items() if p.trained}
     return {name: np.array(one.backend.to_host(a)) for name, a in arrays.items()}
 
