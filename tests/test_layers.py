@@ -46,13 +46,13 @@ def test_invariants_gradients_and_agreement(case, kind):
 @pytest.mark.parametrize("case", [case for case in LAYERS if case.reference], ids=name)
 def test_formula(case, kind):
     for batch in case.batches:
-        assert_all([finding("formula", f"batch of {batch}", lambda n=batch: layer_by_formula(case, n, kind))])
+        assert_all([finding("formula", f"batch of {batch}", layer_by_formula, case, batch, kind)])
 
 
 @pytest.mark.parametrize("case", [case for case in LAYERS if case.reference], ids=name)
 def test_scalar_engine(case):
     for batch in case.batches:
-        assert_all([finding("scalar engine", f"batch of {batch}", lambda n=batch: layer_by_scalars(case, n))])
+        assert_all([finding("scalar engine", f"batch of {batch}", layer_by_scalars, case, batch)])
 
 
 def test_no_row_is_without_an_independent_forward():

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,23 @@ class Pass:
 def run(subject: Subject, values: Arrays, backend: Backend) -> Arrays:
     """One pass, forward and backward, from a fresh gradient."""
     return Pass(subject, values, backend).run()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A subject with these values, on a backend that is made anew for every pass."""
+
+    subject: Subject
+    values: Arrays
+    fresh: Callable[[], Backend]
+
+    def begin(self) -> Pass:
+        return Pass(self.subject, self.values, self.fresh())
+
+    @cached_property
+    def result(self) -> Arrays:
+        """What one pass gives."""
+        return self.begin().run()
 
 
 def run_optimizer(

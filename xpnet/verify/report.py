@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -110,10 +111,10 @@ class Mismatch(ValueError):
     """Results that cannot even be compared."""
 
 
-def finding(name: str, setting: str, measure: Callable[[], Found]) -> Finding:
-    """The finding of `measure() -> (error, allowed, where)`; an exception in it is one too."""
+def finding(name: str, setting: str, measure: Callable[..., Found], *arguments: Any) -> Finding:
+    """The finding of `measure(*arguments) -> (error, allowed, where)`; an exception in it is one too."""
     try:
-        error, allowed, where = measure()
+        error, allowed, where = measure(*arguments)
     except Exception as raised:  # whatever a layer under test raises belongs in the report, beside the other findings
         return Finding(name, setting, problem=f"{type(raised).__name__}: {raised}")
     return Finding(name, setting, error, allowed, where)
