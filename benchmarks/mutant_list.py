@@ -1270,6 +1270,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Invariants: empty batch is left out", "    empty_batch,\n", ""),
         ("Invariants: copy independent is left out", "    copy_independent,\n", ""),
         ("Invariants: settled state is left out", "    settled_state,\n", ""),
+        ("Invariants: a copy may be configured otherwise", "if repr(copied) != repr(one.model.network):", "if False:"),
     ],
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),

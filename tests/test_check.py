@@ -165,6 +165,7 @@ class NeverSettles(nn.Layer):
         (MixesSamples, "one by one"),
         (DrawsInEvaluation, "deterministic"),
         (KeepsAnother, "saved and loaded"),
+        (KeepsAnother, "copy independent"),
         (Overwrites, "gradients accumulate"),
         (NothingWithoutDx, "gradients without dx"),
         (InOrderOfMemory, "strided input"),
@@ -174,10 +175,16 @@ class NeverSettles(nn.Layer):
     ],
 )
 def test_a_layer_with_a_mistake_is_caught(layer, failing):
-    with pytest.raises(verify.CheckFailed, match=f"FAILED  {failing} ") as caught:
-        verify.check(layer(), (5,))
-    assert failing in {f.name for f in caught.value.report.failed}
-    assert not verify.check(layer(), (5,), raises=False).ok
+    report = verify.check(layer(), (5,), raises=False)
+    assert not report.ok
+    assert failing in {f.name for f in report.failed}
+    assert f"FAILED  {failing} " in str(report)
+
+
+def test_what_fails_raises_and_the_message_says_what():
+    with pytest.raises(verify.CheckFailed, match="FAILED  gradients ") as caught:
+        verify.check(WrongSlope(), (5,))
+    assert "gradients" in {f.name for f in caught.value.report.failed}
 
 
 def test_a_right_layer_passes_and_the_report_can_be_read():
