@@ -35,9 +35,15 @@ def accuracy(text: str) -> float:
     return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+TESTED = {  # by tests of their own, below or in test_char_gpt.py
+    "mnist_mlp", "mnist_cnn", "cifar_resnet", "your_own_layer", "lstm_text", "scalar_network", "tutorial_mlp",
+    "char_gpt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - TESTED))
 def test_it_runs_and_says_something(name):
-    assert printed(name, *QUICK.get(name, [])).strip()
+    assert printed(name).strip()
 
 
 def test_mnist_mlp_learns():
@@ -57,8 +63,8 @@ def test_networks_of_convolutions_learn(name, parameters):
 
 def test_a_layer_of_ones_own_is_checked_and_learns():
     text = printed("your_own_layer")
-    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n\d+ checks ok, 0 failed\n\nMistaken\(\)", text)
-    assert "FAILED  gradients" in text  # the planted mistake
+    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n114 checks ok, 0 failed\n\nMistaken\(\)", text)
+    assert "FAILED  gradients (4 of 4 settings" in text  # the planted mistake
     assert accuracy(text) > 0.9
 
 
