@@ -91,11 +91,9 @@ class Report:
             bad = [f for f in of_name if not f.ok]
             if bool(bad) == ok:
                 continue
-            worst = max(bad or of_name, key=lambda f: f.fraction)
-            setting = (
-                f"{len(bad)} of {len(of_name)} settings, such as {worst.setting}" if bad else f"{len(of_name)} settings"
-            )
-            lines.append(f"  {'FAILED' if bad else 'ok    '}  {name} ({setting}): {worst.found}")
+            worst, n = max(bad or of_name, key=lambda f: f.fraction), len(of_name)
+            settings = f"{len(bad)} of {n} settings, such as {worst.setting}" if bad else f"{n} settings"
+            lines.append(f"  {'FAILED' if bad else 'ok    '}  {name} ({settings}): {worst.found}")
         return lines
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xpnet import nn
+from xpnet.nn import Layer
 from xpnet.verify.cases.activation import gelu, softmax
 from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, each, filled, inside, plain, residual, sequential
 from xpnet.verify.cases.linear import linear
@@ -105,7 +107,7 @@ def torch_multi_head(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: 
     return y.transpose(0, 1)
 
 
-def _torch_block(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: bool) -> Any:
+def _torch_block(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: bool = False) -> Any:
     def norm(a: Any, q: dict[str, Any]) -> Any:
         return torch.nn.functional.layer_norm(a, a.shape[-1:], q["0.gamma"], q["0.beta"])
 
@@ -132,35 +134,19 @@ def nothing_at_last(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     return mask
 
 
-def _attention(
-    what: str, heads: int, shape: Any, draw: Any = spread, batches: tuple[int, ...] = (1, 3), **options: Any
-) -> LayerCase:
-    formula = {name: value for name, value in options.items() if name in ("causal", "rotary")}
-    torch_has_it = not options.get("rotary") and not (isinstance(draw, tuple) and draw[-1] is nothing_at_last)
-    return LayerCase(
-        "MultiHeadAttention",
-        what,
-        lambda: nn.MultiHeadAttention(heads, **options),
-        shape,
-        partial(multi_head, heads=heads, **formula),
-        partial(torch_multi_head, heads=heads, **formula) if torch_has_it else None,
-        batches,
-        draw=draw,
-    )
+def _row(
+    kind: Callable[..., Layer], what: str, heads: int, shape: Any, draw: Any = spread, batches: tuple = (1, 3),
+    **options: Any,
+) -> LayerCase:  # fmt: skip
+    formula, torch = (multi_head, torch_multi_head) if kind is nn.MultiHeadAttention else (block, _torch_block)
+    told = {"heads": heads, **{name: value for name, value in options.items() if name in ("causal", "rotary")}}
+    torch_has_it = "rotary" not in options and in_tuple(draw)[-1] is not nothing_at_last
+    theirs = partial(torch, **told) if torch_has_it else None
+    make, reference = partial(kind, heads, **options), partial(formula, **told)
+    return LayerCase(kind.__name__, what, make, shape, reference, theirs, batches, draw=draw)
 
 
-def _block(what: str, shape: Any, torch: bool = True, **options: Any) -> LayerCase:
-    formula = {name: value for name, value in options.items() if name in ("causal", "rotary")}
-    return LayerCase(
-        "TransformerBlock",
-        what,
-        lambda: nn.TransformerBlock(2, **options),
-        shape,
-        partial(block, heads=2, **formula),
-        partial(_torch_block, heads=2, causal=options.get("causal", False)) if torch else None,
-        (1, 2),
-    )
-
+_attention, _block = partial(_row, nn.MultiHeadAttention), partial(_row, nn.TransformerBlock, heads=2, batches=(1, 2))
 
 CASES: tuple[LayerCase, ...] = (
     _attention("one head", 1, (3, 2)),
@@ -180,8 +166,8 @@ CASES: tuple[LayerCase, ...] = (
     LayerCase("SinusoidalPosition", "any length", nn.SinusoidalPosition, (None, 2), sinusoidal),
     LayerCase("LearnedPosition", "as long as can be", lambda: nn.LearnedPosition(4), (4, 3), learned),
     LayerCase("LearnedPosition", "shorter", lambda: nn.LearnedPosition(9), (None, 2), learned),
-    _block("plain", (3, 4)),
-    _block("causal", (None, 4), causal=True),
-    _block("rotary, no bias", (4, 4), torch=False, rotary=True, bias=False),
-    _block("dropout, evaluation", (3, 4), dropout=0.5),
+    _block("plain", shape=(3, 4)),
+    _block("causal", shape=(None, 4), causal=True),
+    _block("rotary, no bias", shape=(4, 4), rotary=True, bias=False),
+    _block("dropout, evaluation", shape=(3, 4), dropout=0.5),
 )
