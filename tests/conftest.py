@@ -14,6 +14,7 @@ import pytest
 
 from xpnet import probe
 from xpnet.backend import Backend
+from xpnet.verify import cases
 from xpnet.verify.passes import BackendFactory
 from xpnet.verify.strict import StrictBackend
 
@@ -56,3 +57,12 @@ def cuda(monkeypatch) -> Any:
     loaded = fake_cupy.load("cuda")
     monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
     return loaded
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of cases has few rows, for tests of those who go through all of it."""
+    for name in ("LAYERS", "LOSSES", "OPTIMIZERS"):
+        rows = {case.of: case for case in getattr(cases, name)}
+        chosen = [rows[of] for of in ("Linear", "Sigmoid", "SoftmaxCrossEntropy", "SGD") if of in rows]
+        monkeypatch.setattr(cases, name, chosen)

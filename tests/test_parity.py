@@ -200,16 +200,8 @@ def test_another_layer_is_not_blamed():
     assert blamed == {"layers.4 (Linear)", "the whole network"}
 
 
-@pytest.fixture
-def few_rows(monkeypatch):
-    """The table of cases without most of its rows."""
-    for name in ("LAYERS", "LOSSES", "OPTIMIZERS"):
-        rows = {case.of: case for case in getattr(cases, name)}
-        chosen = [rows[of] for of in ("Linear", "Sigmoid", "SoftmaxCrossEntropy", "SGD") if of in rows]
-        monkeypatch.setattr(cases, name, chosen)
-
-
-def test_a_fault_in_the_table_is_found(few_rows):
+@pytest.mark.usefixtures("few_rows")
+def test_a_fault_in_the_table_is_found():
     found = parity(steps=3, second=faulty(exp=lambda x: np.exp(x) * (1 + np.float32(1e-4))))
     blamed = {row.part.partition(":")[0] for row in found.rows if not row.ok}
     assert {"Sigmoid", "SoftmaxCrossEntropy"} <= blamed
@@ -224,7 +216,8 @@ class OtherMasks(Backend):
         return super()._stream(seed + 1)
 
 
-def test_other_random_numbers_are_a_difference(few_rows):
+@pytest.mark.usefixtures("few_rows")
+def test_other_random_numbers_are_a_difference():
     found = parity(network(), steps=5, second=OtherMasks)
     assert found.first.part == "layers.2 (Dropout)"
     assert parity(steps=2, second=OtherMasks).rows[-1].verdict == "differs"
