@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from types import ModuleType, SimpleNamespace
@@ -23,10 +24,15 @@ hypothesis.settings.register_profile("xpnet", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("xpnet")
 
 
+@functools.cache
+def gpu() -> probe.Diagnosis:
+    return probe.cuda(0)  # which looks again each time where there is none: some 30 ms
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` are skipped without a GPU that works, and fail with XPNET_REQUIRE_GPU=1."""
     if item.get_closest_marker("gpu"):
-        diagnosis = probe.cuda(0)
+        diagnosis = gpu()
         if not diagnosis.ok:
             stop = pytest.fail if os.environ.get("XPNET_REQUIRE_GPU") == "1" else pytest.skip
             stop(f"no GPU: {diagnosis}")
