@@ -132,6 +132,14 @@ class TheLatest(nn.Layer):
         return x * factor, lambda dy, need_dx=True: dy * factor
 
 
+class OffInFloat64(nn.Layer):
+    """By less than float32 could show, on a device other than the CPU."""
+
+    def forward(self, x, backend):
+        factor = 1 + 1e-9 * (backend.device != "cpu" and backend.dtype == np.float64)
+        return x * factor, lambda dy, need_dx=True: dy * factor
+
+
 class NeverSettles(nn.Layer):
     def build(self, shape):
         self.mean = Parameter(shape, init.zeros, trained=False)
@@ -167,6 +175,7 @@ class NeverSettles(nn.Layer):
         (InOrderOfMemory, "strided input"),
         (DividesByTheBatch, "empty batch"),
         (TheLatest, "copy independent"),
+        (OffInFloat64, "agrees with float64 on the CPU"),
         (NeverSettles, "settled state"),
     ],
 )
