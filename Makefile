@@ -9,8 +9,9 @@ train: .venv/plain
 	$(BIN)/xpnet train
 
 # A worker per core, each with one BLAS thread: the products are small, and threads of several workers would wait for each other.
+# The tests of a file stay together as long as there is work for all, so that what they share is made once.
 test: .venv/dev
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/dev
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from types import ModuleType, SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 
 from xpnet import probe
 from xpnet.backend import Backend
+from xpnet.verify import cases
 from xpnet.verify.passes import BackendFactory
 from xpnet.verify.strict import StrictBackend
 
@@ -22,10 +24,15 @@ hypothesis.settings.register_profile("xpnet", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("xpnet")
 
 
+@functools.cache
+def gpu() -> probe.Diagnosis:
+    return probe.cuda(0)  # which looks again each time where there is none: some 30 ms
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` are skipped without a GPU that works, and fail with XPNET_REQUIRE_GPU=1."""
     if item.get_closest_marker("gpu"):
-        diagnosis = probe.cuda(0)
+        diagnosis = gpu()
         if not diagnosis.ok:
             stop = pytest.fail if os.environ.get("XPNET_REQUIRE_GPU") == "1" else pytest.skip
             stop(f"no GPU: {diagnosis}")
@@ -56,3 +63,12 @@ def cuda(monkeypatch) -> Any:
     loaded = fake_cupy.load("cuda")
     monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
     return loaded
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of cases has few rows, for tests of those who go through all of it."""
+    for name in ("LAYERS", "LOSSES", "OPTIMIZERS"):
+        rows = {case.of: case for case in getattr(cases, name)}
+        chosen = [rows[of] for of in ("Linear", "Sigmoid", "SoftmaxCrossEntropy", "SGD") if of in rows]
+        monkeypatch.setattr(cases, name, chosen)

@@ -35,9 +35,15 @@ def accuracy(text: str) -> float:
     return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+TESTED = {  # by tests of their own, below or in test_char_gpt.py
+    "mnist_mlp", "mnist_cnn", "cifar_resnet", "your_own_layer", "lstm_text", "scalar_network", "tutorial_mlp",
+    "char_gpt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - TESTED))
 def test_it_runs_and_says_something(name):
-    assert printed(name, *QUICK.get(name, [])).strip()
+    assert printed(name).strip()
 
 
 def test_mnist_mlp_learns():
@@ -57,8 +63,8 @@ def test_networks_of_convolutions_learn(name, parameters):
 
 def test_a_layer_of_ones_own_is_checked_and_learns():
     text = printed("your_own_layer")
-    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n\d+ checks ok, 0 failed\n\nMistaken\(\)", text)
-    assert "FAILED  gradients" in text  # the planted mistake
+    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n114 checks ok, 0 failed\n\nMistaken\(\)", text)
+    assert "FAILED  gradients (4 of 4 settings" in text  # the planted mistake
     assert accuracy(text) > 0.9
 
 
@@ -102,7 +108,9 @@ def test_scalar_network_learns():
     text = printed("scalar_network")
     assert "softmax of 2.5, 1.0, 0.8: 0.7113, 0.1587, 0.1299" in text
     assert "566,666,666.67" in text
-    assert accuracy(re.search(r"after 6000 samples: .*", text)[0]) > 0.9
+    untrained, early, late = re.findall(r"([\d.]+)%(?: of 359 test digits)? right", text)
+    assert float(untrained) < 30 < 60 < float(early) < float(late)
+    assert float(late) > 90
 
 
 def test_scalar_network_is_the_same_as_the_library():

@@ -351,7 +351,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from test_fit import blobs, setup
 from xpnet import train
 model, loss, optimizer = setup()
-train.fit(model, loss, optimizer, blobs(), epochs=400, batch_size=4, checkpoint=sys.argv[2], resume=True, quiet=True)
+train.fit(model, loss, optimizer, blobs(), epochs=250, batch_size=4, checkpoint=sys.argv[2], resume=True, quiet=True)
 """
 
 
@@ -368,10 +368,10 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_p
             process.send_signal(signal.SIGKILL)
             process.wait()
     model, loss, optimizer = setup()
-    kw = {"epochs": 400, "batch_size": 4, "checkpoint": path, "quiet": True}
+    kw = {"epochs": 250, "batch_size": 4, "checkpoint": path, "quiet": True}
     train.fit(model, loss, optimizer, blobs(), resume=True, **kw)
     whole, loss, optimizer = setup()
-    train.fit(whole, loss, optimizer, blobs(), epochs=400, batch_size=4, quiet=True)
+    train.fit(whole, loss, optimizer, blobs(), epochs=250, batch_size=4, quiet=True)
     np.testing.assert_array_equal(model.data, whole.data)
 
 

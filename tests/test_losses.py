@@ -34,7 +34,7 @@ def test_invariants_gradient_and_agreement(case, kind):
 @pytest.mark.parametrize("witness", [loss_by_formula, loss_by_scalars], ids=lambda witness: witness.__name__)
 def test_formula_and_scalar_engine(case, witness, kind):
     for batch in case.batches:
-        found = finding(witness.__name__, f"batch of {batch}", lambda n=batch: witness(case, n, kind))
+        found = finding(witness.__name__, f"batch of {batch}", witness, case, batch, kind)
         assert found.ok, str(found)
 
 

@@ -200,6 +200,7 @@ def test_another_layer_is_not_blamed():
     assert blamed == {"layers.4 (Linear)", "the whole network"}
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_a_fault_in_the_table_is_found():
     found = parity(steps=3, second=faulty(exp=lambda x: np.exp(x) * (1 + np.float32(1e-4))))
     blamed = {row.part.partition(":")[0] for row in found.rows if not row.ok}
@@ -215,6 +216,7 @@ class OtherMasks(Backend):
         return super()._stream(seed + 1)
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_other_random_numbers_are_a_difference():
     found = parity(network(), steps=5, second=OtherMasks)
     assert found.first.part == "layers.2 (Dropout)"

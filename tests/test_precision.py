@@ -191,7 +191,7 @@ def test_eager_products_have_a_handle_for_each_stream_and_captured_ones_their_ow
         backend.matmul(a, b)
     assert list(backend._eager) == [4096, 8192]
     used = []
-    with backend.products_by(SimpleNamespace(memory={})):
+    with backend.products_by(SimpleNamespace(kept={})):
         backend._gemm = lambda a, b, out: used.append((a.dtype.name, b.dtype.name))
         backend.matmul(a, b)
         backend.full_matmul(a, b)

@@ -11,7 +11,7 @@ from xpnet.backend.precision import to_bfloat16
 from xpnet.optim import loss_scale
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
+from xpnet.verify.passes import SEED, draw_values, in_tuple, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.strict import StrictBackend
@@ -49,12 +49,12 @@ def test_layers(case, dtype):
         theirs = tensors(values, dtype)
         leaves = {k: t.requires_grad_(t.dtype.is_floating_point) for k, t in theirs.items() if k[:2] != "dy"}
         y = case.torch(torch, unnamed("x", leaves), {k: t for k, t in leaves.items() if not is_data(k)})
-        ys, dys = (v if isinstance(v, tuple) else (v,) for v in (y, unnamed("dy", theirs)))
+        ys, dys = (in_tuple(v) for v in (y, unnamed("dy", theirs)))
         torch.autograd.backward(ys, dys)
         gradients = {
             f"d{k}" if is_data(k) else f"d {k}": t.grad.numpy() for k, t in leaves.items() if t.grad is not None
         }
-        want = {k: t.detach().numpy() for k, t in named("y", y, isinstance(y, tuple)).items()} | gradients
+        want = {k: t.detach().numpy() for k, t in named("y", y).items()} | gradients
         got = run(subject, values, Backend(dtype, SEED))
         got = {k: a for k, a in got.items() if not k.startswith("state ")}  # the rows' formulas look at those
         error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))

@@ -18,7 +18,7 @@ from xpnet import probe
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
-from xpnet.nn.shapes import is_several, shape_of
+from xpnet.nn.shapes import shape_of
 from xpnet.optim import Adam
 from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
@@ -31,13 +31,14 @@ from xpnet.verify.passes import (
     Float64,
     Pass,
     Subject,
-    concrete,
     draw_values,
     in_float32,
+    in_tuple,
     named,
     run,
     run_optimizer,
     spread,
+    spread_samples,
 )
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
@@ -178,8 +179,8 @@ def _whole(
 
 def _network(model: Model, x: Any, kinds: Kinds, precision: str | None) -> Iterator[Comparison]:
     lengths = shape_of(x)
-    whole = Subject(model.network.copy, lengths, len(x[0] if isinstance(x, tuple) else x), True, spread)
-    values = in_float32({**draw_values(whole), **named("x", x, isinstance(x, tuple)), **model.tensors()})
+    whole = Subject(model.network.copy, lengths, len(in_tuple(x)[0]), True, spread)
+    values = in_float32({**draw_values(whole), **named("x", x), **model.tensors()})
     for part, subject, own in layer_parts(whole, values):
         yield from _rows(part, kinds, *_of_subject(subject, own, precision))
     compute, want, allowed = _of_subject(whole, values, precision)
@@ -202,9 +203,7 @@ def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
 
 def _inputs(model: Model, data: Dataset | None, batch: int) -> Any:
     if data is None:
-        rng, shapes = np.random.default_rng(0), concrete(model.input_shape)
-        drawn = [spread(rng, (batch, *shape)) for shape in (shapes if is_several(shapes) else (shapes,))]
-        return tuple(drawn) if is_several(shapes) else drawn[0]
+        return spread_samples(np.random.default_rng(0), batch, model.input_shape)
     if len(data) < batch:
         raise ValueError(f"{data.name} has {len(data)} samples, fewer than a batch of {batch}")
     return model.as_input(data[:batch].x)

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xpnet.verify.report import Measured
 from xpnet.verify.tolerances import LOSS_CURVE
 
 REFERENCE = "cpu, float64"
@@ -21,7 +22,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Measured):
     """One tensor on one device: how far it is from the float64 reference.
 
     `error` and `allowed` are those of the number that is worst against its tolerance, which stands at `where`. `ulps`
@@ -39,24 +40,11 @@ class Comparison:
     problem: str = ""
 
     @property
-    def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed < math.inf
-
-    @property
     def verdict(self) -> str:
         """ "same bits", "rounding" or "differs"."""
         if not self.ok:
             return "differs"
         return "rounding" if self.ulps else "same bits"
-
-    @property
-    def fraction(self) -> float:
-        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
-        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
-            return float("inf")
-        if not self.allowed:
-            return float("inf") if self.error else 0.0
-        return self.error / self.allowed
 
     def __str__(self) -> str:
         found = self.problem or f"off by {self.error:.1e} at {self.where}, {self.allowed:.1e} is rounding"
@@ -138,22 +126,11 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
+        whole = {"ok": self.ok, "verdict": self.verdict, "gpu": self.gpu, "first": self.first and str(self.first)}
         return {
-            "title": self.title,
-            "ok": self.ok,
-            "verdict": self.verdict,
-            "gpu": self.gpu,
+            **asdict(self),
+            **whole,
             "reference": REFERENCE,
-            "devices": [asdict(device) for device in self.devices],
-            "first": self.first and str(self.first),
             "rows": [{**asdict(row), "verdict": row.verdict} for row in self.rows],
-            "training": {
-                "what": self.training.what,
-                "ok": self.training.ok,
-                "gaps": self.training.gaps,
-                "allowed": self.training.allowed,
-                "problems": self.training.problems,
-                "curves": self.training.curves,
-            },
-            "notes": list(self.notes),
+            "training": {**asdict(self.training), "ok": self.training.ok, "gaps": self.training.gaps},
         }

@@ -10,11 +10,11 @@ from xpnet import data as datasets
 from xpnet.backend import Array, Backend
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
-from xpnet.nn.shapes import each, is_several
+from xpnet.nn.shapes import each
 from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
-from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread
+from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread, spread_samples
 from xpnet.verify.tolerances import LOSS_CURVE
 
 BATCHES = 8  # different ones; then they come again
@@ -60,8 +60,7 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
 
 def _random_data(model: Model, n: int) -> datasets.Dataset:
     rng, outputs = np.random.default_rng(1), concrete(model.output_shape)
-    shapes = concrete(model.input_shape)
-    x = tuple(spread(rng, (n, *shape)) for shape in shapes) if is_several(shapes) else spread(rng, (n, *shapes))
+    x = spread_samples(rng, n, model.input_shape)
     if len(outputs) == 1 and outputs[0] > 1:
         return datasets.Dataset(x, rng.integers(0, outputs[0], n), name="random")
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
