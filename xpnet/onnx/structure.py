@@ -1,0 +1,218 @@
+"""A graph as it is read: its nodes, what of it is known before any input, and its nodes as rows of steps and branches.
+
+A network of layers is a row; where a value goes several ways that come together again, it is a row with branches in it.
+Where they come together is a node with several computed inputs; where they parted is the last value that every way to
+it passes, its dominator (Cooper, Harvey and Kennedy, "A simple, fast dominance algorithm", 2001).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from xpnet.nn.loading import MOST_VALUES
+from xpnet.nn.saving import ModelFileError
+
+BATCH, FREE = 1009, 1013  # what stands for the batch and for axes of free length where shapes are computed: primes
+ON_SHAPES = {  # operators that are worked out where they depend on no numbers of the input
+    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Mul",
+    "Range", "Reciprocal", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Node:
+    """An operator: its kind (with its domain, if that is not ONNX's own), the names of what goes in and comes out."""
+
+    kind: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    proto: NodeProto
+    reader: GraphReader
+    computed: list[str] = field(default_factory=list)  # inputs that depend on numbers of the input
+
+    def constant(self, i: int) -> np.ndarray | None:
+        """Input i, which must be known before any input is; None if it is not given."""
+        if i >= len(self.inputs) or not self.inputs[i]:
+            return None
+        if self.inputs[i] in self.computed:
+            raise self.error(f"its input {i} is computed: only constants can be read there")
+        return self.reader.constant(self.inputs[i])
+
+    def needed(self, i: int) -> np.ndarray:
+        """The same, for an input that must be there."""
+        value = self.constant(i)
+        if value is None:
+            raise self.error(f"it lacks input {i}")
+        return value
+
+    @property
+    def operand_is_second(self) -> bool:
+        """Of an operator on one value and a constant, whether the constant is the second."""
+        return self.inputs[0] in self.computed
+
+    @property
+    def operand(self) -> np.ndarray:
+        """That constant."""
+        return self.needed(int(self.operand_is_second))
+
+    def get(self, attribute: str, default: Any) -> Any:
+        return self.attributes.get(attribute, default)
+
+    def number(self, attribute: str, default: float) -> float:
+        """An attribute, which files hold as float32, as it was meant: 1e-5, not 9.999999747e-06."""
+        return float(str(np.float32(self.get(attribute, default))))
+
+    def ints(self, attribute: str, i: int) -> list[int]:
+        """Whole numbers that are an attribute, or from some operator set on input i."""
+        if attribute in self.attributes:
+            return list(self.attributes[attribute])
+        value = self.constant(i)
+        return [] if value is None else [int(n) for n in value.ravel()]
+
+    def error(self, why: str) -> ModelFileError:
+        return ModelFileError(f"the node {self.name!r} ({self.kind}) cannot be read: {why}")
+
+
+@dataclass(eq=False)
+class Join:
+    """A node where branches come together; each is a row of steps from the place where they parted."""
+
+    node: Node
+    branches: list[list[Step]]
+
+    @property
+    def ways(self) -> list[tuple[str, ...]]:
+        """The kinds of operators on each branch."""
+        return [tuple(s.node.kind if isinstance(s, Join) else s.kind for s in branch) for branch in self.branches]
+
+
+Step = Node | Join
+
+
+class GraphReader:
+    """The graph of a file. `shapes` has the shapes of values, as far as they are known yet: see `constant`."""
+
+    def __init__(self, file: ModelProto, output: str | None = None):
+        self._file = file
+        self._constants = {t.name: t for t in file.graph.initializer}
+        self._known: dict[str, np.ndarray] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.batch = BATCH  # or the number that the file has for it
+        self.nodes = [self._node(i, proto) for i, proto in enumerate(file.graph.node)]
+        self._producer = {name: node for node in self.nodes for name in node.outputs if name}
+        self.input = self._only_input()
+        self._parent: dict[str, str] = {}  # of each value that depends on the input: its immediate dominator
+        self._depth = {self.input: 0}
+        for node in self.nodes:
+            self._follow(node)
+        self.output = self._chosen(output)
+
+    def _node(self, i: int, proto: NodeProto) -> Node:
+        kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+        attributes = {a.name: _decoded(helper.get_attribute_value(a)) for a in proto.attribute}
+        return Node(kind, proto.name or f"#{i}", list(proto.input), list(proto.output), attributes, proto, self)
+
+    def _only_input(self) -> str:
+        inputs = [i.name for i in self._file.graph.input if i.name not in self._constants]
+        if len(inputs) != 1:
+            raise ModelFileError(f"it has the inputs {', '.join(inputs) or 'none'}: only networks of one can be read")
+        return inputs[0]
+
+    def _chosen(self, output: str | None) -> str:
+        """The output that was asked for, or the only one of floating point numbers."""
+        outputs = {o.name: o.type.tensor_type.elem_type for o in self._file.graph.output}
+        names = [name for name, kind in outputs.items() if kind in FLOATS] if output is None else [output]
+        if len(names) != 1:
+            raise ModelFileError(f"it has the outputs {', '.join(outputs)}: say which with output=")
+        if names[0] not in self._depth:
+            raise ModelFileError(f"it computes no {names[0]!r} from its input: its outputs are {', '.join(outputs)}")
+        return names[0]
+
+    # What is known before any input -------------------------------------------------------------------------
+
+    def _follow(self, node: Node) -> None:
+        """Where the node's outputs stand in the tree of dominators. A shape is known, whatever it is the shape of."""
+        node.computed = [name for name in node.inputs if name in self._depth and node.kind != "Shape"]
+        if not node.computed:
+            return
+        parent = reduce(self._common, node.computed)
+        for name in node.outputs:
+            self._parent[name], self._depth[name] = parent, self._depth[parent] + 1
+
+    def _common(self, a: str, b: str) -> str:
+        """The nearest value that every way to either passes."""
+        while a != b:
+            if self._depth[a] < self._depth[b]:
+                a, b = b, a
+            a = self._parent[a]
+        return a
+
+    def constant(self, name: str) -> np.ndarray:
+        """The value of an initialiser, or what the graph computes of such and of shapes.
+
+        The batch counts as `batch` and an axis of free length as FREE: so a Reshape says which axis is which.
+        """
+        if name not in self._known:
+            if name in self._constants:
+                self._known[name] = numpy_helper.to_array(self._constants[name])
+            else:
+                self._known[name] = self._worked_out(self._producer[name])
+        return self._known[name]
+
+    def _worked_out(self, node: Node) -> np.ndarray:
+        if node.kind not in ON_SHAPES or len(node.outputs) != 1:
+            raise node.error("no layer of xpnet does this")
+        if node.kind == "Shape":
+            if node.inputs[0] not in self.shapes:
+                raise node.error("the shape that it asks for is not known yet")
+            whole = self.shapes[node.inputs[0]]
+            return np.array(whole[node.get("start", 0) : node.get("end", len(whole))], np.int64)
+        given = {name: self.constant(name) for name in node.inputs if name}
+        if node.kind in ("ConstantOfShape", "Expand"):
+            asked = list(given.values())[-1].ravel().tolist()
+            if math.prod(asked) > MOST_VALUES:
+                raise node.error(f"a constant of shape {asked} is beyond {MOST_VALUES} values")
+        declared = [helper.make_empty_tensor_value_info(name) for name in (*given, node.outputs[0])]
+        alone = helper.make_graph([node.proto], "alone", declared[:-1], declared[-1:])
+        model = helper.make_model(alone, opset_imports=self._file.opset_import, ir_version=self._file.ir_version)
+        return np.asarray(ReferenceEvaluator(model).run(None, given)[0])
+
+    # Rows ---------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """The way from the input to the output."""
+        return self._row(self.input, self.output, set())
+
+    def _row(self, start: str, end: str, taken: set[int]) -> list[Step]:
+        row: list[Step] = []
+        while end != start:
+            node = self._producer[end]
+            if id(node) in taken or end != node.outputs[0]:
+                raise node.error("what it gives goes several ways that no layer of xpnet has")
+            taken.add(id(node))
+            if len(node.computed) == 1:
+                row.append(node)
+                end = node.computed[0]
+            else:
+                fork = self._parent[end]
+                row.append(Join(node, [self._row(fork, name, taken) for name in node.computed]))
+                end = fork
+        return row[::-1]
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return [_decoded(v) for v in value] if isinstance(value, list) else value
+
+
+FLOATS = (1, 10, 11)  # float32, float16, float64
