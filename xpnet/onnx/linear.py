@@ -70,6 +70,8 @@ def affine(node: Node, chain: Chain) -> None:
     while step is not None:
         scale, shift = _after(step, scale, shift)
         step = chain.take("Add", "Sub", "Mul", "Div", where=lambda s: s.operand.shape in ((), (1,), constant.shape))
+    if (scale == 1).all() and not shift.any():
+        return
     if along:
         chain.as_last(along[0])
     _standardize(node, chain, scale, shift, each=bool(along))

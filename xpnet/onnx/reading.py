@@ -54,7 +54,7 @@ def load(path: str | os.PathLike, device: str | None = None, output: str | None 
             for place, layer in network.walk()
             for name, value in chain.values.get(id(layer), {}).items()
         }
-        return Model(network, shape, select(device, "float32"), _classes(file), tensors)
+        return Model(network, shape, select(device, "float32"), reader.classes or _classes(file), tensors)
     except (ModelFileError, RecursionError, ValueError) as error:
         why = "its branches are nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ModelFileError(f"{path}: {why}") from None

@@ -94,8 +94,8 @@ def _scanned(
         )  # fmt: skip
         first = graph.constant([0], "int64")
         outputs.append([y, *(graph.op("Unsqueeze", state, first) for state in after)])
-    side_by_side, *states = zip(*outputs, strict=True)
-    return [graph.op("Concat", *side_by_side, axis=2), *(graph.op("Concat", *names, axis=0) for names in states)]
+    side_by_side, *last = zip(*outputs, strict=True)
+    return [graph.op("Concat", *side_by_side, axis=2), *(graph.op("Concat", *states, axis=0) for states in last)]
 
 
 def _zeros(layer: Recurrent, x: str, graph: GraphWriter) -> str:

@@ -44,7 +44,7 @@ def dropout(layer: nn.Dropout, x: Tensor, graph: GraphWriter) -> Tensor:
 # From ONNX ----------------------------------------------------------------------------------------------------------
 
 
-@importer("Identity", "Dropout", "Cast")
+@importer("Identity", "Dropout", "Cast", "CastLike")
 def from_nothing(node: Node, chain: Chain) -> None:
     """What changes no number. A Dropout that a file of a network in training has stays one."""
     kinds = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64)
@@ -54,6 +54,12 @@ def from_nothing(node: Node, chain: Chain) -> None:
         ratio, training = node.constant(1), node.constant(2)
         if training is not None and training.item():
             chain.add(nn.Dropout(0.5 if ratio is None else float(str(np.float32(ratio.item())))))
+
+
+@importer("ai.onnx.ml.ZipMap")
+def from_zip_map(node: Node, chain: Chain) -> None:
+    """scikit-learn's table from class to probability."""
+    chain.reader.classes = [str(c) for c in node.get("classlabels_strings", []) or node.get("classlabels_int64s", [])]
 
 
 @importer("Transpose")

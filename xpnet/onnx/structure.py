@@ -7,23 +7,19 @@ it passes, its dominator (Cooper, Harvey and Kennedy, "A simple, fast dominance 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from xpnet.nn.loading import MOST_VALUES
 from xpnet.nn.saving import ModelFileError
+from xpnet.onnx.known import OPERATORS, worked_out
 
+READS_NO_NUMBERS_OF = {"Shape": 0, "CastLike": 1}  # of its inputs from this one on
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 BATCH, FREE = 1009, 1013  # what stands for the batch and for axes of free length where shapes are computed: primes
-ON_SHAPES = {  # operators that are worked out where they depend on no numbers of the input
-    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Mul",
-    "Range", "Reciprocal", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
-}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -106,6 +102,7 @@ class GraphReader:
         self._constants = {t.name: t for t in file.graph.initializer}
         self._known: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.classes: list[str] = []  # names of the outputs, where a node says them
         self.batch = BATCH  # or the number that the file has for it
         self.nodes = [self._node(i, proto) for i, proto in enumerate(file.graph.node)]
         self._producer = {name: node for node in self.nodes for name in node.outputs if name}
@@ -129,7 +126,7 @@ class GraphReader:
 
     def _chosen(self, output: str | None) -> str:
         """The output that was asked for, or the only one of floating point numbers."""
-        outputs = {o.name: o.type.tensor_type.elem_type for o in self._file.graph.output}
+        outputs = {o.name: _kind_of(o.type) for o in self._file.graph.output}
         names = [name for name, kind in outputs.items() if kind in FLOATS] if output is None else [output]
         if len(names) != 1:
             raise ModelFileError(f"it has the outputs {', '.join(outputs)}: say which with output=")
@@ -140,8 +137,8 @@ class GraphReader:
     # What is known before any input -------------------------------------------------------------------------
 
     def _follow(self, node: Node) -> None:
-        """Where the node's outputs stand in the tree of dominators. A shape is known, whatever it is the shape of."""
-        node.computed = [name for name in node.inputs if name in self._depth and node.kind != "Shape"]
+        """Where the node's outputs stand in the tree of dominators, if they depend on numbers of the input at all."""
+        node.computed = [name for name in node.inputs[: READS_NO_NUMBERS_OF.get(node.kind)] if name in self._depth]
         if not node.computed:
             return
         parent = reduce(self._common, node.computed)
@@ -169,22 +166,21 @@ class GraphReader:
         return self._known[name]
 
     def _worked_out(self, node: Node) -> np.ndarray:
-        if node.kind not in ON_SHAPES or len(node.outputs) != 1:
-            raise node.error("no layer of xpnet does this")
         if node.kind == "Shape":
-            if node.inputs[0] not in self.shapes:
+            name = node.inputs[0]
+            if name in self._depth and name not in self.shapes:
                 raise node.error("the shape that it asks for is not known yet")
-            whole = self.shapes[node.inputs[0]]
+            whole = self.shapes[name] if name in self._depth else self.constant(name).shape
             return np.array(whole[node.get("start", 0) : node.get("end", len(whole))], np.int64)
+        if node.kind == "CastLike":
+            return self.constant(node.inputs[0])
+        if node.kind not in OPERATORS or len(node.outputs) != 1:
+            raise node.error("no layer of xpnet does this")
         given = {name: self.constant(name) for name in node.inputs if name}
-        if node.kind in ("ConstantOfShape", "Expand"):
-            asked = list(given.values())[-1].ravel().tolist()
-            if math.prod(asked) > MOST_VALUES:
-                raise node.error(f"a constant of shape {asked} is beyond {MOST_VALUES} values")
-        declared = [helper.make_empty_tensor_value_info(name) for name in (*given, node.outputs[0])]
-        alone = helper.make_graph([node.proto], "alone", declared[:-1], declared[-1:])
-        model = helper.make_model(alone, opset_imports=self._file.opset_import, ir_version=self._file.ir_version)
-        return np.asarray(ReferenceEvaluator(model).run(None, given)[0])
+        try:
+            return worked_out(node.proto, given, self._file)
+        except ValueError as error:
+            raise node.error(str(error)) from None
 
     # Rows ---------------------------------------------------------------------------------------------------
 
@@ -215,4 +211,7 @@ def _decoded(value: Any) -> Any:
     return [_decoded(v) for v in value] if isinstance(value, list) else value
 
 
-FLOATS = (1, 10, 11)  # float32, float16, float64
+def _kind_of(kind: TypeProto) -> int:
+    """Of which numbers an output is: those of the tensor, or of the tables from class to probability of a ZipMap."""
+    in_table = kind.sequence_type.elem_type.map_type.value_type
+    return kind.tensor_type.elem_type or in_table.tensor_type.elem_type
