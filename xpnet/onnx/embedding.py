@@ -68,7 +68,17 @@ def from_gather(node: Node, chain: Chain) -> None:
     chain.add(nn.Embedding(*table.shape), {"W": table}, (*chain.axes, len(chain.axes)))
 
 
-def positions(table: np.ndarray, chain: Chain) -> None:
-    """A row that is added to each position: as many as the sequence is long."""
+def add_positions(node: Node, chain: Chain) -> bool:
+    """Rows that are added to the positions of a sequence: whether this Add is that; if so it is read.
+
+    Of a sequence of free length they are the first rows of a table: all of it is taken.
+    """
+    rows = node.operand
+    if len(chain.shape) != 2 or rows.ndim < 2 or 1 in rows.shape[-2:] or rows.size != math.prod(rows.shape[-2:]):
+        return False
+    cut = node.reader.producer(node.inputs[int(node.operand_is_second)])
+    if cut is not None and cut.kind == "Slice" and not cut.needed(1).any():
+        rows = cut.needed(0)
     chain.plain()
-    chain.add(nn.LearnedPosition(len(table)), {"W": table})
+    chain.add(nn.LearnedPosition(rows.shape[-2]), {"W": rows.reshape(rows.shape[-2:])})
+    return True

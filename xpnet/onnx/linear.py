@@ -6,7 +6,7 @@ import numpy as np
 
 from xpnet import nn
 from xpnet.onnx.chain import Chain
-from xpnet.onnx.embedding import positions
+from xpnet.onnx.embedding import add_positions
 from xpnet.onnx.graph import GraphWriter, Tensor
 from xpnet.onnx.registry import exporter, importer
 from xpnet.onnx.structure import Node
@@ -58,11 +58,10 @@ def _linear(node: Node, chain: Chain, W: np.ndarray, b: np.ndarray | None) -> No
 @importer("Add", "Sub", "Mul", "Div")
 def affine(node: Node, chain: Chain) -> None:
     """Constants that are added or multiplied, one after the other: y = scale x + shift, as a Standardize."""
+    if node.kind == "Add" and add_positions(node, chain):
+        return
     constant = node.operand
     along = [axis - constant.ndim for axis, n in enumerate(constant.shape) if n > 1]  # of the graph, from its end
-    if node.kind == "Add" and constant.ndim > 1 and constant.shape[-2:] == chain.shape and len(along) == 2:
-        positions(constant.reshape(chain.shape), chain)
-        return
     if len(along) > 1:
         raise node.error(f"no layer of xpnet adds or multiplies by constants of shape {constant.shape}")
     scale, shift = np.ones(constant.size), np.zeros(constant.size)

@@ -38,26 +38,31 @@ def load(path: str | os.PathLike, device: str | None = None, output: str | None 
     """
     path = Path(path)
     try:
-        file = read(path)
-        reader = GraphReader(file, output)
-        batch, *shape = _shape_of_input(file, reader.input)
-        reader.batch = batch or BATCH
-        chain = Chain(reader, tuple(shape), in_order(len(shape) + 1), {})
-        reader.shapes[reader.input] = chain.dims
-        chain.follow(reader.steps())
-        chain.plain()
-        network = nn.Sequential(*chain.layers)
-        if size_of(chain.shape) > MOST_VALUES:
-            raise ModelFileError(f"its outputs have shape {chain.shape}: the limit is {MOST_VALUES} values in one")
-        tensors = {
-            f"{place}.{name}": np.asarray(value)
-            for place, layer in network.walk()
-            for name, value in chain.values.get(id(layer), {}).items()
-        }
-        return Model(network, shape, select(device, "float32"), reader.classes or _classes(file), tensors)
+        return model_of(read(path), device, output)
     except (ModelFileError, RecursionError, ValueError) as error:
-        why = "its branches are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        why = "its nodes are nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ModelFileError(f"{path}: {why}") from None
+
+
+def model_of(file: ModelProto, device: str | None = None, output: str | None = None) -> Model:
+    """The same, of a file in memory."""
+    reader = GraphReader(file, output)
+    batch, *rest = _shape_of_input(file, reader.input)
+    reader.batch = batch or BATCH
+    shape = tuple(rest)
+    chain = Chain(reader, shape, in_order(len(shape) + 1), {})
+    reader.shapes[reader.input] = chain.dims
+    chain.follow(reader.steps())
+    chain.plain()
+    if size_of(chain.shape) > MOST_VALUES:
+        raise ModelFileError(f"its outputs have shape {chain.shape}: the limit is {MOST_VALUES} values in one")
+    network = nn.Sequential(*chain.layers)
+    tensors = {
+        f"{place}.{name}": np.asarray(value)
+        for place, layer in network.walk()
+        for name, value in chain.values.get(id(layer), {}).items()
+    }
+    return Model(network, shape, select(device, "float32"), reader.classes or _classes(file), tensors)
 
 
 def read(path: Path) -> ModelProto:

@@ -153,6 +153,10 @@ class GraphReader:
             a = self._parent[a]
         return a
 
+    def producer(self, name: str) -> Node | None:
+        """The node that gives this value, if it is no initialiser."""
+        return self._producer.get(name)
+
     def constant(self, name: str) -> np.ndarray:
         """The value of an initialiser, or what the graph computes of such and of shapes.
 
