@@ -63,9 +63,9 @@ class Chain:
             ahead = list(self.following)
             try:
                 read(step, self)
-            except (ShapeError, ValueError, TypeError, OverflowError, IndexError) as error:
-                if isinstance(error, ModelFileError):
-                    raise
+            except ModelFileError:
+                raise
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 raise node.error(str(error)) from None
             for done in [step, *ahead[: last - len(self.following)]]:
                 name = (done.node if isinstance(done, Join) else done).outputs[0]
@@ -99,8 +99,8 @@ class Chain:
             self.drop_ones(keep=True)
         if self.axes == axes:
             return
-        if sorted(map(str, self.axes)) != sorted(map(str, axes)):
-            raise ShapeError(f"needs {len(axes)} axes, its input has {len(self.axes)}")
+        if UNIT in self.axes or len(self.axes) != len(axes):
+            raise ShapeError(f"needs {len(axes)} axes, and not {self.axes}")
         if self.axes.index(0) != axes.index(0):
             raise ShapeError("the batch is not the first axis: xpnet has it there always (batch_first=True in PyTorch)")
         here = [self.axes[axes.index(axis)] for axis in range(1, self.rank)]
@@ -117,6 +117,8 @@ class Chain:
     def as_last(self, axis: int) -> None:
         """This axis of the graph as xpnet's last; the others may have any order."""
         n = len(self.axes)
+        if axis % n == 0:
+            raise ShapeError("works along the batch, which no layer does")
         if self.axes[axis] != self.rank - 1:
             others = iter(range(1, n - 1))
             self.arrange(tuple(0 if i == 0 else n - 1 if i == axis % n else next(others) for i in range(n)))

@@ -67,7 +67,8 @@ def affine(node: Node, chain: Chain) -> None:
     scale, shift = np.ones(constant.size), np.zeros(constant.size)
     step: Node | None = node
     while step is not None:
-        scale, shift = _after(step, scale, shift)
+        with np.errstate(divide="ignore", invalid="ignore"):  # Standardize refuses what is not finite
+            scale, shift = _after(step, scale, shift)
         step = chain.take("Add", "Sub", "Mul", "Div", where=lambda s: s.operand.shape in ((), (1,), constant.shape))
     if (scale == 1).all() and not shift.any():
         return

@@ -6,14 +6,13 @@ import math
 from collections import deque
 
 import numpy as np
-from onnx import TensorProto
 
 from xpnet import nn
 from xpnet.onnx.chain import DIRECTION, UNIT, Chain
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.norm import group_norm_of
 from xpnet.onnx.registry import exporter, importer
-from xpnet.onnx.structure import FREE, Node
+from xpnet.onnx.structure import FLOATS, FREE, Node
 
 
 @exporter(nn.Flatten)
@@ -47,8 +46,7 @@ def dropout(layer: nn.Dropout, x: Tensor, graph: GraphWriter) -> Tensor:
 @importer("Identity", "Dropout", "Cast", "CastLike")
 def from_nothing(node: Node, chain: Chain) -> None:
     """What changes no number. A Dropout that a file of a network in training has stays one."""
-    kinds = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64)
-    if node.kind == "Cast" and node.get("to", 0) not in kinds:
+    if node.kind == "Cast" and not chain.reader.integers and node.get("to", 0) not in FLOATS:
         raise node.error("no layer of xpnet makes other numbers than floating point ones")
     if node.kind == "Dropout":
         ratio, training = node.constant(1), node.constant(2)
@@ -66,7 +64,10 @@ def from_zip_map(node: Node, chain: Chain) -> None:
 def from_transpose(node: Node, chain: Chain) -> None:
     """No layer yet: the next one that needs an order asks for it."""
     n = len(chain.axes)
-    chain.axes = tuple(chain.axes[i] for i in node.get("perm", range(n)[::-1]))
+    order = node.get("perm", list(range(n))[::-1])
+    if sorted(order) != list(range(n)):
+        raise node.error(f"its perm is {order}, its input has {n} axes")
+    chain.axes = tuple(chain.axes[i] for i in order)
 
 
 @importer("Squeeze")
@@ -81,6 +82,8 @@ def from_unsqueeze(node: Node, chain: Chain) -> None:
     given = node.ints("axes", 1)
     rank = len(chain.axes) + len(given)
     dims, axes = iter(chain.dims), {axis % rank for axis in given}
+    if len(axes) != len(given):
+        raise node.error(f"its axes are {given}")
     _reshaped(node, chain, [1 if i in axes else next(dims) for i in range(rank)])
 
 

@@ -112,6 +112,7 @@ class GraphReader:
         for node in self.nodes:
             self._follow(node)
         self.output = self._chosen(output)
+        self.integers = {i.name: _kind_of(i.type) for i in file.graph.input}[self.input] not in FLOATS
 
     def _node(self, i: int, proto: NodeProto) -> Node:
         kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
@@ -164,10 +165,16 @@ class GraphReader:
         """
         if name not in self._known:
             if name in self._constants:
-                self._known[name] = numpy_helper.to_array(self._constants[name])
+                self._known[name] = self._read(self._constants[name])
             else:
                 self._known[name] = self._worked_out(self._producer[name])
         return self._known[name]
+
+    def _read(self, tensor: TensorProto) -> np.ndarray:
+        try:
+            return numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"the initialiser {tensor.name!r} cannot be read: {error}") from None
 
     def _worked_out(self, node: Node) -> np.ndarray:
         if node.kind == "Shape":
