@@ -282,6 +282,11 @@ READ = {  # nodes, constants, x, what must come out
         {"zero": ints(0), "rest": ints(2, 2)},
         lambda x, c: x.reshape(-1, 2, 2),
     ),
+    "an output without a name": (
+        [helper.make_node("Dropout", ["x"], ["h", ""], "dropped"), node("Gemm", "h", "W", "")],
+        {"W": drawn(4, 2)},
+        lambda x, c: x @ c["W"],
+    ),
     "one slope": ([node("PRelu", "x", "a")], {"a": np.array([0.2], F)}, lambda x, c: np.where(x > 0, x, F(0.2) * x)),
 }  # fmt: skip
 
@@ -371,10 +376,13 @@ def test_a_pool_that_leaves_padding_out(tmp_path):
     pool = node("AveragePool", "x", kernel_shape=[2, 2], pads=[1, 1, 1, 1])
     with pytest.raises(ModelFileError, match="count_include_pad=0"):
         model_of(graph([pool], shape=("n", 1, 4, 4)), "cpu")
-    rounded = node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-    with pytest.raises(ModelFileError, match="ceil_mode"):
-        model_of(graph([rounded], shape=("n", 1, 5, 4)), "cpu")
-    assert model_of(graph([rounded], shape=("n", 1, 6, 4)), "cpu").output_shape == (1, 3, 2)
+    for size, kernel, beyond in ((5, 2, True), (6, 2, False), (5, 3, False), (6, 3, True)):
+        rounded = node("MaxPool", "x", kernel_shape=[kernel] * 2, strides=[2, 2], ceil_mode=1)
+        if beyond:
+            with pytest.raises(ModelFileError, match="ceil_mode"):
+                model_of(graph([rounded], shape=("n", 1, size, size)), "cpu")
+        else:
+            assert model_of(graph([rounded], shape=("n", 1, size, size)), "cpu").output_shape[0] == 1
 
 
 # Files that are none ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,15 @@ class Chain:
     batch, stands at axis i of the value in the graph: None where that has an axis of length 1 and xpnet none. So a
     Transpose in the graph is no layer: one is added where the next layer needs another order (`arrange`).
 
-    An importer adds layers by `add(layer, {"W": ...})`, with the values of its parameters. `following` are the steps
-    to come, of which it may take some: `take` gives the next node if it is one of these operators.
+    An importer adds layers by `add(layer, {"W": ...})`, with the values of its parameters. It may read more than its
+    own node: `take` gives the next one if it is one of these operators.
     """
 
     def __init__(self, reader: GraphReader, shape: Shape, axes: Axes, values: dict[int, dict[str, np.ndarray]]):
         self.reader, self.shape, self.axes, self.values = reader, shape, axes, values
         self.layers: list[Layer] = []
-        self.following: deque[Step] = deque()
+        self._following: deque[Step] = deque()
+        self._read: list[Node] = []  # by the importer that is at work
 
     def add(self, layer: Layer, values: dict[str, Any] | None = None, axes: Axes | None = None) -> None:
         """One more layer at the end, with its values; from there on the order of axes is `axes`, if it changes."""
@@ -51,32 +53,35 @@ class Chain:
 
     def follow(self, steps: list[Step]) -> None:
         """Add the layers of these steps. Raises `ModelFileError` for the first that cannot be read."""
-        self.following = deque(steps)
-        while self.following:
-            step = self.following.popleft()
+        self._following = deque(steps)
+        while self._following:
+            step = self._following.popleft()
             node = step.node if isinstance(step, Join) else step
             read = (JOINERS if isinstance(step, Join) else IMPORTERS).get(node.kind)
             if read is None:
                 several = " of several values that are computed" if isinstance(step, Join) else ""
                 raise node.error(f"no layer of xpnet is this operator{several}")
-            last = len(self.following)
-            ahead = list(self.following)
+            self._read = [node]
             try:
                 read(step, self)
             except ModelFileError:
                 raise
             except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
                 raise node.error(str(error)) from None
-            for done in [step, *ahead[: last - len(self.following)]]:
-                name = (done.node if isinstance(done, Join) else done).outputs[0]
-                self.reader.shapes[name] = self.dims
+            for done in self._read:
+                self.reader.shapes[done.outputs[0]] = self.dims
+
+    def ahead(self, n: int) -> list[Node]:
+        """The nodes of the next n steps, up to the first place where branches come together."""
+        return list(takewhile(lambda step: isinstance(step, Node), islice(self._following, n)))  # type: ignore[arg-type]
 
     def take(self, *kinds: str, where: Callable[[Node], bool] = lambda node: True) -> Node | None:
         """The next step, and past it, if it is one of these operators and `where` it."""
-        node = self.following[0] if self.following else None
-        if isinstance(node, Node) and node.kind in kinds and where(node):
-            self.following.popleft()
-            return node
+        for node in self.ahead(1):
+            if node.kind in kinds and where(node):
+                self._following.popleft()
+                self._read.append(node)
+                return node
         return None
 
     # The order of axes --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from xpnet import nn
 from xpnet.onnx.chain import Chain
 from xpnet.onnx.graph import GraphWriter, Tensor, channels_first
 from xpnet.onnx.registry import exporter, importer
-from xpnet.onnx.structure import Join, Node
+from xpnet.onnx.structure import Join, Node, as_meant
 
 
 @exporter(nn.BatchNorm)
@@ -85,7 +85,7 @@ def group_norm_of(reshape: Node, chain: Chain) -> bool:
 
     Whether the steps from this Reshape on are that; if so they are read.
     """
-    steps = [step for step in list(chain.following)[:4] if isinstance(step, Node)]
+    steps = chain.ahead(4)
     if [step.kind for step in steps] != ["InstanceNormalization", "Reshape", "Mul", "Add"]:
         return False
     norm, back, times, plus = steps
@@ -114,4 +114,4 @@ def rms_norm_of(join: Join, chain: Chain) -> None:
     if times is None or not last or (power.operand != 2).any() or not mean.get("keepdims", 1):
         raise join.node.error("it is no RMSNorm: gamma x / sqrt(mean x^2 + eps) over the last axis")
     chain.as_last(-1)
-    chain.add(nn.RMSNorm(float(str(np.float32(plus.operand.item())))), {"gamma": times.operand.reshape(-1)})
+    chain.add(nn.RMSNorm(as_meant(plus.operand.item())), {"gamma": times.operand.reshape(-1)})

@@ -45,10 +45,11 @@ def from_pool(node: Node, chain: Chain) -> None:
     averages, padded = node.kind == "AveragePool", padding not in ("valid", (0, 0))
     if averages and padded and not node.get("count_include_pad", 0):
         raise node.error("it leaves padding out of the mean (count_include_pad=0): AvgPool2d counts it as 0")
-    before = chain.shape
-    chain.add((nn.AvgPool2d if averages else nn.MaxPool2d)(kernel, stride, padding))
-    if node.get("ceil_mode", 0) and any((n + 0) % s for n, s in zip(before, stride, strict=False)):
-        raise node.error("its windows go beyond the image (ceil_mode=1)")
+    layer = nn.AvgPool2d(kernel, stride, padding) if averages else nn.MaxPool2d(kernel, stride, padding)
+    chain.add(layer)
+    ends = zip(layer.windows.padded_size, kernel, stride, strict=True)
+    if node.get("ceil_mode", 0) and any((n - k) % s for n, k, s in ends):
+        raise node.error("its last windows go beyond the image (ceil_mode=1)")
 
 
 @importer("GlobalAveragePool")
@@ -63,9 +64,9 @@ def from_reduce_mean(node: Node, chain: Chain) -> None:
 
 def _mean(node: Node, chain: Chain, axes: list[int], keep: bool) -> None:
     """Over two axes of an image, whichever they are: the one that is left is the channels."""
-    axes = sorted(axis % 4 for axis in axes)
-    left = sum((1, 2, 3)) - sum(axes)
-    if len(chain.axes) != 4 or axes not in ([1, 2], [1, 3], [2, 3]):
+    left = {1, 2, 3} - {axis % 4 for axis in axes}
+    if len(chain.axes) != 4 or len(axes) != 2 or len(left) != 1:
         raise node.error(f"it is the mean over axes {axes}: xpnet has that over the rows and columns of images")
-    chain.as_last(left)
-    chain.add(nn.GlobalAvgPool2d(), axes=tuple({0: 0, left: 1}.get(i) for i in range(4)) if keep else (0, 1))
+    (channels,) = left
+    chain.as_last(channels)
+    chain.add(nn.GlobalAvgPool2d(), axes=tuple({0: 0, channels: 1}.get(i) for i in range(4)) if keep else (0, 1))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 
-import numpy as np
-
 from xpnet import nn
 from xpnet.onnx.chain import DIRECTION, UNIT, Chain
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.norm import group_norm_of
 from xpnet.onnx.registry import exporter, importer
-from xpnet.onnx.structure import FLOATS, FREE, Node
+from xpnet.onnx.structure import FLOATS, FREE, Node, as_meant
 
 
 @exporter(nn.Flatten)
@@ -51,7 +49,7 @@ def from_nothing(node: Node, chain: Chain) -> None:
     if node.kind == "Dropout":
         ratio, training = node.constant(1), node.constant(2)
         if training is not None and training.item():
-            chain.add(nn.Dropout(0.5 if ratio is None else float(str(np.float32(ratio.item())))))
+            chain.add(nn.Dropout(0.5 if ratio is None else as_meant(ratio.item())))
 
 
 @importer("ai.onnx.ml.ZipMap")

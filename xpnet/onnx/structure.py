@@ -64,8 +64,8 @@ class Node:
         return self.attributes.get(attribute, default)
 
     def number(self, attribute: str, default: float) -> float:
-        """An attribute, which files hold as float32, as it was meant: 1e-5, not 9.999999747e-06."""
-        return float(str(np.float32(self.get(attribute, default))))
+        """An attribute of one number."""
+        return as_meant(self.get(attribute, default))
 
     def ints(self, attribute: str, i: int) -> list[int]:
         """Whole numbers that are an attribute, or from some operator set on input i."""
@@ -143,7 +143,7 @@ class GraphReader:
         if not node.computed:
             return
         parent = reduce(self._common, node.computed)
-        for name in node.outputs:
+        for name in filter(None, node.outputs):
             self._parent[name], self._depth[name] = parent, self._depth[parent] + 1
 
     def _common(self, a: str, b: str) -> str:
@@ -214,6 +214,11 @@ class GraphReader:
                 row.append(Join(node, [self._row(fork, name, taken) for name in node.computed]))
                 end = fork
         return row[::-1]
+
+
+def as_meant(number: float) -> float:
+    """A number that a file holds as float32 as somebody wrote it: 1e-5, not 9.999999747e-06."""
+    return float(str(np.float32(number)))
 
 
 def _decoded(value: Any) -> Any:

@@ -38,11 +38,6 @@ class TorchModule:
     to_theirs: Convert
     layout: str = "as it is"
 
-    @property
-    def roles(self) -> frozenset[tuple[str, Shape]]:
-        """What a module must hold to be this one."""
-        return frozenset((role(name), shape) for name, shape in self.theirs.items())
-
 
 KNOWN = re.compile(  # names of tensors in modules; another one is taken for a module of one tensor
     r"weight|bias|running_mean|running_var|in_proj_(weight|bias)|[qkv]_proj_weight|(weight|bias)_[ih]h_l\d+(_reverse)?"
