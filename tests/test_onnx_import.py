@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+import xpnet
 from xpnet import losses, nn, optim
 from xpnet.backend import Backend
 from xpnet.nn import ModelFileError
@@ -190,6 +191,8 @@ def test_a_network_of_pytorch_is_trained_further(tmp_path):
         optimizer.step()
         values.append(float(value))
     assert values[-1] < 0.5 * values[0]
+    model.save(tmp_path / "further.safetensors")  # and it is a model as any other
+    assert (xpnet.load(tmp_path / "further.safetensors", "cpu").predict(x) == model.predict(x)).all()
     assert not np.allclose(norms[0].running_mean.data, before)
 
 

@@ -13,6 +13,7 @@ import xpnet
 from xpnet import nn, weights
 from xpnet.backend import Backend
 from xpnet.nn import ModelFileError
+from xpnet.verify.strict import StrictBackend
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is a welcome witness, not a need")
 
@@ -220,6 +221,25 @@ def test_the_table():
     assert re.split(r"  +", table[2]) == ["conv1.bias", "(6,)", "layers.0.b", "(6,)"]
     assert re.split(r"  +", table[5])[-1] == "(out, in) -> (in, out)"
     assert len(table) == 11
+
+
+def test_the_table_of_several_cells_has_each_beside_its_own():
+    net, model = torch.nn.LSTM(3, 4, 2), model_of(nn.LSTM(4, 2), (None, 3))
+    rows = weights.match(model, net.state_dict()).rows()
+    assert [(row[0], row[2]) for row in rows] == [
+        ("weight_ih_l0", "cells.0.W"), ("weight_hh_l0", "cells.0.U"), ("bias_ih_l0", "cells.0.b"), ("bias_hh_l0", ""),
+        ("weight_ih_l1", "cells.1.W"), ("weight_hh_l1", "cells.1.U"), ("bias_ih_l1", "cells.1.b"), ("bias_hh_l1", ""),
+    ]  # fmt: skip
+    assert rows[0][4] == "(out, in) -> (in, out), gates i f n o -> i f o n, biases added"
+
+
+def test_on_a_device():
+    """Values go through the backend; the strict device refuses arrays of the host."""
+    model = nn.Model(nn.Sequential(nn.Linear(3), nn.LSTM(2)), (4, 2), StrictBackend("float32", 0))
+    state = weights.state_dict(model)
+    state["0.weight"] += 1
+    weights.load(model, state)
+    assert (model.tensors()["layers.0.W"] == state["0.weight"].T).all()
 
 
 def test_what_does_not_fit_is_named_at_once_and_nothing_changes():

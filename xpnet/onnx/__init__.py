@@ -1,4 +1,17 @@
-"""Models as ONNX files: `export(model, "model.onnx")` and `load("model.onnx")`."""
+"""Models as ONNX files, and ONNX files as models.
+
+    from xpnet import onnx
+
+    onnx.export(model, "model.onnx")          # every layer; `exporter` is for layers of your own
+    model = onnx.load("from-pytorch.onnx")    # a model that can be trained on
+
+Each family of layers is a file: how it is written above, how it is read below. `graph.py` has what is written so far,
+`structure.py` and `chain.py` what is read; `writing.py` and `reading.py` are the files themselves.
+
+Written are all layers, as they are when not training. Read are networks of one input whose operators are layers, in a
+row, around each other (`Residual`) or side by side (`Parallel`), as PyTorch's and scikit-learn's exporters write them;
+of attention and of sinusoidal positions only the single operators are left in a file, and those are no layers.
+"""
 
 try:
     import onnx  # noqa: F401

@@ -31,6 +31,7 @@ def load(path: str | os.PathLike, device: str | None = None, output: str | None 
     """The network in an ONNX file as a model of layers, which can be trained further, on any device (see `select`).
 
     It takes and gives what the file says, axes in the file's order: images are (N, C, H, W) where PyTorch wrote it.
+    Values are float32, whatever they are in the file. Weights that two nodes share come apart, one for each.
     Of several outputs, `output` says which one; otherwise it is the only one of floating point numbers.
 
     Raises `ModelFileError` for a file that is cut, too large, contradicts itself or holds an operator that no layer

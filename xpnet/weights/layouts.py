@@ -37,6 +37,7 @@ class TorchModule:
     to_ours: Convert
     to_theirs: Convert
     layout: str = "as it is"
+    groups: int = 1  # of tensors that belong together: the directions and layers of an LSTM
 
 
 KNOWN = re.compile(  # names of tensors in modules; another one is taken for a module of one tensor
@@ -180,9 +181,8 @@ def _recurrent(layer: Recurrent, path: str) -> Iterator[TorchModule]:
 
     shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape) for n, p in ours.items()}).items()}
     gates = ", gates i f n o -> i f o n" if isinstance(layer, nn.LSTM) else ""
-    yield TorchModule(
-        path, _module(path), shapes, ours, to_ours, to_theirs, f"(out, in) -> (in, out){gates}, biases added"
-    )
+    layout = f"(out, in) -> (in, out){gates}, biases added"
+    yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
 
 
 LINEAR = _renamed({"W": "weight", "b": "bias"}, (1, 0), "(out, in) -> (in, out)")

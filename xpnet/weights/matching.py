@@ -44,8 +44,9 @@ class Match:
         for pair in self.pairs:
             theirs = [(pair.names[name], str(shape)) for name, shape in pair.part.theirs.items()]
             ours = [(joined(pair.part.path, name), str(p.shape)) for name, p in pair.part.ours.items()]
-            lines = zip_longest(theirs, ours, [(pair.part.layout,)], fillvalue=("", ""))
-            rows += [(*there, *here, layout[0]) for there, here, layout in lines]
+            for there, here in zip(_cut(theirs, pair.part.groups), _cut(ours, pair.part.groups), strict=True):
+                lines = zip_longest(there, here, [(pair.part.layout,)], fillvalue=("", ""))
+                rows += [(*one, *other, layout[0]) for one, other, layout in lines]
         return rows
 
     def __str__(self) -> str:
@@ -92,6 +93,11 @@ def _said(parts: list[TorchModule], modules: Modules, names: Mapping[str, str]) 
 def _pair(part: TorchModule, module: str, held: Mapping[str, Shape]) -> Pair:
     by_role = {role(name): joined(module, name) for name in held}
     return Pair(part, module, {name: by_role[role(name)] for name in part.theirs})
+
+
+def _cut(rows: list[tuple[str, str]], groups: int) -> list[list[tuple[str, str]]]:
+    n = len(rows) // groups
+    return [rows[i * n : (i + 1) * n] for i in range(groups)]
 
 
 def modules_of(tensors: Arrays) -> Modules:
