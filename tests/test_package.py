@@ -31,7 +31,7 @@ ORDER = (
     {"files", "probe", "schedules"},
     {"backend"},
     {"data", "nn"},
-    {"doctor", "losses", "optim", "photo", "scalar"},
+    {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},
     {"train"},
     {"bench", "verify"},
     {"serve"},

@@ -13,6 +13,7 @@ from xpnet.cli.bench import bench
 from xpnet.cli.console import Failed, complain, verdict
 from xpnet.cli.data import show_data
 from xpnet.cli.evaluate import evaluate
+from xpnet.cli.export import export
 from xpnet.cli.models import show_models
 from xpnet.cli.parity import parity
 from xpnet.cli.predict import predict
@@ -90,6 +91,7 @@ app.command("predict")(predict)
 app.command("serve")(serve)
 app.command("data")(show_data)
 app.command("models")(show_models)
+app.command("export")(export)
 app.command("parity")(parity)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
