@@ -33,6 +33,7 @@ ORDER = (
     {"data", "nn"},
     {"doctor", "losses", "optim", "photo", "scalar"},
     {"train"},
+    {"sklearn"},
     {"bench", "verify"},
     {"serve"},
     {"cli"},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-PARTS = ("backend", "bench", "data", "losses", "nn", "optim", "scalar", "schedules", "train", "verify")
+PARTS = ("backend", "bench", "data", "losses", "nn", "optim", "scalar", "schedules", "sklearn", "train", "verify")
 PLACES = {
     **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
     **dict.fromkeys(("Layer", "Model", "Parameter", "load"), "nn"),
