@@ -82,8 +82,8 @@ def test_in_a_pipeline_a_search_and_a_calibration(iris):
     assert search.best_params_ == {"xpclassifier__epochs": 12}
     assert search.score(X, names) > 0.9
     assert search.predict(X[:2]).tolist() == ["setosa", "setosa"]
-    assert cross_val_score(quick(), X, y, cv=3).min() > 0.85
-    calibrated = CalibratedClassifierCV(quick(), cv=2).fit(X, y)
+    assert cross_val_score(quick(epochs=30), X, y, cv=3).min() > 0.85
+    calibrated = CalibratedClassifierCV(quick(epochs=30), cv=2).fit(X, y)
     assert calibrated.score(X, y) > 0.85
 
 
