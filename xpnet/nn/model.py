@@ -183,10 +183,13 @@ class Model:
         return x
 
     def predict(self, x: Any, batch_size: int = 1000) -> Any:
-        """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, in evaluation mode."""
+        """Outputs (N, *output_shape) on the host for x (N, *input_shape), in evaluation mode.
+
+        x is of the host or of the model's own device, an array of any library; see `Backend.asarray`.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        x = self.as_input(each(np.asarray, x))
+        x = self.as_input(each(self.backend.taken, x))
         n = len(x[0] if isinstance(x, tuple) else x)
         outputs = []
         with self.backend.mode(training=False):
