@@ -28,7 +28,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"files", "probe", "schedules"},
+    {"files", "frames", "probe", "schedules"},
     {"backend"},
     {"data", "nn"},
     {"doctor", "losses", "optim", "photo", "scalar"},

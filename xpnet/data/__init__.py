@@ -10,6 +10,7 @@ from xpnet.data.idx import IdxError, read_idx, write_idx
 from xpnet.data.labels import one_hot
 from xpnet.data.split import kfold, split
 from xpnet.data.statistics import mean_std
+from xpnet.data.table import Table, table
 
 __all__ = [
     "Augment",
@@ -20,6 +21,7 @@ __all__ = [
     "IdxError",
     "Source",
     "Splits",
+    "Table",
     "batch_slices",
     "epoch_order",
     "fetch",
@@ -32,5 +34,6 @@ __all__ = [
     "read_cifar",
     "read_idx",
     "split",
+    "table",
     "write_idx",
 ]
