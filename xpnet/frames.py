@@ -50,7 +50,7 @@ class Form:
         values = {name: as_numbers(values_of(columns[name], name), name) for name in self.numbers}
         values |= {name: as_texts(values_of(columns[name], name)) for name in self.categories}
         if self.missing == "refuse":
-            refuse_missing(values, "fill them in, leave those rows out, or train with missing='fill'")
+            refuse_missing(values, "fill them in, leave those rows out, or train with the option missing: fill")
         parts = []
         if self.numbers:
             each = zip(self.numbers, self.fill, strict=True)
@@ -68,7 +68,7 @@ class Form:
             others = f" and {n - 1:,} rows more" if n > 1 else ""
             raise ValueError(
                 f"column {name!r}, row {row}{others}: {texts[row]!r} was not there in training, which had "
-                f"{listed(levels)}: correct it, or train with unseen='zeros'"
+                f"{listed(levels)}: correct it, or train with the option unseen: zeros"
             )
         return np.maximum(counted, 0)
 

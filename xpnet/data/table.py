@@ -106,7 +106,7 @@ def table(
     read = {key: values_of(column, key) for key, column in inputs.items()}
     read |= {key: as_texts(read[key]) for key in categories if key in read}
     if missing == "refuse":
-        refuse_missing(read, "fill them in, leave those rows or columns out, or fill them by missing='fill'")
+        refuse_missing(read, "fill them in, leave those rows or columns out, or use the option missing: fill")
     form = _form(read, missing, unseen, target)
     sizes = _sizes(form, embeddings)
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
@@ -189,7 +189,7 @@ def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -
     for name, values in read.items():
         there = values[~missing_in(values)]
         if not len(there):
-            raise ValueError(f"column {name!r} holds nothing at all: leave it out by ignore=[{name!r}]")
+            raise ValueError(f"column {name!r} holds nothing at all: leave it out by the option ignore")
         if values.dtype != object:
             fill[name] = float(np.median(there))
             continue
@@ -198,24 +198,24 @@ def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -
         if len(levels[name]) > max(MOST_LEVELS, len(there) // 2):
             raise ValueError(
                 f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, as names have: "
-                f"nothing can be learnt from it, leave it out by ignore=[{name!r}]"
+                f"nothing can be learnt from it, leave it out by the option ignore"
             )
     return Form(list(fill), list(fill.values()), list(levels), list(levels.values()), missing, unseen, target)
 
 
 def _refuse_numbers(texts: np.ndarray, name: str) -> None:
     """Raise ValueError for a column of numbers among which a few texts are."""
-    wrong = [row for row, text in enumerate(texts) if text is not None and not _is_number(text)]
+    wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
     present = sum(text is not None for text in texts)
     if 0 < len(wrong) < present / 2:
         others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
         raise ValueError(
             f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
-            f"correct it, leave the value empty, or leave the column out by ignore=[{name!r}]"
+            f"correct it, leave the value empty, or leave the column out by the option ignore"
         )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
