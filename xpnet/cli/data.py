@@ -61,7 +61,8 @@ def list_sets() -> None:
     say(f"mnist   70,000 handwritten digits, 28 x 28: {where_mnist_is()}")
     say("cifar10 60,000 images of things and animals, 32 x 32 x 3: `xpnet data cifar10` downloads it (162 MB)")
     say("FOLDER  your own: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and")
-    say("        t10k-labels-idx1-ubyte in one folder, plain or .gz")
+    say("        t10k-labels-idx1-ubyte in one folder, plain or .gz; or a folder of images for each class")
+    say("TABLE   your own: a .csv, .tsv or .parquet file, for xpnet train --data TABLE --target COLUMN")
     say("more of one: xpnet data NAME")
 
 

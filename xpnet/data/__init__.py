@@ -7,6 +7,7 @@ from xpnet.data.dataset import Dataset, Feed, Source, next_tokens
 from xpnet.data.datasets import Splits, load
 from xpnet.data.download import DownloadError, fetch
 from xpnet.data.idx import IdxError, read_idx, write_idx
+from xpnet.data.images import image_folder
 from xpnet.data.labels import one_hot
 from xpnet.data.split import kfold, split
 from xpnet.data.statistics import mean_std
@@ -25,6 +26,7 @@ __all__ = [
     "batch_slices",
     "epoch_order",
     "fetch",
+    "image_folder",
     "kfold",
     "load",
     "mean_std",
