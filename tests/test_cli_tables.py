@@ -74,6 +74,7 @@ def test_numbers_are_trained_measured_and_predicted(customers):
     assert metrics["test_mae"] < metrics["test_rmse"] < 400, "in the units of the column"
     header = Path("run/history.csv").read_text().splitlines()[0]
     assert header == "epoch,train_loss,train_r2,validation_loss,validation_r2,lr,seconds"
+    assert float(Path("run/history.csv").read_text().splitlines()[-1].split(",")[1]) < 0.5, "in units of the deviation"
     assert f"test R2 {metrics['test_r2']:.3f}, mean error" in call("evaluate", "run/model.safetensors").stdout
     rows = list(csv.DictReader(io.StringIO(call("predict", "run/model.safetensors", "customers.csv").stdout)))
     errors = np.array([float(row["spent"]) for row in rows]) - customers.spent
