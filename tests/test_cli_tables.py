@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call, elsewhere  # noqa: F401
+from PIL import Image
 
 import xpnet
 
@@ -142,6 +143,32 @@ def test_new_rows_that_do_not_fit_are_said(customers):
     said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
     assert "column 'churn', row 0: 'perhaps' is none of the classes 'no', 'yes'" in said
     assert "a table is read alone" in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
+
+
+def test_a_table_is_described(customers):
+    customers["when"] = pandas.Timestamp("2026-01-01")
+    customers.loc[3, "city"] = None
+    customers.to_parquet("customers.parquet")
+    lines = call("data", "customers.parquet").stdout.splitlines()
+    assert lines[0] == "customers.parquet: 400 rows, 7 columns"
+    assert "  age: numbers from 18 to 79" in lines
+    assert "  city: 3 different texts, 'Lima', 'Oslo', 'Rome', 1 missing" in lines
+    assert any("column 'when' holds dates or times" in line for line in lines)
+    assert "a table holds no images" in call("data", "customers.csv", "--image", "a.png", code=2).stderr
+
+
+def test_the_devices_agree_on_a_table():
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
+    found = json.loads(
+        call("parity", "run/model.safetensors", "--data", "customers.csv", "--steps", "2", "--json").stdout
+    )
+    assert found["ok"] is True
+
+
+def test_a_model_of_a_table_reads_no_image(tmp_path):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
+    Image.new("L", (40, 40), 255).save("a.png")
+    assert "which are no grey images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
 
 
 def test_a_model_of_images_reads_no_table():

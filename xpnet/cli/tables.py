@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet.cli.console import Failed, print_json
+from xpnet.cli.console import Failed, print_json, say
 from xpnet.files import expanded
 
 if TYPE_CHECKING:
@@ -73,6 +73,28 @@ def in_words(table: Table) -> str:
     shown = ", ".join(table.classes[:8]) + (", .." if len(table.classes) > 8 else "")
     otherwise = "; --task regression takes them as numbers" if all(map(is_number, table.classes)) else ""
     return f"{target}: classification, of {len(table.classes)} classes ({shown}){otherwise}"
+
+
+def describe(path: Path) -> None:
+    """Each column of a table: what it holds, and how much of it is missing."""
+    from xpnet import frames
+
+    columns = frames.columns_of(read(path))
+    say(f"{path.name}: {len(next(iter(columns.values()))):,} rows, {len(columns)} columns", style="bold")
+    for name, column in columns.items():
+        try:
+            values = frames.values_of(column, name)
+        except ValueError as error:
+            say(f"  {error}")
+            continue
+        missing = frames.missing_in(values)
+        there = values[~missing]
+        if values.dtype != object and len(there):
+            what = f"numbers from {there.min():g} to {there.max():g}"
+        else:
+            levels = sorted(set(there.tolist()))
+            what = f"{len(levels):,} different texts, {frames.listed(levels)}"
+        say(f"  {name}: {what}{f', {missing.sum():,} missing' if missing.any() else ''}")
 
 
 def columns_of(model: Model, path: Path | str) -> Columns:
