@@ -310,6 +310,9 @@ def test_data_that_cannot_be(iris):
     X, y = iris
     with pytest.raises(ValueError, match="y has one class only, 0: there is nothing to tell apart"):
         quick().fit(X[:10], y[:10])
+    for kind in (XPClassifier, XPRegressor):
+        with pytest.raises(ValueError, match="values beyond 1e150"):
+            quick(kind).fit(X * 1e200, y)
     with pytest.raises(ValueError, match="the weights are 0 for every sample"):
         quick(class_weight={0: 0.0, 1: 0.0, 2: 0.0}).fit(X, y)
     with pytest.raises(ValueError, match="first call of partial_fit needs classes"):

@@ -198,6 +198,12 @@ def test_a_model_of_arrays_takes_no_frame():
         nn.Model(nn.Sequential(nn.Linear(2)), (3,), Backend()).predict(customers())
 
 
+def test_a_model_of_arrays_takes_the_values_of_a_frame(pandas):
+    model = nn.Model(nn.Sequential(nn.Linear(2)), (2,), Backend(seed=0))
+    values = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(model.predict(pandas.DataFrame(values, columns=["b", "a"])), model.predict(values))
+
+
 def test_the_layer_checks_what_it_is_told():
     columns = data.table(customers(), "churn").columns
     for wrong, message in (

@@ -90,7 +90,10 @@ class Layer:
         """
 
     def arrays_of(self, frame: Any) -> Any:
-        """A table of named columns (a data frame) as x, on the host: for a network that begins with `nn.Columns`."""
+        """A table of named columns (a data frame) as x, on the host. By their names only for `nn.Columns`; other layers
+        take what has an order of its own, its values row by row."""
+        if hasattr(frame, "__array__"):
+            return frame
         raise TypeError(
             f"the network takes arrays, not a {type(frame).__name__} of columns: let it begin with nn.Columns, or "
             "hand over the values as an array"

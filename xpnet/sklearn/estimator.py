@@ -168,8 +168,11 @@ def chosen(asked: str | None, by_environment: str | None, process: int) -> str:
 def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing varies."""
     a = a.astype(np.float64)
-    mean = np.average(a, axis=0, weights=weights)
-    std = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(a, axis=0, weights=weights)
+        std = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
+    if not np.isfinite(std).all():
+        raise ValueError("there are values beyond 1e150: their variance is too large for float64, scale them first")
     return mean, np.where(a.min(axis=0) == a.max(axis=0), 1.0, std)
 
 
