@@ -159,6 +159,17 @@ def test_unseen_categories_are_refused_or_zeros():
     np.testing.assert_array_equal(lenient.predict(elsewhere), lenient.predict((numbers, categories)))
 
 
+def test_of_the_unknown_nothing_is_known_even_after_training():
+    gaps = customers(city=with_values(customers()["city"], r0=None, r1=None))
+    table = data.table(gaps, "churn", missing="fill", embeddings={"city": 3})
+    model = model_for(table)
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.Adam(model, 0.1), table, epochs=3, quiet=True)
+    unknown = (np.zeros((2, 3), np.float32), np.zeros((2, 2), np.int64))
+    features, _ = model.network.layers[0](unknown, model.backend)
+    assert features.shape == (2, 3 + 3 + 20)
+    assert not features[:, 3:].any()
+
+
 def test_missing_and_unseen_are_told_apart():
     gap, new = (customers(city=with_values(customers()["city"], r7=value)) for value in (None, "Paris"))
     fills = model_for(data.table(customers(), "churn", missing="fill"))
