@@ -1320,6 +1320,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss scale: the next step is skipped too", "old, array)\n        self._skip = None", "old, array)"),
         ("Loss scale: the gradient is not scaled", "return dy * self.state[:1]", "return dy"),
         ("Loss scale: gradients are unscaled twice", "self._pending, model, xp = False, ", "_, model, xp = False, "),
+    ],
     "nn/table.py": [
         ("Columns: the mean is not taken off",
          "(parts[0] - backend.constant(tuple(self.mean))) * factor", "parts[0] * factor"),
