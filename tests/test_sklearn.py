@@ -223,9 +223,10 @@ def test_partial_fit_goes_on(iris):
     assert float(classifier._optimizer.steps[0]) == 12 * 3
     one_class = quick().partial_fit(X[:20], y[:20], classes=[0, 1, 2])
     assert one_class.predict_proba(X).shape == (150, 3)
-    regressor = quick(XPRegressor)
+    regressor = quick(XPRegressor, early_stopping=True)
     for _ in range(12):
         regressor.partial_fit(X, y)
+    assert "validation_loss" not in regressor.history_[0], "nothing is held out"
     assert regressor.score(X, y) > 0.8
 
 

@@ -89,7 +89,7 @@ class XPClassifier(ClassifierMixin, XPEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPClassifier:
         """Train a new network on X (N, n_features), numbers, and y (N,), classes of any kind."""
-        self._learn(self._data(X, y, sample_weight), self.epochs)
+        self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> XPClassifier:

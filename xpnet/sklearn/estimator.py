@@ -100,11 +100,11 @@ class XPEstimator(BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return X, y, sample_weight
 
-    def _learn(self, data: Dataset, epochs: int) -> None:
+    def _learn(self, data: Dataset, epochs: int, early_stopping: bool = False) -> None:
         """Train the model for some epochs, on all of `data` or on all but the fraction for early stopping."""
         validation, stopping = None, dict[str, Any]()
         seed = self.model_.backend.seed
-        if self.early_stopping and epochs > 1:
+        if early_stopping:
             data, validation = split(data, self.validation_fraction, seed)
             stopping = {"patience": self.patience, "keep_best": True}
         if self._calls:  # `fit` of the library begins with the same order each time

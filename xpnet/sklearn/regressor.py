@@ -28,7 +28,7 @@ class XPRegressor(RegressorMixin, XPEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
         """Train a new network on X (N, n_features) and y (N,) or (N, n_outputs), numbers."""
-        self._learn(self._data(X, y, sample_weight), self.epochs)
+        self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
