@@ -15,7 +15,7 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 import xpnet
 from xpnet import data
 from xpnet.cli.settings import in_words, read_config, settle
-from xpnet.cli.train import lowest_loss, with_enough_to_watch
+from xpnet.cli.train import fitted_to, lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
@@ -98,7 +98,7 @@ def test_why_there_is_no_gpu_is_said_once_and_when_it_changes(monkeypatch):
 WRONG = [
     (["--data", ""], "unknown data set ''"),
     (["--config", "empty-data.toml"], "unknown data set ''"),
-    (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, plain"),
+    (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, table, plain"),
     (["--lr", "1e308"], "lr 1e+308 is more than float32 can hold"),
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
@@ -181,11 +181,11 @@ def test_of_a_run_that_is_watched_the_best_weights_are_kept(tmp_path):
 def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
     settings = settle({"data": "mnist"}, {})
     assert 0 < MNIST.val < 0.1
-    assert with_enough_to_watch(settings, 60_000) == settings
-    assert with_enough_to_watch(settings, 100).recipe.val == 0
+    assert fitted_to(settings, 60_000) == settings
+    assert fitted_to(settings, 100).recipe.val == 0
     asked = settle({"data": "mnist", "val": MNIST.val}, {})
     in_a_file = settle({"data": "mnist"}, {"val": MNIST.val})
-    assert with_enough_to_watch(asked, 100).recipe.val == with_enough_to_watch(in_a_file, 100).recipe.val == MNIST.val
+    assert fitted_to(asked, 100).recipe.val == fitted_to(in_a_file, 100).recipe.val == MNIST.val
     write_folder(tmp_path / "small", (4, 4))
     out = call(*SHORT, "--data", "small", "--batch-size", "10", "--out", "run").stdout
     assert "no validation part: with --val 0.1 the curves show" in out

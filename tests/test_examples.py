@@ -61,6 +61,12 @@ def test_networks_of_convolutions_learn(name, parameters):
     assert accuracy(text.splitlines()[-1]) > 0.8
 
 
+def test_customers_of_a_table_are_told_apart():
+    lines = printed("customers").splitlines()
+    assert accuracy(lines[1]) > 0.93
+    assert lines[2].startswith("aged 30, of Rome: churn yes")
+
+
 def test_a_layer_of_ones_own_is_checked_and_learns():
     text = printed("your_own_layer")
     assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n114 checks ok, 0 failed\n\nMistaken\(\)", text)

@@ -131,6 +131,8 @@ def test_bad_options(options, message):
     ("make", "message"),
     [
         (lambda: losses.Huber(0.0), "delta must be a finite number above 0"),
+        (lambda: losses.MeanSquaredError(scale=[1.0, 0.0]), r"scale must be finite and above 0, not \[1.0, 0.0\]"),
+        (lambda: losses.MeanSquaredError(scale=()), "scale must be finite and above 0"),
         (lambda: losses.Focal(gamma=-1.0), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(alpha=1.0), r"alpha must be in \(0, 1\)"),
         (lambda: losses.MultiMargin(math.inf), "margin must be a finite number above 0"),
@@ -151,6 +153,7 @@ def test_bad_options_of_the_others(make, message):
         (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.array(1.0)), (3,), r"weights of shape \(\) do not fit"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.array([1, -1])), (3,), r">= 0, not -1 at index \(1,\)"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.full((2, 3), np.nan)), (3,), r"finite and >= 0, not nan"),
+        (losses.MeanSquaredError(scale=(1.0, 2.0)), np.zeros((2, 3)), (3,), "2 scales for outputs of 3 entries"),
         (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([0]), (2,), r"need distributions of that shape, not \(1,\)"),

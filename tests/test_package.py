@@ -28,11 +28,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"files", "probe", "schedules"},
+    {"files", "frames", "probe", "schedules"},
     {"backend"},
     {"data", "nn"},
     {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},
     {"train"},
+    {"sklearn"},
     {"bench", "verify"},
     {"serve"},
     {"cli"},

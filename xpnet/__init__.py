@@ -21,19 +21,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 PARTS = (
-    "backend",
-    "bench",
-    "data",
-    "losses",
-    "nn",
-    "onnx",
-    "optim",
-    "scalar",
-    "schedules",
-    "train",
-    "verify",
+    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "scalar", "schedules", "sklearn", "train", "verify",
     "weights",
-)
+)  # fmt: skip
 PLACES = {
     **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
     **dict.fromkeys(("Layer", "Model", "Parameter", "load"), "nn"),

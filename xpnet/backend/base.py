@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.interchange import to_numpy
 from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
 from xpnet.backend.precision import check_precision, to_bfloat16
@@ -79,14 +80,23 @@ class Backend:
     # Between host and device ------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
-        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are."""
-        here = isinstance(values, self.array_type)
-        array = values if here else np.asarray(values)
+        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are.
+
+        Arrays of any library are taken, and not copied where they lie on this device in that dtype already. Raises
+        TypeError for what is no array of real numbers, and for an array on another device that is not the host.
+        """
+        adopted = self._adopted(values)
+        array = to_numpy(values) if adopted is None else adopted
         if array.dtype.kind not in "biuf":
             raise TypeError(f"cannot put an array of {array.dtype} on {self.device}: only real numbers")
         if array.dtype.kind == "f":
             array = array.astype(dtype or self.dtype, copy=False)
-        return array if here else self._upload(array)
+        return self._upload(array) if adopted is None else array
+
+    def taken(self, values: Any) -> Array:
+        """`values` as an array where they lie, without a copy: of this device if they are there, else of the host."""
+        adopted = self._adopted(values)
+        return to_numpy(values) if adopted is None else adopted
 
     def to_host(self, array: Array) -> np.ndarray:
         """A NumPy array of the same values. On a GPU this waits: never call it inside a step."""
@@ -106,7 +116,11 @@ class Backend:
         if self.observer is not None:
             self.observer.transfer(what)
 
-    # What these three, and products, do on another device:
+    # What these, and products, do on another device:
+
+    def _adopted(self, values: Any) -> Array | None:
+        """An array that lies on this device, of any library, as one of ours; None for all else."""
+        return values if isinstance(values, self.array_type) else None
 
     def _sent(self, host: np.ndarray) -> Array:
         return host

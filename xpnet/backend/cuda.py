@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakSet
 
 import cupy as cp
@@ -13,6 +14,7 @@ from xpnet.backend import BackendError
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
+from xpnet.backend.interchange import CUDA, dlpack_device
 from xpnet.backend.kernels import bfloat16, philox_skip, philox_uniform
 from xpnet.backend.memory import Memory
 from xpnet.backend.precision import PRECISIONS
@@ -56,6 +58,17 @@ class CudaBackend(Backend):
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
         if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
             raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
+
+    def _adopted(self, values: Any) -> Array | None:
+        if isinstance(values, cp.ndarray):
+            return values
+        where = dlpack_device(values)
+        if where == (CUDA, self.ordinal):
+            return cp.from_dlpack(values)
+        if where is None and hasattr(values, "__cuda_array_interface__"):
+            array = cp.asarray(values)
+            return array if array.device.id == self.ordinal else None
+        return None
 
     def _download(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array

@@ -46,6 +46,7 @@ def parity(
     allowed  the error as a fraction of what rounding may do there
     """
     import xpnet
+    from xpnet.cli import tables
     from xpnet.cli.data import load
     from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
@@ -53,7 +54,9 @@ def parity(
     if data is not None and model is None:
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
     opened = xpnet.load(model, "cpu") if model else None
-    samples: Dataset | None = load(data).test if data else None
+    samples: Dataset | None = None
+    if data is not None and opened is not None:
+        samples = tables.test_data(opened, data, held_out=False) if tables.is_table(data) else load(data).test
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())

@@ -39,6 +39,7 @@ FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: few
 def train(
     ctx: typer.Context,
     data: options.Data = None,
+    target: options.Target = None,
     recipe: options.RecipeName = None,
     model: options.ModelName = None,
     hidden: options.Hidden = None,
@@ -57,6 +58,11 @@ def train(
     patience: options.Patience = None,
     augment: options.Augment = None,
     val: options.Val = None,
+    task: options.Task = None,
+    ignore: options.Ignore = None,
+    categories: options.Categories = None,
+    missing: options.Missing = None,
+    unseen: options.Unseen = None,
     seed: options.Seed = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -70,8 +76,11 @@ def train(
 ) -> None:
     """Train a network, and test it.
 
-    The network learns to tell the classes of a data set apart. By default it is made of fully connected layers; see
-    xpnet models for others.
+    The network learns to tell the classes of a data set apart, or to give the numbers of a table's column. By default
+    it is made of fully connected layers; see xpnet models for others.
+
+    \b
+    xpnet train --data customers.csv --target churn
 
     \b
     The folder of the run gets
@@ -111,17 +120,17 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
     """Make everything that can fail for a wrong setting first, the folder then, and train."""
     import xpnet
     from xpnet import data
-    from xpnet.cli import results
+    from xpnet.cli import results, tables
     from xpnet.cli.data import load
-    from xpnet.train import fit, recipes
+    from xpnet.train import fit, r2, recipes
 
     backend = xpnet.select(settings.device, settings.dtype, settings.seed, settings.threads, settings.precision)
     say(device_line(backend, settings.device), on_stderr=as_json)
-    training, test = load(settings.data)
-    settings = with_enough_to_watch(settings, len(training))
+    training, test = tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
+    settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
-    notes = results.limits(training)
+    notes = [tables.in_words(training)] if isinstance(training, data.Table) else results.limits(training)
     validation = None
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
@@ -140,7 +149,7 @@ def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,
-            augment=augment,
+            augment=augment, metrics=None if training.classes else [r2],
             patience=recipe.patience or None, keep_best=validation is not None,
             checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet,
         )  # fmt: skip
@@ -183,11 +192,15 @@ def is_news(hint: str) -> bool:
     return True
 
 
-def with_enough_to_watch(settings: Settings, n_samples: int) -> Settings:
-    """Without the recipe's validation part where it would be a handful of samples. One that was asked for stays."""
-    if "val" in settings.changed or settings.recipe.val * n_samples >= FEWEST_TO_WATCH:
-        return settings
-    return replace(settings, recipe=settings.recipe.but(val=0.0))
+def fitted_to(settings: Settings, n_samples: int) -> Settings:
+    """Without the recipe's validation part where it would be a handful of samples, and with batches no larger than all
+    the samples. What was asked for stays."""
+    recipe = settings.recipe
+    if "val" not in settings.changed and recipe.val * n_samples < FEWEST_TO_WATCH:
+        recipe = recipe.but(val=0.0)
+    if "batch_size" not in settings.changed and recipe.batch_size > n_samples:
+        recipe = recipe.but(batch_size=n_samples)
+    return replace(settings, recipe=recipe)
 
 
 def check_rate(lr: float, backend: Backend) -> None:
@@ -249,12 +262,9 @@ def is_watched(result: Result) -> bool:
 
 def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
     """What came of the run, for people."""
-    wrong = round((1 - metrics["test_accuracy"]) * metrics["test_samples"])
-    say(
-        f"test accuracy {metrics['test_accuracy']:.2%} ({wrong:,} of {metrics['test_samples']:,} wrong), "
-        f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s",
-        style="bold",
-    )
+    from xpnet.cli.results import headline
+
+    say(f"{headline(metrics)}, {metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s", style="bold")
     if metrics["stopped"] and metrics["stopped"] != "interrupted":
         say(f"stopped early: {metrics['stopped']}")
     for note in notes:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.interchange import to_numpy
 from xpnet.data.labels import check_labels
 from xpnet.data.statistics import check_finite
 
@@ -61,9 +62,9 @@ class Dataset:
     `weights`: how much each sample, or each of its targets, counts in the loss and the metrics. Numbers >= 0, or a
     mask, of y's shape or that of its first axes.
 
-    The arrays are kept, not copied; class numbers become int64. Raises ValueError if there is no sample, the counts
-    differ, a label is out of range, or a value is NaN or infinite; it names the data set, the first wrong entry, and
-    where that stands.
+    The arrays, of any library but in the memory of the host, are kept, not copied; class numbers become int64.
+    Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value is NaN or infinite;
+    it names the data set, the first wrong entry, and where that stands.
     """
 
     x: Any
@@ -73,8 +74,8 @@ class Dataset:
     weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        arrays = tuple(np.asarray(a) for a in (self.x if isinstance(self.x, tuple) else (self.x,)))
-        y = np.asarray(self.y)
+        arrays = tuple(map(to_numpy, self.x if isinstance(self.x, tuple) else (self.x,)))
+        y = to_numpy(self.y)
         for i, x in enumerate(arrays):
             what = f"{self.name}: x[{i}]" if isinstance(self.x, tuple) else f"{self.name}: x"
             if x.dtype.kind not in "buif":
@@ -181,7 +182,7 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
 
 def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
     """The weights as floating point numbers, once it is sure that they fit y."""
-    weights = np.asarray(weights)
+    weights = to_numpy(weights)
     if weights.dtype.kind not in "buif" or weights.ndim == 0 or weights.shape != y.shape[: weights.ndim]:
         raise ValueError(
             f"{name}: weights are numbers of y's shape {y.shape} or that of its first axes, not {weights.dtype} of "

@@ -55,6 +55,10 @@ class Sequential(Layer):
         if reader is not None:
             reader.check_input(x)
 
+    def arrays_of(self, frame: Any) -> Any:
+        reader = self._reader()
+        return super().arrays_of(frame) if reader is None else reader.arrays_of(frame)
+
     def _reader(self) -> Layer | None:
         """The first layer that does more with its input than to move it."""
         return next((layer for layer in self.layers if layer.accepts_integers is not None), None)

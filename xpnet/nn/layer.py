@@ -93,6 +93,16 @@ class Layer:
         Asked before data go to a device, which would not say so: an index beyond a table, for example.
         """
 
+    def arrays_of(self, frame: Any) -> Any:
+        """A table of named columns (a data frame) as x, on the host. By their names only for `nn.Columns`; other layers
+        take what has an order of its own, its values row by row."""
+        if hasattr(frame, "__array__"):
+            return frame
+        raise TypeError(
+            f"the network takes arrays, not a {type(frame).__name__} of columns: let it begin with nn.Columns, or "
+            "hand over the values as an array"
+        )
+
     # Building and calling -----------------------------------------------------------------------------------
 
     def built(self, shape: Shape) -> Shape:

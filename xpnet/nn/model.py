@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backend import Array, Backend, BackendError, select
+from xpnet.frames import is_frame
 from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter
 from xpnet.nn.saving import description, write_tensors
@@ -183,10 +184,14 @@ class Model:
         return x
 
     def predict(self, x: Any, batch_size: int = 1000) -> Any:
-        """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, in evaluation mode."""
+        """Outputs (N, *output_shape) on the host for x (N, *input_shape), in evaluation mode.
+
+        x is of the host or of the model's own device, an array of any library (see `Backend.asarray`), or, for a
+        network that begins with `nn.Columns`, a table of columns: a data frame, an Arrow table, a dict of arrays.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        x = self.as_input(each(np.asarray, x))
+        x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
         n = len(x[0] if isinstance(x, tuple) else x)
         outputs = []
         with self.backend.mode(training=False):

@@ -48,8 +48,12 @@ def mean_of(term: Callable[..., Number], rows: bool = False, mean: bool = True) 
     return reference
 
 
-def squared_error(y: Number, t: float) -> Number:
-    return (y - float(t)) * (y - float(t))
+def squared_error(y: Number, t: float, scale: float = 1.0) -> Number:
+    return (y - float(t)) * (y - float(t)) / (scale * scale)
+
+
+def scaled_rows(y: Numbers, t: Numbers, scales: Sequence[float]) -> Number:
+    return sum((squared_error(*pair) for pair in zip(y, t, scales, strict=True)), start=0.0 * y[0]) / len(scales)
 
 
 def absolute_error(y: Number, t: float) -> Number:
@@ -217,6 +221,11 @@ CASES: tuple[LossCase, ...] = (
         lambda t, y, target: t.nn.functional.cross_entropy(y, target, reduction="sum"),
     ),
     *_of_entries("MeanSquaredError", losses.MeanSquaredError, spread, squared_error, "mse_loss"),
+    *_of_entries("MeanSquaredError", losses.MeanSquaredError, spread, squared_error, "", "scaled, ", scale=0.4),
+    LossCase(
+        "MeanSquaredError", "a scale for each entry", lambda: losses.MeanSquaredError(scale=_WEIGHTS), (4,), spread,
+        mean_of(partial(scaled_rows, scales=_WEIGHTS), rows=True), None,
+    ),
     *_of_entries("MeanAbsoluteError", losses.MeanAbsoluteError, spread, absolute_error, "l1_loss"),
     *_of_entries("Huber", losses.Huber, spread, huber, "huber_loss", delta=1.0),
     *_of_entries("Huber", losses.Huber, spread, huber, "huber_loss", "small delta, ", delta=0.3),
