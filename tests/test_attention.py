@@ -297,6 +297,11 @@ def test_bad_options(make, error, message):
         make()
 
 
+def test_the_least_that_there_can_be():
+    assert nn.Model(nn.LearnedPosition(1), (1, 1), Backend()).n_parameters == 1
+    assert nn.Model(nn.MultiHeadAttention(1, bias=False), (1, 1), Backend()).n_parameters == 4
+
+
 # The check ------------------------------------------------------------------------------------------------------
 
 CHECKED = {

@@ -231,6 +231,68 @@ def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordin
     assert (backend.device, str(backend.dtype), backend.seed, backend.threads) == (f"cuda:{ordinal}", "float64", 3, 2)
 
 
+BROKEN = probe.Diagnosis("fault", "it broke", "turn it off\nturn it on")
+
+
+@pytest.mark.parametrize(
+    ("argument", "variable", "why"),
+    [
+        ("cpu", "cuda", "asked for"),
+        (None, "cpu", "asked for by XPNET_DEVICE"),
+        (None, "auto", str(BROKEN)),
+        (None, "", str(BROKEN)),
+        ("auto", "cpu", str(BROKEN)),
+    ],
+)
+def test_the_argument_wins_over_the_variable_and_why_is_said(monkeypatch, argument, variable, why):
+    monkeypatch.setattr(probe, "cuda", lambda ordinal: BROKEN)
+    monkeypatch.setenv("XPNET_DEVICE", variable)
+    backend = xpnet.select(argument, "float64", seed=3, threads=1)
+    assert (backend.device, backend.why, backend.training) == ("cpu", why, False)
+    assert (str(backend.dtype), backend.seed, backend.threads) == ("float64", 3, 1)
+
+
+def test_why_a_gpu_was_taken(cuda, monkeypatch):
+    monkeypatch.setattr(probe, "cuda", lambda ordinal: probe.Diagnosis("ok", "it works", ""))
+    assert xpnet.select("auto").why == "it works"
+    assert xpnet.select("cuda:1").why == "asked for"
+    monkeypatch.setenv("XPNET_DEVICE", "cuda")
+    assert xpnet.select().why == "asked for by XPNET_DEVICE"
+
+
+@pytest.mark.parametrize(
+    ("argument", "variable", "error", "message"),
+    [
+        ("gpu", "cpu", ValueError, "unknown device 'gpu': choose auto, cpu, cuda or cuda:<number>"),
+        ("auto:1", "cpu", ValueError, "unknown device 'auto:1'"),
+        (None, "gpu", ValueError, "XPNET_DEVICE: unknown device 'gpu'"),
+        (
+            "cuda",
+            "cpu",
+            xpnet.BackendError,
+            "device 'cuda' (asked for): no usable GPU: it broke. Fix: turn it off, then",
+        ),
+        (None, "cuda:1", xpnet.BackendError, "device 'cuda:1' (asked for by XPNET_DEVICE): no usable GPU"),
+    ],
+)
+def test_a_device_that_is_unknown_or_does_not_work(monkeypatch, argument, variable, error, message):
+    monkeypatch.setattr(probe, "cuda", lambda ordinal: BROKEN)
+    monkeypatch.setenv("XPNET_DEVICE", variable)
+    with pytest.raises(error) as caught:
+        xpnet.select(argument)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("size", "numbers", "ends"),
+    [(0, 1, []), (5, 1, [5]), (65_537, 1, [65_536, 65_537]), (5, 32_768, [2, 4, 5]), (2, 70_000, [1, 2])],
+)
+def test_pieces_hold_65536_numbers_or_one_item(size, numbers, ends):
+    pieces = list(Backend().chunks(size, numbers))
+    assert [piece.stop for piece in pieces] == ends
+    assert [piece.start for piece in pieces] == [0, *ends][: len(ends)]
+
+
 def test_products_of_a_step_that_is_captured_bring_their_own_memory(cuda):
     backend = cuda.CudaBackend()
     eager, gemm = backend.kept, SimpleNamespace(kept={})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpnet import data, losses, nn, optim, schedules, train
+from xpnet import data, debug, losses, nn, optim, schedules, train
 from xpnet.backend import Backend
 from xpnet.train.run import Run
 from xpnet.verify.strict import StrictBackend, StrictCapture
@@ -57,6 +57,9 @@ def test_a_run_of_captured_steps_gives_the_bits_of_an_eager_one():
 def test_the_cpu_captures_nothing_and_has_nothing_to_say():
     result, _ = trained(Backend("float32", 3))
     assert result.eager == ""
+    with debug():
+        observed, _ = trained(Backend("float32", 3))
+    assert observed.eager == ""
 
 
 class ReadsBack(nn.Layer):

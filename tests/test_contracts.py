@@ -245,7 +245,22 @@ def test_a_script_that_is_run_has_the_name_it_is_imported_by(monkeypatch):
     assert kind_name(block) == "quick.Block"
 
 
+def test_a_class_of_layers_takes_no_keywords():
+    with pytest.raises(TypeError, match="keyword"):
+
+        class Coloured(nn.Layer, colour="red"):
+            pass
+
+
 # Copies -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_a_gpu_that_is_not_here_opens_on_the_cpu():
+    model = Model(nn.Linear(2), (3,), select("cpu", "float64", seed=5), ("a", "b"))
+    rebuild, (network, shape, (_, *rest), *others) = model.__reduce__()
+    other = rebuild(network, shape, ("cuda:99", *rest), *others)
+    assert (other.backend.device, other.backend.dtype, other.backend.seed) == ("cpu", np.float64, 5)
+    np.testing.assert_array_equal(other.data, model.data)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -24,6 +24,13 @@ def test_mean_and_variance(case):
     assert abs(drawn.var() - case.variance) <= 5 * case.variance * math.sqrt(2 / drawn.size)
 
 
+@pytest.mark.parametrize(("make", "variance"), [(init.he_normal, 2.0), (init.lecun_uniform, 1.0)], ids=str)
+def test_the_variance_of_one_input(make, variance):
+    for shape in ((1, 20_000), (20_000,)):
+        assert make(np.random.default_rng(0), shape).var() == pytest.approx(variance, rel=0.05)
+    assert make(np.random.default_rng(0), (0, 3)).shape == (0, 3)
+
+
 @pytest.mark.parametrize("case", [case for case in INITIALISERS if case.variance], ids=name)
 def test_form_of_the_distribution(case):
     drawn = case.init(np.random.default_rng(0), case.shape)

@@ -61,6 +61,23 @@ def test_scores_of_whole_numbers_and_counts_that_differ():
         accuracy(SCORES, LABELS[:1])
 
 
+def test_what_is_outside_is_named():
+    with pytest.raises(ValueError, match=r"^predicted: label 2 at index 1 is outside 0\.\.1"):
+        confusion_matrix(np.array([0, 2]), np.array([1, 0]), 2)
+    with pytest.raises(ValueError, match=r"^labels: label 2 at index 1 is outside 0\.\.1"):
+        confusion_matrix(np.array([0, 1]), np.array([1, 2]), 2)
+
+
+def test_scores_and_labels_are_as_many():
+    """One row of scores would stand for every label."""
+    with pytest.raises(ValueError, match="1 rows of scores for 3 labels"):
+        top_k(np.ones((1, 4)), np.array([0, 1, 2]), 2)
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=rf"k must be in 1\.\.4, the number of classes, not {k}"):
+            top_k(np.ones((1, 4)), np.array([0]), k)
+    assert top_k(np.ones((1, 4)), np.array([3]), 4) == 1
+
+
 def test_what_is_ignored_or_has_no_weight_counts_for_nothing():
     y, target = np.eye(3)[[[0, 1, 2], [2, 2, 2]]], np.array([[0, 1, -100], [0, -1, 2]])
     assert accuracy(y, target) == 3 / 4

@@ -165,10 +165,20 @@ def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
     [
         (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0 in float64, not -1.0"),
         (lambda model: optim.SGD(model, lr=math.nan), "learning rate"),
+        (lambda model: optim.SGD(model, lr=math.inf), "learning rate"),
+        (lambda model: optim.SGD(model, 0.1, momentum=-0.1), r"momentum must be in \[0, 1\)"),
         (lambda model: optim.SGD(model, 0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
         (lambda model: optim.SGD(model, 0.1, nesterov=True), "nesterov needs a momentum above 0"),
         (lambda model: optim.SGD(model, 0.1, weight_decay=-1.0), "weight_decay must be >= 0"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=math.inf), "weight_decay must be >= 0"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=math.nan), "weight_decay must be >= 0"),
         (lambda model: optim.RMSProp(model, rho=1.0), r"rho must be in \[0, 1\)"),
+        (lambda model: optim.RMSProp(model, eps=0.0), "eps must be a finite number above 0"),
+        (lambda model: optim.Adam(model, eps=math.inf), "eps must be a finite number above 0"),
+        (lambda model: optim.NAdam(model, momentum_decay=0.0), "momentum_decay must be a finite number above 0"),
+        (lambda model: optim.Muon(model, momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (lambda model: optim.Lion(model, betas=(1.0, 0.9)), r"betas\[0\] must be in \[0, 1\)"),
+        (lambda model: optim.Lion(model, betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)"),
         (lambda model: optim.AdaGrad(model, eps=0.0), "eps must be a finite number above 0"),
         (lambda model: optim.Adam(model, betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)"),
         (lambda model: optim.Adam(model, betas=(-0.1, 0.9)), r"betas\[0\] must be in \[0, 1\)"),
@@ -186,6 +196,35 @@ def test_state_of_another_optimizer_or_model_is_refused():
         optim.SGD(network(), 0.1).load_tensors(adam.tensors())
     with pytest.raises(ValueError, match="not the state of Adam on this model"):
         optim.Adam(network(shape=(5,))).load_tensors(adam.tensors())
+
+
+@pytest.mark.parametrize(
+    ("kind_of", "names", "never_negative"),
+    [
+        (optim.RMSProp, ["square"], ["square"]),
+        (optim.AdaGrad, ["square"], ["square"]),
+        (optim.Adam, ["mean", "square"], ["square"]),
+        (optim.AdamW, ["mean", "square"], ["square"]),
+        (optim.NAdam, ["mean", "square", "product"], ["square", "product"]),
+        (optim.Lion, ["mean"], []),
+        (optim.LAMB, ["mean", "square"], ["square"]),
+        (optim.Muon, ["mean", "square"], ["square"]),
+    ],
+)
+def test_the_state_has_the_names_that_checkpoints_hold(kind_of, names, never_negative):
+    optimizer = kind_of(network())
+    assert sorted(optimizer.tensors()) == sorted(["steps", *names])
+    assert list(optimizer.never_negative) == never_negative
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.5, 1e3])
+@pytest.mark.parametrize("gradient", [0.0, 1e-9, 1.0])
+def test_the_ratio_of_lamb_at_any_size(size, gradient):
+    """|x| / |r|, and 1 where there is no step: 0 over 0 is no number."""
+    model = nn.Model(nn.Linear(2, bias=False, init=init.constant(size / 2)), (2,), Backend("float64"))
+    model.grad.fill(gradient)
+    optim.LAMB(model, lr=0.1, eps=1e-2, weight_decay=0.0).step()
+    np.testing.assert_allclose(model.data, size / 2 * (0.9 if gradient else 1), rtol=1e-12)
 
 
 def test_lamb_moves_each_layer_by_the_same_fraction_of_its_size():

@@ -326,6 +326,10 @@ def test_the_command_shows_a_table_and_what_could_not_be_compared(command, saved
 def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_path):
     done = command(saved, "--steps", 3, "--json", "--html", tmp_path / "page.html")
     found = json.loads(done.stdout)
+    assert found.keys() == {
+        "title", "ok", "verdict", "gpu", "reference", "devices", "first", "rows", "training", "notes",
+    }  # fmt: skip
+    assert found["training"].keys() == {"what", "ok", "gaps", "allowed", "problems", "curves"}
     assert found["ok"]
     assert not found["gpu"]
     assert found["devices"][1]["role"] == "stand-in"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpnet import Backend, nn
-from xpnet.backend.random import DevicePhilox, HostPhilox, host_generator, multiply_wide
+from xpnet.backend.random import DevicePhilox, HostPhilox, host_generator, multiply_wide, philox_blocks
 from xpnet.verify.strict import StrictBackend
 
 MAX = 2**64 - 1
@@ -43,6 +43,11 @@ def moved(state, blocks: int) -> list[int]:
 
 def blocks_of(size: int, dtype: str) -> int:
     return -(-size // (8 if dtype == "float32" else 4))
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 3])
+def test_a_block_is_four_words(n_blocks):
+    assert philox_blocks(np, HostPhilox(0).state, n_blocks).shape == (4 * n_blocks,)
 
 
 @stream

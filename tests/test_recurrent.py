@@ -245,10 +245,21 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         Model(layer, shape, Backend())
 
 
+def test_one_unit_and_one_layer_are_enough():
+    assert Model(nn.RNN(1, layers=1), (3, 1), Backend()).n_parameters == 3
+
+
 @pytest.mark.parametrize("sizes", [{"units": 0}, {"units": 3, "layers": 0}], ids=str)
 def test_sizes_that_cannot_be(sizes):
     with pytest.raises(ValueError, match="GRU needs at least one unit and one layer"):
         nn.GRU(**sizes)
+
+
+def test_only_a_mask_may_hold_integers():
+    assert nn.GRU(3).accepts_integers is False
+    assert nn.GRU(3, mask=True).accepts_integers == (False, True)
+    assert nn.GRU(3, state=True).accepts_integers == (False, False)
+    assert nn.LSTM(3, mask=True, state=True).accepts_integers == (False, True, False, False)
 
 
 @KINDS

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 import xpnet
 from xpnet.nn import ModelFileError, loading
+from xpnet.nn.shapes import size_of
 
 
 def lying(path, **lies):
@@ -56,3 +57,22 @@ def test_outputs_may_not_be_larger_either(tmp_path, monkeypatch):
     save_file(weights, tmp_path / "wide.safetensors", metadata={"xpnet": json.dumps(described)})
     with pytest.raises(ModelFileError, match=r"its outputs have shape \(4,\): the limit is 3 values"):
         xpnet.load(tmp_path / "wide.safetensors", "cpu")
+
+
+def test_a_network_may_not_have_more_layers_either(tmp_path, monkeypatch):
+    network = {"layer": "Sequential", "layers": [{"layer": "ReLU"}, {"layer": "Tanh"}]}
+    path = lying(tmp_path / "model.safetensors", network=network)
+    monkeypatch.setattr(loading, "MOST_LAYERS", 3)  # the two, and what holds them
+    xpnet.load(path, "cpu")
+    monkeypatch.setattr(loading, "MOST_LAYERS", 2)
+    with pytest.raises(ModelFileError, match="its network has more than 2 layers"):
+        xpnet.load(path, "cpu")
+
+
+def test_the_limits_are_ten_thousand_layers_and_an_image_of_8192_squared():
+    assert (loading.MOST_LAYERS, loading.MOST_VALUES) == (10_000, 8192 * 8192)
+
+
+def test_an_axis_of_free_length_counts_once_and_inputs_are_added():
+    assert size_of((None, 3)) == 3
+    assert size_of(((2, 3), (None,))) == 7

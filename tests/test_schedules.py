@@ -51,18 +51,52 @@ def test_plateau_counts_a_value_that_is_no_number_as_no_progress():
     assert schedule(0) == pytest.approx(0.01)
 
 
+def test_plateau_waits_as_long_as_asked_from_the_first_epoch_on():
+    schedule = schedules.Plateau(1.0, final=1.0)  # patience 3
+    rates = []
+    for _ in range(4):
+        schedule.observe(math.nan)
+        rates.append((schedule(0), schedule.waited))
+    assert rates == [(1.0, 1), (1.0, 2), (1.0, 0), (1.0, 1)]
+    schedule = schedules.Plateau(1.0)
+    for _ in range(3):
+        schedule.observe(math.nan)
+    assert schedule(0) == 0.5
+
+
+@pytest.mark.parametrize("state", ["best", "waited"])
+def test_what_plateau_has_seen_is_no_setting(state):
+    schedules.Plateau(1.0, 0.5, 3, 0.0)
+    with pytest.raises(TypeError, match=state):
+        schedules.Plateau(1.0, **{state: 1})
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
         (lambda: schedules.Constant(math.nan), "lr"),
+        (lambda: schedules.Constant(math.inf), "lr"),
+        (lambda: schedules.Constant(0.0), "lr"),
+        (lambda: schedules.Step(0.0, 1), "lr"),
         (lambda: schedules.Step(0.1, 0), "every"),
+        (lambda: schedules.Step(0.1, 1, 0.0), "factor"),
+        (lambda: schedules.Exponential(0.0, 10, 0.1), "lr"),
+        (lambda: schedules.Exponential(0.1, 0, 0.1), "steps"),
         (lambda: schedules.Exponential(0.1, 10, -0.1), "final"),
+        (lambda: schedules.Cosine(0.0, 10), "lr"),
         (lambda: schedules.Cosine(0.1, 0), "steps"),
+        (lambda: schedules.Cosine(0.1, 10, -0.1), "final"),
+        (lambda: schedules.Cosine(0.1, 10, math.inf), "final"),
+        (lambda: schedules.OneCycle(0.0, 10), "lr"),
         (lambda: schedules.OneCycle(0.1, -1), "steps"),
         (lambda: schedules.WarmUp(0, schedules.Constant(0.1)), "steps"),
         (lambda: schedules.WarmUp(3, schedules.Plateau(0.1)), "Plateau"),
-        (lambda: schedules.Plateau(0.1, factor=2), "factor"),
+        (lambda: schedules.Plateau(0.0), "lr"),
+        (lambda: schedules.Plateau(0.1, patience=0), "patience"),
+        (lambda: schedules.Plateau(0.1, factor=0.0), "factor"),
+        (lambda: schedules.Plateau(0.1, factor=1.0), "factor"),
         (lambda: schedules.Plateau(0.1, final=0.2), "final"),
+        (lambda: schedules.Plateau(0.1, final=-0.1), "final"),
     ],
 )
 def test_settings_that_cannot_be(make, named):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.adaptive import AdamW
@@ -44,8 +42,8 @@ class LAMB(AdamW):
             r += decay * x
         if at.start < self.model.n_decay:
             size, step = xp.sqrt((x * x).sum()), xp.sqrt((r * r).sum())
-            ratio = size / xp.maximum(step, float(np.finfo(x.dtype).tiny))
-            lr = lr * xp.where((size > 0) & (step > 0), ratio, 1.0)
+            both = (size > 0) & (step > 0)
+            lr = lr * xp.where(both, size / xp.where(both, step, 1.0), 1.0)
         x -= lr * r
 
 

@@ -6,10 +6,12 @@ from xpnet.train.fit import Result, fit
 from xpnet.train.memory import OutOfMemoryError
 from xpnet.train.metrics import Metric, accuracy, class_scores, confusion_matrix, mae, r2, top_k
 from xpnet.train.run import Run
+from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import Evaluation, evaluate, train_step
 
 __all__ = [
     "Evaluation",
+    "LayerSizes",
     "Metric",
     "NotFiniteError",
     "OutOfMemoryError",

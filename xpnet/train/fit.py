@@ -27,6 +27,7 @@ from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
+from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import check_data, evaluate
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
@@ -63,6 +64,7 @@ def fit(
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
+    watch: LayerSizes | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -80,6 +82,7 @@ def fit(
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
+    - `watch` notes how large activations and gradients are, layer by layer.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
       there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, average, metrics, frozen parameters
@@ -135,7 +138,7 @@ def fit(
             reporter.note(eager)
         while run.position.epoch < epochs and not stopped:
             started = time.perf_counter()
-            if not _epoch(run, reporter, asked):
+            if not _epoch(run, reporter, asked, watch):
                 stopped = "interrupted"
                 break
             row = _row(run, validation, time.perf_counter() - started)
@@ -156,12 +159,12 @@ def fit(
     return Result(run.history, run.position.best_epoch, stopped, eager)
 
 
-def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
+def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSizes | None) -> bool:
     """The rest of the epoch that the run stands in; False if it was interrupted."""
     with run.model.backend.mode(training=True):
         snapshot = run.snapshot()
         while run.position.batch < len(run.slices):
-            run.step()
+            _step(run, watch)
             if run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices) or asked.is_set():
                 mean_loss, figures = run.means()
                 if not np.isfinite(mean_loss) or not _finite(run):
@@ -171,6 +174,16 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
             if asked.is_set():
                 return False
     return True
+
+
+def _step(run: Run, watch: LayerSizes | None) -> None:
+    number = run.steps_done
+    if watch is None or not watch.wants(number):
+        run.step()
+        return
+    with run.model.backend.observed_by(watch):
+        run.step()
+    watch.step_done(number)
 
 
 def _enough(run: Run, patience: int | None) -> str:

@@ -19,15 +19,16 @@ QUANTITIES = {
 }
 
 
-class Watch(Observer):
-    """Sizes by layer, every so many steps: `watch = train.Watch(model); train.fit(..., watch=watch); watch.plot()`.
+class LayerSizes(Observer):
+    """Sizes by layer, every so many steps: `sizes = train.LayerSizes(model); fit(..., watch=sizes); sizes.plot()`.
 
     A size is the root of the mean square. `rows` has a dict for each watched step and layer: "step" (from 1), "layer"
     (its path), "kind", "activation" (of its output), "gradient" (of the loss by that output) and "weight_gradient" (of
     the loss by its own parameters, if it has any). Gradients that shrink from layer to layer on their way to the first
     vanish, those that grow explode. Layers that hold others are left out; one that is used twice has a row for both.
 
-    A watched step is never a captured one, and the host waits for it: watch few of them.
+    A watched step is never a captured one, and the host waits for it: watch few of them. Where the loss is scaled (see
+    `optim.loss_scale`), so are the gradients.
     """
 
     def __init__(self, model: Model, every: int = 50):
@@ -80,7 +81,7 @@ class Watch(Observer):
         from matplotlib.figure import Figure
 
         if not self.rows:
-            raise ValueError("nothing was watched yet: give it to fit, as in train.fit(..., watch=watch)")
+            raise ValueError("nothing was watched yet: give it to fit, as in train.fit(..., watch=sizes)")
         names = {row["layer"]: f"{row['layer']} {row['kind']}".strip() for row in self.rows}
         figure = Figure(figsize=(15, 4.6), layout="constrained")
         for axes, (quantity, title) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):

@@ -1,0 +1,79 @@
+"""Mutants that change nothing anyone could observe, with the reason: {file: {(function, change): why}}."""
+
+EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
+    "schedules.py": {
+        ("OneCycle.__call__", "`step < top` -> `step <= top`"): "at the top both branches give the top",
+        (
+            "OneCycle.__call__",
+            "`1 - (min(step, self.steps) - top) / (self.steps - top)` -> "
+            "`1 + (min(step, self.steps) - top) / (self.steps - top)`",
+        ): "a cosine is even about 1",
+        ("WarmUp.__call__", "`step < self.steps` -> `step <= self.steps`"): "both give what follows at its step 0",
+    },
+    "losses/base.py": {
+        (
+            "TermLoss._total",
+            "`y.size // max(y.shape[-1], 1)` -> `y.size / max(y.shape[-1], 1)`",
+        ): "the same whole number",
+    },
+    "losses/cross_entropy.py": {
+        (
+            "SoftmaxCrossEntropy._by_gather",
+            "`y.shape[-1] > ONE_HOT_CLASSES` -> `y.shape[-1] >= ONE_HOT_CLASSES`",
+        ): "both ways give the same values",
+    },
+    "optim/base.py": {
+        ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
+    },
+    "nn/activation.py": {
+        ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
+        ("Sigmoid.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
+    },
+    "nn/attention.py": {
+        ("attention.backward", "`-2` -> `2`"): "the same one of four axes",
+    },
+    "nn/summary.py": {
+        ("_Counting", "`0` -> `1`"): "a count of two samples, which is halved and rounded down",
+    },
+    "nn/transformer.py": {
+        ("decode", "`''` -> `'_'`"): "names inside a cache that nobody else reads",
+    },
+    "backend/base.py": {
+        ("Backend.asarray", "`'biuf'` -> `'biuf_'`"): "no kind of array is called so",
+        ("Backend.take", "`a.take(indices, axis=0, mode='clip')` -> `a.take(indices, axis=0)`"): "it saves time only",
+    },
+    "backend/random.py": {
+        ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
+    },
+    "train/lines.py": {
+        ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
+    },
+    "train/run.py": {
+        ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
+    },
+    "verify/cases/compose.py": {
+        ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",
+    },
+    "verify/cases/loss.py": {
+        ("multi_margin", "`plain(h) > 0` -> `plain(h) >= 0`"): "no hinge of the drawn values is at its kink",
+    },
+    "verify/cases/optimizer.py": {
+        ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
+    },
+    "verify/gradcheck.py": {
+        ("directional_error", "`1` -> `2`"): "another seed",
+    },
+    "verify/invariants.py": {
+        ("_inputs", "`'x'` -> `'x_'`"): "a name that is the same before and after",
+    },
+    "verify/parity.py": {
+        ("_network", "`0` -> `1`"): "all inputs have the same number of samples",
+    },
+    "verify/passes.py": {
+        ("signs", "`1.0` -> `2.0`"): "other numbers to test with",
+        ("", "`7` -> `8`"): "another seed",
+    },
+    "verify/strict_array.py": {
+        ("StrictArray.__int__", "`'int()'` -> `'int()_'`"): "the text of an error",
+    },
+}
