@@ -781,7 +781,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'self._sums[layer].pop("weight_gradient", None)', 'self._sums[layer].get("weight_gradient", None)'),
         ("Sizes: the first step is not watched", "return step == 0 or (step + 1)", "return (step + 1)"),
         ("Sizes: one step too late", "or (step + 1) % self.every", "or step % self.every"),
-        ("Sizes: steps are added up", "        self._sums = {layer: {} for layer in self._paths}", "        self._sums = self._sums or {layer: {} for layer in self._paths}"),
+        ("Sizes: steps are added up",
+         "self._sums = {layer: {} for", "self._sums = self._sums or {layer: {} for"),
     ],
     "nn/model.py": [
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),

@@ -86,6 +86,16 @@ def test_the_first_step_and_each_of_every_so_many_are_watched_and_nothing_else_c
     assert built.backend.observer is None
 
 
+def test_each_step_is_measured_by_itself():
+    built, other = model(select("cpu", seed=2)), model(select("cpu", seed=2))
+    sizes = train.LayerSizes(built, every=1)
+    fit(built, sizes, epochs=2)
+    fit(other, None)
+    after = other.tensors()
+    (second,) = (row for row in sizes.rows if (row["step"], row["layer"]) == (2, "layers.0"))
+    assert second["activation"] == pytest.approx(rms(samples().x @ after["layers.0.W"] + after["layers.0.b"]), rel=1e-5)
+
+
 def test_steps_that_are_not_watched_stay_captured():
     backend = StrictBackend()
     built, calls = model(backend), []
