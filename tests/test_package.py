@@ -30,7 +30,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"files", "probe", "schedules"},
     {"backend"},
-    {"data", "nn"},
+    {"data", "nn", "parallel"},
     {"doctor", "losses", "optim", "photo", "scalar"},
     {"train"},
     {"bench", "verify"},

@@ -13,7 +13,8 @@ from typing import Any
 from xpnet import __version__
 from xpnet.train.recipes import RECIPES, Recipe
 
-KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "threads": int}
+KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str}
+KINDS |= {"threads": int, "workers": int}
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
 LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
 MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
@@ -35,6 +36,7 @@ class Settings:
     dtype: str = "float32"
     device: str | None = None
     threads: int | None = None
+    workers: int = 1
 
 
 def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
@@ -46,7 +48,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    own = {name: both[name] for name in ("data", "seed", "dtype", "device", "threads") if name in both}
+    own = {name: both[name] for name in ("data", "seed", "dtype", "device", "threads", "workers") if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
     named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
     if named not in RECIPES:

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend, Observer
 from xpnet.nn import Layer, Parameter
+from xpnet.parallel.group import in_all
 from xpnet.train.run import Run
 
 
@@ -61,21 +62,35 @@ class FiniteObserver(Observer):
                 raise NotFinite(what)
 
 
+class _FirstPlace(FiniteObserver):
+    """Notes the first place instead: in a group a step that is left half done would keep the others waiting."""
+
+    place = ""
+
+    def require(self, what: str, values: Any) -> None:
+        try:
+            if not self.place:
+                super().require(what, values)
+        except NotFinite as found:
+            self.place = str(found)
+
+
 def raise_culprit(run: Run, snapshot: tuple) -> None:
     """Repeat the steps since `snapshot`, one by one, looking at every layer; raise `NotFiniteError` at the first
-    value that is not finite, with the model as it was before that step."""
-    until, backend = run.position.batch, run.model.backend
-    observer = FiniteObserver(run.model.network, backend)
+    value that is not finite, with the model as it was before that step. In a group, in all processes."""
+    until, backend, group = run.position.batch, run.model.backend, run.group
     run.go_back(snapshot)
     while run.position.batch < until:
         before = run.snapshot()
-        step = run.steps_done + 1
-        try:
-            with backend.observed_by(observer):
-                run.step()
-            for name, array in run.changing().items():
-                observer.require(f"{name} after the update" if array is run.model.data else name, array)
-        except NotFinite as found:
+        step, observer = run.steps_done + 1, _FirstPlace(run.model.network, backend)
+        with backend.observed_by(observer):
+            run.step()
+        in_pass = bool(observer.place)  # of this process; after the update all have it
+        for name, array in run.changing().items():
+            observer.require(f"{name} after the update" if array is run.model.data else name, array)
+        found = [entry for entry in group.gather((not in_pass, group.rank, observer.place)) if entry[2]]
+        if found:
             run.go_back(before)
-            raise NotFiniteError(step, str(found)) from None
-    raise NotFiniteError(run.steps_done, "the loss")  # it did not come back: the device does not repeat itself
+            _, rank, place = min(found)
+            raise in_all(NotFiniteError(step, f"{place}, in process {rank}," if rank else place))
+    raise in_all(NotFiniteError(run.steps_done, "the loss"))  # it did not come back: the device does not repeat itself
