@@ -9,7 +9,7 @@ import cupy as cp
 import numpy as np
 
 from xpnet.backend import Array, BackendError
-from xpnet.parallel.group import Group
+from xpnet.parallel.group import Group, in_all
 
 
 class NcclSum:
@@ -20,7 +20,7 @@ class NcclSum:
             warnings.simplefilter("ignore")  # CuPy warns where the library is missing; the error below says it
             from cupy.cuda import nccl
         if not all(group.gather(bool(nccl.available))):
-            raise BackendError("several GPUs need NCCL: pip install nvidia-nccl-cu12, or -cu13 for CUDA 13")
+            raise in_all(BackendError("several GPUs need NCCL: pip install nvidia-nccl-cu12, or -cu13 for CUDA 13"))
         self._types = {np.dtype(np.float32): nccl.NCCL_FLOAT32, np.dtype(np.float64): nccl.NCCL_FLOAT64}
         self._sum = nccl.NCCL_SUM
         self._communicator = nccl.NcclCommunicator(group.size, group.first(nccl.get_unique_id), group.rank)
