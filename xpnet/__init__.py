@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpnet import backend, bench, data, losses, nn, optim, scalar, schedules, train, verify
+    from xpnet import backend, bench, data, losses, nn, optim, parallel, scalar, schedules, train, verify
     from xpnet.backend import Backend, BackendError, select
     from xpnet.nn import Layer, Model, Parameter, load
     from xpnet.train.debug import debug
 
 __version__ = "0.1.0"
 
-PARTS = ("backend", "bench", "data", "losses", "nn", "optim", "scalar", "schedules", "train", "verify")
+PARTS = ("backend", "bench", "data", "losses", "nn", "optim", "parallel", "scalar", "schedules", "train", "verify")
 PLACES = {
     **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
     **dict.fromkeys(("Layer", "Model", "Parameter", "load"), "nn"),
@@ -56,6 +56,7 @@ __all__ = [
     "losses",
     "nn",
     "optim",
+    "parallel",
     "scalar",
     "schedules",
     "select",
