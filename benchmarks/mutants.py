@@ -78,6 +78,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/settings.py": ["test_cli_models.py", "test_cli_settings.py"],
     "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py", "test_mpi.py"],
     "cli/workers.py": ["test_mpi.py"],
+    "data/stored.py": ["test_stored.py"],
     "data/": ["test_data_split.py", "test_data_datasets.py", "test_augment.py", "test_tasks.py"],
     "train/": ["test_parallel.py", "test_resume.py", "test_fit_options.py", "test_tasks.py", "test_fit.py"],
     "train/checkpoint.py": ["test_parallel.py", "test_resume.py", "test_checkpoint.py"],

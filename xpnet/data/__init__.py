@@ -10,6 +10,7 @@ from xpnet.data.idx import IdxError, read_idx, write_idx
 from xpnet.data.labels import one_hot
 from xpnet.data.split import kfold, split
 from xpnet.data.statistics import mean_std
+from xpnet.data.stored import Stored, open_images, open_npy, open_shards
 
 __all__ = [
     "Augment",
@@ -20,6 +21,7 @@ __all__ = [
     "IdxError",
     "Source",
     "Splits",
+    "Stored",
     "batch_slices",
     "epoch_order",
     "fetch",
@@ -29,6 +31,9 @@ __all__ = [
     "mixup",
     "next_tokens",
     "one_hot",
+    "open_images",
+    "open_npy",
+    "open_shards",
     "read_cifar",
     "read_idx",
     "split",

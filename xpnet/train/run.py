@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.data import Source, batch_slices, epoch_order
+from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
@@ -69,7 +69,8 @@ class Run:
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
         self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
-        self.n_samples, self.slices = len(data), batch_slices(len(data), batch_size)
+        self.data, self.slices = data, batch_slices(len(data), batch_size)
+        self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
         # float64: in float32 the sum of many batches would lose what the next one adds.
         self.totals = model.backend.xp.zeros(2 + sum(metric.size for metric in self.metrics), np.float64)
@@ -128,9 +129,9 @@ class Run:
         """What `device_step` needs for the next batch."""
         position = self.position
         if self._epoch_begun != position.epoch:
-            self.feed.begin(epoch_order(self.n_samples, self.model.backend.seed, position.epoch))
+            self.feed.begin(self.data.order(self.model.backend.seed, position.epoch), self.parts)
             self._epoch_begun = position.epoch
-        return self.feed.inputs(self.group.share(self.slices[position.batch]))
+        return self.feed.inputs(self.parts[position.batch])
 
     def device_step(self, *inputs: Array) -> None:
         """All of a step that happens on the device: nothing in it depends on values that the host would read."""

@@ -142,10 +142,11 @@ def evaluate(
     check_data(model, loss, data)
     metrics = usual_metrics(data) if metrics is None else tuple(metrics)
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
-    feed.begin(np.arange(len(data)))
+    parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
+    feed.begin(np.arange(len(data)), parts)
     totals = np.zeros(2 + sum(metric.size for metric in metrics))
     with backend.mode(training=False):
-        for part in map(group.share, batch_slices(len(data), min(batch_size, len(data)))):
+        for part in parts:
             if part.start == part.stop:
                 continue
             x, target = feed.batch(*feed.inputs(part))
