@@ -44,13 +44,13 @@ def sums(group: MpiGroup, folder: Path) -> None:
         assert not grad.any()
         for _ in range(20):
             grad[...] = gradients(group.rank)
-            several.sum_gradients(grad)
+            assert several.sum_gradients(grad, 1 + group.rank) == group.size * (group.size + 1) / 2
             assert grad.tobytes() == expected.tobytes()
             grad.fill(group.rank)
-            several.sum_gradients(grad)
+            assert several.sum_gradients(grad, np.float32(group.rank)) == grad.dtype.type(several.sum(group.rank))
             assert (grad == group.size * (group.size - 1) / 2).all()
     elsewhere = gradients(group.rank)
-    group.sum_gradients(elsewhere)
+    assert group.sum_gradients(elsewhere, 0.5) == group.size / 2
     np.testing.assert_allclose(elsewhere, expected, rtol=1e-5, atol=1e-6)
     assert group.sum(gradients(group.rank)).tobytes() == expected.tobytes()
     assert group.sum(2) == 2 * group.size

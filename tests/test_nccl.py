@@ -65,7 +65,7 @@ def nccl(monkeypatch):
     unique = iter([ID])
     fake.NcclCommunicator, fake.get_unique_id = NcclCommunicator, lambda: next(unique)  # asked for once
     cupy = fake_cupy.module()
-    cupy.cuda.nccl = fake
+    cupy.cuda.nccl, cupy.zeros = fake, lambda size, dtype: DeviceArray(np.zeros(size, dtype))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupy.cuda", cupy.cuda)
     monkeypatch.delitem(sys.modules, "xpnet.parallel.nccl", raising=False)
@@ -83,6 +83,13 @@ class DeviceArray:
     def copy(self):
         return DeviceArray(self._host)
 
+    def __iadd__(self, number):
+        self._host += number
+        return self
+
+    def tolist(self):
+        return self._host.tolist()
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradients_of_gpus_are_added_up_in_place_and_other_arrays_in_a_copy(nccl, dtype):
@@ -93,18 +100,19 @@ def test_gradients_of_gpus_are_added_up_in_place_and_other_arrays_in_a_copy(nccl
         grad = DeviceArray(np.arange(5, dtype=dtype) + group.rank)
         assert group.room_for(grad) is grad
         total = group.sum(grad)
-        kept = grad._host.tolist()
-        group.sum_gradients(grad)
-        return kept, total._host.tolist(), grad._host.tolist(), group.sum(group.rank)
+        kept = grad.tolist()
+        weight = group.sum_gradients(grad, 0 if group.rank else 2.5)
+        assert weight.tolist() == [2.5]
+        return kept, total.tolist(), grad.tolist(), group.sum(group.rank)
 
     for rank, outcome in enumerate(together(3, process)):
         assert outcome == ([rank + i for i in range(5)], *[[3 * i + 3.0 for i in range(5)]] * 2, 3)
-    assert nccl.streams == [fake_cupy.Stream.current.ptr] * 6
+    assert nccl.streams == [fake_cupy.Stream.current.ptr] * 9
 
 
 def test_without_the_library_all_are_told_what_to_install(nccl):
     nccl.available = False
     begin = groups(nccl.groups)
-    for error in together(2, lambda threads: begin(threads).sum_gradients(DeviceArray(np.zeros(3, np.float32)))):
+    for error in together(2, lambda threads: begin(threads).sum_gradients(DeviceArray(np.zeros(3, np.float32)), 1)):
         assert isinstance(error, BackendError)
         assert "pip install nvidia-nccl-cu12" in str(error)

@@ -90,19 +90,22 @@ def test_an_order_depends_on_seed_and_epoch_alone():
 
 @pytest.mark.parametrize("backend", [Backend, StrictBackend])
 def test_training_from_files_is_training_from_memory_in_that_order(backend):
-    source = stored()
+    stored_ = stored()
     x, y = samples()
 
     class InMemory(data.Dataset):
         def order(self, seed, epoch):
-            return source.order(seed, epoch)
+            return stored_.order(seed, epoch)
 
     def trained(source):
         run = begun(source, backend=backend("float32", 5))
         train.fit(run.model, run.loss, run.optimizer, source, epochs=2, batch_size=32, quiet=True)
+        if source is stored_ and backend is Backend:
+            read = [i for thread, batch in source._rows.reads if "reader" in thread for i in batch]
+            assert read == [*source.order(5, 0).tolist(), *source.order(5, 1).tolist()]
         return b"".join(a.tobytes() for a in run.model.tensors().values())
 
-    assert trained(source) == trained(InMemory(x, y))
+    assert trained(stored_) == trained(InMemory(x, y))
 
 
 def test_batches_are_read_ahead_in_a_thread_and_each_once():

@@ -43,10 +43,12 @@ class Group:
             total = total + theirs
         return total
 
-    def sum_gradients(self, grad: Array) -> None:
-        """grad += those of all others: between backward and clipping, one call for the whole model."""
+    def sum_gradients(self, grad: Array, weight: Array | float) -> Array | float:
+        """grad += those of all others: between backward and clipping, one call for the whole model. Gives the sum of
+        the weights of all parts of the batch."""
         if self.size > 1:
             grad[...] = self.sum(grad)
+        return self.sum(weight)
 
     def room_for(self, grad: Array) -> Array:
         """An array like `grad`, the same in every process, which `sum_gradients` adds up fastest."""

@@ -12,12 +12,15 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.backend import Array, BackendError
 from xpnet.parallel.group import ALONE, Group, is_in_all
+
+if TYPE_CHECKING:
+    from xpnet.parallel.nccl import NcclSum
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which MPICH's and Open MPI's mpiexec tell their number
 PATIENCE = 1.0  # seconds that the others give the first process to say an error that all have
@@ -69,7 +72,7 @@ class MpiGroup(Group):
         self._between = everyone.Split(machine.rank == 0, everyone.rank)
         self._machines = self.sum(int(machine.rank == 0))
         self._windows: dict[int, _Window] = {}  # by the address of the gradients
-        self._nccl: Any = None
+        self._nccl: NcclSum | None = None
 
     def gather(self, value: Any) -> list[Any]:
         return self._everyone.allgather(value)
@@ -77,7 +80,7 @@ class MpiGroup(Group):
     def sum(self, values: Array | float) -> Any:
         if not isinstance(values, (int, float, np.ndarray, np.generic)):
             total = values.copy()
-            self._on_devices(total)
+            self._on_devices().sum_up(total)
             return total
         own = np.asarray(values)
         theirs = np.empty((self.size, *own.shape), own.dtype)
@@ -89,22 +92,27 @@ class MpiGroup(Group):
             return grad
         window = _Window(self._machine, grad.size, grad.dtype)
         self._windows[window.own.ctypes.data] = window
-        return window.own
+        return window.own[:-1]
 
-    def sum_gradients(self, grad: Array) -> None:
+    def sum_gradients(self, grad: Array, weight: Array | float) -> Array | float:
         if not isinstance(grad, np.ndarray):
-            self._on_devices(grad)
-        elif grad.ctypes.data in self._windows:
-            self._windows[grad.ctypes.data].sum_up(self._between if self._machines > 1 else None)
-        else:
-            self._everyone.Allreduce(_in_place(), grad)
+            nccl = self._on_devices()
+            total = nccl.number(weight, grad.dtype)
+            nccl.sum_up(grad)
+            nccl.sum_up(total)
+            return total
+        if grad.ctypes.data in self._windows:
+            between = self._between if self._machines > 1 else None
+            return self._windows[grad.ctypes.data].sum_up(weight, between)
+        self._everyone.Allreduce(_in_place(), grad)
+        return self.sum(np.full(1, weight, grad.dtype))
 
-    def _on_devices(self, array: Array) -> None:
+    def _on_devices(self) -> NcclSum:
         if self._nccl is None:
             from xpnet.parallel.nccl import NcclSum
 
             self._nccl = NcclSum(self)
-        self._nccl(array)
+        return self._nccl
 
     # The end ------------------------------------------------------------------------------------------------
 
@@ -127,7 +135,7 @@ class MpiGroup(Group):
 
 
 class _Window:
-    """Memory of one machine: the gradients of each of its processes, and their sum.
+    """Memory of one machine: the gradients of each of its processes with the weight behind them, and their sum.
 
     Each process adds up a slice of all gradients, in the order of the ranks, so that it is the same bits every time;
     then all copy the whole. A process that is ahead cannot spoil the sum for the others: it writes gradients that
@@ -145,6 +153,7 @@ class _Window:
         def of(held: Any, rank: int) -> np.ndarray:
             return np.frombuffer(held.Shared_query(rank)[0], dtype, size)
 
+        size += 1  # the weight
         self._machine, self._held = machine, (window(size), window(size if machine.rank == 0 else 0))
         self._gradients = [of(self._held[0], rank) for rank in range(machine.size)]
         self._sum = of(self._held[1], 0)
@@ -152,8 +161,10 @@ class _Window:
         self.own = self._gradients[machine.rank]
         self.own.fill(0)
 
-    def sum_up(self, between: Any | None) -> None:
-        """`own` becomes the sum over this machine's processes, and with `between` over those of all machines."""
+    def sum_up(self, weight: Array | float, between: Any | None) -> np.ndarray:
+        """The gradients become the sum over this machine's processes, and with `between` over those of all machines.
+        Gives the sum of the weights, (1,)."""
+        self.own[-1:] = weight
         self._meet()
         total = self._sum[self._mine]
         total[...] = self._gradients[0][self._mine]
@@ -165,6 +176,7 @@ class _Window:
                 between.Allreduce(_in_place(), self._sum)
             self._meet()
         self.own[...] = self._sum
+        return self.own[-1:].copy()
 
     def _meet(self) -> None:
         """All processes of the machine are here, and see what the others have written."""

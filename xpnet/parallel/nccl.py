@@ -13,7 +13,7 @@ from xpnet.parallel.group import Group, in_all
 
 
 class NcclSum:
-    """Called with an array of the device in every process, each on a GPU of its own: it becomes the sum of all."""
+    """The GPUs of a group, one for each process."""
 
     def __init__(self, group: Group):
         with warnings.catch_warnings():
@@ -25,6 +25,13 @@ class NcclSum:
         self._sum = nccl.NCCL_SUM
         self._communicator = nccl.NcclCommunicator(group.size, group.first(nccl.get_unique_id), group.rank)
 
-    def __call__(self, array: Array) -> None:
+    def number(self, value: Array | float, dtype: np.dtype) -> Array:
+        """A number, which may be on the device already, as an array (1,) there."""
+        array = cp.zeros(1, dtype)
+        array += value
+        return array
+
+    def sum_up(self, array: Array) -> None:
+        """It becomes the sum over all processes."""
         stream, at = cp.cuda.get_current_stream().ptr, array.data.ptr
         self._communicator.allReduce(at, at, array.size, self._types[array.dtype], self._sum, stream)

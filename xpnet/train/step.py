@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
 from xpnet.losses.base import inverse
@@ -45,9 +45,9 @@ def train_step(
     else:
         with _state_of_all(model, group):
             value, y, weight = _in_parts(model, loss, x, target, accumulate)
-        group.sum_gradients(model.grad)
+        weight = group.sum_gradients(model.grad, weight)
         if not is_sum(loss):
-            model.grad *= inverse(_sum_of_all(weight, group, model.backend), model.backend)
+            model.grad *= inverse(weight, model.backend)
     if clip is not None:
         clip_norm(model, clip)
     optimizer.step()
@@ -88,15 +88,6 @@ def _in_parts(
         value = value + part_value
     weight = loss_weight(loss, outputs, target, model.backend)
     return value if is_sum(loss) else value * inverse(weight, model.backend), outputs, weight
-
-
-def _sum_of_all(weight: Array | float, group: Group, backend: Backend) -> Array | float:
-    """The weight of the whole batch."""
-    if group.size == 1:
-        return weight
-    own = backend.xp.zeros(1, backend.dtype)  # in all processes alike, also where the part is empty
-    own += weight
-    return group.sum(own)
 
 
 @contextmanager
