@@ -83,6 +83,9 @@ def test_an_order_depends_on_seed_and_epoch_alone():
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
     assert orders[0] != orders[3]
+    first = [set(order[:160]) for order in orders]  # of the first window: other blocks
+    assert first[0] != first[2]
+    assert first[0] != first[3]
 
 
 # Training -------------------------------------------------------------------------------------------------------

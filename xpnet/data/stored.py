@@ -25,7 +25,7 @@ from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, Feed
 from xpnet.data.statistics import check_finite
 
-Path_ = str | os.PathLike
+AnyPath = str | os.PathLike
 
 AHEAD = 4  # batches that are read before they are asked for
 WINDOW = 1 << 14  # samples that are mixed with one another
@@ -148,7 +148,7 @@ class _Ahead:
 # What is in the files -----------------------------------------------------------------------------------------
 
 
-class Pieces:
+class Joined:
     """Arrays of samples one behind the other, such as memory maps of several files."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
@@ -198,7 +198,7 @@ class Images:
 
 
 def open_npy(
-    x: Path_ | Sequence[Path_], y: Path_ | np.ndarray, classes: Sequence[str] = (), window: int = WINDOW
+    x: AnyPath | Sequence[AnyPath], y: AnyPath | np.ndarray, classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
     """Samples in .npy files, which are mapped into memory, one or several of equal shape; `y` may be a file too.
 
@@ -206,11 +206,11 @@ def open_npy(
     """
     paths = [Path(path) for path in ([x] if isinstance(x, (str, os.PathLike)) else x)]
     targets = _npy(Path(y), None) if isinstance(y, (str, os.PathLike)) else np.asarray(y)
-    return Stored(_pieces(paths, [_npy(path, "r") for path in paths]), targets, classes, paths[0].name, window)
+    return Stored(_joined(paths, [_npy(path, "r") for path in paths]), targets, classes, paths[0].name, window)
 
 
 def open_shards(
-    paths: Sequence[Path_], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
+    paths: Sequence[AnyPath], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
     """Samples in safetensors files, which are mapped into memory: in each the tensors `x` and `y` of equal length.
 
@@ -218,11 +218,11 @@ def open_shards(
     """
     files = [Path(path) for path in paths]
     targets = [np.array(_tensor(path, y)) for path in files]
-    rows = _pieces(files, [_tensor(path, x) for path in files])
+    rows = _joined(files, [_tensor(path, x) for path in files])
     return Stored(rows, np.concatenate(targets), classes, files[0].name, window)
 
 
-def open_images(folder: Path_, size: tuple[int, int], grey: bool = False) -> Stored:
+def open_images(folder: AnyPath, size: tuple[int, int], grey: bool = False) -> Stored:
     """Images in a folder for each class, `folder/<class>/<any name>`, brought to `size` (height, width) as uint8.
 
     All of them are mixed: with a file for each sample, any order is as good to read as another. Hidden files are passed
@@ -238,7 +238,7 @@ def open_images(folder: Path_, size: tuple[int, int], grey: bool = False) -> Sto
     return Stored(rows, y, classes, root.name, window=2 * len(y))
 
 
-def _pieces(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Pieces:
+def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:
     if not arrays:
         raise ValueError("no file was named")
     for path, array in zip(paths, arrays, strict=True):
@@ -249,7 +249,7 @@ def _pieces(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Pieces:
                 f"{path} has samples of {array.dtype} {array.shape[1:]}, {paths[0]} of {arrays[0].dtype} "
                 f"{arrays[0].shape[1:]}"
             )
-    return Pieces(arrays)
+    return Joined(arrays)
 
 
 def _npy(path: Path, mode: Any) -> np.ndarray:

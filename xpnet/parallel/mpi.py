@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which MPICH's and Open MPI's mpiexec tell their number
 PATIENCE = 1.0  # seconds that the others give the first process to say an error that all have
+LINE = 64  # bytes
 
 _joined: list[Group] = []
 
@@ -146,7 +147,8 @@ class _Window:
         from mpi4py import MPI
 
         def window(n: int) -> Any:
-            allocated = MPI.Win.Allocate_shared(n * dtype.itemsize, dtype.itemsize, comm=machine)
+            in_lines = -(-n * dtype.itemsize // LINE) * LINE  # so that no line of a cache is of two processes
+            allocated = MPI.Win.Allocate_shared(in_lines, dtype.itemsize, comm=machine)
             allocated.Lock_all()  # for `Sync`; nobody else is ever kept out
             return allocated
 
