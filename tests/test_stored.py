@@ -126,6 +126,16 @@ def test_batches_are_read_ahead_in_a_thread_and_each_once():
     assert [i for _, read in source._rows.reads for i in read] == source.order(5, 0).tolist()
 
 
+def test_an_epoch_that_is_left_leaves_nothing_to_the_next():
+    source = stored()
+    feed, parts = source.feed(Backend(), lambda x: x), data.batch_slices(N, 32)
+    for order in (np.arange(N), np.arange(N)[::-1]):
+        feed.begin(order, parts)
+        for part in parts[:3]:
+            _, y = feed.batch(*feed.inputs(part))
+            assert y.tolist() == source.y[order[part]].tolist()
+
+
 def test_a_run_goes_back_and_resumes_in_mid_epoch(tmp_path):
     run = go(begun(stored()), 10)
     save_checkpoint(run, tmp_path / "run")
