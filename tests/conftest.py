@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import fake_cupy
 import hypothesis
+import numpy as np
 import pytest
 
 from xpnet import probe
@@ -34,3 +39,20 @@ def kind(request: pytest.FixtureRequest) -> BackendFactory:
 
         return CudaBackend
     return {"cpu": Backend, "strict": StrictBackend}[request.param]
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> Any:
+    """`xpnet.backend.cuda` on a CuPy that notes which device is used."""
+    cupy = fake_cupy.module()
+    cupy.used = []
+    cupy.cuda.Device = lambda ordinal=0: SimpleNamespace(use=lambda: cupy.used.append(ordinal))
+    cupy.ndarray = np.ndarray
+    cupy.asarray = np.asarray
+    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
+    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
+    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    loaded = fake_cupy.load("cuda")
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
+    return loaded

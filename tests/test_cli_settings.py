@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -18,6 +19,7 @@ from xpnet.cli.train import lowest_loss, with_enough_to_watch
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
+from xpnet.verify.strict import StrictBackend
 
 THREADS = "on the CPU, on one thread unless steps are large (--threads N asks for more)"
 
@@ -230,3 +232,31 @@ def test_threads_are_asked_for_and_said(tmp_path):
     assert out.startswith("on the CPU, on 2 BLAS threads")
     assert "threads = 2" in (tmp_path / "run" / "config.toml").read_text()
     assert "threads must be a whole number >= 1" in call(*SHORT, "--threads", "0", code=2).stderr
+
+
+# Precision ----------------------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_the_device_does_not_have_ends_before_there_is_a_folder(tmp_path):
+    said = call(*SHORT, "--precision", "float16", "--out", "run", code=2).stderr
+    assert "precision 'float16' is for a GPU" in said
+    assert "unknown precision 'half'" in call(*SHORT, "--precision", "half", code=2).stderr
+    (tmp_path / "run.toml").write_text('precision = "bfloat16"\n')
+    assert "precision 'bfloat16' is for a GPU" in call("train", "--config", "run.toml", code=2).stderr
+    assert not list(tmp_path.glob("run*/*"))
+
+
+def test_a_run_in_float16_says_so_everywhere_and_goes_on_in_it(monkeypatch, tmp_path):
+    def select(device, dtype, seed, threads, precision):
+        return StrictBackend(dtype, seed, precision)
+
+    monkeypatch.setattr(xpnet, "select", select)
+    said = call(*SHORT, "--precision", "float16", "--out", "run").stdout
+    assert "on strict, products in float16: asked for" in said
+    assert 'precision = "float16"' in (tmp_path / "run/config.toml").read_text()
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["precision"] == "float16"
+    assert [row["loss_scale"] for row in history(tmp_path / "run")] == [2.0**16] * 2
+    assert [row["skipped_steps"] for row in history(tmp_path / "run")] == [0.0] * 2
+    assert "leave out --precision" in call("train", "--resume", "run", "--precision", "bfloat16", code=2).stderr
+    call("train", "--resume", "run", "--epochs", "3", "--quiet")
+    assert len(history(tmp_path / "run")) == 3

@@ -142,14 +142,14 @@ def test_a_training_step_takes_the_memory_that_was_said(name):
 @pytest.mark.parametrize("kind", [lambda: select("cpu", seed=1), lambda: StrictBackend(seed=1)], ids=["cpu", "strict"])
 def test_the_model_is_left_alone(kind):
     model = nn.Model(nn.cnn((8, 8), 3, (4,), 8, dropout=0.5), (8, 8), kind())
-    values, state, memory = model.tensors(), model.backend.rng.state, dict(model.backend.memory)
+    values, state, memory = model.tensors(), model.backend.rng.state, dict(model.backend.kept)
     model.grad.fill(3)
     assert model.summary().parameters == model.n_parameters
     for name, value in model.tensors().items():
         np.testing.assert_array_equal(value, values[name])
     np.testing.assert_array_equal(model.backend.rng.state, state)
     assert (np.array(model.backend.to_host(model.grad)) == 3).all()
-    assert model.backend.memory.keys() == memory.keys()
+    assert model.backend.kept.keys() == memory.keys()
 
 
 def test_bytes_stay_bytes():

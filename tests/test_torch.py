@@ -7,11 +7,14 @@ import pytest
 
 from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
+from xpnet.backend.precision import to_bfloat16
+from xpnet.optim import loss_scale
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
 from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
+from xpnet.verify.strict import StrictBackend
 from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
 from xpnet.verify.witnesses import optimizer_values
 
@@ -149,3 +152,28 @@ def test_plateau():
         mine.observe(value)
         theirs.step(value)
         assert mine(0) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_bfloat16_is_rounded_alike():
+    x = np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    x *= np.float32(10) ** np.repeat(np.arange(-40, 35, 15), 1800).astype(np.float32)  # from denormals on
+    theirs = torch.tensor(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    np.testing.assert_array_equal(to_bfloat16(x, np), theirs)
+
+
+def test_the_loss_scale_goes_up_and_down_alike(monkeypatch):
+    monkeypatch.setattr(loss_scale, "EVERY", 3)
+    model = nn.Model(nn.Linear(1), (1,), StrictBackend("float32", 0, "float16"))
+    mine = optim.SGD(model, 0.1)
+    weight = torch.zeros(1, requires_grad=True)
+    other, scaler = torch.optim.SGD([weight], 0.1), torch.amp.GradScaler("cpu", growth_interval=3)
+    for overflow in (1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0):
+        value = float("inf") if overflow else 1.0
+        model.grad[...] = mine.scaled(model.backend.asarray(np.full(2, value)))
+        mine.step()
+        weight.grad = None
+        scaler.scale(weight.sum() * value).backward()
+        scaler.step(other)
+        scaler.update()
+        assert mine.loss_scale.figures["loss_scale"] == scaler.get_scale()
+        np.testing.assert_allclose(mine.steps.item() * -0.1, weight.item(), rtol=1e-6)

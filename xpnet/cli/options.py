@@ -76,6 +76,13 @@ Data = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="float16 or bfloat16: a GPU multiplies numbers of 16 bits, all else stays float32. A CPU cannot. "
+        "[default: products in --dtype]"
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

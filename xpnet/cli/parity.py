@@ -26,6 +26,9 @@ def parity(
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples at once, for MODEL.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="Steps of training to compare.", min=1)] = 50,
+    precision: Annotated[
+        str | None, typer.Option(help="float16 or bfloat16: compare the GPU with products of 16 bits, and it alone.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots there too.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
@@ -51,7 +54,7 @@ def parity(
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = load(data).test if data else None
-    found = compare(opened, samples, batch, steps)
+    found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -23,7 +23,11 @@ MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever th
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
 BLOCK = 1 << 22  # and outputs that are computed at a time
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
+COLUMNS = (
+    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds", "loss_scale",
+    "skipped_steps",
+)  # fmt: skip
+OF_SOME_RUNS = ("validation_loss", "validation_accuracy", "loss_scale", "skipped_steps")
 
 Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the figure
 
@@ -56,6 +60,7 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         "device": model.backend.device,
         "why": model.backend.why,
         "dtype": str(model.backend.dtype),
+        "precision": model.backend.precision,
         "parameters": model.n_parameters,
     }
     return figures, probabilities
@@ -103,8 +108,8 @@ def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
-    """A line of CSV an epoch, under the names of the columns; those of the validation only where there was one."""
-    names = [name for name in COLUMNS if not name.startswith("validation") or name in (history or [{}])[0]]
+    """A line of CSV an epoch, under the names of the columns; those of some runs only where the history has them."""
+    names = [name for name in COLUMNS if name not in OF_SOME_RUNS or name in (history or [{}])[0]]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()

@@ -13,7 +13,7 @@ from typing import Any
 from xpnet import __version__
 from xpnet.train.recipes import RECIPES, Recipe
 
-KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str}
+KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
 KINDS |= {"threads": int, "workers": int}
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
 LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
@@ -34,6 +34,7 @@ class Settings:
     data: str = "digits"
     seed: int = 0
     dtype: str = "float32"
+    precision: str | None = None
     device: str | None = None
     threads: int | None = None
     workers: int = 1
@@ -48,7 +49,8 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    own = {name: both[name] for name in ("data", "seed", "dtype", "device", "threads", "workers") if name in both}
+    names = ("data", "seed", "dtype", "precision", "device", "threads", "workers")
+    own = {name: both[name] for name in names if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
     named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
     if named not in RECIPES:

@@ -63,6 +63,7 @@ def train(
     seed: options.Seed = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    precision: options.Precision = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
     config: options.Config = None,
@@ -122,7 +123,8 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
 
     first = group.rank == 0  # who speaks and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
-    backend = xpnet.select(device_for(settings.device, group), settings.dtype, settings.seed, settings.threads)
+    device = device_for(settings.device, group)
+    backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
     training, test = load(settings.data)
     settings = with_enough_to_watch(settings, len(training))
@@ -170,8 +172,10 @@ def device_line(backend: Backend, asked: str | None, workers: int) -> str:
     if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
         hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
         return f"on the CPU, {in_threads(backend, workers)}{hint}"
-    how = f", {in_threads(backend, workers)}" if backend.device == "cpu" else f" and its like, {workers} workers"
-    return f"on {name}{how if backend.device == 'cpu' or workers > 1 else ''}: {backend.why}"
+    how = [in_threads(backend, workers)] if backend.device == "cpu" else []
+    how += [f"{workers} workers"] if backend.device != "cpu" and workers > 1 else []
+    how += [f"products in {backend.precision}"] if backend.precision else []
+    return f"{', '.join([f'on {name}', *how])}: {backend.why}"
 
 
 def in_threads(backend: Backend, workers: int) -> str:

@@ -229,7 +229,7 @@ class Model:
     def __reduce__(self) -> tuple:
         """Copies and pickles hold arrays of the host, and the name of the device."""
         backend = self.backend
-        where = (backend.device, str(backend.dtype), backend.seed, backend.threads)
+        where = (backend.device, str(backend.dtype), backend.seed, backend.threads, backend.precision)
         return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
     def save(self, path: str | os.PathLike) -> None:
@@ -259,7 +259,7 @@ def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequen
     try:
         backend = select(*where)
     except (BackendError, ValueError):
-        backend = select("cpu", *where[1:])
+        backend = select("cpu", *where[1:4])  # and without the precision, which a CPU does not have
     return Model(network, input_shape, backend, classes, tensors)
 
 

@@ -209,7 +209,7 @@ class GroupNorm(Layer):
         weights = backend.xp.full((1, positions), 1 / (positions * each), samples.dtype)
 
         def mean(a: Array) -> Array:
-            of_channels = backend.matmul(weights, a).reshape(n, self.groups, each)
+            of_channels = backend.full_matmul(weights, a).reshape(n, self.groups, each)
             return of_channels.sum(axis=-1).repeat(each, axis=-1).reshape(n, 1, channels)
 
         return mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from xpnet.train.run import Run
 class NotFiniteError(ArithmeticError):
     """Training met a NaN or an infinity. `step` counts from 1; `where` is the first place."""
 
-    def __init__(self, step: int, where: str):
+    def __init__(self, step: int, where: str, precision: str | None = None):
+        hint = " Products in float16 overflow above 65,504, those in bfloat16 do not." if precision == "float16" else ""
         super().__init__(
             f"step {step}: {where} is not finite. The model is as it was before that step. "
-            "Try a smaller learning rate, clipping (clip), or look at the data of that batch."
+            f"Try a smaller learning rate, clipping (clip), or look at the data of that batch.{hint}"
         )
         self.step, self.where = step, where
 
@@ -28,11 +30,18 @@ class NotFinite(Exception):
 
 
 class FiniteObserver(Observer):
-    """Raises `NotFinite` at the first value in a pass that is not finite."""
+    """Raises `NotFinite` at the first value in a pass that is not finite.
+
+    An overflow in the backward of a scaled loss is no fault if the step is then skipped: it is told by `updated`.
+    """
 
     def __init__(self, network: Layer, backend: Backend):
         self._paths = {id(layer): path for path, layer in network.walk()}
         self._backend = backend
+        self._overflow: NotFinite | None = None  # the first of the step
+
+    def step_begins(self, model: Any) -> None:
+        self._overflow = None
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self.require(f"the output of {self._name(layer)}", y)
@@ -42,10 +51,22 @@ class FiniteObserver(Observer):
         self.require("the gradient of the loss", dy)
 
     def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
-        for key, parameter in vars(layer).items():
-            if isinstance(parameter, Parameter):
-                self.require(f"the gradient of {self._name(layer)}'s {key}", parameter.grad)
-        self.require(f"the input gradient of {self._name(layer)}", dx)
+        try:
+            for key, parameter in vars(layer).items():
+                if isinstance(parameter, Parameter):
+                    self.require(f"the gradient of {self._name(layer)}'s {key}", parameter.grad)
+            self.require(f"the input gradient of {self._name(layer)}", dx)
+        except NotFinite as found:
+            if self._backend.precision != "float16":
+                raise
+            self._overflow = self._overflow or found
+
+    def updated(self, what: str, array: Array) -> None:
+        """Raise `NotFinite` unless what an update has changed is finite, with the place where it began."""
+        try:
+            self.require(what, array)
+        except NotFinite as found:
+            raise self._overflow or found from None
 
     def _name(self, layer: Layer) -> str:
         path, kind = self._paths.get(id(layer), ""), type(layer).__name__
@@ -67,10 +88,22 @@ class _FirstPlace(FiniteObserver):
 
     place = ""
 
-    def require(self, what: str, values: Any) -> None:
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        self._note(lambda: FiniteObserver.forward(self, layer, x, y))
+
+    def loss(self, value: Array, dy: Array) -> None:
+        self._note(lambda: FiniteObserver.loss(self, value, dy))
+
+    def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
+        self._note(lambda: FiniteObserver.backward(self, layer, dy, dx))
+
+    def updated(self, what: str, array: Array) -> None:
+        self._note(lambda: FiniteObserver.updated(self, what, array))
+
+    def _note(self, look: Callable[[], None]) -> None:
         try:
             if not self.place:
-                super().require(what, values)
+                look()
         except NotFinite as found:
             self.place = str(found)
 
@@ -85,12 +118,13 @@ def raise_culprit(run: Run, snapshot: tuple) -> None:
         step, observer = run.steps_done + 1, _FirstPlace(run.model.network, backend)
         with backend.observed_by(observer):
             run.step()
-        in_pass = bool(observer.place)  # of this process; after the update all have it
+        by_others = not (observer.place or observer._overflow)  # what is not finite now has come by the sum
         for name, array in run.changing().items():
-            observer.require(f"{name} after the update" if array is run.model.data else name, array)
-        found = [entry for entry in group.gather((not in_pass, group.rank, observer.place)) if entry[2]]
+            observer.updated(f"{name} after the update" if array is run.model.data else name, array)
+        found = [entry for entry in group.gather((by_others, group.rank, observer.place)) if entry[2]]
         if found:
             run.go_back(before)
             _, rank, place = min(found)
-            raise in_all(NotFiniteError(step, f"{place}, in process {rank}," if rank else place))
-    raise in_all(NotFiniteError(run.steps_done, "the loss"))  # it did not come back: the device does not repeat itself
+            raise in_all(NotFiniteError(step, f"{place}, in process {rank}," if rank else place, backend.precision))
+    # It did not come back: the device does not repeat itself.
+    raise in_all(NotFiniteError(run.steps_done, "the loss", backend.precision))

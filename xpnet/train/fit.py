@@ -24,6 +24,7 @@ from xpnet.schedules import Schedule
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
+from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
@@ -92,6 +93,10 @@ def fit(
     - With `group` (`parallel.join()`, in a program that `mpiexec -n N` has started) the processes train one model
       together: see `xpnet.parallel`.
 
+    On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows leaves
+    parameters and optimizer as they are and halves the scale; a row has the `loss_scale` and the number of
+    `skipped_steps` so far.
+
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.
 
@@ -100,7 +105,8 @@ def fit(
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
     the data, targets that do not fit the loss, samples of another shape; `ModelFileError` for a checkpoint of another
-    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
+    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread;
+    `OutOfMemoryError`, which names a batch that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
@@ -124,7 +130,8 @@ def fit(
     # One thread in a group: each of its processes has a core.
     threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
     reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0)
-    with _alone(model), threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    memory = within_memory(run, train, -(-batch_size // group.size))
+    with _alone(model), threads, memory, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 eager = capture(run)
@@ -213,6 +220,8 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
             measured = evaluate(run.model, run.loss, validation, metrics=run.metrics, group=run.group)
         row["validation_loss"] = measured.loss
         row |= {f"validation_{name}": figure for name, figure in measured.metrics.items()}
+    if run.optimizer.loss_scale is not None:
+        row |= run.optimizer.loss_scale.figures
     row |= {"lr": run.optimizer.lr, "seconds": seconds}
     return run.group.first(lambda: row)  # so that all processes decide by the same numbers
 

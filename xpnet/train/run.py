@@ -80,6 +80,7 @@ class Run:
             "samples": len(data),
             "batch_size": batch_size,
             "seed": model.backend.seed,
+            "precision": model.backend.precision,
             "data": data.digest(),
             "loss": in_words(loss),
             "clip": clip,

@@ -33,6 +33,8 @@ def train_step(
 ) -> tuple[Array, Array | None]:
     """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
 
+    Where products are float16 the loss is scaled on the way (`optim.loss_scale`); its value is not.
+
     With `accumulate` k the batch goes through forward and backward in k parts, with memory for the activations of one,
     and the gradients are those of the whole batch. Statistics that a layer takes of its batch are those of a part.
 
@@ -41,20 +43,23 @@ def train_step(
     """
     model.zero_grad()
     if accumulate == 1 and group.size == 1:
-        value, y = _pass(model, loss, x, target)
+        value, y = _pass(model, loss, optimizer, x, target)
     else:
         with _state_of_all(model, group):
-            value, y, weight = _in_parts(model, loss, x, target, accumulate)
+            value, y, weight = _in_parts(model, loss, optimizer, x, target, accumulate)
         weight = group.sum_gradients(model.grad, weight)
         if not is_sum(loss):
             model.grad *= inverse(weight, model.backend)
+    optimizer.unscale()
     if clip is not None:
         clip_norm(model, clip)
     optimizer.step()
     return value, y
 
 
-def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) -> tuple[Array, Array]:
+def _pass(
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, weigh: bool = False
+) -> tuple[Array, Array]:
     """(value, y), the gradients being added; with `weigh` both the value and the gradients before they are a mean."""
     backend = model.backend
     y, backward = model.forward(x)
@@ -64,24 +69,25 @@ def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) ->
     if weigh and not is_sum(loss):
         weight = loss_weight(loss, y, target, backend)
         value, dy = value * weight, dy * weight
-    backward(dy, need_dx=False)
+    backward(optimizer.scaled(dy), need_dx=False)
     return value, y
 
 
 def _in_parts(
-    model: Model, loss: Loss, x: Any, target: Any, n_parts: int
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, n_parts: int
 ) -> tuple[Array | float, Array | None, Array | float]:
     """(value, outputs, weight) of a batch that goes through the model in parts. As the mean of the whole is
     sum_k weight_k mean_k / sum_k weight_k, each part adds weight_k times its gradients: they are still to be divided by
     the sum of the weights, unless the loss is a sum."""
     xp, n = model.backend.xp, len(x[0] if isinstance(x, tuple) else x)
     if n == 0:
+        optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too
         return 0.0, None, 0.0
     value: Any = 0.0
     outputs: Array = None
     for part in batch_slices(n, -(-n // n_parts)):
         x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
-        part_value, part_y = _pass(model, loss, x_part, target_part, weigh=True)
+        part_value, part_y = _pass(model, loss, optimizer, x_part, target_part, weigh=True)
         if outputs is None:
             outputs = xp.empty((n, *part_y.shape[1:]), part_y.dtype)
         outputs[part] = part_y

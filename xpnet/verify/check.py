@@ -21,6 +21,7 @@ from xpnet.verify.passes import (
     BackendFactory,
     Draw,
     Float64,
+    MovedProducts,
     Subject,
     draw_values,
     loss_values,
@@ -29,7 +30,7 @@ from xpnet.verify.passes import (
     target_of,
 )
 from xpnet.verify.report import CheckFailed, Finding, Mismatch, Report, compare, finding
-from xpnet.verify.tolerances import FLOAT32, FLOAT64, Arrays, rounding
+from xpnet.verify.tolerances import EPSILON, FLOAT32, FLOAT64, Arrays, product_rounding, rounding
 
 
 def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
@@ -115,9 +116,13 @@ def agreement(subject: Subject, values: Arrays, fresh: Fresh) -> tuple[float, fl
     )
 
 
-def tolerance(subject: Subject, values: Arrays, dtype: str) -> Arrays:
+def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | None = None) -> Arrays:
     """How far each number of a pass may be from the exact one."""
-    allowed = rounding(lambda moved: exact(subject, moved, dtype), values, exact(subject, values, dtype))
+    want = exact(subject, values, dtype)
+    allowed = rounding(lambda moved: exact(subject, moved, dtype), values, want)
+    if precision is not None:
+        moved = product_rounding(lambda draw: run(subject, values, MovedProducts(EPSILON[precision], draw)), want)
+        return {name: a + moved[name] for name, a in allowed.items()}
     return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
 
 

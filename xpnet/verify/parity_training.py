@@ -15,6 +15,7 @@ from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
 from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread
+from xpnet.verify.tolerances import LOSS_CURVE
 
 BATCHES = 8  # different ones; then they come again
 
@@ -66,15 +67,15 @@ def _random_data(model: Model, n: int) -> datasets.Dataset:
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
 
 
-def train_everywhere(task: Task, kinds: dict[str, BackendFactory]) -> Training:
-    """The loss curves of all devices, and of the reference."""
+def train_everywhere(task: Task, kinds: dict[str, BackendFactory], allowed: float = LOSS_CURVE) -> Training:
+    """The loss curves of all devices, and of the reference, which they may be `allowed` away from."""
     curves, problems = {REFERENCE: _curve(task, Float64())}, dict[str, str]()
     for device, kind in kinds.items():
         try:
             curves[device] = _curve(task, kind("float32", SEED))
         except Exception as error:  # a device that cannot train this is a finding
             problems[device] = f"{type(error).__name__}: {error}"
-    return Training(task.what, curves, problems)
+    return Training(task.what, curves, problems, allowed)
 
 
 def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
@@ -89,11 +90,20 @@ def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
         return train_step(model, task.loss, optimizer, *feed.batch(*inputs))[0]
 
     replayed = backend.capture(step)
-    losses = []
+    losses: list[float] = []
     with backend.mode(training=True), np.errstate(all="ignore"):
-        for batch in batches:
-            losses.append(float(backend.to_host(replayed(*feed.inputs(batch)))))
+        while len(losses) < task.steps:
+            draws, skipped = backend.rng.state, _skipped(optimizer)
+            losses.append(float(backend.to_host(replayed(*feed.inputs(batches[len(losses)])))))
+            if _skipped(optimizer) > skipped:  # the same step again, at the lower scale
+                losses.pop()
+                backend.rng.state = draws
     return tuple(losses)
+
+
+def _skipped(optimizer: Adam) -> float:
+    """How many steps the loss scale has skipped."""
+    return optimizer.loss_scale.figures["skipped_steps"] if optimizer.loss_scale is not None else 0
 
 
 def _in_float32(x: np.ndarray) -> np.ndarray:

@@ -197,3 +197,15 @@ class Float64(Backend):
 class _Float32Draws(HostPhilox):
     def random(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return super().random(shape, np.float32).astype(dtype)
+
+
+class MovedProducts(Float64):
+    """`Float64`, with all operands of products moved by `epsilon` of themselves, up or down by chance."""
+
+    def __init__(self, epsilon: float, draw: int):
+        super().__init__()
+        self.precision = "moved"  # so that products ask `_rounded`
+        self._epsilon, self._chance = epsilon, np.random.default_rng(draw)
+
+    def _rounded(self, a: Array) -> Array:
+        return a * (1 + self._epsilon * self._chance.choice([-1, 1], a.shape))
