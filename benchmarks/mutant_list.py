@@ -704,6 +704,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "weight = group.sum_gradients(model.grad, weight)", "group.sum_gradients(model.grad, weight)"),
         ("Group: a weight of samples, whatever they count",
          "group.sum_gradients(model.grad, weight)", "group.sum_gradients(model.grad, 0.0 if y is None else len(y))"),
+        ("Group: gradients stay scaled where there is no sample",
+         "        optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too\n", ""),
         ("Group: running statistics are the first process's", "before + group.sum(state) / group.size",
          "before + group.gather(state)[0]"),
         ("Group: running statistics are not shared",

@@ -12,9 +12,11 @@ from thread_group import together
 from xpnet import data, losses, nn, optim, parallel, schedules, train
 from xpnet.backend import Backend
 from xpnet.nn.saving import read_tensors
+from xpnet.optim import loss_scale
 from xpnet.parallel import ALONE, OthersFailed
 from xpnet.parallel.group import is_in_all, own_stream
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.verify.strict import StrictBackend
 
 N = 50  # with batches of 16: the last has 2 samples, for 3 processes
 
@@ -29,9 +31,9 @@ def weighted():
     return points(np.where(np.arange(N) % 7 == 0, 0.0, np.arange(N) / 10))
 
 
-def model_of(layers=(), seed=3, dtype="float64"):
+def model_of(layers=(), seed=3, dtype="float64", backend=None):
     layers = [nn.Linear(8), nn.LeakyReLU(), *layers, nn.Linear(3)]
-    return nn.Model(nn.Sequential(*(layer.copy() for layer in layers)), (3,), Backend(dtype, seed))
+    return nn.Model(nn.Sequential(*(layer.copy() for layer in layers)), (3,), backend or Backend(dtype, seed))
 
 
 def trained(group, layers=(), samples=points, loss=losses.SoftmaxCrossEntropy, seed=3, dtype="float64", **options):
@@ -82,6 +84,26 @@ def test_a_group_trains_as_one_process_does(size, options):
         close(losses_of(result), losses_of(alone))
         assert other.data.tobytes() == outcomes[0][1].data.tobytes()
         assert losses_of(result) == losses_of(outcomes[0][0])
+
+
+def test_a_scaled_loss_is_unscaled_in_all_also_where_there_is_no_sample(monkeypatch):
+    monkeypatch.setattr(loss_scale, "START", 256.0)  # in a group the gradients are sums until the end: larger ones
+
+    def work(group):
+        model = model_of(backend=StrictBackend("float32", 3, "float16"))
+        optimizer, group.backend = optim.SGD(model, 0.1), model.backend
+        run = train.Run(model, losses.SoftmaxCrossEntropy(), optimizer, points(), 16, group=group)
+        with model.backend.mode(training=True):
+            for _ in run.slices:
+                run.step()
+        assert optimizer.loss_scale.figures == {"loss_scale": 256, "skipped_steps": 0}
+        return run.digest(), model.tensors()
+
+    _, alone = work(parallel.Group())
+    outcomes = together(3, work)
+    assert len({digest for digest, _ in outcomes}) == 1
+    for name, values in outcomes[0][1].items():
+        np.testing.assert_allclose(values, alone[name], atol=1e-3)
 
 
 def test_the_same_bits_each_time_for_one_number_of_processes():

@@ -13,13 +13,21 @@ from xpnet.parallel.group import is_in_all
 
 
 class ThreadGroup(Group):
+    backend: Any = None  # of the process, where that is not the host's
+
     def __init__(self, rank: int, size: int, board: list, barrier: threading.Barrier):
         self.rank = self.machine_rank = rank
         self.size = size
         self._board, self._barrier = board, barrier
 
+    def sum(self, values: Any) -> Any:
+        """Each process has a device of its own: what is on one goes by the host."""
+        if self.backend is None or not isinstance(values, self.backend.array_type):
+            return super().sum(values)
+        return self.backend.asarray(super().sum(self.backend.to_host(values)))
+
     def gather(self, value: Any) -> list[Any]:
-        self._board[self.rank] = np.array(value) if isinstance(value, np.ndarray) else value
+        self._board[self.rank] = value.copy() if isinstance(value, np.ndarray) else value
         self._barrier.wait(20)
         values = list(self._board)
         self._barrier.wait(20)
