@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import pytest
-from thread_group import together
+from thread_group import ThreadGroup, together
 
 from xpnet import data, losses, nn, optim, parallel, schedules, train
 from xpnet.backend import Backend
@@ -275,6 +277,16 @@ def test_processes_that_come_apart_are_told_so():
         assert "process 1 has other parameters after epoch 1" in str(error)
 
 
+def test_a_metric_that_is_not_finite_in_one_process_ends_all():
+    def nan(y, target, xp):
+        return [np.nan if threading.current_thread().name == "process 1" else 1.0]
+
+    metric = train.Metric("odd", 1, nan, lambda total: 0.0)
+    for error in together(2, partial(trained, metrics=[metric], validation=None)):
+        assert isinstance(error, train.NotFiniteError)
+        assert error.where == "the totals, in process 1,"
+
+
 @pytest.mark.parametrize("group_size", [2, 3])
 def test_a_value_that_is_not_finite_in_one_process_ends_all(group_size):
     samples = points()
@@ -308,6 +320,40 @@ def test_one_process_writes_and_calls_back_and_all_stop(tmp_path, monkeypatch):
     assert [result.stopped for result, _ in outcomes] == ["a callback asked for it"] * 2
     assert len(called) == 1
     assert written == called * 2  # before the first epoch, and after it
+
+
+def test_one_process_speaks_and_all_have_the_same_history(capsys):
+    first, second = together(2, partial(trained, quiet=False))
+    assert capsys.readouterr().err.count("epoch   1/2") == 1
+    assert first[0].history == second[0].history  # to the measured seconds
+
+
+def test_one_process_that_is_told_to_stop_stops_all_after_the_same_step(monkeypatch, tmp_path):
+    @contextmanager
+    def told():
+        asked = threading.Event()
+        if threading.current_thread().name == "process 1":
+            asked.set()
+        yield asked
+
+    monkeypatch.setattr(sys.modules["xpnet.train.fit"], "_ctrl_c", told)
+    for result, _ in together(2, partial(trained, checkpoint=tmp_path / "run")):
+        assert (result.stopped, result.history) == ("interrupted", [])
+    assert read_tensors(tmp_path / "run")[1]["run"]["progress"]["batch"] == 1
+
+
+def test_a_group_asks_some_times_a_second_whether_to_stop():
+    ask_every = sys.modules["xpnet.train.fit"]._ask_every
+    run = begun(ALONE)
+    run.history.append({"seconds": 2.0})
+    assert ask_every(run) == 1
+    run.group = ThreadGroup(0, 2, [], threading.Barrier(2))
+    run.slices = run.slices * 250
+    assert ask_every(run) == 100  # of 1,000 steps in 2 seconds
+    run.history[-1]["seconds"] = 1e4
+    assert ask_every(run) == 1
+    run.history.clear()
+    assert ask_every(run) == 1
 
 
 def test_a_checkpoint_that_is_there_is_not_overwritten(tmp_path):
@@ -353,7 +399,7 @@ def test_a_run_resumes_in_mid_epoch_with_the_same_bits(size, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1), (1, 2)])
-def test_a_run_resumes_with_another_number_of_processes(before, after, tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(before, after, tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
     begin = partial(begun, dropout=0)
 
@@ -367,12 +413,15 @@ def test_a_run_resumes_with_another_number_of_processes(before, after, tmp_path)
         return run.model.data, run.means()[0], run.model.backend.rng.state[4]
 
     together(before, first)
+    read = []
+    monkeypatch.setattr(train.checkpoint, "read_tensors", lambda path: (read.append(path), read_tensors(path))[1])
     whole = go(begin(ALONE), 4)
     outcomes = together(after, second) if after > 1 else [second(ALONE)]
     for rank, (values, mean, stream) in enumerate(outcomes):
         close(values, whole.model.data)
         close(mean, whole.means()[0])
         assert stream == rank
+    assert len(read) == 1
 
 
 def test_the_random_states_of_all_processes_are_in_the_checkpoint(tmp_path):

@@ -47,7 +47,7 @@ def together(size: int, work: Callable[[Group], Any]) -> list[Any]:
             if not is_in_all(error):  # mpiexec would end the others
                 barrier.abort()
 
-    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(size)]
+    threads = [threading.Thread(target=process, args=(rank,), name=f"process {rank}") for rank in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
