@@ -104,7 +104,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/results.py": ["test_cli_results.py"],
     "cli/run_folder.py": ["test_cli_results.py"],
     "cli/settings.py": ["test_cli_models.py", "test_cli_settings.py", "test_cli_tables.py"],
-    "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py", "test_cli_tables.py"],
+    "cli/train.py": ["test_cli_settings.py", "test_cli_results.py", "test_cli.py", "test_cli_tables.py", "test_mpi.py"],
     "data/": ["test_data_split.py", "test_data_datasets.py", "test_augment.py", "test_tasks.py"],
     "train/": [
         "test_resume.py",
@@ -113,6 +113,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_fit_options.py",
         "test_tasks.py",
         "test_loss_scale.py",
+        "test_parallel.py",
     ],
     "train/sizes.py": ["test_sizes.py"],
     "train/memory.py": ["test_memory.py"],
@@ -124,11 +125,16 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_fit.py",
         "test_loss_scale.py",
         "test_allocator.py",
+        "test_parallel.py",
     ],
     "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py", "test_precision.py"],
     "verify/strict.py": ["test_strict.py", "test_backend.py", "test_strict_steps.py", "test_precision.py"],
     "photo/": ["test_photo.py"],
     "backend/allocator.py": ["test_allocator.py"],
+    "parallel/": ["test_parallel.py", "test_mpi.py"],
+    "parallel/nccl.py": ["test_nccl.py"],
+    "cli/workers.py": ["test_mpi.py"],
+    "data/stored.py": ["test_stored.py"],
 }
 
 

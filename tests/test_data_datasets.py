@@ -333,7 +333,7 @@ def test_targets_go_to_the_device_in_its_dtype():
 
     for y, kept in ((np.zeros(3, np.float64), np.float32), (np.zeros(3, np.uint8), np.int64)):
         feed = Dataset(np.zeros((3, 2)), y).feed(Backend("float32"), lambda x: x)
-        feed.begin(np.array([2, 0, 1]))
+        feed.begin(np.array([2, 0, 1]), [slice(0, 2)])
         x, target = feed.batch(*feed.inputs(slice(0, 2)))
         assert (x.dtype, target.dtype) == (np.float32, kept)
 

@@ -30,7 +30,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"files", "frames", "probe", "schedules"},
     {"backend"},
-    {"data", "nn"},
+    {"data", "nn", "parallel"},
     {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},
     {"train"},
     {"sklearn"},

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpnet import backend, bench, data, losses, nn, optim, scalar, schedules, train, verify, weights
+    from xpnet import backend, bench, data, losses, nn, optim, parallel, scalar, schedules, train, verify, weights
     from xpnet.backend import Backend, BackendError, select
     from xpnet.nn import Layer, Model, Parameter, load
     from xpnet.train.debug import debug
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 PARTS = (
-    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "scalar", "schedules", "sklearn", "train", "verify",
-    "weights",
+    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "parallel", "scalar", "schedules", "sklearn", "train",
+    "verify", "weights",
 )  # fmt: skip
 PLACES = {
     **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
@@ -59,6 +59,7 @@ __all__ = [
     "losses",
     "nn",
     "optim",
+    "parallel",
     "scalar",
     "schedules",
     "select",

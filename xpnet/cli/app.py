@@ -19,6 +19,7 @@ from xpnet.cli.parity import parity
 from xpnet.cli.predict import predict
 from xpnet.cli.serve import serve
 from xpnet.cli.train import train
+from xpnet.parallel.mpi import joined
 
 
 class Commands(TyperGroup):
@@ -33,7 +34,7 @@ class Commands(TyperGroup):
             code, line = verdict(error)
             if not code:
                 raise
-            complain(line)
+            joined().fail(error, lambda: complain(line), code)
             raise typer.Exit(code) from (error if isinstance(error, Failed) else None)
 
 

@@ -117,6 +117,13 @@ Threads = Annotated[
         "[default: 1 for small steps]"
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that train together, each on its part of every batch; under mpiexec as many as it has started. "
+        "They need xpnet[mpi]. [default: 1]"
+    ),
+]
 
 # Files and output
 Config = Annotated[
@@ -130,7 +137,8 @@ Out = Annotated[
 Resume = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Go on with the run in that folder; --epochs can be raised, --device and --threads changed."
+        metavar="DIR",
+        help="Go on with the run in that folder; --epochs can be raised, --device, --threads and --workers changed.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

@@ -14,9 +14,8 @@ from xpnet import __version__
 from xpnet.cli.tables import ENDS_IN, is_table
 from xpnet.train.recipes import RECIPES, Recipe
 
-KINDS: dict[str, type] = {
-    "data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str, "threads": int
-}  # fmt: skip
+KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
+KINDS |= {"threads": int, "workers": int}
 TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # what can be said of a table alone
 KINDS |= dict.fromkeys(TABLE, str)
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
@@ -41,6 +40,7 @@ class Settings:
     precision: str | None = None
     device: str | None = None
     threads: int | None = None
+    workers: int = 1
     target: str | None = None
     task: str | None = None
     ignore: str = ""
@@ -58,7 +58,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    plain = ("data", "seed", "dtype", "precision", "device", "threads", *TABLE)
+    plain = ("data", "seed", "dtype", "precision", "device", "threads", "workers", *TABLE)
     own = {name: both[name] for name in plain if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
     said = [option(name) for name in TABLE if own.get(name, getattr(Settings, name)) != getattr(Settings, name)]

@@ -11,6 +11,7 @@ from xpnet.data.images import image_folder
 from xpnet.data.labels import one_hot
 from xpnet.data.split import kfold, split
 from xpnet.data.statistics import mean_std
+from xpnet.data.stored import Stored, open_images, open_npy, open_shards
 from xpnet.data.table import Table, table
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "IdxError",
     "Source",
     "Splits",
+    "Stored",
     "Table",
     "batch_slices",
     "epoch_order",
@@ -33,6 +35,9 @@ __all__ = [
     "mixup",
     "next_tokens",
     "one_hot",
+    "open_images",
+    "open_npy",
+    "open_shards",
     "read_cifar",
     "read_idx",
     "split",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.backend.interchange import to_numpy
+from xpnet.data.batches import epoch_order
 from xpnet.data.labels import check_labels
 from xpnet.data.statistics import check_finite
 
@@ -20,8 +21,8 @@ MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign o
 class Feed(Protocol):
     """Batches on a device. What `batch` does belongs to the step, and can be captured with it."""
 
-    def begin(self, order: np.ndarray) -> None:
-        """An epoch begins that visits the samples in this order."""
+    def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
+        """An epoch begins that visits the samples in this order; these parts of it will be asked for, one by one."""
 
     def inputs(self, part: slice) -> tuple[Array, ...]:
         """What `batch` needs for this part of the order: arrays of the device."""
@@ -42,6 +43,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
     def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
         """The batches on this device; `as_input(x)` brings samples into the shape that the model takes."""
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order in which an epoch visits the samples: a permutation of their numbers, (N,) int64."""
 
     def digest(self) -> str:
         """Enough of the content to notice that a run is resumed on other data."""
@@ -127,6 +131,10 @@ class Dataset:
         y, weights = backend.asarray(self.y), self.weights
         return _Resident(on_device, y if weights is None else (y, backend.asarray(weights)), backend)
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order in which an epoch visits the samples, (N,) int64."""
+        return epoch_order(len(self), seed, epoch)
+
     def digest(self) -> str:
         """Enough of the content to notice that a run is resumed on other data."""
         x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
@@ -141,7 +149,7 @@ class _Resident:
         self._x, self._y, self._backend = x, y, backend
         self._order: Array = None
 
-    def begin(self, order: np.ndarray) -> None:
+    def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
         self._order = self._backend.asarray(order)
 
     def inputs(self, part: slice) -> tuple[Array, ...]:

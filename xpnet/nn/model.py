@@ -109,6 +109,13 @@ class Model:
             raise RuntimeError("freeze and unfreeze between two runs of fit, not inside one")
         self.frozen = names
 
+    def keep_gradients_in(self, grad: Array) -> None:
+        """Let all gradients lie in this array from now on, of the size and dtype of the one that holds them now."""
+        self.grad = grad
+        for name, place in self.places.items():
+            p = self.parameters[name]
+            p.bind(self.backend, p.data, grad[place].reshape(p.shape))
+
     # A pass -----------------------------------------------------------------------------------------------
 
     def forward(self, x: Any) -> tuple[Array, Backward]:

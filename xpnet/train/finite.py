@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array, Backend, Observer
 from xpnet.nn import Layer, Parameter
+from xpnet.parallel.group import in_all
 from xpnet.train.run import Run
 
 
@@ -81,22 +83,48 @@ class FiniteObserver(Observer):
                 raise NotFinite(what)
 
 
+class _FirstPlace(FiniteObserver):
+    """Notes the first place instead: in a group a step that is left half done would keep the others waiting."""
+
+    place = ""
+
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        self._note(lambda: FiniteObserver.forward(self, layer, x, y))
+
+    def loss(self, value: Array, dy: Array) -> None:
+        self._note(lambda: FiniteObserver.loss(self, value, dy))
+
+    def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
+        self._note(lambda: FiniteObserver.backward(self, layer, dy, dx))
+
+    def updated(self, what: str, array: Array) -> None:
+        self._note(lambda: FiniteObserver.updated(self, what, array))
+
+    def _note(self, look: Callable[[], None]) -> None:
+        try:
+            if not self.place:
+                look()
+        except NotFinite as found:
+            self.place = str(found)
+
+
 def raise_culprit(run: Run, snapshot: tuple) -> None:
     """Repeat the steps since `snapshot`, one by one, looking at every layer; raise `NotFiniteError` at the first
-    value that is not finite, with the model as it was before that step."""
-    until, backend = run.position.batch, run.model.backend
-    observer = FiniteObserver(run.model.network, backend)
+    value that is not finite, with the model as it was before that step. In a group, in all processes."""
+    until, backend, group = run.position.batch, run.model.backend, run.group
     run.go_back(snapshot)
     while run.position.batch < until:
         before = run.snapshot()
-        step = run.steps_done + 1
-        try:
-            with backend.observed_by(observer):
-                run.step()
-            for name, array in run.changing().items():
-                observer.updated(f"{name} after the update" if array is run.model.data else name, array)
-        except NotFinite as found:
+        step, observer = run.steps_done + 1, _FirstPlace(run.model.network, backend)
+        with backend.observed_by(observer):
+            run.step()
+        by_others = not (observer.place or observer._overflow)  # what is not finite now has come by the sum
+        for name, array in run.changing().items():
+            observer.updated(f"{name} after the update" if array is run.model.data else name, array)
+        found = [entry for entry in group.gather((by_others, group.rank, observer.place)) if entry[2]]
+        if found:
             run.go_back(before)
-            raise NotFiniteError(step, str(found), backend.precision) from None
+            _, rank, place = min(found)
+            raise in_all(NotFiniteError(step, f"{place}, in process {rank}," if rank else place, backend.precision))
     # It did not come back: the device does not repeat itself.
-    raise NotFiniteError(run.steps_done, "the loss", backend.precision)
+    raise in_all(NotFiniteError(run.steps_done, "the loss", backend.precision))

@@ -81,7 +81,9 @@ def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
     tensors = in_float32(task.model.tensors())
     model = Model(task.model.network.copy(), task.model.input_shape, backend, tensors=tensors)
     optimizer, feed = Adam(model), task.data.feed(backend, model.as_input)
-    feed.begin(np.arange(len(task.data)))
+    starts = [i * task.batch % len(task.data) for i in range(task.steps)]
+    batches = [slice(start, start + task.batch) for start in starts]
+    feed.begin(np.arange(len(task.data)), batches)
 
     def step(*inputs: Array) -> Array:
         return train_step(model, task.loss, optimizer, *feed.batch(*inputs))[0]
@@ -90,8 +92,8 @@ def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
     losses: list[float] = []
     with backend.mode(training=True), np.errstate(all="ignore"):
         while len(losses) < task.steps:
-            start, draws, skipped = len(losses) * task.batch % len(task.data), backend.rng.state, _skipped(optimizer)
-            losses.append(float(backend.to_host(replayed(*feed.inputs(slice(start, start + task.batch))))))
+            draws, skipped = backend.rng.state, _skipped(optimizer)
+            losses.append(float(backend.to_host(replayed(*feed.inputs(batches[len(losses)])))))
             if _skipped(optimizer) > skipped:  # the same step again, at the lower scale
                 losses.pop()
                 backend.rng.state = draws
