@@ -3,14 +3,15 @@
 
 BIN := .venv/bin
 
-.PHONY: train test lint format types gpu-check
+.PHONY: train test lint format types bench gpu-check
 
 train: .venv/plain
 	$(BIN)/xpnet train
 
 # A worker per core, each with one BLAS thread: the products are small, and threads of several workers would wait for each other.
+# The tests of a file stay together as long as there is work for all, so that what they share is made once.
 test: .venv/dev
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/dev
 	$(BIN)/ruff check
@@ -22,6 +23,10 @@ format: .venv/dev
 
 types: .venv/dev
 	$(BIN)/mypy
+
+# Beside the rivals that are installed there: pip install torch==2.13.0 jax scikit-learn
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.bench
 
 # From the source tree and with the CuPy that is installed there, so that it also runs where nothing can be installed.
 gpu-check:

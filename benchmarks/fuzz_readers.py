@@ -75,6 +75,49 @@ def models() -> list[bytes]:
     return [written(model.save, ".safetensors") for model in built]
 
 
+@cache
+def exported() -> list[bytes]:
+    from xpnet import onnx
+
+    networks = [
+        (nn.cnn((8, 8), 3, channels=(2,), hidden=4), (8, 8)),
+        (nn.Sequential(nn.LSTM(2, bidirectional=True), nn.RMSNorm(), nn.SiLU(), nn.Residual(nn.Tanh())), (4, 3)),
+        (nn.Sequential(nn.Embedding(5, 4), nn.LearnedPosition(6), nn.GRU(2), nn.Flatten()), (6,)),
+    ]
+    backend = xpnet.select("cpu")
+    return [written(partial(onnx.export, nn.Model(*network, backend)), ".onnx") for network in networks]
+
+
+def read_onnx(path: Path) -> object:
+    from xpnet import onnx
+
+    return onnx.load(path, "cpu")
+
+
+def fed() -> nn.Model:
+    """The model that weights are read into."""
+    return nn.Model(
+        nn.Sequential(nn.Conv2d(2, 3), nn.BatchNorm(), nn.Flatten(), nn.Linear(3)), (4, 4, 1), xpnet.select("cpu")
+    )
+
+
+@cache
+def weight_files() -> list[bytes]:
+    return [written(partial(xpnet.weights.save, fed()), ".safetensors")]
+
+
+def read_weights(path: Path) -> object:
+    """Into a model, which a refusal must leave as it was."""
+    model = fed()
+    before = model.data.copy()
+    try:
+        return xpnet.weights.load(model, path)
+    except ValueError:
+        if (model.data != before).any():
+            raise RuntimeError("the weights were refused, and yet something of the model has changed") from None
+        raise
+
+
 def use(path: Path) -> object:
     """Load a model, and try it where that is cheap."""
     model = xpnet.load(path, "cpu")
@@ -145,5 +188,7 @@ KINDS = {
     "model": BackendFactory(".safetensors", models, use, (ModelFileError,)),
     "checkpoint": BackendFactory(".safetensors", checkpoints, resume, (ModelFileError, NotFiniteError)),
     "config": BackendFactory(".toml", configs, lambda path: settle({}, read_config(path)), (ValueError,)),
+    "ONNX": BackendFactory(".onnx", exported, read_onnx, (ModelFileError,)),
+    "weights": BackendFactory(".safetensors", weight_files, read_weights, (ValueError,)),
     "image": BackendFactory(".png", images, open_image, (ImageError,)),
 }

@@ -2,10 +2,11 @@
 
     python benchmarks/gpu_check.py
 
-It runs the tests that are marked for a GPU, `xpnet parity`, and the questions of `gpu_questions.py`, from the source
-tree, with whatever CuPy is installed there (12x or 13x). It needs NumPy and CuPy; where pytest or what the tests need
-is missing, the record says so. It writes results/gpu-<date>-<name of the GPU>.json, and the same as a table in
-Markdown. Exit code: 0 if all is as it should be, 1 if something is not, or if there is no GPU.
+It runs the tests that are marked for a GPU, `xpnet parity` in every precision, and the questions of
+`gpu_questions.py`, from the source tree, with whatever CuPy is installed there (12x or 13x). It needs NumPy and CuPy;
+where pytest or what the tests need is missing, the record says so. It writes results/gpu-<date>-<name of the
+GPU>.json, and the same as a table in Markdown. Exit code: 0 if all is as it should be, 1 if something is not, or if
+there is no GPU.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import gpu_questions  # noqa: E402
 import numpy as np  # noqa: E402
 
 from xpnet import __version__, probe  # noqa: E402
+from xpnet.backend import PRECISIONS  # noqa: E402
 from xpnet.files import replacing  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -84,11 +86,11 @@ def tests() -> dict[str, Any]:
     return {"holds": done.returncode == 0, "summary": lines[-1] if lines else "nothing", "not passed": failed}
 
 
-def parity() -> dict[str, Any]:
-    """What `xpnet parity` finds."""
+def parity(precision: str | None = None) -> dict[str, Any]:
+    """What `xpnet parity` finds, with products of this precision."""
     from xpnet.verify.parity import parity as compare
 
-    found = compare()
+    found = compare(precision=precision)
     largest = {
         device.name: max(row.ulps for row in found.rows if row.device == device.name) for device in found.devices
     }
@@ -117,9 +119,11 @@ def ask_all() -> list[dict[str, Any]]:
     """Every part of the record."""
     from xpnet.backend.cuda import CudaBackend
 
-    questions = (*gpu_questions.ON_A_GPU, *gpu_questions.ANYWHERE)
+    questions = (*gpu_questions.ON_A_GPU, *gpu_questions.ANYWHERE, *gpu_questions.IN_16_BITS)
     answers = [attempt(question.__name__.replace("_", " "), partial(question, CudaBackend)) for question in questions]
-    return [*answers, attempt("parity", parity), attempt("tests marked gpu", tests)]
+    answers.append(attempt("parity", parity))
+    answers += [attempt(f"parity in {precision}", partial(parity, precision)) for precision in PRECISIONS]
+    return [*answers, attempt("tests marked gpu", tests)]
 
 
 def markdown(where: dict[str, str], answers: list[dict[str, Any]]) -> str:

@@ -2,7 +2,8 @@
 
 Each takes a kind of backend and returns what it has measured, with "holds": whether that is what the package counts
 on (None where there is nothing to count on, only a figure). Those in ANYWHERE can be asked of every kind, so that a
-test can run them without a GPU; those in ON_A_GPU use CuPy itself.
+test can run them without a GPU, those in IN_16_BITS of every kind that has a precision; those in ON_A_GPU use CuPy
+itself.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from xpnet import Backend, Model, losses, nn, optim, probe
+from xpnet.backend import PRECISIONS
+from xpnet.backend.precision import to_bfloat16, widened
 from xpnet.backend.random import HostPhilox
+from xpnet.optim import loss_scale
 from xpnet.train import train_step
 
-BackendFactory = Callable[[str, int], Backend]
+BackendFactory = Callable[..., Backend]  # of dtype, seed and, where the device has some, precision
 Answer = dict[str, Any]
 LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; TF32 is off by 2e-5 and more
 
@@ -159,7 +163,7 @@ def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
 
 
 def products_are_float32(kind: BackendFactory) -> Answer:
-    """The error of float32 products as a share of |row| |column|, eager and captured, by length of the sum."""
+    """The error of float32 products as a fraction of |row| |column|, eager and captured, by length of the sum."""
     errors = {}
     for k in (256, 1024, 4096):
         rng, backend = np.random.default_rng(k), kind("float32", 0)
@@ -199,6 +203,60 @@ def microseconds(call: Callable, backend: Backend, repeats: int, together: int =
         backend.synchronize()
         samples.append((time.perf_counter() - start) / together)
     return statistics.median(samples[2:]) * 1e6  # the first ones compile, warm up and capture
+
+
+# Of kinds that have products of 16 bits -------------------------------------------------------------------------------
+
+
+def products_round_their_operands_alone(kind: BackendFactory) -> Answer:
+    """The error of products of 16 bits as a share of |row| |column|, against those of rounded operands in float64."""
+    errors = {}
+    for precision in PRECISIONS:
+        rng, backend = np.random.default_rng(0), kind("float32", 0, precision=precision)
+        a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((128, 4096), (4096, 96)))
+        rounded_a, rounded_b = (
+            widened(v.astype(np.float16) if precision == "float16" else to_bfloat16(v, np)).astype(np.float64)
+            for v in (a, b)
+        )
+        right = rounded_a @ rounded_b
+        scale = np.linalg.norm(a, axis=1)[:, None].astype(np.float64) * np.linalg.norm(b, axis=0)
+        captured, transposed = backend.capture(backend.matmul), backend.asarray(b.T.copy()).T
+        products = {
+            "eager": backend.matmul(backend.asarray(a), backend.asarray(b)),
+            "transposed": backend.matmul(backend.asarray(a), transposed),
+            "batched": backend.matmul(backend.asarray(a[None]), backend.asarray(b[None]))[0],
+            "replayed": [captured(backend.asarray(a), backend.asarray(b)) for _ in range(4)][-1],
+        }
+        for name, product in products.items():
+            errors[f"{precision}, {name}"] = float((np.abs(backend.to_host(product) - right) / scale).max())
+    return {"holds": max(errors.values()) <= LIMIT, **errors}
+
+
+def replays_skip_steps_as_eager_ones_do(kind: BackendFactory, steps: int = 40) -> Answer:
+    """float16 with a first scale that is too high: some steps are skipped, in a replayed step as in an eager one."""
+    eager, replayed = (Training(kind("float32", 0, precision="float16"), (64, 32, 10)) for _ in range(2))
+    for one in (eager, replayed):
+        scale = one.optimizer.loss_scale
+        assert scale is not None
+        scale.state[:1] = loss_scale.HIGHEST
+    with products_as_captured(eager.model.backend):
+        want = eager.losses(eager.step, steps)
+    got = replayed.losses(replayed.model.backend.capture(replayed.step), steps)
+    figures = [one.optimizer.loss_scale.figures for one in (eager, replayed)]  # type: ignore[union-attr]
+    same = want == got and np.array_equal(eager.weights(), replayed.weights()) and figures[0] == figures[1]
+    return {"holds": bool(same and figures[0]["skipped_steps"] > 0 and got[-1] < got[0]), **figures[1]}
+
+
+def speed_of_products(kind: BackendFactory, sizes: tuple[int, ...] = (256, 1024, 4096), repeats: int = 100) -> Answer:
+    """Tera-operations a second of a product of two square matrices, the rounding of the operands included."""
+    speeds = {}
+    for precision in (None, *PRECISIONS):
+        backend = kind("float32", 0, precision=precision)
+        for n in sizes:
+            a, b = (backend.asarray(np.random.default_rng(i).standard_normal((n, n))) for i in range(2))
+            time_us = microseconds(lambda a=a, b=b, backend=backend: backend.matmul(a, b), backend, repeats)
+            speeds[f"{precision or 'float32'}, {n}"] = 2 * n**3 / time_us / 1e6
+    return {"holds": None, **speeds}
 
 
 # Of CuPy ----------------------------------------------------------------------------------------------------------
@@ -298,6 +356,11 @@ ANYWHERE: tuple[Callable[..., Answer], ...] = (
     reductions_and_sorts_can_be_captured,
     products_are_float32,
     step_times,
+)
+IN_16_BITS: tuple[Callable[..., Answer], ...] = (
+    products_round_their_operands_alone,
+    replays_skip_steps_as_eager_ones_do,
+    speed_of_products,
 )
 ON_A_GPU: tuple[Callable[..., Answer], ...] = (
     the_probe_says_ok,

@@ -3,8 +3,8 @@
     python benchmarks/mlp_epoch.py [--rounds 5]
 
 Each contender is a process of its own with the same data, batch order and rate, in turn for some rounds; every
-round is one whole epoch over 60,000 pictures, gathering batches included. Prints medians and ratios. Real MNIST
-where it can be found, otherwise random pictures (the times are the same). PyTorch is eager, as installed, with the
+round is one whole epoch over 60,000 images, gathering batches included. Prints medians and ratios. Real MNIST
+where it can be found, otherwise random images (the times are the same). PyTorch is eager, as installed, with the
 number of threads that was faster for it.
 """
 
@@ -23,7 +23,7 @@ BATCH, RATE = 64, 0.1
 SIZES = (784, 128, 64, 32, 10)
 
 
-def pictures() -> tuple[np.ndarray, np.ndarray]:
+def images() -> tuple[np.ndarray, np.ndarray]:
     from xpnet import data
 
     try:
@@ -37,7 +37,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 def xpnet_epoch():
     from xpnet import data, losses, nn, optim, select, train
 
-    x, y = pictures()
+    x, y = images()
     model = nn.Model(nn.Sequential(nn.Standardize(33.3, 78.6), *nn.mlp(SIZES).layers), (784,), select("cpu"))
     optimizer, loss = optim.SGD(model, RATE), losses.SoftmaxCrossEntropy()
     digits = data.Dataset(x, y, tuple("0123456789"))
@@ -54,7 +54,7 @@ def torch_epoch(threads: int):
     from torch import nn
 
     torch.set_num_threads(threads)
-    x, y = pictures()
+    x, y = images()
     x, y = torch.from_numpy((x.astype(np.float32) - 33.3) / 78.6), torch.from_numpy(y)
     layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in pairwise(SIZES)]
     model = nn.Sequential(*[part for pair in layers for part in pair][:-1])

@@ -5,7 +5,7 @@
 Forward, softmax cross-entropy and backward in float64, of one sample and of a batch of 64 (divided by 64). Each is
 the shortest of many: what else runs on the machine, and pauses of Python's garbage collector, are not in it.
 
-The gradients of all engines must agree to 1e-12, or it stops. The scalar engine knows no batches. The pictures are
+The gradients of all engines must agree to 1e-12, or it stops. The scalar engine knows no batches. The images are
 random, which changes no time.
 """
 

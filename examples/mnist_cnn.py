@@ -9,7 +9,7 @@ import sys
 import xpnet
 from xpnet import data, losses, nn, optim, schedules, train
 
-EPOCHS, BATCH, RATE = 3, 64, 0.004
+EPOCHS, BATCH, RATE = 2, 64, 0.004
 
 splits = data.load(sys.argv[1] if len(sys.argv) > 1 else "mnist")
 images = splits.train.x  # uint8 (N, height, width)
@@ -18,7 +18,7 @@ shape = images.shape[1:]
 backend = xpnet.select("auto", seed=0)  # a GPU if one really works, else the CPU
 network = nn.Sequential(
     nn.Standardize(*data.mean_std(images)),
-    *nn.cnn(shape, len(splits.train.classes), channels=(8, 16), hidden=64).layers,
+    *nn.cnn(shape, len(splits.train.classes), channels=(16, 32, 64), hidden=64).layers,
 )
 model = nn.Model(network, shape, backend, splits.train.classes)
 print(model.summary(BATCH))  # each layer's parameters, multiply-adds and memory

@@ -72,7 +72,7 @@ def one_step_of_learning() -> None:
 
 
 def digits() -> list[list]:
-    """(inputs, label) of the training and the test pictures: 64 pixels each, from 0..255 to 0..1."""
+    """(inputs, label) of the training and the test images: 64 pixels each, from 0..255 to 0..1."""
     return [
         [([pixel / 255 for pixel in x.ravel().tolist()], int(y)) for x, y in zip(split.x, split.y, strict=True)]
         for split in data.load("digits")
@@ -159,7 +159,7 @@ def published_weights(file: Path, count: int = 500) -> None:
     test = data.load("mnist").test[:count]
     x = test.x.reshape(count, -1)[:, : net.n_inputs] / 255  # that network reads the first 728 of the 784 pixels
     answers = [net.predict(inputs)[1] for inputs in x.tolist()]
-    print(f"   number by number: {np.mean(answers == test.y):.1%} of the first {count} test pictures of MNIST right")
+    print(f"   number by number: {np.mean(answers == test.y):.1%} of the first {count} test images of MNIST right")
     outputs = to_model(net, xpnet.select("cpu", "float64")).predict(x)
     same(f"the {count} answers", answers, outputs.argmax(axis=1), "those of the library")
 

@@ -2,11 +2,11 @@
 
 For a reader who comes from one of the articles that build 784-128-64-32-10 from scratch. Their functions are here
 under their names, in a few lines of NumPy; beside each stands what xpnet has for it, and an assertion that both give
-the same numbers. Then the library trains the network, and reads a picture.
+the same numbers. Then the library trains the network, and reads an image.
 
     python examples/tutorial_mlp.py                          # MNIST, less than a minute
     python examples/tutorial_mlp.py --quick                  # the small digits inside the package, a few seconds
-    python examples/tutorial_mlp.py --out pictures my.png    # with plots, and a picture of your own
+    python examples/tutorial_mlp.py --out images my.png    # with plots, and an image of your own
 
 One thing is turned round: there, a sample is a column, and Z = W A + b; here it is a row, and z = x W + b. What you
 know as W is transposed.
@@ -136,7 +136,7 @@ def worked_examples(backend):
 
 def one_step(backend, x, labels, sizes):
     """Initialise, forward, cost, backward and update, of one batch."""
-    print(f"2. One step of gradient descent, on {len(x)} pictures")
+    print(f"2. One step of gradient descent, on {len(x)} images")
     parameters = initialize_parameters(sizes, backend.host_rng("weights"))
     model = nn.Model(nn.mlp(sizes), (sizes[0],), backend)
     values = [p.data for p in model.parameters.values()]
@@ -169,7 +169,7 @@ def one_step(backend, x, labels, sizes):
 
 
 def one_epoch(backend, x, labels, sizes):
-    print(f"3. An epoch: {len(x)} pictures in mini-batches of {BATCH}")
+    print(f"3. An epoch: {len(x)} images in mini-batches of {BATCH}")
     order = data.epoch_order(len(x), seed=backend.seed, epoch=0)
     batches = mini_batches(len(x), BATCH, order)
     by_library = [order[rows] for rows in data.batch_slices(len(x), BATCH)]
@@ -195,7 +195,7 @@ def one_epoch(backend, x, labels, sizes):
 def train_network(splits, seed):
     """The whole training: plain mini-batch gradient descent, its rate falling to 0 along a cosine."""
     backend = xpnet.select("auto", seed=seed)  # float32, on a GPU if there is one
-    print(f"4. Training on {len(splits.train):,} pictures, {EPOCHS} epochs, on {backend.device}")
+    print(f"4. Training on {len(splits.train):,} images, {EPOCHS} epochs, on {backend.device}")
     shape, classes = splits.train.x.shape[1:], splits.train.classes
     sizes = [int(np.prod(shape)), *HIDDEN, len(classes)]
     network = nn.Sequential(nn.Standardize(0, 255), nn.Flatten(), *nn.mlp(sizes).layers)  # pixels from 0 to 1
@@ -203,7 +203,7 @@ def train_network(splits, seed):
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, RATE)
     schedule = schedules.Cosine(RATE, steps=EPOCHS * len(data.batch_slices(len(splits.train), BATCH)))
     settings = {"epochs": EPOCHS, "batch_size": BATCH, "schedule": schedule, "quiet": True}
-    # The test pictures are only watched: nothing is chosen by them, and the last epoch counts.
+    # The test images are only watched: nothing is chosen by them, and the last epoch counts.
     result = train.fit(model, loss, optimizer, *splits, **settings, callbacks=[report])
     print(f"   test accuracy {train.evaluate(model, loss, splits.test).accuracy:.2%}")
     return model, result.history
@@ -213,16 +213,16 @@ def report(row, model):
     print(f"   epoch {row['epoch']:>2}: cost {row['train_loss']:.4f}, test accuracy {row['validation_accuracy']:.2%}")
 
 
-def own_pictures(model, files, out):
-    print("5. Pictures of one's own")
+def own_images(model, files, out):
+    print("5. Images of one's own")
     drawn = a_four()
     if out:
         (out / "four.png").write_bytes(drawn)
 
     reader = photo.ImageReader(model)  # finds the digits, and cuts out, centres and scales them
-    for name, picture in [("a drawn 4", drawn), *((file, file) for file in files)]:
+    for name, image in [("a drawn 4", drawn), *((file, file) for file in files)]:
         try:
-            reading = reader.read(picture)
+            reading = reader.read(image)
         except photo.ImageError as error:
             print(f"   {error}")
             continue
@@ -253,14 +253,14 @@ def draw_plots(model, history, test, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path, help="pictures of your own, of one digit or several")
+    parser.add_argument("images", nargs="*", type=Path, help="images of your own, of one digit or several")
     parser.add_argument("--quick", action="store_true", help="the 8 x 8 digits inside the package instead of MNIST")
     parser.add_argument("--out", type=Path, help="a folder for plots")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other first weights and batches")
     arguments = parser.parse_args()
-    for file in arguments.pictures:
+    for file in arguments.images:
         if not file.is_file():
-            parser.error(f"no picture at {file}")
+            parser.error(f"no image at {file}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -276,7 +276,7 @@ def main():
     one_step(backend, x[:BATCH], few.y[:BATCH], sizes)
     one_epoch(backend, x, few.y, sizes)
     model, history = train_network(splits, arguments.seed)
-    own_pictures(model, arguments.pictures, arguments.out)
+    own_images(model, arguments.images, arguments.out)
     if arguments.out:
         draw_plots(model, history, splits.test, arguments.out)
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import xpnet
@@ -30,7 +31,12 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     monkeypatch.setenv("XPNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("XPNET_DATA", raising=False)
-    monkeypatch.setattr(plots, "DPI", 20)  # small images are quick
+    monkeypatch.setattr(plots.Figure, "savefig", blank)  # drawn, but not rendered: that is most of a short run's time
+
+
+def blank(figure, path, **options):
+    """An image in the place of a figure."""
+    Image.new("L", (300, 300)).save(path, "PNG")
 
 
 def call(*arguments, code=0):

@@ -22,6 +22,7 @@ from cupy.cuda import compiler
 from xpnet.backend import kernels
 
 ARRAY, INDEXER, SCALAR = 1, 2, 3  # CuPy's numbers for kinds of arguments
+NUMBERS = {"n", "steps"}  # parameters of kernels that are given plain numbers
 
 
 def all_kernels() -> Iterator[Any]:
@@ -36,9 +37,9 @@ def source(kernel: Any, small: bool) -> str:
     arguments = [
         _kernel._ArgInfo(INDEXER, _carray.Indexer, None, 1, True, small)
         if parameter.name == "_ind"
-        else _kernel._ArgInfo(ARRAY, cupy.ndarray, parameter.dtype, 1, True, small)
-        if parameter.raw
         else _kernel._ArgInfo(SCALAR, CScalar, parameter.dtype, 0, True, True)
+        if parameter.name in NUMBERS
+        else _kernel._ArgInfo(ARRAY, cupy.ndarray, parameter.dtype, 1, True, small)
         for parameter in kernel.params
     ]
     n_in = len(kernel.in_params)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import fake_cupy
 import hypothesis
+import numpy as np
 import pytest
 
 from xpnet import probe
 from xpnet.backend import Backend
+from xpnet.verify import cases
 from xpnet.verify.passes import BackendFactory
 from xpnet.verify.strict import StrictBackend
 
@@ -17,10 +24,15 @@ hypothesis.settings.register_profile("xpnet", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("xpnet")
 
 
+@functools.cache
+def gpu() -> probe.Diagnosis:
+    return probe.cuda(0)  # which looks again each time where there is none: some 30 ms
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` are skipped without a GPU that works, and fail with XPNET_REQUIRE_GPU=1."""
     if item.get_closest_marker("gpu"):
-        diagnosis = probe.cuda(0)
+        diagnosis = gpu()
         if not diagnosis.ok:
             stop = pytest.fail if os.environ.get("XPNET_REQUIRE_GPU") == "1" else pytest.skip
             stop(f"no GPU: {diagnosis}")
@@ -34,3 +46,29 @@ def kind(request: pytest.FixtureRequest) -> BackendFactory:
 
         return CudaBackend
     return {"cpu": Backend, "strict": StrictBackend}[request.param]
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> Any:
+    """`xpnet.backend.cuda` on a CuPy that notes which device is used."""
+    cupy = fake_cupy.module()
+    cupy.used = []
+    cupy.cuda.Device = lambda ordinal=0: SimpleNamespace(use=lambda: cupy.used.append(ordinal))
+    cupy.ndarray = np.ndarray
+    cupy.asarray = np.asarray
+    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
+    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
+    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    loaded = fake_cupy.load("cuda")
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
+    return loaded
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of cases has few rows, for tests of those who go through all of it."""
+    for name in ("LAYERS", "LOSSES", "OPTIMIZERS"):
+        rows = {case.of: case for case in getattr(cases, name)}
+        chosen = [rows[of] for of in ("Linear", "Sigmoid", "SoftmaxCrossEntropy", "SGD") if of in rows]
+        monkeypatch.setattr(cases, name, chosen)

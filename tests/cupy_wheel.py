@@ -21,7 +21,7 @@ def run_with_cupy(script: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "CUPY_CACHE_IN_MEMORY": "1"}
     folder = os.environ.get("XPNET_CUPY_WHEEL")
     if folder:
-        environment["PYTHONPATH"] = folder
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         cuda = Path(folder) / "nvidia"
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, cuda.glob("*/lib")))  # CuPy looks in site-packages
         environment["CUDA_PATH"] = str(cuda / "cuda_runtime")

@@ -78,7 +78,12 @@ class Stream:
 
 
 class MemoryPool:
+    limit: int | None = None
+
     def malloc(self, size: int) -> None: ...
+
+    def set_limit(self, size: int) -> None:
+        self.limit = size
 
 
 def launch(kernel: Callable) -> None:

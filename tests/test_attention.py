@@ -57,7 +57,7 @@ def test_any_shape_by_loops(heads, d, T, S, causal, rotary, masked, crossed, bia
 def test_positions_by_loops():
     x = numbers(2, 5, 6)
     model = built(nn.SinusoidalPosition(), (5, 6), Backend("float64"))
-    assert np.abs(model.forward(x)[0] - sinusoidal(x).astype(float)).max() <= FLOAT64
+    assert np.abs(model.forward(x)[0] - sinusoidal(x, {}).astype(float)).max() <= FLOAT64
     model = built(nn.LearnedPosition(7), (None, 6), Backend("float64"))
     assert np.abs(model.forward(x)[0] - learned(x, model.tensors()).astype(float)).max() <= FLOAT64
 

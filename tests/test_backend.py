@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
-import fake_cupy
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -218,23 +217,6 @@ def test_fit_trains_with_these_threads_and_puts_them_back():
 # The device -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cuda(monkeypatch) -> Any:
-    """`xpnet.backend.cuda` on a CuPy that notes which device is used."""
-    cupy = fake_cupy.module()
-    cupy.used = []
-    cupy.cuda.Device = lambda ordinal=0: SimpleNamespace(use=lambda: cupy.used.append(ordinal))
-    cupy.ndarray = np.ndarray
-    cupy.asarray = np.asarray
-    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
-    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
-    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    loaded = fake_cupy.load("cuda")
-    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
-    return loaded
-
-
 @pytest.mark.parametrize(("name", "ordinal"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 12), ("auto", 0)])
 def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordinal):
     probed = []
@@ -313,10 +295,10 @@ def test_pieces_hold_65536_numbers_or_one_item(size, numbers, ends):
 
 def test_products_of_a_step_that_is_captured_bring_their_own_memory(cuda):
     backend = cuda.CudaBackend()
-    eager, gemm = backend.memory, SimpleNamespace(memory={})
+    eager, gemm = backend.kept, SimpleNamespace(kept={})
     seen: list = []
-    left_by_an_error(backend.products_by(gemm), lambda: seen.extend([backend.memory, backend._gemm]))
-    assert seen[0] is gemm.memory
+    left_by_an_error(backend.products_by(gemm), lambda: seen.extend([backend.kept, backend._gemm]))
+    assert seen[0] is gemm.kept
     assert seen[1] is gemm
-    assert backend.memory is eager
+    assert backend.kept is eager
     assert backend._gemm is None

@@ -159,7 +159,7 @@ def test_early_stopping_is_a_success():
 # Data of one's own --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
+def test_a_folder_of_images_that_are_no_squares(tmp_path, monkeypatch):
     write_folder(tmp_path / "my data", (9, 12))
     out = call(*SHORT, "--data", "my data", "--batch-size", "10").stdout
     assert os.path.exists("runs/my data-1/mistakes.png")
@@ -174,7 +174,7 @@ def test_a_folder_of_pictures_that_are_no_squares(tmp_path, monkeypatch):
     call("train", "--resume", "my data-1", "--epochs", "3", "--quiet")
 
 
-def test_samples_that_are_no_pictures(tmp_path):
+def test_samples_that_are_no_images(tmp_path):
     folder = write_folder(tmp_path / "vectors", (7,))
     out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
     assert "samples of shape (7,) are no images: none are drawn, predict and serve read none" in out
@@ -206,7 +206,7 @@ def _alone(model, folder):
     return folder / "alone.safetensors"
 
 
-def test_predict_reads_a_picture_as_the_model_saw_it(finished):
+def test_predict_reads_an_image_as_the_model_saw_it(finished):
     folder, _ = finished
     printed = json.loads(call("predict", folder / "model.safetensors", folder / "example.png", "--json").stdout)
     sample = data.load("digits").test.x[:1]
@@ -287,7 +287,7 @@ def test_a_strip_of_no_known_kind_is_refused(name):
     assert not Path(name).exists()
 
 
-def test_predict_reads_a_small_picture_in_either_polarity():
+def test_predict_reads_a_small_image_in_either_polarity():
     small = Image.new("L", (28, 28))
     ImageDraw.Draw(small).line([(8, 6), (19, 6), (12, 23)], 255, 2, joint="curve")
     small.save("dark.png")
@@ -297,7 +297,7 @@ def test_predict_reads_a_small_picture_in_either_polarity():
     assert light.removeprefix("light.png") == dark.removeprefix("dark.png")
 
 
-def test_predict_without_a_picture():
+def test_predict_without_an_image():
     assert "which images" in call("predict", shipped_model_path(), code=2).stderr
 
 
@@ -311,11 +311,11 @@ def test_predict_takes_a_row_of_values_for_a_square():
     assert "size.png: the model takes images of 28 x 28 pixels" in result.stderr
 
 
-def bad_pictures():
+def bad_images():
     Image.effect_noise((8, 8), 60).save("whole.png")
     whole = Path("whole.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
-    Path("text.png").write_text("no picture at all")
+    Path("text.png").write_text("no image at all")
     Image.new("1", (8000, 7000)).save("bomb.png")
     Image.new("L", (1, 1)).save("pixel.png")
     Image.new("RGB", (90, 90), (10, 200, 30)).save("colour.png")
@@ -331,9 +331,9 @@ def bad_pictures():
     }
 
 
-def test_bad_pictures_are_named_and_the_others_done(finished):
+def test_bad_images_are_named_and_the_others_done(finished):
     folder, _ = finished
-    bad = bad_pictures()
+    bad = bad_images()
     result = call("predict", folder / "model.safetensors", *bad, folder / "example.png", "--json", code=1)
     assert [row["image"] for row in json.loads(result.stdout)["predictions"]] == [str(folder / "example.png")]
     *lines, last = result.stderr.splitlines()

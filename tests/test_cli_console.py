@@ -132,11 +132,12 @@ main()
 @pytest.mark.parametrize(
     ("module", "line"),
     [
+        ("numpy", r"xpnet: interrupted"),
         ("xpnet.cli.app", r"xpnet: interrupted"),
         ("xpnet.cli.results", r"xpnet: interrupted"),
         ("matplotlib", r"xpnet: interrupted\. The work is kept\. To go on: .* train --resume runs/digits-1"),
     ],
-    ids=["at the start", "before the training", "while images are drawn"],
+    ids=["at the very start", "at the start", "before the training", "while images are drawn"],
 )
 def test_ctrl_c_is_a_line_and_1_from_the_start(module, line):
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, module, ""], capture_output=True, text=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import SHORT, call, elsewhere  # noqa: F401
 
 import xpnet
 from xpnet import data, nn
 from xpnet.cli.settings import in_words, read_config, settle
+from xpnet.photo.shipped import shipped_model_path
 from xpnet.train import recipes
 from xpnet.train.recipes import DIGITS, MNIST, MODELS, Recipe
 
@@ -39,6 +42,25 @@ def test_another_model_comes_with_its_own_settings():
     assert cnn.but(model="mlp").hidden == MNIST.hidden
     assert cnn.but(model="mlp", hidden=(5,)).hidden == (5,)
     assert MNIST.but(hidden=(7,)).but(model="mlp").hidden == (7,)
+
+
+def test_the_recipe_of_the_model_in_the_package():
+    theirs = settle({"data": "mnist", "recipe": "handwriting"}, {}).recipe
+    assert theirs == MNIST.but(
+        augment=True, epochs=80, batch_size=256, optimizer="adamw", lr=0.003, weight_decay=0.01, activation="gelu",
+        dropout=0.0, label_smoothing=0.0, val=0.0,
+    )  # fmt: skip
+    shipped = xpnet.load(shipped_model_path(), device="cpu").network.layers
+    made, *_ = recipes.build(
+        theirs, data.Dataset(np.zeros((256, 28, 28), np.uint8), np.arange(256) % 10), xpnet.select("cpu")
+    )
+    assert [repr(layer) for layer in made.network.layers[1:]] == [repr(layer) for layer in shipped[1:]]
+
+
+@pytest.mark.parametrize(("model", "thickness"), [("mlp", 0.7), ("cnn", 0.0)])
+def test_each_model_has_its_augmentation(model, thickness):
+    call(*SHORT, "--model", model, "--augment", "--out", "run")
+    assert f"thickness={thickness},".encode() in Path("run/checkpoint.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +127,8 @@ def test_the_list():
     assert [line.split()[0] for line in lines[:3]] == list(MODELS)
     counts = [int(re.search(r"\(([\d,]+) parameters on MNIST", line)[1].replace(",", "")) for line in lines[:3]]
     assert counts[0] == 784 * 128 + 128 + 128 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
-    assert counts[1] == 9 * 16 + 32 + 9 * 16 * 32 + 64 + (49 * 32 * 64 + 64) + 650
+    convolutions = 9 * 16 + 32 + 9 * 16 * 32 + 64 + 9 * 32 * 64 + 128
+    assert counts[1] == convolutions + (9 * 64 * 64 + 64) + 650
     assert counts[2] == sum(
         p.size
         for p in nn.Model(nn.resnet((28, 28), 10, 8), (28, 28), xpnet.select("cpu")).parameters.values()

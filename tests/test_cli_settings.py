@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -14,10 +15,11 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 import xpnet
 from xpnet import data
 from xpnet.cli.settings import in_words, read_config, settle
-from xpnet.cli.train import lowest_loss, with_enough_to_watch
+from xpnet.cli.train import fitted_to, lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
+from xpnet.verify.strict import StrictBackend
 
 THREADS = "on the CPU, on one thread unless steps are large (--threads N asks for more)"
 
@@ -96,7 +98,7 @@ def test_why_there_is_no_gpu_is_said_once_and_when_it_changes(monkeypatch):
 WRONG = [
     (["--data", ""], "unknown data set ''"),
     (["--config", "empty-data.toml"], "unknown data set ''"),
-    (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, plain"),
+    (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, table, plain"),
     (["--lr", "1e308"], "lr 1e+308 is more than float32 can hold"),
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
@@ -179,11 +181,11 @@ def test_of_a_run_that_is_watched_the_best_weights_are_kept(tmp_path):
 def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
     settings = settle({"data": "mnist"}, {})
     assert 0 < MNIST.val < 0.1
-    assert with_enough_to_watch(settings, 60_000) == settings
-    assert with_enough_to_watch(settings, 100).recipe.val == 0
+    assert fitted_to(settings, 60_000) == settings
+    assert fitted_to(settings, 100).recipe.val == 0
     asked = settle({"data": "mnist", "val": MNIST.val}, {})
     in_a_file = settle({"data": "mnist"}, {"val": MNIST.val})
-    assert with_enough_to_watch(asked, 100).recipe.val == with_enough_to_watch(in_a_file, 100).recipe.val == MNIST.val
+    assert fitted_to(asked, 100).recipe.val == fitted_to(in_a_file, 100).recipe.val == MNIST.val
     write_folder(tmp_path / "small", (4, 4))
     out = call(*SHORT, "--data", "small", "--batch-size", "10", "--out", "run").stdout
     assert "no validation part: with --val 0.1 the curves show" in out
@@ -230,3 +232,31 @@ def test_threads_are_asked_for_and_said(tmp_path):
     assert out.startswith("on the CPU, on 2 BLAS threads")
     assert "threads = 2" in (tmp_path / "run" / "config.toml").read_text()
     assert "threads must be a whole number >= 1" in call(*SHORT, "--threads", "0", code=2).stderr
+
+
+# Precision ----------------------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_the_device_does_not_have_ends_before_there_is_a_folder(tmp_path):
+    said = call(*SHORT, "--precision", "float16", "--out", "run", code=2).stderr
+    assert "precision 'float16' is for a GPU" in said
+    assert "unknown precision 'half'" in call(*SHORT, "--precision", "half", code=2).stderr
+    (tmp_path / "run.toml").write_text('precision = "bfloat16"\n')
+    assert "precision 'bfloat16' is for a GPU" in call("train", "--config", "run.toml", code=2).stderr
+    assert not list(tmp_path.glob("run*/*"))
+
+
+def test_a_run_in_float16_says_so_everywhere_and_goes_on_in_it(monkeypatch, tmp_path):
+    def select(device, dtype, seed, threads, precision):
+        return StrictBackend(dtype, seed, precision)
+
+    monkeypatch.setattr(xpnet, "select", select)
+    said = call(*SHORT, "--precision", "float16", "--out", "run").stdout
+    assert "on strict, products in float16: asked for" in said
+    assert 'precision = "float16"' in (tmp_path / "run/config.toml").read_text()
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["precision"] == "float16"
+    assert [row["loss_scale"] for row in history(tmp_path / "run")] == [2.0**16] * 2
+    assert [row["skipped_steps"] for row in history(tmp_path / "run")] == [0.0] * 2
+    assert "leave out --precision" in call("train", "--resume", "run", "--precision", "bfloat16", code=2).stderr
+    call("train", "--resume", "run", "--epochs", "3", "--quiet")
+    assert len(history(tmp_path / "run")) == 3

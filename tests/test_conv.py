@@ -42,14 +42,14 @@ def test_conv2d_of_any_geometry(size, kernel, stride, dilation, padding, groups,
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     assume(all(e <= n + 2 * p for e, n, p in zip(extent, size, padding, strict=True)))
     n_groups, n_in, n_out = groups[0], groups[0] * groups[1], groups[0] * groups[2]
-    sides = tuple((p, p) for p in padding)
+    sides = tuple(np.repeat(padding, 2))
     case = LayerCase(
         "Conv2d",
         "drawn",
         lambda: nn.Conv2d(n_out, kernel, stride, padding, dilation, n_groups, bias),
         (*size, n_in),
         # 0 x: a window that lies in the padding is a number of the scalar engine, too
-        lambda x, p: conv2d(x, p["W"], p.get("b"), stride, sides, dilation, n_groups) + 0.0 * x[0, 0, 0, 0],
+        lambda x, p: conv2d(x, p, stride, sides, dilation, n_groups) + 0.0 * x[0, 0, 0, 0],
     )
     error, allowed, where = layer_by_scalars(case, 2)
     assert error <= allowed, where
@@ -72,9 +72,7 @@ def test_transposed_convolution_of_any_geometry(size, kernel, stride, dilation, 
         "drawn",
         make,
         (*size, n_in),
-        lambda x, p: conv_transpose2d(
-            x, p["W"], p["b"], tuple(output), stride, tuple((b, 0) for b in before), dilation, n_groups
-        ),
+        lambda x, p: conv_transpose2d(x, p, tuple(output), stride, (before[0], 0, before[1], 0), dilation, n_groups),
     )
     error, allowed, where = layer_by_scalars(case, 2)
     assert error <= allowed, where

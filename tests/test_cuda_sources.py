@@ -13,6 +13,7 @@ from cupy_wheel import run_with_cupy
 
 import xpnet
 from xpnet.backend import kernels
+from xpnet.backend.precision import to_bfloat16
 from xpnet.backend.random import numbers_per_block
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
@@ -20,7 +21,13 @@ MAX = 2**64 - 1
 LONGEST = 4099
 
 AS_CPP = f"""
+#include <cstring>
 #define __device__
+static inline unsigned int __float_as_uint(float x) {{
+  unsigned int bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}}
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {{
   return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }}
@@ -32,6 +39,9 @@ extern "C" void uniform64(unsigned long long* state, long long n, double* u, lon
   for (long long i = 0; i < size; ++i) {{ {kernels.UNIFORM64} }}
 }}
 extern "C" void skip(unsigned long long steps, unsigned long long* state) {{ {kernels.SKIP} }}
+extern "C" void bfloat16(const float* from, unsigned short* to, long long size) {{
+  for (long long i = 0; i < size; ++i) {{ float x = from[i]; unsigned short y; {kernels.BFLOAT16} to[i] = y; }}
+}}
 """
 
 
@@ -41,8 +51,9 @@ def test_every_kernel_compiles_for_every_gpu():
         pytest.skip("NVRTC is not installed (pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12)")
     assert done.returncode == 0, done.stderr
     compiled = [line.split() for line in done.stdout.splitlines()]
-    assert {name for name, *_ in compiled} == {"xpnet_philox_float32", "xpnet_philox_float64", "xpnet_philox_skip"}
-    assert len(compiled) == 3 * 2 * len(ARCHITECTURES)
+    names = {"xpnet_philox_float32", "xpnet_philox_float64", "xpnet_philox_skip", "xpnet_bfloat16"}
+    assert {name for name, *_ in compiled} == names
+    assert len(compiled) == len(names) * 2 * len(ARCHITECTURES)
     assert all(int(size) > 1000 for *_, size in compiled)
 
 
@@ -106,3 +117,13 @@ def test_the_counter_moves_on(device_code, counter, steps):
     device_code.skip(ctypes.c_ulonglong(steps), ctypes.c_void_p(state.ctypes.data))
     expected = (sum(word << (64 * i) for i, word in enumerate(counter)) + steps) % 2**256
     assert [int(word) for word in state] == [8, 9, *((expected >> (64 * i)) & MAX for i in range(4))]
+
+
+def test_bfloat16_is_rounded_as_the_reference_does(device_code):
+    """All upper halves, each with lower halves around the middle: NaNs, infinities and denormals among them."""
+    lower = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    x = ((np.arange(2**16, dtype=np.uint32) << 16)[:, None] | lower).ravel().view(np.float32)
+    y = np.full(x.size, 12345, np.uint16)
+    pointer = ctypes.c_void_p
+    device_code.bfloat16(pointer(x.ctypes.data), pointer(y.ctypes.data), ctypes.c_longlong(x.size))
+    np.testing.assert_array_equal(y, to_bfloat16(x, np))

@@ -129,8 +129,8 @@ def test_the_digits_are_the_test_set_of_uci():
 def test_the_first_digit_is_a_zero():
     images = read_idx(os.path.join(os.path.dirname(datasets.__file__), "digits-images-idx3-ubyte.gz"))
     assert images.shape == (1797, 8, 8)
-    picture = ["".join(" .#"[int(value > 3) + int(value > 9)] for value in row) for row in images[0]]
-    assert picture == ["  .#.   ", "  ####. ", "  #  #. ", " .#  .. ", " ..  .. ", " .#  #. ", "  #.##  ", "  .##   "]
+    image = ["".join(" .#"[int(value > 3) + int(value > 9)] for value in row) for row in images[0]]
+    assert image == ["  .#.   ", "  ####. ", "  #  #. ", " .#  .. ", " ..  .. ", " .#  #. ", "  #.##  ", "  .##   "]
 
 
 def test_digits_splits_differ_by_seed_only():
@@ -333,7 +333,7 @@ def test_targets_go_to_the_device_in_its_dtype():
 
     for y, kept in ((np.zeros(3, np.float64), np.float32), (np.zeros(3, np.uint8), np.int64)):
         feed = Dataset(np.zeros((3, 2)), y).feed(Backend("float32"), lambda x: x)
-        feed.begin(np.array([2, 0, 1]))
+        feed.begin(np.array([2, 0, 1]), [slice(0, 2)])
         x, target = feed.batch(*feed.inputs(slice(0, 2)))
         assert (x.dtype, target.dtype) == (np.float32, kept)
 

@@ -35,9 +35,15 @@ def accuracy(text: str) -> float:
     return float(re.findall(r"([\d.]+)%", text)[-1]) / 100
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+TESTED = {  # by tests of their own, below or in test_char_gpt.py
+    "mnist_mlp", "mnist_cnn", "cifar_resnet", "your_own_layer", "lstm_text", "scalar_network", "tutorial_mlp",
+    "char_gpt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - TESTED))
 def test_it_runs_and_says_something(name):
-    assert printed(name, *QUICK.get(name, [])).strip()
+    assert printed(name).strip()
 
 
 def test_mnist_mlp_learns():
@@ -47,7 +53,7 @@ def test_mnist_mlp_learns():
     assert len((EXAMPLES / "mnist_mlp.py").read_text(encoding="utf-8").splitlines()) <= 40
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("mnist_cnn", "6,082"), ("cifar_resnet", "19,810")])
+@pytest.mark.parametrize(("name", "parameters"), [("mnist_cnn", "28,218"), ("cifar_resnet", "19,810")])
 def test_networks_of_convolutions_learn(name, parameters):
     text = printed(name, *QUICK[name])
     assert re.search(rf"^ +all +{parameters} ", text, re.MULTILINE)
@@ -55,10 +61,16 @@ def test_networks_of_convolutions_learn(name, parameters):
     assert accuracy(text.splitlines()[-1]) > 0.8
 
 
+def test_customers_of_a_table_are_told_apart():
+    lines = printed("customers").splitlines()
+    assert accuracy(lines[1]) > 0.93
+    assert lines[2].startswith("aged 30, of Rome: churn yes")
+
+
 def test_a_layer_of_ones_own_is_checked_and_learns():
     text = printed("your_own_layer")
-    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n\d+ checks ok, 0 failed\n\nMistaken\(\)", text)
-    assert "FAILED  gradients" in text  # the planted mistake
+    assert re.search(r"^Swish\(\) on 4 samples(.|\n)*\n114 checks ok, 0 failed\n\nMistaken\(\)", text)
+    assert "FAILED  gradients (4 of 4 settings" in text  # the planted mistake
     assert accuracy(text) > 0.9
 
 
@@ -102,7 +114,9 @@ def test_scalar_network_learns():
     text = printed("scalar_network")
     assert "softmax of 2.5, 1.0, 0.8: 0.7113, 0.1587, 0.1299" in text
     assert "566,666,666.67" in text
-    assert accuracy(re.search(r"after 6000 samples: .*", text)[0]) > 0.9
+    untrained, early, late = re.findall(r"([\d.]+)%(?: of 359 test digits)? right", text)
+    assert float(untrained) < 30 < 60 < float(early) < float(late)
+    assert float(late) > 90
 
 
 def test_scalar_network_is_the_same_as_the_library():
@@ -163,10 +177,10 @@ def test_tutorial_notices_a_difference(tutorial):
         tutorial.same("some step", [1.0, 2.0], [1.0, 2.0 + 1e-9], "what it is not")
 
 
-def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path):
-    mine, broken, out = tmp_path / "mine.png", tmp_path / "broken.png", tmp_path / "new" / "pictures"
+def test_tutorial_draws_plots_and_reads_images_of_ones_own(tutorial, tmp_path):
+    mine, broken, out = tmp_path / "mine.png", tmp_path / "broken.png", tmp_path / "new" / "images"
     mine.write_bytes(tutorial.a_four())
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     text = printed("tutorial_mlp", "--quick", "--out", out, mine, broken)
     assert f"{mine}: read as 4" in text
     assert "broken.png: no image file (PNG, JPEG" in text
@@ -178,7 +192,7 @@ def test_tutorial_draws_plots_and_reads_pictures_of_ones_own(tutorial, tmp_path)
 def test_tutorial_says_what_is_wrong(tmp_path):
     done = run("tutorial_mlp", "--quick", tmp_path / "none.png")
     assert done.returncode == 2
-    assert "no picture at" in done.stderr
+    assert "no image at" in done.stderr
     (tmp_path / "full").write_text("a file")
     done = run("tutorial_mlp", XPNET_DATA=str(tmp_path), XPNET_CACHE=str(tmp_path / "full"))
     assert done.returncode == 1

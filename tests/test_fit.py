@@ -351,7 +351,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from test_fit import blobs, setup
 from xpnet import train
 model, loss, optimizer = setup()
-train.fit(model, loss, optimizer, blobs(), epochs=400, batch_size=4, checkpoint=sys.argv[2], resume=True, quiet=True)
+train.fit(model, loss, optimizer, blobs(), epochs=250, batch_size=4, checkpoint=sys.argv[2], resume=True, quiet=True)
 """
 
 
@@ -368,10 +368,10 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_p
             process.send_signal(signal.SIGKILL)
             process.wait()
     model, loss, optimizer = setup()
-    kw = {"epochs": 400, "batch_size": 4, "checkpoint": path, "quiet": True}
+    kw = {"epochs": 250, "batch_size": 4, "checkpoint": path, "quiet": True}
     train.fit(model, loss, optimizer, blobs(), resume=True, **kw)
     whole, loss, optimizer = setup()
-    train.fit(whole, loss, optimizer, blobs(), epochs=400, batch_size=4, quiet=True)
+    train.fit(whole, loss, optimizer, blobs(), epochs=250, batch_size=4, quiet=True)
     np.testing.assert_array_equal(model.data, whole.data)
 
 
@@ -481,7 +481,7 @@ def test_the_weighted_loss_does_not_depend_on_the_batches():
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
-def test_pictures_with_swapped_axes_are_not_reshaped_in_silence():
+def test_images_with_swapped_axes_are_not_reshaped_in_silence():
     model = nn.Model(nn.Flatten(), (2, 2, 3), xpnet.select("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
         train.evaluate(model, losses.MeanSquaredError(), data.Dataset(np.zeros((4, 3, 2, 2)), np.zeros(4, int)))

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xpnet.backend.precision import to_bfloat16, widened
+
 STREAM = SimpleNamespace(ptr=4096)
 
 
@@ -27,7 +29,7 @@ def library(tmp_path_factory):
         pytest.skip("there is neither gcc nor clang")
     built = tmp_path_factory.mktemp("cublas") / "libcublas.so"
     source = Path(__file__).with_name("fake_cublas.c")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(source), "-o", str(built)], check=True)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(source), "-o", str(built), "-lm"], check=True)
     return built
 
 
@@ -130,6 +132,32 @@ def test_two_vectors(gemm):
     assert float(c) == float(np.asarray(a) @ np.asarray(b))
 
 
+NARROW = {"float16": lambda a: a.astype(np.float16), "bfloat16": lambda a: to_bfloat16(np.asarray(a), np)}
+
+
+@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("of_b", LAYOUTS)
+@pytest.mark.parametrize("of_a", LAYOUTS)
+def test_16_bit_numbers_are_multiplied_in_every_layout_with_a_float32_result(gemm, of_a, of_b, precision):
+    exact = [1000.5 * array(shape, "float32", seed) for seed, shape in enumerate([(3, 5), (5, 4)])]
+    narrow = [np.asarray(NARROW[precision](a)).view(fake_cupy.Array) for a in exact]
+    c = gemm.CublasGemm(STREAM)(LAYOUTS[of_a](narrow[0]), LAYOUTS[of_b](narrow[1]))
+    assert c.dtype == np.float32
+    a, b = (widened(np.asarray(v)).astype(np.float64) for v in narrow)
+    np.testing.assert_allclose(c, a @ b, rtol=2e-7)
+    assert not np.array_equal(a, exact[0])  # something was rounded
+
+
+@pytest.mark.parametrize("precision", NARROW)
+def test_batches_of_16_bit_numbers(gemm, counts, precision):
+    narrow = [np.asarray(NARROW[precision](array(s, "float32", i))) for i, s in enumerate([(2, 3, 4, 5), (2, 3, 5, 6)])]
+    a, b = (v.view(fake_cupy.Array) for v in narrow)
+    before, out = counts("batched_calls"), np.full((2, 3, 4, 6), np.nan, np.float32).view(fake_cupy.Array)
+    assert gemm.CublasGemm(STREAM)(a, b, out) is out
+    np.testing.assert_array_equal(out, widened(narrow[0]) @ widened(narrow[1]))  # whole numbers: no sum is rounded
+    assert counts("batched_calls") == before + 1
+
+
 def test_stacks_of_rows_are_one_product_and_stacks_of_matrices_one_call(gemm, counts):
     multiply, calls, batched = gemm.CublasGemm(STREAM), counts("gemm_calls"), counts("batched_calls")
     multiply(array((3, 2, 4)), array((4, 5)))
@@ -177,6 +205,11 @@ def test_shapes_that_do_not_fit(gemm, a, b, out):
         (array((2, 3)), array((3, 5), "float32"), None),
         (array((2, 3)), array((3, 5)), array((2, 5), "float32")),
         (array((2, 3), "int64"), array((3, 5), "int64"), None),
+        (array((2, 3), "float16"), array((3, 5), "float32"), None),
+        (array((2, 3), "float16"), array((3, 5), "uint16"), None),
+        (array((2, 3), "float16"), array((3, 5), "float16"), array((2, 5), "float16")),
+        (array((2, 3), "float16"), array((3, 5), "float16"), array((2, 5), "float64")),
+        (array((2, 3), "int16"), array((3, 5), "int16"), None),
     ],
 )
 def test_types_that_do_not_fit(gemm, a, b, out):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import xpnet
 from xpnet import Backend, Model, data, losses, nn, optim, train
+from xpnet.backend import PRECISIONS
+from xpnet.backend.precision import to_bfloat16
 from xpnet.backend.random import HostPhilox
 from xpnet.verify.parity import parity
+from xpnet.verify.strict import StrictBackend
 
 pytestmark = pytest.mark.gpu
 
@@ -164,3 +169,42 @@ def test_a_run_started_on_one_device_goes_on_on_the_other(cuda, order, tmp_path)
     whole, whole_stream = fit(Backend, 4)
     np.testing.assert_allclose(resumed, whole, rtol=1e-3)
     assert stream == whole_stream  # the same dropout masks to the last
+
+
+# Products of 16 bits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_parity_of_a_network_with_products_of_16_bits(cuda, precision):
+    found = parity(Model(network(), (8, 8), Backend()), digits(), second=cuda, precision=precision)
+    assert found.ok, found.verdict
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_captured_run_with_products_of_16_bits_learns(cuda, precision, monkeypatch):
+    from xpnet.optim import loss_scale
+
+    monkeypatch.setattr(loss_scale, "START", loss_scale.HIGHEST)  # so that steps are skipped in float16
+    rows = {}
+    for kind in (partial(cuda, precision=precision), partial(StrictBackend, precision=precision), Backend):
+        model = Model(network(), (8, 8), kind("float32", 0))
+        result = train.fit(
+            model, losses.SoftmaxCrossEntropy(), optim.AdamW(model, 0.002), digits(), epochs=20, batch_size=32,
+            clip=1.0, quiet=True,
+        )  # fmt: skip
+        assert result.eager == ""
+        rows[model.backend.device] = result.history[-1]
+    assert rows["cuda:0"]["train_loss"] == pytest.approx(rows["strict"]["train_loss"], rel=0.05)
+    assert rows["cuda:0"]["train_loss"] < 2 * rows["cpu"]["train_loss"]  # some of the first steps are missing
+    skipped = [rows[device].get("skipped_steps", 0) for device in ("cuda:0", "strict")]
+    assert abs(skipped[0] - skipped[1]) <= 1  # one may overflow on one of the two by a rounding
+    assert (skipped[0] > 0) == (precision == "float16")
+
+
+def test_the_bfloat16_kernel_rounds_as_its_reference(cuda):
+    backend = cuda("float32", 0, precision="bfloat16")
+    halves = np.arange(2**16, dtype=np.uint32)
+    x = ((halves << 16)[:, None] | np.array([0, 0x7FFF, 0x8000, 0x8001], np.uint32)).view(np.float32)
+    for a in (x, x.T):
+        bits = backend.to_host(backend._rounded(backend.xp.asarray(a)))
+        np.testing.assert_array_equal(bits, to_bfloat16(a, np))

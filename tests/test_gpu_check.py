@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cupy_wheel
 import pytest
@@ -46,6 +47,31 @@ def test_what_needs_no_gpu_holds_on_the_other_devices(questions, kind):
         if question is not questions.step_times:
             answer = question(kind, **QUICK.get(question.__name__, {}))
             assert answer["holds"], (question.__name__, answer)
+
+
+def test_what_is_asked_of_16_bits_holds_on_the_strict_device(questions):
+    for question in questions.IN_16_BITS:
+        more = {"sizes": (32,), "repeats": 10} if question is questions.speed_of_products else {}
+        answer = question(StrictBackend, **more)
+        assert answer["holds"] in (True, None), (question.__name__, answer)
+
+
+class SumsOf16Bits(StrictBackend):
+    def _product(self, a, b, out):
+        result = super()._product(a, b, out)
+        return result.astype("float16").astype("float32")
+
+
+class NeverSkips(StrictBackend):
+    """Overflows are no infinities: nothing is skipped."""
+
+    def _product(self, a, b, out):
+        return self.xp.nan_to_num(super()._product(a, b, None), posinf=1.0, neginf=1.0, nan=1.0)
+
+
+def test_wrong_products_of_16_bits_are_found(questions):
+    assert not questions.products_round_their_operands_alone(SumsOf16Bits)["holds"]
+    assert not questions.replays_skip_steps_as_eager_ones_do(NeverSkips)["holds"]
 
 
 def test_steps_are_timed(questions):
@@ -102,11 +128,24 @@ def test_the_record_is_written_as_json_and_as_tables(check, tmp_path):
     ]
 
 
-def test_the_parity_part_is_no_record_without_a_gpu(check, monkeypatch):
+def test_the_parity_part_is_no_record_without_a_gpu(check, few_rows, monkeypatch):
     monkeypatch.setattr(probe, "cuda", lambda ordinal=0: probe.Diagnosis("no-device", "none", "none"))
     found = check.parity()
     assert found["holds"] is False
     assert found["verdict"].startswith("rounding: ")
+
+
+def test_the_parity_part_is_asked_in_every_precision(check, questions, monkeypatch):
+    asked = []
+    for name in ("ON_A_GPU", "ANYWHERE", "IN_16_BITS"):
+        monkeypatch.setattr(questions, name, ())
+    monkeypatch.setattr(check, "parity", lambda precision=None: asked.append(precision) or {"holds": True})
+    monkeypatch.setattr(check, "tests", lambda: {"holds": True})
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", SimpleNamespace(CudaBackend=StrictBackend))
+    answers = check.ask_all()
+    assert asked == [None, "float16", "bfloat16"]
+    names = [answer["question"] for answer in answers]
+    assert names == ["parity", "parity in float16", "parity in bfloat16", "tests marked gpu"]
 
 
 def test_tests_that_cannot_run_are_named(check, monkeypatch):
@@ -126,6 +165,8 @@ sys.meta_path.insert(0, Blocker())
 import gpu_check
 from xpnet import Backend
 import gpu_questions
+from xpnet.verify import cases
+cases.LAYERS = cases.LAYERS[::10]
 assert gpu_check.parity()["verdict"].startswith("rounding: ")
 print(all(gpu_questions.replays_equal_eager_steps(Backend, 3).values()) in (True, False))
 """

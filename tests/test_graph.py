@@ -18,7 +18,7 @@ class FakeGemm:
     """A cuBLAS handle in name."""
 
     def __init__(self, stream):
-        self.stream, self.memory = stream, {}
+        self.stream, self.kept = stream, {}
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ class FakeBackend:
         self.gemm = None
         self.training = True
         self.observer = None
+        self.max_memory = None
 
     @contextmanager
     def products_by(self, gemm):
@@ -206,3 +207,13 @@ def test_while_somebody_observes_the_step_runs_as_it_stands(captured, step):
     captured(device(7, 10))
     assert len(step.seen) == 4
     assert step.seen[-1].gemm is None
+
+
+def test_the_limit_on_memory_is_also_that_of_each_graph(graph):
+    backend = FakeBackend()
+    backend.max_memory = 1234
+    captured = graph.Captured(lambda x: x, backend)
+    assert captured.pools == []
+    captured(device(1.0))
+    captured(device(1.0, 2.0))
+    assert [pool.limit for pool in captured.pools] == [1234, 1234]

@@ -34,7 +34,7 @@ def test_invariants_gradient_and_agreement(case, kind):
 @pytest.mark.parametrize("witness", [loss_by_formula, loss_by_scalars], ids=lambda witness: witness.__name__)
 def test_formula_and_scalar_engine(case, witness, kind):
     for batch in case.batches:
-        found = finding(witness.__name__, f"batch of {batch}", lambda n=batch: witness(case, n, kind))
+        found = finding(witness.__name__, f"batch of {batch}", witness, case, batch, kind)
         assert found.ok, str(found)
 
 
@@ -133,6 +133,8 @@ def test_bad_options(options, message):
     ("make", "message"),
     [
         (lambda: losses.Huber(0.0), "delta must be a finite number above 0"),
+        (lambda: losses.MeanSquaredError(scale=[1.0, 0.0]), r"scale must be finite and above 0, not \[1.0, 0.0\]"),
+        (lambda: losses.MeanSquaredError(scale=()), "scale must be finite and above 0"),
         (lambda: losses.Huber(math.inf), "delta must be a finite number above 0"),
         (lambda: losses.Focal(gamma=math.inf), "gamma must be a finite number >= 0"),
         (lambda: losses.Focal(gamma=-1.0), "gamma must be a finite number >= 0"),
@@ -155,6 +157,7 @@ def test_bad_options_of_the_others(make, message):
         (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.array(1.0)), (3,), r"weights of shape \(\) do not fit"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.array([1, -1])), (3,), r">= 0, not -1 at index \(1,\)"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.full((2, 3), np.nan)), (3,), r"finite and >= 0, not nan"),
+        (losses.MeanSquaredError(scale=(1.0, 2.0)), np.zeros((2, 3)), (3,), "2 scales for outputs of 3 entries"),
         (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([[0.5, 0.5], [0.5, 0.6]]), (2,), "no distributions"),

@@ -441,3 +441,62 @@ def test_a_forward_that_does_not_keep_to_the_contract_is_named():
 def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
     model = Model(nn.Linear(1), (1,), select("cpu"), tensors={"W": np.ones((1, 1)), "b": np.zeros(1)})
     np.testing.assert_allclose(model.probabilities(np.array([[0.0], [2.0]])), [[0.5, 0.5], [0.1192, 0.8808]], atol=1e-4)
+
+
+class Fickle(nn.Layer):
+    """Gives one column less in the passes for which `wrong(x, backend)` holds."""
+
+    def forward(self, x, backend):
+        y = x[:, :-1] if self.wrong(x, backend) else x
+        return y, lambda dy, need_dx=True: dy
+
+
+@pytest.mark.parametrize(
+    ("training", "n", "wrong"),
+    [
+        pytest.param(True, 2, lambda x, backend: backend.training, id="another mode"),
+        pytest.param(False, 3, lambda x, backend: len(x) == 3, id="another batch size"),
+    ],
+)
+def test_layers_are_checked_in_each_mode_and_for_each_batch_size(training, n, wrong):
+    layer = Fickle()
+    layer.wrong = wrong
+    built = nn.Model(nn.Sequential(layer), (4,), Backend())
+    for _ in range(2):
+        built.forward(np.ones((2, 4), np.float32))
+    with (
+        pytest.raises(ShapeError, match=r"layers.0 \(Fickle\): build said .* \(4,\), forward gave \(3,\)"),
+        built.backend.mode(training),
+    ):
+        built.forward(np.ones((n, 4), np.float32))
+
+
+def test_a_pass_that_went_well_says_nothing_of_other_inputs_or_layers():
+    built = model()
+    x = np.ones((2, 4), np.float32)
+    for _ in range(2):
+        built.forward(x)
+    with pytest.raises(TypeError, match="runs in float32, its input is float64"):
+        built.forward(x.astype(np.float64))
+    with pytest.raises(TypeError, match=r"its input is a builtins\.list"):
+        built.forward(x.tolist())
+
+    layer = Fickle()  # run by itself on the same backend: nobody has seen it
+    layer.wrong = lambda x, backend: True
+    nn.model.declare(layer, (4,))
+    with pytest.raises(ShapeError, match="forward gave"):
+        layer(x, built.backend)
+
+
+def test_an_error_in_a_known_pass_ends_the_trust():
+    layer = Fickle()
+    layer.wrong = lambda x, backend: False
+    built = nn.Model(nn.Sequential(layer), (4,), Backend())
+    x = np.ones((2, 4), np.float32)
+    built.forward(x)
+    layer.wrong = None
+    with pytest.raises(TypeError, match="not callable"):
+        built.forward(x)
+    layer.wrong = lambda x, backend: True
+    with pytest.raises(ShapeError, match="forward gave"):
+        layer(x, built.backend)

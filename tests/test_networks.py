@@ -13,8 +13,9 @@ def kinds(network):
 
 def test_a_cnn_in_order():
     assert kinds(nn.cnn((8, 8), 10, channels=(4,), hidden=16, dropout=0.3)) == [
-        "Reshape", "Conv2d", "BatchNorm", "ReLU", "MaxPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear",
+        "Reshape", "Blocked", "BatchNorm", "ReLU", "Flatten", "Linear", "ReLU", "Dropout", "Linear",
     ]  # fmt: skip
+    assert kinds(nn.cnn((8, 8, 1), 10).layers[0]) == ["Conv2d", "MaxPool2d"]
     assert kinds(nn.cnn((8, 8, 3), 10, channels=())) == ["Flatten", "Linear", "ReLU", "Linear"]
 
 
@@ -56,5 +57,5 @@ def test_what_is_no_image(make, shape):
 
 
 def test_an_image_that_is_too_small_to_be_halved_again():
-    with pytest.raises(nn.ShapeError, match=r"layers\.7"):
+    with pytest.raises(nn.ShapeError, match=r"layers\.3\.layers\.1"):
         nn.Model(nn.cnn((3, 8, 1), 3), (3, 8, 1), select("cpu"))

@@ -123,7 +123,7 @@ def test_one_layer_used_twice_has_its_rows_twice():
         lambda: Model(nn.Linear(3), (4,), Backend()),
         lambda: model(shape=(2,)),
     ],
-    ids=["pictures", "no parameters", "one number, float64", "a layer alone", "nothing"],
+    ids=["images", "no parameters", "one number, float64", "a layer alone", "nothing"],
 )
 def test_any_network_will_do(make):
     found = parity(make(), batch=3, steps=3)
@@ -133,8 +133,8 @@ def test_any_network_will_do(make):
 
 def test_samples_can_be_given():
     digits = data.load("digits").train
-    pictures = model(nn.Standardize(4.9, 6.0), nn.Flatten(), nn.Linear(10), shape=(8, 8))
-    found = parity(pictures, digits, steps=40)
+    images = model(nn.Standardize(4.9, 6.0), nn.Flatten(), nn.Linear(10), shape=(8, 8))
+    found = parity(images, digits, steps=40)
     assert found.ok, found.verdict
     curve = found.training.curves[REFERENCE]
     assert curve[-1] < curve[0]
@@ -142,7 +142,7 @@ def test_samples_can_be_given():
     with pytest.raises(ValueError, match="do not fit a model"):
         parity(network(), digits)
     with pytest.raises(ValueError, match="fewer than a batch of 9"):
-        parity(pictures, digits[:8], batch=9)
+        parity(images, digits[:8], batch=9)
     with pytest.raises(ValueError, match=r"label \d at index \d+ is outside 0\.\.2"):
         parity(model(nn.Flatten(), nn.Linear(3), shape=(8, 8)), digits)
     with pytest.raises(ValueError, match="at least 1"):
@@ -200,6 +200,7 @@ def test_another_layer_is_not_blamed():
     assert blamed == {"layers.4 (Linear)", "the whole network"}
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_a_fault_in_the_table_is_found():
     found = parity(steps=3, second=faulty(exp=lambda x: np.exp(x) * (1 + np.float32(1e-4))))
     blamed = {row.part.partition(":")[0] for row in found.rows if not row.ok}
@@ -215,6 +216,7 @@ class OtherMasks(Backend):
         return super()._stream(seed + 1)
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_other_random_numbers_are_a_difference():
     found = parity(network(), steps=5, second=OtherMasks)
     assert found.first.part == "layers.2 (Dropout)"

@@ -1,4 +1,4 @@
-"""The pictures of a run: what they say, and that they can be drawn for any run and any data."""
+"""The images of a run: what they say, and that they can be drawn for any run and any data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def history(epochs, validation=True):
     return [row | {"validation_loss": 1.0, "validation_accuracy": 0.5} for row in rows] if validation else rows
 
 
-def pictures(n=30, shape=(6, 9), classes=("zero", "$1_2$", "{two}")):
+def images(n=30, shape=(6, 9), classes=("zero", "$1_2$", "{two}")):
     rng = np.random.default_rng(0)
     return Dataset(rng.integers(0, 17, (n, *shape), dtype=np.uint8), np.arange(n) % len(classes), classes, "noise")
 
@@ -111,7 +111,7 @@ def test_a_class_without_samples_and_no_mistakes_at_all(tmp_path):
 
 
 def test_the_surest_mistakes_come_first():
-    data = pictures(6)
+    data = images(6)
     probabilities = np.eye(3)[data.y] * 0.9 + 0.1 / 3
     probabilities[2] = [0.6, 0.2, 0.2]  # of class 2
     probabilities[4] = [0.9, 0.05, 0.05]  # of class 1
@@ -124,8 +124,8 @@ def test_the_surest_mistakes_come_first():
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (8, 8, 1), (8, 8, 3), (40, 10)])
-def test_sheets_of_pictures_of_any_shape(shape, tmp_path):
-    data = pictures(70, shape)
+def test_sheets_of_images_of_any_shape(shape, tmp_path):
+    data = images(70, shape)
     for name, figure in {
         "samples": plots.samples(data),
         "all wrong": plots.mistakes(data, np.eye(3)[(data.y + 1) % 3]),
@@ -142,7 +142,7 @@ def test_sheets_of_pictures_of_any_shape(shape, tmp_path):
 
 
 def test_samples_show_the_whole_data_set_with_its_labels():
-    data = pictures(120)
+    data = images(120)
     figure = plots.samples(data)
     assert texts(figure)[:3] == ["zero", "{two}", "$1_2$"]  # every second one of 0, 1, 2, 0, 1, 2
     assert "60 of 120 samples: noise" in texts(figure)[-1]
@@ -151,12 +151,12 @@ def test_samples_show_the_whole_data_set_with_its_labels():
 
 
 def drawn(figure):
-    """The pictures of a sheet, in the order that they were drawn in, from 0 to 1."""
+    """The images of a sheet, in the order that they were drawn in, from 0 to 1."""
     return np.array([np.asarray(image.get_array())[:, :, 0] for image in figure.axes[0].images])
 
 
 def test_augmentations_show_each_setting_alone_and_all_together(tmp_path):
-    data = pictures(40)
+    data = images(40)
     data = Dataset(np.where(data.x == data.x.max(), 255, data.x).astype(np.uint8), data.y, data.classes, "no$ise$")
     augment = Augment(rotate=30, thickness=0.5)
     figure = plots.augmentations(data, augment)
@@ -175,8 +175,8 @@ def test_augmentations_show_each_setting_alone_and_all_together(tmp_path):
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_augmentations_of_few_pictures_and_by_nothing(n, tmp_path):
-    figure = plots.augmentations(pictures(n), Augment())
+def test_augmentations_of_few_images_and_by_nothing(n, tmp_path):
+    figure = plots.augmentations(images(n), Augment())
     plots.save(figure, tmp_path / "augmentation.png")
     originals, same = drawn(figure).reshape(2, n, 6, 9)
     np.testing.assert_array_equal(originals, same)
@@ -184,18 +184,18 @@ def test_augmentations_of_few_pictures_and_by_nothing(n, tmp_path):
 
 def test_augmentations_of_what_cannot_be_augmented():
     with pytest.raises(ValueError, match="augmentation takes uint8 images"):
-        plots.augmentations(pictures(shape=(6,)), Augment(rotate=5))
+        plots.augmentations(images(shape=(6,)), Augment(rotate=5))
 
 
 def test_augmentations_of_colours():
-    figure = plots.augmentations(pictures(shape=(6, 9, 3)), Augment(crop=2, flip=1))
+    figure = plots.augmentations(images(shape=(6, 9, 3)), Augment(crop=2, flip=1))
     assert [text.get_text() for text in figure.axes[0].texts] == ["as they are", "crop 2", "flip 1", "all together"]
     shown = np.array([image.get_array() for image in figure.axes[0].images]).reshape(4, 10, 6, 9, 3)
     np.testing.assert_array_equal(shown[2], shown[0, :, :, ::-1])
     assert (shown[0, ..., 0] != shown[0, ..., 1]).any()
 
 
-def test_samples_that_are_no_pictures_are_refused():
+def test_samples_that_are_no_images_are_refused():
     rows = Dataset(np.zeros((4, 7)), np.arange(4))
     assert not plots.is_images(rows.x)
     for draw in (lambda: plots.samples(rows), lambda: plots.mistakes(rows, np.eye(4)[::-1])):
@@ -203,7 +203,7 @@ def test_samples_that_are_no_pictures_are_refused():
             draw()
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "curves.png"
     plots.save(plots.learning_curves(history(1)), path)
     before = path.read_bytes()

@@ -58,7 +58,7 @@ def test_ties_anywhere(size, kernel, stride, n_values):
         "ties",
         lambda: nn.MaxPool2d(kernel, stride),
         (*size, 2),
-        lambda x, p: pool2d(first_largest, x, kernel, stride),
+        pool2d(first_largest, kernel, stride),
         draw=lambda rng, shape: rng.integers(0, n_values, shape).astype(np.float64),
     )
     error, allowed, where = layer_by_scalars(case, 2)

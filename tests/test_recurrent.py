@@ -37,8 +37,8 @@ def with_states(layer, layers=1, length=7):
 @pytest.mark.parametrize("case", [case for case in CASES if "everything" in case.what], ids=name)
 def test_all_options_at_once(case):
     """The fullest rows of the table, before the rest of it."""
-    assert not [str(f) for f in [finding("formula", "", lambda: layer_by_formula(case, 3))] if not f.ok]
-    assert not [str(f) for f in [finding("scalar engine", "", lambda: layer_by_scalars(case, 3))] if not f.ok]
+    assert not [str(f) for f in [finding("formula", "", layer_by_formula, case, 3)] if not f.ok]
+    assert not [str(f) for f in [finding("scalar engine", "", layer_by_scalars, case, 3)] if not f.ok]
     assert not [str(f) for f in layer_findings(case.subject(3), Backend, "cpu") if not f.ok]
 
 

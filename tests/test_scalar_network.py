@@ -160,7 +160,7 @@ def test_wrong_shapes_are_clear_errors(operation, says):
         operation()
 
 
-def test_pictures_must_be_flat():
+def test_images_must_be_flat():
     with pytest.raises(TypeError, match="not list"):
         small_net().feed([[1.0, 2.0], [3.0, 4.0]])
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import random
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -142,14 +139,3 @@ def test_bad_arguments(arguments, says):
 def test_accuracy_of_nothing():
     with pytest.raises(ValueError, match="no samples"):
         accuracy(BasicNet.random([2, 2]), [])
-
-
-def test_the_example_learns_to_read():
-    example = Path(__file__).parents[1] / "examples" / "scalar_network.py"
-    run = subprocess.run([sys.executable, example], capture_output=True, text=True, check=True)
-    assert "566,666,666.67" in run.stdout
-    assert "0.7113, 0.1587, 0.1299" in run.stdout
-    shares = [float(share) for share in re.findall(r"([\d.]+)%(?: of 359 test digits)? right", run.stdout)]
-    untrained, early, late = shares
-    assert untrained < 30 < 60 < early < late
-    assert late > 88

@@ -266,9 +266,9 @@ def test_a_dropped_photo_is_read_from_left_to_right(page):
 def test_a_photo_is_chosen_and_a_bad_one_is_explained(page):
     page.set_input_files("#file", photo(ZERO))
     says(page, "This is 0")
-    page.set_input_files("#file", {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.set_input_files("#file", {"name": "text.png", "mimeType": "image/png", "buffer": b"no image"})
     says(page, "This could not be read")
-    playwright.expect(page.locator("#why")).to_contain_text(re.compile("No (picture|image) file"))
+    playwright.expect(page.locator("#why")).to_contain_text(re.compile("No image file"))
     assert page.locator("#inside").is_hidden()
     shown = page.evaluate("getComputedStyle(document.querySelector('#photo'), '::after').content")
     assert shown == '"This browser cannot show this file."'

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from compare_names import problems
 from cupy_wheel import run_with_cupy
-from strict_arrays import HOST
+from strict_arrays import HOST, same
 
-from xpnet.verify.strict import StrictArray, StrictBackend
+from xpnet.verify.strict import StrictBackend
 from xpnet.verify.strict_names import ELEMENTWISE, FUNCTIONS, METHODS, Arguments
 
 
@@ -101,12 +101,6 @@ UNWRITTEN = {"empty", "empty_like"}  # see test_memory_that_nobody_wrote_to_show
 
 def test_every_function_of_the_list_is_tried():
     assert set(FUNCTIONS) - set(ELEMENTWISE) == {*CALLS, *IN_PLACE, *UNWRITTEN}
-
-
-def same(array, expected) -> bool:
-    expected = np.asarray(expected)
-    alike = isinstance(array, StrictArray) and (array.dtype, array.shape) == (expected.dtype, expected.shape)
-    return alike and np.array_equal(np.array(array.tolist()), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -203,14 +203,14 @@ def test_an_error_in_a_step_leaves_all_in_order(backend, xp, x):
             raise ZeroDivisionError
         return y.sum()
 
-    captured, scratch = backend.capture(step), backend.memory
+    captured, scratch = backend.capture(step), backend.kept
     for failing in list(fail):
         if failing:
             with pytest.raises(ZeroDivisionError):
                 captured(x)
         else:
             assert float(captured(x)) == 78
-        assert backend.memory is scratch
+        assert backend.kept is scratch
 
 
 def test_steps_do_not_nest(backend, x):

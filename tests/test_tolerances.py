@@ -10,12 +10,12 @@ import pytest
 
 from xpnet import losses, nn, verify
 from xpnet.backend import Backend
-from xpnet.verify.check import agreement
+from xpnet.verify.check import agreement, tolerance
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import settled_state
 from xpnet.verify.parity import parity
 from xpnet.verify.parity_result import REFERENCE, Comparison, Training
-from xpnet.verify.passes import SEED, Subject, draw_values, spread
+from xpnet.verify.passes import SEED, Subject, Trial, draw_values, spread
 from xpnet.verify.report import Finding, Mismatch, Report, compare, finding
 from xpnet.verify.strict import StrictBackend
 
@@ -99,7 +99,8 @@ def test_a_loss_gradient_that_is_off(off, passes):
 )
 def test_a_device_that_is_off(dtype, off, passes):
     one = subject(lambda: Differs(off))
-    error, allowed, where = agreement(one, draw_values(one), lambda: StrictBackend(dtype, SEED))
+    trial = Trial(one, draw_values(one), lambda: StrictBackend(dtype, SEED))
+    error, allowed, where = agreement(trial, lambda: tolerance(one, trial.values, dtype))
     assert (error <= allowed) == passes
     assert where.startswith("y") or not off
 
@@ -107,9 +108,8 @@ def test_a_device_that_is_off(dtype, off, passes):
 @pytest.mark.parametrize(("off", "passes"), [(0, True), (0.1, False), (1, False)])
 def test_an_evaluation_that_is_off_once_the_state_has_settled(off, passes):
     one = subject(lambda: Settles(off), batch=8, training=True)
-    found = finding(
-        "settled", "", lambda: compare(*settled_state(one, draw_values(one), lambda: Backend("float64", 0)))
-    )
+    trial = Trial(one, draw_values(one), lambda: Backend("float64", 0))
+    found = finding("settled", "", lambda: compare(*settled_state(trial)))
     assert found.ok == passes
     assert passes or "settled on" in found.problem
 
@@ -168,7 +168,7 @@ def test_the_number_that_is_worst_against_its_own_tolerance_is_reported():
 )
 def test_a_finding_that_says_nothing_is_not_ok(found):
     assert not found.ok
-    assert found.severity > 1
+    assert found.fraction > 1
     assert not Report("", (Finding("", ""), found)).ok
     row = Comparison("", "", "gpu", error=found.error, allowed=found.allowed, problem=found.problem)
     assert not row.ok

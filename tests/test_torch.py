@@ -7,11 +7,14 @@ import pytest
 
 from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
+from xpnet.backend.precision import to_bfloat16
+from xpnet.optim import loss_scale
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
+from xpnet.verify.passes import SEED, draw_values, in_tuple, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
+from xpnet.verify.strict import StrictBackend
 from xpnet.verify.tolerances import FLOAT64, LOSS_CURVE, scaled
 from xpnet.verify.witnesses import optimizer_values
 
@@ -46,12 +49,12 @@ def test_layers(case, dtype):
         theirs = tensors(values, dtype)
         leaves = {k: t.requires_grad_(t.dtype.is_floating_point) for k, t in theirs.items() if k[:2] != "dy"}
         y = case.torch(torch, unnamed("x", leaves), {k: t for k, t in leaves.items() if not is_data(k)})
-        ys, dys = (v if isinstance(v, tuple) else (v,) for v in (y, unnamed("dy", theirs)))
+        ys, dys = (in_tuple(v) for v in (y, unnamed("dy", theirs)))
         torch.autograd.backward(ys, dys)
         gradients = {
             f"d{k}" if is_data(k) else f"d {k}": t.grad.numpy() for k, t in leaves.items() if t.grad is not None
         }
-        want = {k: t.detach().numpy() for k, t in named("y", y, isinstance(y, tuple)).items()} | gradients
+        want = {k: t.detach().numpy() for k, t in named("y", y).items()} | gradients
         got = run(subject, values, Backend(dtype, SEED))
         got = {k: a for k, a in got.items() if not k.startswith("state ")}  # the rows' formulas look at those
         error, allowed, where = compare(got, want, lambda s=subject, v=values: tolerance(s, v, dtype))
@@ -149,3 +152,28 @@ def test_plateau():
         mine.observe(value)
         theirs.step(value)
         assert mine(0) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_bfloat16_is_rounded_alike():
+    x = np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    x *= np.float32(10) ** np.repeat(np.arange(-40, 35, 15), 1800).astype(np.float32)  # from denormals on
+    theirs = torch.tensor(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    np.testing.assert_array_equal(to_bfloat16(x, np), theirs)
+
+
+def test_the_loss_scale_goes_up_and_down_alike(monkeypatch):
+    monkeypatch.setattr(loss_scale, "EVERY", 3)
+    model = nn.Model(nn.Linear(1), (1,), StrictBackend("float32", 0, "float16"))
+    mine = optim.SGD(model, 0.1)
+    weight = torch.zeros(1, requires_grad=True)
+    other, scaler = torch.optim.SGD([weight], 0.1), torch.amp.GradScaler("cpu", growth_interval=3)
+    for overflow in (1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0):
+        value = float("inf") if overflow else 1.0
+        model.grad[...] = mine.scaled(model.backend.asarray(np.full(2, value)))
+        mine.step()
+        weight.grad = None
+        scaler.scale(weight.sum() * value).backward()
+        scaler.step(other)
+        scaler.update()
+        assert mine.loss_scale.figures["loss_scale"] == scaler.get_scale()
+        np.testing.assert_allclose(mine.steps.item() * -0.1, weight.item(), rtol=1e-6)

@@ -7,23 +7,41 @@ backend = xpnet.select("auto", seed=0)
 model = nn.Model(nn.mlp([784, 128, 10]), (784,), backend)
 """
 
-from importlib import import_module
-from types import ModuleType
+from __future__ import annotations
 
-from xpnet import backend, data, losses, nn, optim, schedules, train
-from xpnet.backend import Backend, BackendError, select
-from xpnet.nn import Layer, Model, Parameter, load
-from xpnet.train.debug import debug
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet import backend, bench, data, losses, nn, optim, parallel, scalar, schedules, train, verify, weights
+    from xpnet.backend import Backend, BackendError, select
+    from xpnet.nn import Layer, Model, Parameter, load
+    from xpnet.train.debug import debug
 
 __version__ = "0.1.0"
 
-LATER = ("scalar", "verify")  # subpackages that are loaded when they are first named
+PARTS = (
+    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "parallel", "scalar", "schedules", "sklearn", "train",
+    "verify", "weights",
+)  # fmt: skip
+PLACES = {
+    **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
+    **dict.fromkeys(("Layer", "Model", "Parameter", "load"), "nn"),
+    "debug": "train.debug",
+}
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in LATER:
+def __getattr__(name: str) -> Any:
+    """Each part is loaded when it is first named: so the command line can answer Ctrl-C before NumPy is there."""
+    if name in PARTS:
         return import_module(f"xpnet.{name}")
+    if name in PLACES:
+        return getattr(import_module(f"xpnet.{PLACES[name]}"), name)
     raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -34,13 +52,18 @@ __all__ = [
     "Parameter",
     "__version__",
     "backend",
+    "bench",
     "data",
     "debug",
     "load",
     "losses",
     "nn",
     "optim",
+    "parallel",
+    "scalar",
     "schedules",
     "select",
     "train",
+    "verify",
+    "weights",
 ]

@@ -116,12 +116,12 @@ class OneCycle:
 
     def __call__(self, step: int) -> float:
         top = 0.3 * self.steps
-        low, high, share = (
+        low, high, fraction = (
             (self.lr / 25, self.lr, step / top)
             if step < top
             else (self.lr / 250_000, self.lr, 1 - (min(step, self.steps) - top) / (self.steps - top))
         )
-        return low + (high - low) * (1 - math.cos(math.pi * share)) / 2
+        return low + (high - low) * (1 - math.cos(math.pi * fraction)) / 2
 
 
 @dataclass

@@ -7,15 +7,23 @@ import re
 
 from xpnet.backend.base import DTYPES, Array, Backend
 from xpnet.backend.observer import Observer
+from xpnet.backend.precision import PRECISIONS
 
-__all__ = ["DTYPES", "Array", "Backend", "BackendError", "Observer", "select"]
+__all__ = ["DTYPES", "PRECISIONS", "Array", "Backend", "BackendError", "Observer", "select"]
 
 
 class BackendError(RuntimeError):
     """A device was named that does not work; the message says why, and the line that fixes it."""
 
 
-def select(device: str | None = None, dtype: str = "float32", seed: int = 0, threads: int | None = None) -> Backend:
+def select(
+    device: str | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    threads: int | None = None,
+    precision: str | None = None,
+    max_memory: int | None = None,
+) -> Backend:
     """A backend on `device`: "auto", "cpu", "cuda" or "cuda:1".
 
     The argument wins over the environment variable XPNET_DEVICE, which wins over "auto". Auto takes a GPU only if
@@ -24,15 +32,24 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0, thr
 
     `dtype` is "float32" or "float64"; `seed` (>= 0) starts every random stream: the same seed gives the same
     weights, batches and dropout masks on every device. `threads` is the number of BLAS threads that `fit` and
-    `xpnet serve` use on a CPU; without it one for small steps (see `Backend.threads_for`).
+    `xpnet serve` use on a CPU; without it one for small steps (see `Backend.threads_for`). `precision` "float16" or
+    "bfloat16" lets a GPU multiply 16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says
+    what it gains). A CPU refuses it. `max_memory` is a limit in bytes (see `Backend.limit_memory`).
 
-    Raises ValueError for an unknown device, dtype, seed or number of threads, `BackendError` for a named device that
-    does not work.
+    Raises ValueError for an unknown device, dtype, seed, number of threads, precision or limit, `BackendError` for a
+    named device that does not work, or "auto" without a GPU where a precision needs one.
     """
+    backend = _selected(device, dtype, seed, threads, precision)
+    if max_memory is not None:
+        backend.limit_memory(max_memory)
+    return backend
+
+
+def _selected(device: str | None, dtype: str, seed: int, threads: int | None, precision: str | None) -> Backend:
     asked = device if device is not None else os.environ.get("XPNET_DEVICE") or "auto"
     by = "asked for" if device is not None else "asked for by XPNET_DEVICE"
     if asked == "cpu":
-        return Backend(dtype, seed, why=by, threads=threads)
+        return Backend(dtype, seed, why=by, threads=threads, precision=precision)
     match = re.fullmatch(r"(auto|cuda)(?::(\d+))?", str(asked))
     if not match or (match[1] == "auto" and match[2]):
         where = "XPNET_DEVICE: " if device is None else ""
@@ -45,7 +62,9 @@ def select(device: str | None = None, dtype: str = "float32", seed: int = 0, thr
     if diagnosis.ok:
         from xpnet.backend.cuda import CudaBackend
 
-        return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else diagnosis.detail, threads)
+        return CudaBackend(dtype, seed, ordinal, by if asked != "auto" else diagnosis.detail, threads, precision)
+    if asked == "auto" and precision in PRECISIONS:
+        raise BackendError(f"precision {precision!r} needs a GPU: {diagnosis}")
     if asked == "auto":
-        return Backend(dtype, seed, why=str(diagnosis), threads=threads)
+        return Backend(dtype, seed, why=str(diagnosis), threads=threads, precision=precision)
     raise BackendError(f"device {asked!r} ({by}): {diagnosis}")

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.interchange import to_numpy
+from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
+from xpnet.backend.precision import check_precision, to_bfloat16
 from xpnet.backend.random import HostPhilox, Philox, host_generator
 
 Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
@@ -29,12 +32,17 @@ class Backend:
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
     says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
-    `observer` who is told of every pass, or None (see `observed_by`).
+    `precision` what the operands of products are rounded to ("float16", "bfloat16"; see `precision.py`), or None;
+    `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
+    which layers need not check what they return; `max_memory` the limit in bytes that was asked for, or None.
     """
 
     xp: Any = np
     array_type: Any = np.ndarray
+    precisions: tuple[str, ...] = ()  # that this kind of device has
     observer: Observer | None = None
+    trusting: bool = False
+    max_memory: int | None = None
 
     def __init__(
         self,
@@ -43,37 +51,52 @@ class Backend:
         device: str = "cpu",
         why: str = "asked for",
         threads: int | None = None,
+        precision: str | None = None,
     ):
         if str(dtype) not in DTYPES:
-            raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}")
+            hint = "; for products of 16 bits see precision" if "16" in str(dtype) else ""
+            raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}{hint}")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads must be a whole number >= 1, not {threads!r}")
         self.device, self.threads = device, threads
         self.dtype = np.dtype(str(dtype))
+        if precision is not None:
+            check_precision(precision, self.dtype, self.precisions, device)
+        self.precision = precision
         self.seed = int(seed)
         self.why = why
         self.training = False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
-        self.memory: dict[Any, Array] = {}  # of `scratch` and `ones`
+        self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
         self._constants: dict[tuple[float, ...], Array] = {}
 
     def __repr__(self) -> str:
-        return f"<Backend {self.device} {self.dtype}: {self.why}>"
+        products = f", products in {self.precision}" if self.precision else ""
+        return f"<Backend {self.device} {self.dtype}{products}: {self.why}>"
 
     # Between host and device ------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
-        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are."""
-        here = isinstance(values, self.array_type)
-        array = values if here else np.asarray(values)
+        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are.
+
+        Arrays of any library are taken, and not copied where they lie on this device in that dtype already. Raises
+        TypeError for what is no array of real numbers, and for an array on another device that is not the host.
+        """
+        adopted = self._adopted(values)
+        array = to_numpy(values) if adopted is None else adopted
         if array.dtype.kind not in "biuf":
             raise TypeError(f"cannot put an array of {array.dtype} on {self.device}: only real numbers")
         if array.dtype.kind == "f":
             array = array.astype(dtype or self.dtype, copy=False)
-        return array if here else self._upload(array)
+        return self._upload(array) if adopted is None else array
+
+    def taken(self, values: Any) -> Array:
+        """`values` as an array where they lie, without a copy: of this device if they are there, else of the host."""
+        adopted = self._adopted(values)
+        return to_numpy(values) if adopted is None else adopted
 
     def to_host(self, array: Array) -> np.ndarray:
         """A NumPy array of the same values. On a GPU this waits: never call it inside a step."""
@@ -93,7 +116,11 @@ class Backend:
         if self.observer is not None:
             self.observer.transfer(what)
 
-    # What these three do on another device:
+    # What these, and products, do on another device:
+
+    def _adopted(self, values: Any) -> Array | None:
+        """An array that lies on this device, of any library, as one of ours; None for all else."""
+        return values if isinstance(values, self.array_type) else None
 
     def _sent(self, host: np.ndarray) -> Array:
         return host
@@ -103,6 +130,12 @@ class Backend:
 
     def _wait(self) -> None:
         pass
+
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        return self.xp.matmul(a, b, out=out)
+
+    def _rounded(self, a: Array) -> Array:
+        return a.astype(self.xp.float16) if self.precision == "float16" else to_bfloat16(a, self.xp)
 
     def _stream(self, seed: int) -> Philox:
         return HostPhilox(seed)
@@ -117,8 +150,17 @@ class Backend:
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's)."""
-        return self.xp.matmul(a, b, out=out)
+        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's). With a `precision`, of
+        operands that are rounded to it."""
+        if self.precision is not None:
+            if not a.dtype == b.dtype == self.dtype:
+                raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
+            a, b = self._rounded(a), self._rounded(b)
+        return self._product(a, b, out)
+
+    def full_matmul(self, a: Array, b: Array) -> Array:
+        """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
+        return self._product(a, b, None)
 
     def take(self, a: Array, indices: Array) -> Array:
         """Rows of `a`: out[i] = a[indices[i]]. The indices must be in range (checked where data enter)."""
@@ -127,14 +169,14 @@ class Backend:
     def sum_rows(self, a: Array) -> Array:
         """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
         in the same order."""
-        return self.matmul(self.ones(a.shape[0], a.dtype), a)
+        return self.full_matmul(self.ones(a.shape[0], a.dtype), a)
 
     def ones(self, n: int, dtype: Any) -> Array:
         """A vector of n ones, made once and kept: never change it."""
         key = n, np.dtype(dtype)
-        if key not in self.memory:
-            self.memory[key] = self.xp.ones(n, dtype)
-        return self.memory[key]
+        if key not in self.kept:
+            self.kept[key] = self.xp.ones(n, dtype)
+        return self.kept[key]
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""
@@ -149,19 +191,38 @@ class Backend:
         The next call with this name and dtype gets the same memory: never keep or return it.
         """
         key, size = (name, np.dtype(dtype or self.dtype)), math.prod(shape)
-        if key not in self.memory or self.memory[key].size < size:
-            self.memory[key] = self.xp.empty(size, key[1])
-        return self.memory[key][:size].reshape(shape)
+        if key not in self.kept or self.kept[key].size < size:
+            self.kept[key] = self.xp.empty(size, key[1])
+        return self.kept[key][:size].reshape(shape)
 
     @contextmanager
     def own_memory(self, memory: dict[Any, Array]) -> Iterator[None]:
         """Inside the block, scratch and ones come from `memory`: a captured step keeps its own, which eager code
         cannot outgrow and free."""
-        before, self.memory = self.memory, memory
+        before, self.kept = self.kept, memory
         try:
             yield
         finally:
-            self.memory = before
+            self.kept = before
+
+    def memory(self) -> Memory:
+        """What is in use now, what is kept for arrays to come, and the most there was, in bytes."""
+        return of_process(sum(array.nbytes for array in self.kept.values()))
+
+    def free_memory(self) -> None:
+        """Give back what is kept for arrays to come. Not inside a step."""
+        self.kept.clear()
+
+    def limit_memory(self, size: int) -> None:
+        """At most so many bytes: on a GPU a limit of CuPy's pool, and so of all who use it in this process; on the CPU
+        `fit` refuses a step that would need more. Raises ValueError for a size below 1."""
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"max_memory must be a whole number of bytes >= 1, not {size!r}")
+        self.max_memory = int(size)
+
+    def available_memory(self) -> int | None:
+        """How many bytes a step and what it trains may take together; None where nobody has set a limit."""
+        return self.max_memory
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         """Slices that cover `size` items of so many numbers each: pieces that stay in a CPU's cache, the whole on a

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
 
 import cupy as cp
 import numpy as np
 
+from xpnet.backend import BackendError
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
-from xpnet.backend.kernels import philox_skip, philox_uniform
+from xpnet.backend.interchange import CUDA, dlpack_device
+from xpnet.backend.kernels import bfloat16, philox_skip, philox_uniform
+from xpnet.backend.memory import Memory
+from xpnet.backend.precision import PRECISIONS
 from xpnet.backend.random import DevicePhilox, Philox
+
+AMPERE = 80  # the compute capability of the first GPUs that multiply bfloat16
 
 
 class CudaPhilox(DevicePhilox):
@@ -30,6 +38,7 @@ class CudaBackend(Backend):
 
     xp = cp
     array_type = cp.ndarray
+    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -38,11 +47,28 @@ class CudaBackend(Backend):
         ordinal: int = 0,
         why: str = "asked for",
         threads: int | None = None,
+        precision: str | None = None,
     ):
         self.ordinal = ordinal
         self.use()
+        self._captured: WeakSet[Captured] = WeakSet()
+        self._peak = 0  # bytes of all pools
         self._gemm: CublasGemm | None = None  # set while a step is being captured
-        super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads)
+        self._eager: dict[int, CublasGemm] = {}  # for products of 16 bits in eager steps, by stream
+        super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
+        if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
+            raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
+
+    def _adopted(self, values: Any) -> Array | None:
+        if isinstance(values, cp.ndarray):
+            return values
+        where = dlpack_device(values)
+        if where == (CUDA, self.ordinal):
+            return cp.from_dlpack(values)
+        if where is None and hasattr(values, "__cuda_array_interface__"):
+            array = cp.asarray(values)
+            return array if array.device.id == self.ordinal else None
+        return None
 
     def _download(self, array: Array) -> np.ndarray:
         return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
@@ -59,13 +85,47 @@ class CudaBackend(Backend):
     def _wait(self) -> None:
         cp.cuda.Device(self.ordinal).synchronize()
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         if self._gemm is not None:
             return self._gemm(a, b, out)
+        if a.dtype.itemsize == 2:  # CuPy's own products of 16 bits give results of 16 bits
+            return self._gemm_of(cp.cuda.get_current_stream())(a, b, out)
         return cp.matmul(a, b, out=out)
+
+    def _gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
+        if stream.ptr not in self._eager:
+            self._eager[stream.ptr] = CublasGemm(stream)
+        return self._eager[stream.ptr]
+
+    def _rounded(self, a: Array) -> Array:
+        # A matrix keeps its layout, which cuBLAS takes as it is; of a batch it takes the rows of each in a row.
+        order = "K" if a.ndim <= 2 else "C"
+        if self.precision == "float16":
+            return a.astype(np.float16, order=order)
+        return bfloat16()(a, cp.empty_like(a, np.uint16, order))
 
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
+
+    def memory(self) -> Memory:
+        pools = [cp.get_default_memory_pool(), *(pool for captured in self._captured for pool in captured.pools)]
+        pooled = sum(pool.total_bytes() for pool in pools)  # a pool grows until it is told to free what it has
+        self._peak = max(self._peak, pooled)
+        return Memory(sum(pool.used_bytes() for pool in pools), pooled, self._peak)
+
+    def free_memory(self) -> None:
+        self.memory()  # for the peak
+        super().free_memory()
+        cp.get_default_memory_pool().free_all_blocks()
+
+    def limit_memory(self, size: int) -> None:
+        super().limit_memory(size)
+        cp.get_default_memory_pool().set_limit(size=self.max_memory)
+
+    def available_memory(self) -> int | None:
+        pool, free = cp.get_default_memory_pool(), cp.cuda.Device(self.ordinal).mem_info[0]
+        there = free + pool.total_bytes()
+        return there if self.max_memory is None else min(there, self.max_memory)
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
         yield slice(0, size)
@@ -75,14 +135,16 @@ class CudaBackend(Backend):
         yield  # the host multiplies nothing
 
     def capture(self, step: Callable) -> Callable:
-        return Captured(step, self)
+        captured = Captured(step, self)
+        self._captured.add(captured)
+        return captured
 
     @contextmanager
     def products_by(self, gemm: CublasGemm) -> Iterator[None]:
         """While a step is captured, products go through a cuBLAS handle of its own (see `gemm.py`)."""
         self._gemm = gemm
         try:
-            with self.own_memory(gemm.memory):
+            with self.own_memory(gemm.kept):
                 yield
         finally:
             self._gemm = None

@@ -1,8 +1,9 @@
-"""Matrix products inside a stream capture.
+"""Matrix products inside a stream capture, and of 16-bit numbers.
 
 CuPy 14 refuses every cuBLAS call of its own while a stream is being captured. So a captured step multiplies
 through a cuBLAS handle of its own, on the library that CuPy has loaded already: the stream and a fixed workspace
-are set once, before the capture (without a workspace cuBLAS would allocate inside the graph).
+are set once, before the capture (without a workspace cuBLAS would allocate inside the graph). Products of 16-bit
+numbers with a float32 result, which CuPy does not have, go this way in eager steps too.
 
 cuBLAS is column-major. A row-major C = A B is, read column-major, C^T = B^T A^T: hence the operands' order below.
 """
@@ -17,8 +18,8 @@ import cupy as cp
 import numpy as np
 from cuda.pathfinder import load_nvidia_dynamic_lib
 
-CUDA_TYPE = {"float32": 0, "float64": 1}
-COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F (not TF32), CUBLAS_COMPUTE_64F
+CUDA_TYPE = {"float32": 0, "float64": 1, "float16": 2, "uint16": 14}  # uint16: the bits of bfloat16
+COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F (not TF32), CUBLAS_COMPUTE_64F; by type of the result
 DEFAULT_ALGORITHM = -1
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, more than enough elsewhere
 
@@ -52,8 +53,13 @@ def layout(a: Any) -> tuple[int, int]:
     raise ValueError(f"strides {a.strides} of shape {a.shape} need a copy")
 
 
+def _of_product(a: Any) -> np.dtype:
+    """The type of a product of such numbers."""
+    return np.dtype(np.float32) if a.itemsize == 2 else a.dtype
+
+
 class CublasGemm:
-    """c = a @ b for one stream; `a` and `b` 2-D, or both batched 3-D and up."""
+    """c = a @ b for one stream; `a` and `b` 2-D, or both batched 3-D and up. Of 16-bit numbers c is float32."""
 
     def __init__(self, stream: Any):
         self._handle = c_void_p()  # before anything can fail: `__del__` looks at it
@@ -62,7 +68,7 @@ class CublasGemm:
         self._check(self._lib.cublasSetStream_v2(self._handle, stream.ptr), "set the stream")
         self._workspace = cp.cuda.alloc(WORKSPACE)  # after the stream: setting a stream resets the workspace
         self._check(self._lib.cublasSetWorkspace_v2(self._handle, self._workspace.ptr, WORKSPACE), "set the workspace")
-        self.memory: dict[Any, Any] = {}  # the captured step's own working memory
+        self.kept: dict[Any, Any] = {}  # the captured step's own working memory
 
     def __del__(self) -> None:
         if self._handle:
@@ -81,7 +87,7 @@ class CublasGemm:
         if a.shape[-1] != b.shape[-2]:
             raise ValueError(f"arrays of shapes {a.shape} and {b.shape} have no product")
         shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        c = cp.empty(shape, a.dtype) if out is None else out
+        c = cp.empty(shape, _of_product(a)) if out is None else out
         self._check_output(a, b, c, shape)
         if c.size and not a.shape[-1]:
             c[...] = 0
@@ -97,7 +103,7 @@ class CublasGemm:
         """cuBLAS takes addresses, and would read and write whatever lies there."""
         if c.shape != shape:
             raise ValueError(f"a product of shape {shape} does not fit an output of shape {c.shape}")
-        if not a.dtype == b.dtype == c.dtype or c.dtype.name not in CUDA_TYPE:
+        if a.dtype.name not in CUDA_TYPE or a.dtype != b.dtype or c.dtype != _of_product(a):
             raise TypeError(f"a product of {a.dtype} and {b.dtype} into {c.dtype}: use one of {', '.join(CUDA_TYPE)}")
         if c.size and (layout(c)[0] or (c.ndim > 2 and not c.flags.c_contiguous)):
             raise ValueError(f"the output of a product must be row-major, not of strides {c.strides}")
@@ -121,10 +127,10 @@ class CublasGemm:
         (ta, lda), (tb, ldb), (_, ldc) = layout(a), layout(b), layout(c)
         m, k, n = c.shape[-2], a.shape[-1], c.shape[-1]
         head = (self._handle, tb, ta, n, m, k, byref(one))
-        kind, tail = CUDA_TYPE[name], (COMPUTE[name], DEFAULT_ALGORITHM)
+        kind, of_c, tail = CUDA_TYPE[a.dtype.name], CUDA_TYPE[name], (COMPUTE[name], DEFAULT_ALGORITHM)
         if c.ndim == 2:
             status = self._lib.cublasGemmEx(
-                *head, b.data.ptr, kind, ldb, a.data.ptr, kind, lda, byref(zero), c.data.ptr, kind, ldc, *tail
+                *head, b.data.ptr, kind, ldb, a.data.ptr, kind, lda, byref(zero), c.data.ptr, of_c, ldc, *tail
             )
         else:
             status = self._lib.cublasGemmStridedBatchedEx(
@@ -132,7 +138,7 @@ class CublasGemm:
                 *(b.data.ptr, kind, ldb, k * n),
                 *(a.data.ptr, kind, lda, m * k),
                 byref(zero),
-                *(c.data.ptr, kind, ldc, m * n),
+                *(c.data.ptr, of_c, ldc, m * n),
                 *(c.size // (m * n), *tail),
             )
         self._check(status, f"multiply {a.shape} by {b.shape}")

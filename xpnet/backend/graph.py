@@ -32,6 +32,11 @@ class Captured:
         self._stream = cp.cuda.Stream(non_blocking=True)
         self._recordings: dict[tuple, _Recording] = {}
 
+    @property
+    def pools(self) -> list[Any]:
+        """The memory pools of the graphs."""
+        return [recording.pool for recording in self._recordings.values()]
+
     def __call__(self, *inputs: Any) -> Any:
         if self._backend.observer is not None:  # a replay shows nothing
             return self._step(*inputs)
@@ -50,14 +55,16 @@ class _Recording:
 
     def __init__(self, step: Callable, backend: Any, stream: Any, inputs: tuple):
         self._step, self._backend, self._stream = step, backend, stream
-        self._pool = cp.cuda.MemoryPool()
-        with stream, cp.cuda.using_allocator(self._pool.malloc):
+        self.pool = cp.cuda.MemoryPool()
+        if backend.max_memory is not None:
+            self.pool.set_limit(size=backend.max_memory)
+        with stream, cp.cuda.using_allocator(self.pool.malloc):
             self._gemm = CublasGemm(stream)
             self._inputs = tuple(cp.empty_like(a) for a in inputs)
         self._calls, self._graph, self._output = 0, None, None
 
     def __call__(self, inputs: tuple) -> Any:
-        with self._stream, cp.cuda.using_allocator(self._pool.malloc):
+        with self._stream, cp.cuda.using_allocator(self.pool.malloc):
             for mine, theirs in zip(self._inputs, inputs, strict=True):
                 mine[...] = theirs
             self._calls += 1

@@ -55,6 +55,12 @@ philox_count(&state[0], steps, c);
 for (int j = 0; j < 4; ++j) state[2 + j] = c[j];
 """
 
+# The reference is `precision.to_bfloat16`.
+BFLOAT16 = """
+unsigned int bits = __float_as_uint(x);
+y = (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+"""
+
 
 @cache
 def philox_uniform(dtype: np.dtype) -> Any:
@@ -77,3 +83,11 @@ def philox_skip() -> Any:
     import cupy as cp
 
     return cp.ElementwiseKernel("uint64 steps", "raw uint64 state", SKIP, "xpnet_philox_skip", preamble=PHILOX)
+
+
+@cache
+def bfloat16() -> Any:
+    """kernel(x, y): the bits of x rounded to bfloat16."""
+    import cupy as cp
+
+    return cp.ElementwiseKernel("float32 x", "uint16 y", BFLOAT16, "xpnet_bfloat16")

@@ -14,6 +14,9 @@ class Observer:
     def step_begins(self, model: Any) -> None:
         """`model.zero_grad()` was called."""
 
+    def forward_begins(self, layer: Any, x: Any) -> None:
+        """The forward of `layer`, outermost layers first, has been given x."""
+
     def forward(self, layer: Any, x: Any, y: Any) -> None:
         """The forward of `layer`, outermost layers last, has made y of x (arrays, or tuples of arrays)."""
 

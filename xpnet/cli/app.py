@@ -9,14 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from xpnet.cli import leave
+from xpnet.cli.bench import bench
 from xpnet.cli.console import Failed, complain, verdict
 from xpnet.cli.data import show_data
 from xpnet.cli.evaluate import evaluate
+from xpnet.cli.export import export
 from xpnet.cli.models import show_models
 from xpnet.cli.parity import parity
 from xpnet.cli.predict import predict
 from xpnet.cli.serve import serve
 from xpnet.cli.train import train
+from xpnet.parallel.mpi import joined
 
 
 class Commands(TyperGroup):
@@ -31,7 +34,7 @@ class Commands(TyperGroup):
             code, line = verdict(error)
             if not code:
                 raise
-            complain(line)
+            joined().fail(error, lambda: complain(line), code)
             raise typer.Exit(code) from (error if isinstance(error, Failed) else None)
 
 
@@ -89,5 +92,7 @@ app.command("predict")(predict)
 app.command("serve")(serve)
 app.command("data")(show_data)
 app.command("models")(show_models)
+app.command("export")(export)
 app.command("parity")(parity)
+app.command("bench")(bench)
 app.command("doctor")(doctor)

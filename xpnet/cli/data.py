@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xpnet.cli import tables
 from xpnet.cli.console import Failed, say
 from xpnet.files import expanded
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 def show_data(
     name: Annotated[
         str | None,
-        typer.Argument(help="digits, mnist or cifar10 (downloaded if not there yet), or a folder. [default: list]"),
+        typer.Argument(
+            help="digits, mnist or cifar10 (downloaded if not there yet), a folder, or a table. [default: list]"
+        ),
     ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
@@ -31,6 +34,11 @@ def show_data(
         if image:
             raise typer.BadParameter("an image of which data? Name a data set too.", param_hint="--image")
         list_sets()
+        return
+    if tables.is_table(name):
+        if image:
+            raise typer.BadParameter("a table holds no images", param_hint="--image")
+        tables.describe(expanded(name))
         return
     splits = load(name)
     for part in splits:
@@ -61,7 +69,8 @@ def list_sets() -> None:
     say(f"mnist   70,000 handwritten digits, 28 x 28: {where_mnist_is()}")
     say("cifar10 60,000 images of things and animals, 32 x 32 x 3: `xpnet data cifar10` downloads it (162 MB)")
     say("FOLDER  your own: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and")
-    say("        t10k-labels-idx1-ubyte in one folder, plain or .gz")
+    say("        t10k-labels-idx1-ubyte in one folder, plain or .gz; or a folder of images for each class")
+    say("TABLE   your own: a .csv, .tsv or .parquet file, for xpnet train --data TABLE --target COLUMN")
     say("more of one: xpnet data NAME")
 
 

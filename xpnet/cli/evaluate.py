@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,10 @@ def evaluate(
     model: options.ModelFile,
     data: Annotated[
         str | None,
-        typer.Option(help="digits, mnist, or a folder; its test part counts. [default: what the model's run had]"),
+        typer.Option(
+            help="digits, mnist, or a folder, of which the test part counts; or a table, of which all rows do. "
+            "[default: what the model's run had]"
+        ),
     ] = None,
     device: options.Device = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write metrics.json and images there too.")] = None,
@@ -23,14 +26,16 @@ def evaluate(
 ) -> None:
     """Measure a model on test data.
 
-    Gives the accuracy, and precision, recall and F1 of each class.
+    Gives the accuracy, and precision, recall and F1 of each class; of numbers, R2 and the mean errors.
     """
     import xpnet
-    from xpnet.cli import results
+    from xpnet.cli import results, tables
     from xpnet.cli.data import load
 
     opened = xpnet.load(model, device)
-    test = load(data_of(model) if data is None else data).test
+    source = data_of(model) if data is None else data
+    of_table = tables.is_table(source)
+    test = tables.test_data(opened, source, held_out=data is None) if of_table else load(source).test
     metrics, probabilities = results.measure(opened, test)
     metrics = {"model": str(model), "data": test.name, **metrics}
     notes = []
@@ -41,15 +46,22 @@ def evaluate(
     if as_json:
         print_json(metrics)
         return
-    notes += results.limits(test)
-    say(f"test accuracy {metrics['test_accuracy']:.2%}, loss {metrics['test_loss']:.4f}: {test!r}", style="bold")
+    notes += [] if of_table else results.limits(test)
+    loss = f", loss {metrics['test_loss']:.4f}" if "test_loss" in metrics else ""
+    say(f"{results.headline(metrics)}{loss}: {test!r}", style="bold")
+    if test.classes:
+        scores_of_classes(metrics)
+    for note in notes:
+        say(note)
+
+
+def scores_of_classes(metrics: dict[str, Any]) -> None:
+    """A line for each class."""
     width = max(5, *(len(row["class"]) for row in metrics["classes"]))
     say(f"{'class':<{width}}  precision  recall      F1  samples")
     for row in metrics["classes"]:
         scores = f"{row['precision']:>9.1%}  {row['recall']:>6.1%}  {row['f1']:>6.1%}  {row['support']:>7,}"
         say(f"{row['class']:<{width}}  {scores}")
-    for note in notes:
-        say(note)
 
 
 def data_of(model: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES
+from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES, TABLE
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -20,9 +20,11 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def setting(name: str, text: str, **more: Any) -> Any:
     """The option for a setting of the recipe; its help says what the recipes have."""
-    values = [getattr(recipe, name) for recipe in (DIGITS, MNIST)]
+    values = [getattr(recipe, name) for recipe in (DIGITS, TABLE, MNIST)]
     shown = [",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for value in values]
-    default = shown[0] if shown[0] == shown[1] else f"{shown[0]} for digits, else {shown[1]}"
+    special = {kind: value for kind, value in zip(("digits", "tables"), shown, strict=False) if value != shown[-1]}
+    default = ", ".join([*(f"{value} for {kind}" for kind, value in special.items()), (special and "else ") or ""])
+    default += shown[-1]
     return typer.Option(help=f"{text} [default: {default}]", **more)
 
 
@@ -67,20 +69,59 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         help=f"{names(RECIPES)}: what all settings are that are not given. plain is gradient descent at a constant "
-        "rate, and nothing else. [default: digits for the digits, else mnist]",
+        "rate, and nothing else; handwriting that of the model in the package. [default: digits for the digits, table "
+        "for tables, else mnist]",
     ),
 ]
 Data = Annotated[
-    str | None, typer.Option(help="digits, mnist, cifar10, or a folder of four IDX files. [default: digits]")
+    str | None,
+    typer.Option(
+        help="digits, mnist, cifar10, a folder of four IDX files or of a folder of images for each class, or a table "
+        "(.csv, .tsv, .parquet) with --target. [default: digits]"
+    ),
+]
+Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column to be predicted.")]
+Task = Annotated[
+    str | None, typer.Option(help="Of a table: classification or regression. [default: what the target looks like]")
+]
+Ignore = Annotated[str | None, typer.Option(metavar="COLUMN,..", help="Of a table: columns to leave out.")]
+Categories = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN,..", help="Of a table: columns whose numbers are names, such as zip codes."),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(help="Of a table: refuse or fill missing values, numbers by the column's median. [default: refuse]"),
+]
+Unseen = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a table: what becomes of a category that is new when the model is used: refuse, or zeros for nothing "
+        "known. [default: refuse]"
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="float16 or bfloat16: a GPU multiplies numbers of 16 bits, all else stays float32. A CPU cannot. "
+        "[default: products in --dtype]"
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
         help="BLAS threads on a CPU. Two are faster where the cores are idle, far slower where they are not. "
         "[default: 1 for small steps]"
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that train together, each on its part of every batch; under mpiexec as many as it has started. "
+        "They need xpnet[mpi]. [default: 1]"
     ),
 ]
 
@@ -96,7 +137,8 @@ Out = Annotated[
 Resume = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Go on with the run in that folder; --epochs can be raised, --device and --threads changed."
+        metavar="DIR",
+        help="Go on with the run in that folder; --epochs can be raised, --device, --threads and --workers changed.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

@@ -26,6 +26,9 @@ def parity(
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples at once, for MODEL.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="Steps of training to compare.", min=1)] = 50,
+    precision: Annotated[
+        str | None, typer.Option(help="float16 or bfloat16: compare the GPU with products of 16 bits, and it alone.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots there too.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
@@ -43,6 +46,7 @@ def parity(
     allowed  the error as a fraction of what rounding may do there
     """
     import xpnet
+    from xpnet.cli import tables
     from xpnet.cli.data import load
     from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
@@ -50,8 +54,10 @@ def parity(
     if data is not None and model is None:
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
     opened = xpnet.load(model, "cpu") if model else None
-    samples: Dataset | None = load(data).test if data else None
-    found = compare(opened, samples, batch, steps)
+    samples: Dataset | None = None
+    if data is not None and opened is not None:
+        samples = tables.test_data(opened, data, held_out=False) if tables.is_table(data) else load(data).test
+    found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -21,9 +21,9 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[MODEL] IMAGE...",
+            metavar="[MODEL] FILE...",
             help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN} (else the one built in, which "
-            "reads digits), and images.",
+            "reads digits), and images, or a table.",
         ),
     ],
     explain: Annotated[
@@ -41,6 +41,7 @@ def predict(
     \b
     xpnet predict photo.jpg                       with the model that comes with xpnet
     xpnet predict model.safetensors a.png b.png   with one of your own
+    xpnet predict model.safetensors new.csv       each row of a table, as CSV
 
     A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
     and read from left to right. A digit that is not clear is "?". An image that has exactly the model's own size
@@ -50,9 +51,15 @@ def predict(
     the same, and the exit code is 1.
     """
     import xpnet
+    from xpnet.cli import tables
     from xpnet.photo import ImageReader
 
     path, images = model_and_images(files)
+    if any(map(tables.is_table, images)):
+        if len(images) > 1 or explain:
+            raise typer.BadParameter("a table is read alone: xpnet predict MODEL TABLE, without --explain")
+        tables.predict(xpnet.load(path, device), images[0], as_json)
+        return
     strips = strip_names(explain, images) if explain else [None] * len(images)
     opened = xpnet.load(path, device)
     reader = ImageReader(opened)

@@ -14,16 +14,20 @@ import numpy as np
 
 from xpnet.data import Dataset
 from xpnet.files import replacing
-from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Model
-from xpnet.train import class_scores, confusion_matrix, evaluate
+from xpnet.train import class_scores, confusion_matrix, evaluate, mae, r2
 from xpnet.train.run import Row
 
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
 BLOCK = 1 << 22  # and outputs that are computed at a time
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
+COLUMNS = (
+    *("epoch", "train_loss", "train_accuracy", "train_r2", "validation_loss", "validation_accuracy", "validation_r2"),
+    *("lr", "seconds", "loss_scale", "skipped_steps"),
+)
+OF_SOME_RUNS = {*COLUMNS} - {"epoch", "train_loss", "lr", "seconds"}
 
 Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the figure
 
@@ -31,9 +35,12 @@ Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the 
 def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | None]:
     """The figures of the model on `test`, JSON-able, and the probabilities (N, C) that it gives unless they are huge.
 
-    Of more than MOST_CLASSES classes, those with the lowest recall are in the figures, and no confusion matrix.
+    Of more than MOST_CLASSES classes, those with the lowest recall are in the figures, and no confusion matrix. Where
+    the targets are numbers, there are the errors in their units.
     Raises ValueError if the samples or the labels do not fit the model.
     """
+    if test.y.dtype.kind == "f":
+        return errors(model, test) | of_model(model), None
     names = class_names(model)
     if test.y.max() >= len(names):
         raise ValueError(f"{test.name} has the label {test.y.max()}, but the model has {len(names)} outputs")
@@ -53,24 +60,52 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
             for i, row in zip(shown, scores, strict=True)
         ],
         "confusion": confusion[:-1, :-1].tolist() if len(names) <= MOST_CLASSES else None,
+    }
+    return figures | of_model(model), probabilities
+
+
+def of_model(model: Model) -> dict[str, Any]:
+    """What else is said of every model."""
+    return {
         "device": model.backend.device,
         "why": model.backend.why,
         "dtype": str(model.backend.dtype),
+        "precision": model.backend.precision,
         "parameters": model.n_parameters,
     }
-    return figures, probabilities
+
+
+def errors(model: Model, test: Dataset) -> dict[str, Any]:
+    """R2, and the mean absolute and the root mean squared error, of a model that gives numbers."""
+    measured = evaluate(model, MeanSquaredError(), test, metrics=[r2, mae])
+    return {
+        "test_r2": measured.metrics["r2"],
+        "test_mae": measured.metrics["mae"],
+        "test_rmse": measured.loss**0.5,
+        "test_samples": len(test),
+    }
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """How good the model is, in a line."""
+    n = metrics["test_samples"]
+    if "test_r2" in metrics:
+        error = f"mean error {metrics['test_mae']:.4g}, root mean square {metrics['test_rmse']:.4g}"
+        return f"test R2 {metrics['test_r2']:.3f}, {error} ({n:,} samples)"
+    wrong = round((1 - metrics["test_accuracy"]) * n)
+    return f"test accuracy {metrics['test_accuracy']:.2%} ({wrong:,} of {n:,} wrong)"
 
 
 def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray | None]:
     """The mean loss, the predicted classes (N,), and the probabilities (N, C), up to MOST_VALUES of them."""
     classes = model.output_shape[-1]
     rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
-    if not model.network.accepts_integers:
+    if not model.network.accepts_integers and not isinstance(test.x, tuple):
         test = replace(test, x=test.x.astype(np.float32))
     loss = evaluate(model, SoftmaxCrossEntropy(), test, batch_size=min(rows, 1000)).loss
     predicted, probabilities = [], []
     for start in range(0, len(test), rows):
-        given = model.probabilities(test.x[start : start + rows])
+        given = model.probabilities(test[start : start + rows].x)
         predicted.append(given.argmax(axis=1))
         probabilities += [given] if keep else []
     return loss, np.concatenate(predicted), np.concatenate(probabilities) if keep else None
@@ -103,8 +138,9 @@ def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
-    """A line of CSV an epoch, under the names of the columns; those of the validation only where there was one."""
-    names = [name for name in COLUMNS if not name.startswith("validation") or name in (history or [{}])[0]]
+    """A line of CSV an epoch, under the names of the columns; those of some runs only where the history has them."""
+    first = (history or [{"train_accuracy": 0.0}])[0]
+    names = [name for name in COLUMNS if name not in OF_SOME_RUNS or name in first]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
@@ -138,7 +174,7 @@ def in_a_line(error: Exception) -> str:
 def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.ndarray | None) -> Images:
     """The confusion matrix and the worst mistakes, where there is room for them."""
     images: Images = {}
-    if metrics["confusion"] is not None:
+    if metrics.get("confusion") is not None:
         names = [row["class"] for row in metrics["classes"]]
         images["confusion-matrix.png"] = lambda plots: plots.confusion_matrix(np.array(metrics["confusion"]), names)
     if probabilities is not None and is_images(test.x):
@@ -163,12 +199,12 @@ def limits(data: Dataset) -> list[str]:
 
 def is_images(x: np.ndarray) -> bool:
     """Whether samples (N, ...) can be shown: grey, or colour (N, H, W, 3)."""
-    return is_grey(x) or (x.ndim == 4 and x.shape[3] == 3)
+    return is_grey(x) or (isinstance(x, np.ndarray) and x.ndim == 4 and x.shape[3] == 3)
 
 
 def is_grey(x: np.ndarray) -> bool:
     """Whether samples are grey images, (N, H, W) or (N, H, W, 1): those that photos are turned into."""
-    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 1)
+    return isinstance(x, np.ndarray) and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 1))
 
 
 def write_example(path: Path, data: Dataset) -> None:

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import __version__
+from xpnet.cli.tables import ENDS_IN, is_table
 from xpnet.train.recipes import RECIPES, Recipe
 
-KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "threads": int}
+KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
+KINDS |= {"threads": int, "workers": int}
+TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # what can be said of a table alone
+KINDS |= dict.fromkeys(TABLE, str)
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
 LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
 MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
@@ -33,8 +37,16 @@ class Settings:
     data: str = "digits"
     seed: int = 0
     dtype: str = "float32"
+    precision: str | None = None
     device: str | None = None
     threads: int | None = None
+    workers: int = 1
+    target: str | None = None
+    task: str | None = None
+    ignore: str = ""
+    categories: str = ""
+    missing: str = "refuse"
+    unseen: str = "refuse"
 
 
 def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
@@ -46,9 +58,15 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    own = {name: both[name] for name in ("data", "seed", "dtype", "device", "threads") if name in both}
+    plain = ("data", "seed", "dtype", "precision", "device", "threads", "workers", *TABLE)
+    own = {name: both[name] for name in plain if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
-    named = both.get("recipe", "digits" if own["data"] == "digits" else "mnist")
+    said = [option(name) for name in TABLE if own.get(name, getattr(Settings, name)) != getattr(Settings, name)]
+    if said and not is_table(own["data"]):
+        raise ValueError(f"{said[0]} is for tables ({', '.join(ENDS_IN)}), and the data are {own['data']}")
+    named = both.get(
+        "recipe", "table" if is_table(own["data"]) else own["data"] if own["data"] == "digits" else "mnist"
+    )
     if named not in RECIPES:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
     base = RECIPES[named]
@@ -80,9 +98,9 @@ def _setting(name: str, value: Any) -> str:
 
 
 def _lasting(data: str) -> str:
-    """A folder by its whole path, so that a config is good wherever it is read."""
-    folder = bool(data) and data not in ("digits", "mnist", "cifar10") and Path(data).is_dir()
-    return str(Path(data).absolute()) if folder else data
+    """A folder or a file by its whole path, so that a config is good wherever it is read."""
+    own = bool(data) and data not in ("digits", "mnist", "cifar10") and Path(data).exists()
+    return str(Path(data).absolute()) if own else data
 
 
 def read_config(path: Path) -> dict[str, Any]:

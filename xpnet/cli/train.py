@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,12 @@ from xpnet.cli.run_folder import (
     write_settings,
 )
 from xpnet.cli.settings import KINDS, Settings, in_words, option, read_config, settle
+from xpnet.cli.workers import device_for, started
 
 if TYPE_CHECKING:
     from xpnet import Backend, Model
     from xpnet.data import Augment, Dataset
+    from xpnet.parallel import Group
     from xpnet.train import Result
     from xpnet.train.recipes import Recipe
 
@@ -39,6 +42,7 @@ FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: few
 def train(
     ctx: typer.Context,
     data: options.Data = None,
+    target: options.Target = None,
     recipe: options.RecipeName = None,
     model: options.ModelName = None,
     hidden: options.Hidden = None,
@@ -57,10 +61,17 @@ def train(
     patience: options.Patience = None,
     augment: options.Augment = None,
     val: options.Val = None,
+    task: options.Task = None,
+    ignore: options.Ignore = None,
+    categories: options.Categories = None,
+    missing: options.Missing = None,
+    unseen: options.Unseen = None,
     seed: options.Seed = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    precision: options.Precision = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
     config: options.Config = None,
     out: options.Out = None,
     resume: options.Resume = None,
@@ -69,8 +80,11 @@ def train(
 ) -> None:
     """Train a network, and test it.
 
-    The network learns to tell the classes of a data set apart. By default it is made of fully connected layers; see
-    xpnet models for others.
+    The network learns to tell the classes of a data set apart, or to give the numbers of a table's column. By default
+    it is made of fully connected layers; see xpnet models for others.
+
+    \b
+    xpnet train --data customers.csv --target churn
 
     \b
     The folder of the run gets
@@ -89,13 +103,14 @@ def train(
         settings = settle(given, read_config(config) if config else {})
     else:
         settings = settings_to_resume(resume, given | {"config": config, "out": out})
-    run(settings, resume, out, as_json, quiet)
+    group = started(settings.workers, workers)
+    run(replace(settings, workers=group.size), group, resume, out, as_json, quiet)
 
 
 def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
     """Those of the run in `folder`. Raises ValueError if others are given, or epochs taken back."""
     others = [f"--{option(name)}" for name, value in given.items() if value is not None]
-    others = [name for name in others if name not in ("--epochs", "--device", "--threads")]
+    others = [name for name in others if name not in ("--epochs", "--device", "--threads", "--workers")]
     if others:
         raise ValueError(f"--resume keeps the settings of the run: leave out {', '.join(others)}")
     if not (folder / CONFIG).is_file():
@@ -106,63 +121,76 @@ def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
     return settle({k: v for k, v in given.items() if v is not None}, read_config(folder / CONFIG))
 
 
-def run(settings: Settings, resume: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
+def run(settings: Settings, group: Group, resume: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
     """Make everything that can fail for a wrong setting first, the folder then, and train."""
     import xpnet
     from xpnet import data
-    from xpnet.cli import results
+    from xpnet.cli import results, tables
     from xpnet.cli.data import load
-    from xpnet.train import fit, recipes
+    from xpnet.parallel.group import in_all
+    from xpnet.train import fit, r2, recipes
 
-    backend = xpnet.select(settings.device, settings.dtype, settings.seed, settings.threads)
-    say(device_line(backend, settings.device), on_stderr=as_json)
-    training, test = load(settings.data)
-    settings = with_enough_to_watch(settings, len(training))
+    first = group.rank == 0  # who speaks and writes
+    tell = partial(say, on_stderr=as_json) if first else lambda line: None
+    device = device_for(settings.device, group)
+    backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
+    tell(device_line(backend, settings.device, group.size))
+    training, test = tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
+    settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
-    notes = results.limits(training)
+    notes = [tables.in_words(training)] if isinstance(training, data.Table) else results.limits(training)
     validation = None
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
     model, loss, optimizer, schedule = recipes.build(recipe, training, backend)
-    augment = recipes.AUGMENT if recipe.augment else None
-    folder = resume or new_folder(settings.data, out)
-    say(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}", on_stderr=as_json)
+    augment = recipes.MODELS[recipe.model].augment if recipe.augment else None
+    folder = resume or group.first(lambda: new_folder(settings.data, out))
+    tell(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}")
     if recipe.label_smoothing:
         notes.append(f"the loss with label smoothing cannot fall below {lowest_loss(recipe, training):.3f}")
     for line in (in_words(settings), *notes):
-        say(line, on_stderr=as_json)
+        tell(line)
 
-    with only_run_in(folder), kept(folder, model):
-        clear_halves(folder)
-        write_settings(folder, settings)
+    with ExitStack() as inside:
+        if first:
+            inside.enter_context(only_run_in(folder))
+            inside.enter_context(kept(folder, model))
+            clear_halves(folder)
+            write_settings(folder, settings)
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,
-            augment=augment,
+            augment=augment, metrics=None if training.classes else [r2],
             patience=recipe.patience or None, keep_best=validation is not None,
-            checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet,
+            checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet, group=group,
         )  # fmt: skip
-        metrics, notes = write_results(folder, model, result, training, test, augment)
-    if as_json:
+        if first:
+            metrics, notes = write_results(folder, model, result, training, test, augment)
+    if first and as_json:
         print_json(metrics)
-    else:
+    elif first:
         report(folder, metrics, notes)
     if result.stopped == "interrupted":
-        raise Failed(f"interrupted in epoch {len(result.history) + 1} of {recipe.epochs}. {go_on(folder)}")
+        raise in_all(Failed(f"interrupted in epoch {len(result.history) + 1} of {recipe.epochs}. {go_on(folder)}"))
 
 
-def device_line(backend: Backend, asked: str | None) -> str:
+def device_line(backend: Backend, asked: str | None, workers: int) -> str:
     """Where the run is. Why not on a GPU is said once, and again when the reason has changed: `xpnet doctor` has it."""
     name = "the CPU" if backend.device == "cpu" else backend.device
     if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
         hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
-        return f"on the CPU, {in_threads(backend)}{hint}"
-    return f"on {name}{', ' + in_threads(backend) if backend.device == 'cpu' else ''}: {backend.why}"
+        return f"on the CPU, {in_threads(backend, workers)}{hint}"
+    how = [in_threads(backend, workers)] if backend.device == "cpu" else []
+    how += [f"{workers} workers"] if backend.device != "cpu" and workers > 1 else []
+    how += [f"products in {backend.precision}"] if backend.precision else []
+    return f"{', '.join([f'on {name}', *how])}: {backend.why}"
 
 
-def in_threads(backend: Backend) -> str:
-    """How many threads multiply, in words."""
+def in_threads(backend: Backend, workers: int) -> str:
+    """How many processes and threads multiply, in words."""
+    if workers > 1:
+        return f"{workers} workers, {backend.threads or 1} BLAS thread{'s' * ((backend.threads or 1) > 1)} each"
     if backend.threads is None:
         return "on one thread unless steps are large (--threads N asks for more)"
     return f"on {backend.threads} BLAS thread{'s' if backend.threads > 1 else ''}"
@@ -181,11 +209,15 @@ def is_news(hint: str) -> bool:
     return True
 
 
-def with_enough_to_watch(settings: Settings, n_samples: int) -> Settings:
-    """Without the recipe's validation part where it would be a handful of samples. One that was asked for stays."""
-    if "val" in settings.changed or settings.recipe.val * n_samples >= FEWEST_TO_WATCH:
-        return settings
-    return replace(settings, recipe=settings.recipe.but(val=0.0))
+def fitted_to(settings: Settings, n_samples: int) -> Settings:
+    """Without the recipe's validation part where it would be a handful of samples, and with batches no larger than all
+    the samples. What was asked for stays."""
+    recipe = settings.recipe
+    if "val" not in settings.changed and recipe.val * n_samples < FEWEST_TO_WATCH:
+        recipe = recipe.but(val=0.0)
+    if "batch_size" not in settings.changed and recipe.batch_size > n_samples:
+        recipe = recipe.but(batch_size=n_samples)
+    return replace(settings, recipe=recipe)
 
 
 def check_rate(lr: float, backend: Backend) -> None:
@@ -247,12 +279,9 @@ def is_watched(result: Result) -> bool:
 
 def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
     """What came of the run, for people."""
-    wrong = round((1 - metrics["test_accuracy"]) * metrics["test_samples"])
-    say(
-        f"test accuracy {metrics['test_accuracy']:.2%} ({wrong:,} of {metrics['test_samples']:,} wrong), "
-        f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s",
-        style="bold",
-    )
+    from xpnet.cli.results import headline
+
+    say(f"{headline(metrics)}, {metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s", style="bold")
     if metrics["stopped"] and metrics["stopped"] != "interrupted":
         say(f"stopped early: {metrics['stopped']}")
     for note in notes:

@@ -7,9 +7,12 @@ from xpnet.data.dataset import Dataset, Feed, Source, next_tokens
 from xpnet.data.datasets import Splits, load
 from xpnet.data.download import DownloadError, fetch
 from xpnet.data.idx import IdxError, read_idx, write_idx
+from xpnet.data.images import image_folder
 from xpnet.data.labels import one_hot
 from xpnet.data.split import kfold, split
 from xpnet.data.statistics import mean_std
+from xpnet.data.stored import Stored, open_images, open_npy, open_shards
+from xpnet.data.table import Table, table
 
 __all__ = [
     "Augment",
@@ -20,17 +23,24 @@ __all__ = [
     "IdxError",
     "Source",
     "Splits",
+    "Stored",
+    "Table",
     "batch_slices",
     "epoch_order",
     "fetch",
+    "image_folder",
     "kfold",
     "load",
     "mean_std",
     "mixup",
     "next_tokens",
     "one_hot",
+    "open_images",
+    "open_npy",
+    "open_shards",
     "read_cifar",
     "read_idx",
     "split",
+    "table",
     "write_idx",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.interchange import to_numpy
+from xpnet.data.batches import epoch_order
 from xpnet.data.labels import check_labels
 from xpnet.data.statistics import check_finite
 
@@ -19,8 +21,8 @@ MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign o
 class Feed(Protocol):
     """Batches on a device. What `batch` does belongs to the step, and can be captured with it."""
 
-    def begin(self, order: np.ndarray) -> None:
-        """An epoch begins that visits the samples in this order."""
+    def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
+        """An epoch begins that visits the samples in this order; these parts of it will be asked for, one by one."""
 
     def inputs(self, part: slice) -> tuple[Array, ...]:
         """What `batch` needs for this part of the order: arrays of the device."""
@@ -42,6 +44,9 @@ class Source(Protocol):
     def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
         """The batches on this device; `as_input(x)` brings samples into the shape that the model takes."""
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order in which an epoch visits the samples: a permutation of their numbers, (N,) int64."""
+
     def digest(self) -> str:
         """Enough of the content to notice that a run is resumed on other data."""
 
@@ -61,9 +66,9 @@ class Dataset:
     `weights`: how much each sample, or each of its targets, counts in the loss and the metrics. Numbers >= 0, or a
     mask, of y's shape or that of its first axes.
 
-    The arrays are kept, not copied; class numbers become int64. Raises ValueError if there is no sample, the counts
-    differ, a label is out of range, or a value is NaN or infinite; it names the data set, the first wrong entry, and
-    where that stands.
+    The arrays, of any library but in the memory of the host, are kept, not copied; class numbers become int64.
+    Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value is NaN or infinite;
+    it names the data set, the first wrong entry, and where that stands.
     """
 
     x: Any
@@ -73,8 +78,8 @@ class Dataset:
     weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        arrays = tuple(np.asarray(a) for a in (self.x if isinstance(self.x, tuple) else (self.x,)))
-        y = np.asarray(self.y)
+        arrays = tuple(map(to_numpy, self.x if isinstance(self.x, tuple) else (self.x,)))
+        y = to_numpy(self.y)
         for i, x in enumerate(arrays):
             what = f"{self.name}: x[{i}]" if isinstance(self.x, tuple) else f"{self.name}: x"
             if x.dtype.kind not in "buif":
@@ -126,6 +131,10 @@ class Dataset:
         y, weights = backend.asarray(self.y), self.weights
         return _Resident(on_device, y if weights is None else (y, backend.asarray(weights)), backend)
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order in which an epoch visits the samples, (N,) int64."""
+        return epoch_order(len(self), seed, epoch)
+
     def digest(self) -> str:
         """Enough of the content to notice that a run is resumed on other data."""
         x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
@@ -140,7 +149,7 @@ class _Resident:
         self._x, self._y, self._backend = x, y, backend
         self._order: Array = None
 
-    def begin(self, order: np.ndarray) -> None:
+    def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
         self._order = self._backend.asarray(order)
 
     def inputs(self, part: slice) -> tuple[Array, ...]:
@@ -181,7 +190,7 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
 
 def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
     """The weights as floating point numbers, once it is sure that they fit y."""
-    weights = np.asarray(weights)
+    weights = to_numpy(weights)
     if weights.dtype.kind not in "buif" or weights.ndim == 0 or weights.shape != y.shape[: weights.ndim]:
         raise ValueError(
             f"{name}: weights are numbers of y's shape {y.shape} or that of its first axes, not {weights.dtype} of "

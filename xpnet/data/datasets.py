@@ -1,4 +1,4 @@
-"""Where data sets come from: the embedded digits, MNIST, CIFAR-10, a folder of IDX files."""
+"""Where data sets come from: the embedded digits, MNIST, CIFAR-10, a folder of IDX files or of images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.data import cifar, download
 from xpnet.data.dataset import Dataset
 from xpnet.data.idx import idx_shape, read_idx
+from xpnet.data.images import class_folders, has_images, image_folder
 from xpnet.data.split import split
 from xpnet.files import expanded
 
@@ -49,7 +50,9 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
               layers of features from tiny images", 2009). The archive cifar-10-binary.tar.gz (162 MB) is looked
               for, and downloaded, as MNIST is, in folders called cifar10; its SHA-256 is checked.
     a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
-              train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..).
+              train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..);
+              or with a folder of images for each class, all of one size (`image_folder`), of which a stratified fifth
+              is the test split, or with folders `train` and `test` of such folders.
 
     Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
     FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.
@@ -62,8 +65,10 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
         return Splits(*cifar.read_cifar(_cifar_archive()))
     folder = expanded(source)
     if not os.fspath(source) or not folder.is_dir():
-        known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files"
+        known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files, or with images"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
+    if not any(_find(folder, name) for name in MNIST_SHA256) and class_folders(folder):
+        return _of_images(folder, seed)
     return _splits([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
@@ -73,6 +78,18 @@ def _digits(seed: int) -> Splits:
     x = np.rint(x * (255 / 16)).astype(np.uint8)
     train, test = split(Dataset(x, y, name="digits"), 1 / 5, seed)
     return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
+
+
+def _of_images(folder: Path, seed: int) -> Splits:
+    name, parts = folder.resolve().name, (folder / "train", folder / "test")
+    if all(part.is_dir() and has_images(part) for part in parts):
+        train, test = map(image_folder, parts)
+        if train.classes != test.classes or train.x.shape[1:] != test.x.shape[1:]:
+            found = f"{train!r} in {parts[0].name}, {test!r} in {parts[1].name}"
+            raise ValueError(f"{name}: both parts need the same classes, and images of one size and kind: {found}")
+    else:
+        train, test = split(image_folder(folder), 1 / 5, seed)
+    return Splits(replace(train, name=f"{name} train"), replace(test, name=f"{name} test"))
 
 
 def _splits(paths: list[Path], name: str) -> Splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,15 +13,32 @@ from xpnet.losses.target import same_shape, values
 
 
 class MeanSquaredError(TermLoss):
-    """L_i = (y - t)^2 for each entry.  dL_i/dy = 2 (y - t).
+    """L_i = d^2 with d = (y - t) / scale, for each entry.  dL_i/dy = 2 d / scale.
 
     `target`: t, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for y (N, C) stand
-    for one-hot rows.
+    for one-hot rows. `scale` is a number, or one for each entry of the last axis: the deviation of the targets makes
+    the loss, and so the rate that fits it, independent of their units.
     """
 
+    def __init__(self, reduction: str = "mean", scale: float | Sequence[float] = 1.0):
+        super().__init__(reduction)
+        scales = (scale,) if isinstance(scale, (int, float)) else tuple(scale)
+        if not scales or not all(0 < s < math.inf for s in scales):
+            raise ValueError(f"scale must be finite and above 0, not {scale!r}")
+        self.scale = tuple(float(s) for s in scales)
+
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        difference = y - values(y, target, backend)
-        return difference * difference, 2 * difference
+        d = y - values(y, target, backend)
+        if self.scale == (1.0,):
+            return d * d, 2 * d
+        inverse = backend.constant(tuple(1 / s for s in self.scale))
+        d *= inverse
+        return d * d, 2 * d * inverse
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        super()._check_target(target, shape)
+        if len(self.scale) not in (1, shape[-1]):
+            raise ValueError(f"{len(self.scale)} scales for outputs of {shape[-1]} entries")
 
 
 class MeanAbsoluteError(TermLoss):

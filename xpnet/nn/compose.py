@@ -8,9 +8,9 @@ from typing import Any
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.layer import Backward, Layer
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, is_several, size_of
 
-__all__ = ["Parallel", "Residual", "Sequential"]
+__all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
 
 
 class Sequential(Layer):
@@ -55,9 +55,60 @@ class Sequential(Layer):
         if reader is not None:
             reader.check_input(x)
 
+    def arrays_of(self, frame: Any) -> Any:
+        reader = self._reader()
+        return super().arrays_of(frame) if reader is None else reader.arrays_of(frame)
+
     def _reader(self) -> Layer | None:
         """The first layer that does more with its input than to move it."""
         return next((layer for layer in self.layers if layer.accepts_integers is not None), None)
+
+
+class Blocked(Sequential):
+    """The layers in sequence, on a CPU a few samples at a time: what one gives to the next then stays in the cache.
+
+    It pays where layers turn small inputs into large outputs and back, as a convolution and its pooling do. y and dx
+    are those of `Sequential`; the gradients of the parameters are the same sums, added up block by block. A block has
+    as many samples as give 2 MB of outputs in float32, all layers taken together. On a GPU, and while somebody looks
+    (`backend.observed_by`), the batch goes through as a whole.
+
+    Not for layers that need the whole batch or draw random numbers (`Layer.by_sample`): BatchNorm and Dropout raise
+    `ShapeError`.
+    """
+
+    def build(self, shape: Shape) -> Shape:
+        for path, layer in self.walk():
+            if not layer.by_sample:
+                raise ShapeError(
+                    f"takes the batch in blocks, and {path} ({type(layer).__name__}) needs it whole: put it outside"
+                )
+        output = super().build(shape)
+        if is_several(shape) or is_several(output):
+            raise ShapeError(f"takes and gives one array, to cut into blocks, not shapes {shape} and {output}")
+        self._numbers = sum(size_of(made) for layer in self.layers for made in layer._shapes.values())
+        return output
+
+    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        blocks = list(backend.chunks(len(x), max(self._numbers // 8, 1)))
+        if len(blocks) < 2 or backend.observer is not None:
+            return super().forward(x, backend)
+        y, backwards = None, []
+        for block in blocks:
+            part, backward_block = super().forward(x[block], backend)
+            y = backend.xp.empty((len(x), *part.shape[1:]), part.dtype) if y is None else y
+            y[block] = part
+            backwards.append(backward_block)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            dx = None
+            for block in reversed(blocks):  # the last is still in the cache
+                part = backwards.pop()(dy[block], need_dx)
+                if part is not None:
+                    dx = backend.xp.empty((len(dy), *part.shape[1:]), part.dtype) if dx is None else dx
+                    dx[block] = part
+            return dx
+
+        return y, backward
 
 
 class Residual(Sequential):

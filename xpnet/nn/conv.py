@@ -91,9 +91,11 @@ class Conv2d(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp, windows = backend.xp, self.windows
         y = xp.empty((x.shape[0], *windows.output, self.n_out), x.dtype)
-        b = self.b.data if self.bias else 0
         for images in windows.blocks(x.shape[0], x.shape[-1], backend):
-            xp.add(self._gathered(x[images], backend), b, out=y[images])
+            pixels = y[images]
+            self._gather(x[images], pixels, backend)
+            if self.bias:
+                pixels += self.b.data
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx: Array = xp.empty(x.shape, x.dtype) if need_dx else None
@@ -109,20 +111,22 @@ class Conv2d(Layer):
 
     # What a convolution and its transpose are made of. An `image` has the windows, `pixels` are one for each window.
 
-    def _gathered(self, image: Array, backend: Backend) -> Array:
-        """X W, with X the windows of the image, in scratch memory: pixels (n, *windows.output, channels)."""
+    def _gather(self, image: Array, pixels: Array, backend: Backend) -> None:
+        """pixels = X W, with X the windows of the image."""
         windows, groups = self.windows, self.groups
         if self._depthwise:
-            pixels = backend.scratch("pixels", (image.shape[0], *windows.output, groups))
             pixels.fill(0)
             for part, W in zip(windows.parts(image, backend), _taps(self.W.data), strict=True):
                 pixels += backend.xp.multiply(part, W[0], out=backend.scratch("product", part.shape))
-            return pixels
-        product = _product(windows.columns(image, groups, backend), _by_group(self.W.data, groups), backend)
-        return _joined(product).reshape(image.shape[0], *windows.output, self.W.shape[-1])
+            return
+        columns, W = windows.columns(image, groups, backend), _by_group(self.W.data, groups)
+        if groups == 1:
+            backend.matmul(columns, W, out=_by_group(pixels, 1))
+        else:
+            pixels[...] = _joined(_product(columns, W, backend)).reshape(pixels.shape)
 
     def _spread(self, pixels: Array, image: Array, backend: Backend) -> None:
-        """image = pixels W^T, each row added up where its window lies: the transpose of `_gathered`."""
+        """image = pixels W^T, each row added up where its window lies: the transpose of `_gather`."""
         if self._depthwise:
             memory = backend.scratch("product", pixels.shape)
             parts = (backend.xp.multiply(pixels, W[0], out=memory) for W in _taps(self.W.data))
@@ -220,7 +224,7 @@ class ConvTranspose2d(Conv2d):
                 if self.bias:
                     self.b.add_grad_sum(dy[images])
                 if need_dx:
-                    dx[images] = self._gathered(dy[images], backend)
+                    self._gather(dy[images], dx[images], backend)
             return dx
 
         return y, backward

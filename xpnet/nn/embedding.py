@@ -85,7 +85,7 @@ def summed_by_row(a: Array, rows: Array, n: int, backend: Backend) -> Array:
     """
     xp, m = backend.xp, len(a)
     if n <= SMALL or not m:
-        return backend.matmul((xp.arange(n)[:, None] == rows).astype(a.dtype), a)
+        return backend.full_matmul((xp.arange(n)[:, None] == rows).astype(a.dtype), a)
     ordered = xp.sort(rows * m + xp.arange(m))  # all different, so that every sort gives this order
     rows, sums = ordered // m, xp.take(a, ordered % m, axis=0)
     step = 1

@@ -70,9 +70,12 @@ class Layer:
     """Whether x may hold integers, such as uint8 pixels or token numbers: True, False, or None for a layer that only
     moves its values, so that the next one decides. A tuple of these where x is a tuple."""
 
+    by_sample: bool = True
+    """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
+    others, as in BatchNorm, or on a random number."""
+
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
-    _passed: frozenset = frozenset()  # shapes of x whose output has been checked
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -90,6 +93,16 @@ class Layer:
         Asked before data go to a device, which would not say so: an index beyond a table, for example.
         """
 
+    def arrays_of(self, frame: Any) -> Any:
+        """A table of named columns (a data frame) as x, on the host. By their names only for `nn.Columns`; other layers
+        take what has an order of its own, its values row by row."""
+        if hasattr(frame, "__array__"):
+            return frame
+        raise TypeError(
+            f"the network takes arrays, not a {type(frame).__name__} of columns: let it begin with nn.Columns, or "
+            "hand over the values as an array"
+        )
+
     # Building and calling -----------------------------------------------------------------------------------
 
     def built(self, shape: Shape) -> Shape:
@@ -103,18 +116,17 @@ class Layer:
             raise
         if not isinstance(output, (tuple, list)):
             raise ContractError(f"build must return the shape of one output, not {output!r}", self)
-        self._shapes, self._passed = {**self._shapes, shape: tuple(output)}, frozenset()
+        self._shapes = {**self._shapes, shape: tuple(output)}
         return tuple(output)
 
     def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
+        if backend.trusting:  # the usual way, kept short: a model has seen x of this shape before
+            return self.forward(x, backend)
+        if backend.observer is not None:
+            backend.observer.forward_begins(self, x)
         result = self.forward(x, backend)
-        if not isinstance(x, tuple) and x.shape in self._passed and backend.observer is None:
-            return result  # the usual way, kept short
-        shape = tuple(a.shape for a in x) if isinstance(x, tuple) else x.shape
-        if shape not in self._passed:
-            self._check(x, result)
-            self._passed = self._passed | {shape}
+        self._check(x, result)
         return result if backend.observer is None else self._observed(x, result, backend)
 
     def _check(self, x: Array, result: Any) -> None:

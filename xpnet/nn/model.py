@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backend import Array, Backend, BackendError, select
+from xpnet.frames import is_frame
 from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.layer import Backward, Layer, Parameter
 from xpnet.nn.saving import description, write_tensors
@@ -49,6 +50,7 @@ class Model:
         self.network, self.backend = network, backend
         self.input_shape: Shape = as_shape(input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
+        self._seen: set[Any] = set()  # kinds of x whose pass was checked, in each mode
         self.classes = tuple(str(name) for name in classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
             raise ShapeError(f"{len(self.classes)} class names for {self.output_shape[-1]} outputs")
@@ -107,15 +109,36 @@ class Model:
             raise RuntimeError("freeze and unfreeze between two runs of fit, not inside one")
         self.frozen = names
 
+    def keep_gradients_in(self, grad: Array) -> None:
+        """Let all gradients lie in this array from now on, of the size and dtype of the one that holds them now."""
+        self.grad = grad
+        for name, place in self.places.items():
+            p = self.parameters[name]
+            p.bind(self.backend, p.data, grad[place].reshape(p.shape))
+
     # A pass -----------------------------------------------------------------------------------------------
 
     def forward(self, x: Any) -> tuple[Array, Backward]:
         """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device."""
-        self._check(x)
+        backend, kind = self.backend, (self._kind(x), self.backend.training)
+        known = kind in self._seen
+        if not known:
+            self._check(x)
+        before, backend.trusting = backend.trusting, known and backend.observer is None
         try:
-            return self.network(x, self.backend)
+            result = self.network(x, backend)
         except LayerFault as fault:
             raise fault.inside(self.network) from None
+        finally:
+            backend.trusting = before
+        if not known:
+            self._seen.add(kind)
+        return result
+
+    def _kind(self, x: Any) -> tuple:
+        if isinstance(x, tuple):
+            return tuple(map(self._kind, x))
+        return type(x), getattr(x, "dtype", None), getattr(x, "shape", None)
 
     def _check(self, x: Any) -> None:
         accepts = self.network.accepts_integers
@@ -168,10 +191,14 @@ class Model:
         return x
 
     def predict(self, x: Any, batch_size: int = 1000) -> Any:
-        """Outputs (N, *output_shape) on the host for x (N, *input_shape) on the host, in evaluation mode."""
+        """Outputs (N, *output_shape) on the host for x (N, *input_shape), in evaluation mode.
+
+        x is of the host or of the model's own device, an array of any library (see `Backend.asarray`), or, for a
+        network that begins with `nn.Columns`, a table of columns: a data frame, an Arrow table, a dict of arrays.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        x = self.as_input(each(np.asarray, x))
+        x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
         n = len(x[0] if isinstance(x, tuple) else x)
         outputs = []
         with self.backend.mode(training=False):
@@ -207,7 +234,7 @@ class Model:
     def __reduce__(self) -> tuple:
         """Copies and pickles hold arrays of the host, and the name of the device."""
         backend = self.backend
-        where = (backend.device, str(backend.dtype), backend.seed, backend.threads)
+        where = (backend.device, str(backend.dtype), backend.seed, backend.threads, backend.precision)
         return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
     def save(self, path: str | os.PathLike) -> None:
@@ -237,7 +264,7 @@ def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequen
     try:
         backend = select(*where)
     except (BackendError, ValueError):
-        backend = select("cpu", *where[1:])
+        backend = select("cpu", *where[1:4])  # and without the precision, which a CPU does not have
     return Model(network, input_shape, backend, classes, tensors)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xpnet.nn.activation import ReLU
-from xpnet.nn.compose import Residual, Sequential
+from xpnet.nn.compose import Blocked, Residual, Sequential
 from xpnet.nn.conv import Conv2d
 from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer
@@ -25,14 +25,15 @@ __all__ = ["cnn", "resnet"]
 def cnn(
     shape: Shape, n_classes: int, channels: Sequence[int] = (32, 64), hidden: int = 128, dropout: float = 0.0
 ) -> Sequential:
-    """For each of `channels`: 3 x 3 convolution, BatchNorm, ReLU, 2 x 2 max-pooling; then Linear(hidden), ReLU, Linear.
+    """For each of `channels`: 3 x 3 convolution, 2 x 2 max-pooling, BatchNorm, ReLU; then Linear(hidden), ReLU, Linear.
 
-    Pooling halves the image each time, so it must be at least 2 ** len(channels) pixels high and wide. Dropout, where
-    it is not 0, comes before the last layer.
+    Pooling halves the image each time, so it must be at least 2 ** len(channels) pixels high and wide. It comes right
+    after the convolution, so that all else has a quarter of the work. Dropout, where it is not 0, comes before the last
+    layer.
     """
     layers = _as_image(shape)
     for n_out in channels:
-        layers += [Conv2d(n_out, 3, padding="same", bias=False), BatchNorm(), ReLU(), MaxPool2d(2)]
+        layers += [Blocked(Conv2d(n_out, 3, padding="same", bias=False), MaxPool2d(2)), BatchNorm(), ReLU()]
     layers += [Flatten(), Linear(hidden), ReLU()] + ([Dropout(dropout)] if dropout else [])
     return Sequential(*layers, Linear(n_classes))
 

@@ -44,6 +44,8 @@ class BatchNorm(Layer):
     Ioffe and Szegedy, "Batch normalization" (2015).
     """
 
+    by_sample = False
+
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
         if not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm needs 0 <= momentum <= 1, not {momentum!r}")
@@ -209,7 +211,7 @@ class GroupNorm(Layer):
         weights = backend.xp.full((1, positions), 1 / (positions * each), samples.dtype)
 
         def mean(a: Array) -> Array:
-            of_channels = backend.matmul(weights, a).reshape(n, self.groups, each)
+            of_channels = backend.full_matmul(weights, a).reshape(n, self.groups, each)
             return of_channels.sum(axis=-1).repeat(each, axis=-1).reshape(n, 1, channels)
 
         return mean

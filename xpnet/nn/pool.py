@@ -60,7 +60,8 @@ class MaxPool2d(_Pool2d):
             def given(images: slice) -> Iterator[Array]:
                 left = dy[images].copy()  # what no entry has been given yet
                 for part in windows.parts(x[images], backend, outside=-math.inf):
-                    taken = left * (part == y[images])
+                    taken = (part == y[images]).astype(dy.dtype)
+                    taken *= left
                     left -= taken
                     yield taken
 

@@ -2,8 +2,8 @@
 
 No layer is asked what it costs. A copy of the model runs a small batch forward and backward on the CPU, and
 
-- multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (but not in
-  sums, which are products with ones there), and in depthwise convolutions, which multiply elementwise;
+- multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (sums that are
+  written as products do not), and in depthwise convolutions, which multiply elementwise;
 - what a layer keeps for its backward is read off the closure that its forward returned: every array that can be
   reached from there. One that several layers hold is counted once, with the first of them.
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerCost:
     """A layer. `parameters` are those that are trained and its own; `kept`: bytes that it keeps for the backward."""
 
     path: str
@@ -53,7 +53,7 @@ class Summary:
     it grows with the batch, to kh kw times the input, which is not counted here.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayerCost, ...]
     batch_size: int
     inputs: int
     values: int
@@ -133,7 +133,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
         own = {id(p): p.size for p in _own(layer) if p.trained and id(p) not in counted}
         kept = at(two.kept[layer], three.kept[three.named[path]])
         shape, products = two.outputs.get(layer, ()), two.products[layer] // 2
-        row = Row(path, type(layer).__name__, shape, sum(own.values()), products, kept)
+        row = LayerCost(path, type(layer).__name__, shape, sum(own.values()), products, kept)
         is_container = any(True for _ in layer.children())
         if id(layer) not in counted and (not is_container or row.parameters or row.multiply_adds or row.kept):
             rows.append(row)
@@ -179,12 +179,6 @@ class _Counting(Backend):
         self.products += result.size * a.shape[-1]
         return result
 
-    def sum_rows(self, a: Array) -> Array:
-        before = self.products
-        result = super().sum_rows(a)
-        self.products = before
-        return result
-
 
 class _Pass(Observer):
     """A copy of the model after a training pass of n samples, and what was seen of it, by layer."""
@@ -203,7 +197,7 @@ class _Pass(Observer):
             y, backward = self.model.forward(batch)
             self._see_what_is_kept(backward, batch)
             backward(each(np.copy, y), need_dx=False)
-        self.working = sum(memory.nbytes for memory in self.backend.memory.values())
+        self.working = sum(memory.nbytes for memory in self.backend.kept.values())
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self.outputs[layer] = each(lambda a: a.shape[1:], y)
@@ -216,7 +210,7 @@ class _Pass(Observer):
 
     def _see_what_is_kept(self, backward: Any, batch: Any) -> None:
         constants = self.backend._constants.values()
-        known = [self.model.data, self.model.grad, batch, *self.backend.memory.values(), *constants]
+        known = [self.model.data, self.model.grad, batch, *self.backend.kept.values(), *constants]
         seen = {id(_owner(array)) for item in known for array in (item if isinstance(item, tuple) else (item,))}
         for layer, array in held(backward):
             owner = _owner(array)

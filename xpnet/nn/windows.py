@@ -77,8 +77,11 @@ class Windows:
         sums = self._memory("sums", out, backend)
         sums.fill(0)
         for place, part in zip(self._places(), parts, strict=True):
-            target = sums[place]
-            target += part
+            if self._apart:  # each place is in one window at most
+                sums[place] = part
+            else:
+                target = sums[place]
+                target += part
         if sums is not out:
             out[...] = sums[self._inside]
 
@@ -101,6 +104,11 @@ class Windows:
         columns = backend.scratch("columns", matrix)
         columns.reshape(view.shape)[...] = view
         return columns
+
+    @property
+    def _apart(self) -> bool:
+        """Whether each window ends before the next begins, along every axis."""
+        return all(e <= s for e, s in zip(_extent(self.kernel, self.dilation), self.stride, strict=True))
 
     @property
     def _inside(self) -> tuple[slice, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.nn import Model
+from xpnet.optim.loss_scale import LossScale
 
 Groups = Mapping[str, Mapping[str, float]]
 """Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
@@ -57,6 +58,9 @@ class Optimizer:
         # float32 counts exactly to 2^24 and then stands still: by then every 1 - beta^t is 1.
         self.steps = backend.xp.zeros(1, backend.dtype)
         self.state = {name: backend.xp.zeros(model.n_parameters, backend.dtype) for name in self.state_names}
+        self.loss_scale = LossScale(model) if backend.precision == "float16" else None
+        if self.loss_scale is not None:
+            self.state["loss_scale"] = self.loss_scale.state
         self._parts, self._without = self._divided(), model.frozen
 
     @property
@@ -71,8 +75,31 @@ class Optimizer:
         self._lr = float(lr)
         self._rate.fill(self._lr)
 
+    def scaled(self, dy: Array) -> Array:
+        """The gradient of the loss as the backward pass needs it: times the loss scale where products are float16."""
+        return dy if self.loss_scale is None else self.loss_scale.scaled(dy)
+
+    def unscale(self) -> None:
+        """After a backward of `scaled`: divide the gradients by the loss scale. `step` does so, unless it is done
+        already: for who looks at the gradients before, as `clip_norm` does."""
+        if self.loss_scale is not None:
+            self.loss_scale.unscale()
+
     def step(self) -> None:
-        """Update all parameters by the method's formula. Afterwards `grad` holds no gradient."""
+        """Update all parameters by the method's formula. Afterwards `grad` holds no gradient.
+
+        Where a scaled gradient is not finite, parameters and state stay as they are (`LossScale`).
+        """
+        if self.loss_scale is None:
+            self._step_all()
+        else:
+            state = (array for name, array in self.state.items() if name != "loss_scale")
+            with self.loss_scale.undone([self.model.data[: self.model.n_parameters], self.steps, *state]):
+                self._step_all()
+        if self.model.backend.observer is not None:
+            self.model.backend.observer.step_ends(self)
+
+    def _step_all(self) -> None:
         model = self.model
         if self._without is not model.frozen:
             self._parts, self._without = self._divided(), model.frozen
@@ -83,8 +110,6 @@ class Optimizer:
             size = part.stop - part.start
             for piece in [slice(0, size)] if self.by_parameter else model.backend.chunks(size):
                 self._step(part, slice(part.start + piece.start, part.start + piece.stop), lr)
-        if model.backend.observer is not None:
-            model.backend.observer.step_ends(self)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         """Update the numbers at these places in the flat buffers: the part, or a piece of it."""

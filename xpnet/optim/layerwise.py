@@ -86,7 +86,7 @@ class Muon(AdamW):
         x -= (lr * (0.2 * math.sqrt(max(part.shape)))) * self._orthogonal(g + self.momentum * v)
 
     def _orthogonal(self, direction: Array) -> Array:
-        xp, product = self.model.backend.xp, self.model.backend.matmul
+        xp, product = self.model.backend.xp, self.model.backend.full_matmul
         tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
         rows = xp.ascontiguousarray(direction.T) if tall else direction
         rows = rows / xp.maximum(xp.sqrt((rows * rows).sum()), 1e-7)

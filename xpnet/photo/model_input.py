@@ -17,10 +17,10 @@ def image_size(model: Model) -> tuple[int, int]:
     Raises ValueError for a model whose samples are no grey images.
     """
     shape = model.input_shape[:-1] if len(model.input_shape) == 3 and model.input_shape[2] == 1 else model.input_shape
-    side = math.isqrt(shape[0])
-    if len(shape) == 1 and side * side == shape[0]:
-        return side, side
-    if len(shape) != 2:
+    whole = all(isinstance(n, int) for n in shape)  # neither of several inputs, nor of free length
+    if whole and len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
+        return math.isqrt(shape[0]), math.isqrt(shape[0])
+    if not whole or len(shape) != 2:
         raise ValueError(f"the model takes samples of shape {model.input_shape}, which are no grey images")
     return shape[0], shape[1]
 

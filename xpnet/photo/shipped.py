@@ -10,7 +10,6 @@ def shipped_model_path() -> Path:
 
     784-128-64-32-10 with GELU, trained on MNIST (LeCun, Cortes and Burges, CC BY-SA 3.0) by
 
-        xpnet train --data mnist --augment --epochs 80 --batch-size 256 --optimizer adamw --lr 0.003
-                    --weight-decay 0.01 --activation gelu --dropout 0 --label-smoothing 0 --val 0 --seed 0
+        xpnet train --data mnist --recipe handwriting --seed 0
     """
     return Path(__file__).parent / "handwriting.safetensors"

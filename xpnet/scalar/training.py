@@ -32,7 +32,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """The share of the samples seen, 0 .. 1, that were right when they came up."""
+        """The fraction of the samples seen, 0 .. 1, that were right when they came up."""
         return self.right / self.seen if self.seen else 0.0
 
     @property
@@ -93,7 +93,7 @@ def train(
 
 
 def accuracy(net: BasicNet, samples: Sequence[Sample]) -> float:
-    """The share, 0 .. 1, of `samples` whose class `net` predicts."""
+    """The fraction, 0 .. 1, of `samples` whose class `net` predicts."""
     if len(samples) == 0:
         raise ValueError("no samples to measure the accuracy on")
     return sum(net.predict(inputs)[1] == label for inputs, label in samples) / len(samples)

@@ -57,7 +57,7 @@ class DigitFound(BaseModel):
     pixels: list[list[int]] = Field(description="as the model saw it: 0 for paper to 255 for ink")
 
 
-class Reading(BaseModel):
+class ReadResponse(BaseModel):
     """All digits of an image, in reading order."""
 
     text: str = Field(description="the answers as one text, ? for each that is unsure")
@@ -66,13 +66,13 @@ class Reading(BaseModel):
 
 
 Level = Annotated[int, Field(ge=0, le=255, strict=True)]
-Row = Annotated[list[Level], FailFast()]  # without it, each wrong number would make an error of its own
+PixelRow = Annotated[list[Level], FailFast()]  # without it, each wrong number would make an error of its own
 
 
 class Question(BaseModel):
     """An image as the model takes it (see `pixels` of a reading), and the class to explain."""
 
-    pixels: Annotated[list[Row], FailFast()] = Field(description="0 for paper to 255 for ink")
+    pixels: Annotated[list[PixelRow], FailFast()] = Field(description="0 for paper to 255 for ink")
     answer: int | None = Field(None, strict=True, description="number of a class; without it, the likeliest")
 
 
@@ -150,7 +150,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
         summary="Read the digits in an image",
         openapi_extra={"requestBody": IMAGE_BODY},
         responses=problems(408, 413, 422, 503),
-        response_model=Reading,
+        response_model=ReadResponse,
     )
     async def read(request: Request) -> Response:
         """The body is the file itself: PNG, JPEG, WebP, BMP, TIFF or GIF (its first frame)."""

@@ -3,14 +3,18 @@
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import NotFiniteError
 from xpnet.train.fit import Result, fit
+from xpnet.train.memory import OutOfMemoryError
 from xpnet.train.metrics import Metric, accuracy, class_scores, confusion_matrix, mae, r2, top_k
 from xpnet.train.run import Run
+from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import Evaluation, evaluate, train_step
 
 __all__ = [
     "Evaluation",
+    "LayerSizes",
     "Metric",
     "NotFiniteError",
+    "OutOfMemoryError",
     "Result",
     "Run",
     "accuracy",

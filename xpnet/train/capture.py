@@ -25,6 +25,8 @@ def capture(run: Run) -> str:
     captured = run.model.backend.capture(eager)
     if captured is eager or run.position.batch == len(run.slices):
         return ""
+    if run.group.size > 1:
+        return "in a group of processes steps are not captured"
     if run.model.backend.observer is not None:
         return "the backend is observed: steps are not captured"
     inputs = run.next_inputs()

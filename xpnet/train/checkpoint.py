@@ -21,19 +21,21 @@ from xpnet.train.run import Position, Row, Run
 
 
 def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
-    """Write the run to `path`; the checkpoint that was there stays until the new one is whole."""
+    """Write the run to `path`; the checkpoint that was there stays until the new one is whole. In a group, all call
+    it, and the first process writes."""
     tensors = {**run.model.tensors(), **{RUN_PREFIX + name: a for name, a in run.tensors().items()}}
     described = {**description(run.model), "run": _numbers(run)}
-    write_tensors(path, tensors, described)
+    run.group.first(lambda: write_tensors(path, tensors, described))
 
 
 def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     """Bring a freshly made run to where the one in the file stood; its next step is the next one of that run.
 
     Raises `ModelFileError` if the file is no checkpoint, or one of another network, optimizer or data, or says what
-    cannot be; nothing of the run is changed then.
+    cannot be; nothing of the run is changed then. In a group, all call it, and the first process reads; the one that
+    wrote the file may have been of another size.
     """
-    tensors, described = read_tensors(path)
+    tensors, described = run.group.first(lambda: read_tensors(path))
     mine = json.loads(json.dumps({**description(run.model), "run": _numbers(run)}))
     try:
         theirs = described["run"]
@@ -74,14 +76,17 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
     check_tensors(own, {name: p.shape for name, p in run.model.parameters.items()}, run.model.backend.dtype)
     rest = {name[len(RUN_PREFIX) :]: a for name, a in tensors.items() if name.startswith(RUN_PREFIX)}
     shapes = {name: a.shape for name, a in run.tensors().items()}
-    rng_shape, rng = shapes.pop("rng"), rest.get("rng")
-    if rng is None or rng.shape != rng_shape or rng.dtype != np.uint64:
+    words, rng = shapes.pop("rng")[-1], rest.get("rng")
+    if rng is None or rng.ndim not in (1, 2) or not rng.size or rng.shape[-1] != words or rng.dtype != np.uint64:
         raise ModelFileError("its random state is damaged")
     floats = {name: a for name, a in rest.items() if name != "rng"}
     check_tensors(floats, shapes, run.model.backend.dtype)
     for name in ("steps", *run.optimizer.never_negative):
         if (floats[f"optimizer.{name}"] < 0).any():
             raise ModelFileError(f"the optimizer's {name} holds negative numbers")
+    scale = run.optimizer.loss_scale
+    if scale is not None and not scale.can_be(floats["optimizer.loss_scale"]):
+        raise ModelFileError(f"its loss scale cannot be {floats['optimizer.loss_scale'].tolist()}")
     return own, rest
 
 

@@ -104,7 +104,7 @@ class _StepObserver(Observer):
 
     def step_ends(self, optimizer: Optimizer) -> None:
         if self._in_step:
-            self._require("a parameter after the update", optimizer.model.data)
+            self._look(lambda: self._finite.updated("a parameter after the update", optimizer.model.data))
             self.end_step()
             self.watch.steps += 1
 
@@ -144,7 +144,7 @@ class _StepObserver(Observer):
             model, before = self._before
             model.data[...] = before
             self.end_step()
-            raise NotFiniteError(self.watch.steps + 1, str(found)) from None
+            raise NotFiniteError(self.watch.steps + 1, str(found), model.backend.precision) from None
 
     # Transfers ----------------------------------------------------------------------------------------------
 

@@ -10,21 +10,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
+from xpnet.parallel import ALONE, Group
 from xpnet.schedules import Schedule
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
+from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
+from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import check_data, evaluate
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
@@ -61,9 +66,11 @@ def fit(
     patience: int | None = None,
     keep_best: bool = False,
     callbacks: Sequence[Callback] = (),
+    watch: LayerSizes | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     quiet: bool = False,
+    group: Group = ALONE,
 ) -> Result:
     """Train `model` on `train` for `epochs`, in an order that depends on the backend's seed alone.
 
@@ -78,6 +85,7 @@ def fit(
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
+    - `watch` notes how large activations and gradients are, layer by layer.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
       there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, average, metrics, frozen parameters
@@ -86,6 +94,12 @@ def fit(
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
     - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
       an eager one; otherwise the steps run one by one, and the result says why.
+    - With `group` (`parallel.join()`, in a program that `mpiexec -n N` has started) the processes train one model
+      together: see `xpnet.parallel`.
+
+    On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows leaves
+    parameters and optimizer as they are and halves the scale; a row has the `loss_scale` and the number of
+    `skipped_steps` so far.
 
     The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
     raises `NotFiniteError`; the model then has the values it had before that step.
@@ -95,12 +109,12 @@ def fit(
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
     the data, targets that do not fit the loss, samples of another shape; `ModelFileError` for a checkpoint of another
-    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread.
+    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread;
+    `OutOfMemoryError`, which names a batch that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
-    if checkpoint is not None and not resume and Path(checkpoint).exists():
-        raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
+    there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     if operator.index(epochs) < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}")
     if operator.index(accumulate) < 1:
@@ -109,36 +123,40 @@ def fit(
         raise ValueError(f"patience must be at least 1 epoch, not {patience}")
     if validation is not None:
         check_data(model, loss, validation)
-    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average)
+    run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
     if checkpoint is not None:
-        if resume and Path(checkpoint).exists():
+        if there:
             load_checkpoint(run, checkpoint)
         else:
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
     stopped, eager = _enough(run, patience), ""  # a run that was stopped and is resumed stays stopped
+    keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
-    threads = model.backend.threads_for(batch_size * model.n_parameters)
-    reporter = Reporter(epochs, len(run.slices), quiet)
-    with _alone(model), threads, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    # One thread in a group: each of its processes has a core.
+    threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
+    reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0)
+    memory = within_memory(run, train, -(-batch_size // group.size))
+    with _alone(model), threads, memory, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 eager = capture(run)
             reporter.note(eager)
         while run.position.epoch < epochs and not stopped:
             started = time.perf_counter()
-            if not _epoch(run, reporter, asked):
+            if not _epoch(run, reporter, asked, watch):
                 stopped = "interrupted"
                 break
             row = _row(run, validation, time.perf_counter() - started)
+            run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
             run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
             reporter.epoch(row)
-            if [True for callback in callbacks if callback(row, model) is True]:
+            if group.first(partial(_asks_to_stop, callbacks, row, model)):
                 stopped = "a callback asked for it"
             else:
                 stopped = _enough(run, patience)
             if checkpoint is not None:
                 save_checkpoint(run, checkpoint)
-    if asked.is_set() and not stopped:  # after the last batch
+    if group.any(asked.is_set()) and not stopped:  # after the last batch
         stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:
         save_checkpoint(run, checkpoint)
@@ -147,21 +165,53 @@ def fit(
     return Result(run.history, run.position.best_epoch, stopped, eager)
 
 
-def _epoch(run: Run, reporter: Reporter, asked: threading.Event) -> bool:
+def _is_there(checkpoint: str | os.PathLike, resume: bool) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    there = Path(checkpoint).exists()
+    if there and not resume:
+        raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
+    return there
+
+
+def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSizes | None) -> bool:
     """The rest of the epoch that the run stands in; False if it was interrupted."""
     with run.model.backend.mode(training=True):
-        snapshot = run.snapshot()
+        snapshot, ask_every = run.snapshot(), _ask_every(run)
         while run.position.batch < len(run.slices):
-            run.step()
-            if run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices) or asked.is_set():
+            _step(run, watch)
+            leave = run.steps_done % ask_every == 0 and run.group.any(asked.is_set())
+            if run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices) or leave:
                 mean_loss, figures = run.means()
-                if not np.isfinite(mean_loss) or not _finite(run):
+                if run.group.any(not np.isfinite(mean_loss) or not _finite(run)):
                     raise_culprit(run, snapshot)
                 reporter.batches(run.position.epoch, run.position.batch, mean_loss, figures, run.optimizer.lr)
                 snapshot = run.snapshot()
-            if asked.is_set():
+            if leave:
                 return False
     return True
+
+
+def _step(run: Run, watch: LayerSizes | None) -> None:
+    number = run.steps_done
+    if watch is None or not watch.wants(number):
+        run.step()
+        return
+    with run.model.backend.observed_by(watch):
+        run.step()
+    watch.step_done(number)
+
+
+def _ask_every(run: Run) -> int:
+    """Steps between two questions to a group whether one of it was told to stop: as many as take a fifth of a second.
+    By the history, which is the same in all processes."""
+    if run.group.size == 1 or not run.history:
+        return 1
+    return max(1, int(0.2 * len(run.slices) / max(run.history[-1]["seconds"], 0.001)))
+
+
+def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
+    """Whether one of them does; each is called."""
+    return True in [callback(row, model) is True for callback in callbacks]
 
 
 def _enough(run: Run, patience: int | None) -> str:
@@ -182,10 +232,13 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
     row |= {f"train_{name}": figure for name, figure in figures.items()}
     if validation is not None:
         with run.measured():
-            measured = evaluate(run.model, run.loss, validation, metrics=run.metrics)
+            measured = evaluate(run.model, run.loss, validation, metrics=run.metrics, group=run.group)
         row["validation_loss"] = measured.loss
         row |= {f"validation_{name}": figure for name, figure in measured.metrics.items()}
-    return row | {"lr": run.optimizer.lr, "seconds": seconds}
+    if run.optimizer.loss_scale is not None:
+        row |= run.optimizer.loss_scale.figures
+    row |= {"lr": run.optimizer.lr, "seconds": seconds}
+    return run.group.first(lambda: row)  # so that all processes decide by the same numbers
 
 
 @contextmanager

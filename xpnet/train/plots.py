@@ -167,25 +167,8 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     x = data.x[np.argsort(data.y, kind="stable")[(2 * np.arange(n) + 1) * len(data) // (2 * n)]]  # from all classes
     images = _images(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
 
-    height, width = images.shape[1:3]
-    step, line, label = width / height * 1.08, 1.08, 0.13 * PAGE  # an image is 1 high; the label's width in inches
-    unit, head = (PAGE - label) / (columns * step), 0.75  # inches
-    page = (PAGE + 0.3, len(rows) * line * unit + head + 0.1)
-    figure = Figure(figsize=page)
     title = f"What augmentation makes of {data.name}\neach setting alone, and its largest amount; then all of them"
-    figure.text(0.5, 1 - 0.1 / page[1], title, fontsize=12, ha="center", va="top", parse_math=False)
-    axes = figure.add_axes(
-        ((0.15 + label) / page[0], 0.1 / page[1], (PAGE - label) / page[0], 1 - (head + 0.1) / page[1])
-    )
-    for i, image in enumerate(images):
-        left, top = i % n * step, i // n * line
-        extent = (left, left + width / height, top + 1, top)
-        axes.imshow(image, extent=extent, interpolation="nearest")
-    for i, name in enumerate(rows):
-        axes.text(-0.12, i * line + 0.5, name, color=INK, ha="right", va="center", fontsize=12, parse_math=False)
-    axes.set(xlim=(0, columns * step), ylim=(len(rows) * line, 0), aspect="equal")
-    axes.axis("off")
-    return figure
+    return _sheet(images, [()] * len(images), title, columns=n, labels=list(rows))
 
 
 def is_images(x: np.ndarray) -> bool:
@@ -203,19 +186,28 @@ def _images(x: np.ndarray) -> np.ndarray:
     return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
 
 
-def _sheet(images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int) -> Figure:
-    """Pictures in rows, each under the lines of its caption, the second of them in the colour of a mistake."""
+def _sheet(
+    images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int, labels: Sequence[str] = ()
+) -> Figure:
+    """Images in rows, each under the lines of its caption, the second of them in the colour of a mistake.
+
+    `labels` stand to the left of the rows.
+    """
     n, height, width = images.shape[:3]
     rows, lines = math.ceil(n / columns), max((len(caption) for caption in captions), default=0)
     # In units of one image's height: a cell is its lines of text and the image.
     shape, space = width / height, 0.1 * width / height
     cell_width, cell_height = shape + space, lines * LINE + 1.1
-    unit = PAGE / (columns * cell_width - space)  # inches
-    head = 0.45 + 0.2 * title.count("\n")  # inches
+    # In inches.
+    margin = 0.13 * PAGE if labels else 0.0
+    across = max(columns, 8) * cell_width - space  # few images are not drawn larger for that
+    unit = (PAGE - margin) / across
+    head = 0.45 + 0.2 * title.count("\n")
     page_height, page_width = max(rows, 0.1) * cell_height * unit + head, PAGE + 0.3
     figure = Figure(figsize=(page_width, page_height))
     figure.text(0.5, 1 - 0.1 / page_height, title, fontsize=12, ha="center", va="top", parse_math=False)
-    axes = figure.add_axes((0.15 / page_width, 0, PAGE / page_width, 1 - head / page_height))
+    left, width_of_all = (0.15 + margin) / page_width, (PAGE - margin) / page_width
+    axes = figure.add_axes((left, 0, width_of_all, 1 - head / page_height))
     longest = max((len(line) for caption in captions for line in caption), default=1)
     size = 72 * unit * min(0.7 * LINE, cell_width / (0.65 * longest))  # what fits, in points
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
@@ -225,6 +217,9 @@ def _sheet(images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, 
         for j, (line, colour) in enumerate(zip(caption, (INK, MISTAKE), strict=False)):
             y = top + (j + 0.9) * LINE
             axes.text(left, y, line, color=colour, va="baseline", fontsize=min(size, 12), parse_math=False)
-    axes.set(xlim=(0, columns * cell_width - space), ylim=(max(rows, 0.1) * cell_height, 0), aspect="equal")
+    for i, label in enumerate(labels):
+        y = i * cell_height + 0.5
+        axes.text(-0.12, y, label, color=INK, ha="right", va="center", fontsize=12, parse_math=False)
+    axes.set(xlim=(0, across), ylim=(max(rows, 0.1) * cell_height, 0), aspect="equal")
     axes.axis("off")
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -54,7 +55,11 @@ class Reporter:
         parts = [f"epoch {row['epoch']:>3}/{self._epochs}", in_words("train_", row)]
         if "validation_loss" in row:
             parts.append(f"validation {in_words('validation_', row)}")
-        self._line("  ".join([*parts, f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]))
+        parts += [f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
+        if "loss_scale" in row:
+            exponent = round(math.log2(row["loss_scale"]))  # it is a power of two
+            parts.append(f"loss scale 2^{exponent}, {row['skipped_steps']:.0f} steps skipped so far")
+        self._line("  ".join(parts))
 
     def _line(self, line: str) -> None:
         if self._bar is not None:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.data import Source, batch_slices, epoch_order
+from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
+from xpnet.parallel import ALONE, Group
+from xpnet.parallel.group import in_all, own_stream
 from xpnet.schedules import Plateau, Schedule
 from xpnet.train.metrics import Metric
 from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
@@ -56,6 +58,7 @@ class Run:
         metrics: Sequence[Metric] | None = None,
         accumulate: int = 1,
         average: WeightAverage | None = None,
+        group: Group = ALONE,
     ):
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
@@ -64,8 +67,10 @@ class Run:
         check_data(model, loss, data)
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
+        self.group = group
         self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
-        self.n_samples, self.slices = len(data), batch_slices(len(data), batch_size)
+        self.data, self.slices = data, batch_slices(len(data), batch_size)
+        self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
         # float64: in float32 the sum of many batches would lose what the next one adds.
         self.totals = model.backend.xp.zeros(2 + sum(metric.size for metric in self.metrics), np.float64)
@@ -75,6 +80,7 @@ class Run:
             "samples": len(data),
             "batch_size": batch_size,
             "seed": model.backend.seed,
+            "precision": model.backend.precision,
             "data": data.digest(),
             "loss": in_words(loss),
             "clip": clip,
@@ -86,6 +92,28 @@ class Run:
         }
         self.call: Callable[..., None] = self.device_step  # or a captured form of it
         self._epoch_begun = -1
+        if group.size > 1:
+            self._join(group)
+
+    def _join(self, group: Group) -> None:
+        """Be sure that all processes begin alike but for what they draw, and put the gradients where they meet."""
+        kind = self.model.backend.device.partition(":")[0]
+        self.agree("starts with other settings", {**self.settings, "device": kind})
+        self.agree("starts with other parameters", self.digest())
+        self.model.keep_gradients_in(group.room_for(self.model.grad))
+        rng = self.model.backend.rng
+        rng.state = own_stream(rng.state, group.rank)
+
+    def agree(self, what: str, value: Any) -> None:
+        """Raise RuntimeError, in all processes, unless this value is the same in all."""
+        first, *others = self.group.gather(value)
+        for rank, theirs in enumerate(others, start=1):
+            if theirs != first:
+                raise in_all(RuntimeError(f"process {rank} {what} than process 0: {_apart(first, theirs)}"))
+
+    def digest(self) -> str:
+        """Tells whether two models have the same values."""
+        return f"{zlib.crc32(np.ascontiguousarray(self.model.backend.to_host(self.model.data)).data):08x}"
 
     @property
     def steps_done(self) -> int:
@@ -102,9 +130,9 @@ class Run:
         """What `device_step` needs for the next batch."""
         position = self.position
         if self._epoch_begun != position.epoch:
-            self.feed.begin(epoch_order(self.n_samples, self.model.backend.seed, position.epoch))
+            self.feed.begin(self.data.order(self.model.backend.seed, position.epoch), self.parts)
             self._epoch_begun = position.epoch
-        return self.feed.inputs(self.slices[position.batch])
+        return self.feed.inputs(self.parts[position.batch])
 
     def device_step(self, *inputs: Array) -> None:
         """All of a step that happens on the device: nothing in it depends on values that the host would read."""
@@ -112,15 +140,17 @@ class Run:
         x, target = self.feed.batch(*inputs)
         if self.augment is not None:
             x = self.augment(x, backend)
-        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip, self.accumulate)
+        value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip, self.accumulate, self.group)
         if self.average is not None:
             self.average.update()
+        if y is None:  # there was no sample for this process
+            return
         for i, number in enumerate(batch_sums(self.loss, self.metrics, y, target, value, backend)):
             self.totals[i : i + 1] += number
 
     def means(self) -> tuple[float, dict[str, float]]:
         """(loss, metrics) over the batches of this epoch so far. Waits for the device."""
-        return means(self.model.backend.to_host(self.totals), self.metrics)
+        return means(self.group.sum(self.model.backend.to_host(self.totals)), self.metrics)
 
     def end_epoch(self, row: Row, watched: float) -> None:
         """Write down an epoch that is done; keep the weights if they are the best so far."""
@@ -167,21 +197,33 @@ class Run:
     # A checkpoint's part ------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """All arrays on the host but the model's own."""
-        to_host = self.model.backend.to_host
-        state = {"totals": to_host(self.totals), "best": to_host(self.best), "rng": self.model.backend.rng.state}
+        """All arrays on the host but the model's own. A group's random states are (size, 6), of its totals the sum."""
+        to_host, group = self.model.backend.to_host, self.group
+        streams = group.gather(self.model.backend.rng.state)
+        state = {"totals": group.sum(to_host(self.totals)), "best": to_host(self.best)}
+        state["rng"] = streams[0] if group.size == 1 else np.stack(streams)
         state |= {f"average.{name}": to_host(array) for name, array in self._of_average().items()}
         return {**state, **{f"optimizer.{name}": a for name, a in self.optimizer.tensors().items()}}
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take back what `tensors()` gave."""
-        prefix, backend = "optimizer.", self.model.backend
+        """Take back what `tensors()` gave, in a group of any size."""
+        prefix, backend, rank = "optimizer.", self.model.backend, self.group.rank
         self.optimizer.load_tensors({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         for name, array in self._of_average().items():
             array[...] = backend.asarray(tensors[f"average.{name}"])
         self.best[...] = backend.asarray(tensors["best"])
-        self.totals[...] = backend.asarray(tensors["totals"], np.float64)
-        backend.rng.state = tensors["rng"]
+        self.totals[...] = backend.asarray(tensors["totals"], np.float64) if rank == 0 else 0
+        states = tensors["rng"].reshape(-1, 6)
+        backend.rng.state = states[rank] if rank < len(states) else own_stream(states[0], rank)
+
+
+def _apart(one: Any, other: Any) -> str:
+    """What differs in two values."""
+    if isinstance(one, dict):
+        return ", ".join(
+            f"{name} {other[name]!r}, not {value!r}" for name, value in one.items() if other[name] != value
+        )
+    return f"{other!r}, not {one!r}"
 
 
 def in_words(setting: Any) -> Any:

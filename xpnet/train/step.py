@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -16,29 +17,49 @@ from xpnet.losses.base import inverse
 from xpnet.nn import Model
 from xpnet.nn.shapes import each
 from xpnet.optim import Optimizer, clip_norm
+from xpnet.parallel import ALONE, Group
 from xpnet.train.metrics import Metric, accuracy
 
 
 def train_step(
-    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, clip: float | None = None, accumulate: int = 1
-) -> tuple[Array, Array]:
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    x: Any,
+    target: Any,
+    clip: float | None = None,
+    accumulate: int = 1,
+    group: Group = ALONE,
+) -> tuple[Array, Array | None]:
     """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
+
+    Where products are float16 the loss is scaled on the way (`optim.loss_scale`); its value is not.
 
     With `accumulate` k the batch goes through forward and backward in k parts, with memory for the activations of one,
     and the gradients are those of the whole batch. Statistics that a layer takes of its batch are those of a part.
+
+    In a `group` of processes, x and target are this one's part of the batch, and value and outputs are those of the
+    part; where it has no sample, they are 0 and None. The update is that of the whole batch, in all processes the same.
     """
     model.zero_grad()
-    if accumulate == 1:
-        value, y = _pass(model, loss, x, target)
+    if accumulate == 1 and group.size == 1:
+        value, y = _pass(model, loss, optimizer, x, target)
     else:
-        value, y = _in_parts(model, loss, x, target, accumulate)
+        with _state_of_all(model, group):
+            value, y, weight = _in_parts(model, loss, optimizer, x, target, accumulate)
+        weight = group.sum_gradients(model.grad, weight)
+        if not is_sum(loss):
+            model.grad *= inverse(weight, model.backend)
+    optimizer.unscale()
     if clip is not None:
         clip_norm(model, clip)
     optimizer.step()
     return value, y
 
 
-def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) -> tuple[Array, Array]:
+def _pass(
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, weigh: bool = False
+) -> tuple[Array, Array]:
     """(value, y), the gradients being added; with `weigh` both the value and the gradients before they are a mean."""
     backend = model.backend
     y, backward = model.forward(x)
@@ -48,29 +69,45 @@ def _pass(model: Model, loss: Loss, x: Any, target: Any, weigh: bool = False) ->
     if weigh and not is_sum(loss):
         weight = loss_weight(loss, y, target, backend)
         value, dy = value * weight, dy * weight
-    backward(dy, need_dx=False)
+    backward(optimizer.scaled(dy), need_dx=False)
     return value, y
 
 
-def _in_parts(model: Model, loss: Loss, x: Any, target: Any, n_parts: int) -> tuple[Array, Array]:
-    """The same for the parts of a batch. As the mean of the whole is sum_k weight_k mean_k / sum_k weight_k, each part
-    adds weight_k times its gradients, and the sum of the weights divides them all in the end."""
+def _in_parts(
+    model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, n_parts: int
+) -> tuple[Array | float, Array | None, Array | float]:
+    """(value, outputs, weight) of a batch that goes through the model in parts. As the mean of the whole is
+    sum_k weight_k mean_k / sum_k weight_k, each part adds weight_k times its gradients: they are still to be divided by
+    the sum of the weights, unless the loss is a sum."""
     xp, n = model.backend.xp, len(x[0] if isinstance(x, tuple) else x)
+    if n == 0:
+        optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too
+        return 0.0, None, 0.0
     value: Any = 0.0
     outputs: Array = None
     for part in batch_slices(n, -(-n // n_parts)):
         x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
-        part_value, part_y = _pass(model, loss, x_part, target_part, weigh=True)
+        part_value, part_y = _pass(model, loss, optimizer, x_part, target_part, weigh=True)
         if outputs is None:
             outputs = xp.empty((n, *part_y.shape[1:]), part_y.dtype)
         outputs[part] = part_y
         value = value + part_value
-    if not is_sum(loss):
-        weight = loss_weight(loss, outputs, target, model.backend)
-        scale = inverse(weight, model.backend)
-        model.grad *= scale
-        value = value * scale
-    return value, outputs
+    weight = loss_weight(loss, outputs, target, model.backend)
+    return value if is_sum(loss) else value * inverse(weight, model.backend), outputs, weight
+
+
+@contextmanager
+def _state_of_all(model: Model, group: Group) -> Iterator[None]:
+    """Inside the block layers change state that is not trained, such as running statistics, each process by its own
+    part of the batch; after it all processes have the mean of the changes."""
+    state = model.data[model.n_parameters :]
+    if group.size == 1 or not state.size:
+        yield
+        return
+    before = state.copy()
+    yield
+    state -= before
+    state[...] = before + group.sum(state) / group.size
 
 
 @dataclass(frozen=True)
@@ -87,24 +124,33 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model, loss: Loss, data: Source, batch_size: int = 1000, metrics: Sequence[Metric] | None = None
+    model: Model,
+    loss: Loss,
+    data: Source,
+    batch_size: int = 1000,
+    metrics: Sequence[Metric] | None = None,
+    group: Group = ALONE,
 ) -> Evaluation:
     """Measure the model on `data` in evaluation mode, batch by batch on the device: means over all samples.
 
-    Without `metrics`, those of the task: the accuracy where the targets are class numbers.
+    Without `metrics`, those of the task: the accuracy where the targets are class numbers. In a `group`, each process
+    measures its part of every batch, and all get the figures of the whole.
     """
     check_data(model, loss, data)
     metrics = usual_metrics(data) if metrics is None else tuple(metrics)
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
-    feed.begin(np.arange(len(data)))
+    parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
+    feed.begin(np.arange(len(data)), parts)
     totals = np.zeros(2 + sum(metric.size for metric in metrics))
     with backend.mode(training=False):
-        for part in batch_slices(len(data), min(batch_size, len(data))):
+        for part in parts:
+            if part.start == part.stop:
+                continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
             sums = batch_sums(loss, metrics, y, target, loss(y, target, backend)[0], backend)
             totals += [float(number) for number in sums]
-    mean, figures = means(totals, metrics)
+    mean, figures = means(group.sum(totals), metrics)
     return Evaluation(mean, figures)
 
 

@@ -7,29 +7,31 @@ with the strict device (which behaves as a GPU does), and every invariant is tri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
-from xpnet.backend import DTYPES, Backend
+from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
-from xpnet.verify.invariants import INVARIANTS, ROUNDED, Fresh, Invariant
+from xpnet.verify.invariants import INVARIANTS, ROUNDED, Invariant
 from xpnet.verify.passes import (
     SEED,
     BackendFactory,
     Draw,
     Float64,
+    MovedProducts,
     Subject,
+    Trial,
     draw_values,
     loss_values,
     run,
     spread,
     target_of,
 )
-from xpnet.verify.report import CheckFailed, Finding, Mismatch, Report, compare, finding
-from xpnet.verify.tolerances import FLOAT32, FLOAT64, Arrays, rounding
+from xpnet.verify.report import CheckFailed, Finding, Found, Mismatch, Report, compare, finding
+from xpnet.verify.tolerances import EPSILON, FLOAT32, FLOAT64, Arrays, product_rounding, rounding
 
 
 def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
@@ -86,38 +88,39 @@ def _finished(report: Report, raises: bool) -> Report:
 def layer_findings(subject: Subject, kind: BackendFactory, label: str) -> Iterator[Finding]:
     """All that can be said of a layer on one kind of backend without a reference."""
     values = draw_values(subject)
-    yield finding("gradients", f"{label}, float64", lambda: gradient_error(subject, values, kind))
+    yield finding("gradients", f"{label}, float64", gradient_error, subject, values, kind)
     for dtype in DTYPES:
-        setting = f"{label}, {dtype}"
-        fresh = partial(kind, dtype, SEED)
-        allowed = partial(tolerance, subject, values, dtype)
+        setting, trial = f"{label}, {dtype}", Trial(subject, values, partial(kind, dtype, SEED))
+        allowed = cache(partial(tolerance, subject, values, dtype))
         if kind is not Backend or dtype != "float64":  # that one is what the others are compared with
-            yield finding("agrees with float64 on the CPU", setting, partial(agreement, subject, values, fresh))
+            yield finding("agrees with float64 on the CPU", setting, agreement, trial, allowed)
         for invariant in INVARIANTS:
             name = invariant.__name__.replace("_", " ")
-            limits = allowed if invariant in ROUNDED else None
-            yield finding(name, setting, partial(_holds, invariant, subject, values, fresh, limits))
+            yield finding(name, setting, _holds, invariant, trial, allowed if invariant in ROUNDED else None)
 
 
-def _holds(
-    invariant: Invariant, subject: Subject, values: Arrays, fresh: Fresh, limits: Callable[[], Arrays] | None
-) -> tuple[float, float, str]:
-    got, want = invariant(subject, values, fresh)
-    return compare(got, want, limits)
+def _holds(invariant: Invariant, trial: Trial, allowed: Callable[[], Arrays] | None) -> Found:
+    return compare(*invariant(trial), allowed)
 
 
-def agreement(subject: Subject, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
-    """The worst difference between a pass on `fresh()` and the same in float64 on the CPU."""
-    backend = fresh()
-    dtype = str(backend.dtype)
-    return compare(
-        run(subject, values, backend), exact(subject, values, dtype), partial(tolerance, subject, values, dtype)
-    )
+def agreement(trial: Trial, allowed: Callable[[], Arrays]) -> Found:
+    """The worst difference between a pass and the same in float64 on the CPU."""
+    return compare(trial.result, exact(trial.subject, trial.values, str(trial.fresh().dtype)), allowed)
 
 
-def tolerance(subject: Subject, values: Arrays, dtype: str) -> Arrays:
+def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | None = None) -> Arrays:
     """How far each number of a pass may be from the exact one."""
-    allowed = rounding(lambda moved: exact(subject, moved, dtype), values, exact(subject, values, dtype))
+    allowed = _rounding(dtype, lambda moved: exact(subject, moved, dtype), values)
+    if precision is None:
+        return allowed
+    compute = lambda draw: run(subject, values, MovedProducts(EPSILON[precision], draw))
+    moved = product_rounding(compute, exact(subject, values, dtype))
+    return {name: a + moved[name] for name, a in allowed.items()}
+
+
+def _rounding(dtype: str, run: Callable[[Arrays], Arrays], values: Arrays) -> Arrays:
+    """How far each number of a `run` in `dtype` may be from this one, which is in float64."""
+    allowed = rounding(run, values, run(values))
     return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
 
 
@@ -131,7 +134,7 @@ def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
 
 def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) -> Iterator[Finding]:
     """All that can be said of a loss on one kind of backend without a reference. `values`: of `loss_values`."""
-    yield finding("gradient", f"{label}, float64", lambda: loss_gradient_error(loss, values, kind))
+    yield finding("gradient", f"{label}, float64", loss_gradient_error, loss, values, kind)
     checks = {
         "agrees with float64 on the CPU": _loss_agrees,
         "inputs unmodified": _loss_keeps_inputs,
@@ -141,34 +144,33 @@ def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) 
     }
     for dtype in DTYPES:
         for name, measure in checks.items():
-            yield finding(name, f"{label}, {dtype}", partial(measure, loss, values, partial(kind, dtype, SEED)))
+            yield finding(name, f"{label}, {dtype}", measure, loss, values, partial(kind, dtype, SEED))
 
 
-def run_loss(loss: Loss, values: Arrays, backend: Backend) -> Arrays:
-    """The loss and its dy on the host."""
-    value, dy = loss(backend.asarray(values["y"]), target_of(values, backend.asarray), backend)
+def run_loss(loss: Loss, values: Arrays, backend: Backend, put: Callable[[np.ndarray], Array] | None = None) -> Arrays:
+    """The loss and its dy on the host. `put` brings the outputs and the target to the device."""
+    put = put or backend.asarray
+    return _on_host(backend, *loss(put(values["y"]), target_of(values, put), backend))
+
+
+def _on_host(backend: Backend, value: Array, dy: Array) -> Arrays:
     return {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
 
 
 def loss_tolerance(loss: Loss, values: Arrays, dtype: str) -> Arrays:
     """How far a loss and its dy may be from the exact ones."""
-    moving = {"y": values["y"]}
-
-    def exact_loss(moved: Arrays) -> Arrays:
-        return run_loss(loss, {**values, **moved}, Backend("float64", SEED))
-
-    allowed = rounding(exact_loss, moving, exact_loss(moving))
-    return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
+    cpu = Backend("float64", SEED)
+    return _rounding(dtype, lambda moved: run_loss(loss, {**values, **moved}, cpu), {"y": values["y"]})
 
 
-def _loss_agrees(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+def _loss_agrees(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """With the same loss in float64 on the CPU."""
     backend, cpu = fresh(), Backend("float64", SEED)
     allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
     return compare(run_loss(loss, values, backend), run_loss(loss, values, cpu), allowed)
 
 
-def _loss_keeps_inputs(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+def _loss_keeps_inputs(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """Neither the outputs nor the target are changed."""
     backend = fresh()
     on_device = {name: backend.asarray(v.copy()) for name, v in values.items()}
@@ -177,7 +179,7 @@ def _loss_keeps_inputs(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float,
     return compare({name: np.array(backend.to_host(a)) for name, a in on_device.items()}, before)
 
 
-def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """The value is a 0-d array on the device, dy has y's shape, both the backend's dtype."""
     backend = fresh()
     value, dy = loss(backend.asarray(values["y"]), target_of(values, backend.asarray), backend)
@@ -187,22 +189,18 @@ def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, 
     return 0.0, 0.0, ""
 
 
-def _loss_of_strided(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+def _loss_of_strided(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """The same for outputs and a target with gaps between their numbers."""
     backend = fresh()
-    gaps = {name: backend.asarray(v.repeat(2, axis=-1))[..., ::2] for name, v in values.items()}
-    value, dy = loss(gaps["y"], target_of(gaps, backend.asarray), backend)
-    got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
-    allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
-    return compare(got, run_loss(loss, values, fresh()), allowed)
+    got = run_loss(loss, values, backend, lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2])
+    return compare(got, run_loss(loss, values, fresh()), partial(loss_tolerance, loss, values, str(backend.dtype)))
 
 
-def _loss_captured(loss: Loss, values: Arrays, fresh: Fresh) -> tuple[float, float, str]:
+def _loss_captured(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """The same in a captured step, run, recorded and replayed: nothing travels between host and device meanwhile."""
     backend = fresh()
     inputs = [backend.asarray(v) for v in values.values()]
     replayed = backend.capture(lambda y, *target: loss(y, target if len(target) > 1 else target[0], backend))
     for _ in range(4):  # on a GPU: two warm-ups, the recording, a replay
         value, dy = replayed(*inputs)
-    got = {"value": np.array(backend.to_host(value)), "dy": np.array(backend.to_host(dy))}
-    return compare(got, run_loss(loss, values, fresh()))
+    return compare(_on_host(backend, value, dy), run_loss(loss, values, fresh()))

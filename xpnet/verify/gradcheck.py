@@ -2,7 +2,7 @@
 
 With L = sum dy y, moving everything that goes in by +-step along a direction d must change L by 2 step (dL . d).
 One wrong entry in any gradient changes the right-hand side, as no component of d is near 0. What it cannot see is a
-wrong forward with the right derivative of itself: that is what `reference.py` is for.
+wrong forward with the right derivative of itself: that is what references are for.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs, target_of
-from xpnet.verify.report import Mismatch
+from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, in_tuple, is_data, run, signs, target_of
+from xpnet.verify.report import Found, Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
 
 
-def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
+def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Backend) -> Found:
     """The error of a layer's gradients in float64, and what is allowed."""
 
     def forward(moved: Arrays) -> np.ndarray:
         one = Pass(subject, {**values, **moved}, kind("float64", SEED))  # a fresh backend: the same dropout masks
         y = one.forward(one.x)[0]
-        outputs = y if isinstance(y, tuple) else (y,)
-        return np.concatenate([np.array(one.backend.to_host(a)).ravel() for a in outputs])
+        return np.concatenate([np.array(one.backend.to_host(a)).ravel() for a in in_tuple(y)])
 
     result = run(subject, values, kind("float64", SEED))
     gradients = {name[2:]: g for name, g in result.items() if name.startswith("d ")}
@@ -37,7 +36,7 @@ def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Back
     return directional_error(forward, values, gradients, weight)
 
 
-def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> tuple[float, float, str]:
+def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> Found:
     """The error of a loss's dy in float64, and what is allowed. `values`: of `loss_values`."""
     backend = kind("float64", SEED)
     target = target_of(values, backend.asarray)
@@ -51,7 +50,7 @@ def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = B
 
 def directional_error(
     forward: Callable[[Arrays], np.ndarray], values: Arrays, gradients: Arrays, weight: np.ndarray
-) -> tuple[float, float, str]:
+) -> Found:
     """|difference quotient of sum(weight forward(values)) - gradients . direction|, and what is allowed."""
     rng = np.random.default_rng(1)
     direction = {name: signs(rng, g.shape) for name, g in gradients.items()}

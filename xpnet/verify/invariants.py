@@ -1,7 +1,7 @@
 """What must hold for every layer, on every backend and in every dtype, whatever it computes.
 
-Each is a plain function of a subject, its values and a backend (made anew by `kind(dtype, SEED)` for every pass), and
-returns (got, want): arrays by name that must be the same, bit for bit; those in `ROUNDED`, but for rounding.
+Each is a plain function of a trial: a subject, its values, and a backend that is made anew for every pass. It returns
+(got, want): arrays by name that must be the same, bit for bit; those in `ROUNDED`, but for rounding.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.nn import load
 from xpnet.nn.shapes import each
-from xpnet.verify.passes import Pass, Subject, draw_values, is_data, named, run, unnamed
+from xpnet.verify.passes import Pass, Trial, draw_values, in_tuple, is_data, named, unnamed
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import SETTLED, Arrays
 
-Fresh = Callable[[], Backend]
 Pair = tuple[Arrays, Arrays]
-Invariant = Callable[[Subject, Arrays, Fresh], Pair]
+Invariant = Callable[[Trial], Pair]
 
 SETTLING = 300  # times ten passes at most, until running statistics have come to rest
 
 
-def inputs_unmodified(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def inputs_unmodified(trial: Trial) -> Pair:
     """A pass changes neither x nor dy nor any parameter that is trained."""
-    one = Pass(subject, values, fresh())
+    one = trial.begin()
     before = _inputs(one)
     one.run()
     return _inputs(one), before
 
 
-def second_forward(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def second_forward(trial: Trial) -> Pair:
     """A forward of other data between a forward and its backward changes nothing: no cache is shared."""
-    one = Pass(subject, values, fresh())
+    one = trial.begin()
     y, backward = one.forward(one.x)
     one.forward(each(lambda a: a[::-1], one.x))
-    got, want = one.results(y, backward(one.dy)), run(subject, values, fresh())
-    return {k: got[k] for k in want if not _is_state(k)}, {k: a for k, a in want.items() if not _is_state(k)}
+    got, want = one.results(y, backward(one.dy)), trial.result
+    names = [name for name in want if not name.startswith("state ")]
+    return {name: got[name] for name in names}, {name: want[name] for name in names}
 
 
-def gradients_accumulate(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def gradients_accumulate(trial: Trial) -> Pair:
     """Two passes without clearing give twice the gradients; clearing and a third give the gradients of one."""
-    one = Pass(subject, values, fresh())
+    one = trial.begin()
     start = one.backend.rng.state
     one.run()
     once = one.gradients()
@@ -62,27 +62,25 @@ def gradients_accumulate(subject: Subject, values: Arrays, fresh: Fresh) -> Pair
     return got, _labelled("twice", {name: 2 * g for name, g in once.items()}) | _labelled("cleared", once)
 
 
-def gradients_without_dx(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def gradients_without_dx(trial: Trial) -> Pair:
     """need_dx=False spares the input's gradient and changes no other."""
-    want = run(subject, values, fresh())
-    return Pass(subject, values, fresh()).run(need_dx=False), {k: a for k, a in want.items() if k[:2] != "dx"}
+    return trial.begin().run(need_dx=False), {k: a for k, a in trial.result.items() if k[:2] != "dx"}
 
 
-def strided_input(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def strided_input(trial: Trial) -> Pair:
     """x and dy that are views with gaps between their numbers, and in column-major order."""
-    one, transposed = Pass(subject, values, fresh()), Pass(subject, values, fresh())
+    one, transposed = trial.begin(), trial.begin()
     one.x, one.dy = (each(lambda a: a.repeat(2, axis=-1)[..., ::2], a) for a in (one.x, one.dy))
-    in_columns = {k: transposed.backend.asarray(values[k].T.copy()).T for k in filter(is_data, values)}
+    in_columns = {k: transposed.backend.asarray(v.T.copy()).T for k, v in trial.values.items() if is_data(k)}
     transposed.x, transposed.dy = unnamed("x", in_columns), unnamed("dy", in_columns)
-    want = run(subject, values, fresh())
     got = _labelled("gaps", one.run()) | _labelled("transposed", transposed.run())
-    return got, _labelled("gaps", want) | _labelled("transposed", want)
+    return got, _labelled("gaps", trial.result) | _labelled("transposed", trial.result)
 
 
-def empty_batch(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def empty_batch(trial: Trial) -> Pair:
     """A batch of no samples gives outputs and input gradients of no samples, and changes no gradient and no state."""
-    none = {k: a[:0] if is_data(k) else a for k, a in values.items()}
-    one = Pass(subject, none, fresh())
+    none = {k: a[:0] if is_data(k) else a for k, a in trial.values.items()}
+    one = replace(trial, values=none).begin()
     want = one.state()
     got = one.run()
     for name in got.keys() - want.keys():
@@ -91,29 +89,29 @@ def empty_batch(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
     return got, want
 
 
-def dtype_kept(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def dtype_kept(trial: Trial) -> Pair:
     """Everything that comes out is of the backend's dtype."""
-    got, dtype = run(subject, values, fresh()), fresh().dtype
-    for name, array in got.items():
+    dtype = trial.fresh().dtype
+    for name, array in trial.result.items():
         if array.dtype != dtype:
             raise Mismatch(f"{name} is {array.dtype}, expected {dtype}")
     return {}, {}
 
 
-def deterministic(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def deterministic(trial: Trial) -> Pair:
     """The same pass from the same seed gives the same bits; out of training it draws no random numbers at all."""
-    one = Pass(subject, values, fresh())
-    got, want = one.run(), run(subject, values, fresh())
-    if not subject.training:
-        got["random stream"], want["random stream"] = one.backend.rng.state, fresh().rng.state
-    return got, want
+    one = trial.begin()
+    got, want = one.run(), trial.result
+    if trial.subject.training:
+        return got, want
+    return got | {"random stream": one.backend.rng.state}, want | {"random stream": trial.fresh().rng.state}
 
 
-def captured(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def captured(trial: Trial) -> Pair:
     """The pass as a captured step, run, recorded and replayed: on a GPU nothing may be read by the host meanwhile."""
-    one = Pass(subject, values, fresh())
+    one = trial.begin()
     start, data = one.backend.rng.state, one.model.data.copy()
-    inputs, n_x = (*_flat(one.x), *_flat(one.dy)), len(_flat(one.x))
+    inputs, n_x = (*in_tuple(one.x), *in_tuple(one.dy)), len(in_tuple(one.x))
 
     def step(*arrays: Array) -> tuple[Any, Any]:
         one.model.zero_grad()
@@ -125,48 +123,47 @@ def captured(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
         one.backend.rng.state = start
         one.model.data[...] = data
         y, dx = replayed(*inputs)
-    return one.results(y, dx), run(subject, values, fresh())
+    return one.results(y, dx), trial.result
 
 
-def one_by_one(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def one_by_one(trial: Trial) -> Pair:
     """Out of training, a sample's output and input gradient do not depend on the others of its batch."""
-    if subject.training:
+    if trial.subject.training:
         return {}, {}
-    whole = run(subject, values, fresh())
-    alone = [
-        run(subject, {k: a[i : i + 1] if is_data(k) else a for k, a in values.items()}, fresh())
-        for i in range(subject.batch)
-    ]
-    names = [name for name in whole if name[:1] == "y" or name[:2] == "dx"]
-    return {k: np.concatenate([a[k] for a in alone]) for k in names}, {k: whole[k] for k in names}
+    alone = []
+    for i in range(trial.subject.batch):
+        sample = {k: a[i : i + 1] if is_data(k) else a for k, a in trial.values.items()}
+        alone.append(replace(trial, values=sample).result)
+    names = [name for name in trial.result if name[:1] == "y" or name[:2] == "dx"]
+    return {k: np.concatenate([a[k] for a in alone]) for k in names}, {k: trial.result[k] for k in names}
 
 
-def saved_and_loaded(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def saved_and_loaded(trial: Trial) -> Pair:
     """A model that was saved, loaded and put back on the device gives the same bits."""
-    one = Pass(subject, values, fresh())
+    one = trial.begin()
     with tempfile.TemporaryDirectory() as folder:
         one.model.save(Path(folder) / "model.safetensors")
         one.model = load(Path(folder) / "model.safetensors", "cpu").to(one.backend)
-    return one.run(), run(subject, values, fresh())
+    return one.run(), trial.result
 
 
-def copy_independent(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def copy_independent(trial: Trial) -> Pair:
     """A copy of the network has the same configuration, and neither values nor gradients in common."""
-    one, other_values = Pass(subject, values, fresh()), draw_values(subject, seed=1)
+    one, other_values = trial.begin(), draw_values(trial.subject, seed=1)
     copied = one.model.network.copy()
-    Pass(replace(subject, make=lambda: copied), other_values, fresh()).run()
-    got, want = one.run(), run(subject, values, fresh())
-    got["same configuration"] = np.array(repr(copied) == repr(one.model.network))
-    want["same configuration"] = np.array(True)
-    return got, want
+    Pass(replace(trial.subject, make=lambda: copied), other_values, trial.fresh()).run()
+    if repr(copied) != repr(one.model.network):
+        raise Mismatch(f"the copy of {one.model.network!r} is {copied!r}")
+    return one.run(), trial.result
 
 
-def settled_state(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
+def settled_state(trial: Trial) -> Pair:
     """State that training keeps (running statistics) comes to rest on a batch that is seen again and again; an
-    evaluation of that batch then gives what training gives. Not asked of a layer that draws random numbers."""
-    one = Pass(subject, values, fresh())
+    evaluation of that batch then gives what training gives. Not asked of a layer that draws random numbers, nor in
+    float32, which is compared with float64 in both modes."""
+    one = trial.begin()
     state = {name: p for name, p in one.model.parameters.items() if not p.trained}
-    if not subject.training or not state:
+    if not trial.subject.training or not state or one.backend.dtype == np.float32:
         return {}, {}
     start, x = one.backend.rng.state, each(lambda a: _many_times(a, one.backend), one.x)
     for _ in range(SETTLING):
@@ -180,7 +177,7 @@ def settled_state(subject: Subject, values: Arrays, fresh: Fresh) -> Pair:
         return {}, {}
     with one.backend.mode(training=False):
         evaluated, _ = one.model.forward(x)
-    for a, b in zip(_flat(evaluated), _flat(trained), strict=True):
+    for a, b in zip(in_tuple(evaluated), in_tuple(trained), strict=True):
         got, want = np.array(one.backend.to_host(a)), np.array(one.backend.to_host(b))
         error = np.abs(got - want).max(initial=0.0)
         if not error <= SETTLED * np.abs(want).max(initial=0.0):
@@ -200,16 +197,8 @@ def _labelled(label: str, arrays: Arrays) -> Arrays:
     return {f"{label}, {name}": a for name, a in arrays.items()}
 
 
-def _is_state(name: str) -> bool:
-    return name.startswith("state ")
-
-
-def _flat(arrays: Any) -> tuple:
-    return arrays if isinstance(arrays, tuple) else (arrays,)
-
-
 def _inputs(one: Pass) -> Arrays:
-    arrays = named("x", one.x, isinstance(one.x, tuple)) | named("dy", one.dy, isinstance(one.dy, tuple))
+    arrays = named("x", one.x) | named("dy", one.dy)
     arrays |= {name: p.data for name, p in one.model.parameters.items() if p.trained}
     return {name: np.array(one.backend.to_host(a)) for name, a in arrays.items()}
 

@@ -18,7 +18,7 @@ from xpnet import probe
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
-from xpnet.nn.shapes import is_several, shape_of
+from xpnet.nn.shapes import shape_of
 from xpnet.optim import Adam
 from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
@@ -31,20 +31,21 @@ from xpnet.verify.passes import (
     Float64,
     Pass,
     Subject,
-    concrete,
     draw_values,
     in_float32,
+    in_tuple,
     named,
     run,
     run_optimizer,
     spread,
+    spread_samples,
 )
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
-from xpnet.verify.tolerances import Arrays, rounding
+from xpnet.verify.tolerances import Arrays, loss_curve, rounding
 from xpnet.verify.witnesses import optimizer_values
 
-Kinds = dict[str, BackendFactory]
+Kinds = dict[str, Callable[..., Backend]]
 STAND_IN = "strict device"
 
 
@@ -54,6 +55,7 @@ def parity(
     batch: int = 8,
     steps: int = 50,
     second: BackendFactory | None = None,
+    precision: str | None = None,
 ) -> Parity:
     """Compare float32 on the CPU and on a second device with float64 on the CPU.
 
@@ -62,22 +64,28 @@ def parity(
     `steps` of training follow. The second device is the GPU, where one works; elsewhere the strict device stands in
     for it, which keeps a GPU's rules and computes with NumPy. `second(dtype, seed)` gives another backend.
 
+    With a `precision` ("float16", "bfloat16") the second device alone is compared, with products of 16 bits. They may
+    be off by what rounding their operands explains; losses, optimizers and all that is no product by no more than in
+    float32.
+
     Raises ValueError if `data` do not fit the model, or a number is below 1.
     """
     if batch < 1 or steps < 1:
         raise ValueError(f"batch and steps must be at least 1, not {batch} and {steps}")
     devices, kinds, notes = _devices(second)
+    if precision is not None:
+        devices, kinds = _in_16_bits(devices[-1], kinds, precision)
     if model is None:
         task = digits_task(steps)
-        rows = list(_table(kinds))
+        rows = list(_table(kinds, precision))
         notes.append("Initialisers and schedules have no rows: they run on the host, the same for every device.")
         title = "every case of the table"
     else:
         inputs = _inputs(model, data, batch)
         task = task_for(model, data, steps, batch)
-        rows = list(_network(model, inputs, kinds))
+        rows = list(_network(model, inputs, kinds, precision))
         title = f"{model.network!r} on {batch} {data.name if data else 'random'} samples of shape {model.input_shape}"
-    return Parity(title, devices, tuple(rows), train_everywhere(task, kinds), tuple(notes))
+    return Parity(title, devices, tuple(rows), train_everywhere(task, kinds, loss_curve(precision)), tuple(notes))
 
 
 def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
@@ -104,16 +112,24 @@ def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, 
     return (cpu, stand_in), {cpu.name: Backend, stand_in.name: StrictBackend}, [missing]
 
 
+def _in_16_bits(device: Device, kinds: Kinds, precision: str) -> tuple[tuple[Device, ...], Kinds]:
+    """The device with products of this precision."""
+    kind = partial(kinds[device.name], precision=precision)
+    kind("float32", SEED)  # an unknown precision, or one that the device does not have, is an error and no row
+    narrow = Device(f"{device.name}, {precision}", device.role, f"{device.detail}; products of {precision}")
+    return (narrow,), {narrow.name: kind}
+
+
 # The table of cases -------------------------------------------------------------------------------------------
 
 
-def _table(kinds: Kinds) -> Iterator[Comparison]:
+def _table(kinds: Kinds, precision: str | None) -> Iterator[Comparison]:
     for layer in cases.LAYERS:
         for size in layer.batches:
             subject = layer.subject(size)
             values = draw_values(subject)
             part = f"{name(layer)}, batch of {size}"
-            yield from _whole(part, kinds, *_of_subject(subject, values))
+            yield from _whole(part, kinds, *_of_subject(subject, values, precision))
     for loss in cases.LOSSES:
         for size in loss.batches:
             values = loss.values(size)
@@ -127,9 +143,11 @@ def _table(kinds: Kinds) -> Iterator[Comparison]:
     yield from _rows("random numbers", kinds, _random, _random(Backend(seed=SEED)), {})
 
 
-def _of_subject(subject: Subject, values: Arrays) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
+def _of_subject(
+    subject: Subject, values: Arrays, precision: str | None
+) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
     """(what to run on a backend, what should come out, how far it may be off) for a pass."""
-    want, allowed = exact(subject, values, "float32"), tolerance(subject, values, "float32")
+    want, allowed = exact(subject, values, "float32"), tolerance(subject, values, "float32", precision)
     return partial(run, subject, values), want, allowed
 
 
@@ -159,13 +177,13 @@ def _whole(
 # A network ----------------------------------------------------------------------------------------------------
 
 
-def _network(model: Model, x: Any, kinds: Kinds) -> Iterator[Comparison]:
+def _network(model: Model, x: Any, kinds: Kinds, precision: str | None) -> Iterator[Comparison]:
     lengths = shape_of(x)
-    whole = Subject(model.network.copy, lengths, len(x[0] if isinstance(x, tuple) else x), True, spread)
-    values = in_float32({**draw_values(whole), **named("x", x, isinstance(x, tuple)), **model.tensors()})
+    whole = Subject(model.network.copy, lengths, len(in_tuple(x)[0]), True, spread)
+    values = in_float32({**draw_values(whole), **named("x", x), **model.tensors()})
     for part, subject, own in layer_parts(whole, values):
-        yield from _rows(part, kinds, *_of_subject(subject, own))
-    compute, want, allowed = _of_subject(whole, values)
+        yield from _rows(part, kinds, *_of_subject(subject, own, precision))
+    compute, want, allowed = _of_subject(whole, values, precision)
     yield from _rows("the whole network", kinds, compute, want, allowed)
     gradients = in_float32({k: v for k, v in want.items() if k.startswith("d ")})
     update = partial(_adam_step, whole)
@@ -185,9 +203,7 @@ def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
 
 def _inputs(model: Model, data: Dataset | None, batch: int) -> Any:
     if data is None:
-        rng, shapes = np.random.default_rng(0), concrete(model.input_shape)
-        drawn = [spread(rng, (batch, *shape)) for shape in (shapes if is_several(shapes) else (shapes,))]
-        return tuple(drawn) if is_several(shapes) else drawn[0]
+        return spread_samples(np.random.default_rng(0), batch, model.input_shape)
     if len(data) < batch:
         raise ValueError(f"{data.name} has {len(data)} samples, fewer than a batch of {batch}")
     return model.as_input(data[:batch].x)

@@ -8,7 +8,6 @@ from html import escape
 from itertools import groupby
 
 from xpnet.verify.parity_result import REFERENCE, Comparison, Parity
-from xpnet.verify.tolerances import LOSS_CURVE
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
@@ -60,8 +59,8 @@ def _training(parity: Parity) -> str:
     problems = "".join(f'<p class="verdict bad">{escape(d)}: {escape(p)}</p>' for d, p in training.problems.items())
     return (
         f"<h2>Training</h2>\n<p>{escape(training.what)}, from the same values and the same random numbers. Largest "
-        f"gap to {REFERENCE}, as a fraction of its largest loss: {gaps} (allowed: {LOSS_CURVE:.0e}).</p>\n{problems}\n"
-        f"{_curves(parity)}"
+        f"gap to {REFERENCE}, as a fraction of its largest loss: {gaps} (allowed: {training.allowed:.0e}).</p>\n"
+        f"{problems}\n{_curves(parity)}"
     )
 
 
@@ -84,7 +83,7 @@ def _curves(parity: Parity) -> str:
             left.plot(range(1, len(curve) + 1), curve, dashes, color=colour, lw=width, alpha=faint, label=device)
             if device != REFERENCE:
                 right.plot(range(1, len(curve) + 1), training.distances(device), dashes, color=colour, lw=width)
-        limit = right.axhline(LOSS_CURVE, color="#D55E00", lw=1, label="allowed gap")
+        limit = right.axhline(training.allowed, color="#D55E00", lw=1, label="allowed gap")
         right.set_yscale("log", nonpositive="mask")
         for axes, title in ((left, "Loss"), (right, f"Gap to {REFERENCE}")):
             axes.set_title(title, loc="left")

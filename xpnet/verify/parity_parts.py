@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.backend import Observer
 from xpnet.nn import Layer, Sequential
 from xpnet.nn.shapes import each, shape_of
-from xpnet.verify.passes import Float64, Pass, Subject, in_float32, named, spread
+from xpnet.verify.passes import Float64, Pass, Subject, in_float32, in_tuple, named, spread
 from xpnet.verify.tolerances import Arrays
 
 
@@ -41,8 +41,8 @@ class CallObserver(Observer):
     def backward_begins(self, layer: Layer, dy: Any) -> None:
         call = self._open[id(layer)].pop()
         if isinstance(dy, tuple):  # of an output that nobody used there is no gradient
-            dy = tuple(np.zeros_like(y) if d is None else np.array(d) for d, y in zip(dy, call.y, strict=True))
-        call.dy = dy if isinstance(dy, tuple) else np.array(dy)
+            dy = tuple(np.zeros_like(y) if d is None else d for d, y in zip(dy, call.y, strict=True))
+        call.dy = each(np.array, dy)
 
 
 def layer_parts(whole: Subject, values: Arrays) -> Iterator[tuple[str, Subject, Arrays]]:
@@ -59,8 +59,7 @@ def layer_parts(whole: Subject, values: Arrays) -> Iterator[tuple[str, Subject, 
     for call in observer.calls:
         if call.dy is None:  # its output was not used
             continue
-        own = named("x", call.x, isinstance(call.x, tuple)) | named("dy", call.dy, isinstance(call.dy, tuple))
+        own = named("x", call.x) | named("dy", call.dy)
         own |= {key: values[p.name] for key, p in call.layer.parameters()}
-        batch = len(call.x[0] if isinstance(call.x, tuple) else call.x)
-        subject = Subject(call.layer.copy, shape_of(call.x), batch, whole.training, spread)
+        subject = Subject(call.layer.copy, shape_of(call.x), len(in_tuple(call.x)[0]), whole.training, spread)
         yield f"{paths[id(call.layer)]} ({type(call.layer).__name__})".lstrip(), subject, in_float32(own)

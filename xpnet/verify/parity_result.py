@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xpnet.verify.report import Measured
 from xpnet.verify.tolerances import LOSS_CURVE
 
 REFERENCE = "cpu, float64"
@@ -21,7 +22,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Measured):
     """One tensor on one device: how far it is from the float64 reference.
 
     `error` and `allowed` are those of the number that is worst against its tolerance, which stands at `where`. `ulps`
@@ -39,24 +40,11 @@ class Comparison:
     problem: str = ""
 
     @property
-    def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed < math.inf
-
-    @property
     def verdict(self) -> str:
         """ "same bits", "rounding" or "differs"."""
         if not self.ok:
             return "differs"
         return "rounding" if self.ulps else "same bits"
-
-    @property
-    def fraction(self) -> float:
-        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
-        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
-            return float("inf")
-        if not self.allowed:
-            return float("inf") if self.error else 0.0
-        return self.error / self.allowed
 
     def __str__(self) -> str:
         found = self.problem or f"off by {self.error:.1e} at {self.where}, {self.allowed:.1e} is rounding"
@@ -70,6 +58,7 @@ class Training:
     what: str
     curves: dict[str, tuple[float, ...]]
     problems: dict[str, str]
+    allowed: float = LOSS_CURVE
 
     def distances(self, device: str) -> list[float]:
         """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""
@@ -85,7 +74,7 @@ class Training:
 
     @property
     def ok(self) -> bool:
-        return not self.problems and all(gap <= LOSS_CURVE for gap in self.gaps.values())
+        return not self.problems and all(gap <= self.allowed for gap in self.gaps.values())
 
 
 @dataclass(frozen=True)
@@ -121,8 +110,9 @@ class Parity:
         if not self.training.ok:
             found = [*self.training.problems.items(), *self.training.gaps.items()]
             named = ", ".join(f"{device}: {f if isinstance(f, str) else format(f, '.1e')}" for device, f in found)
-            return f"differs: every tensor agrees, but not the training ({named}; allowed {LOSS_CURVE:.0e})"
-        return f"rounding: {compared} agree with {REFERENCE} in all {len(self.rows)} rows and over the training"
+            return f"differs: every tensor agrees, but not the training ({named}; allowed {self.training.allowed:.0e})"
+        agree = "agree" if len(self.devices) > 1 else "agrees"
+        return f"rounding: {compared} {agree} with {REFERENCE} in all {len(self.rows)} rows and over the training"
 
     def lines(self) -> list[dict[str, Comparison]]:
         """The rows of the same tensor together, by device, in the order of the pass."""
@@ -136,22 +126,11 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
+        whole = {"ok": self.ok, "verdict": self.verdict, "gpu": self.gpu, "first": self.first and str(self.first)}
         return {
-            "title": self.title,
-            "ok": self.ok,
-            "verdict": self.verdict,
-            "gpu": self.gpu,
+            **asdict(self),
+            **whole,
             "reference": REFERENCE,
-            "devices": [asdict(device) for device in self.devices],
-            "first": self.first and str(self.first),
             "rows": [{**asdict(row), "verdict": row.verdict} for row in self.rows],
-            "training": {
-                "what": self.training.what,
-                "ok": self.training.ok,
-                "gaps": self.training.gaps,
-                "allowed": LOSS_CURVE,
-                "problems": self.training.problems,
-                "curves": self.training.curves,
-            },
-            "notes": list(self.notes),
+            "training": {**asdict(self.training), "ok": self.training.ok, "gaps": self.training.gaps},
         }

@@ -10,11 +10,12 @@ from xpnet import data as datasets
 from xpnet.backend import Array, Backend
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
-from xpnet.nn.shapes import each, is_several
+from xpnet.nn.shapes import each
 from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
-from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread
+from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread, spread_samples
+from xpnet.verify.tolerances import LOSS_CURVE
 
 BATCHES = 8  # different ones; then they come again
 
@@ -59,40 +60,49 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
 
 def _random_data(model: Model, n: int) -> datasets.Dataset:
     rng, outputs = np.random.default_rng(1), concrete(model.output_shape)
-    shapes = concrete(model.input_shape)
-    x = tuple(spread(rng, (n, *shape)) for shape in shapes) if is_several(shapes) else spread(rng, (n, *shapes))
+    x = spread_samples(rng, n, model.input_shape)
     if len(outputs) == 1 and outputs[0] > 1:
         return datasets.Dataset(x, rng.integers(0, outputs[0], n), name="random")
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
 
 
-def train_everywhere(task: Task, kinds: dict[str, BackendFactory]) -> Training:
-    """The loss curves of all devices, and of the reference."""
+def train_everywhere(task: Task, kinds: dict[str, BackendFactory], allowed: float = LOSS_CURVE) -> Training:
+    """The loss curves of all devices, and of the reference, which they may be `allowed` away from."""
     curves, problems = {REFERENCE: _curve(task, Float64())}, dict[str, str]()
     for device, kind in kinds.items():
         try:
             curves[device] = _curve(task, kind("float32", SEED))
         except Exception as error:  # a device that cannot train this is a finding
             problems[device] = f"{type(error).__name__}: {error}"
-    return Training(task.what, curves, problems)
+    return Training(task.what, curves, problems, allowed)
 
 
 def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
     tensors = in_float32(task.model.tensors())
     model = Model(task.model.network.copy(), task.model.input_shape, backend, tensors=tensors)
     optimizer, feed = Adam(model), task.data.feed(backend, model.as_input)
-    feed.begin(np.arange(len(task.data)))
+    starts = [i * task.batch % len(task.data) for i in range(task.steps)]
+    batches = [slice(start, start + task.batch) for start in starts]
+    feed.begin(np.arange(len(task.data)), batches)
 
     def step(*inputs: Array) -> Array:
         return train_step(model, task.loss, optimizer, *feed.batch(*inputs))[0]
 
     replayed = backend.capture(step)
-    losses = []
+    losses: list[float] = []
     with backend.mode(training=True), np.errstate(all="ignore"):
-        for i in range(task.steps):
-            start = i * task.batch % len(task.data)
-            losses.append(float(backend.to_host(replayed(*feed.inputs(slice(start, start + task.batch))))))
+        while len(losses) < task.steps:
+            draws, skipped = backend.rng.state, _skipped(optimizer)
+            losses.append(float(backend.to_host(replayed(*feed.inputs(batches[len(losses)])))))
+            if _skipped(optimizer) > skipped:  # the same step again, at the lower scale
+                losses.pop()
+                backend.rng.state = draws
     return tuple(losses)
+
+
+def _skipped(optimizer: Adam) -> float:
+    """How many steps the loss scale has skipped."""
+    return optimizer.loss_scale.figures["skipped_steps"] if optimizer.loss_scale is not None else 0
 
 
 def _in_float32(x: np.ndarray) -> np.ndarray:

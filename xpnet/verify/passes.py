@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,12 @@ def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (4 / max(size, 1) * places - 2).reshape(shape)
 
 
+def spread_samples(rng: np.random.Generator, n: int, shape: Shape) -> Any:
+    """Such numbers as n samples of this shape, or a tuple of several arrays of them; axes of free length have one."""
+    lengths = concrete(shape)
+    return tuple(spread(rng, (n, *s)) for s in lengths) if is_several(lengths) else spread(rng, (n, *lengths))
+
+
 def pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Whole numbers of 0 to 255."""
     return rng.integers(0, 256, shape, dtype=np.uint8)
@@ -107,9 +114,15 @@ def target_of(values: Arrays, put: Callable[[np.ndarray], Any] = np.asarray) -> 
     return tuple(put(values[k]) for k in ("target", "weights")) if "weights" in values else put(values["target"])
 
 
-def named(name: str, values: Any, several: bool) -> dict[str, Any]:
-    """{"x": values}, or of several {"x[0]": values[0], ...}."""
+def named(name: str, values: Any, several: bool | None = None) -> dict[str, Any]:
+    """{"x": values}, or {"x[0]": values[0], ...} of several: of a tuple, unless `several` says that it is a shape."""
+    several = isinstance(values, tuple) if several is None else several
     return {f"{name}[{i}]": value for i, value in enumerate(values)} if several else {name: values}
+
+
+def in_tuple(values: Any) -> tuple:
+    """One array, or several, as a tuple."""
+    return values if isinstance(values, tuple) else (values,)
 
 
 def unnamed(name: str, values: dict[str, Any]) -> Any:
@@ -143,7 +156,7 @@ class Pass:
         return self.results(y, dx if need_dx else None)
 
     def results(self, y: Any, dx: Any) -> Arrays:
-        out = named("y", y, isinstance(y, tuple)) | named("dx", dx, isinstance(dx, tuple))
+        out = named("y", y) | named("dx", dx)
         arrays = {name: np.array(self.backend.to_host(a)) for name, a in out.items() if a is not None}
         return arrays | self.gradients() | self.state()
 
@@ -161,6 +174,23 @@ class Pass:
 def run(subject: Subject, values: Arrays, backend: Backend) -> Arrays:
     """One pass, forward and backward, from a fresh gradient."""
     return Pass(subject, values, backend).run()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A subject with these values, on a backend that is made anew for every pass."""
+
+    subject: Subject
+    values: Arrays
+    fresh: Callable[[], Backend]
+
+    def begin(self) -> Pass:
+        return Pass(self.subject, self.values, self.fresh())
+
+    @cached_property
+    def result(self) -> Arrays:
+        """What one pass gives."""
+        return self.begin().run()
 
 
 def run_optimizer(
@@ -197,3 +227,15 @@ class Float64(Backend):
 class _Float32Draws(HostPhilox):
     def random(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return super().random(shape, np.float32).astype(dtype)
+
+
+class MovedProducts(Float64):
+    """`Float64`, with all operands of products moved by `epsilon` of themselves, up or down by chance."""
+
+    def __init__(self, epsilon: float, draw: int):
+        super().__init__()
+        self.precision = "moved"  # so that products ask `_rounded`
+        self._epsilon, self._chance = epsilon, np.random.default_rng(draw)
+
+    def _rounded(self, a: Array) -> Array:
+        return a * (1 + self._epsilon * self._chance.choice([-1, 1], a.shape))

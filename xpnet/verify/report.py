@@ -5,14 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from xpnet.verify.tolerances import Arrays
 
+Found = tuple[float, float, str]  # the largest error, what was allowed there, where that was
+
+
+class Measured:
+    """What has an error and what was allowed, or a problem that kept it from having one."""
+
+    error: float
+    allowed: float
+    problem: str
+
+    @property
+    def ok(self) -> bool:
+        return not self.problem and self.error <= self.allowed < math.inf  # what allows everything says nothing
+
+    @property
+    def fraction(self) -> float:
+        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
+        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
+            return math.inf
+        return self.error / self.allowed if self.allowed else math.inf * self.error if self.error else 0.0
+
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Measured):
     """What one check found in one setting ("training, cpu, float32").
 
     Its largest error, what was allowed there, and where that was; or the problem that kept it from finding any.
@@ -24,17 +46,6 @@ class Finding:
     allowed: float = 0.0
     where: str = ""
     problem: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed < math.inf  # what allows everything says nothing
-
-    @property
-    def severity(self) -> float:
-        """How many times what is allowed."""
-        if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
-            return math.inf
-        return self.error / self.allowed if self.allowed else math.inf * self.error if self.error else 0.0
 
     @property
     def found(self) -> str:
@@ -80,11 +91,9 @@ class Report:
             bad = [f for f in of_name if not f.ok]
             if bool(bad) == ok:
                 continue
-            worst = max(bad or of_name, key=lambda f: f.severity)
-            setting = (
-                f"{len(bad)} of {len(of_name)} settings, such as {worst.setting}" if bad else f"{len(of_name)} settings"
-            )
-            lines.append(f"  {'FAILED' if bad else 'ok    '}  {name} ({setting}): {worst.found}")
+            worst, n = max(bad or of_name, key=lambda f: f.fraction), len(of_name)
+            settings = f"{len(bad)} of {n} settings, such as {worst.setting}" if bad else f"{n} settings"
+            lines.append(f"  {'FAILED' if bad else 'ok    '}  {name} ({settings}): {worst.found}")
         return lines
 
 
@@ -100,16 +109,16 @@ class Mismatch(ValueError):
     """Results that cannot even be compared."""
 
 
-def finding(name: str, setting: str, measure: Callable[[], tuple[float, float, str]]) -> Finding:
-    """The finding of `measure() -> (error, allowed, where)`; an exception in it is one too."""
+def finding(name: str, setting: str, measure: Callable[..., Found], *arguments: Any) -> Finding:
+    """The finding of `measure(*arguments) -> (error, allowed, where)`; an exception in it is one too."""
     try:
-        error, allowed, where = measure()
+        error, allowed, where = measure(*arguments)
     except Exception as raised:  # whatever a layer under test raises belongs in the report, beside the other findings
         return Finding(name, setting, problem=f"{type(raised).__name__}: {raised}")
     return Finding(name, setting, error, allowed, where)
 
 
-def compare(got: Arrays, want: Arrays, allowed: Callable[[], Arrays] | None = None) -> tuple[float, float, str]:
+def compare(got: Arrays, want: Arrays, allowed: Callable[[], Arrays] | None = None) -> Found:
     """(error, allowed, where) of the number that is worst: exact without `allowed`, else within it by name.
 
     A name "label, y" has the tolerance of "y". Raises `Mismatch` for results of other names or shapes.

@@ -106,11 +106,8 @@ class InitCase:
     def bound(self) -> float | None:
         """Uniform numbers lie in (-bound, bound), whose variance is bound^2 / 3; normal ones have none. The entries
         of a large random rotation are nearly normal."""
-        return (
-            None
-            if self.of.endswith("normal") or self.of == "orthogonal"
-            else math.sqrt(3 * self.variance) + abs(self.mean)
-        )
+        normal = self.of.endswith("normal") or self.of == "orthogonal"
+        return None if normal else math.sqrt(3 * self.variance) + abs(self.mean)
 
 
 @dataclass(frozen=True)

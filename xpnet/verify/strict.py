@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import PRECISIONS, Array, Backend
+from xpnet.backend.precision import widened
 from xpnet.backend.random import DevicePhilox, Philox
 from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
 from xpnet.verify.strict_names import CONSTANTS, FUNCTIONS, HINTS
@@ -108,11 +109,12 @@ class StrictBackend(Backend):
     """A backend that holds a GPU's rules against the code that runs on it, on any machine."""
 
     array_type = StrictArray
+    precisions = PRECISIONS
 
-    def __init__(self, dtype: str = "float32", seed: int = 0):
+    def __init__(self, dtype: str = "float32", seed: int = 0, precision: str | None = None):
         self._device = StrictDevice()
         self.xp = StrictModule(self._device)
-        super().__init__(dtype, seed, "strict", why="asked for")
+        super().__init__(dtype, seed, "strict", why="asked for", precision=precision)
 
     def step(self) -> AbstractContextManager[None]:
         """`with backend.step():` the rules of a captured step hold for what runs in the block."""
@@ -133,13 +135,16 @@ class StrictBackend(Backend):
     def _wait(self) -> None:
         self._device.reads("synchronize")
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         types = {str(array.dtype) for array in (a, b, out) if array is not None}
+        narrow = a.dtype == b.dtype and a.itemsize == 2  # rounded to 16 bits, for a float32 result
+        if narrow:
+            types = {"float32"} if out is None else {"float32", str(out.dtype)}
         if len(types) > 1 or types - {"float32", "float64"}:
             raise TypeError(f"a product of {' and '.join(sorted(types))}: cuBLAS takes one type, float32 or float64")
         if out is not None and not out.flags.c_contiguous:
             raise ValueError(f"the output of a product must be row-major, not of strides {out.strides}")
-        return self._device.run("matmul", np.matmul, (a, b), {"out": out})
+        return self._device.run("matmul", _matmul_of_16_bits if narrow else np.matmul, (a, b), {"out": out})
 
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
@@ -161,6 +166,11 @@ class StrictBackend(Backend):
         and line.
         """
         return StrictCapture(step, self)
+
+
+def _matmul_of_16_bits(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """As a GPU's: a product of two 16-bit numbers has at most 22 bits, float32 holds it; the sums are float32."""
+    return np.matmul(widened(a), widened(b), out=out)
 
 
 class StrictCapture:

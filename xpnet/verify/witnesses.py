@@ -14,12 +14,14 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.nn.shapes import each
 from xpnet.scalar import Value
+from xpnet.verify.cases.arithmetic import filled
 from xpnet.verify.cases.optimizer import clipped
 from xpnet.verify.check import run_loss
 from xpnet.verify.passes import (
     SEED,
     BackendFactory,
     draw_values,
+    in_tuple,
     is_data,
     named,
     run,
@@ -27,11 +29,9 @@ from xpnet.verify.passes import (
     target_of,
     unnamed,
 )
-from xpnet.verify.report import compare
+from xpnet.verify.report import Found, compare
 from xpnet.verify.rows import LayerCase, LossCase, OptimizerCase
 from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
-
-Found = tuple[float, float, str]
 
 
 def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
@@ -40,7 +40,7 @@ def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend
     subject = case.subject(batch)
     values = draw_values(subject)
     y = case.reference(_inputs(values), _parameters(values))
-    want = {name: np.asarray(v, np.float64) for name, v in named("y", y, isinstance(y, tuple)).items()}
+    want = {name: np.asarray(v, np.float64) for name, v in named("y", y).items()}
     got = run(subject, values, kind("float64", SEED))
     if case.state:
         want |= {f"state {name}": np.asarray(v, np.float64) for name, v in case.state(values).items()}
@@ -53,11 +53,11 @@ def layer_by_scalars(case: LayerCase, batch: int, kind: BackendFactory = Backend
     subject = case.subject(batch)
     values = draw_values(subject)
     x, parameters = _inputs(values, _as_values), _parameters(values, _as_values)
-    y, dy = case.reference(x, parameters), unnamed("dy", values)
-    pairs = zip(y, dy, strict=True) if isinstance(y, tuple) else [(y, dy)]
+    y = case.reference(x, parameters)
+    pairs = zip(in_tuple(y), in_tuple(unnamed("dy", values)), strict=True)
     sum((number for one, weight in pairs for number in (one * weight).ravel()), Value(0.0)).backward()
     got = run(subject, values, kind("float64", SEED))
-    want = named("y", each(_data, y), isinstance(y, tuple)) | named("dx", each(_grad, x), isinstance(x, tuple))
+    want = named("y", each(_data, y)) | named("dx", each(_grad, x))
     want |= {f"d {name}": _grad(p) for name, p in parameters.items()}
     names = [name for name in got if not name.startswith("state ")]
     return _close({name: got[name] for name in names}, {name: want[name] for name in names})
@@ -126,19 +126,12 @@ def _inputs(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np.asa
 
 
 def _as_values(numbers: np.ndarray) -> np.ndarray:
-    return _each(lambda v: Value(float(v)), numbers)
+    return filled(numbers.shape, lambda *at: Value(float(numbers[at])))
 
 
 def _data(values: np.ndarray) -> np.ndarray:
-    return _each(lambda v: v.data, values).astype(np.float64)
+    return filled(values.shape, lambda *at: values[at].data).astype(np.float64)
 
 
 def _grad(values: np.ndarray) -> np.ndarray:
-    return _each(lambda v: v.grad, values).astype(np.float64)
-
-
-def _each(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
-    out = np.empty(array.shape, object)
-    for at in np.ndindex(*array.shape):
-        out[at] = function(array[at])
-    return out
+    return filled(values.shape, lambda *at: values[at].grad).astype(np.float64)

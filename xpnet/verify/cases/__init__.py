@@ -28,10 +28,11 @@ from xpnet.verify.cases import (
     recurrent,
     schedule,
     shape,
+    table,
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention, table)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES

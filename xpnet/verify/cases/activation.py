@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from xpnet import nn
 from xpnet.nn import Layer
 from xpnet.scalar import Value
-from xpnet.verify.cases.arithmetic import Number, Numbers, each, exp, log, plain, tanh
+from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, each, each_row, exp, filled, log, plain, tanh
 from xpnet.verify.passes import Draw, spread
 from xpnet.verify.rows import LayerCase
 
@@ -35,14 +35,16 @@ def gelu(v: Number) -> Number:
     return v * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (v + 0.044715 * v * v * v))) / 2.0
 
 
-def softmax(x: Numbers) -> Numbers:
-    y = np.empty(x.shape, object)
-    for row in np.ndindex(*x.shape[:-1]):
-        top = max(plain(v) for v in x[row])
-        powers = [exp(v - top) for v in x[row]]
-        for i, power in enumerate(powers):
-            y[(*row, i)] = power / sum(powers)
-    return y
+def softmax(row: Iterable[Number]) -> list[Number]:
+    top = max(plain(v) for v in row)
+    powers = [exp(v - top) for v in row]
+    return [power / sum(powers) for power in powers]
+
+
+def log_softmax(row: Iterable[Number]) -> list[Number]:
+    top = max(plain(v) for v in row)
+    log_sum = log(sum(exp(v - top) for v in row)) + top
+    return [v - log_sum for v in row]
 
 
 def erf(v: Number) -> Number:
@@ -81,33 +83,27 @@ def hard_swish(v: Number) -> Number:
     return v if plain(v) >= 3 else v * (v + 3.0) / 6.0
 
 
-def log_softmax(x: Numbers) -> Numbers:
-    y = np.empty(x.shape, object)
-    for row in np.ndindex(*x.shape[:-1]):
-        top = max(plain(v) for v in x[row])
-        log_sum = log(sum(exp(v - top) for v in x[row])) + top
-        for i, v in enumerate(x[row]):
-            y[(*row, i)] = v - log_sum
-    return y
-
-
-def prelu(x: Numbers, p: dict[str, Numbers]) -> Numbers:
-    y = np.empty(x.shape, object)
-    for at in np.ndindex(*x.shape):
-        y[at] = x[at] if plain(x[at]) > 0 else x[at] * p["a"][at[-1]]
-    return y
+def prelu(x: Numbers, p: Parameters) -> Numbers:
+    return filled(x.shape, lambda *at: leaky_relu(x[at], p["a"][at[-1]]))
 
 
 # Rows -----------------------------------------------------------------------------------------------------------
 
 
 def elementwise(
-    of: str, make: Callable[[], Layer], formula: Callable, torch: Callable, what: str = "", draw: Draw = spread
+    make: Callable[[], Layer], formula: Callable, torch: str, what: str = "", draw: Draw = spread, **options: Any
 ) -> list[LayerCase]:
-    """An activation on vectors, on images and on one number."""
-    reference = lambda x, p: each(formula, x)
+    """An activation on vectors, on images and on one number, beside PyTorch's function with these options."""
+    of, reference = type(make()).__name__, each(formula)
+    theirs = lambda t, x, p: getattr(t.nn.functional, torch)(x, **options)
     shapes = {"vectors": (7,), "3 x 2 x 5": (3, 2, 5), "one number": (1,)}
-    return [LayerCase(of, what + name, make, shape, reference, torch, draw=draw) for name, shape in shapes.items()]
+    return [LayerCase(of, what + name, make, shape, reference, theirs, draw=draw) for name, shape in shapes.items()]
+
+
+def _of_rows(kind: type[Layer], formula: Callable, torch: str) -> list[LayerCase]:
+    reference, theirs = each_row(formula), lambda t, x, p: getattr(t, torch)(x, -1)
+    shapes = {"vectors": (7,), "rows": (3, 4), "one number": (1,)}
+    return [LayerCase(kind.__name__, what, kind, shape, reference, theirs) for what, shape in shapes.items()]
 
 
 def wide(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,41 +116,25 @@ def _torch_prelu(torch: Any, x: Any, p: dict[str, Any]) -> Any:
 
 
 CASES: tuple[LayerCase, ...] = (
-    *elementwise("ReLU", nn.ReLU, relu, lambda t, x, p: t.relu(x)),
-    *elementwise(
-        "LeakyReLU",
-        lambda: nn.LeakyReLU(0.2),
-        partial(leaky_relu, slope=0.2),
-        lambda t, x, p: t.nn.functional.leaky_relu(x, 0.2),
-    ),
-    LayerCase("LeakyReLU", "usual slope", nn.LeakyReLU, (6,), lambda x, p: each(lambda v: leaky_relu(v, 0.01), x)),
-    *elementwise("Sigmoid", nn.Sigmoid, sigmoid, lambda t, x, p: t.sigmoid(x)),
-    *elementwise("Tanh", nn.Tanh, tanh, lambda t, x, p: t.tanh(x)),
-    *elementwise("GELU", nn.GELU, gelu, lambda t, x, p: t.nn.functional.gelu(x, approximate="tanh")),
-    LayerCase("Softmax", "vectors", nn.Softmax, (7,), lambda x, p: softmax(x), lambda t, x, p: t.softmax(x, -1)),
-    LayerCase("Softmax", "rows", nn.Softmax, (3, 4), lambda x, p: softmax(x), lambda t, x, p: t.softmax(x, -1)),
-    LayerCase("Softmax", "one number", nn.Softmax, (1,), lambda x, p: softmax(x)),
-    *elementwise("ELU", nn.ELU, lambda v: elu(v, 1.0), lambda t, x, p: t.nn.functional.elu(x)),
-    *elementwise(
-        "ELU", lambda: nn.ELU(0.3), lambda v: elu(v, 0.3), lambda t, x, p: t.nn.functional.elu(x, 0.3), "alpha 0.3, "
-    ),
-    *elementwise("SELU", nn.SELU, selu, lambda t, x, p: t.selu(x)),
-    *elementwise("SiLU", nn.SiLU, silu, lambda t, x, p: t.nn.functional.silu(x)),
-    *elementwise("Mish", nn.Mish, mish, lambda t, x, p: t.nn.functional.mish(x)),
-    *elementwise("Mish", nn.Mish, mish, lambda t, x, p: t.nn.functional.mish(x), "wide, ", wide),
-    *elementwise("Softplus", nn.Softplus, softplus, lambda t, x, p: t.nn.functional.softplus(x)),
-    *elementwise("HardSwish", nn.HardSwish, hard_swish, lambda t, x, p: t.nn.functional.hardswish(x), "wide, ", wide),
-    *elementwise("GELU", lambda: nn.GELU("none"), exact_gelu, lambda t, x, p: t.nn.functional.gelu(x), "exact, "),
-    *elementwise(
-        "GELU", lambda: nn.GELU("none"), exact_gelu, lambda t, x, p: t.nn.functional.gelu(x), "exact, wide, ", wide
-    ),
+    *elementwise(nn.ReLU, relu, "relu"),
+    *elementwise(partial(nn.LeakyReLU, 0.2), partial(leaky_relu, slope=0.2), "leaky_relu", negative_slope=0.2),
+    LayerCase("LeakyReLU", "usual slope", nn.LeakyReLU, (6,), each(partial(leaky_relu, slope=0.01))),
+    *elementwise(nn.Sigmoid, sigmoid, "sigmoid"),
+    *elementwise(nn.Tanh, tanh, "tanh"),
+    *elementwise(nn.GELU, gelu, "gelu", approximate="tanh"),
+    *elementwise(nn.ELU, partial(elu, alpha=1.0), "elu"),
+    *elementwise(partial(nn.ELU, 0.3), partial(elu, alpha=0.3), "elu", "alpha 0.3, ", alpha=0.3),
+    *elementwise(nn.SELU, selu, "selu"),
+    *elementwise(nn.SiLU, silu, "silu"),
+    *elementwise(nn.Mish, mish, "mish"),
+    *elementwise(nn.Mish, mish, "mish", "wide, ", wide),
+    *elementwise(nn.Softplus, softplus, "softplus"),
+    *elementwise(nn.HardSwish, hard_swish, "hardswish", "wide, ", wide),
+    *elementwise(partial(nn.GELU, "none"), exact_gelu, "gelu", "exact, "),
+    *elementwise(partial(nn.GELU, "none"), exact_gelu, "gelu", "exact, wide, ", wide),
+    *_of_rows(nn.Softmax, softmax, "softmax"),
+    *_of_rows(nn.LogSoftmax, log_softmax, "log_softmax"),
     LayerCase("PReLU", "vectors", nn.PReLU, (7,), prelu, _torch_prelu),
     LayerCase("PReLU", "images", lambda: nn.PReLU(0.1), (3, 2, 5), prelu, _torch_prelu),
     LayerCase("PReLU", "one number", lambda: nn.PReLU(-0.5), (1,), prelu, _torch_prelu),
-    *(
-        LayerCase(
-            "LogSoftmax", what, nn.LogSoftmax, shape, lambda x, p: log_softmax(x), lambda t, x, p: t.log_softmax(x, -1)
-        )
-        for what, shape in {"vectors": (7,), "rows": (3, 4), "one number": (1,)}.items()
-    ),
 )

@@ -1,4 +1,4 @@
-"""Arithmetic for references: on floats, or on `xpnet.scalar.Value`s, and then the gradients come out too.
+"""What references are made of: arithmetic on floats, or on `xpnet.scalar.Value`s, and then the gradients come out too.
 
 A reference computes what a layer, loss, optimizer or schedule must, one number at a time, written from the formula. It
 shares nothing with the code that it is a witness of. Arrays are only containers.
@@ -14,6 +14,8 @@ import numpy as np
 
 Number = Any  # a float, or a `Value`
 Numbers = np.ndarray  # of floats, or of dtype object with `Value`s
+Parameters = dict[str, Numbers]
+Reference = Callable[[Any, Parameters], Any]  # y of x (a tuple of several) and of the parameters by name
 
 
 def exp(v: Number) -> Number:
@@ -32,9 +34,69 @@ def plain(v: Number) -> float:
     return v if isinstance(v, float) else v.data
 
 
-def each(function: Callable[[Number], Number], x: Numbers) -> Numbers:
-    """`function` of every number."""
-    y = np.empty(x.shape, object)
-    for at in np.ndindex(*x.shape):
-        y[at] = function(x[at])
+def filled(shape: tuple[int, ...], number: Callable[..., Number]) -> Numbers:
+    """The array whose entry at (i, j, ...) is `number(i, j, ...)`."""
+    y = np.empty(shape, object)
+    for at in np.ndindex(*shape):
+        y[at] = number(*at)
     return y
+
+
+def each(function: Callable[[Number], Number]) -> Reference:
+    """`function` of every number."""
+    return lambda x, p: filled(x.shape, lambda *at: function(x[at]))
+
+
+def each_row(function: Callable[[Numbers], Any]) -> Reference:
+    """`function` of every vector along the last axis, of which it makes another."""
+
+    def reference(x: Numbers, p: Parameters) -> Numbers:
+        y = np.empty(x.shape, object)
+        for row in np.ndindex(*x.shape[:-1]):
+            y[row] = function(x[row])
+        return y
+
+    return reference
+
+
+def inside(p: Parameters, path: str) -> Parameters:
+    """The parameters of one layer inside, by the names that it gives them itself."""
+    return {name.removeprefix(f"{path}."): values for name, values in p.items() if name.startswith(f"{path}.")}
+
+
+def sequential(*references: Reference) -> Reference:
+    """One after the other."""
+
+    def reference(x: Any, p: Parameters) -> Any:
+        for i, layer in enumerate(references):
+            x = layer(x, inside(p, f"layers.{i}"))
+        return x
+
+    return reference
+
+
+def residual(*references: Reference, shortcut: Reference | None = None) -> Reference:
+    """x, or the shortcut's of it, plus what comes out at the end of the others."""
+
+    def reference(x: Numbers, p: Parameters) -> Numbers:
+        inner, outer = sequential(*references)(x, p), shortcut(x, inside(p, "shortcut")) if shortcut else x
+        return filled(outer.shape, lambda *at: outer[at] + inner[at])
+
+    return reference
+
+
+def parallel(*branches: Reference, axis: int = -1) -> Reference:
+    """What the branches make of x, one after the other along this axis of a sample, or along the last."""
+
+    def reference(x: Numbers, p: Parameters) -> Numbers:
+        parts = [branch(x, inside(p, f"branches.{i}")) for i, branch in enumerate(branches)]
+        along = axis + 1 if axis >= 0 else parts[0].ndim - 1
+        places = [(part, i) for part in parts for i in range(part.shape[along])]
+
+        def number(*at: int) -> Number:
+            part, i = places[at[along]]
+            return part[(*at[:along], i, *at[along + 1 :])]
+
+        return filled((*parts[0].shape[:along], len(places), *parts[0].shape[along + 1 :]), number)
+
+    return reference

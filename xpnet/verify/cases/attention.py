@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xpnet import nn
+from xpnet.nn import Layer
 from xpnet.verify.cases.activation import gelu, softmax
-from xpnet.verify.cases.arithmetic import Numbers, each, plain
-from xpnet.verify.cases.compose import residual
+from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, each, filled, inside, plain, residual, sequential
 from xpnet.verify.cases.linear import linear
 from xpnet.verify.cases.norm import layer_norm
-from xpnet.verify.passes import spread
+from xpnet.verify.passes import in_tuple, spread
 from xpnet.verify.rows import LayerCase
-
-Parameters = dict[str, Numbers]
 
 # From the formulas ----------------------------------------------------------------------------------------------
 
@@ -28,10 +27,8 @@ def attention(q: Numbers, k: Numbers, v: Numbers, heads: int, hidden: Any) -> Nu
     for n, t, head in np.ndindex(*q.shape[:2], heads):
         read = [s for s in range(k.shape[1]) if not hidden(n, t, s)]
         channels = range(head * d, (head + 1) * d)
-        scores = np.empty(len(read), object)
-        for i, s in enumerate(read):
-            scores[i] = sum((q[n, t, c] * k[n, s, c] for c in channels), start=0.0) / math.sqrt(d)
-        p: Any = softmax(scores) if read else ()
+        scores = [sum((q[n, t, c] * k[n, s, c] for c in channels), start=0.0) / math.sqrt(d) for s in read]
+        p = softmax(scores) if read else []
         for c in channels:
             y[n, t, c] = sum((p[i] * v[n, s, c] for i, s in enumerate(read)), start=q[n, t, c] * 0.0)
     return y
@@ -39,15 +36,14 @@ def attention(q: Numbers, k: Numbers, v: Numbers, heads: int, hidden: Any) -> Nu
 
 def multi_head(x: Any, p: Parameters, heads: int, causal: bool = False, rotary: bool = False) -> Numbers:
     """x as `nn.MultiHeadAttention` takes it."""
-    inputs = x if isinstance(x, tuple) else (x,)
+    inputs = in_tuple(x)
     mask = inputs[-1] if inputs[-1].ndim == 2 else None
     sequence, C = inputs[0], inputs[0].shape[2]
     if "q.W" in p:
-        q = linear(sequence, p["q.W"], p.get("q.b"))
-        kv = linear(inputs[1], p["kv.W"], p.get("kv.b"))
+        q, kv = linear(sequence, inside(p, "q")), linear(inputs[1], inside(p, "kv"))
         k, v = kv[:, :, :C], kv[:, :, C:]
     else:
-        qkv = linear(sequence, p["qkv.W"], p.get("qkv.b"))
+        qkv = linear(sequence, inside(p, "qkv"))
         q, k, v = qkv[:, :, :C], qkv[:, :, C : 2 * C], qkv[:, :, 2 * C :]
     if rotary:
         q, k = turned(q, heads), turned(k, heads)
@@ -55,7 +51,7 @@ def multi_head(x: Any, p: Parameters, heads: int, causal: bool = False, rotary: 
     def hidden(n: int, t: int, s: int) -> bool:
         return (causal and s > t) or (mask is not None and plain(mask[n, s]) == 0)
 
-    return linear(attention(q, k, v, heads, hidden), p["out.W"], p.get("out.b"))
+    return linear(attention(q, k, v, heads, hidden), inside(p, "out"))
 
 
 def turned(a: Numbers, heads: int) -> Numbers:
@@ -69,38 +65,28 @@ def turned(a: Numbers, heads: int) -> Numbers:
     return y
 
 
-def sinusoidal(x: Numbers) -> Numbers:
-    y = np.empty(x.shape, object)
-    for n, t, c in np.ndindex(*x.shape):
+def sinusoidal(x: Numbers, p: Parameters) -> Numbers:
+    def number(n: int, t: int, c: int) -> Number:
         angle = t / 10000.0 ** (2 * (c // 2) / x.shape[2])
-        y[n, t, c] = x[n, t, c] + (math.cos(angle) if c % 2 else math.sin(angle))
-    return y
+        return x[n, t, c] + (math.cos(angle) if c % 2 else math.sin(angle))
+
+    return filled(x.shape, number)
 
 
 def learned(x: Numbers, p: Parameters) -> Numbers:
-    y = np.empty(x.shape, object)
-    for n, t, c in np.ndindex(*x.shape):
-        y[n, t, c] = x[n, t, c] + p["W"][t, c]
-    return y
+    return filled(x.shape, lambda n, t, c: x[n, t, c] + p["W"][t, c])
 
 
 def block(x: Numbers, p: Parameters, heads: int, causal: bool = False, rotary: bool = False) -> Numbers:
-    first, second = (inside(p, f"layers.{i}.layers.") for i in range(2))
-    z = residual(x, multi_head(layer_norm(x, inside(first, "0.")), inside(first, "1."), heads, causal, rotary))
-    hidden = each(gelu, linear(layer_norm(z, inside(second, "0.")), second["1.W"], second.get("1.b")))
-    return residual(z, linear(hidden, second["3.W"], second.get("3.b")))
-
-
-def inside(p: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The parameters of one layer inside, by the names that it gives them itself."""
-    return {name.removeprefix(prefix): values for name, values in p.items() if name.startswith(prefix)}
+    read = partial(multi_head, heads=heads, causal=causal, rotary=rotary)
+    return sequential(residual(layer_norm, read), residual(layer_norm, linear, each(gelu), linear))(x, p)
 
 
 # In PyTorch -----------------------------------------------------------------------------------------------------
 
 
 def torch_multi_head(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: bool = False) -> Any:
-    inputs = x if isinstance(x, tuple) else (x,)
+    inputs = in_tuple(x)
     mask = inputs[-1] == 0 if inputs[-1].ndim == 2 else None
     q, memory = inputs[0], inputs[1] if "q.W" in p else inputs[0]
     (T, C), S = q.shape[1:], memory.shape[1]
@@ -121,12 +107,12 @@ def torch_multi_head(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: 
     return y.transpose(0, 1)
 
 
-def _torch_block(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: bool) -> Any:
+def _torch_block(torch: Any, x: Any, p: dict[str, Any], heads: int, causal: bool = False) -> Any:
     def norm(a: Any, q: dict[str, Any]) -> Any:
         return torch.nn.functional.layer_norm(a, a.shape[-1:], q["0.gamma"], q["0.beta"])
 
-    first, second = (inside(p, f"layers.{i}.layers.") for i in range(2))
-    z = x + torch_multi_head(torch, norm(x, first), inside(first, "1."), heads, causal)
+    first, second = (inside(p, f"layers.{i}.layers") for i in range(2))
+    z = x + torch_multi_head(torch, norm(x, first), inside(first, "1"), heads, causal)
     hidden = torch.nn.functional.gelu(norm(z, second) @ second["1.W"] + second["1.b"], approximate="tanh")
     return z + hidden @ second["3.W"] + second["3.b"]
 
@@ -148,35 +134,19 @@ def nothing_at_last(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     return mask
 
 
-def _attention(
-    what: str, heads: int, shape: Any, draw: Any = spread, batches: tuple[int, ...] = (1, 3), **options: Any
-) -> LayerCase:
-    formula = {name: value for name, value in options.items() if name in ("causal", "rotary")}
-    torch_has_it = not options.get("rotary") and not (isinstance(draw, tuple) and draw[-1] is nothing_at_last)
-    return LayerCase(
-        "MultiHeadAttention",
-        what,
-        lambda: nn.MultiHeadAttention(heads, **options),
-        shape,
-        partial(multi_head, heads=heads, **formula),
-        partial(torch_multi_head, heads=heads, **formula) if torch_has_it else None,
-        batches,
-        draw=draw,
-    )
+def _row(
+    kind: Callable[..., Layer], what: str, heads: int, shape: Any, draw: Any = spread, batches: tuple = (1, 3),
+    **options: Any,
+) -> LayerCase:  # fmt: skip
+    formula, torch = (multi_head, torch_multi_head) if kind is nn.MultiHeadAttention else (block, _torch_block)
+    told = {"heads": heads, **{name: value for name, value in options.items() if name in ("causal", "rotary")}}
+    torch_has_it = "rotary" not in options and in_tuple(draw)[-1] is not nothing_at_last
+    theirs = partial(torch, **told) if torch_has_it else None
+    make, reference = partial(kind, heads, **options), partial(formula, **told)
+    return LayerCase(kind.__name__, what, make, shape, reference, theirs, batches, draw=draw)
 
 
-def _block(what: str, shape: Any, torch: bool = True, **options: Any) -> LayerCase:
-    formula = {name: value for name, value in options.items() if name in ("causal", "rotary")}
-    return LayerCase(
-        "TransformerBlock",
-        what,
-        lambda: nn.TransformerBlock(2, **options),
-        shape,
-        partial(block, heads=2, **formula),
-        partial(_torch_block, heads=2, causal=options.get("causal", False)) if torch else None,
-        (1, 2),
-    )
-
+_attention, _block = partial(_row, nn.MultiHeadAttention), partial(_row, nn.TransformerBlock, heads=2, batches=(1, 2))
 
 CASES: tuple[LayerCase, ...] = (
     _attention("one head", 1, (3, 2)),
@@ -192,12 +162,12 @@ CASES: tuple[LayerCase, ...] = (
     _attention("memory, no bias", 1, ((None, 2), (4, 3)), bias=False),
     _attention("memory with padding", 2, ((3, 4), (None, 2), (None,)), (spread, spread, padding)),
     _attention("memory with nothing to read", 2, ((2, 4), (3, 5), (3,)), (spread, spread, nothing_at_last), (1, 4)),
-    LayerCase("SinusoidalPosition", "as long as is said", nn.SinusoidalPosition, (7, 6), lambda x, p: sinusoidal(x)),
-    LayerCase("SinusoidalPosition", "any length", nn.SinusoidalPosition, (None, 2), lambda x, p: sinusoidal(x)),
+    LayerCase("SinusoidalPosition", "as long as is said", nn.SinusoidalPosition, (7, 6), sinusoidal),
+    LayerCase("SinusoidalPosition", "any length", nn.SinusoidalPosition, (None, 2), sinusoidal),
     LayerCase("LearnedPosition", "as long as can be", lambda: nn.LearnedPosition(4), (4, 3), learned),
     LayerCase("LearnedPosition", "shorter", lambda: nn.LearnedPosition(9), (None, 2), learned),
-    _block("plain", (3, 4)),
-    _block("causal", (None, 4), causal=True),
-    _block("rotary, no bias", (4, 4), torch=False, rotary=True, bias=False),
-    _block("dropout, evaluation", (3, 4), dropout=0.5),
+    _block("plain", shape=(3, 4)),
+    _block("causal", shape=(None, 4), causal=True),
+    _block("rotary, no bias", shape=(4, 4), rotary=True, bias=False),
+    _block("dropout, evaluation", shape=(3, 4), dropout=0.5),
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from xpnet import nn
-from xpnet.verify.cases.arithmetic import Numbers
+from xpnet.verify.cases.arithmetic import Numbers, Parameters, Reference, filled
 from xpnet.verify.passes import SEED
 from xpnet.verify.rows import LayerCase
 
@@ -24,30 +24,21 @@ class UniformStream:
         return np.array([(int(word) >> 11) / 2.0**53 for word in words[:size]]).reshape(shape)
 
 
-def dropout(x: Numbers, p: float, stream: UniformStream) -> Numbers:
-    drawn, y = stream.random(x.shape), np.empty(x.shape, object)
-    for at in np.ndindex(*x.shape):
-        y[at] = x[at] * (0.0 if drawn[at] < p else 1.0 / (1.0 - p))
-    return y
+def dropout(rate: float, stream: UniformStream) -> Reference:
+    def reference(x: Numbers, p: Parameters) -> Numbers:
+        drawn = stream.random(x.shape)
+        return filled(x.shape, lambda *at: x[at] * (0.0 if drawn[at] < rate else 1.0 / (1.0 - rate)))
+
+    return reference
+
+
+def _training(rate: float) -> Reference:
+    return lambda x, p: dropout(rate, UniformStream(SEED))(x, p)
 
 
 CASES: tuple[LayerCase, ...] = (
     LayerCase("Dropout", "evaluation", nn.Dropout, (9,), lambda x, p: x),
-    LayerCase(
-        "Dropout",
-        "training",
-        lambda: nn.Dropout(0.3),
-        (9,),
-        lambda x, p: dropout(x, 0.3, UniformStream(SEED)),
-        training=True,
-    ),
-    LayerCase(
-        "Dropout",
-        "training, 3-D",
-        nn.Dropout,
-        (3, 5),
-        lambda x, p: dropout(x, 0.5, UniformStream(SEED)),
-        training=True,
-    ),
+    LayerCase("Dropout", "training", lambda: nn.Dropout(0.3), (9,), _training(0.3), training=True),
+    LayerCase("Dropout", "training, 3-D", nn.Dropout, (3, 5), _training(0.5), training=True),
     LayerCase("Dropout", "p = 0", lambda: nn.Dropout(0.0), (4,), lambda x, p: x, training=True),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import losses
+from xpnet.verify.cases.activation import log_softmax
 from xpnet.verify.cases.arithmetic import Number, Numbers, exp, log, plain
 from xpnet.verify.passes import Draw, spread
 from xpnet.verify.rows import LossCase
@@ -32,12 +33,6 @@ def cross_entropy(
     return total / (weight_of_all or 1.0)
 
 
-def log_softmax(row: Numbers) -> list[Number]:
-    top = max(plain(v) for v in row)
-    log_sum = log(sum(exp(v - top) for v in row)) + top
-    return [v - log_sum for v in row]
-
-
 def mean_of(term: Callable[..., Number], rows: bool = False, mean: bool = True) -> Callable[[Numbers, Any], Number]:
     """A reference: the weighted mean, or the sum, of `term(y, t)` over all entries of y and t, or over their rows."""
 
@@ -53,8 +48,12 @@ def mean_of(term: Callable[..., Number], rows: bool = False, mean: bool = True) 
     return reference
 
 
-def squared_error(y: Number, t: float) -> Number:
-    return (y - float(t)) * (y - float(t))
+def squared_error(y: Number, t: float, scale: float = 1.0) -> Number:
+    return (y - float(t)) * (y - float(t)) / (scale * scale)
+
+
+def scaled_rows(y: Numbers, t: Numbers, scales: Sequence[float]) -> Number:
+    return sum((squared_error(*pair) for pair in zip(y, t, scales, strict=True)), start=0.0 * y[0]) / len(scales)
 
 
 def absolute_error(y: Number, t: float) -> Number:
@@ -129,20 +128,12 @@ def none_counted(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return np.full(shape[:-1], -100)
 
 
-def weighted(target: Draw, axes: int) -> Draw:
-    """Such targets, and weights for the first so many axes, some of them 0."""
+def weighted(target: Draw, axes: int, mask: bool = False) -> Draw:
+    """Such targets, and weights for the first so many axes, some of them 0; or a mask: an entry counts or does not."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        return target(rng, shape), rng.choice([0.0, 1.0, 0.5, 2.0], shape[:axes])
-
-    return draw
-
-
-def masked(target: Draw, axes: int) -> Draw:
-    """The same with a mask: an entry counts or does not."""
-
-    def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        return target(rng, shape), rng.random(shape[:axes]) < 0.6
+        drawn = target(rng, shape)
+        return drawn, rng.random(shape[:axes]) < 0.6 if mask else rng.choice([0.0, 1.0, 0.5, 2.0], shape[:axes])
 
     return draw
 
@@ -151,7 +142,7 @@ _WEIGHTS = (0.5, 2.0, 1.0, 0.25)
 
 
 def _cross_entropy(
-    what: str, target: Draw, smoothing: float, weights: Sequence[float] | None, n: int = 4,
+    what: str, target: Draw, smoothing: float = 0.0, weights: Sequence[float] | None = None, n: int = 4,
     length: tuple[int, ...] = (), ignore: int | None = None, torch: bool = True,
 ) -> LossCase:  # fmt: skip
     def torch_value(torch: Any, y: Any, target: Any) -> Any:
@@ -188,7 +179,7 @@ def _of_entries(
         yield case(setting, shape, target, torch=True)
     yield case("sum", (3,), target, mean=False)
     yield case("weights of samples", (2, 3), weighted(target, 1))
-    yield case("mask of entries", (2, 3), masked(target, 3))
+    yield case("mask of entries", (2, 3), weighted(target, 3, mask=True))
 
 
 def _of_rows(
@@ -203,33 +194,38 @@ def _of_rows(
 
 
 CASES: tuple[LossCase, ...] = (
-    _cross_entropy("labels", labels, 0.0, None),
-    _cross_entropy("labels, ten classes", labels, 0.0, None, 10),
-    _cross_entropy("uint8 labels", lambda rng, shape: labels(rng, shape).astype(np.uint8), 0.0, None),
-    _cross_entropy("one class", labels, 0.0, None, 1),
-    _cross_entropy("one-hot", one_hot, 0.0, None),
-    _cross_entropy("distributions", distributions, 0.0, None),
-    _cross_entropy("smoothing", labels, 0.1, None),
-    _cross_entropy("one-hot, smoothing", one_hot, 0.2, None),
+    _cross_entropy("labels", labels),
+    _cross_entropy("labels, ten classes", labels, n=10),
+    _cross_entropy("uint8 labels", lambda rng, shape: labels(rng, shape).astype(np.uint8)),
+    _cross_entropy("one class", labels, n=1),
+    _cross_entropy("one-hot", one_hot),
+    _cross_entropy("distributions", distributions),
+    _cross_entropy("smoothing", labels, 0.1),
+    _cross_entropy("one-hot, smoothing", one_hot, 0.2),
     _cross_entropy("class weights", labels, 0.0, _WEIGHTS),
     _cross_entropy("class weights, smoothing", labels, 0.1, _WEIGHTS),
     _cross_entropy("distributions, class weights, smoothing", distributions, 0.1, _WEIGHTS, torch=False),
-    _cross_entropy("sequences", labels, 0.0, None, length=(3,)),
-    _cross_entropy("ignored", some_ignored, 0.0, None, length=(6,), ignore=-100),
+    _cross_entropy("sequences", labels, length=(3,)),
+    _cross_entropy("ignored", some_ignored, length=(6,), ignore=-100),
     _cross_entropy("ignored, class weights, smoothing", some_ignored, 0.1, _WEIGHTS, length=(6,), ignore=-100),
-    _cross_entropy("ignored, many classes", some_ignored, 0.0, None, 300, (6,), -100),
-    _cross_entropy("all ignored", none_counted, 0.0, None, 300, ignore=-100, torch=False),
-    _cross_entropy("all ignored, smoothing", none_counted, 0.1, None, ignore=-100, torch=False),
-    _cross_entropy("weights of samples", weighted(labels, 1), 0.1, None, length=(2,), torch=False),
+    _cross_entropy("ignored, many classes", some_ignored, n=300, length=(6,), ignore=-100),
+    _cross_entropy("all ignored", none_counted, n=300, ignore=-100, torch=False),
+    _cross_entropy("all ignored, smoothing", none_counted, 0.1, ignore=-100, torch=False),
+    _cross_entropy("weights of samples", weighted(labels, 1), 0.1, length=(2,), torch=False),
     _cross_entropy("weights of samples, class weights", weighted(one_hot, 1), 0.0, _WEIGHTS, torch=False),
-    _cross_entropy("weights, some ignored", weighted(some_ignored, 2), 0.0, None, 4, (6,), -100, torch=False),
-    _cross_entropy("masked sequences, many classes", masked(labels, 2), 0.0, None, 300, (3,), torch=False),
+    _cross_entropy("weights, some ignored", weighted(some_ignored, 2), length=(6,), ignore=-100, torch=False),
+    _cross_entropy("masked sequences, many classes", weighted(labels, 2, mask=True), n=300, length=(3,), torch=False),
     LossCase(
         "SoftmaxCrossEntropy", "sum", lambda: losses.SoftmaxCrossEntropy(reduction="sum"), (4,), labels,
         mean_of(lambda y, t: -log_softmax(y)[t], rows=True, mean=False),
         lambda t, y, target: t.nn.functional.cross_entropy(y, target, reduction="sum"),
     ),
     *_of_entries("MeanSquaredError", losses.MeanSquaredError, spread, squared_error, "mse_loss"),
+    *_of_entries("MeanSquaredError", losses.MeanSquaredError, spread, squared_error, "", "scaled, ", scale=0.4),
+    LossCase(
+        "MeanSquaredError", "a scale for each entry", lambda: losses.MeanSquaredError(scale=_WEIGHTS), (4,), spread,
+        mean_of(partial(scaled_rows, scales=_WEIGHTS), rows=True), None,
+    ),
     *_of_entries("MeanAbsoluteError", losses.MeanAbsoluteError, spread, absolute_error, "l1_loss"),
     *_of_entries("Huber", losses.Huber, spread, huber, "huber_loss", delta=1.0),
     *_of_entries("Huber", losses.Huber, spread, huber, "huber_loss", "small delta, ", delta=0.3),

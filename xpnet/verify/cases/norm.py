@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xpnet import nn
-from xpnet.verify.cases.arithmetic import Numbers
+from xpnet.nn import Layer
+from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, each_row, filled, sequential
 from xpnet.verify.cases.linear import standardize
 from xpnet.verify.passes import pixels
 from xpnet.verify.rows import LayerCase
-
-Parameters = dict[str, Numbers]
 
 # From the formulas ----------------------------------------------------------------------------------------------
 
@@ -45,11 +44,11 @@ def batch_norm(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
 
 
 def batch_norm_evaluation(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbers:
-    y = np.empty(x.shape, object)
-    for at in np.ndindex(*x.shape):
-        c = at[-1]
-        y[at] = (x[at] - p["running_mean"][c]) / (p["running_var"][c] + eps) ** 0.5 * p["gamma"][c] + p["beta"][c]
-    return y
+    def number(*at: int) -> Number:
+        mean, var, gamma, beta = (p[name][at[-1]] for name in ("running_mean", "running_var", "gamma", "beta"))
+        return (x[at] - mean) / (var + eps) ** 0.5 * gamma + beta
+
+    return filled(x.shape, number)
 
 
 def running(values: Parameters, training: bool) -> Parameters:
@@ -81,12 +80,11 @@ def group_norm(x: Numbers, p: Parameters, groups: int, eps: float = 1e-5) -> Num
 
 
 def rms_norm(x: Numbers, p: Parameters, eps: float = 1e-6) -> Numbers:
-    y = np.empty(x.shape, object)
-    for at in np.ndindex(*x.shape[:-1]):
-        size = (mean([v * v for v in x[at]]) + eps) ** 0.5
-        for c in range(x.shape[-1]):
-            y[(*at, c)] = x[(*at, c)] / size * p["gamma"][c]
-    return y
+    def normalised(row: Numbers) -> list[Number]:
+        size = (mean([v * v for v in row]) + eps) ** 0.5
+        return [v / size * gamma for v, gamma in zip(row, p["gamma"], strict=True)]
+
+    return each_row(normalised)(x, p)
 
 
 # Rows -----------------------------------------------------------------------------------------------------------
@@ -127,15 +125,16 @@ def _batch_norm(
     )
 
 
+def _of_the_last_axis(kind: Callable[..., Layer], formula: Callable, torch: Callable) -> Iterator[LayerCase]:
+    for what, shape in {"vectors": (7,), "sequences": (5, 6), "images": (2, 3, 4)}.items():
+        yield LayerCase(kind.__name__, what, kind, shape, formula, torch)
+    formula, torch = partial(formula, eps=0.5), partial(torch, eps=0.5)
+    yield LayerCase(kind.__name__, "large eps", partial(kind, 0.5), (3, 5), formula, torch)
+
+
 def _group_norm(what: str, shape: tuple[int, ...], groups: int) -> LayerCase:
-    return LayerCase(
-        "GroupNorm",
-        what,
-        lambda: nn.GroupNorm(groups),
-        shape,
-        partial(group_norm, groups=groups),
-        partial(_torch_group_norm, groups=groups),
-    )
+    reference, torch = partial(group_norm, groups=groups), partial(_torch_group_norm, groups=groups)
+    return LayerCase("GroupNorm", what, partial(nn.GroupNorm, groups), shape, reference, torch)
 
 
 CASES: tuple[LayerCase, ...] = (
@@ -149,40 +148,14 @@ CASES: tuple[LayerCase, ...] = (
     _batch_norm("images", (3, 2, 4), (1, 4), True),
     _batch_norm("images", (3, 2, 4), (1, 4), False),
     LayerCase(
-        "BatchNorm",
-        "behind Standardize, training",
-        lambda: nn.Sequential(nn.Standardize(120.0, 70.0), nn.BatchNorm()),
-        (4, 3),
-        lambda x, p: batch_norm(standardize(x, 120.0, 70.0), {key[9:]: values for key, values in p.items()}),
-        batches=(4,),
-        training=True,
-        draw=pixels,
+        "BatchNorm", "behind Standardize, training", lambda: nn.Sequential(nn.Standardize(120.0, 70.0), nn.BatchNorm()),
+        (4, 3), sequential(standardize(120.0, 70.0), batch_norm), batches=(4,), training=True, draw=pixels,
     ),
-    LayerCase("LayerNorm", "vectors", nn.LayerNorm, (7,), layer_norm, _torch_layer_norm),
-    LayerCase("LayerNorm", "sequences", nn.LayerNorm, (5, 6), layer_norm, _torch_layer_norm),
-    LayerCase("LayerNorm", "images", nn.LayerNorm, (2, 3, 4), layer_norm, _torch_layer_norm),
-    LayerCase(
-        "LayerNorm",
-        "large eps",
-        lambda: nn.LayerNorm(0.5),
-        (3, 5),
-        partial(layer_norm, eps=0.5),
-        partial(_torch_layer_norm, eps=0.5),
-    ),
-    LayerCase("RMSNorm", "vectors", nn.RMSNorm, (7,), rms_norm, _torch_rms_norm),
-    LayerCase("RMSNorm", "sequences", nn.RMSNorm, (5, 6), rms_norm, _torch_rms_norm),
-    LayerCase("RMSNorm", "images", nn.RMSNorm, (2, 3, 4), rms_norm, _torch_rms_norm),
-    LayerCase(
-        "RMSNorm",
-        "large eps",
-        lambda: nn.RMSNorm(0.5),
-        (3, 5),
-        partial(rms_norm, eps=0.5),
-        partial(_torch_rms_norm, eps=0.5),
-    ),
+    *_of_the_last_axis(nn.LayerNorm, layer_norm, _torch_layer_norm),
+    *_of_the_last_axis(nn.RMSNorm, rms_norm, _torch_rms_norm),
     _group_norm("vectors", (6,), 2),
     _group_norm("sequences", (5, 6), 3),
     _group_norm("images", (3, 2, 4), 2),
     _group_norm("one group", (3, 4), 1),
     _group_norm("each channel alone", (3, 2, 4), 4),
-)
+)  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpnet import nn
 from xpnet.verify.cases.activation import sigmoid
-from xpnet.verify.cases.arithmetic import Number, Numbers, plain, tanh
-from xpnet.verify.passes import spread
+from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, plain, tanh
+from xpnet.verify.passes import in_tuple, spread
 from xpnet.verify.rows import LayerCase
 
 States = list[list[Number]]  # of one sample: h, or h and c, one number for each unit
@@ -29,12 +29,12 @@ def product(row: list[Number], M: Numbers, column: int) -> Number:
     return total
 
 
-def rnn(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
+def rnn(x: list[Number], states: States, p: Parameters) -> States:
     (h,) = states
     return [[tanh(product(x, p["W"], j) + product(h, p["U"], j) + p["b"][j]) for j in range(len(h))]]
 
 
-def lstm(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
+def lstm(x: list[Number], states: States, p: Parameters) -> States:
     h, c = states
     new_h, new_c = [], []
     for j in range(len(h)):
@@ -44,7 +44,7 @@ def lstm(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
     return [new_h, new_c]
 
 
-def gru(x: list[Number], states: States, p: dict[str, Numbers]) -> States:
+def gru(x: list[Number], states: States, p: Parameters) -> States:
     (h,) = states
     new = []
     for j in range(len(h)):
@@ -61,10 +61,10 @@ def places(j: int, h: list[Number], blocks: int = 3) -> list[int]:
 
 
 def unrolled(
-    x: Any, p: dict[str, Numbers], step: Step, layers: int, bidirectional: bool, mask: bool, state: bool, last: bool
+    x: Any, p: Parameters, step: Step, layers=1, bidirectional=False, mask=False, state=False, return_state=False
 ) -> Any:
-    """The layer on x or (x, mask, h0, ..): y or, with `last`, (y, h, ..). One sample after the other."""
-    x, *others = x if isinstance(x, tuple) else (x,)
+    """The layer on x or (x, mask, h0, ..): y or (y, h, ..). One sample after the other."""
+    x, *others = in_tuple(x)
     given = others.pop(0) if mask else None
     directions, n_states = 1 + bidirectional, 2 if step is lstm else 1
     y = np.empty((*x.shape[:2], directions * UNITS), object)
@@ -87,18 +87,17 @@ def unrolled(
             rows = outputs
         for t, row in enumerate(rows):
             y[n, t, :] = row
-    return (y, *ends) if last else y
+    return (y, *ends) if return_state else y
 
 
 # PyTorch --------------------------------------------------------------------------------------------------------
 
 
 def _torch(
-    torch: Any, x: Any, p: dict[str, Any], kind: str, layers: int, bidirectional: bool, mask: bool, state: bool,
-    last: bool,
-) -> Any:  # fmt: skip
+    torch: Any, x: Any, p: Any, kind: str, layers=1, bidirectional=False, mask=False, state=False, return_state=False
+) -> Any:
     """The same by PyTorch's module, with a mask that is 1 up to each sample's length."""
-    x, *others = x if isinstance(x, tuple) else (x,)
+    x, *others = in_tuple(x)
     rnn_utils = torch.nn.utils.rnn
     module = getattr(torch.nn, kind)(C, UNITS, layers, batch_first=True, bidirectional=bidirectional, dtype=x.dtype)
     weights: dict[str, Any] = {}
@@ -118,8 +117,7 @@ def _torch(
     y, ends = torch.func.functional_call(module, weights, (x,) if first is None else (x, first))
     if mask:
         y, _ = rnn_utils.pad_packed_sequence(y, batch_first=True, total_length=steps)
-    ends = ends if isinstance(ends, tuple) else (ends,)
-    return (y, *(end.swapaxes(0, 1) for end in ends)) if last else y
+    return (y, *(end.swapaxes(0, 1) for end in in_tuple(ends))) if return_state else y
 
 
 def _torch_order(kind: str) -> list[int]:
@@ -147,19 +145,17 @@ def _row(
     kind: str, what: str, steps: int | None = 4, draw_mask: Any = with_holes, batches: tuple[int, ...] = (1, 3),
     **options: Any,
 ) -> LayerCase:  # fmt: skip
-    layers, bidirectional = options.get("layers", 1), options.get("bidirectional", False)
-    mask, state, last = (options.get(name, False) for name in ("mask", "state", "return_state"))
-    same = {"layers": layers, "bidirectional": bidirectional, "mask": mask, "state": state, "last": last}
-    n_states = (2 if kind == "LSTM" else 1) * state
-    shapes: Any = ((steps, C), *[(steps,)] * mask, *[(layers * (1 + bidirectional), UNITS)] * n_states)
+    mask, n_states = options.get("mask", False), options.get("state", False) * (2 if kind == "LSTM" else 1)
+    n_cells = options.get("layers", 1) * (1 + options.get("bidirectional", False))
+    shapes: Any = ((steps, C), *[(steps,)] * mask, *[(n_cells, UNITS)] * n_states)
     draws: Any = (spread, *[draw_mask] * mask, *[spread] * n_states)
     return LayerCase(
         kind,
         what,
         partial(getattr(nn, kind), UNITS, **options),
         shapes if len(shapes) > 1 else shapes[0],
-        partial(unrolled, step={"RNN": rnn, "LSTM": lstm, "GRU": gru}[kind], **same),
-        None if mask and draw_mask is with_holes else partial(_torch, kind=kind, **same),
+        partial(unrolled, step={"RNN": rnn, "LSTM": lstm, "GRU": gru}[kind], **options),
+        None if mask and draw_mask is with_holes else partial(_torch, kind=kind, **options),
         batches,
         draw=draws if len(draws) > 1 else draws[0],
     )

@@ -1,0 +1,145 @@
+"""How fast the package is beside others: `make bench`, or `python -m benchmarks.bench [WORK ...] [--rounds 15]`.
+
+Every contender is a process of its own that starts from the same weights and sees the same batches. Its first losses
+must be those of xpnet, or it is not timed. Then all run a part of a second in turn, round after round, so that whatever
+else the machine does slows all of them alike. A row has the median of the rounds, their spread, and the ratio of the
+medians; a second thread is a contender beside one, as it is a loss where the other core is taken.
+
+Writes bench.json, bench.md and bench.png to --out (benchmarks/results). Rivals that are not installed are left out, and
+named. `--malloc` sets glibc's allocator to keep what it has for every process; the usual setting is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench_report import write
+from benchmarks.works import N_BATCHES, WORKS
+
+SECONDS = 0.3  # of a round
+CHECKED = 5  # steps whose losses are compared
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
+OURS = ("ours", "ours, 2 threads")
+
+
+class Contender:
+    """A process that has made a step, and runs it when it is told to."""
+
+    def __init__(self, work: str, name: str, environment: dict[str, str]):
+        self.name = name
+        threads = str(_threads(name))
+        limits = {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL")}
+        if name == "jaxed":
+            limits["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        command = [sys.executable, "-m", "benchmarks.bench", "--serve", work, name]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(command, env={**os.environ, **limits, **environment}, **pipes)
+        self.rounds: list[tuple[float, float]] = []  # seconds of the clock and of the processor, for a step
+        self.start: dict[str, Any] = {}
+
+    def ready(self) -> bool:
+        line = self._process.stdout.readline()
+        if not line:
+            reason = self._process.communicate()[1].strip().splitlines()
+            print(f"  left out: {self.name}: {reason[-1] if reason else 'it ended'}", file=sys.stderr)
+            return False
+        self.start = json.loads(line)
+        return True
+
+    def run(self, steps: int) -> tuple[float, float]:
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        wall, processor = map(float, self._process.stdout.readline().split())
+        return wall / steps, processor / steps
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+def serve(work: str, name: str) -> None:
+    """What a contender's process does: prints its first losses and its versions, then runs as many steps as each line
+    of its input says, and prints how long they took."""
+    module = importlib.import_module(f"benchmarks.rivals.{name.split(', ')[0]}")
+    options = [option for option in name.split(", ")[1:] if not option.endswith("threads")]
+    step: Callable[[int], Any] = module.make(WORKS[work](), _threads(name), *options)
+    losses = [float(np.mean(np.asarray(step(i)))) for i in range(CHECKED)]
+    print(json.dumps({"losses": losses, "versions": module.versions()}), flush=True)
+    done = CHECKED
+    for line in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(int(line)):
+            step(done % N_BATCHES)
+            done += 1
+        print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
+
+
+def race(work: str, rounds: int, environment: dict[str, str]) -> dict[str, Any]:
+    """The rounds of one work: medians, spreads and ratios, by contender."""
+    names = (*OURS, *WORKS[work]().rivals)
+    started = [Contender(work, name, environment) for name in names]
+    contenders = [contender for contender in started if contender.ready()]
+    expected = contenders[0].start["losses"]
+    for contender in list(contenders):
+        if not np.allclose(contender.start["losses"], expected, rtol=2e-3, atol=1e-6):
+            print(f"  left out: {contender.name}: losses {contender.start['losses']}, not {expected}", file=sys.stderr)
+            contenders.remove(contender)
+    for contender in contenders:
+        contender.run(3)
+    steps = {c.name: max(1, math.ceil(SECONDS / c.run(3)[0])) for c in contenders}
+    for number in range(rounds):
+        for contender in contenders if number % 2 else contenders[::-1]:
+            contender.rounds.append(contender.run(steps[contender.name]))
+    for contender in started:
+        contender.end()
+    return {c.name: _figures(c.rounds) | {"versions": c.start["versions"]} for c in contenders}
+
+
+def _figures(rounds: Sequence[tuple[float, float]]) -> dict[str, float]:
+    wall, processor = ([r[i] for r in rounds] for i in (0, 1))
+    low, _, high = statistics.quantiles(wall, n=4, method="inclusive")
+    return {"median": statistics.median(wall), "low": low, "high": high, "processor": statistics.median(processor)}
+
+
+def _threads(name: str) -> int:
+    return 2 if name.endswith("2 threads") else 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(WORKS)}; all without any")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--malloc", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(*arguments.serve)
+        return
+    if unknown := set(arguments.works) - WORKS.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(WORKS)}")
+    environment = MALLOC if arguments.malloc else {}
+    results: dict[str, Any] = {}
+    for work in arguments.works or WORKS:
+        print(WORKS[work]().title, file=sys.stderr)
+        results[work] = {"title": WORKS[work]().title, "contenders": race(work, arguments.rounds, environment)}
+    load = os.getloadavg()[0]
+    settings = {"date": date.today().isoformat(), "rounds": arguments.rounds, "malloc": environment, "load": load}
+    print(write(results, settings, arguments.out, "bench-malloc" if arguments.malloc else "bench"))
+
+
+if __name__ == "__main__":
+    main()

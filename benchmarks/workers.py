@@ -1,0 +1,153 @@
+"""What several processes gain: the tutorial's MLP, 784-128-64-32-10, by one process and by two, and what a sum costs.
+
+    python benchmarks/workers.py [--rounds 5]
+
+Every contender is started anew in each round, in turn, warms up for an epoch and measures three more, over 20,000
+images with momentum-free gradient descent: the median over the rounds, with the smallest and the largest. Then the sums
+of gradients in two processes, and from these times what to expect of more of them. One BLAS thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+SIZES, SAMPLES = (784, 128, 64, 32, 10), 20_000
+GRADIENTS = {"MLP": 111_146, "CNN": 421_642, "large": 1_200_000}
+NETWORK = (30e-6, 1.1e9)  # seconds of latency, bytes a second: 10 Gbit/s Ethernet, assumed and not measured
+
+
+def step_seconds(batch: int) -> float:
+    """Of one step of a run, in the group that this process is part of."""
+    from xpnet import data, losses, nn, optim, parallel, select, train
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (SAMPLES, 784), np.uint8), rng.integers(0, 10, SAMPLES)
+    model = nn.Model(nn.Sequential(nn.Standardize(33.3, 78.6), *nn.mlp(SIZES).layers), (784,), select("cpu"))
+    result = train.fit(
+        model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.01), data.Dataset(x, y),
+        epochs=4, batch_size=batch, quiet=True, group=parallel.join(),
+    )  # fmt: skip
+    return statistics.median(row["seconds"] for row in result.history[1:]) / math.ceil(SAMPLES / batch)
+
+
+def sum_seconds(size: int) -> dict[str, float]:
+    """Of the ways to add up `size` float32 gradients, and of the parts of a sum, in the group of this process."""
+    from xpnet import parallel
+
+    group = parallel.join()
+    grad, elsewhere = group.room_for(np.empty(size, np.float32)), np.ones(size, np.float32)
+    number = np.ones(1, np.float32)
+    ways = {
+        "window": lambda: group.sum_gradients(grad, 1),
+        "Allreduce": lambda: group.sum_gradients(elsewhere, 1),
+        "one number": lambda: group.sum(number),
+        "barrier": group._everyone.Barrier,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(300):
+        for name, way in ways.items():
+            grad.fill(1)
+            elsewhere.fill(1)
+            group._everyone.Barrier()
+            begun = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def measured(workers: int, what: str) -> str:
+    """What a fresh process, or so many together, print of one measurement."""
+    from xpnet.cli.workers import mpiexec
+
+    command = [sys.executable, __file__, "--measure", what]
+    command = [mpiexec(), "-n", str(workers), *command] if workers > 1 else command
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def measure(what: str) -> None:
+    from xpnet import parallel
+
+    kind, number = what.split("=")
+    times = {"step": step_seconds(int(number))} if kind == "step" else sum_seconds(int(number))
+    if parallel.join().rank == 0:
+        print(*(f"{name}={seconds}" for name, seconds in times.items()), sep="\n")
+
+
+def table(rounds: int, workers: int, what: str) -> dict[str, list[float]]:
+    """The seconds of each round, by name."""
+    seconds: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for line in measured(workers, what).splitlines():
+            name, value = line.split("=")
+            seconds.setdefault(name, []).append(float(value))
+    return seconds
+
+
+def steps(rounds: int, batch: int) -> None:
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for workers, times in seconds.items():
+            times += table(1, workers, f"step={batch}")["step"]
+    median = {workers: statistics.median(times) for workers, times in seconds.items()}
+    for workers, times in seconds.items():
+        spread = f"{min(times) * 1e6:.0f} to {max(times) * 1e6:.0f}"
+        print(f"| {batch} | {workers} | {median[workers] * 1e6:.0f} ({spread}) | {median[workers] / median[1]:.2f} |")
+
+
+def on_paper(alone: dict[int, float], sums: dict[str, float], batch: int) -> None:
+    """Steps of `batch` samples by N processes on one machine, and with four on each of N / 4 machines.
+
+    A process takes the measured time of a step of batch / N samples, and the sum: as long as in two processes, but for
+    barriers, of which there are two, with log2(N) rounds each. Between M machines a ring moves 2 (M - 1) / M of the
+    gradients, in 2 (M - 1) messages, and the machines' own processes meet once more.
+    """
+    latency, bandwidth = NETWORK
+    for n in (1, 2, 4, 8, 16, 32, 64):
+        here = sums["window"] - 2 * sums["barrier"] + 2 * sums["barrier"] * math.log2(n) if n > 1 else 0.0
+        one = alone[batch // n] + here
+        machines = max(n // 4, 1)
+        ring = 2 * (machines - 1) * latency + 2 * (machines - 1) / machines * 4 * GRADIENTS["MLP"] / bandwidth
+        many = one + ring + 2 * latency * math.log2(machines) if machines > 1 else one
+        print(f"| {n} | {one * 1e6:.0f} | {alone[batch] / one:.1f} | {many * 1e6:.0f} | {alone[batch] / many:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measure(arguments.measure)
+        return
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{platform.platform()}, {os.cpu_count()} cores, load {load}; NumPy {np.__version__}\n")
+    print("| batch | workers | us a step | of one process |\n|---|---|---|---|")
+    for batch in (64, 512):
+        steps(arguments.rounds, batch)
+    print("\n| us, two processes | barrier | one number | window | Allreduce |\n|---|---|---|---|---|")
+    sums = {}
+    for name, size in GRADIENTS.items():
+        times = {key: statistics.median(values) for key, values in table(arguments.rounds, 2, f"sum={size}").items()}
+        shown = " | ".join(f"{times[key] * 1e6:.1f}" for key in ("barrier", "one number", "window", "Allreduce"))
+        print(f"| {name}, {size:,} | {shown} |")
+        sums[name] = times
+    alone = {
+        n: statistics.median(table(arguments.rounds, 1, f"step={n}")["step"]) for n in (8, 16, 32, 64, 128, 256, 512)
+    }
+    print("\n| N, batch 512 | us on one machine | gain | us on N / 4 machines | gain |\n|---|---|---|---|---|")
+    on_paper(alone, sums["MLP"], 512)
+    print(f"\nload {', '.join(f'{value:.1f}' for value in os.getloadavg())}")
+
+
+if __name__ == "__main__":
+    main()

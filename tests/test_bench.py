@@ -1,0 +1,187 @@
+"""`xpnet bench` and what is behind it: whose the time is, what the floor is made of, that nothing changes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from command_line import call
+
+from xpnet import nn, select
+from xpnet.backend import Backend
+from xpnet.bench import bench, fastest, measure
+from xpnet.bench.report import comparison, in_time, plot, table
+from xpnet.verify.strict import StrictBackend
+
+
+def mlp(backend: Backend | None = None, classes=("a", "b", "c")) -> nn.Model:
+    return nn.Model(nn.Sequential(nn.Linear(5), nn.ReLU(), nn.Linear(3)), (4,), backend or select("cpu"), classes)
+
+
+class Watch:
+    """A clock that moves only when somebody works."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Works(nn.Layer):
+    """Takes so many seconds forward before and after the layer inside, and backward likewise."""
+
+    def __init__(self, before: float, after: float, inner: nn.Layer | None = None):
+        self.before, self.after, self.inner = before, after, inner
+
+    def build(self, shape):
+        return shape if self.inner is None else self.inner.built(shape)
+
+    def forward(self, x, backend):
+        watch.now += self.before
+        y, backward_inner = (x, lambda dy: dy) if self.inner is None else self.inner(x, backend)
+        watch.now += self.after
+
+        def backward(dy, need_dx=True):
+            watch.now += 10 * self.after
+            dx = backward_inner(dy)
+            watch.now += 10 * self.before
+            return dx
+
+        return y, backward
+
+
+watch = Watch()
+
+
+def test_time_belongs_to_the_innermost_layer_that_is_under_way(monkeypatch):
+    monkeypatch.setattr(measure, "time", watch)
+    monkeypatch.setattr(measure, "_rounds", lambda run, seconds: [1.0])
+    network = nn.Sequential(Works(1, 2, nn.Sequential(Works(4, 0), Works(0.5, 0))), Works(8, 0), nn.Linear(1))
+    found = bench(nn.Model(network, (2,), select("cpu")), 4)
+    times = {row.path: (row.forward, row.backward) for row in found.layers}
+    assert times == {
+        "": (0, 0),
+        "layers.0": (3, 0),  # no layer below the first with parameters runs backward
+        "layers.0.inner": (0, 0),
+        "layers.0.inner.layers.0": (4, 0),
+        "layers.0.inner.layers.1": (0.5, 0),
+        "layers.1": (8, 0),
+        "layers.2": (0, 0),
+    }
+    network = nn.Sequential(nn.Linear(2), Works(1, 2, nn.Sequential(Works(4, 0), Works(0.5, 0))), Works(8, 0))
+    found = bench(nn.Model(network, (2,), select("cpu")), 4)
+    times = {row.path: (row.forward, row.backward) for row in found.layers}
+    assert times["layers.1"] == (3, 30)
+    assert times["layers.1.inner.layers.0"] == (4, 40)
+    assert (times["layers.1.inner"], times["layers.2"]) == ((0, 0), (8, 80))
+    assert found.parts == pytest.approx(3 + 4 + 0.5 + 8 + 10 * 15.5)
+    assert "51.6%" in table(found)  # layers.2: 88 of 170.5
+
+
+def test_the_floor_is_made_of_every_product_of_a_step():
+    model = mlp()
+    noting = measure._Products(model.backend)
+    y, backward = model.to(noting).forward(np.ones((6, 4), np.float32))
+    backward(np.ones_like(y), need_dx=False)
+    assert noting.noted == [
+        (((6, 4), False), ((4, 5), False)),
+        (((6, 5), False), ((5, 3), False)),
+        (((5, 6), True), ((6, 3), False)),  # dW of the last
+        (((6, 3), False), ((3, 5), True)),  # its dx
+        (((4, 6), True), ((6, 5), False)),  # dW of the first, which has no dx
+    ]
+
+
+def test_arrays_of_the_floor_lie_as_those_of_the_step():
+    transposed = measure._array(select("cpu"), (5, 6), True)
+    assert (transposed.shape, measure._layout(transposed)) == ((5, 6), ((5, 6), True))
+    assert measure._layout(measure._array(select("cpu"), (2, 5, 6), False)) == ((2, 5, 6), False)
+
+
+@pytest.mark.parametrize("kind", [Backend, StrictBackend])
+def test_a_model_is_left_as_it_is(kind):
+    model = mlp(kind())
+    before, state = model.tensors(), model.backend.rng.state
+    found = bench(model, 8, seconds=0.01)
+    assert all((values == before[name]).all() for name, values in model.tensors().items())
+    np.testing.assert_array_equal(model.backend.rng.state, state)
+    assert not model.backend.training
+    assert found.device == model.backend.device
+    assert found.low <= found.step <= found.high
+    assert min(found.step, found.loss, found.update, found.products, found.layers[1].forward) > 0
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "example"),
+    [
+        pytest.param(nn.Sequential(nn.Embedding(7, 4), nn.LSTM(3), nn.Linear(7)), (None,), None, id="free length"),
+        pytest.param(nn.Sequential(nn.LSTM(3)), (None, 2), np.ones((1, 5, 2)), id="an example"),
+        pytest.param(
+            nn.Sequential(nn.MultiHeadAttention(2), nn.Linear(1)), ((None, 4), (None, 4)), None, id="several inputs"
+        ),
+    ],
+)
+def test_networks_of_all_kinds_are_timed(network, shape, example):
+    found = bench(nn.Model(network, shape, select("cpu")), 2, example, seconds=0.01)
+    assert sum(row.backward for row in found.layers) > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "batch_size", "message"),
+    [
+        (lambda: mlp(), 0, "batch_size must be at least 1, not 0"),
+        (lambda: nn.Model(nn.ReLU(), (3,), select("cpu")), 2, "no parameters: there is nothing to train"),
+        (lambda: nn.Model(nn.LSTM(3, return_state=True), (5, 2), select("cpu")), 2, "several outputs"),
+    ],
+)
+def test_what_cannot_be_timed_says_so(make, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        bench(make(), batch_size)
+
+
+def test_the_fastest_device_comes_first(monkeypatch):
+    seconds = {"cpu": 3.0, "cuda:0 (strict)": 2.0}
+    monkeypatch.setattr(measure, "_time", lambda run, steps: seconds.get(run.model.backend.device, 2.0))
+    devices = Backend(), StrictBackend()
+    found = fastest(devices, lambda backend: measure._run(mlp(backend), np.ones((8, 4), np.float32), 2))
+    assert list(found.values()) == [2.0, 3.0]
+    assert list(found)[1] == "cpu"
+
+
+def test_what_people_read():
+    found = bench(mlp(), 16, seconds=0.01)
+    text = str(found)
+    assert "layers.2   Linear" in text
+    assert f"a step of 16 samples on cpu: {in_time(found.step)} (" in text
+    assert f"alone: {in_time(found.products)}, {found.products / found.step:.0%} of the step" in text
+    slow = measure.Bench("cuda:0", 16, 3 * found.step, 1, 1, found.layers, 1, 1, 1, eager="it may not")
+    assert "one by one: it may not" in str(slow)
+    assert comparison([slow, found]) == "cpu is the fastest; cuda:0 takes 3.0 times as long"
+    labels = [tick.get_text() for axes in plot([found, slow]).axes for tick in axes.get_yticklabels()]
+    assert labels[:2] == ["Sequential", "layers.0 Linear"]
+    assert [in_time(t) for t in (2.5e-5, 0.0125, 1.5)] == ["25 µs", "12.5 ms", "1.50 s"]
+
+
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mlp().save("model.safetensors")
+    done = call("bench", "model.safetensors", "--device", "cpu", "--seconds", "0.02", "--json", "--plot", "step.png")
+    (result,) = json.loads(done.stdout)["devices"]
+    assert (result["device"], result["batch_size"]) == ("cpu", 64)
+    assert [row["path"] for row in result["layers"]] == ["", "layers.0", "layers.1", "layers.2"]
+    assert (tmp_path / "step.png").read_bytes()[:4] == b"\x89PNG"
+    assert "layers.0   Linear" in done.stderr
+
+
+def test_the_command_without_a_model_and_on_two_devices(monkeypatch):
+    monkeypatch.setattr("xpnet.select", lambda name, *_, **__: StrictBackend() if name == "auto" else Backend())
+    out = call("bench", "--batch-size", "2", "--seconds", "0.02").stdout
+    assert "Standardize" in out
+    assert "is the fastest; " in out
+
+
+def test_wrong_usage_of_the_command():
+    assert "unknown model 'gan': choose one of mlp, cnn, resnet" in call("bench", "--model", "gan", code=2).stderr
+    assert "unknown device 'tpu'" in call("bench", "--device", "tpu", code=2).stderr
+    assert "none.safetensors" in call("bench", "none.safetensors", code=1).stderr

@@ -1,0 +1,182 @@
+"""Tables on the command line: trained on, measured, answered row by row, and refused in a sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import call, elsewhere  # noqa: F401
+from PIL import Image
+
+import xpnet
+
+pandas = pytest.importorskip("pandas", reason='pandas is not installed: pip install -e ".[tables]"')
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+TRAIN = ["train", "--data", "customers.csv", "--quiet", "--hidden", "16", "--epochs", "15", "--lr", "0.02"]
+
+
+@pytest.fixture(autouse=True)
+def customers(elsewhere):  # noqa: F811 (pytest's way to name a fixture)
+    """customers.csv: who leaves, and what they spend, by age and city."""
+    rng, n = np.random.default_rng(0), 400
+    frame = pandas.DataFrame(
+        {
+            "id": [f"C{i}" for i in range(n)],
+            "age": rng.integers(18, 80, n),
+            "city": rng.choice(["Rome", "Oslo", "Lima"], n),
+            "zip": rng.integers(1, 5, n),
+        }
+    )
+    frame["churn"] = np.where((frame.age > 45) ^ (frame.city == "Rome"), "yes", "no")
+    frame["spent"] = 1000 + 50.0 * frame.age + 500 * (frame.city == "Oslo")
+    frame.to_csv("customers.csv", index=False)
+    return frame
+
+
+def test_classes_are_trained_measured_and_predicted(customers):
+    said = call(*TRAIN, "--target", "churn", "--ignore", "id, spent", "--categories", "zip", "--out", "run").stdout
+    assert "churn: classification, of 2 classes (no, yes)\n" in said
+    assert "test accuracy" in said
+    assert "no images" not in said
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["test_accuracy"] > 0.85
+    assert metrics["test_samples"] == 80
+    assert {"confusion-matrix.png", "learning-curves.png"} <= {path.name for path in Path("run").iterdir()}
+
+    measured = json.loads(call("evaluate", "run/model.safetensors", "--json").stdout)
+    assert measured["test_accuracy"] == metrics["test_accuracy"]
+    assert measured["confusion"] == metrics["confusion"], "the same held-out rows"
+    everything = call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+    assert "of 400 wrong" in everything
+    assert "precision" in everything
+
+    customers[["city", "zip", "age"]].head(5).to_csv("new.csv", index=False)
+    rows = list(csv.DictReader(io.StringIO(call("predict", "run/model.safetensors", "new.csv").stdout)))
+    model = xpnet.load("run/model.safetensors", device="cpu")
+    assert model.network.layers[0].categories == ["city", "zip"]
+    probabilities = model.probabilities(customers)[:5]
+    assert [row["churn"] for row in rows] == [model.classes[i] for i in probabilities.argmax(axis=1)]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities.max(axis=1), rtol=1e-5)
+    answers = json.loads(call("predict", "run/model.safetensors", "new.csv", "--json").stdout)["predictions"]
+    assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
+
+
+def test_numbers_are_trained_measured_and_predicted(customers):
+    said = call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--val", "0.2", "--out", "run").stdout
+    assert "spent: regression, of numbers from 1900 to 5450" in said
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["test_r2"] > 0.9
+    assert metrics["test_mae"] < metrics["test_rmse"] < 400, "in the units of the column"
+    header = Path("run/history.csv").read_text().splitlines()[0]
+    assert header == "epoch,train_loss,train_r2,validation_loss,validation_r2,lr,seconds"
+    assert float(Path("run/history.csv").read_text().splitlines()[-1].split(",")[1]) < 0.5, "in units of the deviation"
+    assert f"test R2 {metrics['test_r2']:.3f}, mean error" in call("evaluate", "run/model.safetensors").stdout
+    rows = list(csv.DictReader(io.StringIO(call("predict", "run/model.safetensors", "customers.csv").stdout)))
+    errors = np.array([float(row["spent"]) for row in rows]) - customers.spent
+    assert errors.abs().mean() < 300
+
+
+def test_the_config_of_a_run_on_a_table_repeats_it():
+    options = ["--target", "spent", "--ignore", "id", "--unseen", "zeros", "--missing", "fill", "--epochs", "2"]
+    call(*TRAIN, *options, "--out", "first")
+    call("train", "--config", "first/config.toml", "--quiet", "--out", "second")
+    first, second = (xpnet.load(f"{name}/model.safetensors", device="cpu") for name in ("first", "second"))
+    np.testing.assert_array_equal(first.data, second.data)
+    assert (second.network.layers[0].unseen, second.network.layers[0].missing) == ("zeros", "fill")
+    assert Path("first/config.toml").read_text() == Path("second/config.toml").read_text()
+
+
+def test_a_small_table_is_one_batch(customers):
+    customers.head(40).to_csv("few.csv", index=False)
+    call(
+        "train", "--data", "few.csv", "--target", "churn", "--ignore", "id", "--epochs", "2", "--quiet", "--out", "run"
+    )
+    assert "batch-size = 32\n" in Path("run/config.toml").read_text()
+    assert "val = 0.0\n" in Path("run/config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "which column is to be predicted? Name it by --target: there are id, age, city, zip, churn, spent"),
+        (["--target", "left"], "there is no column 'left'"),
+        (["--target", "churn"], "column 'id' has 400 different texts in 400 rows"),
+        (["--target", "churn", "--ignore", "name"], "there is no column 'name'"),
+        (["--target", "churn", "--ignore", "id", "--task", "regression"], "is a text, where numbers should be"),
+        (["--target", "spent", "--ignore", "id", "--label-smoothing", "0.1"], "label_smoothing is for classes"),
+        (["--target", "spent", "--ignore", "id", "--missing", "drop"], "missing is one of"),
+        (["--target", "spent", "--ignore", "id", "--augment"], "only uint8 images can be augmented"),
+        (["--target", "spent", "--ignore", "id", "--model", "cnn"], "images are (height, width)"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_there_is_a_folder(options, message):
+    assert message in call("train", "--data", "customers.csv", *options, code=2).stderr
+    assert not Path("runs").exists()
+
+
+def test_other_data_have_no_target():
+    assert "target is for tables (.csv, .tsv, .parquet)" in call("train", "--target", "churn", code=2).stderr
+
+
+def test_a_file_that_is_missing_or_broken_is_said(customers):
+    assert "no.csv: No such file" in call("train", "--data", "no.csv", "--target", "a", code=1).stderr
+    Path("broken.csv").write_bytes(b"a,b\n\xff,1\n")
+    assert "broken.csv is not a whole CSV file" in call("train", "--data", "broken.csv", "--target", "a", code=2).stderr
+
+
+def test_new_rows_that_do_not_fit_are_said(customers):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    customers.assign(city="Paris").to_csv("new.csv", index=False)
+    refused = call("predict", "run/model.safetensors", "new.csv", code=2)
+    assert "column 'city', row 0 and 399 rows more: 'Paris' was not there in training" in refused.stderr
+    assert refused.stdout == ""
+    customers.drop(columns="churn").to_csv("new.csv", index=False)
+    said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
+    assert "there is no column 'churn' to compare with" in said
+    customers.assign(churn="perhaps").to_csv("new.csv", index=False)
+    said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
+    assert "column 'churn', row 0: 'perhaps' is none of the classes 'no', 'yes'" in said
+    assert "a table is read alone" in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
+
+
+def test_a_table_is_described(customers):
+    customers["when"] = pandas.Timestamp("2026-01-01")
+    customers.loc[3, "city"] = None
+    customers.to_parquet("customers.parquet")
+    lines = call("data", "customers.parquet").stdout.splitlines()
+    assert lines[0] == "customers.parquet: 400 rows, 7 columns"
+    assert "  age: numbers from 18 to 79" in lines
+    assert "  city: 3 different texts, 'Lima', 'Oslo', 'Rome', 1 missing" in lines
+    assert any("column 'when' holds dates or times" in line for line in lines)
+    assert "a table holds no images" in call("data", "customers.csv", "--image", "a.png", code=2).stderr
+
+
+def test_the_devices_agree_on_a_table():
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
+    found = json.loads(
+        call("parity", "run/model.safetensors", "--data", "customers.csv", "--steps", "2", "--json").stdout
+    )
+    assert found["ok"] is True
+
+
+def test_a_model_of_a_table_reads_no_image(tmp_path):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
+    Image.new("L", (40, 40), 255).save("a.png")
+    assert "which are no grey images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
+
+
+def test_a_model_of_images_reads_no_table():
+    said = call("predict", "customers.csv", code=2).stderr
+    assert "customers.csv is a table, and the model was not trained on one" in said
+
+
+def test_without_pandas_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    said = call("train", "--data", "customers.csv", "--target", "churn", code=1).stderr
+    assert 'pip install "xpnet[tables]"' in said

@@ -1,0 +1,171 @@
+"""Memory: what a backend says of its own, its limit, and what `fit` says where a step does not fit."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import data, losses, nn, optim, select, train
+from xpnet.backend import Backend
+from xpnet.doctor import machine
+from xpnet.verify.strict import StrictBackend
+
+
+def wide(backend: Backend) -> nn.Model:
+    return nn.Model(nn.Sequential(nn.Linear(2000), nn.ReLU(), nn.Linear(2)), (50,), backend)
+
+
+def fit(model: nn.Model, batch_size: int = 400, **options):
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((400, 50), np.float32), rng.integers(0, 2, 400))
+    optimizer = optim.Adam(model, 1e-3)
+    options = {"epochs": 1, "batch_size": batch_size, "quiet": True, **options}
+    return train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, samples, **options)
+
+
+def test_the_cpu_says_what_the_process_takes():
+    backend = select("cpu")
+    before = backend.memory()
+    assert before.pooled == 0
+    backend.scratch("columns", (1000, 250))
+    held = np.ones(30_000_000)
+    after = backend.memory()
+    assert after.pooled == 1_000_000
+    if sys.platform == "linux":
+        assert after.used - before.used > 0.8 * held.nbytes
+        assert after.peak >= after.used
+    backend.free_memory()
+    assert backend.memory().pooled == 0
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "2GB"])
+def test_a_limit_is_a_number_of_bytes(size):
+    with pytest.raises(ValueError, match="max_memory must be a whole number of bytes >= 1"):
+        select("cpu", max_memory=size)
+
+
+def test_a_step_over_the_limit_is_refused_before_anything_is_done(tmp_path):
+    model = wide(select("cpu", max_memory=8_000_000))
+    before = model.tensors()
+    needs = r"a step of 400 samples needs about 1\d\.\d MB, and there are 8\.0 MB: "
+    cure = r"a batch of \d+ would fit, or accumulate=\d parts of this one"
+    with pytest.raises(train.OutOfMemoryError, match=needs + cure) as found:
+        fit(model)
+    assert all((values == before[name]).all() for name, values in model.tensors().items())
+    fits = found.value.fits
+    assert 100 < fits < 300
+    assert len(fit(model, fits).history) == 1
+    with pytest.raises(train.OutOfMemoryError):
+        fit(model, fits + 30)
+    assert len(fit(model, accumulate=-(-400 // fits)).history) == 1
+
+
+def test_a_model_over_the_limit_is_told_so():
+    with pytest.raises(train.OutOfMemoryError, match="not even one sample would fit, as the model takes") as found:
+        fit(wide(select("cpu", max_memory=1_000_000)))
+    assert found.value.fits == 0
+
+
+def test_what_the_optimizer_keeps_counts():
+    model = wide(select("cpu", max_memory=8_000_000))
+    rng = np.random.default_rng(0)
+    samples, fits = data.Dataset(rng.standard_normal((400, 50), np.float32), rng.integers(0, 2, 400)), []
+    for kind in (optim.SGD, optim.Adam):
+        with pytest.raises(train.OutOfMemoryError) as found:
+            train.fit(model, losses.SoftmaxCrossEntropy(), kind(model, 1e-3), samples, epochs=1, batch_size=400)
+        fits.append(found.value.fits)
+    a_sample = 4 * (50 + 2 * 2000)  # at least
+    assert 1 < fits[0] - fits[1] <= 2 * 4 * model.n_parameters / a_sample
+
+
+def test_without_a_limit_nothing_is_refused():
+    assert len(fit(wide(select("cpu"))).history) == 1
+
+
+class Greedy(nn.Layer):
+    """Needs more than there is for more than `most` samples."""
+
+    def __init__(self, most: int):
+        self.most = most
+
+    def forward(self, x, backend):
+        if len(x) > self.most:
+            raise MemoryError("Out of memory allocating 99 bytes")
+        return x, lambda dy, need_dx=True: dy
+
+
+@pytest.mark.parametrize("kind", [Backend, StrictBackend])
+def test_a_device_without_memory_names_the_batch_that_fits(kind, monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: (10**9, 8_000_000))
+    backend = kind()
+    freed = []
+    monkeypatch.setattr(backend, "free_memory", lambda: freed.append(True))
+    model = nn.Model(nn.Sequential(nn.Linear(2000), Greedy(60), nn.Linear(2)), (50,), backend)
+    with pytest.raises(
+        train.OutOfMemoryError, match=r"400 samples needs about .* and there are 8\.0 MB: a batch of"
+    ) as found:
+        fit(model)
+    assert freed == [True]
+    assert str(found.value.__cause__) == "Out of memory allocating 99 bytes"
+    with pytest.raises(train.OutOfMemoryError) as found:  # whatever the estimate says, 61 is too many
+        fit(model, 61)
+    assert found.value.fits == 60
+    assert not backend.training
+    assert len(fit(model, 60).history) == 1
+
+
+def test_where_nobody_knows_what_there_is_the_error_still_helps(monkeypatch):
+    monkeypatch.setattr(machine, "memory", lambda: (None, None))
+    model = nn.Model(nn.Sequential(nn.Linear(4), Greedy(60), nn.Linear(2)), (50,), select("cpu"))
+    with pytest.raises(train.OutOfMemoryError, match=r"99 bytes\. Try a smaller batch, or fit\(\.\.\., accumulate=2\)"):
+        fit(model)
+
+
+# A GPU's pools ------------------------------------------------------------------------------------------------------
+
+
+class Pool:
+    def __init__(self, used: int, total: int):
+        self.used, self.total, self.limit = used, total, None
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def total_bytes(self) -> int:
+        return self.total
+
+    def free_all_blocks(self) -> None:
+        self.total = self.used
+
+    def set_limit(self, size: int) -> None:
+        self.limit = size
+
+
+def test_a_gpu_counts_all_pools_and_remembers_the_peak(cuda, monkeypatch):
+    pool, graphs = Pool(30, 100), [SimpleNamespace(pools=[Pool(5, 7)])]
+    cupy = sys.modules["cupy"]
+    monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: pool, raising=False)
+    monkeypatch.setattr(cupy.cuda, "Device", lambda ordinal=0: SimpleNamespace(use=lambda: None, mem_info=(200, 900)))
+    backend = cuda.CudaBackend()
+    backend._captured = graphs
+    assert backend.memory() == (35, 107, 107)
+    assert backend.available_memory() == 300
+    pool.total = 200
+    backend.free_memory()
+    assert backend.memory() == (35, 37, 207)
+    backend.limit_memory(250)
+    assert pool.limit == 250
+    assert backend.available_memory() == 230  # 200 that are free and the 30 of the pool
+    backend.limit_memory(90)
+    assert backend.available_memory() == 90
+
+
+def test_the_limit_is_set_where_the_device_is_chosen(cuda, monkeypatch):
+    pool = Pool(0, 0)
+    monkeypatch.setattr(sys.modules["cupy"], "get_default_memory_pool", lambda: pool, raising=False)
+    monkeypatch.setattr(xpnet.probe, "cuda", lambda number: xpnet.probe.Diagnosis("ok", "it works", ""))
+    assert (select("cuda", max_memory=77).max_memory, pool.limit) == (77, 77)

@@ -1,0 +1,270 @@
+"""Data in files: every sample once, mixed within windows, read ahead, resumed in mid-epoch, and what is no data."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+from thread_group import together
+
+from xpnet import data, losses, nn, optim, train
+from xpnet.backend import Backend
+from xpnet.data.stored import AHEAD, BLOCKS, Stored
+from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.verify.strict import StrictBackend
+
+N = 1000
+
+
+def samples(n=N, dtype=np.float32):
+    x = np.random.default_rng(0).integers(0, 99, (n, 2, 3)).astype(dtype)
+    x[:, 0, 0] = np.arange(n) % 250
+    return x, (x.reshape(n, 6) @ np.arange(6) % 3).astype(np.int64)
+
+
+class Rows:
+    """In memory; notes what is read, and in which thread."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.dtype, self.reads = x, x.shape[1:], x.dtype, []
+
+    def __len__(self):
+        return len(self.x)
+
+    def read(self, indices):
+        self.reads.append((threading.current_thread().name, indices.tolist()))
+        return self.x[indices]
+
+
+def stored(window=160, n=N):
+    x, y = samples(n)
+    return Stored(Rows(x), y, window=window)
+
+
+def begun(source, group=None, backend=None, batch_size=32):
+    model = nn.Model(nn.Sequential(nn.Flatten(), nn.Linear(3)), (2, 3), backend or Backend("float32", 5))
+    more = {} if group is None else {"group": group}
+    return train.Run(model, losses.SoftmaxCrossEntropy(), optim.Adam(model, 0.01), source, batch_size, **more)
+
+
+def go(run, n):
+    with run.model.backend.mode(training=True):
+        for _ in range(n):
+            run.step()
+    return run
+
+
+# The order ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "window"), [(1000, 160), (997, 160), (50, 1), (30, 7), (1000, 1 << 14)])
+def test_an_order_visits_each_sample_once(n, window):
+    order = stored(window, n).order(3, 0)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
+
+
+def test_an_order_mixes_blocks_from_all_over_within_a_window():
+    order = stored(window=160).order(3, 0)
+    for begin in range(0, N - 160, 160):
+        blocks = np.unique(order[begin : begin + 160] // (160 // BLOCKS))
+        assert len(blocks) == BLOCKS
+        assert np.ptp(blocks) > BLOCKS  # they are no neighbours,
+        inside = order[begin : begin + 160]
+        assert 50 < (np.diff(inside) < 0).sum() < 110  # nor is a block in its own order
+
+
+def test_an_order_depends_on_seed_and_epoch_alone():
+    orders = [stored().order(*key).tolist() for key in ((3, 0), (3, 0), (3, 1), (4, 0))]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+    first = [set(order[:160]) for order in orders]  # of the first window: other blocks
+    assert first[0] != first[2]
+    assert first[0] != first[3]
+
+
+# Training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", [Backend, StrictBackend])
+def test_training_from_files_is_training_from_memory_in_that_order(backend):
+    stored_ = stored()
+    x, y = samples()
+
+    class InMemory(data.Dataset):
+        def order(self, seed, epoch):
+            return stored_.order(seed, epoch)
+
+    def trained(source):
+        run = begun(source, backend=backend("float32", 5))
+        train.fit(run.model, run.loss, run.optimizer, source, epochs=2, batch_size=32, quiet=True)
+        if source is stored_ and backend is Backend:
+            read = [i for thread, batch in source._rows.reads if "reader" in thread for i in batch]
+            assert read == [*source.order(5, 0).tolist(), *source.order(5, 1).tolist()]
+        return b"".join(a.tobytes() for a in run.model.tensors().values())
+
+    assert trained(stored_) == trained(InMemory(x, y))
+
+
+def test_batches_are_read_ahead_in_a_thread_and_each_once():
+    source = stored()
+    run = begun(source)
+    source._rows.reads.clear()
+    go(run, 1)
+    run.feed._reader.submit(lambda: None).result()  # after what has been asked for
+    assert len(source._rows.reads) == 1 + AHEAD
+    go(run, 31)
+    assert run.position.batch == len(run.slices)
+    threads = {name for name, _ in source._rows.reads}
+    assert len(threads) == 1
+    assert threading.main_thread().name not in threads
+    assert [i for _, read in source._rows.reads for i in read] == source.order(5, 0).tolist()
+
+
+def test_an_epoch_that_is_left_leaves_nothing_to_the_next():
+    source = stored()
+    feed, parts = source.feed(Backend(), lambda x: x), data.batch_slices(N, 32)
+    for order in (np.arange(N), np.arange(N)[::-1]):
+        feed.begin(order, parts)
+        for part in parts[:3]:
+            _, y = feed.batch(*feed.inputs(part))
+            assert y.tolist() == source.y[order[part]].tolist()
+
+
+def test_a_run_goes_back_and_resumes_in_mid_epoch(tmp_path):
+    run = go(begun(stored()), 10)
+    save_checkpoint(run, tmp_path / "run")
+    snapshot = run.snapshot()
+    expected = go(run, 9).model.data.copy()
+    run.go_back(snapshot)
+    assert go(run, 9).model.data.tobytes() == expected.tobytes()
+    resumed = begun(stored())
+    load_checkpoint(resumed, tmp_path / "run")
+    resumed.data._rows.reads.clear()
+    assert go(resumed, 9).model.data.tobytes() == expected.tobytes()
+    assert resumed.data._rows.reads[0][1] == resumed.data.order(5, 0)[320:352].tolist()  # nothing before is read again
+
+
+def test_other_data_or_another_window_is_another_run():
+    x, y = samples()
+    digests = {stored().digest(), stored(window=320).digest(), Stored(Rows(x), 2 - y, window=160).digest()}
+    x[0] += 1
+    assert len(digests | {Stored(Rows(x), y, window=160).digest()}) == 4
+    assert stored().digest() in digests
+
+
+def test_a_group_shares_the_reading():
+    seen = []
+
+    def work(group):
+        source = stored()
+        run = go(begun(source, group), 32)
+        seen.extend(i for name, read in source._rows.reads if name.startswith("xpnet") for i in read)
+        return run.model.data
+
+    values = together(3, work)
+    assert sorted(seen) == list(range(N))
+    np.testing.assert_allclose(values[0], go(begun(stored()), 32).model.data, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluating_reads_all_in_order():
+    x, y = samples()
+    source = stored()
+    model = begun(source).model
+    expected = train.evaluate(model, losses.SoftmaxCrossEntropy(), data.Dataset(x, y), batch_size=300)
+    assert train.evaluate(model, losses.SoftmaxCrossEntropy(), source, batch_size=300) == expected
+
+
+def test_a_value_that_is_not_finite_names_the_data():
+    source = stored()
+    source._rows.x[700] = np.nan
+    with pytest.raises(ValueError, match=r"data, of the samples \d+ .. \d+: nan at index"):
+        go(begun(source), 32)
+
+
+def test_an_error_of_the_reader_is_the_runs():
+    source = stored()
+    run = begun(source)
+    source._rows.read = lambda indices: (_ for _ in ()).throw(OSError("the disk is gone"))
+    with pytest.raises(OSError, match="the disk is gone"):
+        go(run, 1)
+
+
+# Files ----------------------------------------------------------------------------------------------------------
+
+
+def test_npy_files_one_behind_the_other(tmp_path):
+    x, y = samples()
+    np.save(tmp_path / "a.npy", x[:300])
+    np.save(tmp_path / "b.npy", x[300:])
+    np.save(tmp_path / "y.npy", y)
+    source = data.open_npy([tmp_path / "a.npy", tmp_path / "b.npy"], tmp_path / "y.npy", window=160)
+    indices = np.array([999, 0, 299, 300, 5])
+    assert np.array_equal(source.read(indices), x[indices])
+    assert np.array_equal(source.y, y)
+    assert repr(source) == "<a.npy: 1000 samples of 2 x 3 float32, in files>"
+    assert go(begun(source), 32).model.data.tobytes() == go(begun(stored()), 32).model.data.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int64, np.float64])
+def test_shards_of_safetensors(dtype, tmp_path):
+    x, y = samples(dtype=dtype)
+    for number, part in enumerate(np.array_split(np.arange(N), 3)):
+        save_file({"y": y[part], "other": np.zeros(3), "x": x[part]}, tmp_path / f"{number}.safetensors")
+    source = data.open_shards(sorted(tmp_path.glob("*.safetensors")))
+    indices = np.arange(N)[::-7]
+    assert np.array_equal(source.read(indices), x[indices])
+    assert source.read(indices).dtype == dtype
+    assert np.array_equal(source.y, y)
+
+
+def test_folders_of_images(tmp_path):
+    for name, colour in (("cats", (250, 10, 0)), ("dogs", (0, 20, 240))):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("RGB", (8 + number, 6), colour).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "cats" / ".hidden").write_text("no image")
+    source = data.open_images(tmp_path, size=(6, 8))
+    assert (source.classes, source.y.tolist()) == (("cats", "dogs"), [0, 0, 0, 1, 1, 1])
+    read = source.read(np.array([5, 0]))
+    assert (read.shape, read.dtype) == ((2, 6, 8, 3), np.uint8)
+    assert read[:, 3, 4].tolist() == [[0, 20, 240], [250, 10, 0]]
+    grey = data.open_images(tmp_path, size=(4, 4), grey=True)
+    assert grey.x.shape == (6, 4, 4)
+    assert sorted(grey.order(0, 0).tolist()) == list(range(6))
+    (tmp_path / "dogs" / "1.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
+        source.read(np.arange(6))
+
+
+def test_what_is_no_data_is_named(tmp_path):
+    x, y = samples(10)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "wide.npy", x[:, :, :2])
+    np.save(tmp_path / "none.npy", x[:0])
+    (tmp_path / "text.npy").write_text("no array")
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    header = json.dumps({"x": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}).encode()
+    (tmp_path / "cut.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    for opening, reason in [
+        (lambda: data.open_npy(tmp_path / "x.npy", y[:9]), "10 samples and 9 targets"),
+        (lambda: data.open_npy([tmp_path / "x.npy", tmp_path / "wide.npy"], y), r"wide\.npy has samples of float32"),
+        (lambda: data.open_npy(tmp_path / "none.npy", y), r"none\.npy has no sample"),
+        (lambda: data.open_npy(tmp_path / "text.npy", y), r"text\.npy is no \.npy file"),
+        (lambda: data.open_npy([], y), "no file was named"),
+        (lambda: data.open_npy(tmp_path / "x.npy", y, window=0), "window must be at least 1"),
+        (lambda: data.open_shards([tmp_path / "x.safetensors"]), "has no tensor 'y': there is x"),
+        (lambda: data.open_shards([tmp_path / "cut.safetensors"]), r"cut\.safetensors is not a whole safetensors"),
+        (lambda: data.open_shards([]), "no file was named"),
+        (lambda: data.open_images(tmp_path, (8, 8)), "no folders with images"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            opening()
+    for opening in (lambda: data.open_npy(tmp_path / "?", y), lambda: data.open_images(tmp_path / "?", (8, 8))):
+        with pytest.raises(FileNotFoundError):
+            opening()

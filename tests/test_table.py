@@ -1,0 +1,383 @@
+"""Tables of named columns: how they are read, what is refused, and that the model knows them again."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import data, losses, nn, optim, train
+from xpnet.backend import Backend
+from xpnet.frames import columns_of, values_of
+
+
+def customers(n=120, **others):
+    """Columns of every kind; who leaves depends on age and city."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "age": rng.integers(18, 80, n),
+        "income": rng.normal(5e4, 1e4, n),
+        "city": rng.choice(["Rome", "Oslo", "Lima"], n).astype(object),
+        "member": rng.random(n) < 0.5,
+        "street": np.array([f"street {i % 20}" for i in range(n)], object),
+    }
+    columns["churn"] = np.where((columns["age"] > 45) ^ (columns["city"] == "Rome"), "yes", "no").astype(object)
+    return columns | others
+
+
+def with_values(column, **at):
+    """A column of objects, with other values in some rows: r3=None."""
+    changed = np.array(column, object)
+    for row, value in at.items():
+        changed[int(row[1:])] = value
+    return changed
+
+
+def model_for(table, hidden=16):
+    outputs = len(table.classes) or table.y.shape[1]
+    network = nn.Sequential(nn.Columns(**table.columns), nn.Linear(hidden), nn.ReLU(), nn.Linear(outputs))
+    return nn.Model(network, table.input_shape, Backend(seed=0), table.classes)
+
+
+# Reading --------------------------------------------------------------------------------------------------------
+
+
+def test_columns_become_numbers_and_categories():
+    table = data.table(customers(), "churn")
+    numbers, categories = table.x
+    assert table.form.numbers == ["age", "income", "member"]
+    assert table.form.categories == ["city", "street"]
+    assert table.form.target == "churn"
+    assert table.form.levels[0] == ["Lima", "Oslo", "Rome"]
+    np.testing.assert_array_equal(numbers[:, 0], customers()["age"])
+    np.testing.assert_array_equal(numbers[:, 2], customers()["member"])
+    assert [table.form.levels[0][c - 1] for c in categories[:, 0]] == customers()["city"].tolist()
+    assert [table.classes[y] for y in table.y] == customers()["churn"].tolist()
+    assert table.sizes == (0, round(1.6 * 20**0.56)), "one-hot up to 16 levels, else embedded"
+    assert table.input_shape == ((3,), (2,))
+    assert data.table(customers(), "churn", ignore=["city", "street"]).input_shape == (3,)
+    assert data.table(customers(), "churn", ignore=["age", "income", "member"]).input_shape == (2,)
+    assert data.table(customers(), "churn", embeddings={"city": 2}).sizes == (2, 0)
+
+
+def test_categories_that_are_numbers():
+    codes = np.tile([3.0, 10.0, 2.5, 3.0], 30)
+    table = data.table(customers(code=codes), "churn", categories=["code"])
+    assert "code" not in table.form.numbers
+    assert dict(zip(table.form.categories, table.form.levels, strict=True))["code"] == ["10", "2.5", "3"]
+    model = model_for(table)
+    same = model.predict(customers(code=codes.astype(object)))
+    np.testing.assert_array_equal(model.predict(customers(code=codes)), same)
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "classes"),
+    [
+        (np.tile(["b", "a"], 60), None, ("a", "b")),
+        (np.tile([True, False], 60), None, ("False", "True")),
+        (with_values(np.tile([True, False], 60)), None, ("False", "True")),
+        (np.tile([10, 9, -1], 40), None, ("-1", "9", "10")),
+        (np.arange(120), None, ()),
+        (np.tile([1.5, 2.0], 60), None, ()),
+        (np.tile([1.5, 2.0], 60), "classification", ("1.5", "2")),
+        (np.tile([0, 1], 60), "regression", ()),
+    ],
+)
+def test_the_task_is_what_the_target_looks_like(target, task, classes):
+    table = data.table(customers(churn=target), "churn", task=task)
+    assert table.classes == classes
+    if classes:
+        spelt = [str(v) if isinstance(v, (str, bool, np.bool_)) else f"{v:g}" for v in np.asarray(target).tolist()]
+        assert [classes[y] for y in table.y] == spelt
+    else:
+        np.testing.assert_array_equal(table.y[:, 0], target)
+
+
+def test_means_are_those_of_the_part_that_is_asked():
+    table = data.table(customers(), "churn")
+    part, _ = data.split(table, 0.5, 0)
+    assert isinstance(part, data.Table)
+    np.testing.assert_allclose(part.columns["mean"], part.x[0].mean(axis=0))
+    np.testing.assert_allclose(part.columns["std"], part.x[0].std(axis=0))
+    assert part.columns["mean"] != table.columns["mean"]
+
+
+def test_what_is_missing_is_filled_if_that_is_asked_for():
+    ages = with_values(customers()["age"], r0=None, r1=np.nan)
+    gaps = customers(age=ages, city=with_values(customers()["city"], r2=None))
+    table = data.table(gaps, "churn", missing="fill")
+    numbers, categories = table.x
+    median = np.median(ages[2:].astype(float))
+    assert numbers[:2, 0].tolist() == [median, median]
+    assert (categories[2, 0], categories[:, 0].min()) == (0, 0)
+    model = model_for(table)
+    np.testing.assert_array_equal(model.predict(gaps), model.predict(table.x))
+    late = customers(income=with_values(customers()["income"], r5=None))  # a column that had no gap in training
+    filled = dict(late, income=with_values(late["income"], r5=table.form.fill[1]).astype(float))
+    np.testing.assert_array_equal(model.predict(late), model.predict(filled))
+
+
+# The model ------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_model_takes_the_table_it_has_never_seen(tmp_path):
+    whole = data.table(customers(600), "churn")
+    part, held_out = data.split(whole, 0.25, 0)
+    model = model_for(part, hidden=32)
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.Adam(model, 0.02), part, epochs=25, quiet=True)
+    assert train.evaluate(model, losses.SoftmaxCrossEntropy(), held_out).accuracy > 0.85
+    model.save(tmp_path / "m.safetensors")
+    code = (
+        "import sys, numpy as np, xpnet\n"
+        "model = xpnet.load(sys.argv[1], device='cpu')\n"
+        "frame = {'city': ['Rome', 'Oslo'], 'age': [30, 30], 'income': [5e4, 5e4], 'extra': [0, 0],\n"
+        "         'street': ['street 1'] * 2, 'member': [True, False]}\n"
+        "print(*[model.classes[i] for i in model.probabilities(frame).argmax(axis=1)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "m.safetensors"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["yes", "no"], done.stderr
+    again = xpnet.load(tmp_path / "m.safetensors", device="cpu")
+    np.testing.assert_array_equal(again.predict(customers(600)), model.predict(whole.x))
+
+
+def test_unseen_categories_are_refused_or_zeros():
+    elsewhere = customers(city=with_values(customers()["city"], r7="Paris", r9="Bonn"))
+    strict = model_for(data.table(customers(), "churn"))
+    with pytest.raises(ValueError, match=r"column 'city', row 7 and 1 rows more: 'Paris' was not there in training"):
+        strict.predict(elsewhere)
+    lenient = model_for(data.table(customers(), "churn", unseen="zeros"))
+    numbers, categories = lenient.network.arrays_of(elsewhere)
+    assert categories[[7, 9], 0].tolist() == [0, 0]
+    assert categories.min() == 0
+    np.testing.assert_array_equal(lenient.predict(elsewhere), lenient.predict((numbers, categories)))
+
+
+def test_of_the_unknown_nothing_is_known_even_after_training():
+    gaps = customers(city=with_values(customers()["city"], r0=None, r1=None))
+    table = data.table(gaps, "churn", missing="fill", embeddings={"city": 3})
+    model = model_for(table)
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.Adam(model, 0.1), table, epochs=3, quiet=True)
+    unknown = (np.zeros((2, 3), np.float32), np.zeros((2, 2), np.int64))
+    features, _ = model.network.layers[0](unknown, model.backend)
+    assert features.shape == (2, 3 + 3 + 20)
+    assert not features[:, 3:].any()
+
+
+def test_missing_and_unseen_are_told_apart():
+    gap, new = (customers(city=with_values(customers()["city"], r7=value)) for value in (None, "Paris"))
+    fills = model_for(data.table(customers(), "churn", missing="fill"))
+    fills.predict(gap)
+    with pytest.raises(ValueError, match="'Paris' was not there in training"):
+        fills.predict(new)
+    zeros = model_for(data.table(customers(), "churn", unseen="zeros"))
+    zeros.predict(new)
+    with pytest.raises(ValueError, match=r"column 'city' lacks 1 \(the first in row 7\)"):
+        zeros.predict(gap)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"city": None}, "there is no column 'age', 'income'"),
+        (customers(age=with_values(customers()["age"], r3="old")), "column 'age', row 3: 'old' is not a number"),
+        (customers(age=np.array(["x"] * 120, object)), "column 'age', row 0: 'x' is a text, where numbers should be"),
+        (
+            customers(income=with_values(customers()["income"], r4=None)),
+            r"column 'income' lacks 1 \(the first in row 4",
+        ),
+        (customers(age=np.full(120, np.inf)), "column 'age', row 0: the number is infinite"),
+        (customers() | {"age": np.zeros(3)}, "needs columns of one length"),
+        ({name: column[:0] for name, column in customers().items()}, "a row at least"),
+    ],
+)
+def test_a_frame_that_does_not_fit_the_model(frame, message):
+    model = model_for(data.table(customers(), "churn"))
+    frame = {"city": np.array(["Rome"], object)} if frame == {"city": None} else frame
+    with pytest.raises(ValueError, match=message):
+        model.predict(frame)
+
+
+def test_a_model_of_arrays_takes_no_frame():
+    with pytest.raises(TypeError, match="takes arrays, not a dict of columns: let it begin with"):
+        nn.Model(nn.Sequential(nn.Linear(2)), (3,), Backend()).predict(customers())
+
+
+def test_a_model_of_arrays_takes_the_values_of_a_frame(pandas):
+    model = nn.Model(nn.Sequential(nn.Linear(2)), (2,), Backend(seed=0))
+    values = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(model.predict(pandas.DataFrame(values, columns=["b", "a"])), model.predict(values))
+
+
+def test_the_layer_checks_what_it_is_told():
+    columns = data.table(customers(), "churn").columns
+    for wrong, message in (
+        ({"mean": [0.0]}, "a mean, a std and a fill for each number"),
+        ({"sizes": [0]}, "a size for a category"),
+        ({"std": [1.0, 0.0, 1.0]}, "finite std > 0"),
+        ({"fill": [np.nan, 0.0, 1.0]}, "finite means and fills"),
+        ({"missing": "no"}, "missing is one of"),
+        ({"unseen": "no"}, "unseen one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nn.Columns(**columns | wrong)
+    with pytest.raises(ValueError, match="at least one column"):
+        nn.Columns([], [], [], [])
+    with pytest.raises(nn.ShapeError, match=r"has columns of shape \(\(3,\), \(2,\)\), its input has shape \(5,\)"):
+        nn.Model(nn.Columns(**columns), (5,), Backend())
+    model = nn.Model(nn.Columns(**columns), ((3,), (2,)), Backend())
+    with pytest.raises(ValueError, match=r"column 'street' has categories 0\.\.20, its input holds 0\.\.21"):
+        model.predict((np.zeros((2, 3), np.float32), np.array([[0, 0], [3, 21]])))
+
+
+# Bad tables -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "message"),
+    [
+        (customers(), {"target": "left"}, "there is no column 'left': there are 'age', 'income'"),
+        (customers(), {"ignore": ["name"]}, "there is no column 'name'"),
+        (customers(), {"categories": ["zip"]}, "there is no column 'zip'"),
+        (
+            customers(),
+            {"embeddings": {"age": 3}},
+            "names columns of categories, with sizes >= 1, not 'age': 3",
+        ),
+        (customers(), {"embeddings": {"city": 0}}, "not 'city': 0"),
+        (customers(), {"missing": "drop"}, "missing is one of .*not 'drop'"),
+        (customers(), {"task": "ranking"}, "task one of .*'ranking'"),
+        (customers(), {"ignore": list(customers())[:-1]}, "there is no column to predict 'churn' from"),
+        (customers(churn=np.full(120, "no")), {}, "the target 'churn' is 'no' in every row"),
+        (customers(churn=np.full(120, 3.5)), {}, "the target 'churn' is 3.5 in every row"),
+        (customers(churn=with_values(customers()["churn"], r4=None)), {}, r"'churn' lacks 1 \(the first in row 4\)"),
+        (customers(), {"task": "regression"}, "column 'churn', row 0: '.*' is a text, where numbers should be"),
+        (
+            customers(age=with_values(customers()["age"].astype(str), r3="n/a", r5="?")),
+            {},
+            "column 'age', row 3: 'n/a' is a text and 1 more texts, where the others are numbers",
+        ),
+        (customers(age=with_values(customers()["age"], r3="n/a")), {}, "column 'age', row 3: 'n/a' is not a number"),
+        (customers(city=with_values(customers()["city"], r3=4)), {}, "column 'city', row 3: 4 is not a text"),
+        (
+            customers(name=np.array([f"N{i}" for i in range(120)])),
+            {},
+            "'name' has 120 different texts in 120 rows",
+        ),
+        (customers(day=np.full(120, np.datetime64("2026-01-01"))), {}, "column 'day' holds dates or times"),
+        (customers(day=[datetime.date(2026, 1, 1)] * 120), {}, r"column 'day', row 0: .* is not a number"),
+        (customers(empty=[None] * 120), {"missing": "fill"}, "column 'empty' holds nothing at all"),
+        (customers(pair=np.zeros((120, 2))), {}, r"column 'pair' has shape \(120, 2\)"),
+        (customers(age=customers()["age"][:5]), {}, r"columns of one length.*\[5, 120\]"),
+    ],
+)
+def test_a_table_that_cannot_be_learnt(frame, options, message):
+    with pytest.raises(ValueError, match=message):
+        data.table(frame, **{"target": "churn", **options})
+
+
+def test_all_columns_with_missing_values_are_named():
+    gaps = customers(
+        age=with_values(customers()["age"], r9=None, r11=None), city=with_values(customers()["city"], r2=None)
+    )
+    with pytest.raises(ValueError, match=r"'age' lacks 2 \(the first in row 9\), 'city' lacks 1 \(the"):
+        data.table(gaps, "churn")
+
+
+def test_values_of_every_kind():
+    assert values_of([1, None, 2.5, np.float32(3)], "a").tolist()[2:] == [2.5, 3.0]
+    assert np.isnan(values_of([1, None], "a")[1])
+    assert values_of([Decimal("1.5"), Decimal("NaN"), np.bool_(True)], "a")[[0, 2]].tolist() == [1.5, 1.0]
+    assert values_of(["x", None, float("nan")], "a").tolist() == ["x", None, None]
+    assert values_of(np.array(["x", "y"], np.dtypes.StringDType()), "a").tolist() == ["x", "y"]
+
+
+# Files and libraries --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pandas():
+    return pytest.importorskip("pandas", reason='pandas is not installed: pip install -e ".[tables]"')
+
+
+@pytest.fixture
+def pyarrow():
+    return pytest.importorskip("pyarrow", reason='pyarrow is not installed: pip install -e ".[tables]"')
+
+
+def test_pandas_and_arrow_give_the_same_table(pandas, pyarrow):
+    plain = data.table(customers(), "churn")
+    frame = pandas.DataFrame(customers())
+    for source in (frame, frame.astype({"city": "category"}), pyarrow.Table.from_pandas(frame)):
+        table = data.table(source, "churn")
+        assert table.form == plain.form
+        for mine, theirs in zip(table.x, plain.x, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        np.testing.assert_array_equal(model_for(plain).predict(source), model_for(plain).predict(plain.x))
+
+
+def test_types_that_know_what_is_missing(pandas, pyarrow):
+    values = {"n": [1, None, 3], "b": [True, None, False], "s": ["x", None, "y"]}
+    types = {"n": "Int64", "b": "boolean", "s": "string"}
+    frame = pandas.DataFrame({name: pandas.array(v, dtype=types[name]) for name, v in values.items()})
+    for source in (frame, pyarrow.table(values), values):
+        read = {name: values_of(column, name) for name, column in columns_of(source).items()}
+        np.testing.assert_array_equal(read["n"], [1, np.nan, 3])
+        np.testing.assert_array_equal(read["b"], [1, np.nan, 0])
+        assert read["s"].tolist() == ["x", None, "y"]
+    coded = pandas.Series(pandas.Categorical([7, 9, 7]))
+    assert values_of(coded, "c").tolist() == ["7", "9", "7"]
+    assert values_of(pyarrow.array(["a", "b"]).dictionary_encode(), "c").tolist() == ["a", "b"]
+
+
+def test_columns_of_one_name_are_refused(pandas):
+    frame = pandas.DataFrame(np.zeros((3, 2)), columns=["a", "a"])
+    with pytest.raises(ValueError, match="several columns are called 'a'"):
+        data.table(frame, "a")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_files_are_read(pandas, tmp_path, ending):
+    path = tmp_path / f"customers.{ending}"
+    frame = pandas.DataFrame(customers())
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason='pyarrow is not installed: pip install -e ".[tables]"')
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
+    table = data.table(path, "churn")
+    assert table.name == f"customers.{ending}"
+    assert table.form == data.table(customers(), "churn").form
+    np.testing.assert_allclose(table.x[0], data.table(customers(), "churn").x[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("a.csv", None, FileNotFoundError, "a.csv"),
+        ("a.txt", b"x", ValueError, "a.txt is no table: there is .csv, .tsv, .parquet"),
+        ("a.csv", b"", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a,b\n", ValueError, "a row at least"),
+        ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet is not a whole PARQUET file"),
+    ],
+)
+def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        data.table(tmp_path / name, "b")
+
+
+def test_without_pandas_the_error_names_the_extra(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    code = "import sys; sys.modules['pandas'] = None; from xpnet import data; data.table(sys.argv[1], 'b')"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.csv"], capture_output=True, text=True, check=False)
+    assert 'pip install "xpnet[tables]"' in done.stderr.splitlines()[-1]

@@ -1,0 +1,31 @@
+"""The C library's allocator, asked to keep the memory that a step frees for the next step."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGEST = 32 << 20  # bytes: the most that every glibc takes as threshold
+KEPT = 1 << 29  # bytes
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep up to 512 MB of freed memory, in arrays of up to 32 MB. False where that is not possible.
+
+    It returns the end of its heap to the system as soon as some megabytes are free there, and the next step gets the
+    same pages anew, one fault for each 4 kB: 4,066 faults in a training step of `nn.resnet` (depth 8, batch 64), 1,770
+    in one of a CNN without batch norm, and 0 afterwards; on a busy machine they took 4 and 9 % of the step's time.
+
+    It holds for the whole process, so it is asked for where a long run begins, not on import. Where the environment
+    says how malloc is to be (MALLOC_..., GLIBC_TUNABLES), that stays.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or none of that name
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, KEPT))

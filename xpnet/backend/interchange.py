@@ -1,0 +1,43 @@
+"""Arrays of other libraries, taken as they lie: PyTorch's, JAX's, Arrow's, and whatever else speaks their protocols.
+
+`__array__` is NumPy's own protocol, `__dlpack__` that of the Python array API standard (DLPack), and
+`__cuda_array_interface__` that of Numba and CuPy. The other way needs no code: arrays of NumPy and of CuPy, which is
+what every array here is, speak DLPack themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+HOST = (1, 3)  # DLPack's numbers for memory of the CPU: plain, and pinned for transfers
+CUDA = 2
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """`values` as an array of the host, without a copy where they are one: an array of any library, or what NumPy
+    makes an array of.
+
+    Raises TypeError for an array on another device, and for one that its library does not give away.
+    """
+    if isinstance(values, np.ndarray):
+        return values
+    name = f"{type(values).__module__}.{type(values).__name__}"
+    where = dlpack_device(values)
+    if (where and where[0] not in HOST) or (where is None and hasattr(values, "__cuda_array_interface__")):
+        raise TypeError(f"this {name} is not in the memory of the host: bring it there first, by its .cpu() or .get()")
+    try:
+        if where and not hasattr(values, "__array__"):
+            return np.from_dlpack(values)
+        return np.asarray(values)
+    except (TypeError, RuntimeError, BufferError) as error:
+        if where is None:
+            raise
+        raise TypeError(f"this {name} cannot become an array of NumPy: {error}") from None
+
+
+def dlpack_device(values: Any) -> tuple[int, int] | None:
+    """DLPack's numbers of the kind and of the ordinal of the device, for an array that speaks it."""
+    ask = getattr(values, "__dlpack_device__", None)
+    return None if ask is None else tuple(int(number) for number in ask())  # type: ignore[return-value]

@@ -1,0 +1,92 @@
+"""`xpnet bench`: how fast a training step is here, and where its time goes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpnet.cli import options
+from xpnet.cli.console import Failed, print_json, say
+
+if TYPE_CHECKING:
+    from xpnet import Backend, Model
+
+
+def bench(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A network of yours. [default: one that --model makes]")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28 pixels.")
+    ] = "mlp",
+    batch_size: Annotated[int, typer.Option(help="Samples in a step.", min=1)] = 64,
+    device: Annotated[
+        list[str] | None, typer.Option(help="May be given more than once. [default: the CPU, and a GPU that works]")
+    ] = None,
+    dtype: options.Dtype = None,
+    threads: options.Threads = None,
+    seconds: Annotated[float, typer.Option(help="How long to measure on each device, about.", min=0.01)] = 2.0,
+    image: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the parts of a step there.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Time a training step, layer by layer.
+
+    Each layer's row is the time that it takes of a step, forward and backward, without the layers inside it. Below
+    stand the whole step as xpnet train runs it, and its matrix products alone: no other way to write the layers could
+    be faster than those. Other programs that run meanwhile are measured too.
+    """
+    from xpnet.bench import bench as measure
+    from xpnet.bench.report import comparison, plot
+    from xpnet.train.plots import save
+
+    if image is not None:
+        plots_or_fail()
+    found = []
+    for backend in backends(device, dtype or "float32", threads):
+        result = measure(opened(model, kind, backend), batch_size, seconds=seconds)
+        found.append(result)
+        say(f"{result}\n", on_stderr=as_json)
+    if len(found) > 1:
+        say(comparison(found), style="bold", on_stderr=as_json)
+    if as_json:
+        print_json({"devices": [asdict(result) for result in found]})
+    if image is not None:
+        save(plot(found), image)
+
+
+def backends(asked: list[str] | None, dtype: str, threads: int | None) -> list[Backend]:
+    """Those that were asked for, else the CPU, and the GPU if one works."""
+    import xpnet
+
+    if asked:
+        return [xpnet.select(name, dtype, threads=threads) for name in asked]
+    first = xpnet.select("auto", dtype, threads=threads)
+    cpu = xpnet.select("cpu", dtype, threads=threads)
+    return [cpu] if first.device == "cpu" else [cpu, first]
+
+
+def opened(path: Path | None, kind: str, backend: Backend) -> Model:
+    """The model of the file, else a new one for MNIST's images. Raises ValueError for an unknown kind."""
+    import xpnet
+    from xpnet.nn import Sequential, Standardize
+    from xpnet.train.recipes import MNIST, MODELS
+
+    if path is not None:
+        return xpnet.load(path, "cpu", backend.dtype.name).to(backend)
+    if kind not in MODELS:
+        raise ValueError(f"unknown model {kind!r}: choose one of {', '.join(MODELS)}")
+    inner = MODELS[kind].make(MNIST.but(model=kind), (28, 28), 10)
+    return xpnet.Model(Sequential(Standardize(33.3, 78.6), *inner.layers), (28, 28), backend, list("0123456789"))
+
+
+def plots_or_fail() -> None:
+    """Raise `Failed` before the measuring where nothing can be drawn."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise Failed('--plot needs matplotlib: pip install "xpnet[plots]"') from None

@@ -1,0 +1,140 @@
+"""Tables on the command line: CSV and Parquet files to train on, to measure on, and to answer row by row."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpnet.cli.console import Failed, print_json, say
+from xpnet.files import expanded
+
+if TYPE_CHECKING:
+    from xpnet import Model
+    from xpnet.cli.settings import Settings
+    from xpnet.data import Dataset, Splits, Table
+    from xpnet.nn import Columns
+
+ENDS_IN = (".csv", ".tsv", ".parquet")
+TEST = 1 / 5  # of the rows of a table, by classes where there are any
+
+
+def is_table(source: str | Path) -> bool:
+    """Whether it is the name of a table's file."""
+    return Path(source).suffix.lower() in ENDS_IN
+
+
+def load(settings: Settings) -> Splits:
+    """The table of the settings, a fifth of it for the test. Raises ValueError for a column or value that cannot be."""
+    from xpnet import data
+
+    path = expanded(settings.data)
+    frame = read(path)
+    if settings.target is None:
+        raise ValueError(
+            f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
+        )
+    whole = data.table(
+        frame,
+        settings.target,
+        task=settings.task,
+        ignore=names(settings.ignore),
+        categories=names(settings.categories),
+        missing=settings.missing,
+        unseen=settings.unseen,
+        name=path.name,
+    )
+    return data.Splits(*data.split(whole, TEST, 0))
+
+
+def names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read(path: Path) -> Any:
+    """The file as a data frame. Raises `Failed` where pandas is missing."""
+    from xpnet.data.table import read_frame
+
+    try:
+        return read_frame(path)
+    except ModuleNotFoundError as error:
+        raise Failed(str(error)) from None
+
+
+def in_words(table: Table) -> str:
+    """What is learnt, in a line, and how to have it otherwise."""
+    from xpnet.data.table import is_number
+
+    assert table.form is not None
+    target = table.form.target
+    if not table.classes:
+        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}"
+    shown = ", ".join(table.classes[:8]) + (", .." if len(table.classes) > 8 else "")
+    otherwise = "; --task regression takes them as numbers" if all(map(is_number, table.classes)) else ""
+    return f"{target}: classification, of {len(table.classes)} classes ({shown}){otherwise}"
+
+
+def describe(path: Path) -> None:
+    """Each column of a table: what it holds, and how much of it is missing."""
+    from xpnet import frames
+
+    columns = frames.columns_of(read(path))
+    say(f"{path.name}: {len(next(iter(columns.values()))):,} rows, {len(columns)} columns", style="bold")
+    for name, column in columns.items():
+        try:
+            values = frames.values_of(column, name)
+        except ValueError as error:
+            say(f"  {error}")
+            continue
+        missing = frames.missing_in(values)
+        there = values[~missing]
+        if values.dtype != object and len(there):
+            what = f"numbers from {there.min():g} to {there.max():g}"
+        else:
+            levels = sorted(set(there.tolist()))
+            what = f"{len(levels):,} different texts, {frames.listed(levels)}"
+        say(f"  {name}: {what}{f', {missing.sum():,} missing' if missing.any() else ''}")
+
+
+def columns_of(model: Model, path: Path | str) -> Columns:
+    """The first layer of a model of tables. Raises ValueError for another model."""
+    from xpnet.nn import Columns
+
+    for _, layer in model.network.walk():
+        if isinstance(layer, Columns):
+            return layer
+    raise ValueError(f"{path} is a table, and the model was not trained on one")
+
+
+def test_data(model: Model, path: str, held_out: bool) -> Dataset:
+    """The rows of a file to measure the model on: all, or those that were held out when it was trained on that file."""
+    from xpnet import data
+    from xpnet.data.table import target_of
+
+    columns, frame = columns_of(model, path), read(Path(path))
+    y = target_of(frame, columns.target, model.classes)
+    whole = data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
+    return data.split(whole, TEST, 0)[1] if held_out else whole
+
+
+def predict(model: Model, path: Path, as_json: bool) -> None:
+    """Answer each row of a table, on standard output: as CSV, or as one JSON object."""
+    target = columns_of(model, path).target
+    frame = read(path)
+    if model.classes:
+        probabilities = model.probabilities(frame)
+        best = probabilities.argmax(axis=1)
+        answers = [model.classes[i] for i in best]
+        rows = [
+            {target: answer, "probability": float(p[i])}
+            for answer, p, i in zip(answers, probabilities, best, strict=True)
+        ]
+    else:
+        rows = [{target: float(value)} for value in model.predict(frame)[:, 0]]
+    if as_json:
+        print_json({"table": str(path), "device": model.backend.device, "predictions": rows})
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

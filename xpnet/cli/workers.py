@@ -1,0 +1,52 @@
+"""Several processes for one run: started by `--workers`, or by the user's own `mpiexec`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from xpnet.cli.console import Failed
+from xpnet.parallel import Group, join
+
+
+def started(workers: int, given: int | None) -> Group:
+    """The group that the command runs in. Where the settings ask for several `workers` and this process is alone, the
+    whole command starts again as so many, and this does not return.
+
+    `given` is what the command line names: under `mpiexec -n N` it may be N only. What a file says gives way to that.
+    """
+    group = join()
+    if group.size > 1 and given not in (None, group.size):
+        raise ValueError(f"--workers {given} under mpiexec -n {group.size}: leave one of them out")
+    if workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {workers}")
+    if group.size == 1 and workers > 1:  # in place of this process, so that signals and the exit code are mpiexec's
+        program = mpiexec()
+        os.execv(program, [program, "-n", str(workers), sys.executable, *sys.orig_argv[1:]])
+    return group
+
+
+def mpiexec() -> str:
+    """The one of this Python's environment, else the first on the search path. Raises `Failed` without either."""
+    found = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    if found is None:
+        raise Failed('--workers needs MPI: pip install "xpnet[mpi]"')
+    return found
+
+
+def device_for(asked: str | None, group: Group) -> str | None:
+    """The device of this process: of several on a machine, each has a GPU of its own."""
+    named = asked or os.environ.get("XPNET_DEVICE") or "auto"
+    if group.size == 1 or named == "cpu":
+        return asked
+    own = f"cuda:{group.machine_rank}"
+    if named == "auto":
+        from xpnet import probe
+
+        works = group.gather(probe.cuda(group.machine_rank).ok)
+        return own if all(works) else "cpu" if any(works) else asked
+    if named != "cuda":
+        raise ValueError(f"--device {named} is one GPU for several workers: with --device cuda each takes its own")
+    return own

@@ -1,0 +1,92 @@
+"""Folders of images, one for each class, read by Pillow."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.dataset import Dataset
+from xpnet.files import expanded
+
+ENDS_IN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
+
+
+def image_folder(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Dataset:
+    """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
+
+    They are grey if all of them are, else RGB without transparency, and upright. Files are looked for in folders inside
+    the class's too; those that are hidden, or whose names end in nothing that an image's does, are left alone. With
+    `size`, (height, width), all are brought to that size; without, they must have one.
+
+    Raises ValueError, naming the file or the folder, for less than two classes, a class without an image, sizes that
+    differ and what is no image; OSError for what cannot be read.
+    """
+    path = expanded(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: {'no folder' if path.exists() else 'there is no such folder'}")
+    folders = class_folders(path)
+    if len(folders) < 2:
+        raise ValueError(f"{path} needs a folder of images for each class, and two classes: it has {len(folders)}")
+    files = [(file, number) for number, folder in enumerate(folders) for file in _images_in(folder)]
+    empty = sorted(set(range(len(folders))) - {number for _, number in files})
+    if empty:
+        raise ValueError(f"{folders[empty[0]]} holds no image ({', '.join(ENDS_IN)})")
+    images = [_read(file, size) for file, _ in files]
+    for (file, _), image in zip(files, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            one, first = (" x ".join(map(str, shown.shape[:2])) for shown in (image, images[0]))
+            raise ValueError(
+                f"{file} has {one} pixels, {files[0][0]} has {first}: bring them to one size, by "
+                "image_folder(..., size=(height, width))"
+            )
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+    names = tuple(folder.name for folder in folders)
+    return Dataset(np.stack(images), np.array([number for _, number in files]), names, path.resolve().name)
+
+
+def class_folders(path: Path) -> list[Path]:
+    """The folders in a folder, by name, without the hidden ones."""
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def has_images(path: Path) -> bool:
+    """Whether a folder has folders with images in them."""
+    return any(True for folder in class_folders(path) for _ in _images_in(folder))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not file.name.startswith("."))
+    return sorted(file for file in files if file.is_file())
+
+
+def _read(file: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """(height, width) uint8 of a grey image, (height, width, 3) of another."""
+    from PIL import Image, ImageOps
+
+    with open(file, "rb") as opened, warnings.catch_warnings():
+        warnings.simplefilter("error")  # of sizes that would fill the memory, and of damage that Pillow puts up with
+        try:
+            with Image.open(opened) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                grey = image.mode in GREY or image.mode.startswith("I")
+                converted = _as_grey(image) if grey else image.convert("RGB")
+                if size is not None:
+                    converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+                return np.asarray(converted)
+        except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
+            raise ValueError(f"{file} is no image that can be read: {error}") from None
+
+
+def _as_grey(image: Any) -> Any:
+    """8 bits; of 16 the upper ones."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image.convert("L")
+    return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))

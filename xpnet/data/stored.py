@@ -1,0 +1,284 @@
+"""`Stored`: samples that stay in their files and are read batch by batch, for data larger than the memory.
+
+    train = data.open_npy("x.npy", "y.npy")                       # arrays that `numpy.save` has written
+    train = data.open_shards(sorted(glob("train-*.safetensors")))  # tensors "x" and "y" in each
+    train = data.open_images("photos/", size=(64, 64))             # a folder for each class
+
+All are what `fit` and `evaluate` take. Files are read in a thread of their own, some batches ahead of the training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.backend.random import host_generator
+from xpnet.data.batches import permutation
+from xpnet.data.dataset import Dataset, Feed
+from xpnet.data.statistics import check_finite
+
+AnyPath = str | os.PathLike
+
+AHEAD = 4  # batches that are read before they are asked for
+WINDOW = 1 << 14  # samples that are mixed with one another
+BLOCKS = 16  # of consecutive samples, in a window
+DTYPES = {"F64": "f8", "F32": "f4", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U16": "u2", "U8": "u1"}
+
+
+class Rows(Protocol):
+    """Samples in files: `shape` and `dtype` of one, how many, and `read(indices)`, which gives (M, *shape)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+    def read(self, indices: np.ndarray) -> np.ndarray: ...
+
+
+class Stored:
+    """Samples that are read from files when they are needed, and their targets in memory.
+
+    `rows` reads the samples, `y` and `classes` are as in `Dataset`. An epoch visits every sample once: it takes blocks
+    of consecutive samples in random order, and mixes the samples of 16 blocks at a time, `window` samples together. So
+    files are read almost in their order. The order depends on the seed and the epoch alone, and a run resumes in the
+    midst of it. Files whose samples are sorted (by class, say) need a window that is large beside the sorted runs, or
+    better a shuffle before they are written.
+
+    `x` has the shape and dtype of all samples and is the first one throughout: use `read` to look at others. Samples of
+    floating point are checked as they are read; ValueError for a NaN or an infinity.
+    """
+
+    def __init__(
+        self, rows: Rows, y: np.ndarray, classes: Sequence[str] = (), name: str = "data", window: int = WINDOW
+    ):
+        if len(rows) != len(y):
+            raise ValueError(f"{name}: {len(rows)} samples and {len(y)} targets")
+        if window < 1:
+            raise ValueError(f"{name}: window must be at least 1 sample, not {window}")
+        self.name, self.window, self._rows = name, window, rows
+        self.x = np.broadcast_to(self.read(np.zeros(1, np.int64)), (len(rows), *rows.shape))
+        targets = Dataset(np.zeros((len(y), 1), np.uint8), y, tuple(classes), name)
+        self.y, self.classes = targets.y, targets.classes
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.x.shape[1:])) or "1"
+        return f"<{self.name}: {len(self)} samples of {shape} {self.x.dtype}, in files>"
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The samples at `indices` (M,), in their order."""
+        x = self._rows.read(indices)
+        check_finite(x, f"{self.name}, of the samples {indices[0]} .. {indices[-1]}" if len(indices) else self.name)
+        return x
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order in which an epoch visits the samples, (N,) int64."""
+        n, block = len(self), max(self.window // BLOCKS, 1)
+        place = np.argsort(permutation(-(-n // block), seed, "order", epoch))  # of each block
+        window = place[np.arange(n) // block] // BLOCKS
+        return np.lexsort((host_generator(seed, "window", epoch).bit_generator.random_raw(n), window))
+
+    def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
+        return _Ahead(self, backend, as_input)
+
+    def digest(self) -> str:
+        """Of all targets and of some samples."""
+        some = self.read(np.linspace(0, len(self) - 1, min(len(self), 64)).astype(np.int64))
+        arrays = (some, self.y, np.array([len(self), self.window]))
+        return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
+
+
+class _Ahead:
+    """Reads batches in a thread, in the order in which they will be asked for. (CuPy takes what comes from the host
+    through pinned memory of its own, without waiting.)"""
+
+    def __init__(self, source: Stored, backend: Backend, as_input: Callable[[Any], Any]):
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        self._source, self._backend, self._as_input = source, backend, as_input
+        self._reader = ThreadPoolExecutor(1, "xpnet-reader")
+        self._order = np.empty(0, np.int64)
+        self._parts: list[slice] = []
+        self._next = 0  # of the parts, to be read
+        self._read: deque[tuple[slice, Future]] = deque()
+
+    def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
+        self._order, self._parts = order, list(parts)
+        self._forget()
+
+    def inputs(self, part: slice) -> tuple[Array, ...]:
+        while self._read and self._read[0][0] != part:
+            self._read.popleft()[1].cancel()
+        if not self._read:  # the first of an epoch or of a resumed run, or one that is asked for again
+            self._next = self._parts.index(part)
+            self._read_ahead()
+        _, batch = self._read.popleft()
+        self._read_ahead()
+        return tuple(map(self._backend.asarray, batch.result()))
+
+    def batch(self, *inputs: Array) -> tuple[Any, Any]:
+        x, y = inputs
+        return x, y
+
+    def _forget(self) -> None:
+        for _, batch in self._read:
+            batch.cancel()
+        self._read.clear()
+
+    def _read_ahead(self) -> None:
+        while self._next < len(self._parts) and len(self._read) < AHEAD:
+            part = self._parts[self._next]
+            self._read.append((part, self._reader.submit(self._one, self._order[part])))
+            self._next += 1
+
+    def _one(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._as_input(self._source.read(indices)), self._source.y[indices]
+
+
+# What is in the files -----------------------------------------------------------------------------------------
+
+
+class Joined:
+    """Arrays of samples one behind the other, such as memory maps of several files."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]):
+        self.shape, self.dtype, self._arrays = arrays[0].shape[1:], arrays[0].dtype, arrays
+        self._ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape), self.dtype)
+        piece = np.searchsorted(self._ends, indices, side="right")
+        for number in np.unique(piece).tolist():
+            here = np.flatnonzero(piece == number)
+            array = self._arrays[number]
+            out[here] = array[indices[here] - (self._ends[number] - len(array))]
+        return out
+
+
+class Images:
+    """Image files, each brought to `size` (height, width): (H, W) uint8 in grey, (H, W, 3) in colour."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Sequence[Path], size: tuple[int, int], grey: bool):
+        self.shape: tuple[int, ...] = size if grey else (*size, 3)
+        self._files, self._size, self._mode = files, size, "L" if grey else "RGB"
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape), np.uint8)
+        for image, i in zip(out, indices.tolist(), strict=True):
+            image[...] = self._image(self._files[i])
+        return out
+
+    def _image(self, path: Path) -> np.ndarray:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image).convert(self._mode)
+                return np.asarray(upright.resize(self._size[::-1], Image.Resampling.BILINEAR))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from None
+
+
+def open_npy(
+    x: AnyPath | Sequence[AnyPath], y: AnyPath | np.ndarray, classes: Sequence[str] = (), window: int = WINDOW
+) -> Stored:
+    """Samples in .npy files, which are mapped into memory, one or several of equal shape; `y` may be a file too.
+
+    Raises OSError or ValueError for what is no such file, or does not fit the others.
+    """
+    paths = [Path(path) for path in ([x] if isinstance(x, (str, os.PathLike)) else x)]
+    targets = _npy(Path(y), None) if isinstance(y, (str, os.PathLike)) else np.asarray(y)
+    return Stored(_joined(paths, [_npy(path, "r") for path in paths]), targets, classes, paths[0].name, window)
+
+
+def open_shards(
+    paths: Sequence[AnyPath], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
+) -> Stored:
+    """Samples in safetensors files, which are mapped into memory: in each the tensors `x` and `y` of equal length.
+
+    Raises OSError or ValueError for what is no such file, or does not fit the others.
+    """
+    files = [Path(path) for path in paths]
+    targets = [np.array(_tensor(path, y)) for path in files]
+    rows = _joined(files, [_tensor(path, x) for path in files])
+    return Stored(rows, np.concatenate(targets), classes, files[0].name, window)
+
+
+def open_images(folder: AnyPath, size: tuple[int, int], grey: bool = False) -> Stored:
+    """Images in a folder for each class, `folder/<class>/<any name>`, brought to `size` (height, width) as uint8.
+
+    All of them are mixed: with a file for each sample, any order is as good to read as another. Hidden files are passed
+    over. Raises OSError or ValueError where there is no image.
+    """
+    root = Path(folder)
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [sorted(p for p in (root / name).iterdir() if p.is_file() and p.name[0] != ".") for name in classes]
+    if not any(files):
+        raise ValueError(f"{root} has no folders with images in them: one for each class is needed")
+    y = np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files])
+    rows = Images([path for of_class in files for path in of_class], size, grey)
+    return Stored(rows, y, classes, root.name, window=2 * len(y))
+
+
+def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:
+    if not arrays:
+        raise ValueError("no file was named")
+    for path, array in zip(paths, arrays, strict=True):
+        if array.ndim == 0 or array.size == 0:
+            raise ValueError(f"{path} has no sample in it, its shape is {array.shape}")
+        if (array.shape[1:], array.dtype) != (arrays[0].shape[1:], arrays[0].dtype):
+            raise ValueError(
+                f"{path} has samples of {array.dtype} {array.shape[1:]}, {paths[0]} of {arrays[0].dtype} "
+                f"{arrays[0].shape[1:]}"
+            )
+    return Joined(arrays)
+
+
+def _npy(path: Path, mode: Any) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy file: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buifU":
+        raise ValueError(f"{path} holds no array of numbers")
+    return array
+
+
+def _tensor(path: Path, name: str) -> np.ndarray:
+    """The tensor of this name in a safetensors file, mapped into memory."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:  # sees to it that the header fits the file
+            if name not in (names := list(file.keys())):
+                raise ValueError(f"{path} has no tensor {name!r}: there is {', '.join(names) or 'none'}")
+            held = file.get_slice(name)
+            kind, shape = held.get_dtype(), tuple(held.get_shape())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+    if kind not in DTYPES:
+        raise ValueError(f"{path}: {name} is of {kind}; there is {', '.join(DTYPES)}")
+    with open(path, "rb") as file:  # the length of the header, the header, then the tensors
+        length = int.from_bytes(file.read(8), "little")
+        begin, _ = json.loads(file.read(length))[name]["data_offsets"]
+    if 0 in shape:
+        return np.empty(shape, DTYPES[kind])
+    return np.memmap(path, f"<{DTYPES[kind]}", "r", offset=8 + length + begin, shape=shape)

@@ -1,0 +1,235 @@
+"""Tables of customers, houses, patients: numbers and categories by named columns, and a column to be predicted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.dataset import Dataset
+from xpnet.data.statistics import mean_std
+from xpnet.files import expanded
+from xpnet.frames import (
+    MISSING,
+    UNSEEN,
+    Form,
+    as_numbers,
+    as_texts,
+    columns_of,
+    is_frame,
+    listed,
+    missing_in,
+    refuse_missing,
+    values_of,
+)
+
+FILES = (".csv", ".tsv", ".parquet")
+ONE_HOT = 16  # a category of more levels is embedded, if nothing else is asked for
+FEW = 20  # whole numbers as targets are classes, up to so many different ones
+MOST_LEVELS = 50  # in a column where more than half of the rows have a value of their own: that is a name
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table(Dataset):
+    """A data set that was read from a table; `table` makes it.
+
+    x: numbers (N, n) float64 as they are in the table, categories (N, k) as whole numbers, or a tuple of both.
+    `form` says how they were read; `sizes` of the embeddings, 0 for one-hot rows.
+    """
+
+    form: Form | None = None
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The arguments of `nn.Columns`; means and deviations are of these rows, so ask the training part."""
+        assert self.form is not None
+        numbers = self.x[0] if isinstance(self.x, tuple) else self.x
+        mean, std = mean_std(numbers, axis=0) if self.form.numbers else (np.empty(0), np.empty(0))
+        return {**vars(self.form), "mean": mean.tolist(), "std": std.tolist(), "sizes": list(self.sizes)}
+
+    @property
+    def input_shape(self) -> tuple[Any, ...]:
+        """The shape of a sample, as `nn.Model` takes it."""
+        return tuple(a.shape[1:] for a in self.x) if isinstance(self.x, tuple) else self.x.shape[1:]
+
+
+def table(
+    source: Any,
+    target: str,
+    *,
+    task: str | None = None,
+    ignore: Collection[str] = (),
+    categories: Collection[str] = (),
+    missing: str = "refuse",
+    unseen: str = "refuse",
+    embeddings: Mapping[str, int] | None = None,
+    name: str | None = None,
+) -> Table:
+    """A table as a data set: every column but `target` and those to `ignore` is something to predict it from.
+
+    `source` is a data frame (pandas, polars), a table of Arrow, a dict of columns, or the path of a CSV, TSV or Parquet
+    file, which pandas reads (`pip install "xpnet[tables]"`).
+
+    - Columns of numbers and of booleans are numbers. Columns of texts, those of a categorical type and those named in
+      `categories` are categories: one-hot rows up to 16 levels, else embeddings of 1.6 n^0.56 numbers (the rule of
+      fastai); `embeddings` names the columns to be embedded, and the sizes, itself.
+    - `task` is "classification" or "regression"; of itself the first for a target of texts, booleans, a categorical
+      type or up to 20 different whole numbers.
+    - Missing values are an error that names them. With `missing="fill"` a number is filled by the column's median, a
+      category by a row of zeros, then and in every table that the model is given later.
+    - A category that a later table has and this one has not is an error there; with `unseen="zeros"`, a row of zeros.
+
+    Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
+    numbers, for a column of dates or of names (a value of its own in most rows), and for an option that cannot be.
+    """
+    if missing not in MISSING or unseen not in UNSEEN or task not in (None, *TASKS):
+        raise ValueError(
+            f"missing is one of {MISSING}, unseen one of {UNSEEN}, task one of {TASKS} or None, not {missing!r}, "
+            f"{unseen!r} and {task!r}"
+        )
+    if not is_frame(source):
+        name = Path(source).name if name is None else name
+        source = read_frame(source)
+    columns = columns_of(source)
+    unknown = [column for column in (target, *ignore, *categories, *(embeddings or ())) if column not in columns]
+    if unknown:
+        raise ValueError(f"there is no column {listed(unknown)}: there are {listed(columns)}")
+    y, classes = _target(columns[target], target, task)
+    inputs = {key: column for key, column in columns.items() if key != target and key not in ignore}
+    if not inputs:
+        raise ValueError(f"there is no column to predict {target!r} from")
+    read = {key: values_of(column, key) for key, column in inputs.items()}
+    read |= {key: as_texts(read[key]) for key in categories if key in read}
+    if missing == "refuse":
+        refuse_missing(read, "fill them in, leave those rows or columns out, or use the option missing: fill")
+    form = _form(read, missing, unseen, target)
+    sizes = _sizes(form, embeddings)
+    return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
+
+
+TASKS = ("classification", "regression")
+
+
+def read_frame(path: str | os.PathLike[str]) -> Any:
+    """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
+    path = expanded(path)
+    if path.suffix.lower() not in FILES:
+        raise ValueError(f"{path} is no table: there is {', '.join(FILES)}")
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
+        ) from None
+    with open(path, "rb"):  # a missing or locked file is the system's error, in its words
+        pass
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pandas.read_parquet(path)
+        return pandas.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+    except ImportError as error:
+        raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
+    except (ValueError, OSError) as error:  # pandas' own, of parsing, and those of the encoding, are ValueErrors
+        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
+
+
+def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The target of a later table: class numbers (N,) among `classes`, or without any numbers (N, 1).
+
+    Raises ValueError for a column that is not there, a missing value, and a class that is none of them.
+    """
+    columns = columns_of(source)
+    if name not in columns:
+        raise ValueError(f"there is no column {name!r} to compare with: there are {listed(columns)}")
+    values = values_of(columns[name], name)
+    refuse_missing({name: values}, "leave those rows out")
+    if not classes:
+        return as_numbers(values, name)[:, None]
+    texts, number = _class_names(columns[name], values), {label: i for i, label in enumerate(classes)}
+    for row, text in enumerate(texts):
+        if text not in number:
+            raise ValueError(f"column {name!r}, row {row}: {text!r} is none of the classes {listed(classes)}")
+    return np.array([number[text] for text in texts])
+
+
+def _target(column: Any, name: str, task: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(class numbers (N,), their names), or (numbers (N, 1), ())."""
+    values = values_of(column, name)
+    refuse_missing({name: values}, "leave those rows out: nothing can be learnt from them")
+    different = np.unique(values)
+    if len(different) == 1:
+        raise ValueError(f"the target {name!r} is {different.tolist()[0]!r} in every row: there is nothing to learn")
+    if task is None:
+        few = values.dtype != object and len(different) <= FEW and np.asarray(column).dtype.kind in "biu"
+        task = "classification" if values.dtype == object or few or _is_boolean(column) else "regression"
+    if task == "regression":
+        return as_numbers(values, name)[:, None], ()
+    names = _class_names(column, different)
+    return np.searchsorted(different, values), tuple(names)
+
+
+def _is_boolean(column: Any) -> bool:
+    array = np.asarray(column)
+    return array.dtype.kind == "b" or (array.dtype.kind == "O" and isinstance(array.tolist()[0], bool))
+
+
+def _class_names(column: Any, values: np.ndarray) -> list[str]:
+    """Classes as texts: "True" and "False" for booleans, "3" for 3."""
+    return [str(bool(v)) for v in values.tolist()] if _is_boolean(column) else as_texts(values).tolist()
+
+
+def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -> Form:
+    """What the columns hold. Raises ValueError for those that are no use."""
+    fill, levels = dict[str, float](), dict[str, list[str]]()
+    for name, values in read.items():
+        there = values[~missing_in(values)]
+        if not len(there):
+            raise ValueError(f"column {name!r} holds nothing at all: leave it out by the option ignore")
+        if values.dtype != object:
+            fill[name] = float(np.median(there))
+            continue
+        levels[name] = sorted(set(there.tolist()))
+        _refuse_numbers(values, name)
+        if len(levels[name]) > max(MOST_LEVELS, len(there) // 2):
+            raise ValueError(
+                f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, as names have: "
+                f"nothing can be learnt from it, leave it out by the option ignore"
+            )
+    return Form(list(fill), list(fill.values()), list(levels), list(levels.values()), missing, unseen, target)
+
+
+def _refuse_numbers(texts: np.ndarray, name: str) -> None:
+    """Raise ValueError for a column of numbers among which a few texts are."""
+    wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
+    present = sum(text is not None for text in texts)
+    if 0 < len(wrong) < present / 2:
+        others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
+        raise ValueError(
+            f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
+            f"correct it, leave the value empty, or leave the column out by the option ignore"
+        )
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sizes(form: Form, embeddings: Mapping[str, int] | None) -> tuple[int, ...]:
+    """The size of each category's embedding, 0 for a one-hot row."""
+    if embeddings is None:
+        return tuple(
+            min(50, round(1.6 * len(levels) ** 0.56)) if len(levels) > ONE_HOT else 0 for levels in form.levels
+        )
+    for name, size in embeddings.items():
+        if name not in form.categories or size < 1:
+            raise ValueError(f"embeddings names columns of categories, with sizes >= 1, not {name!r}: {size!r}")
+    return tuple(embeddings.get(name, 0) for name in form.categories)

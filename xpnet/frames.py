@@ -1,0 +1,171 @@
+"""Tables of named columns as arrays: data frames of pandas or polars, tables of Arrow, dicts of columns.
+
+None of those libraries is imported: they are asked by what they share. A missing value is None, NaN, NaT or pandas' NA.
+Rows are counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+MISSING = ("refuse", "fill")
+UNSEEN = ("refuse", "zeros")
+SHOWN = 10  # names in a message
+CATEGORICAL = ("category", "dictionary", "Categorical", "Enum")  # how the libraries' types of that kind begin
+
+
+@dataclass(frozen=True)
+class Form:
+    """What must be known of a table to read another one of the same form.
+
+    `fill` has what stands for a missing number, for each of `numbers`, if `missing` is "fill". The categories of a
+    column are counted from 1, in the order of its `levels`; 0 is for a missing one, if `missing` is "fill", and for one
+    that is none of the levels, if `unseen` is "zeros". `target` is the name of the column that is to be predicted.
+    """
+
+    numbers: Sequence[str]
+    fill: Sequence[float]
+    categories: Sequence[str]
+    levels: Sequence[Sequence[str]]
+    missing: str
+    unseen: str
+    target: str
+
+    def arrays(self, frame: Any) -> Any:
+        """The frame as numbers (N, n) float64, categories (N, k) int64, or a tuple of both.
+
+        Raises ValueError for columns that are not there or not of their kind, for missing values and unseen categories
+        where these are refused; it names the column and the row.
+        """
+        columns = columns_of(frame)
+        absent = [name for name in (*self.numbers, *self.categories) if name not in columns]
+        if absent:
+            raise ValueError(f"there is no column {listed(absent)}: there are {listed(columns)}")
+        values = {name: as_numbers(values_of(columns[name], name), name) for name in self.numbers}
+        values |= {name: as_texts(values_of(columns[name], name)) for name in self.categories}
+        if self.missing == "refuse":
+            refuse_missing(values, "fill them in, leave those rows out, or train with the option missing: fill")
+        parts = []
+        if self.numbers:
+            each = zip(self.numbers, self.fill, strict=True)
+            parts.append(np.stack([np.where(np.isnan(values[n]), fill, values[n]) for n, fill in each], axis=1))
+        if self.categories:
+            of_each = zip(self.categories, self.levels, strict=True)
+            parts.append(np.stack([self._counted(values[n], n, levels) for n, levels in of_each], axis=1))
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def _counted(self, texts: np.ndarray, name: str, levels: Sequence[str]) -> np.ndarray:
+        number: dict[str | None, int] = {level: i for i, level in enumerate(levels, 1)}
+        counted = np.array([number.get(text, -1 if text is not None else 0) for text in texts.tolist()], np.int64)
+        if self.unseen == "refuse" and (counted < 0).any():
+            row, n = int((counted < 0).argmax()), int((counted < 0).sum())
+            others = f" and {n - 1:,} rows more" if n > 1 else ""
+            raise ValueError(
+                f"column {name!r}, row {row}{others}: {texts[row]!r} was not there in training, which had "
+                f"{listed(levels)}: correct it, or train with the option unseen: zeros"
+            )
+        return np.maximum(counted, 0)
+
+
+def is_frame(x: Any) -> bool:
+    """Whether x is a table of named columns, as opposed to an array."""
+    return isinstance(x, dict) or hasattr(x, "column_names") or (hasattr(x, "columns") and hasattr(x, "__getitem__"))
+
+
+def columns_of(frame: Any) -> dict[str, Any]:
+    """The columns by name, in their order. Raises ValueError for two of one name, of different lengths, or no row."""
+    names = list(frame) if isinstance(frame, dict) else list(getattr(frame, "column_names", None) or frame.columns)
+    texts = [str(name) for name in names]
+    twice = [name for i, name in enumerate(texts) if name in texts[:i]]
+    if twice:
+        raise ValueError(f"several columns are called {twice[0]!r}: each needs a name of its own")
+    columns = {text: frame[name] for text, name in zip(texts, names, strict=True)}
+    lengths = sorted({len(column) for column in columns.values()})
+    if len(lengths) != 1 or not lengths[0]:
+        raise ValueError(f"a table needs columns of one length, and a row at least, not lengths {lengths}")
+    return columns
+
+
+def values_of(column: Any, name: str) -> np.ndarray:
+    """A column as numbers, (N,) float64 with NaN for what is missing, or as texts, (N,) objects with None for that.
+
+    Columns of a categorical type are texts, whatever they hold. Raises ValueError for a column of anything else, such
+    as dates, and for one that mixes texts and numbers.
+    """
+    array = np.asarray(column)
+    if array.ndim != 1:
+        raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
+    if array.dtype.kind in "OUT":
+        array = _of_objects([None if _is_missing(value) else value for value in array.tolist()], name)
+    elif array.dtype.kind not in "biuf":
+        what = "dates or times" if array.dtype.kind in "mM" else str(array.dtype)
+        raise ValueError(f"column {name!r} holds {what}: make numbers or texts of them, or leave the column out")
+    kind = str(getattr(column, "dtype", getattr(column, "type", "")))
+    if array.dtype != object:
+        array = array.astype(np.float64)
+        if np.isinf(array).any():
+            raise ValueError(f"column {name!r}, row {np.isinf(array).argmax()}: the number is infinite")
+    return as_texts(array) if kind.startswith(CATEGORICAL) else array
+
+
+def _of_objects(values: list[Any], name: str) -> np.ndarray:
+    """Python's objects, None for what is missing: all texts, or all numbers."""
+    first = next((value for value in values if value is not None), None)
+    kind: Any = str if isinstance(first, str) else (Real, Decimal, np.bool_)
+    for row, value in enumerate(values):
+        if value is not None and not isinstance(value, kind):
+            wanted = "a text, as the first of the column is" if kind is str else "a number"
+            raise ValueError(f"column {name!r}, row {row}: {value!r} is not {wanted}")
+    if kind is str:
+        return np.array(values, object)
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, Decimal)) and value != value
+
+
+def as_numbers(values: np.ndarray, name: str) -> np.ndarray:
+    """The values of a column, which must be numbers (or all missing)."""
+    if values.dtype != object:
+        return values
+    row = next((row for row, value in enumerate(values) if value is not None), None)
+    if row is not None:
+        raise ValueError(f"column {name!r}, row {row}: {values[row]!r} is a text, where numbers should be")
+    return np.full(len(values), np.nan)
+
+
+def as_texts(values: np.ndarray) -> np.ndarray:
+    """Categories as texts, also where they are numbers: "3" for 3 and 3.0."""
+    if values.dtype == object:
+        return values
+    texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.tolist()]
+    return np.array(texts, object)
+
+
+def missing_in(values: np.ndarray) -> np.ndarray:
+    """Which values of a column are missing, (N,) bool."""
+    return np.array([v is None for v in values], bool) if values.dtype == object else np.isnan(values)
+
+
+def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
+    """Raise ValueError if a value is missing, naming the columns, how many, and where the first."""
+    missing = {name: missing_in(column) for name, column in values.items()}
+    counts = [f"{name!r} lacks {m.sum():,} (the first in row {m.argmax()})" for name, m in missing.items() if m.any()]
+    if counts:
+        more = f", and {len(counts) - SHOWN} columns more" if len(counts) > SHOWN else ""
+        raise ValueError(f"values are missing: column {', '.join(counts[:SHOWN])}{more}: {advice}")
+
+
+def listed(names: Any) -> str:
+    """The first of some names, for a message."""
+    names = list(names)
+    return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,141 @@
+"""Layers while they are read: a row of them, and what stands at its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice, takewhile
+from typing import Any
+
+import numpy as np
+
+from xpnet import nn
+from xpnet.nn.layer import Layer
+from xpnet.nn.saving import ModelFileError
+from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.onnx.graph import Order, channels_first, in_order
+from xpnet.onnx.registry import IMPORTERS, JOINERS
+from xpnet.onnx.structure import FREE, GraphReader, Join, Node, Step
+
+Axes = tuple[Any, ...]  # of whole numbers, None, DIRECTION and UNIT
+DIRECTION, UNIT = "direction", "unit"  # an axis of 2 and one of `units`, which here are one: side by side
+
+
+class Chain:
+    """Layers from one value of the graph to another.
+
+    `shape` is that of a sample at the end, for xpnet; `axes[i]` says which axis of xpnet's array, whose axis 0 is the
+    batch, stands at axis i of the value in the graph: None where that has an axis of length 1 and xpnet none. So a
+    Transpose in the graph is no layer: one is added where the next layer needs another order (`arrange`).
+
+    An importer adds layers by `add(layer, {"W": ...})`, with the values of its parameters. It may read more than its
+    own node: `take` gives the next one if it is one of these operators.
+    """
+
+    def __init__(self, reader: GraphReader, shape: Shape, axes: Axes, values: dict[int, dict[str, np.ndarray]]):
+        self.reader, self.shape, self.axes, self.values = reader, shape, axes, values
+        self.layers: list[Layer] = []
+        self._following: deque[Step] = deque()
+        self._read: list[Node] = []  # by the importer that is at work
+
+    def add(self, layer: Layer, values: dict[str, Any] | None = None, axes: Axes | None = None) -> None:
+        """One more layer at the end, with its values; from there on the order of axes is `axes`, if it changes."""
+        self.shape = layer.built(self.shape)
+        self.layers.append(layer)
+        self.values[id(layer)] = values or {}
+        self.axes = self.axes if axes is None else axes
+
+    def branch(self, steps: list[Step]) -> Chain:
+        """Another row from the same place."""
+        chain = Chain(self.reader, self.shape, self.axes, self.values)
+        chain.follow(steps)
+        return chain
+
+    def follow(self, steps: list[Step]) -> None:
+        """Add the layers of these steps. Raises `ModelFileError` for the first that cannot be read."""
+        self._following = deque(steps)
+        while self._following:
+            step = self._following.popleft()
+            node = step.node if isinstance(step, Join) else step
+            read = (JOINERS if isinstance(step, Join) else IMPORTERS).get(node.kind)
+            if read is None:
+                several = " of several values that are computed" if isinstance(step, Join) else ""
+                raise node.error(f"no layer of xpnet is this operator{several}")
+            self._read = [node]
+            try:
+                read(step, self)
+            except ModelFileError:
+                raise
+            except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+                raise node.error(str(error)) from None
+            for done in self._read:
+                self.reader.shapes[done.outputs[0]] = self.dims
+
+    def ahead(self, n: int) -> list[Node]:
+        """The nodes of the next n steps, up to the first place where branches come together."""
+        return list(takewhile(lambda step: isinstance(step, Node), islice(self._following, n)))  # type: ignore[arg-type]
+
+    def take(self, *kinds: str, where: Callable[[Node], bool] = lambda node: True) -> Node | None:
+        """The next step, and past it, if it is one of these operators and `where` it."""
+        for node in self.ahead(1):
+            if node.kind in kinds and where(node):
+                self._following.popleft()
+                self._read.append(node)
+                return node
+        return None
+
+    # The order of axes --------------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """Of xpnet's array, with the batch."""
+        return len(self.shape) + 1
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape of the value in the graph, with stand-ins for what is not known."""
+        sizes = [self.reader.batch, *(FREE if n is None else n for n in self.shape)]
+        special = {None: 1, DIRECTION: 2, UNIT: sizes[-1] // 2}
+        return tuple(special[axis] if axis in special else sizes[axis] for axis in self.axes)
+
+    def arrange(self, axes: Order) -> None:
+        """Add a Transpose where the order is another one, and a Reshape where the graph has more axes of 1."""
+        if None in self.axes:
+            self.drop_ones(keep=True)
+        if self.axes == axes:
+            return
+        if UNIT in self.axes or len(self.axes) != len(axes):
+            raise ShapeError(f"needs {len(axes)} axes, and not {self.axes}")
+        if self.axes.index(0) != axes.index(0):
+            raise ShapeError("the batch is not the first axis: xpnet has it there always (batch_first=True in PyTorch)")
+        here = [self.axes[axes.index(axis)] for axis in range(1, self.rank)]
+        self.add(nn.Transpose(*(axis - 1 for axis in here)), axes=axes)
+
+    def plain(self) -> None:
+        """The order of the graph."""
+        self.arrange(in_order(len(self.axes)))
+
+    def channels_last(self) -> None:
+        """(N, C, H, W) of the graph as xpnet's (N, H, W, C)."""
+        self.arrange(channels_first(len(self.axes)))
+
+    def as_last(self, axis: int) -> None:
+        """This axis of the graph as xpnet's last; the others may have any order."""
+        n = len(self.axes)
+        if axis % n == 0:
+            raise ShapeError("works along the batch, which no layer does")
+        if self.axes[axis] != self.rank - 1:
+            others = iter(range(1, n - 1))
+            self.arrange(tuple(0 if i == 0 else n - 1 if i == axis % n else next(others) for i in range(n)))
+
+    def drop_ones(self, keep: bool = False) -> None:
+        """The order of the graph without the axes of 1 that xpnet has not, or with them, by a Reshape."""
+        real = [axis for axis in self.axes if axis is not None]
+        ones = [i for i, axis in enumerate(self.axes) if axis is None]
+        self.axes = tuple(real)
+        self.plain()
+        if keep:
+            shape = list(self.shape)
+            for i in ones:
+                shape.insert(i - 1, 1)
+            self.add(nn.Reshape(*shape), axes=in_order(len(shape) + 1))

@@ -1,0 +1,84 @@
+"""Embedding, and where a vector stands in its sequence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import TensorProto
+
+from xpnet import nn
+from xpnet.nn.position import BASE
+from xpnet.onnx.chain import Chain
+from xpnet.onnx.graph import GraphWriter, Tensor, in_order
+from xpnet.onnx.registry import exporter, importer
+from xpnet.onnx.structure import Node
+
+
+@exporter(nn.Embedding)
+def embedding(layer: nn.Embedding, x: Tensor, graph: GraphWriter) -> Tensor:
+    x = graph.plain(x)
+    rows = graph.op("Gather", graph.parameter(layer.W), graph.as_integers(x), axis=0)
+    return Tensor(rows, in_order(len(x.axes) + 1))
+
+
+@exporter(nn.LearnedPosition)
+def learned_position(layer: nn.LearnedPosition, x: Tensor, graph: GraphWriter) -> Tensor:
+    x = graph.plain(x)
+    rows = graph.op("Slice", graph.parameter(layer.W), graph.constant([0], "int64"), length(x.name, 1, graph))
+    return x.computed(graph.op("Add", x.name, rows))
+
+
+@exporter(nn.SinusoidalPosition)
+def sinusoidal_position(layer: nn.SinusoidalPosition, x: Tensor, graph: GraphWriter) -> Tensor:
+    """Sine and cosine of each angle become neighbours: (T, C / 2, 2), then (T, C)."""
+    x = graph.plain(x)
+    _, channels = graph.input_shape(layer)
+    cos, sin = waves(length(x.name, 1, graph), channels, graph)
+    last = graph.constant([-1], "int64")
+    pairs = graph.op("Concat", *(graph.op("Unsqueeze", wave, last) for wave in (sin, cos)), axis=-1)
+    return x.computed(graph.op("Add", x.name, graph.op("Reshape", pairs, graph.constant([0, -1], "int64"))))
+
+
+def length(name: str, axis: int, graph: GraphWriter) -> str:
+    """How long an axis of this value is, as an array of one number."""
+    return graph.op("Shape", name, start=axis, end=axis + 1)
+
+
+def waves(n: str, channels: int, graph: GraphWriter) -> tuple[str, str]:
+    """cos and sin of t w_i, (n, channels / 2) each, for n positions t. Angles are float64, as in `nn/position.py`."""
+    t = graph.op("Range", graph.constant(0, "int64"), graph.op("Squeeze", n), graph.constant(1, "int64"))
+    column = graph.op("Unsqueeze", graph.op("Cast", t, to=TensorProto.DOUBLE), graph.constant([1], "int64"))
+    w = np.exp(np.arange(channels // 2) * (-2 * math.log(BASE) / channels))
+    angle = graph.op("Mul", column, graph.constant(w, "float64"))
+    cos, sin = (graph.op("Cast", graph.op(wave, angle), to=TensorProto.FLOAT) for wave in ("Cos", "Sin"))
+    return cos, sin
+
+
+# From ONNX ----------------------------------------------------------------------------------------------------------
+
+
+@importer("Gather")
+def from_gather(node: Node, chain: Chain) -> None:
+    """Rows of a known table."""
+    table = node.needed(0)
+    if table.ndim != 2 or node.get("axis", 0) != 0:
+        raise node.error("it is no look-up of rows in a table")
+    chain.plain()
+    chain.add(nn.Embedding(*table.shape), {"W": table}, (*chain.axes, len(chain.axes)))
+
+
+def add_positions(node: Node, chain: Chain) -> bool:
+    """Rows that are added to the positions of a sequence: whether this Add is that; if so it is read.
+
+    Of a sequence of free length they are the first rows of a table: all of it is taken.
+    """
+    rows = node.operand
+    if len(chain.shape) != 2 or rows.ndim < 2 or 1 in rows.shape[-2:] or rows.size != math.prod(rows.shape[-2:]):
+        return False
+    cut = node.reader.producer(node.inputs[int(node.operand_is_second)])
+    if cut is not None and cut.kind == "Slice" and not cut.needed(1).any():
+        rows = cut.needed(0)
+    chain.plain()
+    chain.add(nn.LearnedPosition(rows.shape[-2]), {"W": rows.reshape(rows.shape[-2:])})
+    return True

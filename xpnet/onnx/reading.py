@@ -1,0 +1,149 @@
+"""From a file to a model. Nothing in a file is trusted: sizes are looked at before memory is taken."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import chain as flattened
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
+
+from xpnet import nn
+from xpnet.backend import select
+from xpnet.nn.loading import MOST_LAYERS, MOST_VALUES
+from xpnet.nn.model import Model
+from xpnet.nn.saving import ModelFileError
+from xpnet.nn.shapes import Shape, size_of
+from xpnet.onnx.chain import Chain
+from xpnet.onnx.graph import in_order
+from xpnet.onnx.structure import BATCH, GraphReader
+
+OLDEST_OPSET = 13
+MOST_BYTES = 1 << 30  # of a file, and of all tensors beside it
+
+
+def load(path: str | os.PathLike, device: str | None = None, output: str | None = None) -> Model:
+    """The network in an ONNX file as a model of layers, which can be trained further, on any device (see `select`).
+
+    It takes and gives what the file says, axes in the file's order: images are (N, C, H, W) where PyTorch wrote it.
+    Values are float32, whatever they are in the file. Weights that two nodes share come apart, one for each.
+    Of several outputs, `output` says which one; otherwise it is the only one of floating point numbers.
+
+    Raises `ModelFileError` for a file that is cut, too large, contradicts itself or holds an operator that no layer
+    is, with the node; for data outside of the file's folder; OSError for what cannot be read.
+    """
+    path = Path(path)
+    try:
+        return model_of(read(path), device, output)
+    except (ModelFileError, RecursionError, ValueError) as error:
+        why = "its nodes are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ModelFileError(f"{path}: {why}") from None
+
+
+def model_of(file: ModelProto, device: str | None = None, output: str | None = None) -> Model:
+    """The same, of a file in memory."""
+    reader = GraphReader(file, output)
+    batch, *rest = _shape_of_input(file, reader.input)
+    reader.batch = batch or BATCH
+    shape = tuple(rest)
+    chain = Chain(reader, shape, in_order(len(shape) + 1), {})
+    reader.shapes[reader.input] = chain.dims
+    chain.follow(reader.steps())
+    chain.plain()
+    if size_of(chain.shape) > MOST_VALUES:
+        raise ModelFileError(f"its outputs have shape {chain.shape}: the limit is {MOST_VALUES} values in one")
+    network = nn.Sequential(*chain.layers)
+    tensors = {
+        f"{place}.{name}": np.asarray(value)
+        for place, layer in network.walk()
+        for name, value in chain.values.get(id(layer), {}).items()
+    }
+    return Model(network, shape, select(device, "float32"), reader.classes or _classes(file), tensors)
+
+
+def read(path: Path) -> ModelProto:
+    """The file as `onnx` has it in memory, checked, with the data that lie beside it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no ONNX file at {path}: {'a folder' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size > MOST_BYTES:
+        raise ModelFileError(f"{path.stat().st_size:,} bytes are beyond the limit of {MOST_BYTES:,}")
+    try:
+        file = onnx.load_model_from_string(path.read_bytes())
+    except (DecodeError, ValueError) as error:
+        raise ModelFileError(f"it is not a whole ONNX file: {error}") from None
+    if not file.graph.node:
+        raise ModelFileError("it is not a whole ONNX file: there is no graph in it")
+    if len(file.graph.node) > MOST_LAYERS:
+        raise ModelFileError(f"its {len(file.graph.node)} nodes are beyond the limit of {MOST_LAYERS}")
+    version = max((s.version for s in file.opset_import if s.domain in ("", "ai.onnx")), default=0)
+    if version < OLDEST_OPSET:
+        raise ModelFileError(f"it is of operator set {version}: export it again with {OLDEST_OPSET} or a later one")
+    _take_in_data(file, path.parent)
+    try:
+        onnx.checker.check_model(file)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelFileError(f"it is no valid ONNX file: {str(error).strip()}") from None
+    return file
+
+
+def _take_in_data(file: ModelProto, folder: Path) -> None:
+    """Read tensors that lie in files of their own, which must be in the same folder."""
+    total = 0
+    constants = (a.t for node in file.graph.node for a in node.attribute if a.HasField("t"))
+    for tensor in flattened(file.graph.initializer, constants):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        data = _inside(folder, entries.get("location", ""), tensor.name)
+        offset = _number(entries.get("offset", "0"), tensor.name)
+        length = _number(entries.get("length", str(max(data.stat().st_size - offset, 0))), tensor.name)
+        total += length
+        if offset + length > data.stat().st_size or total > MOST_BYTES:
+            raise ModelFileError(f"the data of {tensor.name!r} are cut, or beyond the limit of {MOST_BYTES:,} bytes")
+        with open(data, "rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _inside(folder: Path, location: str, name: str) -> Path:
+    """The file of that name, once it is sure that it is in the folder, wherever links lead."""
+    data = Path(os.path.realpath(folder / location)) if "\0" not in location else folder
+    if not location or os.path.realpath(folder) not in map(str, data.parents):
+        raise ModelFileError(f"the data of {name!r} are said to be at {location!r}, outside of the file's folder")
+    if not data.is_file():
+        raise ModelFileError(f"the data of {name!r} are missing: there is no file {location!r} beside it")
+    return data
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise ModelFileError(f"the data of {name!r} are said to begin or to end at {text!r}")
+    return int(text)
+
+
+def _shape_of_input(file: ModelProto, name: str) -> Shape:
+    """None for an axis that the file gives a name, or nothing."""
+    (kind,) = (i.type.tensor_type for i in file.graph.input if i.name == name)
+    sizes: list[Any] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    if not sizes:
+        raise ModelFileError(f"its input {name!r} has no batch axis")
+    shape = tuple(sizes)
+    if any(n is not None and n < 1 for n in shape[1:]) or size_of(shape[1:]) > MOST_VALUES:
+        raise ModelFileError(f"its input has shape {shape}: the limit is {MOST_VALUES} values in one")
+    return shape
+
+
+def _classes(file: ModelProto) -> list[str]:
+    """The names that `export` wrote."""
+    try:
+        classes = json.loads({p.key: p.value for p in file.metadata_props}.get("classes", "[]"))
+    except (ValueError, RecursionError):
+        return []
+    return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []

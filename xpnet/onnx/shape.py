@@ -1,0 +1,120 @@
+"""What moves numbers and changes none: Flatten, Reshape, Transpose; and Dropout, which does nothing here."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from xpnet import nn
+from xpnet.onnx.chain import DIRECTION, UNIT, Chain
+from xpnet.onnx.graph import GraphWriter, Tensor, in_order
+from xpnet.onnx.norm import group_norm_of
+from xpnet.onnx.registry import exporter, importer
+from xpnet.onnx.structure import FLOATS, FREE, Node, as_meant
+
+
+@exporter(nn.Flatten)
+def flatten(layer: nn.Flatten, x: Tensor, graph: GraphWriter) -> Tensor:
+    x = graph.plain(x)
+    return x.moved(graph.op("Flatten", x.name, axis=1), in_order(2))
+
+
+@exporter(nn.Reshape)
+def reshape(layer: nn.Reshape, x: Tensor, graph: GraphWriter) -> Tensor:
+    x = graph.plain(x)
+    shape = graph.constant([0, *layer.shape], "int64")  # 0: as many as before
+    return x.moved(graph.op("Reshape", x.name, shape), in_order(len(layer.shape) + 1))
+
+
+@exporter(nn.Transpose)
+def transpose(layer: nn.Transpose, x: Tensor, graph: GraphWriter) -> Tensor:
+    """No node: the same axes have other numbers from here on."""
+    there = [0, *(axis + 1 for axis in layer.axes)]
+    return x.moved(x.name, tuple(there.index(axis) for axis in x.axes))
+
+
+@exporter(nn.Dropout)
+def dropout(layer: nn.Dropout, x: Tensor, graph: GraphWriter) -> Tensor:
+    return x
+
+
+# From ONNX ----------------------------------------------------------------------------------------------------------
+
+
+@importer("Identity", "Dropout", "Cast", "CastLike")
+def from_nothing(node: Node, chain: Chain) -> None:
+    """What changes no number. A Dropout that a file of a network in training has stays one."""
+    if node.kind == "Cast" and not chain.reader.integers and node.get("to", 0) not in FLOATS:
+        raise node.error("no layer of xpnet makes other numbers than floating point ones")
+    if node.kind == "Dropout":
+        ratio, training = node.constant(1), node.constant(2)
+        if training is not None and training.item():
+            chain.add(nn.Dropout(0.5 if ratio is None else as_meant(ratio.item())))
+
+
+@importer("ai.onnx.ml.ZipMap")
+def from_zip_map(node: Node, chain: Chain) -> None:
+    """scikit-learn's table from class to probability."""
+    chain.reader.classes = [str(c) for c in node.get("classlabels_strings", []) or node.get("classlabels_int64s", [])]
+
+
+@importer("Transpose")
+def from_transpose(node: Node, chain: Chain) -> None:
+    """No layer yet: the next one that needs an order asks for it."""
+    n = len(chain.axes)
+    order = node.get("perm", list(range(n))[::-1])
+    if sorted(order) != list(range(n)):
+        raise node.error(f"its perm is {order}, its input has {n} axes")
+    chain.axes = tuple(chain.axes[i] for i in order)
+
+
+@importer("Squeeze")
+def from_squeeze(node: Node, chain: Chain) -> None:
+    dims = chain.dims
+    axes = [axis % len(dims) for axis in node.ints("axes", 1)] or [i for i, n in enumerate(dims) if n == 1]
+    _reshaped(node, chain, [n for i, n in enumerate(dims) if i not in axes])
+
+
+@importer("Unsqueeze")
+def from_unsqueeze(node: Node, chain: Chain) -> None:
+    given = node.ints("axes", 1)
+    rank = len(chain.axes) + len(given)
+    dims, axes = iter(chain.dims), {axis % rank for axis in given}
+    if len(axes) != len(given):
+        raise node.error(f"its axes are {given}")
+    _reshaped(node, chain, [1 if i in axes else next(dims) for i in range(rank)])
+
+
+@importer("Flatten")
+def from_flatten(node: Node, chain: Chain) -> None:
+    axis = node.get("axis", 1) % (len(chain.axes) + 1)
+    _reshaped(node, chain, [math.prod(chain.dims[:axis]), math.prod(chain.dims[axis:])])
+
+
+@importer("Reshape")
+def from_reshape(node: Node, chain: Chain) -> None:
+    if group_norm_of(node, chain):
+        return
+    dims = chain.dims
+    asked = [int(n) for n in node.needed(1).ravel()]
+    asked = [dims[i] if n == 0 and not node.get("allowzero", 0) else n for i, n in enumerate(asked)]
+    left = math.prod(dims) // max(math.prod(n for n in asked if n != -1), 1)
+    _reshaped(node, chain, [left if n == -1 else n for n in asked])
+
+
+def _reshaped(node: Node, chain: Chain, asked: list[int]) -> None:
+    """The value in another shape. Where only axes of length 1 come or go there is no layer."""
+    if chain.axes == (1, 0, DIRECTION, UNIT) and asked == [*chain.dims[:2], 2 * chain.dims[3]]:
+        chain.axes = (1, 0, 2)  # both directions side by side, as xpnet has them
+        return
+    left = deque((axis, n) for axis, n in zip(chain.axes, chain.dims, strict=True) if axis is not None)
+    same = [left.popleft()[0] if left and left[0][1] == n else None if n == 1 else -1 for n in asked]
+    if not left and -1 not in same:
+        chain.axes = tuple(same)
+        return
+    chain.drop_ones()
+    if asked[:1] != [chain.reader.batch] or math.prod(asked) != math.prod(chain.dims):
+        raise node.error(f"it makes {asked} of {list(chain.dims)}: layers leave the batch as it is")
+    if FREE in chain.dims:
+        raise node.error("an axis of free length is part of what it makes: export with fixed lengths")
+    chain.add(nn.Flatten() if len(asked) == 2 else nn.Reshape(*asked[1:]), axes=in_order(len(asked)))

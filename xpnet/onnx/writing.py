@@ -1,0 +1,75 @@
+"""From a model to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import onnx
+from onnx import ModelProto, TensorProto, helper
+
+from xpnet.files import replacing
+from xpnet.nn.model import Model
+from xpnet.nn.shapes import LayerFault, Shape, is_several
+from xpnet.onnx.graph import GraphWriter, Tensor, in_order
+from xpnet.onnx.registry import ExportError
+
+OPSET = 21  # the first with a scale for each channel in GroupNormalization; onnxruntime 1.18 and later run it
+IR_VERSION = 10  # the file format of that time
+MOST_BYTES = (1 << 31) - (1 << 20)  # protobuf messages end at 2 GiB
+
+
+def export(model: Model, path: str | os.PathLike) -> None:
+    """Write the model as an ONNX file (operator set 21, float32), as it is when not training.
+
+    It takes and gives what the model does: axes in the model's order, the batch and axes of free length as symbols
+    ("batch"), token numbers and masks as int64, all else as float32. Several inputs are called x0, x1, ...
+
+    The folder of `path` must exist; what was there before stays until the new file is whole. Raises `ExportError` for
+    a layer that nobody has said how to write (see `exporter`), and for a model beyond the format's 2 GiB.
+    """
+    written = to_onnx(model)
+    with replacing(path) as temporary:
+        temporary.write_bytes(written.SerializeToString())
+
+
+def to_onnx(model: Model) -> ModelProto:
+    """The model as `onnx` has it in memory, checked by `onnx.checker`. Raises as `export` does."""
+    if 4 * model.data.size > MOST_BYTES:
+        raise ExportError(f"{4 * model.data.size:,} bytes of values are more than the 2 GiB that an ONNX file can hold")
+    graph = GraphWriter(model)
+    inputs = _named("x", model.input_shape)
+    x = [Tensor(name, in_order(len(shape) + 1), name) for name, shape in inputs.items()]
+    try:
+        y = graph.layer(model.network, tuple(x) if is_several(model.input_shape) else x[0])
+    except LayerFault as fault:
+        raise fault.inside(model.network) from None
+    outputs = _named("y", model.output_shape)
+    for name, value in zip(outputs, y if isinstance(y, tuple) else (y,), strict=True):
+        graph.nodes.append(helper.make_node("Identity", [graph.plain(value).name], [name], name))
+    kinds = {name: TensorProto.INT64 if name in graph.integers else TensorProto.FLOAT for name in [*inputs, *outputs]}
+    described = helper.make_graph(
+        graph.nodes,
+        "xpnet",
+        [_declared(name, kinds[name], shape) for name, shape in inputs.items()],
+        [_declared(name, kinds[name], shape) for name, shape in outputs.items()],
+        list(graph.initialisers.values()),
+    )
+    written = helper.make_model(
+        described, producer_name="xpnet", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    if model.classes:
+        helper.set_model_props(written, {"classes": json.dumps(model.classes)})
+    onnx.checker.check_model(written, full_check=True)
+    return written
+
+
+def _named(letter: str, shape: Shape) -> dict[str, Shape]:
+    """Inputs or outputs by name, with the shapes of a sample."""
+    return {f"{letter}{i}": s for i, s in enumerate(shape)} if is_several(shape) else {letter: shape}
+
+
+def _declared(name: str, kind: int, shape: Shape) -> Any:
+    axes = [f"{name}_axis_{i}" if n is None else n for i, n in enumerate(shape, 1)]
+    return helper.make_tensor_value_info(name, kind, ["batch", *axes])

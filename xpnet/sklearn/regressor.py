@@ -1,0 +1,55 @@
+"""`XPRegressor`: a network that gives numbers, as an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from xpnet import nn
+from xpnet.data import Dataset
+from xpnet.losses import MeanSquaredError
+from xpnet.sklearn.estimator import XPEstimator, counted, weighted_mean_std
+
+
+class XPRegressor(RegressorMixin, XPEstimator):
+    """A network that gives one number or several: the least squared error, in units of the targets' deviation.
+
+    Parameters and attributes are those of `XPClassifier`, without the classes: n_features_in_, feature_names_in_,
+    model_, history_, n_iter_. The last layer of `model_` brings the answers into the units of y.
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
+        """Train a new network on X (N, n_features) and y (N,) or (N, n_outputs), numbers."""
+        self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
+        """Train for one epoch more. What features and targets are standardised by is that of the first call."""
+        self._learn(self._data(X, y, sample_weight, first=not hasattr(self, "model_")), 1)
+        return self
+
+    def _data(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> Dataset:
+        """The data set; with `first` also a new model for it."""
+        X, y, weights = self._read(X, y, sample_weight, reset=first, multi_output=True, y_numeric=True)
+        X, y, weights = counted(X, y, weights)
+        rows = y.reshape(len(y), -1).astype(np.float64)
+        if first:
+            self._one_number = y.ndim == 1
+            mean, std = weighted_mean_std(rows, weights)
+            self._loss = MeanSquaredError(scale=std.tolist())
+            self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])
+        return Dataset(X, rows, (), "the training data", weights)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The numbers for each sample, (N,) or (N, n_outputs) as y was."""
+        check_is_fitted(self)
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self._one_number else outputs

@@ -1,0 +1,70 @@
+"""Steps that need more memory than there is: which batch would fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xpnet.data import Source
+from xpnet.nn.shapes import each
+from xpnet.nn.summary import in_bytes
+from xpnet.train.run import Run
+
+
+class OutOfMemoryError(MemoryError):
+    """A step needs more memory than there is. `fits` is the largest batch that would do, 0 for none, None if nobody
+    can say."""
+
+    def __init__(self, message: str, fits: int | None):
+        super().__init__(message)
+        self.fits = fits
+
+
+@contextmanager
+def within_memory(run: Run, data: Source, batch_size: int) -> Iterator[None]:
+    """Refuse at once what the limit of a CPU's backend forbids, and turn a device's lack of memory into an
+    `OutOfMemoryError`, after what was kept for later has been given back."""
+    backend = run.model.backend
+    if backend.device == "cpu" and backend.max_memory is not None:
+        fixed, each_sample = _needs(run, data)
+        if fixed + batch_size * each_sample > backend.max_memory:
+            raise _error(backend.max_memory, batch_size, fixed, each_sample)
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        backend.free_memory()
+        there = _available(run)
+        try:
+            found = _error(there, batch_size, *_needs(run, data)) if there is not None else None
+        except Exception:  # there may be too little memory even to ask
+            found = None
+        what = f"{error or 'no memory is left'}. Try a smaller batch, or fit(..., accumulate=2)"
+        raise found or OutOfMemoryError(what, None) from error
+
+
+def _needs(run: Run, data: Source) -> tuple[int, int]:
+    """Bytes of what a run keeps, and what each sample of a batch adds to a step, by `model.summary()`."""
+    model, example = run.model, each(lambda a: a[:3], run.model.as_input(data.x))
+    one, eleven = (model.summary(n, example).step for n in (1, 11))
+    each_sample = max((eleven - one) // 10, 1)
+    optimizer = sum(a.nbytes for name, a in run.changing().items() if name != "the parameters")
+    return one - each_sample + optimizer + run.best.nbytes, -(-each_sample // run.accumulate)
+
+
+def _available(run: Run) -> int | None:
+    from xpnet.doctor.machine import memory
+
+    there = run.model.backend.available_memory()
+    return memory()[1] if there is None else there
+
+
+def _error(there: int, batch_size: int, fixed: int, each_sample: int) -> OutOfMemoryError:
+    need, fits = fixed + batch_size * each_sample, max((there - fixed) // each_sample, 0)
+    what = f"a step of {batch_size} samples needs about {in_bytes(need)}, and there are {in_bytes(there)}"
+    if fits < 1:
+        return OutOfMemoryError(f"{what}: not even one sample would fit, as the model takes {in_bytes(fixed)}", 0)
+    fits = min(fits, max(batch_size - 1, 1))  # what did not fit did not fit, whatever the estimate
+    parts = -(-batch_size // fits)
+    return OutOfMemoryError(f"{what}: a batch of {fits} would fit, or accumulate={parts} parts of this one", fits)

@@ -1,0 +1,101 @@
+"""How large the activations and gradients of each layer are while a network trains."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from xpnet.backend import Observer
+from xpnet.nn import Layer, Model
+from xpnet.nn.layer import Parameter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+QUANTITIES = {
+    "activation": "output",
+    "gradient": "gradient of the loss by the output",
+    "weight_gradient": "gradient of the loss by the weights",
+}
+
+
+class LayerSizes(Observer):
+    """Sizes by layer, every so many steps: `sizes = train.LayerSizes(model); fit(..., watch=sizes); sizes.plot()`.
+
+    A size is the root of the mean square. `rows` has a dict for each watched step and layer: "step" (from 1), "layer"
+    (its path), "kind", "activation" (of its output), "gradient" (of the loss by that output) and "weight_gradient" (of
+    the loss by its own parameters, if it has any). Gradients that shrink from layer to layer on their way to the first
+    vanish, those that grow explode. Layers that hold others are left out; one that is used twice has a row for both.
+
+    A watched step is never a captured one, and the host waits for it: watch few of them. Where the loss is scaled (see
+    `optim.loss_scale`), so are the gradients.
+    """
+
+    def __init__(self, model: Model, every: int = 50):
+        if operator.index(every) < 1:
+            raise ValueError(f"every must be at least 1 step, not {every}")
+        self.every = operator.index(every)
+        self.rows: list[dict[str, Any]] = []
+        self._to_host = model.backend.to_host
+        self._paths: dict[Layer, str] = {}
+        for path, layer in model.network.walk():
+            if not any(True for _ in layer.children()):
+                self._paths.setdefault(layer, path)
+        self._sums: dict[Layer, dict[str, tuple[Any, int]]] = {}  # of this step: sums of squares, and of how many
+
+    def wants(self, step: int) -> bool:
+        """Whether step number `step`, from 0, is to be watched: the first is, and the last of every `every`."""
+        return step == 0 or (step + 1) % self.every == 0
+
+    def step_begins(self, model: Model) -> None:
+        self._sums = {layer: {} for layer in self._paths}
+
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        self._add(layer, "activation", y)
+
+    def backward_begins(self, layer: Layer, dy: Any) -> None:
+        self._add(layer, "gradient", dy)
+
+    def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
+        if layer in self._sums:
+            own = tuple(p.grad for p in vars(layer).values() if isinstance(p, Parameter) and p.trained)
+            self._sums[layer].pop("weight_gradient", None)  # of a layer that is used twice, the second has the sum
+            self._add(layer, "weight_gradient", own)
+
+    def _add(self, layer: Layer, quantity: str, arrays: Any) -> None:
+        for array in arrays if isinstance(arrays, tuple) else (arrays,):
+            if layer in self._sums and array is not None and array.dtype.kind == "f":
+                total, count = self._sums[layer].get(quantity, (0.0, 0))
+                self._sums[layer][quantity] = total + (array * array).sum(), count + array.size
+
+    def step_done(self, step: int) -> None:
+        """Step number `step`, from 0, has been watched: read the numbers, and keep them as rows."""
+        for layer, path in self._paths.items():
+            sizes = {name: float(self._to_host(total) / n) ** 0.5 for name, (total, n) in self._sums[layer].items()}
+            if sizes:
+                self.rows.append({"step": step + 1, "layer": path, "kind": type(layer).__name__, **sizes})
+
+    def plot(self) -> Figure:
+        """A panel for each quantity, by step, on a logarithmic axis; a line for each layer, from dark to light."""
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
+
+        if not self.rows:
+            raise ValueError("nothing was watched yet: give it to fit, as in train.fit(..., watch=sizes)")
+        names = {row["layer"]: f"{row['layer']} {row['kind']}".strip() for row in self.rows}
+        figure = Figure(figsize=(15, 4.6), layout="constrained")
+        for axes, (quantity, title) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
+            for i, (path, name) in enumerate(names.items()):
+                points = [(r["step"], r[quantity]) for r in self.rows if r["layer"] == path and quantity in r]
+                colour = colormaps["viridis"](0.9 * i / max(len(names) - 1, 1))
+                axes.plot([x for x, _ in points], [y for _, y in points], color=colour, label=name, marker=".")
+            axes.set_yscale("log")
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.axes[0].set_ylabel("root mean square")
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False
+        )
+        return figure

@@ -1,0 +1,206 @@
+"""How PyTorch names the tensors of each layer, and in which layout it has them.
+
+A `TorchModule` is a layer here, or a part of one. A layer of your own is taken as it is: its parameters
+under their own names, in their own layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xpnet import nn
+from xpnet.nn.layer import Layer, Parameter
+from xpnet.nn.shapes import Shape
+from xpnet.nn.through_time import Recurrent
+
+Arrays = dict[str, np.ndarray]
+Convert = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class TorchModule:
+    """A module of PyTorch's: `theirs` are the shapes of its tensors by their names in it, `ours` the parameters here.
+
+    `path` is that of the layer here, `module` the usual name there: that of a `torch.nn.Sequential` built alike.
+    `to_ours` and `to_theirs` convert the values of all its tensors. `layout` says in words what changes.
+    """
+
+    path: str
+    module: str
+    theirs: dict[str, Shape]
+    ours: dict[str, Parameter]
+    to_ours: Convert
+    to_theirs: Convert
+    layout: str = "as it is"
+    groups: int = 1  # of tensors that belong together: the directions and layers of an LSTM
+
+
+KNOWN = re.compile(  # names of tensors in modules; another one is taken for a module of one tensor
+    r"weight|bias|running_mean|running_var|in_proj_(weight|bias)|[qkv]_proj_weight|(weight|bias)_[ih]h_l\d+(_reverse)?"
+)
+
+
+def role(name: str) -> str:
+    """What a tensor is for: names differ where modules do the same, such as the projections of attention."""
+    return {"in_proj_weight": "weight", "in_proj_bias": "bias", "": "weight"}.get(name, name)
+
+
+def joined(module: str, name: str) -> str:
+    """The whole name of a tensor or a parameter."""
+    return ".".join(filter(None, (module, name)))
+
+
+def parts_of(network: Layer) -> Iterator[TorchModule]:
+    """All parts of a network that has been built, in the order of its layers; one that is used twice once."""
+    seen: set[int] = set()
+    for path, layer in network.walk():
+        if id(layer) not in seen:
+            seen.update({id(layer)} | _inner(layer))
+            yield from LAYOUTS.get(type(layer), _as_it_is)(layer, path)
+
+
+def _inner(layer: Layer) -> set[int]:
+    """The layers inside that are no modules of their own there."""
+    return {id(inner) for _, inner in layer.children()} if isinstance(layer, nn.MultiHeadAttention) else set()
+
+
+def _module(path: str, *more: str) -> str:
+    """Layers in a row are numbered there as they are here, but for the word `layers`."""
+    return ".".join([key for key in path.split(".") if key not in ("layers", "")] + list(more))
+
+
+# One parameter for one tensor -------------------------------------------------------------------------------------
+
+
+def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "as it is") -> Any:
+    """Parameters that are tensors there, by their names; the first with its axes in another order if `turn` is given:
+    theirs is ours.transpose(turn)."""
+    first = next(iter(names))
+    back = tuple(int(i) for i in np.argsort(turn))
+
+    def parts(layer: Layer, path: str) -> Iterator[TorchModule]:
+        ours = {name: vars(layer)[name] for name in names if isinstance(vars(layer).get(name), Parameter)}
+
+        def turned(values: Arrays, axes: tuple[int, ...]) -> Arrays:
+            return {k: v.transpose(axes) if turn and k in (first, names[first]) else v for k, v in values.items()}
+
+        def to_theirs(values: Arrays) -> Arrays:
+            return turned({names[name]: v for name, v in values.items()}, turn)
+
+        def to_ours(values: Arrays) -> Arrays:
+            return turned({name: values[names[name]] for name in ours}, back)
+
+        shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
+        yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+
+    return parts
+
+
+def _as_it_is(layer: Layer, path: str) -> Iterator[TorchModule]:
+    own = {name: p for name, p in vars(layer).items() if isinstance(p, Parameter)}
+    together = {name: p for name, p in own.items() if KNOWN.fullmatch(name)}
+    if together:
+        yield TorchModule(path, _module(path), {n: p.shape for n, p in together.items()}, together, dict, dict)
+    for name, p in own.items():
+        if name not in together:
+            yield TorchModule(joined(path, name), _module(path, name), {"": p.shape}, {"": p}, dict, dict)
+
+
+# Several ----------------------------------------------------------------------------------------------------------
+
+
+def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[TorchModule]:
+    """q, k and v are one matrix there, whatever is read; or three, where what is read has other channels."""
+    linears = [layer.q, layer.kv] if layer._crossed else [layer.qkv]
+    C, widths = layer.out.W.shape[0], {linear.W.shape[0] for linear in linears}
+    ours = {f"{name}.{key}": p for name, linear in layer.children() if name != "out" for key, p in linear.parameters()}
+    apart = [f"{letter}_proj_weight" for letter in "qkv"] if len(widths) > 1 else []
+    ends = np.cumsum([linear.W.shape[1] for linear in linears])[:-1]
+
+    def rows(values: Arrays, key: str) -> list[np.ndarray]:
+        """Of q, k and v, the outputs first."""
+        found = [v.T for name, v in values.items() if name.endswith(key)]
+        return [part for v in found for part in np.split(v, len(v) // C)]
+
+    def to_theirs(values: Arrays) -> Arrays:
+        W, b = rows(values, ".W"), rows(values, ".b")
+        weights = dict(zip(apart, W, strict=True)) if apart else {"in_proj_weight": np.concatenate(W)}
+        return weights | ({"in_proj_bias": np.concatenate(b)} if b else {})
+
+    def to_ours(values: Arrays) -> Arrays:
+        q, k, v = [values[name] for name in apart] if apart else np.split(values["in_proj_weight"], 3)
+        W = [q, np.concatenate([k, v])] if layer._crossed else [np.concatenate([q, k, v])]
+        b = np.split(values["in_proj_bias"], ends) if "in_proj_bias" in values else []
+        names = [name for name, _ in layer.children() if name != "out"]
+        both = {f"{name}.W": w.T for name, w in zip(names, W, strict=True)}
+        return both | ({f"{name}.b": v for name, v in zip(names, b, strict=True)} if b else {})
+
+    shapes = {name: v.shape for name, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
+    layout = "(out, in) -> (in, out)" + (", q apart from k, v" if layer._crossed else "")
+    yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+    yield from (replace(part, module=_module(path, "out_proj")) for part in LINEAR(layer.out, joined(path, "out")))
+
+
+GATES = {nn.RNN: (0,), nn.LSTM: (0, 1, 3, 2), nn.GRU: (0, 1, 2)}  # ours in their order: i f n o of an LSTM
+
+
+def _recurrent(layer: Recurrent, path: str) -> Iterator[TorchModule]:
+    """Two biases there, of x W and of h U, which are added: one here, but for the last of a GRU, inside its gate r."""
+    order, u = GATES[type(layer)], layer.units
+    columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
+    back = np.argsort(columns)
+    ours = {f"cells.{i}.{name}": p for i, cell in enumerate(layer.cells) for name, p in cell.items()}
+    ends = [f"l{i // layer._directions}" + "_reverse" * (i % layer._directions) for i in range(len(layer.cells))]
+
+    def to_theirs(values: Arrays) -> Arrays:
+        out: Arrays = {}
+        for i, end in enumerate(ends):
+            W, U, b = (values[f"cells.{i}.{name}"] for name in "WUb")
+            of_h = np.zeros_like(b)
+            if f"cells.{i}.b_hn" in values:
+                of_h[-u:] = values[f"cells.{i}.b_hn"]
+            out |= {f"weight_ih_{end}": W.T[columns], f"weight_hh_{end}": U.T[columns]}
+            out |= {f"bias_ih_{end}": b[columns], f"bias_hh_{end}": of_h[columns]}
+        return out
+
+    def to_ours(values: Arrays) -> Arrays:
+        out: Arrays = {}
+        for i, end in enumerate(ends):
+            W, U = (values[f"weight_{way}_{end}"][back].T for way in ("ih", "hh"))
+            of_x, of_h = (values[f"bias_{way}_{end}"][back] for way in ("ih", "hh"))
+            if f"cells.{i}.b_hn" in ours:
+                out[f"cells.{i}.b_hn"] = of_h[-u:]
+                of_h = np.append(of_h[:-u], np.zeros(u))
+            out |= {f"cells.{i}.W": W, f"cells.{i}.U": U, f"cells.{i}.b": of_x + of_h}
+        return out
+
+    shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape) for n, p in ours.items()}).items()}
+    gates = ", gates i f n o -> i f o n" if isinstance(layer, nn.LSTM) else ""
+    layout = f"(out, in) -> (in, out){gates}, biases added"
+    yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
+
+
+LINEAR = _renamed({"W": "weight", "b": "bias"}, (1, 0), "(out, in) -> (in, out)")
+IMAGES = _renamed({"W": "weight", "b": "bias"}, (3, 2, 0, 1), "OIHW -> HWIO")
+SCALED = _renamed({"gamma": "weight", "beta": "bias", "running_mean": "running_mean", "running_var": "running_var"})
+TABLE = _renamed({"W": "weight"})
+LAYOUTS: dict[type[Layer], Any] = {
+    nn.Linear: LINEAR,
+    nn.Conv1d: _renamed({"W": "weight", "b": "bias"}, (2, 1, 0), "OIW -> WIO"),
+    nn.Conv2d: IMAGES,
+    nn.ConvTranspose2d: _renamed({"W": "weight", "b": "bias"}, (3, 2, 0, 1), "IOHW -> HWOI"),
+    nn.BatchNorm: SCALED,
+    nn.LayerNorm: SCALED,
+    nn.GroupNorm: SCALED,
+    nn.RMSNorm: SCALED,
+    nn.PReLU: _renamed({"a": "weight"}),
+    nn.Embedding: TABLE,
+    nn.LearnedPosition: TABLE,
+    nn.MultiHeadAttention: _attention,
+    **dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), _recurrent),
+}

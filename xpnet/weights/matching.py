@@ -1,0 +1,145 @@
+"""Which module of a source goes into which layer.
+
+By name, where the source has all names that a `torch.nn.Sequential` built alike would have. Otherwise by what modules
+hold (the names and shapes of their tensors): those that only one layer fits go there; of several that are alike, the
+first goes to the first, as PyTorch keeps modules in the order in which a network names them. A source in alphabetical
+order, as a safetensors file is, says nothing of that order: there, modules that are alike are told apart only where
+their names differ in numbers alone ("blocks.2.fc", "blocks.10.fc").
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from xpnet.nn.shapes import Shape
+from xpnet.weights.layouts import KNOWN, Arrays, TorchModule, joined, role
+
+IGNORED = "num_batches_tracked"  # a count, which changes no output
+Kind = frozenset[tuple[str, Shape]]
+Modules = dict[str, dict[str, Shape]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A part, and what the source calls each of its tensors."""
+
+    part: TorchModule
+    module: str
+    names: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which tensor of a source goes where: `print(match)` shows it as a table."""
+
+    pairs: tuple[Pair, ...]
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """(name in the source, shape, name in the model, shape, what its layout becomes), line by line."""
+        rows = []
+        for pair in self.pairs:
+            theirs = [(pair.names[name], str(shape)) for name, shape in pair.part.theirs.items()]
+            ours = [(joined(pair.part.path, name), str(p.shape)) for name, p in pair.part.ours.items()]
+            for there, here in zip(_cut(theirs, pair.part.groups), _cut(ours, pair.part.groups), strict=True):
+                lines = zip_longest(there, here, [(pair.part.layout,)], fillvalue=("", ""))
+                rows += [(*one, *other, layout[0]) for one, other, layout in lines]
+        return rows
+
+    def __str__(self) -> str:
+        rows = [("source", "shape", "model", "shape", "layout"), *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def paired(parts: list[TorchModule], tensors: Arrays, names: Mapping[str, str] | None, in_order: bool) -> Match:
+    """What goes where; `names` are modules of the source by layers here. Raises ValueError naming all that does not
+    fit. `in_order`: the source has its tensors in the order of its network."""
+    modules = modules_of(tensors)
+    chosen, problems = _said(parts, modules, names or {})
+    left = [part for part in parts if part.path not in chosen]
+    free = [module for module in modules if module not in chosen.values()]
+    if all(part.module in free for part in left):
+        chosen |= {part.path: part.module for part in left}
+    else:
+        by_kind: dict[Kind, tuple[list[TorchModule], list[str]]] = defaultdict(lambda: ([], []))
+        for part in left:
+            by_kind[_kind(part.theirs)][0].append(part)
+        for module in free:
+            by_kind[_kind(modules[module])][1].append(module)
+        for kind, (ours, theirs) in by_kind.items():
+            problems += _doubts(kind, ours, theirs, in_order)
+            theirs = theirs if in_order else sorted(theirs, key=_numbers)
+            chosen |= {part.path: module for part, module in zip(ours, theirs, strict=False)}
+    fitting = [part for part in parts if part.path in chosen]
+    problems += [line for part in fitting for line in _misfit(part, chosen[part.path], modules[chosen[part.path]])]
+    problems += [f"{module}: no layer takes it" for module in modules if module not in chosen.values() and not problems]
+    if problems:
+        raise ValueError("the weights do not fit the model:\n  " + "\n  ".join(problems))
+    return Match(tuple(_pair(part, chosen[part.path], modules[chosen[part.path]]) for part in parts))
+
+
+def _said(parts: list[TorchModule], modules: Modules, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Those of `names` that can be, and what is wrong with the others."""
+    paths = [part.path for part in parts]
+    wrong = [f"names: the model has no {path!r}: {', '.join(paths)}" for path in names if path not in paths]
+    wrong += [f"names: the source has no {m!r}: {', '.join(modules)}" for m in names.values() if m not in modules]
+    return {path: m for path, m in names.items() if path in paths and m in modules}, wrong
+
+
+def _pair(part: TorchModule, module: str, held: Mapping[str, Shape]) -> Pair:
+    by_role = {role(name): joined(module, name) for name in held}
+    return Pair(part, module, {name: by_role[role(name)] for name in part.theirs})
+
+
+def _cut(rows: list[tuple[str, str]], groups: int) -> list[list[tuple[str, str]]]:
+    n = len(rows) // groups
+    return [rows[i * n : (i + 1) * n] for i in range(groups)]
+
+
+def modules_of(tensors: Arrays) -> Modules:
+    """The shapes of tensors by modules: "conv1" -> {"weight": .., "bias": ..}. One of another name is one itself."""
+    modules: Modules = {}
+    for name, values in tensors.items():
+        module, _, last = name.rpartition(".")
+        if last == IGNORED:
+            continue
+        module, last = (module, last) if KNOWN.fullmatch(last) else (name, "")
+        modules.setdefault(module, {})[last] = values.shape
+    return modules
+
+
+def _kind(held: Mapping[str, Shape]) -> Kind:
+    """What tells modules apart: which tensors they hold, and of which shapes."""
+    return frozenset((role(name), shape) for name, shape in held.items())
+
+
+def _misfit(part: TorchModule, module: str, held: Mapping[str, Shape]) -> list[str]:
+    if _kind(held) == _kind(part.theirs):
+        return []
+    there, here = _words(held.items()), _words(part.theirs.items())
+    return [f"{module or 'the source'} holds {there}; {part.path or 'the model'} needs {here}"]
+
+
+def _doubts(kind: Kind, ours: list[TorchModule], theirs: list[str], in_order: bool) -> list[str]:
+    """Why these modules, which are alike, cannot go to these layers."""
+    held = _words(sorted(kind))
+    if len(ours) != len(theirs):
+        here, there = ", ".join(part.path or "the model" for part in ours), ", ".join(theirs)
+        return [f"{held}: the model has {len(ours)} ({here or 'none'}), the source {len(theirs)} ({there or 'none'})"]
+    alike = len({re.sub(r"\d+", "#", module) for module in theirs}) == 1
+    if in_order or alike or len(ours) == 1:
+        return []
+    here = ", ".join(part.path for part in ours)
+    return [f"{held}: {', '.join(theirs)} could each be any of {here}; say which with names={{layer: module}}"]
+
+
+def _words(held: Iterable[tuple[str, Shape]]) -> str:
+    return ", ".join(f"{name or 'values'} {shape}" for name, shape in held) or "nothing"
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", name)]
