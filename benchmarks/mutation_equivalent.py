@@ -45,6 +45,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "backend/random.py": {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
+    "train/fit.py": {
+        ("fit", "`True` -> `False`"): "what counts is how many entries the list has",
+    },
     "train/lines.py": {
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
     },

@@ -68,6 +68,11 @@ def test_what_is_outside_is_named():
         confusion_matrix(np.array([0, 1]), np.array([1, 2]), 2)
 
 
+def test_of_many_equal_scores_the_first_classes_are_the_highest():
+    hits = [top_k(np.zeros((1, 100)), np.array([label]), 5) for label in range(100)]
+    assert hits == [1.0] * 5 + [0.0] * 95
+
+
 def test_scores_and_labels_are_as_many():
     """One row of scores would stand for every label."""
     with pytest.raises(ValueError, match="1 rows of scores for 3 labels"):
