@@ -63,6 +63,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "verify/cases/optimizer.py": {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
     },
+    "verify/cases/shape.py": {
+        ("transpose", "`0` -> `1`"): "every place is set before it is read",
+    },
     "verify/gradcheck.py": {
         ("directional_error", "`1` -> `2`"): "another seed",
     },
@@ -71,6 +74,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "verify/parity.py": {
         ("_network", "`0` -> `1`"): "all inputs have the same number of samples",
+    },
+    "verify/parity_training.py": {
+        ("task_for", "`'iu'` -> `'iu_'`"): "no kind of array is called so",
     },
     "verify/passes.py": {
         ("signs", "`1.0` -> `2.0`"): "other numbers to test with",
