@@ -408,6 +408,12 @@ def test_tensors_that_do_not_fit(tensors, message):
         Model(nn.Linear(3), (2,), select("cpu"), tensors=tensors)
 
 
+def test_probabilities_are_over_the_last_axis():
+    model = Model(nn.Linear(3), (4, 2), select("cpu", "float64"))
+    probabilities = model.probabilities(np.random.default_rng(0).standard_normal((5, 4, 2)))
+    np.testing.assert_allclose(probabilities.sum(axis=-1), np.ones((5, 4)), rtol=1e-12)
+
+
 def test_an_initializer_that_no_file_can_name_is_refused_when_it_is_saved(tmp_path):
     mine = nn.init.Initializer("mine", lambda rng, shape: np.ones(shape))
     model = Model(nn.Linear(3, init=mine), (2,), select("cpu"))
