@@ -15,6 +15,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
             "TermLoss._total",
             "`y.size // max(y.shape[-1], 1)` -> `y.size / max(y.shape[-1], 1)`",
         ): "the same whole number",
+        ("inverse", "`0.0` -> `1.0`"): "what it multiplies is 0",
     },
     "losses/cross_entropy.py": {
         (
