@@ -117,6 +117,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_parallel.py",
     ],
     "train/sizes.py": ["test_sizes.py"],
+    "train/tensorboard.py": ["test_tensorboard.py"],
     "train/memory.py": ["test_memory.py"],
     "train/fit.py": [
         "test_resume.py",
