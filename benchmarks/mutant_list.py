@@ -826,6 +826,16 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Sizes: one step too late", "or (step + 1) % self.every", "or step % self.every"),
         ("Sizes: steps are added up", "self._sums = {layer: {} for", "self._sums = self._sums or {layer: {} for"),
     ],
+    "cli/fastest.py": [
+        ("fastest: the CPU, whatever was measured", "device=next(iter(seconds)))", 'device="cpu")'),
+    ],
+    "train/tensorboard.py": [
+        ("TensorBoard: what was watched is written again", "            self._written += 1\n", ""),
+        ("TensorBoard: all epochs in one place", 'value, int(row["epoch"]))', "value, 1)"),
+        ("TensorBoard: training and validation apart",
+         "return f\"{name.removeprefix(f'{part}_')}/{part}\"", "return name"),
+        ("TensorBoard: the last rows stay in memory", "        self._writer.flush()\n", ""),
+    ],
     "nn/model.py": [
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
         ("Model: freezing forgets what was frozen",

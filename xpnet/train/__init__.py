@@ -8,6 +8,7 @@ from xpnet.train.metrics import Metric, accuracy, class_scores, confusion_matrix
 from xpnet.train.run import Run
 from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import Evaluation, evaluate, train_step
+from xpnet.train.tensorboard import TensorBoard
 
 __all__ = [
     "Evaluation",
@@ -17,6 +18,7 @@ __all__ = [
     "OutOfMemoryError",
     "Result",
     "Run",
+    "TensorBoard",
     "accuracy",
     "class_scores",
     "confusion_matrix",

@@ -1,0 +1,82 @@
+"""Event files: read back with the library's own format, number by number."""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+from xpnet import data, losses, nn, optim, select, train
+
+pytest.importorskip("tensorboardX", reason='tensorboardX is not installed: pip install -e ".[dev]"')
+
+
+def events(folder) -> dict[tuple[str, int], float]:
+    """Every scalar in the folder, by tag and step. A record is its length, a checksum of that, the event, and its
+    checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (size,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + size])
+            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            at += 12 + size + 4
+    return found
+
+
+def fit(folder, watched=False, **options) -> tuple[train.Result, train.LayerSizes | None]:
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((24, 4), np.float32), rng.integers(0, 3, 24))
+    model = nn.Model(nn.Sequential(nn.Linear(5), nn.ReLU(), nn.Linear(3)), (4,), select("cpu"), ("a", "b", "c"))
+    sizes = train.LayerSizes(model, every=2) if watched else None
+    options = {"epochs": 3, "batch_size": 8, "quiet": True, **options}
+    board = train.TensorBoard(folder, sizes)
+    loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1)
+    return train.fit(model, loss, optimizer, samples, samples, watch=sizes, callbacks=[board], **options), sizes
+
+
+def test_rows_are_scalars_by_epoch(tmp_path):
+    result, _ = fit(tmp_path / "new" / "board")
+    found = events(tmp_path / "new" / "board")
+    tags = {"loss/train", "accuracy/train", "loss/validation", "accuracy/validation", "lr", "seconds"}
+    assert found.keys() == {(tag, epoch) for tag in tags for epoch in (1, 2, 3)}
+    for row in result.history:
+        assert found["loss/train", row["epoch"]] == pytest.approx(row["train_loss"], rel=1e-6)
+        assert found["accuracy/validation", row["epoch"]] == pytest.approx(row["validation_accuracy"], rel=1e-6)
+
+
+def test_what_was_watched_is_written_by_step_and_once(tmp_path):
+    _, sizes = fit(tmp_path, watched=True)
+    found = {key: value for key, value in events(tmp_path).items() if "layers" in key[0]}
+    assert len(found) == sum(len(row.keys() - {"step", "layer", "kind"}) for row in sizes.rows)
+    for row in sizes.rows:
+        assert found[f"activation/{row['layer']}", row["step"]] == pytest.approx(row["activation"], rel=1e-6)
+
+
+def test_a_run_that_goes_on_adds_to_the_same_curves(tmp_path):
+    fit(tmp_path / "board", checkpoint=tmp_path / "run", epochs=2)
+    fit(tmp_path / "board", checkpoint=tmp_path / "run", epochs=3, resume=True)
+    assert sorted(epoch for tag, epoch in events(tmp_path / "board") if tag == "loss/train") == [1, 2, 3]
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train.TensorBoard(tmp_path / "file" / "board")
+
+
+def test_a_folder_without_rights_is_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"cannot be written: '.*board'"):
+        train.TensorBoard(tmp_path / "board")
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "xpnet\[tensorboard\]"'):
+        train.TensorBoard(tmp_path)
