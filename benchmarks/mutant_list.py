@@ -826,6 +826,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Sizes: one step too late", "or (step + 1) % self.every", "or step % self.every"),
         ("Sizes: steps are added up", "self._sums = {layer: {} for", "self._sums = self._sums or {layer: {} for"),
     ],
+    "cli/fastest.py": [
+        ("fastest: the CPU, whatever was measured", "device=next(iter(seconds)))", 'device="cpu")'),
+    ],
     "nn/model.py": [
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
         ("Model: freezing forgets what was frozen",

@@ -260,3 +260,47 @@ def test_a_run_in_float16_says_so_everywhere_and_goes_on_in_it(monkeypatch, tmp_
     assert "leave out --precision" in call("train", "--resume", "run", "--precision", "bfloat16", code=2).stderr
     call("train", "--resume", "run", "--epochs", "3", "--quiet")
     assert len(history(tmp_path / "run")) == 3
+
+
+# The fastest device -------------------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_the_cpu_is_the_fastest():
+    done = call(*SHORT, "--device", "fastest", "--out", "run")
+    assert "the CPU is the only device that works here, and so the fastest" in done.stdout
+    assert 'device = "cpu"' in Path("run/config.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("strict_seconds", [1e-6, 9.0])
+def test_the_device_on_which_steps_are_faster_is_taken(monkeypatch, strict_seconds):
+    from xpnet.backend import Backend
+    from xpnet.bench import measure
+
+    select, asked = xpnet.select, []
+
+    def selected(name, *options, **more):
+        asked.append(name)
+        return select("cpu", *options, **more) if name == "cpu" else StrictBackend(*options[:2])
+
+    timed = []
+
+    def seconds(run, steps):
+        measure._step(run)
+        timed.append((run.model.backend.device, steps))
+        return 1.0 if type(run.model.backend) is Backend else strict_seconds
+
+    monkeypatch.setattr(xpnet, "select", selected)
+    monkeypatch.setattr(measure, "_time", seconds)
+    done = call(*SHORT, "--device", "fastest", "--out", "run")
+    strict = StrictBackend().device
+    assert timed == [("cpu", 10), (strict, 10)]
+    assert "ten steps on each device: " in done.stdout
+    best = strict if strict_seconds < 1 else "cpu"
+    assert asked[-1] == best
+    assert f'device = "{best}"' in Path("run/config.toml").read_text("utf-8")
+
+
+def test_the_fastest_device_is_not_for_products_of_16_bits():
+    done = call(*SHORT, "--device", "fastest", "--precision", "float16", code=2)
+    assert "--device fastest compares a CPU, which has no precision float16" in done.stderr
+    assert not Path("runs").exists()

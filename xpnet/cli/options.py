@@ -102,6 +102,13 @@ Unseen = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [default: $XPNET_DEVICE, or else auto]")]
+TrainDevice = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, cpu, cuda or cuda:1; fastest: where ten steps of this run take the least time. "
+        "[default: $XPNET_DEVICE, or else auto]"
+    ),
+]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: float32]")]
 Precision = Annotated[
     str | None,

@@ -67,7 +67,7 @@ def train(
     missing: options.Missing = None,
     unseen: options.Unseen = None,
     seed: options.Seed = None,
-    device: options.Device = None,
+    device: options.TrainDevice = None,
     dtype: options.Dtype = None,
     precision: options.Precision = None,
     threads: options.Threads = None,
@@ -125,17 +125,21 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     """Make everything that can fail for a wrong setting first, the folder then, and train."""
     import xpnet
     from xpnet import data
-    from xpnet.cli import results, tables
-    from xpnet.cli.data import load
+    from xpnet.cli import fastest, results, tables
     from xpnet.parallel.group import in_all
     from xpnet.train import fit, r2, recipes
 
     first = group.rank == 0  # who speaks and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
+    if settings.device == fastest.NAME:
+        if group.size > 1:
+            raise ValueError(f"--device {fastest.NAME} is for one process: name a device for several workers")
+        samples = loaded(settings)[0]
+        settings = fastest.on_fastest(fitted_to(settings, len(samples)), samples, tell)
     device = device_for(settings.device, group)
     backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
-    training, test = tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
+    training, test = loaded(settings)
     settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
@@ -173,6 +177,14 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
         report(folder, metrics, notes)
     if result.stopped == "interrupted":
         raise in_all(Failed(f"interrupted in epoch {len(result.history) + 1} of {recipe.epochs}. {go_on(folder)}"))
+
+
+def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
+    """The data to train on, and those to test with."""
+    from xpnet.cli import tables
+    from xpnet.cli.data import load
+
+    return tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
 
 
 def device_line(backend: Backend, asked: str | None, workers: int) -> str:

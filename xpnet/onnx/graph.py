@@ -77,7 +77,7 @@ class GraphWriter:
         self.integers: set[str] = set()  # inputs that are read as whole numbers
 
     def layer(self, layer: Layer, x: Any) -> Any:
-        """What the layer makes of x. Raises `ExportError` where nobody has said how such a layer is written."""
+        """The outputs of the layer for x. Raises `ExportError` where nobody has said how such a layer is written."""
         write = EXPORTERS.get(type(layer))
         if write is None:
             name = type(layer).__name__

@@ -167,7 +167,7 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     x = data.x[np.argsort(data.y, kind="stable")[(2 * np.arange(n) + 1) * len(data) // (2 * n)]]  # from all classes
     images = _images(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
 
-    title = f"What augmentation makes of {data.name}\neach setting alone, and its largest amount; then all of them"
+    title = f"Augmented images of {data.name}\neach setting alone, and its largest amount; then all of them"
     return _sheet(images, [()] * len(images), title, columns=n, labels=list(rows))
 
 

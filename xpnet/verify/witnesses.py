@@ -95,7 +95,7 @@ def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: BackendFacto
 
 
 def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
-    """What the formula makes of weights and biases."""
+    """The outputs by the formula, of weights and biases."""
     if case.kind.by_parameter:
         ends = {k: case.reference(values[k].tolist(), values[f"gradients {k}"].tolist(), k == "W") for k in ("W", "b")}
         return {name: np.array(end) for name, end in ends.items()}

@@ -253,4 +253,3 @@ CASES: tuple[LossCase, ...] = (
         lambda t, y, target: (1 - t.nn.functional.cosine_similarity(y, target)).mean(),
     ),
 )  # fmt: skip
-# fmt: skip

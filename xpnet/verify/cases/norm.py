@@ -111,18 +111,11 @@ def _torch_rms_norm(torch: Any, x: Any, p: dict[str, Any], eps: float = 1e-6) ->
 def _batch_norm(
     what: str, shape: tuple[int, ...], batches: tuple[int, ...], training: bool, eps: float = 1e-5
 ) -> LayerCase:
-    formula = batch_norm if training else batch_norm_evaluation
-    return LayerCase(
-        "BatchNorm",
-        f"{what}, {'training' if training else 'evaluation'}",
-        lambda: nn.BatchNorm(eps=eps),
-        shape,
-        partial(formula, eps=eps),
-        partial(_torch_batch_norm, training=training, eps=eps),
-        batches,
-        training,
-        state=partial(running, training=training),
-    )
+    formula = partial(batch_norm if training else batch_norm_evaluation, eps=eps)
+    torch, state = partial(_torch_batch_norm, training=training, eps=eps), partial(running, training=training)
+    what = f"{what}, {'training' if training else 'evaluation'}"
+    make = lambda: nn.BatchNorm(eps=eps)
+    return LayerCase("BatchNorm", what, make, shape, formula, torch, batches, training, state=state)
 
 
 def _of_the_last_axis(kind: Callable[..., Layer], formula: Callable, torch: Callable) -> Iterator[LayerCase]:

@@ -149,16 +149,10 @@ def _row(
     n_cells = options.get("layers", 1) * (1 + options.get("bidirectional", False))
     shapes: Any = ((steps, C), *[(steps,)] * mask, *[(n_cells, UNITS)] * n_states)
     draws: Any = (spread, *[draw_mask] * mask, *[spread] * n_states)
-    return LayerCase(
-        kind,
-        what,
-        partial(getattr(nn, kind), UNITS, **options),
-        shapes if len(shapes) > 1 else shapes[0],
-        partial(unrolled, step={"RNN": rnn, "LSTM": lstm, "GRU": gru}[kind], **options),
-        None if mask and draw_mask is with_holes else partial(_torch, kind=kind, **options),
-        batches,
-        draw=draws if len(draws) > 1 else draws[0],
-    )
+    make, step = partial(getattr(nn, kind), UNITS, **options), {"RNN": rnn, "LSTM": lstm, "GRU": gru}[kind]
+    torch = None if mask and draw_mask is with_holes else partial(_torch, kind=kind, **options)
+    shape, draw = (several if len(several) > 1 else several[0] for several in (shapes, draws))
+    return LayerCase(kind, what, make, shape, partial(unrolled, step=step, **options), torch, batches, draw=draw)
 
 
 def _rows(kind: str) -> Iterator[LayerCase]:

@@ -44,38 +44,18 @@ def _torch_embedding(torch: Any, x: Any, p: dict[str, Any]) -> Any:
 
 
 def _embedding(what: str, n: int, shape: tuple[int, ...], kind: str = "int64") -> LayerCase:
-    draw = few(n)
-    return LayerCase(
-        "Embedding",
-        what,
-        lambda: nn.Embedding(n, 3),
-        shape,
-        embedding,
-        _torch_embedding,
-        draw=lambda rng, s: draw(rng, s).astype(kind),
-    )
+    draw = lambda rng, shape: few(n)(rng, shape).astype(kind)
+    return LayerCase("Embedding", what, lambda: nn.Embedding(n, 3), shape, embedding, _torch_embedding, draw=draw)
 
 
 def _reshape(what: str, given: tuple[int, ...], asked: tuple[int, ...], shape: tuple[int, ...]) -> LayerCase:
-    return LayerCase(
-        "Reshape",
-        what,
-        lambda: nn.Reshape(*asked),
-        given,
-        lambda x, p: reshape(x, shape),
-        lambda t, x, p: x.reshape(len(x), *shape),
-    )
+    reference, torch = lambda x, p: reshape(x, shape), lambda t, x, p: x.reshape(len(x), *shape)
+    return LayerCase("Reshape", what, lambda: nn.Reshape(*asked), given, reference, torch)
 
 
 def _transpose(what: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> LayerCase:
-    return LayerCase(
-        "Transpose",
-        what,
-        lambda: nn.Transpose(*axes),
-        shape,
-        lambda x, p: transpose(x, axes),
-        lambda t, x, p: x.permute(0, *(axis + 1 for axis in axes)),
-    )
+    reference, torch = lambda x, p: transpose(x, axes), lambda t, x, p: x.permute(0, *(axis + 1 for axis in axes))
+    return LayerCase("Transpose", what, lambda: nn.Transpose(*axes), shape, reference, torch)
 
 
 def _parallel(what: str, shape: tuple[int, ...]) -> LayerCase:
