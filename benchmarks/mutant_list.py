@@ -1586,7 +1586,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: streams that overlap soon", "own[4] = rank", "own[2] += rank"),
     ],
     "parallel/mpi.py": [
-        ("MPI: a window's slice is the first process's", "size * machine.rank // machine.size, size *", "0, size *"),
+        ("MPI: the last numbers of a window are not added up",
+         "size * (machine.rank + 1) // machine.size)", "size // machine.size * (machine.rank + 1))"),
         ("MPI: nobody waits before the sum", "        self._meet()\n        total = self", "        total = self"),
         ("MPI: the sum is read before it is whole",
          "            total += gradients[self._mine]\n        self._meet()",

@@ -133,7 +133,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "verify/strict.py": ["test_strict.py", "test_backend.py", "test_strict_steps.py", "test_precision.py"],
     "photo/": ["test_photo.py"],
     "backend/allocator.py": ["test_allocator.py"],
-    "parallel/": ["test_parallel.py", "test_mpi.py"],
+    "parallel/": ["test_parallel.py", "test_nccl.py", "test_mpi.py"],
     "parallel/nccl.py": ["test_nccl.py"],
     "cli/workers.py": ["test_mpi.py"],
     "data/stored.py": ["test_stored.py"],
