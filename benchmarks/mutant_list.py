@@ -1399,6 +1399,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
+    "cli/parity.py": [
+        ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
+    ],
     "train/progress.py": [
         ("The loss scale is not shown", 'if "loss_scale" in row:', "if False:"),
     ],

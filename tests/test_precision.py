@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from functools import partial
@@ -12,11 +13,13 @@ import fake_cupy
 import numpy as np
 import pytest
 from test_gemm import LAYOUTS, gemm, library  # noqa: F401
+from typer.testing import CliRunner
 
 import xpnet
 from xpnet import data, losses, nn, optim, probe, train
 from xpnet.backend import PRECISIONS, Backend, BackendError
 from xpnet.backend.precision import to_bfloat16, widened
+from xpnet.cli.app import app
 from xpnet.verify import cases
 from xpnet.verify.parity import parity
 from xpnet.verify.passes import SEED, draw_values, run, run_optimizer
@@ -362,6 +365,17 @@ def test_a_skipped_step_of_the_comparison_is_made_again(monkeypatch):
     found = parity(model, steps=12, second=StrictBackend, precision="float16")
     assert found.ok, found.verdict
     assert {len(curve) for curve in found.training.curves.values()} == {12}
+
+
+def test_the_command_compares_in_the_precision_that_is_asked_for(tmp_path):
+    nn.Model(nn.mlp([6, 5, 3]), (6,), Backend()).save(tmp_path / "model")
+    arguments = ["parity", str(tmp_path / "model"), "--steps", "2", "--json", "--precision", "bfloat16"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [device["name"].rpartition(", ")[2] for device in found["devices"]] == ["bfloat16"]
+    assert found["training"]["allowed"] == 4 * 2.0**-7
+    assert CliRunner().invoke(app, [*arguments[:-1], "float8"]).exit_code != 0
 
 
 def test_a_precision_that_is_unknown_or_not_there_is_no_row():
