@@ -1326,8 +1326,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Tolerances: LOSS_CURVE a thousand times as large", "LOSS_CURVE = 1e-4\n", "LOSS_CURVE = 1e-1\n"),
         ("Tolerances: the epsilon of bfloat16 for float16", '"float16": 2.0**-10', '"float16": 2.0**-7'),
         ("Tolerances: the epsilon of bfloat16 is half of it", '"bfloat16": 2.0**-7', '"bfloat16": 2.0**-8'),
-        ("Tolerances: loss curves in 16 bits may be anywhere", "else 4 * EPSILON", "else 4000 * EPSILON"),
         ("Tolerances: products in 16 bits may be off nine times", "m + scaled(1.0, m)", "m + scaled(9.0, m)"),
+        ("Tolerances: products in 16 bits by one draw alone", "for draw in range(DRAWS):", "for draw in range(2, 3):"),
     ],
     "verify/report.py": [
         ("compare: NaN is near everything",
@@ -1352,6 +1352,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "verify/parity_training.py": [
         ("Parity: an error in the training is not written down", "            problems[device] = ", "            _ = "),
+        ("Parity: curves in 16 bits may be anywhere",
+         "LOSS_CURVE + _of_products(", "LOSS_CURVE + 100 * _of_products("),
+        ("Parity: curves in 16 bits are held to float32",
+         "if precision is None else LOSS_CURVE + _of_products(task, EPSILON[precision], reference)", ""),
         ("Parity: a skipped step is compared", "if _skipped(optimizer) > skipped:", "if False:"),
     ],
     "verify/parity.py": [
@@ -1397,6 +1401,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
+    ],
+    "cli/parity.py": [
+        ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
     ],
     "train/progress.py": [
         ("The loss scale is not shown", 'if "loss_scale" in row:', "if False:"),
