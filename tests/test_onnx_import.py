@@ -416,6 +416,9 @@ def test_files_that_contradict_themselves(tmp_path):
     refused(lies.SerializeToString(), tmp_path, "valid ONNX file|cannot be read")
     old = graph([node("Relu", "x")], version=9)
     refused(old.SerializeToString(), tmp_path, "operator set 9: export it again with 13 or a later one")
+    sparse = graph([node("Relu", "x")])
+    sparse.graph.sparse_initializer.add()
+    refused(sparse.SerializeToString(), tmp_path, "sparse initialisers")
     wide = graph([node("Relu", "x")], shape=("n", 1 << 20, 1 << 20))
     refused(wide.SerializeToString(), tmp_path, "its input has shape .* the limit is 67108864 values")
 
