@@ -301,6 +301,16 @@ def test_operators(which):
     close(model_of(graph(nodes, constants), "cpu").predict(x), want(x, constants))
 
 
+def test_one_minus_a_probability():
+    """Of one feature: a Linear, as Standardize divides by what is above 0."""
+    nodes = [node("Sigmoid", "x", output="p"), node("Sub", "one", "p", output="q"), node("Concat", "q", "p", axis=1)]
+    model, x = model_of(graph(nodes, {"one": F(1)}, shape=("n", 1)), "cpu"), drawn(3, 1)
+    p = 1 / (1 + np.exp(-x))
+    close(model.predict(x), np.concatenate([1 - p, p], axis=1))
+    with pytest.raises(ModelFileError, match="multiplies by constants that are not above 0"):
+        model_of(graph([node("Sub", "one", "x")], {"one": F(1)}), "cpu")
+
+
 def test_one_of_several_outputs(tmp_path):
     nodes = [node("Relu", "x", output="a"), node("Tanh", "a", output="b")]
     onnx.save(graph(nodes, outputs=("a", "b")), tmp_path / "two.onnx")
@@ -373,6 +383,18 @@ def test_recurrent_operators_that_no_layer_is(attributes, inputs, message):
     steps += [node("LSTM", "t", "W", "R", "", "", *inputs, hidden_size=2, **attributes)]
     with pytest.raises(ModelFileError, match=message):
         model_of(graph(steps, LSTM, shape=("n", 3, 4)), "cpu")
+
+
+def test_padding_that_no_layer_has():
+    """More of it on one side is read where "same" has it there, and nowhere else."""
+    W = {"W": drawn(2, 1, 2, 2)}
+    for pads, readable in (([0, 0, 1, 1], True), ([1, 1, 0, 0], False), ([0, 0, 2, 2], False)):
+        file = graph([node("Conv", "x", "W", pads=pads)], W, shape=("n", 1, 4, 4))
+        if readable:
+            assert model_of(file, "cpu").network.layers[1].padding == "same"
+        else:
+            with pytest.raises(ModelFileError, match='neither alike on both sides nor that of "same"'):
+                model_of(file, "cpu")
 
 
 def test_a_pool_that_leaves_padding_out(tmp_path):
