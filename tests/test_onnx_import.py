@@ -302,6 +302,18 @@ def test_operators(which):
     close(model_of(graph(nodes, constants), "cpu").predict(x), want(x, constants))
 
 
+def test_branches_of_images_come_together_in_one_order_of_axes():
+    W = drawn(3, 3, 1, 1)
+    convolved = lambda x: np.einsum("nchw,oc->nohw", x, W[:, :, 0, 0])
+    x = drawn(2, 3, 3, 3)
+    for join, want in (
+        (node("Add", "x", "h"), x + convolved(x)),
+        (node("Concat", "x", "h", axis=1), np.concatenate([x, convolved(x)], 1)),
+    ):
+        file = graph([node("Conv", "x", "W", output="h"), join], {"W": W}, shape=("n", 3, 3, 3))
+        close(model_of(file, "cpu").predict(x), want)
+
+
 def test_one_minus_a_probability():
     """Of one feature: a Linear, as Standardize divides by what is above 0."""
     nodes = [node("Sigmoid", "x", output="p"), node("Sub", "one", "p", output="q"), node("Concat", "q", "p", axis=1)]
