@@ -353,6 +353,14 @@ REFUSED = {
     "another axis": (
         [node("LayerNormalization", "x", "g", axis=0)], {"g": drawn(4)}, "it normalises several axes",
     ),
+    "a mean over another axis": (
+        [
+            node("Pow", "x", "two", output="a"), node("ReduceMean", "a", "axes", output="b"),
+            node("Add", "b", "eps", output="c"), node("Sqrt", "c", output="d"), node("Div", "x", "d", output="e"),
+            node("Mul", "e", "g"),
+        ],
+        {"two": F(2), "axes": ints(0), "eps": F(1e-6), "g": drawn(4)}, "it is no RMSNorm",
+    ),
     "the batch": ([node("Transpose", "x", perm=[1, 0])], {}, "the batch is not the first axis"),
     "a batch that changes": ([node("Reshape", "x", "s")], {"s": ints(-1, 2)}, "layers leave the batch as it is"),
     "a huge constant": (
