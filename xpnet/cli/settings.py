@@ -141,7 +141,8 @@ def to_toml(settings: Settings) -> str:
     import tomli_w
 
     table = {**asdict(settings), **asdict(settings.recipe), "recipe": settings.named}
-    table = {option(name): table[name] for name in KINDS if table[name] is not None}
+    said = KINDS if is_table(settings.data) else KINDS.keys() - {*TABLE}
+    table = {option(name): table[name] for name in KINDS if name in said and table[name] is not None}
     return f"# xpnet {__version__}: xpnet train --config with this file repeats the run\n{tomli_w.dumps(table)}"
 
 
