@@ -130,7 +130,9 @@ def test_settings_as_a_file_and_back():
     assert (settings.recipe.lr, settings.data) == (0.5, "mnist")
     Path("settings.toml").write_text(to_toml(settings))
     assert settle({}, read_config(Path("settings.toml"))) == settings
-    assert list(tomllib.loads(Path("settings.toml").read_text())) == [option(n) for n in KINDS if n not in (*TABLE, "precision")]
+    assert list(tomllib.loads(Path("settings.toml").read_text())) == [
+        option(n) for n in KINDS if n not in (*TABLE, "precision")
+    ]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adagrad", "adam", "adamw"])
