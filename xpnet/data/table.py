@@ -85,7 +85,8 @@ def table(
     - A category that a later table has and this one has not is an error there; with `unseen="zeros"`, a row of zeros.
 
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
-    numbers, for a column of dates or of names (of more than 50 texts, a new one in every second row), and for an option that cannot be.
+    numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
+    for an option that cannot be.
     """
     for option, value, choices in (("missing", missing, MISSING), ("unseen", unseen, UNSEEN), ("task", task, TASKS)):
         if value not in choices and not (option == "task" and value is None):
