@@ -14,6 +14,7 @@ import xpnet
 from xpnet import data, losses, nn, optim, train
 from xpnet.backend import Backend
 from xpnet.frames import columns_of, values_of
+from xpnet.verify.strict import StrictBackend
 
 
 def customers(n=120, **others):
@@ -234,6 +235,19 @@ def test_the_layer_checks_what_it_is_told():
     model = nn.Model(nn.Columns(**columns), ((3,), (2,)), Backend())
     with pytest.raises(ValueError, match=r"column 'street' has categories 0\.\.20, its input holds 0\.\.21"):
         model.predict((np.zeros((2, 3), np.float32), np.array([[0, 0], [3, 21]])))
+
+
+def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
+    table = data.table(customers(), "churn", missing="fill", unseen="zeros")
+    answers = []
+    for backend in (Backend(seed=0), StrictBackend(seed=0)):
+        network = nn.Sequential(nn.Columns(**table.columns), nn.Linear(2))
+        model = nn.Model(network, table.input_shape, backend, table.classes)
+        optimizer = optim.Adam(model, 0.1)
+        result = train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, table, epochs=2, batch_size=60, quiet=True)
+        assert result.eager == ""
+        answers.append(model.predict(customers()))
+    np.testing.assert_allclose(*answers, rtol=1e-5)
 
 
 # Bad tables -----------------------------------------------------------------------------------------------------
