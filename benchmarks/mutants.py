@@ -85,6 +85,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "data/datasets.py": ["test_data_cifar.py", "test_data_datasets.py"],
     "data/download.py": ["test_data_download.py"],
     "train/recipes.py": ["test_cli_models.py", "test_cli_settings.py", "test_cli_tables.py"],
+    "onnx/": ["test_onnx_export.py", "test_onnx_import.py"],
     "sklearn/": ["test_sklearn.py"],
     "frames.py": ["test_table.py"],
     "nn/table.py": ["test_table.py", "test_layers.py"],
