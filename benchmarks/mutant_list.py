@@ -1462,6 +1462,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Columns: the unknown has a vector", "size, padding=0)", "size)"),
         ("Columns: any category is taken", "or codes[:, j].max() > len(levels)):", "):"),
     ],
+    "onnx/table.py": [
+        ("ONNX: one-hot rows begin with the unknown", "(len(levels) + 1)[:, 1:]", "(len(levels) + 1)[:, :-1]"),
+        ("ONNX: each category is the first", 'graph.constant(j, "int64")', 'graph.constant(0, "int64")'),
+        ("ONNX: numbers are multiplied by std", 'graph.op("Div", centred', 'graph.op("Mul", centred'),
+    ],
     "frames.py": [
         ("Frames: missing numbers are 0", "np.where(np.isnan(values[n]), fill, values[n])", "np.nan_to_num(values[n])"),
         ("Frames: categories are counted from 0", "enumerate(levels, 1)", "enumerate(levels)"),

@@ -1,4 +1,4 @@
-"""Columns of a table."""
+"""The columns of a table as features. Names and categories do not go into the file: it takes numbers and codes."""
 
 from __future__ import annotations
 
