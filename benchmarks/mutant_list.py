@@ -846,6 +846,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "photo/page.py": [
         ("The table is the page", "area[np.unique(regions.labels[table]) - 1] = 0", "pass"),
+        ("A narrow 0 is a page", "like_table[whole].mean() > SEEN_THROUGH", "False"),
+        ("Bold ink is a hole in the page", "SEEN_THROUGH = 0.05", "SEEN_THROUGH = 0.02"),
     ],
     "photo/digit.py": [
         ("Two likely digits are no reason to be unsure", "mean[first] - mean[second] < MARGIN", "False"),
