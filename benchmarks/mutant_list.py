@@ -981,6 +981,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "photo/page.py": [
         ("The table is the page", "area[np.unique(regions.labels[table]) - 1] = 0", "pass"),
+        ("A narrow 0 is a page", "like_table[whole].mean() > SEEN_THROUGH", "False"),
+        ("Bold ink is a hole in the page", "SEEN_THROUGH = 0.05", "SEEN_THROUGH = 0.02"),
     ],
     "photo/digit.py": [
         ("Two likely digits are no reason to be unsure", "mean[first] - mean[second] < MARGIN", "False"),
@@ -1157,7 +1159,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "train/recipes.py": [
         ("Recipe: every model is augmented for photos", "PEN = Augment(", "PEN = PHOTOS or Augment("),
-        ("Recipe: the model in the package was trained otherwise", "batch_size=256,", "batch_size=64,"),
+        ("Recipe: handwriting in other batches", "batch_size=256,", "batch_size=64,"),
         ("Recipe: a setting that the model does not have is ignored", "for name in kind.fixed:", "for name in ():"),
         ("Recipe: another model keeps the settings of the last", "{**MODELS[model].usual, **changes}", "changes"),
         ("Recipe: the cnn drops nothing", "hidden=64, dropout=recipe.dropout)", "hidden=64)"),
