@@ -1108,6 +1108,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("resnet: the stages are equally wide", "width * 2**stage", "width"),
     ],
     "nn/summary.py": [
+        ("Summary: a name that a forward never set is an error",
+         "    try:\n        return cell.cell_contents\n    except ValueError:\n        return None\n",
+         "    return cell.cell_contents\n"),
         ("Summary: the groups of a depthwise convolution are forgotten",
          "layer.W.size // layer.groups", "layer.W.size"),
         ("Summary: what two layers hold is counted twice", "                seen.add(id(owner))\n", ""),

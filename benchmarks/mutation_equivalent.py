@@ -15,6 +15,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
             "TermLoss._total",
             "`y.size // max(y.shape[-1], 1)` -> `y.size / max(y.shape[-1], 1)`",
         ): "the same whole number",
+        ("inverse", "`0.0` -> `1.0`"): "what it multiplies is 0",
     },
     "losses/cross_entropy.py": {
         (
@@ -45,6 +46,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "backend/random.py": {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
+    "train/fit.py": {
+        ("fit", "`True` -> `False`"): "what counts is how many entries the list has",
+    },
     "train/lines.py": {
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
     },
@@ -60,6 +64,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "verify/cases/optimizer.py": {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
     },
+    "verify/cases/shape.py": {
+        ("transpose", "`0` -> `1`"): "every place is set before it is read",
+    },
     "verify/gradcheck.py": {
         ("directional_error", "`1` -> `2`"): "another seed",
     },
@@ -68,6 +75,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "verify/parity.py": {
         ("_network", "`0` -> `1`"): "all inputs have the same number of samples",
+    },
+    "verify/parity_training.py": {
+        ("task_for", "`'iu'` -> `'iu_'`"): "no kind of array is called so",
     },
     "verify/passes.py": {
         ("signs", "`1.0` -> `2.0`"): "other numbers to test with",

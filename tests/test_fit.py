@@ -242,6 +242,31 @@ def test_a_gradient_that_is_not_finite_is_named_as_such():
     assert np.isfinite(model.data).all()
 
 
+class Spoiled(nn.Layer):
+    """y = x W for one number W, whose gradient is infinite."""
+
+    def build(self, shape):
+        self.W = nn.Parameter((1,), nn.init.constant(1.0))
+        return shape
+
+    def forward(self, x, backend):
+        def backward(dy, need_dx=True):
+            self.W.grad += np.inf
+            return dy * self.W.data
+
+        return x * self.W.data, backward
+
+
+def test_a_parameter_whose_gradient_is_not_finite_is_named():
+    network = nn.Sequential(nn.Linear(4), Spoiled(), nn.Linear(3))
+    model = nn.Model(network, (2,), xpnet.select("cpu"))
+    with pytest.raises(train.NotFiniteError, match=r"step 1: the gradient of layers\.1 \(Spoiled\)'s W is not finite"):
+        train.fit(
+            model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), blobs(), epochs=1, batch_size=200, quiet=True
+        )
+    assert np.isfinite(model.data).all()  # the loss of the only step was finite, and all numbers after it but one
+
+
 def test_divergence_leaves_finite_weights():
     model, loss, optimizer = setup(optim.SGD, lr=1e20, dropout=0)
     with pytest.raises(train.NotFiniteError, match="step"):

@@ -9,7 +9,7 @@ import pytest
 from test_fit import blobs, setup
 
 from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.train.metrics import mae
+from xpnet.train.metrics import Metric, mae
 
 
 def test_clip_bounds_every_step():
@@ -31,6 +31,20 @@ def test_metrics_that_are_asked_for_are_in_every_row():
     measured = train.evaluate(model, losses.MeanSquaredError(), samples, metrics=[mae]).metrics["mae"]
     assert result.history[0]["validation_mae"] == pytest.approx(measured, rel=1e-6)
     assert measured == pytest.approx(np.abs(model.predict(samples.x) - rows).mean(), rel=1e-5)
+
+
+def test_what_a_metric_adds_up_is_added_up():
+    """A ratio of two sums would hide it if both were taken off."""
+    model, loss, optimizer = setup()
+    count = Metric("count", 1, lambda y, target, xp: [len(y)], lambda total: total)
+    result = train.fit(model, loss, optimizer, blobs(), epochs=2, batch_size=30, metrics=[count], quiet=True)
+    assert [row["train_count"] for row in result.history] == [200, 200]
+
+
+def test_one_epoch_of_patience_and_one_part_are_enough():
+    model, loss, optimizer = setup()
+    result = train.fit(model, loss, optimizer, blobs(), epochs=1, accumulate=1, patience=1, quiet=True)
+    assert len(result.history) == 1
 
 
 def test_measuring_drops_nothing_draws_nothing_and_keeps_the_mode():

@@ -68,6 +68,12 @@ def test_what_is_outside_is_named():
         confusion_matrix(np.array([0, 1]), np.array([1, 2]), 2)
 
 
+def test_of_many_equal_scores_the_first_classes_are_the_highest():
+    scores = np.array([np.arange(100) % 7])
+    hits = [label for label in range(100) if top_k(scores, np.array([label]), 5)]
+    assert hits == [6, 13, 20, 27, 34]
+
+
 def test_scores_and_labels_are_as_many():
     """One row of scores would stand for every label."""
     with pytest.raises(ValueError, match="1 rows of scores for 3 labels"):

@@ -398,6 +398,7 @@ def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():
         ({"W": np.ones((3, 2)), "b": np.ones(3)}, "W has shape"),
         ({"W": np.ones((2, 3))}, "are missing"),
         ({"W": np.full((2, 3), np.nan), "b": np.ones(3)}, "not finite"),
+        ({"W": np.ones((2, 3)), "b": np.array([1.0, np.inf, 1.0])}, "b holds values that are not finite"),
         ({"W": np.full((2, 3), 1e300), "b": np.ones(3)}, "not finite in float32"),
         ({"W": np.ones((2, 3), int), "b": np.ones(3)}, "holds int64"),
     ],
@@ -405,6 +406,20 @@ def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():
 def test_tensors_that_do_not_fit(tensors, message):
     with pytest.raises(ValueError, match=message):
         Model(nn.Linear(3), (2,), select("cpu"), tensors=tensors)
+
+
+def test_probabilities_are_over_the_last_axis():
+    model = Model(nn.Linear(3), (4, 2), select("cpu", "float64"))
+    probabilities = model.probabilities(np.random.default_rng(0).standard_normal((5, 4, 2)))
+    np.testing.assert_allclose(probabilities.sum(axis=-1), np.ones((5, 4)), rtol=1e-12)
+
+
+def test_an_initializer_that_no_file_can_name_is_refused_when_it_is_saved(tmp_path):
+    mine = nn.init.Initializer("mine", lambda rng, shape: np.ones(shape))
+    model = Model(nn.Linear(3, init=mine), (2,), select("cpu"))
+    with pytest.raises(ValueError, match="unknown initializer 'mine'"):
+        model.save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_of_nested_observers_the_inner_one_is_told():

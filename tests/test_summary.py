@@ -171,6 +171,28 @@ def test_free_axes_need_an_example():
         model.summary(example=tokens[:2])
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.MultiHeadAttention(2), (5, 8)),
+        (nn.MultiHeadAttention(2, rotary=True), (5, 8)),
+        (nn.TransformerBlock(2), (5, 8)),
+    ],
+    ids=["attention", "rotary", "block"],
+)
+def test_attention(layer, shape):
+    """Its backward names what another way through the forward would have set."""
+    summary = nn.Model(layer, shape, select("cpu")).summary(10)
+    scores = 10 * 2 * 5 * 5 * 4
+    assert max(row.kept for row in summary.rows if row.layer == "MultiHeadAttention") > scores
+    assert summary.inputs == 10 * 5 * 8 * 4
+
+
+def test_several_inputs_are_added():
+    model = nn.Model(nn.MultiHeadAttention(2), ((5, 8), (5,)), select("cpu"))
+    assert model.summary(10).inputs == 10 * (5 * 8 * 4 + 5)  # float32, and bytes where whole numbers may be
+
+
 def test_no_batch():
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         nn.Model(nn.Linear(2), (3,), select("cpu")).summary(0)

@@ -233,7 +233,7 @@ def held(thing: Any, layer: Layer | None = None, seen: set[int] | None = None) -
         yield layer, thing
     elif isinstance(thing, types.FunctionType):
         cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
-        named = {name: cell.cell_contents for name, cell in cells}
+        named = {name: _contents(cell) for name, cell in cells}
         layer = named["self"] if isinstance(named.get("self"), Layer) else layer
         inside = [*named.values(), *(thing.__defaults__ or ())]
     elif isinstance(thing, types.MethodType):
@@ -248,6 +248,14 @@ def held(thing: Any, layer: Layer | None = None, seen: set[int] | None = None) -
         inside = vars(thing).values()
     for item in inside:
         yield from held(item, layer, seen)
+
+
+def _contents(cell: types.CellType) -> Any:
+    """What a closure has of a name; None where the forward took another way and never set it."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _owner(array: np.ndarray) -> np.ndarray:
