@@ -2,9 +2,10 @@
 
     python benchmarks/workers.py [--rounds 5]
 
-Every contender is started anew in each round, in turn, warms up for an epoch and measures three more, over 20,000
-images with momentum-free gradient descent: the median over the rounds, with the smallest and the largest. Then the sums
-of gradients in two processes, and from these times what to expect of more of them. One BLAS thread each.
+Every contender is started anew in each round, in turn, and times single steps of gradient descent over 20,000 images:
+half of its steps (the median), and the fastest tenth, which on a busy machine is what steps take that nobody disturbs.
+Then the sums of gradients in two processes, and from these times (the fastest tenth) what to expect of more of them.
+One BLAS thread each.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -22,24 +22,34 @@ import numpy as np
 
 SIZES, SAMPLES = (784, 128, 64, 32, 10), 20_000
 GRADIENTS = {"MLP": 111_146, "CNN": 421_642, "large": 1_200_000}
+PROCESSES = (1, 2, 4, 8, 16, 32, 64)
 NETWORK = (30e-6, 1.1e9)  # seconds of latency, bytes a second: 10 Gbit/s Ethernet, assumed and not measured
 
 
-def step_seconds(batch: int) -> float:
-    """Of one step of a run, in the group that this process is part of."""
+def quantiles(seconds: list[float]) -> str:
+    return f"{np.median(seconds)},{np.quantile(seconds, 0.1)}"
+
+
+def step_seconds(batch: int) -> list[float]:
+    """Of steps of a run, in the group that this process is part of."""
     from xpnet import data, losses, nn, optim, parallel, select, train
+    from xpnet.backend.base import blas_threads
 
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (SAMPLES, 784), np.uint8), rng.integers(0, 10, SAMPLES)
     model = nn.Model(nn.Sequential(nn.Standardize(33.3, 78.6), *nn.mlp(SIZES).layers), (784,), select("cpu"))
-    result = train.fit(
-        model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.01), data.Dataset(x, y),
-        epochs=4, batch_size=batch, quiet=True, group=parallel.join(),
-    )  # fmt: skip
-    return statistics.median(row["seconds"] for row in result.history[1:]) / math.ceil(SAMPLES / batch)
+    samples, loss = data.Dataset(x, y), losses.SoftmaxCrossEntropy()
+    run = train.Run(model, loss, optim.SGD(model, 0.01), samples, batch, group=parallel.join())
+    seconds = []
+    with blas_threads(1), model.backend.mode(training=True):
+        for _ in range(min(len(run.slices), 600)):
+            begun = time.perf_counter()
+            run.step()
+            seconds.append(time.perf_counter() - begun)
+    return seconds[20:] if len(seconds) > 40 else seconds[2:]
 
 
-def sum_seconds(size: int) -> dict[str, float]:
+def sum_seconds(size: int) -> dict[str, list[float]]:
     """Of the ways to add up `size` float32 gradients, and of the parts of a sum, in the group of this process."""
     from xpnet import parallel
 
@@ -61,7 +71,7 @@ def sum_seconds(size: int) -> dict[str, float]:
             begun = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return seconds
 
 
 def measured(workers: int, what: str) -> str:
@@ -80,28 +90,29 @@ def measure(what: str) -> None:
     kind, number = what.split("=")
     times = {"step": step_seconds(int(number))} if kind == "step" else sum_seconds(int(number))
     if parallel.join().rank == 0:
-        print(*(f"{name}={seconds}" for name, seconds in times.items()), sep="\n")
+        print(*(f"{name}={quantiles(seconds)}" for name, seconds in times.items()), sep="\n")
 
 
-def table(rounds: int, workers: int, what: str) -> dict[str, list[float]]:
-    """The seconds of each round, by name."""
-    seconds: dict[str, list[float]] = {}
+def table(rounds: int, workers: int, what: str) -> dict[str, tuple[float, float]]:
+    """By name, the median over the rounds of half of the steps and of the fastest tenth, in seconds."""
+    seconds: dict[str, list[list[float]]] = {}
     for _ in range(rounds):
         for line in measured(workers, what).splitlines():
-            name, value = line.split("=")
-            seconds.setdefault(name, []).append(float(value))
-    return seconds
+            name, values = line.split("=")
+            seconds.setdefault(name, []).append([float(value) for value in values.split(",")])
+    return {name: tuple(np.median(times, axis=0).tolist()) for name, times in seconds.items()}
 
 
 def steps(rounds: int, batch: int) -> None:
-    seconds: dict[int, list[float]] = {1: [], 2: []}
+    seconds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(rounds):
         for workers, times in seconds.items():
-            times += table(1, workers, f"step={batch}")["step"]
-    median = {workers: statistics.median(times) for workers, times in seconds.items()}
-    for workers, times in seconds.items():
-        spread = f"{min(times) * 1e6:.0f} to {max(times) * 1e6:.0f}"
-        print(f"| {batch} | {workers} | {median[workers] * 1e6:.0f} ({spread}) | {median[workers] / median[1]:.2f} |")
+            times.append(table(1, workers, f"step={batch}")["step"])
+    of = {workers: np.median(times, axis=0) for workers, times in seconds.items()}
+    for workers in seconds:
+        half, tenth = (of[workers] * 1e6).round().astype(int).tolist()
+        ratios = " | ".join(f"{ratio:.2f}" for ratio in of[workers] / of[1])
+        print(f"| {batch} | {workers} | {half} | {tenth} | {ratios} |")
 
 
 def on_paper(alone: dict[int, float], sums: dict[str, float], batch: int) -> None:
@@ -112,7 +123,7 @@ def on_paper(alone: dict[int, float], sums: dict[str, float], batch: int) -> Non
     gradients, in 2 (M - 1) messages, and the machines' own processes meet once more.
     """
     latency, bandwidth = NETWORK
-    for n in (1, 2, 4, 8, 16, 32, 64):
+    for n in PROCESSES:
         here = sums["window"] - 2 * sums["barrier"] + 2 * sums["barrier"] * math.log2(n) if n > 1 else 0.0
         one = alone[batch // n] + here
         machines = max(n // 4, 1)
@@ -131,19 +142,18 @@ def main() -> None:
         return
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {load}; NumPy {np.__version__}\n")
-    print("| batch | workers | us a step | of one process |\n|---|---|---|---|")
+    print("| batch | workers | us, median | us, fastest tenth | ratio to one | the same |\n|---|---|---|---|---|---|")
     for batch in (64, 512):
         steps(arguments.rounds, batch)
     print("\n| us, two processes | barrier | one number | window | Allreduce |\n|---|---|---|---|---|")
     sums = {}
     for name, size in GRADIENTS.items():
-        times = {key: statistics.median(values) for key, values in table(arguments.rounds, 2, f"sum={size}").items()}
+        times = {key: tenth for key, (_, tenth) in table(arguments.rounds, 2, f"sum={size}").items()}
         shown = " | ".join(f"{times[key] * 1e6:.1f}" for key in ("barrier", "one number", "window", "Allreduce"))
         print(f"| {name}, {size:,} | {shown} |")
         sums[name] = times
-    alone = {
-        n: statistics.median(table(arguments.rounds, 1, f"step={n}")["step"]) for n in (8, 16, 32, 64, 128, 256, 512)
-    }
+    sizes = [512 // n for n in PROCESSES]
+    alone = {size: table(arguments.rounds, 1, f"step={size}")["step"][1] for size in sizes}
     print("\n| N, batch 512 | us on one machine | gain | us on N / 4 machines | gain |\n|---|---|---|---|---|")
     on_paper(alone, sums["MLP"], 512)
     print(f"\nload {', '.join(f'{value:.1f}' for value in os.getloadavg())}")

@@ -155,7 +155,7 @@ def _page_on_a_table(digit: np.ndarray, rng: np.random.Generator) -> bytes:
     width, height = 900, 700
     photo = _surface(width, height, [(60, 45, 35), (150, 140, 130), (120, 80, 50), (20, 20, 20)], rng)
     paper = _surface(width, height, PAPERS[:4], rng)
-    stroke = pen_stroke(digit, int(rng.integers(100, 200)), rng.uniform(-12, 12), rng)[..., None]
+    stroke = pen_stroke(digit, int(rng.integers(100, 320)), rng.uniform(-12, 12), rng)[..., None]
     top, left = (height - stroke.shape[0]) // 2, (width - stroke.shape[1]) // 2
     part = paper[top : top + stroke.shape[0], left : left + stroke.shape[1]]
     part[:] = part * (1 - stroke) + np.array(PENS[rng.integers(4)], np.float32) / 255 * stroke

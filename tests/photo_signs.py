@@ -20,6 +20,31 @@ FACES = ("cmr10", "cmss10", "cmtt10", "cmb10", "cmmi10", "cmti10")
 FACES += ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")
 FONTS = [Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf" for face in FACES]  # matplotlib brings them
 
+# The same letters as strokes of a hand: the points as column and row of a grid of 5 x 7, a round stroke after "~".
+STROKES = {
+    "A": "06 20 46, 14 34",
+    "C": "~ 41 20 02 04 26 45",
+    "D": "00 06, ~ 00 30 42 44 36 06",
+    "E": "40 00 06 46, 03 33",
+    "F": "40 00 06, 03 33",
+    "G": "~ 41 20 02 04 26 45, 45 43 23",
+    "H": "00 06, 40 46, 03 43",
+    "J": "10 40, ~ 30 33 35 16 04",
+    "K": "00 06, 40 03 46",
+    "L": "00 06 46",
+    "M": "06 00 23 40 46",
+    "N": "06 00 46 40",
+    "P": "00 06, ~ 00 30 41 42 33 03",
+    "Q": "~ 20 01 05 26 45 41 20, 24 46",
+    "R": "00 06, ~ 00 30 41 42 33 03, 23 46",
+    "T": "00 40, 20 26",
+    "U": "~ 00 04 16 36 44 40",
+    "V": "00 26 40",
+    "W": "00 16 20 36 40",
+    "X": "00 46, 40 06",
+    "Y": "00 23 40, 23 26",
+}
+
 # Turned to its side, seen in a mirror, upside down: digits that are none any more.
 TURNS = (
     ((2, 3, 4, 5, 7), lambda sign: np.rot90(sign)),
@@ -87,6 +112,25 @@ def letter(rng: np.random.Generator) -> np.ndarray:
     return bent(np.asarray(page, np.float32) / 255, rng.uniform(0, 0.05), rng)
 
 
+def hand_letter(rng: np.random.Generator) -> np.ndarray:
+    """A capital of `STROKES`, every point a little off its place."""
+    page, pen = Image.new("L", (240, 240)), int(rng.integers(8, 26))
+    size = np.array([40 * rng.uniform(0.6, 1.1), 30])  # of a square of the grid, across and down
+    slant = rng.uniform(-0.25, 0.25)
+    for stroke in STROKES[LETTERS[rng.integers(len(LETTERS))]].split(","):
+        points = np.array([[int(name[0]), int(name[1])] for name in stroke.split() if name != "~"], float)
+        points = (points - [2, 3] + rng.normal(0, 0.2, points.shape)) * size
+        for _ in range(3 if "~" in stroke else 0):  # Chaikin's corner cutting (1974)
+            near, far = 0.75 * points[:-1] + 0.25 * points[1:], 0.25 * points[:-1] + 0.75 * points[1:]
+            points = np.concatenate([points[:1], np.stack([near, far], 1).reshape(-1, 2), points[-1:]])
+        line = [(120 + float(x - slant * y), 120 + float(y)) for x, y in points]
+        draw = ImageDraw.Draw(page)
+        draw.line(line, 255, pen, joint="curve")
+        for x, y in (line[0], line[-1]):
+            draw.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 255)
+    return bent(np.asarray(page, np.float32) / 255, rng.uniform(0, 0.03), rng)
+
+
 def bent(sign: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Each point moved by about `amount` of the side, neighbours alike."""
     side = max(sign.shape)
@@ -115,6 +159,21 @@ def strokes(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(page, np.float32) / 255
 
 
+def outline(rng: np.random.Generator) -> np.ndarray:
+    """A triangle or a quadrangle, on half of them with a line across; with more corners it would be a 0."""
+    n = int(rng.integers(3, 5))
+    angles = 2 * np.pi * (np.arange(n) + rng.uniform(-0.2, 0.2, n) + rng.uniform()) / n
+    around = 100 + rng.uniform(50, 85, n)[:, None] * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    corners = [(float(x), float(y)) for x, y in around]
+    page, pen = Image.new("L", (200, 200)), int(rng.integers(5, 20))
+    draw = ImageDraw.Draw(page)
+    draw.line([*corners, *corners[:2]], 255, pen, joint="curve")
+    if rng.random() < 0.5:
+        first, second = (around + np.roll(around, 1, axis=0))[:2] / 2  # the middles of two sides
+        draw.line([(float(first[0]), float(first[1])), (float(second[0]), float(second[1]))], 255, pen)
+    return bent(np.asarray(page, np.float32) / 255, rng.uniform(0, 0.04), rng)
+
+
 def bar(rng: np.random.Generator) -> np.ndarray:
     """A filled rectangle, oval or triangle, at most three times as long as wide, in any direction."""
     page, side = Image.new("L", (260, 260)), 200 / rng.uniform(1, 3)
@@ -126,7 +185,7 @@ def bar(rng: np.random.Generator) -> np.ndarray:
     elif kind == "oval":
         draw.ellipse(box, 255)
     else:
-        draw.polygon([(float(x), float(y)) for x, y in rng.uniform(30, 230, (3, 2))], 255)
+        draw.polygon([(130, 30), (130 + side / 2, 230), (130 - side / 2, 230)], 255)
     turn = rng.choice([0, 90, rng.uniform(0, 180)]) + rng.uniform(-8, 8)
     return np.asarray(page.rotate(turn, Image.Resampling.BICUBIC), np.float32) / 255
 

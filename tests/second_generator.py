@@ -137,8 +137,9 @@ def _tilted(sheet: Image.Image, rng: np.random.Generator) -> Image.Image:
     corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * [width / 2, height / 2]
     corners = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     corners *= rng.uniform(0.9, 1.05, (4, 1))
-    quad = (corners + np.array([1.5 * width, 1.5 * height])).ravel().tolist()
-    wide = np.pad(np.asarray(sheet), ((height, height), (width, width), (0, 0)), mode="reflect")
+    beyond = max(sheet.size) // 4  # as far as a corner may lie outside of the sheet
+    quad = (corners + np.array([width / 2 + beyond, height / 2 + beyond])).ravel().tolist()
+    wide = np.pad(np.asarray(sheet), ((beyond, beyond), (beyond, beyond), (0, 0)), mode="symmetric")
     return Image.fromarray(wide).transform(sheet.size, Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
 
 
@@ -180,7 +181,8 @@ def _taken(scene: Image.Image, rng: np.random.Generator) -> bytes:
     if rng.random() < 0.3:
         photo = _shaken(photo, rng)
     light = np.asarray(photo, np.float32)
-    noisy = light + rng.normal(0, 1, light.shape) * np.sqrt(light / 255 + 0.05) * rng.uniform(0, 8)  # shot noise
+    shot = rng.standard_normal(light.shape, np.float32) * np.sqrt(light / 255 + np.float32(0.05))
+    noisy = light + shot * np.float32(rng.uniform(0, 8))
     file = io.BytesIO()
     quality, chroma = int(rng.integers(35, 95)), int(rng.integers(3))
     Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=quality, subsampling=chroma)
@@ -189,7 +191,8 @@ def _taken(scene: Image.Image, rng: np.random.Generator) -> bytes:
 
 def _lit(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A warm or cold lamp near the sheet, the corners darker, sometimes the shadow of whoever takes the photo."""
-    y, x = np.indices(photo.size[::-1]) / np.array(photo.size[::-1])[:, None, None] * 2 - 1
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in photo.size[::-1])
+    y = y[:, None]
     lamp = rng.uniform(-1.5, 1.5, 2)
     light = 1 / (1 + rng.uniform(0, 0.25) * ((x - lamp[0]) ** 2 + (y - lamp[1]) ** 2))
     light *= 1 - rng.uniform(0, 0.12) * (x * x + y * y)
@@ -201,7 +204,7 @@ def _lit(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
         light *= 1 - rng.uniform(0.1, 0.4) * np.asarray(shadow, np.float32) / 255
     light *= rng.uniform(0.75, 1.05) / light.max()
     warmth = 1 + rng.uniform(-0.12, 0.12) * np.array([1, 0, -1])
-    lit = np.asarray(photo, np.float32) * light[..., None] * warmth
+    lit = np.asarray(photo, np.float32) * light[..., None] * warmth.astype(np.float32)
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
 

@@ -85,10 +85,18 @@ def test_integers_go_in_and_have_no_gradient():
     assert np.array_equal(model.grad.reshape(9, 300)[:, 0], np.bincount(tokens.ravel()))
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm(), nn.Dropout(0.5), nn.Residual(nn.Sequential(nn.BatchNorm()))])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm(),
+        nn.Dropout(0.5),
+        nn.Residual(nn.Sequential(nn.BatchNorm())),
+        nn.TransformerBlock(2, dropout=0.1),
+    ],
+)
 def test_no_layer_that_needs_the_whole_batch(layer):
     with pytest.raises(nn.ShapeError, match=r"^layers.1 \(Blocked\): .* \((BatchNorm|Dropout)\) needs it whole"):
-        nn.Model(nn.Sequential(nn.Tanh(), nn.Blocked(nn.Tanh(), layer)), (4,), select("cpu"))
+        nn.Model(nn.Sequential(nn.Tanh(), nn.Blocked(nn.Tanh(), layer)), (3, 4), select("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def test_a_layer_that_is_used_twice_is_in_the_file_once():
 
 def test_layers_of_images_and_others_in_turn():
     network = nn.Sequential(
-        nn.Conv2d(4, 3), nn.LayerNorm(), nn.GroupNorm(2), nn.Softmax(), nn.Linear(4), nn.PReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(4, 3), nn.LayerNorm(), nn.GroupNorm(2), nn.PReLU(), nn.Softmax(), nn.Linear(4), nn.PReLU(),
+        nn.AvgPool2d(2),
         nn.Parallel(nn.Conv2d(2, 1), nn.RMSNorm(), axis=-1), nn.Parallel(nn.Conv2d(6, 1), nn.Linear(6), axis=1),
         nn.Standardize([0.1] * 6, [2.0] * 6), nn.LogSoftmax(), nn.Transpose(2, 0, 1), nn.Softmax(), nn.Flatten(),
     )  # fmt: skip

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import __version__
-from xpnet.cli.tables import ENDS_IN, is_table
+from xpnet.cli.tables import is_table
+from xpnet.files import TABLES
 from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
@@ -63,7 +64,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     own["data"] = _lasting(own.get("data", Settings.data))
     said = [option(name) for name in TABLE if own.get(name, getattr(Settings, name)) != getattr(Settings, name)]
     if said and not is_table(own["data"]):
-        raise ValueError(f"{said[0]} is for tables ({', '.join(ENDS_IN)}), and the data are {own['data']}")
+        raise ValueError(f"{said[0]} is for tables ({', '.join(TABLES)}), and the data are {own['data']}")
     named = both.get(
         "recipe", "table" if is_table(own["data"]) else own["data"] if own["data"] == "digits" else "mnist"
     )
@@ -141,7 +142,8 @@ def to_toml(settings: Settings) -> str:
     import tomli_w
 
     table = {**asdict(settings), **asdict(settings.recipe), "recipe": settings.named}
-    table = {option(name): table[name] for name in KINDS if table[name] is not None}
+    said = KINDS if is_table(settings.data) else KINDS.keys() - {*TABLE}
+    table = {option(name): table[name] for name in KINDS if name in said and table[name] is not None}
     return f"# xpnet {__version__}: xpnet train --config with this file repeats the run\n{tomli_w.dumps(table)}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.cli.console import Failed, print_json, say
-from xpnet.files import expanded
+from xpnet.files import TABLES, expanded
 
 if TYPE_CHECKING:
     from xpnet import Model
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits, Table
     from xpnet.nn import Columns
 
-ENDS_IN = (".csv", ".tsv", ".parquet")
 TEST = 1 / 5  # of the rows of a table, by classes where there are any
 
 
 def is_table(source: str | Path) -> bool:
     """Whether it is the name of a table's file."""
-    return Path(source).suffix.lower() in ENDS_IN
+    return Path(source).suffix.lower() in TABLES
 
 
 def load(settings: Settings) -> Splits:

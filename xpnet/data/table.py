@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std
-from xpnet.files import expanded
+from xpnet.files import TABLES, expanded
 from xpnet.frames import (
     MISSING,
     UNSEEN,
@@ -27,10 +27,10 @@ from xpnet.frames import (
     values_of,
 )
 
-FILES = (".csv", ".tsv", ".parquet")
+TASKS = ("classification", "regression")
 ONE_HOT = 16  # a category of more levels is embedded, if nothing else is asked for
 FEW = 20  # whole numbers as targets are classes, up to so many different ones
-MOST_LEVELS = 50  # in a column where more than half of the rows have a value of their own: that is a name
+MOST_LEVELS = 50  # of a category, where there are more than half as many as rows: those are names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,13 +85,12 @@ def table(
     - A category that a later table has and this one has not is an error there; with `unseen="zeros"`, a row of zeros.
 
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
-    numbers, for a column of dates or of names (a value of its own in most rows), and for an option that cannot be.
+    numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
+    for an option that cannot be.
     """
-    if missing not in MISSING or unseen not in UNSEEN or task not in (None, *TASKS):
-        raise ValueError(
-            f"missing is one of {MISSING}, unseen one of {UNSEEN}, task one of {TASKS} or None, not {missing!r}, "
-            f"{unseen!r} and {task!r}"
-        )
+    for option, value, choices in (("missing", missing, MISSING), ("unseen", unseen, UNSEEN), ("task", task, TASKS)):
+        if value not in choices and not (option == "task" and value is None):
+            raise ValueError(f"{option} is one of {', '.join(choices)}, not {value!r}")
     if not is_frame(source):
         name = Path(source).name if name is None else name
         source = read_frame(source)
@@ -112,14 +111,11 @@ def table(
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
 
 
-TASKS = ("classification", "regression")
-
-
 def read_frame(path: str | os.PathLike[str]) -> Any:
     """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
     path = expanded(path)
-    if path.suffix.lower() not in FILES:
-        raise ValueError(f"{path} is no table: there is {', '.join(FILES)}")
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
     try:
         import pandas
     except ModuleNotFoundError as error:

@@ -77,12 +77,12 @@ class Blocked(Sequential):
     """
 
     def build(self, shape: Shape) -> Shape:
-        for path, layer in self.walk():
+        output = super().build(shape)
+        for path, layer in self.walk():  # some layers are there only now
             if not layer.by_sample:
                 raise ShapeError(
                     f"takes the batch in blocks, and {path} ({type(layer).__name__}) needs it whole: put it outside"
                 )
-        output = super().build(shape)
         if is_several(shape) or is_several(output):
             raise ShapeError(f"takes and gives one array, to cut into blocks, not shapes {shape} and {output}")
         self._numbers = sum(size_of(made) for layer in self.layers for made in layer._shapes.values())

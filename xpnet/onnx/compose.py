@@ -12,7 +12,7 @@ from xpnet.onnx.registry import exporter, joiner
 from xpnet.onnx.structure import Join
 
 
-@exporter(nn.Sequential, nn.TransformerBlock)
+@exporter(nn.Sequential, nn.Blocked, nn.TransformerBlock)
 def sequential(layer: nn.Sequential, x: Any, graph: GraphWriter) -> Any:
     for inner in layer.layers:
         x = graph.layer(inner, x)

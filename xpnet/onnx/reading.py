@@ -80,6 +80,8 @@ def read(path: Path) -> ModelProto:
         raise ModelFileError("it is not a whole ONNX file: there is no graph in it")
     if len(file.graph.node) > MOST_LAYERS:
         raise ModelFileError(f"its {len(file.graph.node)} nodes are beyond the limit of {MOST_LAYERS}")
+    if file.graph.sparse_initializer:
+        raise ModelFileError("it has sparse initialisers, which are not read")
     version = max((s.version for s in file.opset_import if s.domain in ("", "ai.onnx")), default=0)
     if version < OLDEST_OPSET:
         raise ModelFileError(f"it is of operator set {version}: export it again with {OLDEST_OPSET} or a later one")

@@ -10,7 +10,7 @@ from xpnet.photo.ink import blur
 from xpnet.photo.opening import Luma
 
 LEAST = 0.1  # of the image: a smaller page has to be photographed from nearer
-SEEN_THROUGH = 0.02  # of a page: dark ink can be as bright as a dark table, but there is little of it
+SEEN_THROUGH = 0.05  # of a page: dark ink can be as bright as a dark table, but the hole of a bold 0 is larger
 FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
 
 

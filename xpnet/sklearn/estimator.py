@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ class XPEstimator(BaseEstimator):
         """How many epochs the last call of `fit` or `partial_fit` has done."""
         return len(self.history_)
 
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a number that cannot be; names are looked up where they are used."""
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
+        for name, end in (("learning_rate", math.inf), ("validation_fraction", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 < float(value) < end:
+                raise ValueError(f"{name} must be a number above 0 and below {end}, not {value!r}")
+        if not isinstance(self.weight_decay, Real):
+            raise ValueError(f"weight_decay must be a number >= 0, not {self.weight_decay!r}")
+
     # What the network is made of ----------------------------------------------------------------------------
 
     def _layers_inside(self) -> list[nn.Layer]:
@@ -86,8 +100,6 @@ class XPEstimator(BaseEstimator):
         backend = select(device, dtype=str(x.dtype), seed=int(seed))
         self.model_ = nn.Model(network, x.shape[1:], backend, classes)
         kind, _ = _named("optimizer", self.optimizer, OPTIMIZERS)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be a finite number above 0, not {self.learning_rate!r}")
         self._optimizer = kind(self.model_, lr=self.learning_rate, weight_decay=self.weight_decay)
         self._calls = 0  # of `_learn`: each draws an order of its own
 
@@ -95,6 +107,7 @@ class XPEstimator(BaseEstimator):
 
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **checks: Any) -> tuple:
         """(X, y, weights) as arrays; weights is None where all samples count alike."""
+        self._check_parameters()
         X, y = validate_data(self, X, y, reset=reset, dtype=FLOATS, **checks)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -153,6 +166,8 @@ def counted(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple:
     """The samples whose weight is not 0. Raises ValueError if there is none."""
     if weights is None or (weights > 0).all():
         return X, y, weights
+    if (weights < 0).any():
+        raise ValueError(f"weights must be >= 0, not {weights.min():g}")
     if not (weights > 0).any():
         raise ValueError("the weights are 0 for every sample: there is nothing to learn from")
     return X[weights > 0], y[weights > 0], weights[weights > 0]

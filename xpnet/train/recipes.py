@@ -218,7 +218,7 @@ TABLE = Recipe(
     val=0.1,
 )
 
-# plain: gradient descent, and nothing else; handwriting: that of the model in the package (`photo/shipped.py`)
+# plain: gradient descent, and nothing else; handwriting: images of digits, each epoch augmented anew, for long
 RECIPES = {"digits": DIGITS, "mnist": MNIST, "table": TABLE, "plain": Recipe(), "handwriting": HANDWRITING}
 
 

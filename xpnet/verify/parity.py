@@ -42,7 +42,7 @@ from xpnet.verify.passes import (
 )
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
-from xpnet.verify.tolerances import Arrays, loss_curve, rounding
+from xpnet.verify.tolerances import Arrays, rounding
 from xpnet.verify.witnesses import optimizer_values
 
 Kinds = dict[str, Callable[..., Backend]]
@@ -85,7 +85,7 @@ def parity(
         task = task_for(model, data, steps, batch)
         rows = list(_network(model, inputs, kinds, precision))
         title = f"{model.network!r} on {batch} {data.name if data else 'random'} samples of shape {model.input_shape}"
-    return Parity(title, devices, tuple(rows), train_everywhere(task, kinds, loss_curve(precision)), tuple(notes))
+    return Parity(title, devices, tuple(rows), train_everywhere(task, kinds, precision), tuple(notes))
 
 
 def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:

@@ -14,8 +14,17 @@ from xpnet.nn.shapes import each
 from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
-from xpnet.verify.passes import SEED, BackendFactory, Float64, concrete, in_float32, spread, spread_samples
-from xpnet.verify.tolerances import LOSS_CURVE
+from xpnet.verify.passes import (
+    SEED,
+    BackendFactory,
+    Float64,
+    MovedProducts,
+    concrete,
+    in_float32,
+    spread,
+    spread_samples,
+)
+from xpnet.verify.tolerances import EPSILON, LOSS_CURVE, product_rounding
 
 BATCHES = 8  # different ones; then they come again
 
@@ -66,9 +75,12 @@ def _random_data(model: Model, n: int) -> datasets.Dataset:
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")
 
 
-def train_everywhere(task: Task, kinds: dict[str, BackendFactory], allowed: float = LOSS_CURVE) -> Training:
-    """The loss curves of all devices, and of the reference, which they may be `allowed` away from."""
-    curves, problems = {REFERENCE: _curve(task, Float64())}, dict[str, str]()
+def train_everywhere(task: Task, kinds: dict[str, BackendFactory], precision: str | None = None) -> Training:
+    """The loss curves of all devices, and of the reference. With a `precision` they may be away from it by what
+    rounding the operands of products explains."""
+    reference = _curve(task, Float64())
+    allowed = LOSS_CURVE if precision is None else LOSS_CURVE + _of_products(task, EPSILON[precision], reference)
+    curves, problems = {REFERENCE: reference}, dict[str, str]()
     for device, kind in kinds.items():
         try:
             curves[device] = _curve(task, kind("float32", SEED))
@@ -98,6 +110,13 @@ def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
                 losses.pop()
                 backend.rng.state = draws
     return tuple(losses)
+
+
+def _of_products(task: Task, epsilon: float, reference: tuple[float, ...]) -> float:
+    """How far `product_rounding` lets a curve be from the reference, as a fraction of its largest loss."""
+    run = lambda draw: {"loss": np.array(_curve(task, MovedProducts(epsilon, draw)))}
+    moved = product_rounding(run, {"loss": np.array(reference)})["loss"].max()
+    return float(moved) / (max(map(abs, reference), default=0.0) or 1.0)
 
 
 def _skipped(optimizer: Adam) -> float:

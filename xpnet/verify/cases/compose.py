@@ -46,10 +46,6 @@ def _pooled() -> Reference:
     return sequential(partial(conv2d, padding=SAME), pool2d(first_largest, (2, 2), (2, 2)))
 
 
-def _pooling(channels: int) -> Layer:
-    return nn.Blocked(nn.Conv2d(channels, 3, padding="same", bias=False), nn.MaxPool2d(2))
-
-
 def _resnet() -> Reference:
     """Three blocks, of which the second and the third halve the image."""
     same = partial(conv2d, padding=SAME), batch_norm
@@ -79,8 +75,21 @@ CASES: tuple[LayerCase, ...] = (
     LayerCase("Residual", "of nothing", nn.Residual, (3,), residual()),
     LayerCase("Residual", "of an activation", lambda: nn.Residual(nn.ReLU()), (2, 3), residual(RELU)),
     LayerCase("mlp", "ReLU", lambda: nn.mlp([5, 6, 3]), (5,), sequential(linear, RELU, linear)),
-    LayerCase("Blocked", "convolution and pooling", lambda: _pooling(3), (4, 5, 2), _pooled(), batches=(2,)),
-    LayerCase("Blocked", "several blocks", lambda: _pooling(96), (32, 32, 1), batches=(7,)),
+    LayerCase(
+        "Blocked",
+        "convolution and pooling",
+        lambda: nn.Blocked(nn.Conv2d(3, 3, padding="same", bias=False), nn.MaxPool2d(2)),
+        (4, 5, 2),
+        _pooled(),
+        batches=(2,),
+    ),
+    LayerCase(
+        "Blocked",
+        "several blocks",  # much for plain loops
+        lambda: nn.Blocked(nn.Conv2d(64, 1), nn.MaxPool2d(3)),
+        (36, 36, 2),
+        batches=(7,),
+    ),
     LayerCase(
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True,
     ),

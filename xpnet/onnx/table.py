@@ -1,0 +1,27 @@
+"""The columns of a table as features. Names and categories do not go into the file: it takes numbers and codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet import nn
+from xpnet.onnx.graph import GraphWriter, Tensor, in_order
+from xpnet.onnx.registry import exporter
+
+
+@exporter(nn.Columns)
+def columns(layer: nn.Columns, x: Any, graph: GraphWriter) -> Tensor:
+    """Numbers standardised; of each category a row of its table, which is one-hot where nothing is trained."""
+    parts = [graph.plain(part) for part in (x if isinstance(x, tuple) else (x,))]
+    made = []
+    if layer.numbers:
+        centred = graph.op("Sub", parts[0].name, graph.constant(layer.mean))
+        made.append(graph.op("Div", centred, graph.constant(layer.std)))
+    for j, levels in enumerate(layer.levels):
+        codes = graph.op("Gather", graph.as_integers(parts[-1]), graph.constant(j, "int64"), axis=1)
+        one_hot = np.eye(len(levels) + 1)[:, 1:]
+        table = graph.parameter(layer.tables[j].W) if j in layer.tables else graph.constant(one_hot)
+        made.append(graph.op("Gather", table, codes, axis=0))
+    return Tensor(graph.op("Concat", *made, axis=1) if len(made) > 1 else made[0], in_order(2))
