@@ -79,6 +79,8 @@ def sample(package: str, count: int, seed: int) -> list[Mutant]:
 
 def run(packages: list[str], count: int, seed: int, budget: float, again: bool) -> None:
     start, recorded = time.perf_counter(), Record()
+    if not recorded.seconds:
+        sys.exit("Nothing is recorded yet: python benchmarks/mutation.py record")
     there = {package: {m[:5] for m in mutants_of(package)} for package in packages}
     before = {p: {r[:5]: r for r in load(p, seed) if r[:5] in there[p]} if again else {} for p in packages}
     chosen = []

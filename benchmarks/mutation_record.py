@@ -68,7 +68,7 @@ class Record:
 
     def __init__(self) -> None:
         self.seconds = _seconds()
-        self._data = coverage.CoverageData(FOLDER / "coverage")
+        self._data = coverage.CoverageData(FOLDER / "coverage", no_disk=not self.seconds)
         self._data.read()
         self._lines: dict[Path, dict[int, list[str]]] = {}
         self._look = self.seconds.keys() - self._data.measured_contexts()  # run no line: at signatures, say

@@ -52,6 +52,8 @@ class Outcome(NamedTuple):
 def run_all(work: dict[Mutant, list[str]], seconds: dict[str, float]) -> dict[Mutant, Outcome]:
     """What became of each mutant under its tests, which take so many seconds each."""
     files = sorted({name.split("::")[0] for tests in work.values() for name in tests})
+    if not files:
+        return {}
     runner = Runner(work, seconds)
     with tempfile.TemporaryDirectory() as folder:
         pytest.main([*OPTIONS, f"--basetemp={folder}/tests", "--tb=no", "--timeout=60", *files], plugins=[runner])
