@@ -1748,6 +1748,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: a softmax over the last axis of the file", "axis=x.channels)", "axis=-1)"),
     ],
     "onnx/structure.py": [
+        ("ONNX: the last output of a node is read as the first", " or end != node.outputs[0]:", ":"),
         ("ONNX: ways that cross are read twice", "if id(node) in taken or", "if"),
         ("ONNX: numbers as they are rounded in a file",
          "return float(str(np.float32(number)))", "return float(np.float32(number))"),
