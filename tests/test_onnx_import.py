@@ -406,6 +406,12 @@ def test_recurrent_operators_that_no_layer_is(attributes, inputs, message):
         model_of(graph(steps, LSTM, shape=("n", 3, 4)), "cpu")
 
 
+def test_a_second_output_is_not_taken_for_the_first():
+    pool = helper.make_node("MaxPool", ["x"], ["largest", "y"], "pool", kernel_shape=[2, 2])
+    with pytest.raises(ModelFileError, match=r"'pool' .* goes several ways that no layer of xpnet has"):
+        model_of(graph([pool], shape=("n", 1, 4, 4)), "cpu")
+
+
 def test_padding_that_no_layer_has():
     """More of it on one side is read where "same" has it there, and nowhere else."""
     W = {"W": drawn(2, 1, 2, 2)}
