@@ -76,7 +76,7 @@ def close(a, b):
         {"schedule": lambda model: schedules.Plateau(0.01, patience=1), "metrics": (train.accuracy,), "patience": 1},
         {"batch_size": 1, "epochs": 1},  # of most batches a process has nothing
     ],
-    ids=str,
+    ids=lambda options: " and ".join(options) or "plain",
 )
 def test_a_group_trains_as_one_process_does(size, options):
     alone, model = trained(ALONE, **options)
