@@ -17,7 +17,7 @@ from xpnet import nn
 from xpnet.backend import Backend
 from xpnet.nn import Layer
 from xpnet.nn.shapes import is_several
-from xpnet.verify.cases import LAYERS
+from xpnet.verify.cases import FAMILIES, LAYERS
 from xpnet.verify.gradcheck import gradient_error
 from xpnet.verify.invariants import INVARIANTS
 from xpnet.verify.passes import SEED, Pass, draw_values, named
@@ -109,7 +109,7 @@ def shapes(case: LayerCase) -> str:
     few = parameters if len(parameters) <= 6 else {}
     text = [
         drawing(inputs, case.of, few, outputs),
-        f"\n\nA run of the row \"{case.what or case.of}\" of the table of cases, on {batch} "
+        f'\n\nA run of the row "{case.what or case.of}" of the table of cases, on {batch} '
         f"sample{'s' if batch > 1 else ''}; drawn is one of them.\n",
         _block("text", shown, ".docstring"),
         f"The backward gives {back}.",
@@ -205,7 +205,7 @@ def _plain(signature: inspect.Signature) -> str:
 def _block(language: str, text: str, kind: str = "", linenums: int | None = None) -> str:
     """A fenced block; its fence is longer than any in the text."""
     fence = "`" * 4
-    options = f" linenums=\"{linenums}\"" if linenums else ""
+    options = f' linenums="{linenums}"' if linenums else ""
     head = f"{{ .{language} {kind}{options} }}"
     return f"{fence} {head}\n{text.rstrip()}\n{fence}\n"
 
@@ -219,4 +219,5 @@ def _path(of: Any) -> str:
 
 
 def _case_file(case: LayerCase) -> str:
-    return inspect.getmodule(case.make if inspect.isfunction(case.make) else case.reference).__name__.replace(".", "/") + ".py"
+    family = next(family for family in FAMILIES if case in family.CASES)
+    return family.__name__.replace(".", "/") + ".py"
