@@ -73,10 +73,10 @@ def page(name: str) -> str:
     signature = f"nn.{name}{_plain(inspect.signature(of))}"
     parts = [
         f"# {name}\n",
-        _block("python", signature),
+        _block("python", signature, ".wrapped"),
         f"In `{_path(of)}`, line {start}.\n",
         "## What it computes\n",
-        _block("text", inspect.getdoc(of) or "", ".docstring"),
+        _block("text", unfilled(inspect.getdoc(of) or ""), ".wrapped"),
         "## Shapes\n",
         shapes(cases[0]),
         "## The code\n",
@@ -87,7 +87,7 @@ def page(name: str) -> str:
     ]
     about = inspect.getdoc(module) or ""
     if "\n" in about:
-        parts += [f"## About the file\n\nThe head of `{_path(of)}`:\n", _block("text", about, ".docstring")]
+        parts += [f"## About the file\n\nThe head of `{_path(of)}`:\n", _block("text", unfilled(about), ".wrapped")]
     return "\n".join(parts)
 
 
@@ -111,7 +111,7 @@ def shapes(case: LayerCase) -> str:
         drawing(inputs, case.of, few, outputs),
         f'\n\nA run of the row "{case.what or case.of}" of the table of cases, on {batch} '
         f"sample{'s' if batch > 1 else ''}; drawn is one of them.\n",
-        _block("text", shown, ".docstring"),
+        _block("text", shown, ".wrapped"),
         f"The backward gives {back}.",
     ]
     if len(parameters) > len(few):
@@ -149,6 +149,17 @@ agreement with float64 on the CPU, and the invariants {invariants}.
 pytest tests/test_layers.py tests/test_torch.py -k "{name}"
 ```
 """
+
+
+def unfilled(text: str) -> str:
+    """A docstring with the lines of a paragraph joined, so that each screen can wrap it; formulas, lists and tables,
+    which are indented or begin with a sign, stay as they are."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.split("\n")
+        kept = any(line.startswith((" ", "|", "- ")) for line in lines)
+        paragraphs.append(paragraph if kept else " ".join(lines))
+    return "\n\n".join(paragraphs)
 
 
 def _measured(found: tuple[float, float, str]) -> str:
