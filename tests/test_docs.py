@@ -119,6 +119,12 @@ def test_the_records_are_those_of_the_files(generated):
     assert "python benchmarks/mlp_epoch.py" in generated[measurements.INDEX]
 
 
+def test_the_page_on_gpus_says_what_the_records_say():
+    """A record of `make gpu-check` makes this page, and what others say of GPUs, a matter to be written anew."""
+    recorded = any((ROOT / "benchmarks/results").glob("gpu-*"))
+    assert recorded != ("has not been run on a GPU yet" in text_of("gpu.md"))
+
+
 # Links and files ------------------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,7 @@ error, and what is allowed. "-" says that the row has no such witness.
 
 Every row has these besides, in float32 and float64, on the CPU, the strict device and a GPU where there is one:
 agreement with float64 on the CPU, and the invariants {invariants}.
+Exported to ONNX, it is compared with onnxruntime (`tests/test_onnx_export.py`).
 
 ```sh
 pytest tests/test_layers.py tests/test_torch.py -k "{name}"

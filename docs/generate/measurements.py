@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 INTRODUCTION = """# Measurements
 
 Every number has the command that gives it. The records below are the files of `benchmarks/results/`, as they stand:
-each says on which machine it was made. Nothing here was measured on a GPU.
+each says on which machine it was made.
 
 """
 
