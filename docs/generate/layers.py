@@ -177,7 +177,8 @@ def _helpers(of: Any) -> Iterator[str]:
     """What the code above uses from xpnet's own files and is no layer with a page: its source, folded away."""
     seen: dict[str, Any] = {}
     _collect(of, seen)
-    for name, used in seen.items():
+    in_order = sorted(seen.items(), key=lambda item: (_path(item[1]) != _path(of), _path(item[1]), _line(item[1])))
+    for name, used in in_order:
         lines, start = inspect.getsourcelines(used)
         code = textwrap.indent(_block("python", "".join(lines), linenums=start), "    ")
         yield f'??? note "{name}, which it uses: {_path(used)}"\n\n{code}'
@@ -224,6 +225,10 @@ def _block(language: str, text: str, kind: str = "", linenums: int | None = None
 
 def _file_of(of: Callable | type) -> str:
     return of.__module__.rpartition(".")[2].capitalize()
+
+
+def _line(of: Any) -> int:
+    return inspect.getsourcelines(of)[1]
 
 
 def _path(of: Any) -> str:
