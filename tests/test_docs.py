@@ -85,6 +85,11 @@ def test_a_page_has_what_its_code_uses(generated):
     assert "def normalised_dx(" not in generated["layers/batchnorm.md"]
 
 
+def test_paragraphs_are_joined_and_formulas_are_not():
+    kept = "    y = x W\n      + b\n\n| a | b |\n|---|---|\n\n- one\n  more"
+    assert layers.unfilled(f"One\nparagraph.\n\n{kept}") == f"One paragraph.\n\n{kept}"
+
+
 def test_a_layer_without_a_row_has_no_page(monkeypatch):
     monkeypatch.setattr(layers, "LAYERS", [case for case in layers.LAYERS if case.of != "ReLU"])
     with pytest.raises(ValueError, match="ReLU has no row"):
