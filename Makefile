@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: train test lint format types bench gpu-check
+.PHONY: train test lint format types docs bench gpu-check
 
 train: .venv/plain
 	$(BIN)/xpnet train
@@ -24,6 +24,10 @@ format: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
+# The manual, in build/docs: open build/docs/index.html.
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
 # Beside the rivals that are installed there: pip install torch==2.13.0 jax scikit-learn
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.bench
@@ -39,6 +43,10 @@ gpu-check:
 .venv/dev: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --editable ".[dev]"
 	touch $@ .venv/plain
+
+.venv/docs: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --editable ".[docs]"
+	touch $@
 
 $(BIN)/pip:
 	@$(or $(PYTHON),python3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,180 @@
+"""The manual: its code runs, what it names exists, and every layer has a page that is made from its code."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from docs.generate import layers, measurements
+from xpnet import nn
+from xpnet.verify.cases import public_names
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+WRITTEN = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn"}
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    return {**layers.pages(), **measurements.pages(ROOT)}
+
+
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def code_of(page: str) -> str:
+    """Its Python blocks as one program, each at the lines at which it stands."""
+    inside, lines = False, []
+    for line in text_of(page).splitlines():
+        fence = line.startswith("```")
+        inside = line == "```python" if fence else inside
+        lines.append(line if inside and not fence else "")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if code_of(page).strip()])
+def test_the_code_runs(page, tmp_path, monkeypatch):
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page], reason=f"{NEEDS[page]} is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nn.Layer, "known", dict(nn.Layer.known))  # layers of a page are not those of other tests
+    exec(compile(code_of(page), str(DOCS / page), "exec"), {"__name__": f"docs.{Path(page).stem}"})
+
+
+def test_no_block_hides_from_the_test():
+    """Only ```python and ```sh open a block, at the beginning of a line."""
+    for page in WRITTEN:
+        fences = [line for line in text_of(page).splitlines() if "```" in line]
+        assert set(fences[::2]) <= {"```python", "```sh"}, page
+        assert set(fences[1::2]) <= {"```"}, page
+
+
+# Pages ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_layer_has_a_page(generated):
+    public = {name for name in public_names() if hasattr(nn, name)}
+    assert set(layers.names()) == public
+    for name in public:
+        page = generated[f"layers/{name.lower()}.md"]
+        assert page.startswith(f"# {name}\n")
+        assert f"({name.lower()}.md)" in generated[layers.INDEX]
+
+
+def test_a_page_has_the_docstring_the_code_and_every_row(generated):
+    page = generated["layers/linear.md"]
+    source = (ROOT / "xpnet/nn/linear.py").read_text("utf-8")
+    assert "dW = X^T dY, db = the column sums of dY, dX = dY W^T" in page
+    backward = source[source.index("        def backward") : source.index("\n\nclass Standardize")].strip("\n")
+    assert backward in page
+    start = source[: source.index("class Linear")].count("\n") + 1
+    assert f'linenums="{start}"' in page
+    for row in ("vectors", "no bias", "one to one", "rows of 3-D inputs", "rows of 4-D inputs", "wide"):
+        assert re.search(rf"^\| {row} \| .* \|$", page, re.MULTILINE)
+    wide = re.search(r"^\| wide \| .*$", page, re.MULTILINE)[0]
+    assert re.fullmatch(r"\| wide \| \(129,\), evaluation \| \S+ \(allowed \S+\) \| - \| - \| yes \|", wide)
+
+
+def test_a_page_has_what_its_code_uses(generated):
+    assert "def normalised_dx(" in generated["layers/layernorm.md"]
+    assert "def normalised_dx(" not in generated["layers/batchnorm.md"]
+
+
+def test_paragraphs_are_joined_and_formulas_are_not():
+    kept = "    y = x W\n      + b\n\n| a | b |\n|---|---|\n\n- one\n  more"
+    assert layers.unfilled(f"One\nparagraph.\n\n{kept}") == f"One paragraph.\n\n{kept}"
+
+
+def test_a_layer_without_a_row_has_no_page(monkeypatch):
+    monkeypatch.setattr(layers, "LAYERS", [case for case in layers.LAYERS if case.of != "ReLU"])
+    with pytest.raises(ValueError, match="ReLU has no row"):
+        layers.page("ReLU")
+
+
+def test_a_witness_that_disagrees_stops_the_page(monkeypatch):
+    monkeypatch.setattr(layers, "gradient_error", lambda subject, values: (1.0, 0.5, ""))
+    with pytest.raises(AssertionError, match="a witness disagrees"):
+        layers.page("ReLU")
+
+
+def test_the_drawing_is_of_the_shapes_of_a_run(generated):
+    svg = re.search(r"<svg.*?</svg>", generated["layers/linear.md"])[0]
+    root = ElementTree.fromstring(svg)
+    texts = [element.text for element in root.iter("text") if element.text]
+    assert texts == ["x (5, 7)", "→", "Linear", "W (7, 4)", "b (4,)", "→", "y (5, 4)"]
+    assert root.get("aria-label") == "x (5, 7) through Linear gives y (5, 4)"
+    grids = [(int(r.get("width")) // 13, int(r.get("height")) // 13) for r in root.iter("rect")]
+    assert grids == [(7, 1), (4, 7), (4, 1), (4, 1)]
+
+
+def test_every_drawing_is_an_image_of_its_own(generated):
+    drawings = [svg for text in generated.values() for svg in re.findall(r"<svg.*?</svg>", text)]
+    assert len(drawings) == len(layers.names())
+    for svg in drawings:
+        ElementTree.fromstring(svg)
+
+
+def test_the_records_are_those_of_the_files(generated):
+    assert generated["measurements/accuracy.md"] == (ROOT / "benchmarks/results/accuracy.md").read_text("utf-8")
+    assert "python benchmarks/mlp_epoch.py" in generated[measurements.INDEX]
+
+
+def test_the_page_on_gpus_says_what_the_records_say():
+    """A record of `make gpu-check` makes this page, and what others say of GPUs, a matter to be written anew."""
+    recorded = any((ROOT / "benchmarks/results").glob("gpu-*"))
+    assert recorded != ("has not been run on a GPU yet" in text_of("gpu.md"))
+
+
+# Links and files ------------------------------------------------------------------------------------------------
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def test_links_lead_somewhere(generated):
+    pages = {**{page: text_of(page) for page in WRITTEN}, **generated}
+    anchors = {page: {slug(h) for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} for page, text in pages.items()}
+    for page in [*WRITTEN, layers.INDEX, measurements.INDEX]:
+        for link in re.findall(r"\]\(([^)\s]+)\)", pages[page]):
+            assert not link.startswith(("http", "/")), f"{page}: {link} leads out of the manual"
+            target, _, anchor = link.partition("#")
+            found = (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT).as_posix() if target else page
+            assert found in pages, f"{page}: {link}"
+            assert not anchor or anchor in anchors[found], f"{page}: {link}"
+
+
+def test_files_that_are_named_are_there(generated):
+    pattern = r"\b((?:examples|benchmarks|xpnet|tests|docker)/[\w./]*\w)"
+    of_layers = {page: text for page, text in generated.items() if page.startswith("layers/")}
+    for page, text in {**{page: text_of(page) for page in WRITTEN}, **of_layers}.items():
+        for path in re.findall(pattern, text):
+            assert (ROOT / path).exists(), f"{page}: {path}"
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    assert listed == set(WRITTEN)
+
+
+# The site -------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_built_and_asks_nobody_for_anything(tmp_path):
+    pytest.importorskip("material", reason='mkdocs-material is not installed: pip install -e ".[docs]"')
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(layers.names()) + len(WRITTEN)
+    for page in pages:
+        tags = re.findall(r"<(?:link|script|img|iframe|source)\b[^>]*>", page.read_text("utf-8"))
+        assert not [tag for tag in tags if re.search(r"(?:src|href)=.?(?:https?:)?//", tag) and "canonical" not in tag]
