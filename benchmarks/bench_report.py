@@ -23,9 +23,8 @@ def write(results: dict[str, Any], settings: dict[str, Any], folder: Path, name:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    versions = {
-        k: v for work in found["works"].values() for c in work["contenders"].values() for k, v in c["versions"].items()
-    }
+    contenders = [c for work in found["works"].values() for c in work["contenders"].values()]
+    versions = ", ".join(dict.fromkeys(f"{name} {v}" for c in contenders for name, v in c["versions"].items()))
     malloc = " ".join(f"{name}={value}" for name, value in found["malloc"].items()) or "as installed"
     parts = [
         "# xpnet beside others\n\n"
@@ -33,7 +32,8 @@ def markdown(found: dict[str, Any]) -> str:
         f"Allocator: {malloc}.\n\n"
         "    python -m benchmarks.bench\n\n"
         f"Medians of {found['rounds']} rounds in turn. Every contender is a process of its own, with one thread unless "
-        "it says two. The ratio is to the fastest eager PyTorch of the work: below 1 is faster.\n"
+        "it says two (JAX has threads of its own). The ratio is to the fastest eager PyTorch of the work: below 1 is "
+        "faster.\n"
     ]
     for work in found["works"].values():
         rival = best_rival(work["contenders"])
@@ -89,6 +89,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         place += 1.8
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axes.minorticks_off()
+    axes.margins(y=0.01)
     axes.set_yticks([-at for at, _ in ticks], [label for _, label in ticks], size=8)
     axes.set_xlabel("time, as a ratio to the fastest eager PyTorch (below 1 is faster)")
     axes.spines[["top", "right"]].set_visible(False)
