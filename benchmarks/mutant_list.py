@@ -825,7 +825,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Sizes: one step too late", "or (step + 1) % self.every", "or step % self.every"),
         ("Sizes: steps are added up", "self._sums = {layer: {} for", "self._sums = self._sums or {layer: {} for"),
     ],
-    "cli/fastest.py": [
+    "cli/device.py": [
+        ("train: the hint is told in every run", "if is_news(backend.why) else", "if True else"),
         ("fastest: the CPU, whatever was measured", "device=next(iter(seconds)))", 'device="cpu")'),
     ],
     "train/tensorboard.py": [
@@ -923,7 +924,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: the floor of the loss without its rest",
          "((1, 1 - spread * (n - 1)), (n - 1, spread))", "((1, 1 - spread * (n - 1)),)"),
         ("train: no lock on the folder", "inside.enter_context(only_run_in(folder))", "pass"),
-        ("train: the hint is told in every run", "if is_news(backend.why) else", "if True else"),
         ("train: the model is saved after the images",
          "    model.save(folder / MODEL)\n    results.write_history", "    results.write_history"),
         ("train: the example is of any shape", "if results.is_grey(test.x):", "if True:"),

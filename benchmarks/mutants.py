@@ -104,7 +104,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "files.py": ["test_files.py"],
     "data/idx.py": ["test_data_idx.py"],
     "cli/": ["test_cli_console.py"],
-    "cli/fastest.py": ["test_cli_settings.py"],
+    "cli/device.py": ["test_cli_settings.py"],
     "cli/parity.py": ["test_parity.py", "test_precision.py"],
     "cli/results.py": ["test_cli_results.py"],
     "cli/run_folder.py": ["test_cli_results.py"],

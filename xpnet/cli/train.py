@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from xpnet.cli import options
 from xpnet.cli.console import Failed, command, print_json, say
+from xpnet.cli.device import FASTEST, device_line, on_fastest
 from xpnet.cli.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -125,17 +125,17 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     """Make everything that can fail for a wrong setting first, the folder then, and train."""
     import xpnet
     from xpnet import data
-    from xpnet.cli import fastest, results, tables
+    from xpnet.cli import results, tables
     from xpnet.parallel.group import in_all
     from xpnet.train import fit, r2, recipes
 
     first = group.rank == 0  # who speaks and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
-    if settings.device == fastest.NAME:
+    if settings.device == FASTEST:
         if group.size > 1:
-            raise ValueError(f"--device {fastest.NAME} is for one process: name a device for several workers")
+            raise ValueError(f"--device {FASTEST} is for one process: name a device for several workers")
         samples = loaded(settings)[0]
-        settings = fastest.on_fastest(fitted_to(settings, len(samples)), samples, tell)
+        settings = on_fastest(fitted_to(settings, len(samples)), samples, tell)
     device = device_for(settings.device, group)
     backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
@@ -185,40 +185,6 @@ def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
     from xpnet.cli.data import load
 
     return tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
-
-
-def device_line(backend: Backend, asked: str | None, workers: int) -> str:
-    """Where the run is. Why not on a GPU is said once, and again when the reason has changed: `xpnet doctor` has it."""
-    name = "the CPU" if backend.device == "cpu" else backend.device
-    if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
-        hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
-        return f"on the CPU, {in_threads(backend, workers)}{hint}"
-    how = [in_threads(backend, workers)] if backend.device == "cpu" else []
-    how += [f"{workers} workers"] if backend.device != "cpu" and workers > 1 else []
-    how += [f"products in {backend.precision}"] if backend.precision else []
-    return f"{', '.join([f'on {name}', *how])}: {backend.why}"
-
-
-def in_threads(backend: Backend, workers: int) -> str:
-    """How many processes and threads multiply, in words."""
-    if workers > 1:
-        return f"{workers} workers, {backend.threads or 1} BLAS thread{'s' * ((backend.threads or 1) > 1)} each"
-    if backend.threads is None:
-        return "on one thread unless steps are large (--threads N asks for more)"
-    return f"on {backend.threads} BLAS thread{'s' if backend.threads > 1 else ''}"
-
-
-def is_news(hint: str) -> bool:
-    """Whether this hint is another one than the last, which is kept beside the downloads."""
-    from xpnet.data.datasets import cache_folder
-
-    with suppress(OSError, ValueError):
-        if (cache_folder() / "last-hint").read_text("utf-8") == hint:
-            return False
-    with suppress(OSError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        (cache_folder() / "last-hint").write_text(hint, "utf-8")
-    return True
 
 
 def fitted_to(settings: Settings, n_samples: int) -> Settings:
