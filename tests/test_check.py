@@ -192,6 +192,33 @@ def test_what_fails_raises_and_the_message_says_what():
     assert "gradients" in {f.name for f in caught.value.report.failed}
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Sequential(nn.Linear(3), nn.BatchNorm()), (5,)),
+        (nn.Sequential(nn.Conv2d(3, 3), nn.BatchNorm()), (5, 5, 2)),
+        (nn.Sequential(nn.LayerNorm(), nn.BatchNorm()), (4,)),
+    ],
+    ids=["Linear", "Conv2d", "LayerNorm"],
+)
+def test_a_bias_before_a_batchnorm_has_a_gradient_of_rounding_alone(layer, shape):
+    """It is 0 whatever goes in, so that what may be left of its terms is for their own size to say."""
+    verify.check(layer, shape)
+
+
+class ForgetsTheMean(nn.BatchNorm):
+    """Its backward leaves out the part that goes through the mean: biases before it get a gradient."""
+
+    def forward(self, x, backend):
+        y, _ = super().forward(x, backend)
+        return y, lambda dy, need_dx=True: dy * (self.gamma.data / x.std(axis=0))
+
+
+def test_a_wrong_gradient_before_a_batchnorm_is_not_taken_for_rounding():
+    report = verify.check(nn.Sequential(nn.Linear(3), ForgetsTheMean()), (5,), raises=False)
+    assert "gradients" in {f.name for f in report.failed}
+
+
 def test_a_right_layer_passes_and_the_report_can_be_read():
     report = verify.check(Square(), (3, 2), batch=2)
     assert report.ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def test_everything_public_has_a_row():
 def test_rows_have_names_of_their_own():
     names = [name(case) for case in TABLE]
     assert len(set(names)) == len(names)
+
+
+def test_every_layer_has_rows_of_three_shapes():
+    shapes = defaultdict(set)
+    for case in LAYERS:
+        shapes[case.of].add(case.shape)
+    assert not {of: found for of, found in shapes.items() if len(found) < 3}
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=name)

@@ -22,6 +22,7 @@ from xpnet.verify.passes import (
     Draw,
     Float64,
     MovedProducts,
+    MovedSums,
     Subject,
     Trial,
     draw_values,
@@ -110,23 +111,25 @@ def agreement(trial: Trial, allowed: Callable[[], Arrays]) -> Found:
 
 def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | None = None) -> Arrays:
     """How far each number of a pass may be from the exact one."""
-    allowed = _rounding(dtype, lambda moved: exact(subject, moved, dtype), values)
+    result, chance = exact(subject, values, dtype), np.random.default_rng(1)
+    in_moved_sums = lambda changed: run(subject, changed, MovedSums(FLOAT32, chance, dtype))
+    allowed = _rounding(dtype, in_moved_sums, values, result)
     if precision is None:
         return allowed
     compute = lambda draw: run(subject, values, MovedProducts(EPSILON[precision], draw))
-    moved = product_rounding(compute, exact(subject, values, dtype))
-    return {name: a + moved[name] for name, a in allowed.items()}
+    products = product_rounding(compute, result)
+    return {name: a + products[name] for name, a in allowed.items()}
 
 
-def _rounding(dtype: str, run: Callable[[Arrays], Arrays], values: Arrays) -> Arrays:
-    """How far each number of a `run` in `dtype` may be from this one, which is in float64."""
-    allowed = rounding(run, values, run(values))
+def _rounding(dtype: str, run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
+    """How far each number of a pass in `dtype` may be from `result`, which is in float64, as `run` is."""
+    allowed = rounding(run, values, result)
     return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
 
 
 def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
     """A pass in float64 on the CPU, with the dropout masks of a pass in `dtype`."""
-    return run(subject, values, Float64() if dtype == "float32" else Backend("float64", SEED))
+    return run(subject, values, Float64(draws=dtype))
 
 
 # Losses -------------------------------------------------------------------------------------------------------
@@ -160,7 +163,8 @@ def _on_host(backend: Backend, value: Array, dy: Array) -> Arrays:
 def loss_tolerance(loss: Loss, values: Arrays, dtype: str) -> Arrays:
     """How far a loss and its dy may be from the exact ones."""
     cpu = Backend("float64", SEED)
-    return _rounding(dtype, lambda moved: run_loss(loss, {**values, **moved}, cpu), {"y": values["y"]})
+    compute = lambda changed: run_loss(loss, {**values, **changed}, cpu)
+    return _rounding(dtype, compute, {"y": values["y"]}, compute({}))
 
 
 def _loss_agrees(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:

@@ -23,7 +23,7 @@ from xpnet.nn import Layer, Linear, Model
 from xpnet.nn.model import declare
 from xpnet.nn.shapes import Shape, each, is_several
 from xpnet.optim import Optimizer, clip_norm
-from xpnet.verify.tolerances import Arrays
+from xpnet.verify.tolerances import Arrays, moved
 
 SEED = 7  # of the backends' random streams
 FREE_LENGTH = 5  # of samples along axes of free length
@@ -215,18 +215,23 @@ def run_optimizer(
 
 
 class Float64(Backend):
-    """float64 on the CPU, but with random numbers as float32 draws them: the same dropout masks as a float32 run."""
+    """float64 on the CPU, but with random numbers as another dtype draws them: the same dropout masks as its runs."""
 
-    def __init__(self, seed: int = SEED):
+    def __init__(self, seed: int = SEED, draws: str = "float32"):
+        self._draws = np.dtype(draws)
         super().__init__("float64", seed)
 
     def _stream(self, seed: int) -> HostPhilox:
-        return _Float32Draws(seed)
+        return _DrawsOf(self._draws, seed)
 
 
-class _Float32Draws(HostPhilox):
+class _DrawsOf(HostPhilox):
+    def __init__(self, dtype: np.dtype, seed: int):
+        super().__init__(seed)
+        self._dtype = dtype
+
     def random(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return super().random(shape, np.float32).astype(dtype)
+        return super().random(shape, self._dtype).astype(dtype)
 
 
 class MovedProducts(Float64):
@@ -238,4 +243,15 @@ class MovedProducts(Float64):
         self._epsilon, self._chance = epsilon, np.random.default_rng(draw)
 
     def _rounded(self, a: Array) -> Array:
-        return a * (1 + self._epsilon * self._chance.choice([-1, 1], a.shape))
+        return moved(a, self._epsilon, self._chance)
+
+
+class MovedSums(Float64):
+    """`Float64`, with every number that goes into a sum over rows moved by `epsilon` of itself, as `chance` has it."""
+
+    def __init__(self, epsilon: float, chance: np.random.Generator, draws: str):
+        super().__init__(draws=draws)
+        self._epsilon, self._chance = epsilon, chance
+
+    def sum_rows(self, a: Array) -> Array:
+        return super().sum_rows(moved(a, self._epsilon, self._chance))

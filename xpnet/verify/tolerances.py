@@ -45,13 +45,14 @@ def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) ->
     measure is what a change of 1e-6 of every input, up or down by chance, does to each number of the result (the root
     mean square of a few such changes). For a product of matrices that is 1e-6 sqrt(2 sum (a b)^2) and so at most
     1.5e-6 |row| |column|; for an elementwise function 1e-6 |x f'(x)|. To it comes 1e-6 of the largest number of the
-    tensor, for rounding on the way.
+    tensor, for rounding on the way. Where a sum must cancel whatever goes in (the gradient of a bias before a BatchNorm
+    is 0), no input shows how large its terms are: so `run` may move the terms of its sums too (`passes.MovedSums`).
     """
     rng = np.random.default_rng(0)
     square = {name: np.zeros(r.shape) for name, r in result.items()}
     for _ in range(DRAWS):
-        moved = {name: v * (1 + FLOAT32 * rng.choice([-1, 1], v.shape)) for name, v in values.items() if _real(v)}
-        for name, r in run({**values, **moved}).items():
+        changed = {name: moved(v, FLOAT32, rng) for name, v in values.items() if _real(v)}
+        for name, r in run({**values, **changed}).items():
             square[name] += (r - result[name]) ** 2
     return {name: np.sqrt(s / DRAWS) + scaled(FLOAT32, result[name]) for name, s in square.items()}
 
@@ -65,11 +66,16 @@ def product_rounding(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
     number of the tensor that moved most, as six draws may miss a number. What no product goes into is not moved: it
     must be right to float32.
     """
-    moved = {name: np.zeros(r.shape) for name, r in result.items()}
+    change = {name: np.zeros(r.shape) for name, r in result.items()}
     for draw in range(DRAWS):
         for name, r in run(draw).items():
-            np.maximum(moved[name], np.abs(r - result[name]), out=moved[name])
-    return {name: m + scaled(1.0, m) for name, m in moved.items()}
+            np.maximum(change[name], np.abs(r - result[name]), out=change[name])
+    return {name: c + scaled(1.0, c) for name, c in change.items()}
+
+
+def moved(values: np.ndarray, epsilon: float, chance: np.random.Generator) -> np.ndarray:
+    """Each number by `epsilon` of itself, up or down by chance."""
+    return values * (1 + epsilon * chance.choice([-1, 1], values.shape))
 
 
 def scaled(tolerance: float, tensor: np.ndarray) -> np.ndarray:

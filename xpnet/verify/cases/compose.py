@@ -11,13 +11,14 @@ from xpnet.verify.cases.arithmetic import Numbers, Parameters, Reference, each, 
 from xpnet.verify.cases.conv import conv2d
 from xpnet.verify.cases.dropout import UniformStream, dropout
 from xpnet.verify.cases.linear import flatten, linear
-from xpnet.verify.cases.norm import batch_norm
+from xpnet.verify.cases.norm import batch_norm, batch_norm_evaluation
 from xpnet.verify.cases.pool import first_largest, mean_of, pool2d
 from xpnet.verify.passes import SEED
 from xpnet.verify.rows import LayerCase
 
 RELU, TANH = each(relu), each(tanh)
 SAME = (1, 1, 1, 1)  # the padding of a 3 x 3 convolution that keeps the size
+AS_IMAGE: Reference = lambda x, p: x[..., None]  # gives (H, W) a channel axis
 
 
 def _dropout_net(x: Numbers, p: Parameters) -> Numbers:
@@ -35,10 +36,9 @@ def _used_twice() -> Layer:
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
-def _cnn() -> Reference:
-    """Of two channels, then three; 4 x 4 images without a channel axis."""
-    stage = _pooled(), batch_norm, RELU
-    return sequential(lambda x, p: x[..., None], *stage, *stage, flatten, linear, RELU, linear)
+def _cnn(stages: int, *first: Reference, norm: Reference = batch_norm) -> Reference:
+    """Of as many halvings. `first` gives an image its channel axis, where it has none."""
+    return sequential(*first, *(_pooled(), norm, RELU) * stages, flatten, linear, RELU, linear)
 
 
 def _pooled() -> Reference:
@@ -46,14 +46,14 @@ def _pooled() -> Reference:
     return sequential(partial(conv2d, padding=SAME), pool2d(first_largest, (2, 2), (2, 2)))
 
 
-def _resnet() -> Reference:
+def _resnet(*first: Reference, norm: Reference = batch_norm) -> Reference:
     """Three blocks, of which the second and the third halve the image."""
-    same = partial(conv2d, padding=SAME), batch_norm
-    halved = partial(conv2d, padding=SAME, stride=(2, 2)), batch_norm
-    shortcut = sequential(partial(conv2d, stride=(2, 2)), batch_norm)
+    same = partial(conv2d, padding=SAME), norm
+    halved = partial(conv2d, padding=SAME, stride=(2, 2)), norm
+    shortcut = sequential(partial(conv2d, stride=(2, 2)), norm)
     plain, halving = residual(*same, RELU, *same), residual(*halved, RELU, *same, shortcut=shortcut)
     mean = lambda x, p: pool2d(mean_of(x[0, ..., 0].size), x.shape[1:3], (1, 1))(x, p)[:, 0, 0]
-    return sequential(*same, RELU, plain, RELU, halving, RELU, halving, RELU, mean, linear)
+    return sequential(*first, *same, RELU, plain, RELU, halving, RELU, halving, RELU, mean, linear)
 
 
 CASES: tuple[LayerCase, ...] = (
@@ -91,15 +91,36 @@ CASES: tuple[LayerCase, ...] = (
         batches=(7,),
     ),
     LayerCase(
+        "Blocked", "a border that pooling leaves out",
+        lambda: nn.Blocked(nn.Conv2d(2, 3, padding="same", bias=False), nn.MaxPool2d(2)), (5, 7, 1), _pooled(),
+    ),
+    LayerCase(
         "mlp", "dropout, training", lambda: nn.mlp([5, 7, 6, 3], nn.Tanh, 0.4), (5,), _dropout_net, training=True,
     ),
     LayerCase("mlp", "of a tutorial, evaluation", lambda: nn.mlp([64, 32, 16, 10], dropout=0.1), (64,), batches=(8,)),
+    LayerCase("mlp", "no hidden layer", lambda: nn.mlp([9, 2]), (9,), sequential(linear)),
     LayerCase(
-        "cnn", "grey images, training", lambda: nn.cnn((4, 4), 3, channels=(2, 3), hidden=4), (4, 4), _cnn(),
-        batches=(4,), training=True,
+        "cnn", "grey images, training", lambda: nn.cnn((4, 4), 3, channels=(2, 3), hidden=4), (4, 4),
+        _cnn(2, AS_IMAGE), batches=(4,), training=True,
+    ),
+    LayerCase(
+        "cnn", "one stage, training", lambda: nn.cnn((5, 2, 1), 2, channels=(2,), hidden=3), (5, 2, 1), _cnn(1),
+        batches=(5,), training=True,
+    ),
+    LayerCase(
+        "cnn", "colour images, evaluation", lambda: nn.cnn((3, 4, 3), 2, channels=(2,), hidden=3), (3, 4, 3),
+        _cnn(1, norm=batch_norm_evaluation), batches=(2,),
     ),
     LayerCase(
         "resnet", "colour images, training", lambda: nn.resnet((5, 6, 3), 3, depth=8, width=2), (5, 6, 3), _resnet(),
         batches=(3,), training=True,
+    ),
+    LayerCase(
+        "resnet", "grey images, training", lambda: nn.resnet((5, 4), 2, depth=8, width=2), (5, 4), _resnet(AS_IMAGE),
+        batches=(4,), training=True,
+    ),
+    LayerCase(
+        "resnet", "high images, evaluation", lambda: nn.resnet((6, 3, 1), 2, depth=8, width=2), (6, 3, 1),
+        _resnet(norm=batch_norm_evaluation), batches=(2,),
     ),
 )  # fmt: skip

@@ -33,6 +33,11 @@ def standardize(mean: float, std: float) -> Reference:
     return each(lambda v: (v - mean) / std)
 
 
+def standardize_columns(mean: tuple[float, ...], std: tuple[float, ...]) -> Reference:
+    """Of the last axis each place by its own mean and deviation."""
+    return lambda x, p: filled(x.shape, lambda *at: (x[at] - mean[at[-1]]) / std[at[-1]])
+
+
 def _torch_linear(torch: Any, x: Any, p: dict[str, Any]) -> Any:
     return torch.nn.functional.linear(x, p["W"].T, p.get("b"))
 
@@ -46,6 +51,11 @@ CASES: tuple[LayerCase, ...] = (
     LayerCase("Linear", "wide", lambda: nn.Linear(64), (129,), None, _torch_linear, (33,)),
     LayerCase("Flatten", "images", nn.Flatten, (3, 4, 2), flatten, lambda t, x, p: x.flatten(1)),
     LayerCase("Flatten", "vectors", nn.Flatten, (5,), flatten),
+    LayerCase("Flatten", "images in a row", nn.Flatten, (2, 1, 3, 2), flatten, lambda t, x, p: x.flatten(1)),
     LayerCase("Standardize", "floats", lambda: nn.Standardize(0.4, 2.5), (6,), standardize(0.4, 2.5)),
     LayerCase("Standardize", "pixels", lambda: nn.Standardize(33.3, 7.6), (4, 4), standardize(33.3, 7.6), draw=pixels),
-)
+    LayerCase(
+        "Standardize", "columns", lambda: nn.Standardize((0.5, -2.0, 30.0), (0.1, 1.0, 20.0)), (2, 3),
+        standardize_columns((0.5, -2.0, 30.0), (0.1, 1.0, 20.0)),
+    ),
+)  # fmt: skip
