@@ -1165,7 +1165,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Recipe: handwriting in other batches", "batch_size=256,", "batch_size=64,"),
         ("Recipe: a setting that the model does not have is ignored", "for name in kind.fixed:", "for name in ():"),
         ("Recipe: another model keeps the settings of the last", "{**MODELS[model].usual, **changes}", "changes"),
-        ("Recipe: the cnn drops nothing", "hidden=64, dropout=recipe.dropout)", "hidden=64)"),
+        ("Recipe: the cnn drops nothing", "hidden=128, dropout=recipe.dropout)", "hidden=128)"),
         ("Recipe: images of several channels are not augmented", "data.x.ndim not in (3, 4)", "data.x.ndim != 3"),
         ("recipes: numbers are learnt in their own units",
          "MeanSquaredError(scale=std.tolist())", "MeanSquaredError()"),

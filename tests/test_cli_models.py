@@ -120,8 +120,8 @@ def test_the_list():
     assert [line.split()[0] for line in lines[:3]] == list(MODELS)
     counts = [int(re.search(r"\(([\d,]+) parameters on MNIST", line)[1].replace(",", "")) for line in lines[:3]]
     assert counts[0] == 784 * 128 + 128 + 128 * 64 + 64 + 64 * 32 + 32 + 32 * 10 + 10
-    convolutions = 9 * 16 + 32 + 9 * 16 * 32 + 64 + 9 * 32 * 64 + 128
-    assert counts[1] == convolutions + (9 * 64 * 64 + 64) + 650
+    convolutions = 9 * 32 + 64 + 9 * 32 * 64 + 128 + 9 * 64 * 128 + 256
+    assert counts[1] == convolutions + (9 * 128 * 128 + 128) + 1290
     assert counts[2] == sum(
         p.size
         for p in nn.Model(nn.resnet((28, 28), 10, 8), (28, 28), xpnet.select("cpu")).parameters.values()

@@ -80,7 +80,7 @@ MODELS: dict[str, ModelKind] = {
     ),
     "cnn": ModelKind(
         "three convolutions with pooling, and a fully connected layer",
-        lambda recipe, shape, n: nn.cnn(shape, n, channels=(16, 32, 64), hidden=64, dropout=recipe.dropout),
+        lambda recipe, shape, n: nn.cnn(shape, n, channels=(32, 64, 128), hidden=128, dropout=recipe.dropout),
         {"hidden": (), "activation": "relu"},
         PEN,
         fixed=("hidden", "activation"),
