@@ -167,7 +167,7 @@ CASES: tuple[LayerCase, ...] = (
     LayerCase("SinusoidalPosition", "one place", nn.SinusoidalPosition, (1, 4), sinusoidal),
     LayerCase("LearnedPosition", "as long as can be", lambda: nn.LearnedPosition(4), (4, 3), learned),
     LayerCase("LearnedPosition", "shorter", lambda: nn.LearnedPosition(9), (None, 2), learned),
-    LayerCase("LearnedPosition", "one channel", lambda: nn.LearnedPosition(5), (2, 1), learned),
+    LayerCase("LearnedPosition", "of words", lambda: nn.LearnedPosition(2), (2, 5), learned),
     _block("plain", shape=(3, 4)),
     _block("causal", shape=(None, 4), causal=True),
     _block("rotary, no bias", shape=(4, 4), rotary=True, bias=False),
