@@ -13,13 +13,14 @@ from docs.generate import api, layers, measurements  # noqa: E402
 
 def on_config(config):
     families = [{title: [{name: layers.path_of(name)} for name in names]} for title, names in layers.families().items()]
-    config.nav.append({"Layers": [layers.INDEX, *families]})
+    titles = [next(iter(entry)) for entry in config.nav]
+    config.nav[titles.index("The numbers")]["The numbers"] += measurements.pages()
+    config.nav.insert(titles.index("Cookbook") + 1, {"Layers": [layers.INDEX, *families]})
     config.nav.append({"All names": api.PAGE})
-    config.nav.append({"Measurements": [measurements.INDEX, *measurements.results()]})
     return config
 
 
 def on_files(files, config):
-    for path, text in {**layers.pages(), api.PAGE: api.page(), **measurements.pages(ROOT)}.items():
+    for path, text in {**layers.pages(), api.PAGE: api.page(), **measurements.pages()}.items():
         files.append(File.generated(config, path, content=text))
     return files
