@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 
-.PHONY: train test lint format types docs bench gpu-check
+.PHONY: train test lint format types docs images bench gpu-check dist release-check
 
 train: .venv/plain
 	$(BIN)/xpnet train
@@ -27,6 +27,20 @@ types: .venv/dev
 # The manual, in build/docs: open build/docs/index.html.
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+# The images of the README and the manual, from the real pages, in headless Chromium: after a change of either page.
+images: .venv/dev
+	$(BIN)/python -m docs.generate.images
+
+# The source archive, and the wheel that is built from it, in dist/.
+dist: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
+# Both archives in empty environments of each Python that is here (make release-check PYTHONS="python3.13 /opt/py/bin/python").
+release-check: dist
+	$(BIN)/python benchmarks/release_check.py $(PYTHONS)
 
 # Beside the rivals that are installed there: pip install torch==2.13.0 jax scikit-learn
 bench: .venv/dev

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import layers, measurements
+from docs.generate import api, layers, measurements
 from xpnet import nn
 from xpnet.verify.cases import public_names
 
@@ -20,7 +20,7 @@ NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn"}
 
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
-    return {**layers.pages(), **measurements.pages(ROOT)}
+    return {**layers.pages(), api.PAGE: api.page(), **measurements.pages(ROOT)}
 
 
 def text_of(page: str) -> str:

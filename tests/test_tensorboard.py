@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import SHORT, call, elsewhere, weights  # noqa: F401
 
 from xpnet import data, losses, nn, optim, select, train
 
@@ -80,3 +83,58 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "xpnet\[tensorboard\]"'):
         train.TensorBoard(tmp_path)
+
+
+# xpnet train --tensorboard --------------------------------------------------------------------------------------
+
+
+def epochs(folder, tag="loss/train"):
+    return sorted(epoch for name, epoch in events(folder) if name == tag)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_writes_events_into_its_folder_where_it_is_asked_to(tmp_path):
+    said = call(*SHORT, "--val", "0.2", "--tensorboard", "--out", "run").stdout
+    assert "events: tensorboard --logdir run\n" in said
+    found = events(tmp_path / "run")
+    history = np.genfromtxt("run/history.csv", delimiter=",", names=True)
+    assert epochs(tmp_path / "run") == [1, 2]
+    np.testing.assert_allclose([found["loss/validation", n] for n in (1, 2)], history["validation_loss"], rtol=1e-6)
+
+    said = call(*SHORT, "--config", "run/config.toml", "--no-tensorboard", "--out", "without").stdout
+    assert "tensorboard" not in said
+    assert not list(Path("without").glob("events*"))
+    np.testing.assert_array_equal(weights(Path("run")), weights(Path("without")))  # who watches changes nothing
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_that_is_resumed_goes_on_with_the_same_events(tmp_path):
+    call(*SHORT, "--tensorboard", "--out", "run")
+    call("train", "--resume", "run", "--epochs", "4", "--quiet")  # the run's own file says that events are wanted
+    assert epochs(tmp_path / "run") == [1, 2, 3, 4]
+    call("train", "--resume", "run", "--epochs", "5", "--no-tensorboard", "--quiet")
+    assert epochs(tmp_path / "run") == [1, 2, 3, 4]
+    call("train", "--resume", "run", "--epochs", "6", "--tensorboard", "--quiet")
+    assert epochs(tmp_path / "run") == [1, 2, 3, 4, 6]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_events_that_cannot_be_written_are_told_before_the_training(tmp_path, monkeypatch):
+    call(*SHORT, "--out", "run")
+    before = {path: path.read_bytes() for path in sorted(Path("run").iterdir())}
+
+    def full(path, suffix):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter", full)
+    refused = call("train", "--resume", "run", "--epochs", "3", "--tensorboard", "--quiet", code=1).stderr
+    assert "--tensorboard: cannot write event files: run/events: No space left on device" in refused.replace("\\", "/")
+    assert {path: path.read_bytes() for path in sorted(Path("run").iterdir())} == before
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_without_the_library_ends_before_there_is_a_folder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
+    refused = call(*SHORT, "--tensorboard", code=1).stderr
+    assert '--tensorboard: event files need tensorboardX: pip install "xpnet[tensorboard]"' in refused
+    assert not os.path.exists("runs")

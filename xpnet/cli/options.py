@@ -132,6 +132,14 @@ Workers = Annotated[
     ),
 ]
 
+TensorBoard = Annotated[
+    bool | None,
+    typer.Option(
+        help="Write event files into the folder of the run: tensorboard --logdir runs shows all runs beside each "
+        "other. They need xpnet[tensorboard]. [default: no-tensorboard]"
+    ),
+]
+
 # Files and output
 Config = Annotated[
     Path | None,
@@ -145,7 +153,8 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Go on with the run in that folder; --epochs can be raised, --device, --threads and --workers changed.",
+        help="Go on with the run in that folder; --epochs can be raised, --device, --threads, --workers and "
+        "--tensorboard changed.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

@@ -14,6 +14,7 @@ from xpnet.files import LONGEST_NAME, cut, locked
 
 if TYPE_CHECKING:
     from xpnet import Model
+    from xpnet.train import TensorBoard
 
 CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safetensors"
 
@@ -50,6 +51,27 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
     with locked(folder / ".lock", refuse):
         yield
+
+
+def check_tensorboard() -> None:
+    """Raise `Failed` where the library of event files is missing."""
+    from xpnet.train.tensorboard import events_writer
+
+    try:
+        events_writer()
+    except ModuleNotFoundError as error:
+        raise Failed(f"--tensorboard: {error}") from None
+
+
+def event_file(folder: Path) -> TensorBoard:
+    """A new file of events in the folder of the run. Raises `Failed` if it cannot be written."""
+    from xpnet.train import TensorBoard
+
+    try:
+        return TensorBoard(folder)
+    except OSError as error:
+        _, line = verdict(error)
+        raise Failed(f"--tensorboard: cannot write event files: {line}") from None
 
 
 def clear_halves(folder: Path) -> None:

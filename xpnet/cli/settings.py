@@ -16,7 +16,7 @@ from xpnet.files import TABLES
 from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
-KINDS |= {"threads": int, "workers": int}
+KINDS |= {"threads": int, "workers": int, "tensorboard": bool}
 TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # what can be said of a table alone
 KINDS |= dict.fromkeys(TABLE, str)
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
@@ -42,6 +42,7 @@ class Settings:
     device: str | None = None
     threads: int | None = None
     workers: int = 1
+    tensorboard: bool = False
     target: str | None = None
     task: str | None = None
     ignore: str = ""
@@ -59,7 +60,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    plain = ("data", "seed", "dtype", "precision", "device", "threads", "workers", *TABLE)
+    plain = ("data", "seed", "dtype", "precision", "device", "threads", "workers", "tensorboard", *TABLE)
     own = {name: both[name] for name in plain if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
     said = [option(name) for name in TABLE if own.get(name, getattr(Settings, name)) != getattr(Settings, name)]

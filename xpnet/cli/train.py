@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, command, print_json, say
+from xpnet.cli.console import Failed, command, print_json, quoted, say
 from xpnet.cli.device import FASTEST, device_line, on_fastest
 from xpnet.cli.run_folder import (
     CHECKPOINT,
     CONFIG,
     MODEL,
+    check_tensorboard,
     clear_halves,
+    event_file,
     go_on,
     kept,
     new_folder,
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from xpnet.data import Augment, Dataset
     from xpnet.parallel import Group
     from xpnet.train import Result
+    from xpnet.train.fit import Callback
     from xpnet.train.recipes import Recipe
 
 EXAMPLE = "example.png"
+CHANGEABLE = ("epochs", "device", "threads", "workers", "tensorboard")  # by a run that is resumed
 FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: fewer say little, and cost much
 
 
@@ -72,6 +76,7 @@ def train(
     precision: options.Precision = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
+    tensorboard: options.TensorBoard = None,
     config: options.Config = None,
     out: options.Out = None,
     resume: options.Resume = None,
@@ -96,6 +101,7 @@ def train(
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
       augmentation.png        with --augment: what each setting does to the images
       example.png             the first test image if it is a grey one, to try the model on
+      events.out.tfevents.*   with --tensorboard
     Without matplotlib (pip install "xpnet[plots]") the images but the example are left out.
     """
     given = {name: ctx.params[name] for name in KINDS if ctx.params[name] is not None}
@@ -109,8 +115,7 @@ def train(
 
 def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
     """Those of the run in `folder`. Raises ValueError if others are given, or epochs taken back."""
-    others = [f"--{option(name)}" for name, value in given.items() if value is not None]
-    others = [name for name in others if name not in ("--epochs", "--device", "--threads", "--workers")]
+    others = [f"--{option(name)}" for name, value in given.items() if value is not None and name not in CHANGEABLE]
     if others:
         raise ValueError(f"--resume keeps the settings of the run: leave out {', '.join(others)}")
     if not (folder / CONFIG).is_file():
@@ -131,6 +136,8 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
 
     first = group.rank == 0  # who speaks and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
+    if settings.tensorboard:
+        group.first(check_tensorboard)
     if settings.device == FASTEST:
         if group.size > 1:
             raise ValueError(f"--device {FASTEST} is for one process: name a device for several workers")
@@ -156,21 +163,26 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     for line in (in_words(settings), *notes):
         tell(line)
 
+    callbacks: list[Callback] = []
     with ExitStack() as inside:
         if first:
             inside.enter_context(only_run_in(folder))
             inside.enter_context(kept(folder, model))
             clear_halves(folder)
+            if settings.tensorboard:
+                callbacks.append(event_file(folder))
             write_settings(folder, settings)
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,
             augment=augment, metrics=None if training.classes else [r2],
             patience=recipe.patience or None, keep_best=validation is not None,
-            checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet, group=group,
+            callbacks=callbacks, checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet, group=group,
         )  # fmt: skip
         if first:
             metrics, notes = write_results(folder, model, result, training, test, augment)
+            if settings.tensorboard:
+                notes.append(f"events: tensorboard --logdir {quoted(folder)}")
     if first and as_json:
         print_json(metrics)
     elif first:

@@ -25,18 +25,14 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | os.PathLike, sizes: LayerSizes | None = None):
-        try:
-            from tensorboardX.event_file_writer import EventsWriter
-        except ModuleNotFoundError:
-            message = 'event files need tensorboardX: pip install "xpnet[tensorboard]"'
-            raise ModuleNotFoundError(message, name="tensorboardX") from None
+        writer = events_writer()
         self.folder = os.fspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "the folder of event files cannot be written", self.folder)
         # The library's SummaryWriter writes in a thread, and what it has not yet written is lost with the process. Two
         # files of one second and folder would have one name.
-        self._writer: Any = EventsWriter(os.path.join(self.folder, "events"), f".{os.urandom(4).hex()}")
+        self._writer: Any = writer(os.path.join(self.folder, "events"), f".{os.urandom(4).hex()}")
         weakref.finalize(self, self._writer.close)
         self._sizes, self._written = sizes, 0
 
@@ -56,6 +52,16 @@ class TensorBoard:
         from tensorboardX.summary import scalar
 
         self._writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+
+
+def events_writer() -> type:
+    """The library's class that writes one file. Raises ModuleNotFoundError, which names the extra."""
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+    except ModuleNotFoundError:
+        message = 'event files need tensorboardX: pip install "xpnet[tensorboard]"'
+        raise ModuleNotFoundError(message, name="tensorboardX") from None
+    return EventsWriter
 
 
 def tag(name: str) -> str:
