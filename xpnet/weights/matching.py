@@ -19,6 +19,7 @@ from xpnet.nn.shapes import Shape
 from xpnet.weights.layouts import KNOWN, Arrays, TorchModule, joined, role
 
 IGNORED = "num_batches_tracked"  # a count, which changes no output
+HEAD = ("source", "shape", "model", "shape", "layout")
 Kind = frozenset[tuple[str, Shape]]
 Modules = dict[str, dict[str, Shape]]
 
@@ -49,8 +50,14 @@ class Match:
                 rows += [(*one, *other, layout[0]) for one, other, layout in lines]
         return rows
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from xpnet import html
+
+        return html.table(HEAD, self.rows(), left=len(HEAD))
+
     def __str__(self) -> str:
-        rows = [("source", "shape", "model", "shape", "layout"), *self.rows()]
+        rows = [HEAD, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
