@@ -18,7 +18,7 @@ import pytest
 from command_line import call
 
 import xpnet
-from xpnet.cli import workers
+from xpnet.parallel import launch
 
 HERE = Path(__file__).parent
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -147,5 +147,5 @@ def test_a_number_of_workers_that_cannot_be():
 
 def test_without_mpi_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(workers.Failed, match=r"xpnet\[mpi\]"):
-        workers.mpiexec()
+    with pytest.raises(xpnet.BackendError, match=r'there is no mpiexec: pip install "xpnet\[mpi\]"'):
+        launch.mpiexec()

@@ -12,6 +12,7 @@ from PIL import Image
 
 import xpnet
 from xpnet.data import Augment, Dataset
+from xpnet.data.images import is_images
 from xpnet.train import plots
 
 
@@ -197,7 +198,7 @@ def test_augmentations_of_colours():
 
 def test_samples_that_are_no_images_are_refused():
     rows = Dataset(np.zeros((4, 7)), np.arange(4))
-    assert not plots.is_images(rows.x)
+    assert not is_images(rows.x)
     for draw in (lambda: plots.samples(rows), lambda: plots.mistakes(rows, np.eye(4)[::-1])):
         with pytest.raises(ValueError, match=r"samples of shape \(7,\) are no images"):
             draw()

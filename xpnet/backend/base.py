@@ -77,6 +77,16 @@ class Backend:
         products = f", products in {self.precision}" if self.precision else ""
         return f"<Backend {self.device} {self.dtype}{products}: {self.why}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from xpnet import html
+
+        shown = {
+            "device": self.device, "dtype": self.dtype, "products in": self.precision or self.dtype,
+            "seed": self.seed, "BLAS threads": self.threads or "as the step needs", "why": self.why,
+        }  # fmt: skip
+        return html.table((), [(name, str(value)) for name, value in shown.items()], left=2)
+
     # Between host and device ------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:

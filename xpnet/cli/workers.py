@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from pathlib import Path
 
-from xpnet.cli.console import Failed
 from xpnet.parallel import Group, join
+from xpnet.parallel.launch import mpiexec
 
 
 def started(workers: int, given: int | None) -> Group:
@@ -26,14 +24,6 @@ def started(workers: int, given: int | None) -> Group:
         program = mpiexec()
         os.execv(program, [program, "-n", str(workers), sys.executable, *sys.orig_argv[1:]])
     return group
-
-
-def mpiexec() -> str:
-    """The one of this Python's environment, else the first on the search path. Raises `Failed` without either."""
-    found = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
-    if found is None:
-        raise Failed('--workers needs MPI: pip install "xpnet[mpi]"')
-    return found
 
 
 def device_for(asked: str | None, group: Group) -> str | None:

@@ -107,6 +107,12 @@ class Dataset:
         targets = f"{len(self.classes)} classes" if self.classes else f"targets of {shape(self.y)}"
         return f"<{self.name}: {len(self)} samples of {samples}, {targets}>"
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks: a few images with their labels, or the first rows; None, and so the text, of other samples."""
+        from xpnet.data.showing import as_html
+
+        return as_html(self)
+
     def __getitem__(self, rows: slice) -> Dataset:
         """The samples of a slice, as a view: data[:1000]."""
         if not isinstance(rows, slice):

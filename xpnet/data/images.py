@@ -60,6 +60,22 @@ def has_images(path: Path) -> bool:
     return any(True for folder in class_folders(path) for _ in _images_in(folder))
 
 
+def is_images(x: Any) -> bool:
+    """Whether samples (N, ...) can be shown: grey (N, H, W) or (N, H, W, 1), or colour (N, H, W, 3)."""
+    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
+
+
+def as_colours(x: np.ndarray) -> np.ndarray:
+    """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white. ValueError if they are no
+    images."""
+    if not is_images(x):
+        raise ValueError(f"samples of shape {x.shape[1:]} are no images: those are (H, W), (H, W, 1) or (H, W, 3)")
+    x = x[..., None] if x.ndim == 3 else x
+    low, high = (float(end) for end in (x.min(), x.max())) if x.size else (0.0, 1.0)
+    low = min(low, 0.0)
+    return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
+
+
 def _images_in(folder: Path) -> list[Path]:
     files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not file.name.startswith("."))
     return sorted(file for file in files if file.is_file())

@@ -258,6 +258,16 @@ class Model:
         shapes = f"{self.input_shape} -> {self.output_shape}"
         return f"<Model {shapes}, {self.n_parameters:,} parameters, on {self.backend.device}>\n{self.network!r}"
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks: `summary()`; None, and so the text, where that needs an example."""
+        from xpnet import html
+
+        try:
+            summary = self.summary()
+        except ValueError:
+            return None
+        return html.line(repr(self).splitlines()[0][1:-1]) + summary._repr_html_()
+
 
 def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequence[str], tensors: dict) -> Model:
     """The model that was copied or pickled, on its device, or where that does not work on the CPU."""

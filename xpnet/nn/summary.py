@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet import html
 from xpnet.backend import Array, Backend
 from xpnet.backend.observer import Observer
 from xpnet.nn.conv import Conv2d, ConvTranspose2d
@@ -84,27 +85,40 @@ class Summary:
         """
         return self.values + self.gradients + self.inputs + self.activations + self.largest + self.working
 
-    def __str__(self) -> str:
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table as texts: its head, a row for each layer, the totals."""
         head = ("path", "layer", "output shape", "parameters", "multiply-adds", f"kept, batch of {self.batch_size}")
         body = [
             (r.path, r.layer, str(r.output_shape), f"{r.parameters:,}", f"{r.multiply_adds:,}", in_bytes(r.kept))
             for r in self.rows
         ]
         total = ("", "all", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", in_bytes(self.activations))
-        widths = [max(map(len, column)) for column in zip(head, *body, total, strict=True)]
+        return [head, *body, total]
 
-        def line(cells: tuple[str, ...]) -> str:
-            texts = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-            return "  ".join(texts).rstrip()
-
-        rule = "-" * len(line(head))
+    def of_a_step(self) -> str:
+        """The memory of a training step, and what it is made of."""
         parts = {
             "parameters": self.values, "gradients": self.gradients, "batch": self.inputs,
             "activations": self.activations, "the largest layer": self.largest, "working memory": self.working,
         }  # fmt: skip
         listed = ", ".join(f"{name} {in_bytes(size)}" for name, size in parts.items())
-        step = f"a training step, without the optimizer: {in_bytes(self.step)} ({listed})"
-        return "\n".join([line(head), rule, *map(line, body), rule, line(total), "", step])
+        return f"a training step, without the optimizer: {in_bytes(self.step)} ({listed})"
+
+    def __str__(self) -> str:
+        cells = self.cells()
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+        def line(cells: tuple[str, ...]) -> str:
+            texts = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+            return "  ".join(texts).rstrip()
+
+        head, *body, total = map(line, cells)
+        rule = "-" * len(head)
+        return "\n".join([head, rule, *body, rule, total, "", self.of_a_step()])
+
+    def _repr_html_(self) -> str:
+        head, *body, total = self.cells()
+        return html.table(head, body, total, left=3) + html.line(self.of_a_step())
 
 
 def in_bytes(size: int) -> str:

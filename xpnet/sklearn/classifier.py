@@ -33,6 +33,9 @@ class XPClassifier(ClassifierMixin, XPEstimator):
     early_stopping : hold out `validation_fraction` of the data (of each class), stop after `patience` epochs without a
         lower loss on it, and keep the weights of the best epoch. `partial_fit` holds nothing out.
     device : "auto", "cpu", "cuda", ...; None for the environment variable XPNET_DEVICE, or else "auto".
+    n_jobs : how many processes train the network together, on the CPU (`xpnet.parallel`, with the extra "mpi"); None
+        for 1, -1 for as many as there are cores. Each has a part of every batch, so the result is that of one process
+        but for rounding and dropout. They are started anew by each call of `fit`, which takes a second or two.
     random_state : a number makes weights and batches the same each time, on every device.
     verbose : a line an epoch, on standard error.
 
@@ -66,6 +69,7 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         validation_fraction: float = 0.1,
         patience: int = 10,
         device: str | None = None,
+        n_jobs: int | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ):
@@ -82,6 +86,7 @@ class XPClassifier(ClassifierMixin, XPEstimator):
             validation_fraction=validation_fraction,
             patience=patience,
             device=device,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )

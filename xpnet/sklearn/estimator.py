@@ -18,8 +18,10 @@ from xpnet.backend import select
 from xpnet.data import Dataset, epoch_order, split
 from xpnet.losses import Loss
 from xpnet.optim import Optimizer
+from xpnet.sklearn.workers import fit_by, n_workers
 from xpnet.train import fit
 from xpnet.train.recipes import ACTIVATIONS, OPTIMIZERS
+from xpnet.train.worker import packed, unpacked
 
 FLOATS = (np.float64, np.float32)  # X of another dtype becomes the first
 
@@ -47,6 +49,7 @@ class XPEstimator(BaseEstimator):
         validation_fraction: float = 0.1,
         patience: int = 10,
         device: str | None = None,
+        n_jobs: int | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ):
@@ -54,7 +57,8 @@ class XPEstimator(BaseEstimator):
         self.optimizer, self.learning_rate, self.weight_decay = optimizer, learning_rate, weight_decay
         self.epochs, self.batch_size = epochs, batch_size
         self.early_stopping, self.validation_fraction, self.patience = early_stopping, validation_fraction, patience
-        self.device, self.random_state, self.verbose = device, random_state, verbose
+        self.device, self.n_jobs = device, n_jobs
+        self.random_state, self.verbose = random_state, verbose
 
     @property
     def n_iter_(self) -> int:
@@ -73,6 +77,7 @@ class XPEstimator(BaseEstimator):
                 raise ValueError(f"{name} must be a number above 0 and below {end}, not {value!r}")
         if not isinstance(self.weight_decay, Real):
             raise ValueError(f"weight_decay must be a number >= 0, not {self.weight_decay!r}")
+        n_workers(self.n_jobs)
 
     # What the network is made of ----------------------------------------------------------------------------
 
@@ -115,25 +120,20 @@ class XPEstimator(BaseEstimator):
 
     def _learn(self, data: Dataset, epochs: int, early_stopping: bool = False) -> None:
         """Train the model for some epochs, on all of `data` or on all but the fraction for early stopping."""
-        validation, stopping = None, dict[str, Any]()
-        seed = self.model_.backend.seed
+        validation, seed = None, self.model_.backend.seed
+        options: dict[str, Any] = {"epochs": epochs, "quiet": not self.verbose}
         if early_stopping:
             data, validation = split(data, self.validation_fraction, seed)
-            stopping = {"patience": self.patience, "keep_best": True}
+            options |= {"patience": self.patience, "keep_best": True}
         if self._calls:  # `fit` of the library begins with the same order each time
             data = data.take(epoch_order(len(data), seed, self._calls))
         self._calls += 1
-        result = fit(
-            self.model_,
-            self._loss,
-            self._optimizer,
-            data,
-            validation,
-            epochs=epochs,
-            batch_size=min(self.batch_size, len(data)),
-            quiet=not self.verbose,
-            **stopping,
-        )
+        options["batch_size"] = min(self.batch_size, len(data))
+        n = n_workers(self.n_jobs)
+        if n == 1:
+            result = fit(self.model_, self._loss, self._optimizer, data, validation, **options)
+        else:
+            result = fit_by(n, self, data, validation, options)
         self.history_ = result.history
         if result.stopped == "interrupted":  # a search over parameters must not go on with the next ones
             raise KeyboardInterrupt
@@ -148,18 +148,13 @@ class XPEstimator(BaseEstimator):
         """All arrays on the host, so that what was trained on a GPU opens where there is none."""
         state = dict(super().__getstate__())
         if "_optimizer" in state:
-            optimizer = state["_optimizer"]
-            how = type(optimizer), optimizer.lr, optimizer.weight_decay
-            state["_optimizer"] = (*how, optimizer.tensors(), self.model_.backend.rng.state)
+            state["_optimizer"] = packed(state["_optimizer"])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_optimizer" in state:
-            kind, lr, weight_decay, tensors, stream = state["_optimizer"]
-            self._optimizer = kind(self.model_, lr=lr, weight_decay=weight_decay)
-            self._optimizer.load_tensors(tensors)
-            self.model_.backend.rng.state = stream
+            self._optimizer = unpacked(self.model_, state["_optimizer"])
 
 
 def counted(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple:

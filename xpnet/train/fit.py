@@ -47,6 +47,12 @@ class Result:
     stopped: str = ""
     eager: str = ""
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the epochs as a table."""
+        from xpnet.train.notebook import epochs_as_html
+
+        return epochs_as_html(self.history, self.best_epoch, self.stopped)
+
 
 def fit(
     model: Model,
@@ -134,7 +140,7 @@ def fit(
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     # One thread in a group: each of its processes has a core.
     threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
-    reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0)
+    reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
     memory = within_memory(run, train, -(-batch_size // group.size))
     with _alone(model), threads, memory, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         if not stopped and run.position.epoch < epochs:

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from xpnet.backend import select
 from xpnet.data import Augment, Dataset
+from xpnet.data.images import as_colours
 from xpnet.files import replacing
 from xpnet.train.run import Row
 
@@ -139,7 +140,7 @@ def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figur
     title = f"{len(wrong):,} of {len(data):,} wrong" + (f"; the {len(shown)} worst" if len(shown) < len(wrong) else "")
     if len(wrong):
         title += "\nabove each: its class; in orange what it was taken for, and how surely"
-    return _sheet(_images(data.x[shown]), captions, title, columns=8)
+    return _sheet(as_colours(data.x[shown]), captions, title, columns=8)
 
 
 def samples(data: Dataset, limit: int = 60) -> Figure:
@@ -149,7 +150,9 @@ def samples(data: Dataset, limit: int = 60) -> Figure:
     """
     shown = np.arange(min(limit, len(data))) * len(data) // min(limit, len(data))
     captions = [(_short(data.classes[data.y[i]]),) for i in shown]
-    return _sheet(_images(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10)
+    return _sheet(
+        as_colours(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10
+    )
 
 
 def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
@@ -165,25 +168,10 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
     columns = 10
     n = min(columns, len(data))
     x = data.x[np.argsort(data.y, kind="stable")[(2 * np.arange(n) + 1) * len(data) // (2 * n)]]  # from all classes
-    images = _images(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
+    images = as_colours(np.concatenate([change(x, select("cpu", seed=seed)) for change in rows.values()]))
 
     title = f"Augmented images of {data.name}\neach setting alone, and its largest amount; then all of them"
     return _sheet(images, [()] * len(images), title, columns=n, labels=list(rows))
-
-
-def is_images(x: np.ndarray) -> bool:
-    """Whether samples (N, ...) can be shown: grey (N, H, W) or (N, H, W, 1), or colour (N, H, W, 3)."""
-    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
-
-
-def _images(x: np.ndarray) -> np.ndarray:
-    """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white."""
-    if not is_images(x):
-        raise ValueError(f"samples of shape {x.shape[1:]} are no images: those are (H, W), (H, W, 1) or (H, W, 3)")
-    x = x[..., None] if x.ndim == 3 else x
-    low, high = (float(end) for end in (x.min(), x.max())) if x.size else (0.0, 1.0)
-    low = min(low, 0.0)
-    return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
 
 
 def _sheet(

@@ -1,24 +1,39 @@
-"""What a run shows while it goes: a bar on a terminal, otherwise a plain line an epoch. On standard error."""
+"""What a run shows while it goes: a bar on a terminal, a bar and curves in a notebook, otherwise a plain line an epoch.
+
+Lines and the terminal's bar are on standard error.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from xpnet.train.run import Row
 
 
 class Reporter:
-    """A context; `batches` and `epoch` tell it where the run stands. Silent if `quiet`."""
+    """A context; `batches` and `epoch` tell it where the run stands. Silent if `quiet`.
 
-    def __init__(self, epochs: int, n_batches: int, quiet: bool):
-        self._epochs, self._n_batches = epochs, n_batches
-        self._quiet = quiet or sys.stderr is None  # pythonw has none
+    `history` is the run's own list of rows, which `epoch` finds longer each time.
+    """
+
+    def __init__(self, epochs: int, n_batches: int, quiet: bool, history: Sequence[Row] = ()):
+        self._epochs, self._n_batches, self._history = epochs, n_batches, history
+        self._quiet = quiet or (sys.stderr is None and not in_notebook())  # pythonw has none
         self._bar: Any = None
+        self._live: Any = None
 
     def __enter__(self) -> Reporter:
-        if not self._quiet and sys.stderr.isatty():
+        if self._quiet:
+            return self
+        total = self._epochs * self._n_batches
+        if in_notebook():
+            from xpnet.train.notebook import LiveOutput
+
+            self._live = LiveOutput(total, self._history)
+        elif sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,12 +41,13 @@ class Reporter:
             right = (TextColumn("{task.fields[numbers]}"), TimeRemainingColumn(compact=True))
             self._bar = Progress(*left, *right, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task("epoch 1", total=self._epochs * self._n_batches, numbers="")
+            self._task = self._bar.add_task("epoch 1", total=total, numbers="")
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        for shown in (self._bar, self._live):
+            if shown is not None:
+                shown.stop()
 
     def note(self, text: str) -> None:
         """Say something once; nothing if it is empty."""
@@ -40,13 +56,12 @@ class Reporter:
 
     def batches(self, epoch: int, batch: int, loss: float, figures: dict[str, float], lr: float) -> None:
         """Some batches of epoch number `epoch` (from 0) are done, with these means and this rate."""
+        done, of_all = epoch * self._n_batches + batch, f"epoch {epoch + 1}/{self._epochs}"
+        numbers = f"{in_words('', {'loss': loss, **figures})}  rate {lr:.2g}"
         if self._bar is not None:
-            self._bar.update(
-                self._task,
-                completed=epoch * self._n_batches + batch,
-                description=f"epoch {epoch + 1}/{self._epochs}",
-                numbers=f"{in_words('', {'loss': loss, **figures})}  rate {lr:.2g}",
-            )
+            self._bar.update(self._task, completed=done, description=of_all, numbers=numbers)
+        if self._live is not None:
+            self._live.bar(done, f"{of_all}  {numbers}")
 
     def epoch(self, row: Row) -> None:
         """An epoch is done."""
@@ -59,13 +74,26 @@ class Reporter:
         if "loss_scale" in row:
             exponent = round(math.log2(row["loss_scale"]))  # it is a power of two
             parts.append(f"loss scale 2^{exponent}, {row['skipped_steps']:.0f} steps skipped so far")
-        self._line("  ".join(parts))
+        if self._live is not None:
+            self._live.epoch("  ".join(parts))
+        else:
+            self._line("  ".join(parts))
 
     def _line(self, line: str) -> None:
-        if self._bar is not None:
+        if self._live is not None:
+            self._live.note(line)
+        elif self._bar is not None:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 (this is where a run speaks)
+
+
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter's runs this program, so that what it shows may be HTML, and change. Nothing is
+    imported to find that out."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def in_words(part: str, figures: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """How PyTorch names the tensors of each layer, and in which layout it has them.
 
-A `TorchModule` is a layer here, or a part of one. A layer of your own is taken as it is: its parameters
+A layer of your own is taken as it is: its parameters
 under their own names, in their own layout.
 """
 
@@ -23,11 +23,12 @@ Convert = Callable[[Arrays], Arrays]
 
 
 @dataclass(frozen=True)
-class TorchModule:
-    """A module of PyTorch's: `theirs` are the shapes of its tensors by their names in it, `ours` the parameters here.
+class Part:
+    """A layer here, or a part of one, that is a module elsewhere (in PyTorch; for Keras see `keras.py`).
 
-    `path` is that of the layer here, `module` the usual name there: that of a `torch.nn.Sequential` built alike.
-    `to_ours` and `to_theirs` convert the values of all its tensors. `layout` says in words what changes.
+    `theirs` are the shapes of its tensors by their names there, `ours` the parameters here. `path` is that of the layer
+    here, `module` the usual name there: of PyTorch's, that of a `torch.nn.Sequential` built alike. `to_ours` and
+    `to_theirs`, where there is that way, convert the values of all its tensors. `layout` says in words what changes.
     """
 
     path: str
@@ -35,7 +36,7 @@ class TorchModule:
     theirs: dict[str, Shape]
     ours: dict[str, Parameter]
     to_ours: Convert
-    to_theirs: Convert
+    to_theirs: Convert | None = None
     layout: str = "as it is"
     groups: int = 1  # of tensors that belong together: the directions and layers of an LSTM
 
@@ -55,7 +56,7 @@ def joined(module: str, name: str) -> str:
     return ".".join(filter(None, (module, name)))
 
 
-def parts_of(network: Layer) -> Iterator[TorchModule]:
+def parts_of(network: Layer) -> Iterator[Part]:
     """All parts of a network that has been built, in the order of its layers; one that is used twice once."""
     seen: set[int] = set()
     for path, layer in network.walk():
@@ -83,7 +84,7 @@ def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "a
     first = next(iter(names))
     back = tuple(int(i) for i in np.argsort(turn))
 
-    def parts(layer: Layer, path: str) -> Iterator[TorchModule]:
+    def parts(layer: Layer, path: str) -> Iterator[Part]:
         ours = {name: vars(layer)[name] for name in names if isinstance(vars(layer).get(name), Parameter)}
 
         def turned(values: Arrays, axes: tuple[int, ...]) -> Arrays:
@@ -96,25 +97,25 @@ def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "a
             return turned({name: values[names[name]] for name in ours}, back)
 
         shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
-        yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+        yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
 
     return parts
 
 
-def _as_it_is(layer: Layer, path: str) -> Iterator[TorchModule]:
+def _as_it_is(layer: Layer, path: str) -> Iterator[Part]:
     own = {name: p for name, p in vars(layer).items() if isinstance(p, Parameter)}
     together = {name: p for name, p in own.items() if KNOWN.fullmatch(name)}
     if together:
-        yield TorchModule(path, _module(path), {n: p.shape for n, p in together.items()}, together, dict, dict)
+        yield Part(path, _module(path), {n: p.shape for n, p in together.items()}, together, dict, dict)
     for name, p in own.items():
         if name not in together:
-            yield TorchModule(joined(path, name), _module(path, name), {"": p.shape}, {"": p}, dict, dict)
+            yield Part(joined(path, name), _module(path, name), {"": p.shape}, {"": p}, dict, dict)
 
 
 # Several ----------------------------------------------------------------------------------------------------------
 
 
-def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[TorchModule]:
+def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Part]:
     """q, k and v are one matrix there, whatever is read; or three, where what is read has other channels."""
     linears = [layer.q, layer.kv] if layer._crossed else [layer.qkv]
     C, widths = layer.out.W.shape[0], {linear.W.shape[0] for linear in linears}
@@ -142,14 +143,14 @@ def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[TorchModule]
 
     shapes = {name: v.shape for name, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
     layout = "(out, in) -> (in, out)" + (", q apart from k, v" if layer._crossed else "")
-    yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+    yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
     yield from (replace(part, module=_module(path, "out_proj")) for part in LINEAR(layer.out, joined(path, "out")))
 
 
 GATES = {nn.RNN: (0,), nn.LSTM: (0, 1, 3, 2), nn.GRU: (0, 1, 2)}  # ours in their order: i f n o of an LSTM
 
 
-def _recurrent(layer: Recurrent, path: str) -> Iterator[TorchModule]:
+def _recurrent(layer: Recurrent, path: str) -> Iterator[Part]:
     """Two biases there, of x W and of h U, which are added: one here, but for the last of a GRU, inside its gate r."""
     order, u = GATES[type(layer)], layer.units
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
@@ -182,7 +183,7 @@ def _recurrent(layer: Recurrent, path: str) -> Iterator[TorchModule]:
     shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape) for n, p in ours.items()}).items()}
     gates = ", gates i f n o -> i f o n" if isinstance(layer, nn.LSTM) else ""
     layout = f"(out, in) -> (in, out){gates}, biases added"
-    yield TorchModule(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
+    yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
 
 
 LINEAR = _renamed({"W": "weight", "b": "bias"}, (1, 0), "(out, in) -> (in, out)")

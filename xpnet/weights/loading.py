@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from xpnet.nn.model import Model, check_tensors
+from xpnet.weights import h5, keras
 from xpnet.weights.layouts import Arrays, joined, parts_of
-from xpnet.weights.matching import Match, paired
-from xpnet.weights.reading import arrays_of
+from xpnet.weights.matching import Match, modules_of, paired
+from xpnet.weights.reading import arrays_of, check_file
 
 Source = str | os.PathLike | Mapping[str, Any]
 
 
 def match(model: Model, source: Source, names: Mapping[str, str] | None = None) -> Match:
     """Which tensor of the source would go where. Nothing is changed. Raises as `load` does."""
-    return _match(model, arrays_of(source), names)
+    return _match(model, source, names)[0]
 
 
 def load(model: Model, source: Source, names: Mapping[str, str] | None = None) -> Match:
-    """Write weights of a PyTorch network into a model that has been built; what went where is returned.
+    """Write weights of a PyTorch or Keras network into a model that has been built; what went where is returned.
 
-    `source` is the path of a `.safetensors` file, or a dict of arrays or of tensors on the CPU, such as
-    `net.state_dict()`. Layouts are converted: kernels OIHW to HWIO, matrices (out, in) to (in, out), gates of an LSTM,
-    the joint projections of attention. Layers are found by name or by order and shapes (`xpnet.weights.matching`);
-    `names` maps paths of layers here to modules there, {"layers.0": "conv1"}, where that leaves a doubt.
+    `source` is the path of a `.safetensors` file, a dict of arrays or of tensors on the CPU, such as
+    `net.state_dict()`, or the path of a `.weights.h5` file of Keras 3. Layouts are converted: of PyTorch's, kernels
+    OIHW to HWIO, matrices (out, in) to (in, out), the joint projections of attention; of both, the gates. Layers are
+    found by name or by order and shapes (`xpnet.weights.matching`); `names` maps paths of layers here to modules
+    there, {"layers.0": "conv1"} or {"layers.0": "layers/conv2d_1"}, where that leaves a doubt.
 
     Raises ValueError, which names all that does not fit at once, or values that are not finite; ModelFileError for
-    what is no whole safetensors file; the model is then as it was.
+    what is no whole file; the model is then as it was.
     """
-    tensors = arrays_of(source)
-    found = _match(model, tensors, names)
+    found, tensors = _match(model, source, names)
     values: Arrays = {}
     for pair in found.pairs:
         converted = pair.part.to_ours({name: tensors[whole] for name, whole in pair.names.items()})
@@ -42,6 +45,14 @@ def load(model: Model, source: Source, names: Mapping[str, str] | None = None) -
     return found
 
 
-def _match(model: Model, tensors: Arrays, names: Mapping[str, str] | None) -> Match:
-    order = list(tensors)
-    return paired(list(parts_of(model.network)), tensors, names, in_order=order != sorted(order))
+def _match(model: Model, source: Source, names: Mapping[str, str] | None) -> tuple[Match, Arrays]:
+    """What goes where, and the tensors of the source."""
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix in (".h5", ".hdf5"):
+        held = h5.read(check_file(Path(source)))
+        tensors = {joined(module, name): values for module, inside in held.items() for name, values in inside.items()}
+        modules = {module: {name: v.shape for name, v in inside.items()} for module, inside in held.items()}
+        in_order = all(re.fullmatch("layers/[^/]+", module) for module in modules)  # else a model in a model, or parts
+        return paired(list(keras.parts_of(model.network)), modules, names, in_order), tensors
+    tensors = arrays_of(source)
+    in_order = list(tensors) != sorted(tensors)
+    return paired(list(parts_of(model.network)), modules_of(tensors), names, in_order), tensors

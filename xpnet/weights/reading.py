@@ -40,14 +40,21 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, deserialize
-
+def check_file(path: Path) -> Path:
+    """The same path. Raises FileNotFoundError for what is no file, ModelFileError for one that is not to be read."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: {'a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size > MOST_BYTES:
         raise ModelFileError(f"{path}: {path.stat().st_size:,} bytes are beyond the limit of {MOST_BYTES:,}")
-    with open(path, "rb") as file:
+    if path.suffix == ".keras":
+        raise ModelFileError(f"{path} is a whole model of Keras: save its weights, model.save_weights('x.weights.h5')")
+    return path
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, deserialize
+
+    with open(check_file(path), "rb") as file:
         start = file.read(9)
         if start.startswith(PICKLES) and not start.endswith(b"{"):  # a safetensors file has JSON after 8 bytes
             raise ModelFileError(f"{path}: " + CONVERT.format(name=path.name, new=path.stem + ".safetensors"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.files import replacing
 from xpnet.nn.model import Model
-from xpnet.weights.layouts import Arrays, TorchModule, joined, parts_of
+from xpnet.weights.layouts import Arrays, Part, joined, parts_of
 from xpnet.weights.loading import match
 from xpnet.weights.matching import IGNORED
 from xpnet.weights.reading import arrays_of
@@ -26,6 +26,7 @@ def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mappi
     tensors, theirs = model.tensors(), {} if like is None else arrays_of(like)
     out: Arrays = {}
     for part, names_there in _places(model, like, names):
+        assert part.to_theirs is not None  # all of PyTorch's have it
         values = part.to_theirs({name: tensors[joined(part.path, name)] for name in part.ours})
         out |= {names_there[name]: np.ascontiguousarray(v) for name, v in values.items()}
         if like is None and "running_mean" in values:
@@ -33,7 +34,7 @@ def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mappi
     return out if like is None else {name: out.get(name, values) for name, values in theirs.items()}
 
 
-def _places(model: Model, like: Any, names: Any) -> list[tuple[TorchModule, dict[str, str]]]:
+def _places(model: Model, like: Any, names: Any) -> list[tuple[Part, dict[str, str]]]:
     """Each part with the names of its tensors."""
     if like is not None:
         return [(pair.part, pair.names) for pair in match(model, like, names).pairs]

@@ -1,0 +1,132 @@
+"""`n_jobs`: several processes train an estimator, with the result of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import nn
+from xpnet.verify.strict import StrictBackend
+
+pytest.importorskip("sklearn", reason='scikit-learn is not installed: pip install -e ".[sklearn]"')
+
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from xpnet.parallel import launch
+from xpnet.sklearn import XPClassifier, XPRegressor, estimator, workers
+
+needs_mpi = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None
+    or shutil.which("mpiexec", path=str(Path(sys.executable).parent)) is None,
+    reason='needs mpi4py and mpiexec: pip install "xpnet[mpi]"',
+)
+X, Y = load_iris(return_X_y=True)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("XPNET_DEVICE", "cpu")
+
+
+def quick(kind=XPClassifier, **options):
+    return kind(**{"hidden_layer_sizes": (16,), "epochs": 6, "learning_rate": 0.02, "random_state": 0, **options})
+
+
+@needs_mpi
+def test_workers_give_the_result_of_one_process_also_when_they_go_on(monkeypatch):
+    commands, real = [], workers._run
+    monkeypatch.setattr(workers, "_run", lambda command, show: (commands.append(command), real(command, show))[1])
+    one = quick(early_stopping=True, patience=1, epochs=40, learning_rate=0.1)
+    two = clone(one).set_params(n_jobs=2)
+    for trained in (one, two):
+        trained.fit(X, Y, sample_weight=1.0 + Y)
+    assert one.n_iter_ == two.n_iter_ < 40
+    np.testing.assert_allclose(two.predict_proba(X), one.predict_proba(X), rtol=1e-9)
+    np.testing.assert_array_equal(two._optimizer.steps, one._optimizer.steps)
+    for trained in (one, two):
+        trained.partial_fit(X, Y)
+    np.testing.assert_allclose(two.predict_proba(X), one.predict_proba(X), rtol=1e-9)
+    np.testing.assert_array_equal(two.model_.backend.rng.state, one.model_.backend.rng.state)
+    assert [command[1:3] for command in commands] == [["-n", "2"]] * 2
+    assert not any(Path(command[-1]).exists() for command in commands), "their folders are gone"
+
+
+@needs_mpi
+def test_a_layer_of_ones_own_goes_along_and_its_error_comes_back(capsys):
+    class Fragile(nn.Layer):
+        def forward(self, x, backend):
+            if backend.training and len(x) < 32:  # the part of one process of two
+                raise LookupError("lost")
+            return x, lambda dy, need_dx=True: dy
+
+    network = nn.Sequential(nn.Linear(4), Fragile())
+    regressor = XPRegressor(network=network, epochs=1, n_jobs=2, batch_size=60, verbose=True)
+    with pytest.raises(RuntimeError, match=r"the workers failed:\n(.|\n)*LookupError: lost"):
+        regressor.fit(X, Y)
+    assert "LookupError: lost" in capsys.readouterr().err
+    assert not hasattr(regressor, "history_")
+
+
+@needs_mpi
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_ctrl_c_leaves_no_process_behind(monkeypatch):
+    class Terminal(io.StringIO):
+        def write(self, text):
+            super().write(text)
+            if self.getvalue().count("\n") == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    sleep = "import os, time; os.write(2, b'%d\\n' % os.getpid()); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        workers._run([launch.mpiexec(), "-n", "2", sys.executable, "-c", sleep], show=True)
+    started = [Path("/proc", number) for number in sys.stderr.getvalue().split()]
+    assert len(started) == 2
+    for _ in range(200):
+        if not any(path.exists() for path in started):
+            return
+        time.sleep(0.1)
+    pytest.fail("the workers still run")
+
+
+# Without any process --------------------------------------------------------------------------------------------
+
+
+def test_how_many_processes_that_is():
+    cores = workers.n_workers(-1)
+    assert 1 <= cores <= os.cpu_count()
+    assert [workers.n_workers(n) for n in (None, 1, 3)] == [1, 1, 3]
+    assert workers.n_workers(-2) == max(cores - 1, 1)
+    for n in (0, True, 2.0, "all"):
+        with pytest.raises(ValueError, match=rf"n_jobs must be None, a number of processes, or -1.*not {n!r}"):
+            quick(n_jobs=n).fit(X, Y)
+
+
+def test_without_mpi_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/bin/{name}")
+    with pytest.raises(xpnet.BackendError, match=r'there is no mpi4py: pip install "xpnet\[mpi\]"'):
+        quick(n_jobs=2).fit(X, Y)
+
+
+def test_workers_are_on_the_cpu_and_not_inside_of_others(monkeypatch):
+    monkeypatch.setattr(workers, "mpiexec", lambda: "mpiexec")
+    monkeypatch.setattr(workers, "_run", lambda *command: pytest.fail("was started"))
+    with monkeypatch.context() as patched:
+        patched.setenv("PMI_SIZE", "2")
+        with pytest.raises(ValueError, match="n_jobs=2 starts processes of its own: leave it out in a program"):
+            quick(n_jobs=2).fit(X, Y)
+    monkeypatch.setattr(estimator, "chosen", lambda *asked: "strict")
+    monkeypatch.setattr(estimator, "select", lambda device, dtype, seed: StrictBackend(dtype, seed))
+    with pytest.raises(ValueError, match="n_jobs=2 are processes on the CPU, the device is strict: leave one out"):
+        quick(n_jobs=2).fit(X, Y)

@@ -1,0 +1,22 @@
+"""How several processes are started together from one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+from xpnet.backend import BackendError
+
+
+def mpiexec() -> str:
+    """The program that starts them: of this Python's environment, else the first on the search path.
+
+    Raises `BackendError` without it or without mpi4py.
+    """
+    found = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    missing = "mpiexec" if found is None else "mpi4py" if importlib.util.find_spec("mpi4py") is None else ""
+    if found is None or missing:
+        raise BackendError(f'several processes need MPI, and there is no {missing}: pip install "xpnet[mpi]"')
+    return found

@@ -1,0 +1,88 @@
+"""`n_jobs`: an estimator trained by several processes, which `mpiexec` starts for one call of `fit` and ends with it.
+
+What is to be trained goes to them in a folder of their own, pickled as joblib sends work to its processes, so that
+layers defined in a notebook go along. What comes back are arrays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from joblib import effective_n_jobs, wrap_non_picklable_objects
+
+from xpnet.nn.saving import read_tensors
+from xpnet.parallel.launch import mpiexec
+from xpnet.parallel.mpi import SIZES
+from xpnet.train import Result
+from xpnet.train.worker import RESULT, TASK, packed
+
+if TYPE_CHECKING:
+    from xpnet.data import Dataset
+    from xpnet.sklearn.estimator import XPEstimator
+
+LAST = 20  # lines of what the workers say that an error repeats
+
+
+def n_workers(n_jobs: Any) -> int:
+    """How many processes that is: None is 1, -1 as many as there are cores, -2 one less."""
+    if n_jobs is None:
+        return 1
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be None, a number of processes, or -1 for all cores, not {n_jobs!r}")
+    return effective_n_jobs(n_jobs)
+
+
+def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | None, options: dict) -> Result:
+    """`fit` by n processes. The estimator has its model and its optimizer already, and gets theirs when all is done.
+
+    Raises `BackendError` without MPI, ValueError on another device than the CPU and in a program that mpiexec has
+    started, RuntimeError with the last lines of what they said if they fail.
+    """
+    model, program = estimator.model_, mpiexec()
+    if model.backend.device != "cpu":
+        raise ValueError(f"n_jobs={n} are processes on the CPU, the device is {model.backend.device}: leave one out")
+    if any(int(os.environ.get(name, 1)) > 1 for name in SIZES):
+        raise ValueError(f"n_jobs={n} starts processes of its own: leave it out in a program that mpiexec has started")
+    with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
+        task = model, estimator._loss, packed(estimator._optimizer), data, validation, options
+        Path(folder, TASK).write_bytes(pickle.dumps(wrap_non_picklable_objects(task, keep_wrapper=False)))
+        command = [program, "-n", str(n), sys.executable, "-m", "xpnet.train.worker", folder]
+        _run(command, show=not options["quiet"])
+        tensors, said = read_tensors(Path(folder, RESULT))
+    for name, parameter in model.parameters.items():
+        parameter.data[...] = tensors[f"model.{name}"]
+    prefix = "optimizer."
+    estimator._optimizer.load_tensors({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    model.backend.rng.state = tensors["rng"]
+    return Result(**said)
+
+
+def _run(command: list[str], show: bool) -> None:
+    """Run it to its end; however this ends, nothing of it is left running."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # so that they find the modules found here
+    environment = {**os.environ, "PYTHONPATH": paths}
+    last: deque[str] = deque(maxlen=LAST)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True, errors="replace"
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            last.append(line)
+            if show and sys.stderr is not None:
+                sys.stderr.write(line)
+        code = process.wait()
+    finally:
+        process.stderr.close()
+        if process.poll() is None:
+            process.terminate()  # mpiexec ends those that it has started
+            process.wait()
+    if code:
+        raise RuntimeError(f"the workers failed:\n{''.join(last)}")

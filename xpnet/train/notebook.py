@@ -1,0 +1,98 @@
+"""What a run shows in a notebook: a bar and the curves so far, in one output that changes as the run goes on."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+
+from xpnet import html
+from xpnet.train.run import Row
+
+EVERY = 0.2  # seconds between two changes, at least
+DPI = 100
+FIRST, LAST = 2, 8  # epochs of a table that is cut
+
+
+class LiveOutput:
+    """The output below the cell that runs: `bar` and `epoch` say how far the run is, `stop` shows its end.
+
+    To draw takes time from the run, a tenth of it at most: what comes before it is due again is shown later.
+    `history` is the run's own list of rows.
+    """
+
+    def __init__(self, total: int, history: Sequence[Row]):
+        from IPython.display import display
+
+        self._total, self._history = total, history
+        self._done, self._text, self._notes = 0, "", list[str]()
+        self._curves, self._drawn = "", 0  # the image, and of how many epochs it is
+        self._due = 0.0
+        self._handle = display(self._bundle(), raw=True, display_id=True)
+
+    def bar(self, done: int, text: str) -> None:
+        """So many batches are done, of all epochs."""
+        self._done, self._text = done, text
+        self._show()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._notes.append(text)
+        self._show()
+
+    def epoch(self, text: str) -> None:
+        """An epoch is done; `history` has its row."""
+        self._text = text
+        self._show()
+
+    def stop(self) -> None:
+        """The run is at its end: show what has not been shown yet, without the bar."""
+        self._total, self._due = 0, 0.0
+        self._show()
+
+    def _show(self) -> None:
+        begun = time.perf_counter()
+        if begun < self._due:
+            return
+        if self._drawn < len(self._history):
+            self._curves, self._drawn = curves(self._history), len(self._history)
+        self._handle.update(self._bundle(), raw=True)
+        now = time.perf_counter()
+        self._due = now + max(EVERY, 9 * (now - begun))
+
+    def _bundle(self) -> dict[str, str]:
+        """The output, and as a text for whoever shows no HTML."""
+        bar = f'<progress value="{self._done}" max="{self._total}"></progress> {self._done}/{self._total}'
+        lines = [*self._notes, self._text]
+        content = "".join(map(html.line, filter(None, lines))) + self._curves
+        return {"text/html": (f"<div>{bar}</div>" if self._total else "") + content, "text/plain": "\n".join(lines)}
+
+
+def curves(history: Sequence[Row]) -> str:
+    """The learning curves as an image, "" without matplotlib. It has a white ground of its own, whatever the page's."""
+    try:
+        from xpnet.train.plots import learning_curves
+    except ModuleNotFoundError:
+        return ""
+    figure, file = learning_curves(history), io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    width = round(figure.get_figwidth() * 80)
+    return f'<img src="{html.png_address(file.getvalue())}" alt="learning curves" width="{width}">'
+
+
+def epochs_as_html(history: Sequence[Row], best_epoch: int, stopped: str) -> str:
+    """A table of the epochs, the first and the last of many."""
+    if not history:
+        return html.line(f"no epoch was done{stopped and f': {stopped}'}")
+    names = list(history[-1])
+    rows = [[_figure(name, row[name]) if name in row else "" for name in names] for row in history]
+    if len(rows) > FIRST + LAST + 1:
+        rows = [*rows[:FIRST], ["…"] * len(names), *rows[-LAST:]]
+    words = [f"{len(history)} epochs", f"the best was {best_epoch}", stopped and f"stopped: {stopped}"]
+    return html.table([name.replace("_", " ") for name in names], rows) + html.line(", ".join(filter(None, words)))
+
+
+def _figure(name: str, value: float) -> str:
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:.0f}" if name == "epoch" else f"{value:.4g}"

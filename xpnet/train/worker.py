@@ -1,0 +1,51 @@
+"""One of several processes that train for another program: `mpiexec -n 4 python -m xpnet.train.worker FOLDER`.
+
+The program has written into the folder what is to be trained, pickled; the first process writes what came of it, as
+arrays. The program and its workers are of one user and one machine: see `xpnet.sklearn.workers`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+from xpnet.nn import Model
+from xpnet.nn.saving import write_tensors
+from xpnet.optim import Optimizer
+from xpnet.parallel import join
+from xpnet.train.fit import fit
+
+TASK, RESULT = "task", "result"
+
+
+def packed(optimizer: Optimizer) -> tuple[Any, ...]:
+    """An optimizer, and the random stream of the backend that it runs on, with all arrays on the host."""
+    stream = optimizer.model.backend.rng.state
+    return type(optimizer), optimizer.lr, optimizer.weight_decay, optimizer.tensors(), stream
+
+
+def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
+    """What was packed, for a model that is the same or a copy."""
+    kind, lr, weight_decay, tensors, stream = state
+    optimizer = kind(model, lr=lr, weight_decay=weight_decay)
+    optimizer.load_tensors(tensors)
+    model.backend.rng.state = stream
+    return optimizer
+
+
+def work(folder: str) -> None:
+    """What each of the processes does."""
+    group = join()
+    model, loss, state, data, validation, options = pickle.loads(Path(folder, TASK).read_bytes())
+    optimizer = unpacked(model, state)
+    result = fit(model, loss, optimizer, data, validation, group=group, **options)
+    if group.rank == 0:
+        tensors = {f"model.{name}": values for name, values in model.tensors().items()}
+        tensors |= {f"optimizer.{name}": values for name, values in optimizer.tensors().items()}
+        write_tensors(Path(folder, RESULT), {**tensors, "rng": model.backend.rng.state}, vars(result))
+
+
+if __name__ == "__main__":
+    work(sys.argv[1])
