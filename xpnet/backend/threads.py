@@ -67,9 +67,10 @@ def _wait_for(jobs: Sequence[Future]) -> None:
     from concurrent.futures import wait
 
     interrupt = None
-    while any(not job.done() for job in jobs):
+    while True:
         try:
             wait(jobs)
+            break
         except KeyboardInterrupt as error:
             interrupt = error
     if interrupt is not None:
