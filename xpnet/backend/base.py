@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
 from xpnet.backend.precision import check_precision, to_bfloat16
 from xpnet.backend.random import HostPhilox, Philox, host_generator
+from xpnet.backend.threads import Team, blas_threads
 
 Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
 
@@ -31,7 +33,7 @@ class Backend:
 
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
-    says how this device came to be chosen; `threads` the number of BLAS threads that was asked for, or None;
+    says how this device came to be chosen; `threads` the number of threads that was asked for, or None;
     `precision` what the operands of products are rounded to ("float16", "bfloat16"; see `precision.py`), or None;
     `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
     which layers need not check what they return; `max_memory` the limit in bytes that was asked for, or None.
@@ -166,6 +168,8 @@ class Backend:
             if not a.dtype == b.dtype == self.dtype:
                 raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
             a, b = self._rounded(a), self._rounded(b)
+        if a.ndim > 2 and b.ndim == 2 and out is None:  # one product, not one for each index of the leading axes
+            return self._product(a.reshape(-1, a.shape[-1]), b, None).reshape(*a.shape[:-1], b.shape[-1])
         return self._product(a, b, out)
 
     def full_matmul(self, a: Array, b: Array) -> Array:
@@ -217,11 +221,15 @@ class Backend:
 
     def memory(self) -> Memory:
         """What is in use now, what is kept for arrays to come, and the most there was, in bytes."""
-        return of_process(sum(array.nbytes for array in self.kept.values()))
+        return of_process(sum(array.nbytes for memory in self._scratch_memory() for array in memory.values()))
 
     def free_memory(self) -> None:
         """Give back what is kept for arrays to come. Not inside a step."""
-        self.kept.clear()
+        for memory in self._scratch_memory():
+            memory.clear()
+
+    def _scratch_memory(self) -> list[dict[Any, Array]]:
+        return [self.kept, *(backend.kept for backend in (self.team.backends if self.team else ()))]
 
     def limit_memory(self, size: int) -> None:
         """At most so many bytes: on a GPU a limit of CuPy's pool, and so of all who use it in this process; on the CPU
@@ -245,6 +253,11 @@ class Backend:
         """Something that is called like `step`, a function of device arrays: a replayed CUDA graph on a GPU,
         the step itself here."""
         return step
+
+    @cached_property
+    def team(self) -> Team | None:
+        """The threads that `nn.Blocked` shares a batch out to: as many as were asked for, None for one."""
+        return Team(self, self.threads) if self.threads is not None and self.threads > 1 else None
 
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
@@ -285,27 +298,3 @@ class Backend:
                 del self.observer
             else:
                 self.observer = before
-
-
-_blas_lock = threading.Lock()
-_blas_users: list[Any] = []  # first the limit that is set, then one entry for each block that is inside
-
-
-@contextmanager
-def blas_threads(most: int) -> Iterator[None]:
-    """At most this many BLAS threads. Their number belongs to the process: the first who comes sets it, and it holds
-    until the last has left."""
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    with _blas_lock:
-        if not _blas_users:
-            now = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-            _blas_users.append(threadpool_limits(min([most, *now]), user_api="blas"))
-        _blas_users.append(None)
-    try:
-        yield
-    finally:
-        with _blas_lock:
-            _blas_users.pop()
-            if len(_blas_users) == 1:
-                _blas_users.pop().restore_original_limits()

@@ -39,6 +39,7 @@ class CudaBackend(Backend):
     xp = cp
     array_type = cp.ndarray
     precisions = PRECISIONS
+    team = None  # the host's threads have nothing to share
 
     def __init__(
         self,

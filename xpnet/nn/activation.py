@@ -40,7 +40,7 @@ class ReLU(Layer):
         y = backend.xp.maximum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (y > 0)
+            return dy * (y > 0).view(backend.xp.int8)  # NumPy multiplies by booleans one at a time
 
         return y, backward
 

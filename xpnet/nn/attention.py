@@ -104,14 +104,13 @@ class MultiHeadAttention(Layer):
         if self.causal:
             hidden.append(later(0, q.shape[2], backend))
         turn, turn_back = self._turns(0, q, backend)
-        scale = 1 / math.sqrt(q.shape[-1])
-        heads, backward_heads = attention(turn(q * scale), turn(k), v, hidden, backend)
+        heads, backward_heads = attention(turn(q), turn(k), v, hidden, backend)
         y, backward_out = self.out(joined(backend, heads), backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Any:
             (dheads,) = self._heads(backward_out(dy))
             dq, dk, dv = backward_heads(dheads)
-            dq, dk = turn_back(dq) * scale, turn_back(dk)
+            dq, dk = turn_back(dq), turn_back(dk)
             if self._crossed:
                 dx = [backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)]
             else:
@@ -132,7 +131,7 @@ class MultiHeadAttention(Layer):
         q, k, v = self._heads(self.qkv(x, backend)[0])
         start = cache["k"].shape[2] if cache else 0
         turn, _ = self._turns(start, q, backend)
-        q, k = turn(q * (1 / math.sqrt(q.shape[-1]))), turn(k)
+        q, k = turn(q), turn(k)
         if cache:
             k, v = (backend.xp.concatenate([cache[name], new], axis=2) for name, new in (("k", k), ("v", v)))
         cache["k"], cache["v"] = k, v
@@ -153,25 +152,28 @@ class MultiHeadAttention(Layer):
 
 
 def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backend) -> tuple[Array, Any]:
-    """y (N, h, T, d), and backward(dy) -> (dq, dk, dv), for q (N, h, T, d), scaled already, and k, v (N, h, S, d).
+    """y (N, h, T, d), and backward(dy) -> (dq, dk, dv), for q (N, h, T, d) and k, v (N, h, S, d).
 
     What is `hidden` is added to the scores: -inf where nothing may be read, 0 elsewhere. Scores stand keys-major,
     (N, h, S, T): so maximum and sum over the keys run along rows that a CPU takes many numbers of at once.
     """
-    xp = backend.xp
+    xp, scale = backend.xp, 1 / math.sqrt(q.shape[-1])
+    of_keys, of_channels = backend.ones(k.shape[-2], k.dtype)[None, :], backend.ones(v.shape[-1], v.dtype)[:, None]
     p = backend.matmul(k, q.swapaxes(-1, -2))
+    p *= scale
     for part in hidden:
         p += part
     # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
     p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
     xp.exp(p, out=p)
-    p /= xp.maximum(p.sum(axis=-2, keepdims=True), 1)  # at least e^0, and 0 where nothing may be read
+    p /= xp.maximum(backend.full_matmul(of_keys, p), 1)  # at least e^0, and 0 where nothing may be read
     y = backend.matmul(p.swapaxes(-1, -2), v)
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
         da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp
-        da -= (dy * y).sum(axis=-1)[..., None, :]
+        da -= backend.full_matmul(dy * y, of_channels).swapaxes(-1, -2)
         da *= p
+        da *= scale
         return backend.matmul(da.swapaxes(-1, -2), k), backend.matmul(da, q), backend.matmul(p, dy)
 
     return y, backward

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.threads import Team
 from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.mirror import Mirror
 from xpnet.nn.shapes import Shape, ShapeError, is_several, size_of
 
 __all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
@@ -72,6 +75,10 @@ class Blocked(Sequential):
     as many samples as give 2 MB of outputs in float32, all layers taken together. On a GPU, and while somebody looks
     (`backend.observed_by`), the batch goes through as a whole.
 
+    With `select(threads=n)` a batch of several blocks is shared out to n threads. Each adds up the gradients of its
+    samples, and they are added in the order of the threads: n threads give the same bits each time, though not those
+    of another n.
+
     Not for layers that need the whole batch or draw random numbers (`Layer.by_sample`): BatchNorm and Dropout raise
     `ShapeError`.
     """
@@ -86,12 +93,15 @@ class Blocked(Sequential):
         if is_several(shape) or is_several(output):
             raise ShapeError(f"takes and gives one array, to cut into blocks, not shapes {shape} and {output}")
         self._numbers = sum(size_of(made) for layer in self.layers for made in layer._shapes.values())
+        self._mirrors: list[Mirror] = []
         return output
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         blocks = list(backend.chunks(len(x), max(self._numbers // 8, 1)))
         if len(blocks) < 2 or backend.observer is not None:
             return super().forward(x, backend)
+        if backend.team is not None:
+            return self._in_threads(x, backend.team, backend.xp)
         y, backwards = None, []
         for block in blocks:
             part, backward_block = super().forward(x[block], backend)
@@ -109,6 +119,24 @@ class Blocked(Sequential):
             return dx
 
         return y, backward
+
+    def _in_threads(self, x: Array, team: Team, xp: Any) -> tuple[Array, Backward]:
+        """The first part of the batch goes through the layers themselves, each other one through a mirror of them."""
+        self._mirrors = self._mirrors or [Mirror(self, backend) for backend in team.backends[1:]]
+        size = -(-len(x) // len(team.backends))
+        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        first = partial(self.forward, x[parts[0]], team.backends[0])
+        others = [partial(mirror.forward, x[part]) for mirror, part in zip(self._mirrors, parts[1:], strict=False)]
+        ys, backwards = zip(*team.run([first, *others]), strict=True)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            jobs = [partial(back, dy[part], need_dx) for back, part in zip(backwards, parts, strict=True)]
+            dxs = team.run(jobs)
+            for mirror in self._mirrors[: len(others)]:
+                mirror.give_gradients()
+            return xp.concatenate(dxs) if need_dx and dxs[0] is not None else None
+
+        return xp.concatenate(ys), backward
 
 
 class Residual(Sequential):

@@ -6,7 +6,6 @@ import math
 from functools import cache
 
 from xpnet.backend import Array, Backend
-from xpnet.nn.activation import sigmoid_slope
 from xpnet.nn.layer import Backward, Layer
 
 __all__ = ["GELU"]
@@ -33,15 +32,40 @@ class GELU(Layer):
 
     def _by_tanh(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
-        v = scale * (x + cubic * (x * x * x))
-        e = xp.exp(-xp.abs(v))
-        s = xp.maximum(e, v >= 0) / (1 + e)
+        flat_x, y = x.ravel(), xp.empty(x.shape, x.dtype)
+
+        def powers(a: Array) -> Array:
+            """e^-v, but for numbers below -8 or so, where s is 0 and e^80 stands for more."""
+            e = xp.multiply(a, a, out=backend.scratch("gelu e", a.shape))
+            e *= -scale * cubic
+            e -= scale
+            e *= a
+            xp.minimum(e, 80, out=e)
+            return xp.exp(e, out=e)
+
+        for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache
+            e = powers(flat_x[part])
+            e += 1
+            xp.divide(flat_x[part], e, out=y.reshape(-1)[part])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dv = scale * (1 + 3 * cubic * (x * x))
-            return dy * (s + x * dv * sigmoid_slope(e))
+            flat_dy, dx = dy.ravel(), xp.empty(x.shape, x.dtype)
+            for part in backend.chunks(x.size):
+                a, e = flat_x[part], powers(flat_x[part])
+                s = xp.add(e, 1, out=backend.scratch("gelu s", a.shape))
+                xp.divide(1, s, out=s)
+                e *= s  # 1 - s, with all its digits
+                slope = xp.multiply(a, a, out=backend.scratch("gelu slope", a.shape))
+                slope *= 3 * cubic * scale
+                slope += scale
+                slope *= a
+                slope *= e
+                slope += 1
+                slope *= s
+                xp.multiply(slope, flat_dy[part], out=dx.reshape(-1)[part])
+            return dx
 
-        return x * s, backward
+        return y, backward
 
     def _exact(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp

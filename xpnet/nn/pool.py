@@ -59,11 +59,13 @@ class MaxPool2d(_Pool2d):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             def given(images: slice) -> Iterator[Array]:
                 left = dy[images].copy()  # what no entry has been given yet
-                for part in windows.parts(x[images], backend, outside=-math.inf):
+                *parts, _ = windows.parts(x[images], backend, outside=-math.inf)
+                for part in parts:
                     taken = (part == y[images]).astype(dy.dtype)
                     taken *= left
                     left -= taken
                     yield taken
+                yield left
 
             dx = xp.empty(x.shape, x.dtype)
             for images in windows.blocks(x.shape[0], x.shape[-1], backend):

@@ -62,7 +62,7 @@ class Windows:
     def blocks(self, n: int, channels: int, backend: Backend) -> Iterator[slice]:
         """Slices of a batch of n images: on a CPU a few at a time, so that their columns stay in its cache."""
         columns = math.prod(self.output) * math.prod(self.kernel) * channels
-        return backend.chunks(n, max(columns // 8, 1))  # 2 MB at most in float32, but for a single image
+        return backend.chunks(n, max(columns // 6, 1))  # 1.5 MB at most in float32, but for a single image
 
     def parts(self, x: Array, backend: Backend, outside: float = 0.0) -> Iterator[Array]:
         """The windows of x (n, *size, C), entry by entry in row-major order: views (n, *output, C)."""

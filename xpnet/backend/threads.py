@@ -1,0 +1,111 @@
+"""Threads on a CPU: how many BLAS may use for a product, and a team of our own that shares a whole pass."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from xpnet.backend.base import Backend
+
+T = TypeVar("T")
+
+
+class Team:
+    """Threads that run parts of a pass at the same time, each on a backend of its own and with one BLAS thread.
+
+    NumPy lets other threads run while it computes, so a few of them share a pass over arrays of some size: of two
+    cores, both are used for all that the pass does, where BLAS would use them for products alone. `backends[i]` is for
+    the i-th job of every `run`: like the backend that the team belongs to, with scratch memory of its own, and without
+    a team.
+    """
+
+    def __init__(self, backend: Backend, size: int):
+        self._leader, self.backends = backend, [_lone(backend) for _ in range(size)]
+        self._blas = blas_pools()
+        self._pool: Any = None
+        self._process = os.getpid()
+
+    def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """What the jobs return, in their order; the first is done by the calling thread. When this returns all have
+        ended, also after Ctrl-C or an error. The first error, in the order of the jobs, is raised."""
+        for backend in self.backends:
+            backend.training, backend.trusting = self._leader.training, self._leader.trusting
+        with blas_threads(1, self._blas):
+            others = [self._threads().submit(copy_context().run, job) for job in jobs[1:]]  # NumPy's errstate goes along
+            try:
+                first = jobs[0]()
+            finally:
+                _wait_for(others)
+        return [first, *(other.result() for other in others)]
+
+    def _threads(self) -> Any:
+        if self._pool is None or self._process != os.getpid():  # a forked process has none of our threads
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool, self._process = ThreadPoolExecutor(len(self.backends) - 1, "xpnet"), os.getpid()
+        return self._pool
+
+
+def _lone(backend: Backend) -> Backend:
+    """The same backend for another thread."""
+    twin = copy.copy(backend)
+    twin.threads, twin.kept = 1, {}
+    vars(twin).pop("team", None)
+    return twin
+
+
+def _wait_for(jobs: Sequence[Future]) -> None:
+    """Until all have ended: they write to arrays of the caller, who must not go on before. Ctrl-C is raised then."""
+    from concurrent.futures import wait
+
+    interrupt = None
+    while True:
+        try:
+            wait(jobs)
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+_lock = threading.Lock()
+_limits: list[int] = []  # of all who are inside `blas_threads`
+_pools: list[tuple[Any, int]] = []  # what they limit, and its number of threads before the first came
+
+
+@contextmanager
+def blas_threads(most: int, pools: Sequence[Any] | None = None) -> Iterator[None]:
+    """At most this many BLAS threads. Their number belongs to the process: it is the least that anyone inside asks for,
+    and what it was before when the last has left. `pools` are `blas_pools()`, for who comes often."""
+    with _lock:
+        if not _limits:
+            _pools[:] = [(pool, pool.num_threads) for pool in (blas_pools() if pools is None else pools)]
+        _limits.append(most)
+        _limit()
+    try:
+        yield
+    finally:
+        with _lock:
+            _limits.remove(most)
+            _limit()
+
+
+def _limit() -> None:
+    for pool, before in _pools:
+        pool.set_num_threads(min([before, *_limits]))
+
+
+def blas_pools() -> list[Any]:
+    """The BLAS libraries of this process, as threadpoolctl has them. To look for them takes a millisecond."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers

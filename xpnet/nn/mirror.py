@@ -1,0 +1,50 @@
+"""A layer once more, for another thread."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnet.backend import Array, Backend
+from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.shapes import LayerFault
+
+
+class Mirror:
+    """A copy of a built layer that shares the values of its parameters, and has gradients of its own.
+
+    So threads can run one network at once, each on its own samples, and no layer needs to know.
+    """
+
+    def __init__(self, layer: Layer, backend: Backend):
+        self._backend, self._copy = backend, layer.copy()
+        for shape in layer._shapes:
+            self._copy.built(shape)
+        self._originals = {id(mine): its for (_, its), (_, mine) in zip(layer.walk(), self._copy.walk(), strict=True)}
+        both = zip(layer.parameters(), self._copy.parameters(), strict=True)
+        pairs = {id(mine): (its, mine) for (_, its), (_, mine) in both}.values()  # a layer used twice has one set
+        self._trained = [(its, mine) for its, mine in pairs if its.trained]
+        self._grad = backend.xp.zeros(sum(its.size for its, _ in self._trained), backend.dtype)
+        end = 0
+        for its, mine in pairs:
+            start, end = end, end + its.size * its.trained
+            mine.bind(backend, its.data, self._grad[start:end].reshape(its.shape) if its.trained else None)
+
+    def forward(self, x: Array) -> tuple[Array, Backward]:
+        """As the layer's, on the mirror's backend. `backward` leaves the gradients of this pass alone in the mirror."""
+        try:
+            y, backward_copy = self._copy.forward(x, self._backend)
+        except LayerFault as fault:
+            fault.layer = self._originals.get(id(fault.layer), fault.layer)
+            raise
+
+        def backward(dy: Array, need_dx: bool = True) -> Any:
+            self._grad.fill(0)
+            return backward_copy(dy, need_dx)
+
+        return y, backward
+
+    def give_gradients(self) -> None:
+        """Add the gradients of the last backward to those of the layer."""
+        for its, mine in self._trained:
+            its.grad += mine.grad
