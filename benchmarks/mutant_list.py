@@ -865,8 +865,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Gradients are not cleared", "self.parameters[name].cleared = True", "pass"),
         ("The flat buffer keeps the gradients of layers that were not used",
          "        self._cleared = True\n", ""),
-        ("The flat buffer is cleared whenever it is looked at",
-         "writes the zeros)\n            self._cleared = False", "writes the zeros)"),
         ("What is assigned to all gradients is lost", "            self.grad[...] = values", "            pass"),
         ("predict drops", "with self.backend.mode(training=False):", "with self.backend.mode(training=True):"),
         ("Model: tensors are views",

@@ -44,7 +44,7 @@ class Parameter:
 
     def bind(self, backend: Backend, data: Array, grad: Array | None) -> None:
         """Take these views as the parameter's values and gradient."""
-        self._backend, self.data, self._grad = backend, data, grad
+        self._backend, self.data, self._grad, self.cleared = backend, data, grad, False
 
     @property
     def grad(self) -> Array:
