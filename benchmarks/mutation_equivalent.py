@@ -17,12 +17,6 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ): "the same whole number",
         ("inverse", "`0.0` -> `1.0`"): "what it multiplies is 0",
     },
-    "losses/cross_entropy.py": {
-        (
-            "SoftmaxCrossEntropy._by_gather",
-            "`y.shape[-1] > ONE_HOT_CLASSES` -> `y.shape[-1] >= ONE_HOT_CLASSES`",
-        ): "both ways give the same values",
-    },
     "optim/base.py": {
         ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
     },

@@ -118,7 +118,7 @@ class Forgetful(StrictBackend):
         return call
 
 
-@pytest.mark.parametrize("what", ["the parameters", "the step count", "the totals", "the optimizer's square"])
+@pytest.mark.parametrize("what", ["the parameters", "the step count", "the totals", "the optimizer's squares"])
 def test_a_replay_that_gives_other_bits_is_not_relied_on(what):
     backend = Forgetful("float32", 3)
     backend.forgets = what

@@ -203,12 +203,12 @@ def test_state_of_another_optimizer_or_model_is_refused():
     [
         (optim.RMSProp, ["square"], ["square"]),
         (optim.AdaGrad, ["square"], ["square"]),
-        (optim.Adam, ["mean", "square"], ["square"]),
-        (optim.AdamW, ["mean", "square"], ["square"]),
-        (optim.NAdam, ["mean", "square", "product"], ["square", "product"]),
+        (optim.Adam, ["sum", "squares"], ["squares"]),
+        (optim.AdamW, ["sum", "squares"], ["squares"]),
+        (optim.NAdam, ["sum", "squares", "product"], ["squares", "product"]),
         (optim.Lion, ["mean"], []),
-        (optim.LAMB, ["mean", "square"], ["square"]),
-        (optim.Muon, ["mean", "square"], ["square"]),
+        (optim.LAMB, ["sum", "squares"], ["squares"]),
+        (optim.Muon, ["sum", "squares"], ["squares"]),
     ],
 )
 def test_the_state_has_the_names_that_checkpoints_hold(kind_of, names, never_negative):
@@ -453,7 +453,7 @@ def test_options_that_are_not_given_are_the_usual_ones(kind_of, options):
     assert {name: getattr(optimizer, name) for name in options} == options
 
 
-@pytest.mark.parametrize("name", ["mean", "square", "steps"])
+@pytest.mark.parametrize("name", ["sum", "squares", "steps"])
 def test_every_part_of_the_state_is_taken_back(name):
     """And what `tensors` gives is a copy, which later steps leave alone."""
     optimizer = optim.Adam(network())

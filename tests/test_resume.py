@@ -58,7 +58,7 @@ def test_a_run_that_has_gone_back_is_as_it_was_and_repeats_its_steps(optimizer):
 
 @pytest.mark.parametrize(
     ("value", "clip", "place"),
-    [(3e38, 1.0, r"the output of layers\.0"), (-1e25, None, "the optimizer's square")],  # in the pass, in the update
+    [(3e38, 1.0, r"the output of layers\.0"), (-1e25, None, "the optimizer's squares")],  # in the pass, in the update
 )
 def test_after_a_value_that_is_not_finite_all_is_as_before_its_step(value, clip, place):
     samples = blobs()

@@ -132,7 +132,7 @@ def test_a_model_moves_between_devices_and_keeps_its_optimizers_state():
     np.testing.assert_allclose(moved.predict(PICTURES), model.predict(PICTURES), rtol=1e-5, atol=1e-6)
     first, second = optim.Adam(model), optim.Adam(moved)
     first.steps += 3
-    first.state["mean"].fill(2)
+    first.state["sum"].fill(2)
     second.load_tensors(first.tensors())
     first.load_tensors(second.tensors())
     assert all(np.array_equal(a, b) for a, b in zip(first.tensors().values(), second.tensors().values(), strict=True))

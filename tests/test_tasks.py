@@ -145,13 +145,13 @@ def test_a_mean_over_batches_is_that_over_samples():
 
 
 @KINDS
-def test_cross_entropy_of_many_classes_is_that_of_one_hot_rows(kind):
+@pytest.mark.parametrize("n_classes", [1, 2, 300])
+def test_cross_entropy_of_class_numbers_is_that_of_one_hot_rows(kind, n_classes):
     rng, backend = np.random.default_rng(0), kind("float64", 0)
-    y, target = rng.standard_normal((3, 4, 300)), rng.integers(0, 300, (3, 4))
+    y, target = rng.standard_normal((3, 4, n_classes)), rng.integers(0, n_classes, (3, 4))
     loss = losses.SoftmaxCrossEntropy()
-    assert loss._by_gather(y, target)
     value, dy = loss(backend.asarray(y), backend.asarray(target), backend)
-    want, want_dy = loss(backend.asarray(y), backend.asarray(np.eye(300)[target]), backend)
+    want, want_dy = loss(backend.asarray(y), backend.asarray(np.eye(n_classes)[target]), backend)
     np.testing.assert_allclose(backend.to_host(value), backend.to_host(want), rtol=1e-13)
     np.testing.assert_allclose(backend.to_host(dy), backend.to_host(want_dy), rtol=1e-12, atol=1e-18)
 

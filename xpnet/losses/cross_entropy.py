@@ -11,8 +11,6 @@ from xpnet.losses.base import TermLoss
 from xpnet.losses.target import are_classes, check_target, look, one_hot_rows, values
 from xpnet.nn.activation import sigmoid
 
-ONE_HOT_CLASSES = 256  # up to so many, one-hot rows and products with them are the fastest on every device
-
 
 class SoftmaxCrossEntropy(TermLoss):
     """L_i = - sum_c q_ic log p_ic with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
@@ -48,7 +46,7 @@ class SoftmaxCrossEntropy(TermLoss):
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         if y.ndim < 2:
             raise ValueError(f"SoftmaxCrossEntropy needs logits of shape (N, ..., C), not {y.shape}")
-        if self._by_gather(y, target):
+        if not self.label_smoothing and self.class_weights is None and are_classes(y.shape, target):
             return self._of_class_numbers(y, target, backend)
         xp, q = backend.xp, one_hot_rows(y, target, backend, self.ignore)
         if self.label_smoothing:
@@ -63,23 +61,19 @@ class SoftmaxCrossEntropy(TermLoss):
         p /= total
         return -(q * log_p).sum(axis=-1), p * q.sum(axis=-1, keepdims=True) - q
 
-    def _by_gather(self, y: Array, target: Array) -> bool:
-        """Whether to pick the one entry of each row that counts, instead of making one-hot rows as large as y."""
-        plain = not self.label_smoothing and self.class_weights is None
-        return plain and y.shape[-1] > ONE_HOT_CLASSES and are_classes(y.shape, target)
-
     def _of_class_numbers(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]."""
+        """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]. No array of
+        one-hot rows, and no reduction along a row: those are the slow ones on a CPU."""
         xp, n_classes = backend.xp, y.shape[-1]
         look(target, n_classes, self.ignore)
         classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
         rows = y.reshape(-1, n_classes)
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
-        shifted = rows - rows.max(axis=1, keepdims=True)
+        shifted = rows - xp.ascontiguousarray(rows.T).max(axis=0)[:, None]
         dy = xp.exp(shifted)
-        total = dy.sum(axis=1, keepdims=True)
-        terms = xp.log(total)[:, 0] - backend.take(shifted.reshape(-1), at)
-        dy /= total
+        total = backend.sum_rows(dy.T)
+        terms = xp.log(total) - backend.take(shifted.reshape(-1), at)
+        dy /= total[:, None]
         flat = dy.reshape(-1)
         flat[at] = backend.take(flat, at) - 1  # each entry once: all `at` differ
         return terms.reshape(target.shape), dy.reshape(y.shape)

@@ -28,6 +28,9 @@ class Parameter:
 
     `decay`: weight decay applies to it (not to biases). `trained`: false for state that is saved but has no
     gradient, such as running statistics.
+
+    While `cleared`, the gradient is 0, whatever its memory holds: the first product is written there, not added to
+    zeros, and who looks before finds zeros.
     """
 
     def __init__(self, shape: Shape, init: Initializer, decay: bool = True, trained: bool = True):
@@ -35,17 +38,36 @@ class Parameter:
         self.init, self.decay, self.trained = init, decay, trained
         self.name = ""
         self.data: Array = None
-        self.grad: Array = None
+        self._grad: Array = None
+        self.cleared = False
         self._backend: Backend
 
     def bind(self, backend: Backend, data: Array, grad: Array | None) -> None:
         """Take these views as the parameter's values and gradient."""
-        self._backend, self.data, self.grad = backend, data, grad
+        self._backend, self.data, self._grad, self.cleared = backend, data, grad, False
+
+    @property
+    def grad(self) -> Array:
+        """The gradient, to look at and to add to."""
+        if self.cleared:
+            self._grad.fill(0)
+            self.cleared = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, values: Any) -> None:
+        if values is not self._grad:  # which is what `grad += ...` gives
+            self._grad[...], self.cleared = values, False
 
     def add_grad(self, a: Array, b: Array) -> None:
         """grad += a @ b, for matrices a and b whose product has as many numbers as the parameter."""
-        product = self._backend.scratch("add_grad", (a.shape[0], b.shape[1]), self.grad.dtype)
-        self.grad += self._backend.matmul(a, b, out=product).reshape(self.shape)
+        shape = a.shape[0], b.shape[1]
+        if self.cleared:
+            self._backend.matmul(a, b, out=self._grad.reshape(shape))
+            self.cleared = False
+        else:
+            product = self._backend.scratch("add_grad", shape, self._grad.dtype)
+            self._grad += self._backend.matmul(a, b, out=product).reshape(self.shape)
 
     def add_grad_sum(self, dy: Array) -> None:
         """grad += dy, summed over all its leading axes."""

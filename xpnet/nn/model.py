@@ -67,20 +67,35 @@ class Model:
         n_trained = sum(p.size for p in order if p.trained)
         flat = [np.asarray(tensors[p.name], np.float64).ravel() for p in order]
         self.data: Array = self.backend.asarray(np.concatenate([np.empty(0), *flat]))
-        self.grad: Array = self.backend.xp.zeros(n_trained, self.backend.dtype)
+        self._grad: Array = self.backend.xp.zeros(n_trained, self.backend.dtype)
+        self._cleared = False  # whether some of the gradients may be 0 without their memory being so
         self.places: dict[str, slice] = {}  # of each trained parameter in the flat buffers, in their order
         self.frozen: frozenset[str] = frozenset()  # names of those that are not to be updated
         end = 0
         for p in order:
             start, end = end, end + p.size
             self.places |= {p.name: slice(start, end)} if p.trained else {}
-            grad = self.grad[start:end].reshape(p.shape) if p.trained else None
+            grad = self._grad[start:end].reshape(p.shape) if p.trained else None
             p.bind(self.backend, self.data[start:end].reshape(p.shape), grad)
 
     @property
     def n_parameters(self) -> int:
         """How many numbers are trained."""
-        return self.grad.size
+        return self._grad.size
+
+    @property
+    def grad(self) -> Array:
+        """The gradients of all trained parameters, in one array."""
+        if self._cleared:
+            for name in self.places:
+                self.parameters[name].grad  # noqa: B018 (looking at it writes the zeros)
+            self._cleared = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, values: Any) -> None:
+        if values is not self._grad:  # which is what `grad *= ...` gives
+            self.grad[...] = values
 
     # What is trained --------------------------------------------------------------------------------------
 
@@ -111,7 +126,7 @@ class Model:
 
     def keep_gradients_in(self, grad: Array) -> None:
         """Let all gradients lie in this array from now on, of the size and dtype of the one that holds them now."""
-        self.grad = grad
+        self._grad, self._cleared = grad, False
         for name, place in self.places.items():
             p = self.parameters[name]
             p.bind(self.backend, p.data, grad[place].reshape(p.shape))
@@ -170,7 +185,9 @@ class Model:
         """All gradients to 0: backward passes add to them."""
         if self.backend.observer is not None:
             self.backend.observer.step_begins(self)
-        self.grad.fill(0)
+        self._cleared = True
+        for name in self.places:
+            self.parameters[name].cleared = True
 
     # Answers on the host ----------------------------------------------------------------------------------
 

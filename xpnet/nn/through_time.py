@@ -185,13 +185,14 @@ class Recurrent(Layer):
             dg = da if b_hn is None else xp.empty(shape, dy.dtype)
             if mask is not None:
                 dy = dy * mask
+            back = xp.ascontiguousarray(U.data.T)  # one copy: a product of few rows with a transposed matrix is slow
             for t in order[::-1]:
                 dstates = [dstates[0] + dy[t], *dstates[1:]]
                 through = dstates if mask is None else [mask[t] * d for d in dstates]
                 direct = backwards.pop()(through, da[t], dg[t])
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
-                dstates = [direct[0] + backend.matmul(dg[t], U.data.T), *direct[1:]]
+                dstates = [direct[0] + backend.matmul(dg[t], back), *direct[1:]]
             rows_da, rows_dg = da.reshape(-1, shape[-1]), dg.reshape(-1, shape[-1])
             W.add_grad(x.reshape(-1, x.shape[-1]).T, rows_da)
             U.add_grad(before.reshape(-1, self.units).T, rows_dg)

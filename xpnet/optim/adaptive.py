@@ -56,12 +56,15 @@ class AdaGrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """m <- b1 m + (1 - b1) g;  s <- b2 s + (1 - b2) g^2;  x <- x - lr m^ / (sqrt(s^) + eps),
-    with m^ = m / (1 - b1^t), s^ = s / (1 - b2^t) at step t.  Kingma and Ba (2015).
+    """x <- x - lr m^ / (sqrt(s^) + eps), where m^ and s^ are the means of g and g^2 over steps 1 .. t, that of step i
+    with weight b1^(t-i) or b2^(t-i).  Kingma and Ba (2015).
+
+    Kept are the sums, m <- b1 m + g and s <- b2 s + g^2, which is two operations less for each number; then
+    m^ = m / w1 and s^ = s / w2 with the sums of the weights, w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b).
     """
 
-    state_names = ("mean", "square")
-    never_negative: tuple[str, ...] = ("square",)
+    state_names = ("sum", "squares")
+    never_negative: tuple[str, ...] = ("squares",)
 
     def __init__(
         self,
@@ -79,22 +82,27 @@ class Adam(Optimizer):
     def _begin(self) -> None:
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
         expm1 = self.model.backend.xp.expm1
-        correction1, correction2 = (-expm1(self.steps * math.log(b)) if b else 1.0 for b in self.betas)
-        # x -= lr m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied through by sqrt(1 - b2^t)
-        root = correction2**0.5
-        self._root, self._correction, self._small = root, correction1, self.eps * root
+        w1, w2 = (expm1(self.steps * math.log(b)) / (b - 1) if b else 1.0 for b in self.betas)
+        # m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied through by sqrt(w2)
+        root = w2**0.5
+        self._root, self._size, self._small = root, root / w1, self.eps * root
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        x -= self._moved(g, lr * self._root / self._correction, *state)
+        x -= self._moved(g, lr * self._size, *state)
 
     def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
-        """The means brought up to date, and size m / (sqrt(s) + small)."""
-        b1, b2 = self.betas
+        """The sums brought up to date, and size m / (sqrt(s) + small), in working memory."""
+        (b1, b2), xp = self.betas, self.model.backend.xp
+        moved = self.model.backend.scratch("update", g.shape)
         m *= b1
-        m += (1 - b1) * g
+        m += g
         s *= b2
-        s += (1 - b2) * (g * g)
-        return size * m / (self.model.backend.xp.sqrt(s) + self._small)
+        s += xp.multiply(g, g, out=moved)
+        xp.sqrt(s, out=moved)
+        moved += self._small
+        xp.divide(m, moved, out=moved)
+        moved *= size
+        return moved
 
 
 class AdamW(Adam):
@@ -118,12 +126,12 @@ class AdamW(Adam):
 
 
 class NAdam(Adam):
-    """Adam with Nesterov's momentum: x <- x - lr (u g + v m) / (sqrt(s^) + eps), with m, s and s^ of Adam,
-    u = (1 - mu_t) / (1 - mu_1 .. mu_t),  v = mu_t+1 / (1 - mu_1 .. mu_t+1),  mu_t = b1 (1 - 0.96^(t d) / 2),
+    """Adam with Nesterov's momentum: x <- x - lr (u g + v (1 - b1) m) / (sqrt(s^) + eps), with m and s^ of
+    Adam, u = (1 - mu_t) / (1 - mu_1 .. mu_t),  v = mu_t+1 / (1 - mu_1 .. mu_t+1),  mu_t = b1 (1 - 0.96^(t d) / 2),
     d = `momentum_decay`.  Dozat, "Incorporating Nesterov momentum into Adam" (2016).
     """
 
-    never_negative = ("square", "product")
+    never_negative = ("squares", "product")
 
     def __init__(
         self,
@@ -144,7 +152,7 @@ class NAdam(Adam):
         product = self.state["product"]
         now, later = (self._momentum(self.steps + ahead) for ahead in (0, 1))
         product *= now
-        self._of_g, self._of_m = (1 - now) / (1 - product), later / (1 - product * later)
+        self._of_g, self._of_m = (1 - now) / (1 - product), later / (1 - product * later) * (1 - self.betas[0])
 
     def _momentum(self, t: Array) -> Array:
         return self.betas[0] * (1 - 0.5 * self.model.backend.xp.exp(t * (self.momentum_decay * math.log(0.96))))
@@ -152,8 +160,8 @@ class NAdam(Adam):
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
         (m, s), (b1, b2) = state, self.betas
         m *= b1
-        m += (1 - b1) * g
+        m += g
         s *= b2
-        s += (1 - b2) * (g * g)
+        s += g * g
         step = self._of_g * g + self._of_m * m
         x -= (lr * self._root) * step / (self.model.backend.xp.sqrt(s) + self._small)

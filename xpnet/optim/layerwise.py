@@ -35,9 +35,7 @@ class LAMB(AdamW):
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         x, xp = self.model.data[at], self.model.backend.xp
-        r = self._moved(
-            self.model.grad[at], self._root / self._correction, *(self.state[name][at] for name in self.state_names)
-        )
+        r = self._moved(self.model.grad[at], self._size, *(self.state[name][at] for name in self.state_names))
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:
@@ -78,7 +76,7 @@ class Muon(AdamW):
         if len(part.shape) != 2:
             super()._step(part, at, lr)
             return
-        x, g, v = (a[at].reshape(part.shape) for a in (self.model.data, self.model.grad, self.state["mean"]))
+        x, g, v = (a[at].reshape(part.shape) for a in (self.model.data, self.model.grad, self.state["sum"]))
         v *= self.momentum
         v += g
         for _, _, decay in part.decays:
