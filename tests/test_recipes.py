@@ -118,7 +118,8 @@ def test_a_schedule_knows_how_many_steps_there_are(name, expected):
 def test_networks_of_images(kind):
     recipe = Recipe(batch_size=8).but(model=kind)
     model = build(recipe, images(shape=(12, 12)), select("cpu"))[0]
-    expected = {"cnn": nn.cnn((12, 12), 3, (32, 64, 128), 128), "resnet": nn.resnet((12, 12), 3, depth=8, width=16)}[kind]
+    cnn, resnet = nn.cnn((12, 12), 3, (32, 64, 128), 128), nn.resnet((12, 12), 3, depth=8, width=16)
+    expected = {"cnn": cnn, "resnet": resnet}[kind]
     alone = nn.Model(expected, (12, 12), select("cpu"))
     assert {name: p.shape for name, p in model.parameters.items()} == {
         f"layers.{int(name.split('.')[1]) + 1}.{name.split('.', 2)[2]}": p.shape for name, p in alone.parameters.items()
