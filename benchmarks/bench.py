@@ -1,9 +1,10 @@
 """How fast the package is beside others: `make bench`, or `python -m benchmarks.bench [WORK ...] [--rounds 15]`.
 
-Every contender is a process of its own that starts from the same weights and sees the same batches. Its first losses
-must be those of xpnet, or it is not timed. Then all run a part of a second in turn, round after round, so that whatever
-else the machine does slows all of them alike. A row has the median of the rounds, their spread, and the ratio of the
-medians; a second thread is a contender beside one, as it is a loss where the other core is taken.
+Every contender is a process of its own (with "2 workers" two of them, started by mpiexec) that starts from the same
+weights and sees the same batches. Its first losses must be those of xpnet, or it is not timed. Then all run a part of a
+second in turn, round after round, so that whatever else the machine does slows all of them alike. A row has the median
+of the rounds, their spread, and the ratio of the medians; a second thread is a contender beside one, as it is a loss
+where the other core is taken. Imports and cold starts are whole processes (`processes.py`).
 
 Writes bench.json, bench.md and bench.png to --out (benchmarks/results). Rivals that are not installed are left out, and
 named. `--malloc` sets glibc's allocator to keep what it has for every process; the usual setting is none.
@@ -16,11 +17,14 @@ import importlib
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,12 +32,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_report import write
+from benchmarks.processes import PROCESSES
 from benchmarks.works import N_BATCHES, WORKS
+from xpnet.cli.workers import mpiexec
+from xpnet.parallel import Group, join
 
 SECONDS = 0.3  # of a round
 CHECKED = 5  # steps whose losses are compared
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 OURS = ("ours", "ours, 2 threads")
+WORKERS = "ours, 2 workers"
 
 
 class Contender:
@@ -45,7 +53,11 @@ class Contender:
         limits = {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL")}
         if name == "jaxed":
             limits["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        if "tuned malloc" in name:
+            environment = {**environment, **MALLOC}
         command = [sys.executable, "-m", "benchmarks.bench", "--serve", work, name]
+        if name == WORKERS:
+            command = [mpiexec(), "-n", "2", *command]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, env={**os.environ, **limits, **environment}, **pipes)
         self.rounds: list[tuple[float, float]] = []  # seconds of the clock and of the processor, for a step
@@ -72,24 +84,52 @@ class Contender:
 
 def serve(work: str, name: str) -> None:
     """What a contender's process does: prints its first losses and its versions, then runs as many steps as each line
-    of its input says, and prints how long they took."""
+    of its input says, and prints how long they took. Of several processes the first reads and prints."""
+    group = join()
     module = importlib.import_module(f"benchmarks.rivals.{name.split(', ')[0]}")
     options = [option for option in name.split(", ")[1:] if not option.endswith("threads")]
     step: Callable[[int], Any] = module.make(WORKS[work](), _threads(name), *options)
-    losses = [float(np.mean(np.asarray(step(i)))) for i in range(CHECKED)]
-    print(json.dumps({"losses": losses, "versions": module.versions()}), flush=True)
+    parts = [group.sum(float(np.mean(np.asarray(step(i))))) for i in range(CHECKED)]
+    say(group, json.dumps({"losses": [part / group.size for part in parts], "versions": module.versions()}))
     done = CHECKED
-    for line in sys.stdin:
+    for line in lines(group):
         wall, processor = time.perf_counter(), time.process_time()
         for _ in range(int(line)):
             step(done % N_BATCHES)
             done += 1
-        print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
+        wall = time.perf_counter() - wall
+        say(group, f"{wall} {group.sum(time.process_time() - processor)}")
+
+
+def say(group: Group, text: str) -> None:
+    if group.rank == 0:
+        print(text, flush=True)
+
+
+def lines(group: Group) -> Iterator[str]:
+    """Of the standard input, for every process of the group. Only the first has it: it hands them on through pipes, as
+    who waits in MPI keeps a core from the contenders whose turn it is."""
+    folder = Path(group.first(tempfile.mkdtemp))
+    pipe = folder / str(group.rank)
+    if group.rank:
+        os.mkfifo(pipe)
+        group.any(False)  # wait for the others
+        with open(pipe) as told:
+            yield from told
+        return
+    group.any(False)
+    with ExitStack() as stack:
+        others = [stack.enter_context(open(folder / str(rank), "w", buffering=1)) for rank in range(1, group.size)]
+        shutil.rmtree(folder)  # all are open by now
+        for line in sys.stdin:
+            for other in others:
+                other.write(line)
+            yield line
 
 
 def race(work: str, rounds: int, environment: dict[str, str]) -> dict[str, Any]:
     """The rounds of one work: medians, spreads and ratios, by contender."""
-    names = (*OURS, *WORKS[work]().rivals)
+    names = (*OURS, *[WORKERS] * WORKS[work]().trains, *WORKS[work]().rivals)
     started = [Contender(work, name, environment) for name in names]
     contenders = [contender for contender in started if contender.ready()]
     expected = contenders[0].start["losses"]
@@ -120,7 +160,8 @@ def _threads(name: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(WORKS)}; all without any")
+    known = (*WORKS, *PROCESSES)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(known)}; all without any")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--malloc", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -129,13 +170,18 @@ def main() -> None:
     if arguments.serve:
         serve(*arguments.serve)
         return
-    if unknown := set(arguments.works) - WORKS.keys():
-        parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(WORKS)}")
+    if unknown := set(arguments.works) - set(known):
+        parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
     environment = MALLOC if arguments.malloc else {}
     results: dict[str, Any] = {}
-    for work in arguments.works or WORKS:
-        print(WORKS[work]().title, file=sys.stderr)
-        results[work] = {"title": WORKS[work]().title, "contenders": race(work, arguments.rounds, environment)}
+    for work in arguments.works or known:
+        if work in WORKS:
+            title, contenders = WORKS[work]().title, race(work, arguments.rounds, environment)
+        else:
+            title, seconds = PROCESSES[work][0], PROCESSES[work][1](arguments.rounds)
+            contenders = {name: _figures(times) | {"versions": {}} for name, times in seconds.items()}
+        print(title, file=sys.stderr)
+        results[work] = {"title": title, "contenders": contenders}
     load = os.getloadavg()[0]
     settings = {"date": date.today().isoformat(), "rounds": arguments.rounds, "malloc": environment, "load": load}
     print(write(results, settings, arguments.out, "bench-malloc" if arguments.malloc else "bench"))

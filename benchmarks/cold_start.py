@@ -11,9 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +28,7 @@ def ours(seed: int) -> float:
     model = nn.Model(network, (28, 28), select("cpu", seed=seed), mnist.train.classes)
     loss, steps = losses.SoftmaxCrossEntropy(), EPOCHS * len(data.batch_slices(len(mnist.train), BATCH))
     train.fit(
-        model, loss, optim.AdamW(model, RATE), mnist.train, epochs=EPOCHS, batch_size=BATCH,
+        model, loss, optim.AdamW(model, RATE, weight_decay=0.0), mnist.train, epochs=EPOCHS, batch_size=BATCH,
         schedule=schedules.OneCycle(RATE, steps), quiet=True,
     )  # fmt: skip
     return train.evaluate(model, loss, mnist.test).accuracy
@@ -81,14 +78,16 @@ def main() -> None:
         name, seed = arguments.only
         print(ours(int(seed)) if name == "xpnet" else pytorchs(int(seed), int(name.split()[1])))
         return
+    from benchmarks.processes import timed
+
+    timed(["-c", "from xpnet import data, train"])  # Python compiles what is not compiled yet, as pip would have
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     accuracies: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for seed in range(arguments.rounds):
         for name in CONTENDERS:
-            start = time.perf_counter()
-            command = [sys.executable, "-m", "benchmarks.cold_start", "--only", name, str(seed)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds[name].append(time.perf_counter() - start)
+            done, (wall, _) = timed(["-m", "benchmarks.cold_start", "--only", name, str(seed)])
+            done.check_returncode()
+            seconds[name].append(wall)
             accuracies[name].append(float(done.stdout))
     best = min(statistics.median(seconds[name]) for name in CONTENDERS if name != "xpnet")
     for name in CONTENDERS:

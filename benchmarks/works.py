@@ -22,7 +22,8 @@ Arrays = tuple[np.ndarray, np.ndarray]
 class Work:
     """`network()` is xpnet's, for samples of `shape`; `batches(rng)` gives x (N_BATCHES, batch, ...) and targets.
 
-    `rate` is that of plain SGD. Each rival is a file of `rivals/`, then its options, then its threads if not one.
+    `rate` is that of plain SGD. Each rival is a file of `rivals/`, then its options, then its threads if not one; with
+    "tuned malloc" its process keeps the memory that it frees.
     """
 
     kind: str
@@ -33,6 +34,11 @@ class Work:
     rate: float
     rivals: tuple[str, ...]
 
+    @property
+    def trains(self) -> bool:
+        """Whether a step is a whole one of training, which several processes can share."""
+        return self.kind not in ("adam", "answers")
+
     def data(self) -> Arrays:
         return self.batches(np.random.default_rng(0))
 
@@ -42,6 +48,8 @@ class Work:
 
 
 TORCH = ("pytorch", "pytorch, 2 threads")
+LAST = ("pytorch, channels last", "pytorch, channels last, 2 threads")
+TUNED = ("pytorch, tuned malloc, 2 threads", "pytorch, channels last, tuned malloc, 2 threads")
 COMPILED = ("pytorch, compiled", "pytorch, compiled, 2 threads")
 
 
@@ -70,7 +78,7 @@ def cnn() -> Work:
         network,
         lambda rng: (rng.standard_normal((N_BATCHES, 64, 28, 28, 1), np.float32), rng.integers(0, 10, (N_BATCHES, 64))),
         0.01,
-        (*TORCH, "pytorch, channels last", "pytorch, channels last, 2 threads", *COMPILED),
+        (*TORCH, *LAST, *TUNED, *COMPILED),
     )
 
 

@@ -1,4 +1,4 @@
-"""xpnet as it is installed."""
+"""xpnet as it is installed: one process, or several that train one model together, each with its part of a batch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.works import Work
 from xpnet import __version__, losses, nn, optim, select
+from xpnet.parallel import join
 from xpnet.train.step import train_step
 
 
@@ -21,9 +22,13 @@ def make(work: Work, threads: int, *options: str) -> Callable[[int], Any]:
     x, y = work.data()
     if work.kind == "answers":
         return lambda i: model.predict(x[i])
+    group = join()
+    model.keep_gradients_in(group.room_for(model.grad))
+    part = group.share(slice(0, x.shape[1]))
+    x, y = x[:, part], y[:, part]
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, work.rate)
     backend.training = True
-    return lambda i: train_step(model, loss, optimizer, x[i], y[i])[0]
+    return lambda i: train_step(model, loss, optimizer, x[i], y[i], group=group)[0]
 
 
 def updates(model: nn.Model, rate: float) -> Callable[[int], Any]:

@@ -125,7 +125,7 @@ class Optimizer:
 
     def _decay(self, x: Array, g: Array, lr: Array, decay: float) -> None:
         if self.decoupled:
-            x -= lr * decay * x
+            x *= 1 - lr * decay
         else:
             g += decay * x
 
