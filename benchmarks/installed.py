@@ -1,6 +1,6 @@
 """How much a package takes on disk together with all that it requires: `python -m benchmarks.installed`.
 
-By what pip has written down of the packages in this environment, so nothing is downloaded; xpnet itself is the folder of
+By what pip has written down of the packages in this environment: nothing is downloaded. xpnet itself is the folder of
 this clone, with the requirements of its pyproject.toml. Extras do not count.
 """
 

@@ -143,6 +143,7 @@ def test_features_that_do_not_vary_get_deviation_1():
     assert stds[1] > 200
     assert means[0] == pytest.approx(np.float32(0.1))
     assert mean_std(np.full((5, 5), 0.1)) == (pytest.approx(0.1), 1.0)
+    assert mean_std(np.full((5, 5), 200, np.uint8)) == (200.0, 1.0)
 
 
 def test_mean_std_makes_no_copy_of_the_data():
