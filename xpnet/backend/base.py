@@ -144,8 +144,6 @@ class Backend:
         pass
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
-        if b.ndim == 2 < a.ndim and out is None and a.size and a.flags.c_contiguous:  # one tall product, not many small
-            return self.xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         return self.xp.matmul(a, b, out=out)
 
     def _rounded(self, a: Array) -> Array:
@@ -170,7 +168,7 @@ class Backend:
             if not a.dtype == b.dtype == self.dtype:
                 raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
             a, b = self._rounded(a), self._rounded(b)
-        if a.ndim > 2 and b.ndim == 2 and out is None:  # one product, not one for each index of the leading axes
+        if a.ndim > 2 and b.ndim == 2 and out is None and a.size:  # one tall product, not one for each leading index
             return self._product(a.reshape(-1, a.shape[-1]), b, None).reshape(*a.shape[:-1], b.shape[-1])
         return self._product(a, b, out)
 
