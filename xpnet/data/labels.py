@@ -22,7 +22,7 @@ def check_labels(labels: np.ndarray, n_classes: int, name: str = "labels") -> np
     Raises ValueError, naming the first label that is wrong.
     """
     labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "iu":
         raise ValueError(f"{name}: class numbers are integers, not {labels.dtype}")
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
         wrong = np.argwhere((labels < 0) | (labels >= n_classes))

@@ -26,7 +26,7 @@ class Model:
 
     The values of all parameters are views into `data`, their gradients views into `grad`. In both, what weight
     decay applies to comes first (`n_decay` numbers), then what it does not, then (in `data` alone) state that is
-    not trained. So clearing the gradients is one fill, an update a handful of operations for the whole network,
+    not trained. So an update is a handful of operations for the whole network, a sum over processes one call,
     and addresses never change.
 
     `parameters` maps names ("layers.0.W") to `Parameter`s; `classes` are the names of the outputs, if it has any.
