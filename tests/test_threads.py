@@ -271,9 +271,11 @@ def test_the_first_error_in_the_order_of_the_jobs():
 
 
 @pytest.mark.parametrize("where", ["in its own job", "waiting"])
-def test_ctrl_c_waits_for_the_others(where):
+def test_ctrl_c_waits_for_the_others(where, request):
     """They write to arrays of the caller, and must not do so after it has gone on."""
     ended = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def press():
         time.sleep(0.05)
