@@ -1233,8 +1233,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "blas_threads(self.threads or 1)", "blas_threads(1)"),
         ("Backend: a team of one", "and self.threads > 1 else None", "else None"),
         ("Backend: the memory of a team is not counted", "return [self.kept, *(", "return [self.kept, *() and ("),
-        ("Backend: a product for each index of the leading axes",
-         "if a.ndim > 2 and b.ndim == 2 and out", "if False and out"),
         ("Backend: small steps take all threads", "multiplications >= SMALL_STEP", "multiplications >= 0"),
         ("Backend: large steps take one thread", "multiplications >= SMALL_STEP", "False"),
         ("Mixed precision: sums are rounded too",
@@ -1269,7 +1267,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "self._pool is None or self._process != os.getpid()", "self._pool is None"),
     ],
     "nn/mirror.py": [
-        ("Mirror: the gradients of the pass before are still there", "            self._grad.fill(0)\n", ""),
+        ("Mirror: the gradients of the pass before are still there",
+         "                mine.cleared = True\n", "                pass\n"),
         ("Mirror: gradients of the layer are written over", "its.grad += mine.grad", "its.grad[...] = mine.grad"),
         ("Mirror: a layer used twice counts twice",
          "pairs = {id(mine): (its, mine) for (_, its), (_, mine) in both}.values()",
