@@ -87,7 +87,7 @@ def gpt() -> Work:
         small = init.normal(0.02)
         blocks = [nn.TransformerBlock(4, causal=True, bias=False, init=small) for _ in range(4)]
         first = [nn.Embedding(65, 128, init=small), nn.LearnedPosition(64, init=small)]
-        return nn.Sequential(*first, *blocks, nn.LayerNorm(), nn.Linear(65, bias=False, init=small))
+        return nn.Blocked(*first, *blocks, nn.LayerNorm(), nn.Linear(65, bias=False, init=small))
 
     def batches(rng: np.random.Generator) -> Arrays:
         tokens = rng.integers(0, 65, (N_BATCHES, 12, 65))

@@ -191,18 +191,6 @@ def test_blas_has_the_threads_that_were_asked_for_and_then_those_of_before(threa
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_the_first_who_sets_the_threads_sets_them_until_the_last_has_left():
-    first, second = base.blas_threads(1), base.blas_threads(2)
-    first.__enter__()
-    second.__enter__()
-    assert set(blas()) == {1}
-    first.__exit__(None, None, None)
-    assert set(blas()) == {1}
-    second.__exit__(None, None, None)
-    assert set(blas()) == {2}
-
-
-@pytest.mark.usefixtures("two_threads")
 def test_fit_trains_with_these_threads_and_puts_them_back():
     from test_fit import blobs, setup
 
@@ -229,6 +217,7 @@ def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordin
     backend = xpnet.select(name, "float64", seed=3, threads=2)
     assert (probed, sys.modules["cupy"].used) == ([ordinal], [ordinal])
     assert (backend.device, str(backend.dtype), backend.seed, backend.threads) == (f"cuda:{ordinal}", "float64", 3, 2)
+    assert backend.team is None
 
 
 BROKEN = probe.Diagnosis("fault", "it broke", "turn it off\nturn it on")

@@ -14,7 +14,7 @@ SHAPE, BATCH = (32, 32, 2), 7  # in blocks of 3, 3 and 1
 
 
 def layers():
-    return nn.Conv2d(64, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(4)
+    return nn.Conv2d(128, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(4)
 
 
 def model_of(kind):
@@ -77,7 +77,7 @@ def test_an_observer_sees_the_batch_whole(x):
 
 def test_integers_go_in_and_have_no_gradient():
     model = nn.Model(nn.Blocked(nn.Embedding(9, 300)), (400,), select("cpu"))
-    tokens = np.arange(6 * 400).reshape(6, 400) % 9
+    tokens = np.arange(12 * 400).reshape(12, 400) % 9
     y, backward = model.forward(tokens)
     assert y.dtype == np.float32
     assert np.array_equal(y, model.network.layers[0].W.data[tokens])
@@ -97,6 +97,10 @@ def test_integers_go_in_and_have_no_gradient():
 def test_no_layer_that_needs_the_whole_batch(layer):
     with pytest.raises(nn.ShapeError, match=r"^layers.1 \(Blocked\): .* \((BatchNorm|Dropout)\) needs it whole"):
         nn.Model(nn.Sequential(nn.Tanh(), nn.Blocked(nn.Tanh(), layer)), (3, 4), select("cpu"))
+
+
+def test_dropout_of_nothing_needs_no_whole_batch():
+    nn.Model(nn.Blocked(nn.TransformerBlock(2, dropout=0.0), nn.Dropout(0)), (3, 4), select("cpu"))
 
 
 @pytest.mark.parametrize(

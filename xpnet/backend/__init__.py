@@ -31,8 +31,9 @@ def select(
     CPU, and `backend.why` says why not and how to fix it. A device that was named and does not work is an error.
 
     `dtype` is "float32" or "float64"; `seed` (>= 0) starts every random stream: the same seed gives the same
-    weights, batches and dropout masks on every device. `threads` is the number of BLAS threads that `fit` and
-    `xpnet serve` use on a CPU; without it one for small steps (see `Backend.threads_for`). `precision` "float16" or
+    weights, batches and dropout masks on every device. `threads` is the number of threads on a CPU: those that BLAS
+    has in `fit` and `xpnet serve` (without it one for small steps, see `Backend.threads_for`), and those that share the
+    batch in `nn.Blocked` (without it one). `precision` "float16" or
     "bfloat16" lets a GPU multiply 16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says
     what it gains). A CPU refuses it. `max_memory` is a limit in bytes (see `Backend.limit_memory`).
 

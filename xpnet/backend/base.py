@@ -168,8 +168,6 @@ class Backend:
             if not a.dtype == b.dtype == self.dtype:
                 raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
             a, b = self._rounded(a), self._rounded(b)
-        if a.ndim > 2 and b.ndim == 2 and out is None and a.size:  # one tall product, not one for each leading index
-            return self._product(a.reshape(-1, a.shape[-1]), b, None).reshape(*a.shape[:-1], b.shape[-1])
         return self._product(a, b, out)
 
     def full_matmul(self, a: Array, b: Array) -> Array:

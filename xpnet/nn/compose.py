@@ -8,12 +8,13 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from xpnet.backend import Array, Backend
-from xpnet.backend.threads import Team
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.mirror import Mirror
 from xpnet.nn.shapes import Shape, ShapeError, is_several, size_of
 
 __all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
+
+SHARE = 1 << 18  # numbers that layers give in a pass, below which a thread is not worth its while
 
 
 class Sequential(Layer):
@@ -72,12 +73,12 @@ class Blocked(Sequential):
 
     It pays where layers turn small inputs into large outputs and back, as a convolution and its pooling do. y and dx
     are those of `Sequential`; the gradients of the parameters are the same sums, added up block by block. A block has
-    as many samples as give 2 MB of outputs in float32, all layers taken together. On a GPU, and while somebody looks
+    as many samples as give 4 MB of outputs in float32, all layers taken together. On a GPU, and while somebody looks
     (`backend.observed_by`), the batch goes through as a whole.
 
-    With `select(threads=n)` a batch of several blocks is shared out to n threads. Each adds up the gradients of its
-    samples, and they are added in the order of the threads: n threads give the same bits each time, though not those
-    of another n.
+    With `select(threads=n)` n threads share the batch, where that gives each 1 MB of outputs or more. Each adds up the
+    gradients of its samples, and then they are added in the order of the threads: n threads give the same bits each
+    time, though not those of another n.
 
     Not for layers that need the whole batch or draw random numbers (`Layer.by_sample`): BatchNorm and Dropout raise
     `ShapeError`.
@@ -97,11 +98,14 @@ class Blocked(Sequential):
         return output
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        blocks = list(backend.chunks(len(x), max(self._numbers // 8, 1)))
-        if len(blocks) < 2 or backend.observer is not None:
+        if backend.observer is not None:
             return super().forward(x, backend)
-        if backend.team is not None:
-            return self._in_threads(x, backend.team, backend.xp)
+        n_parts = min(len(backend.team.backends), len(x), len(x) * self._numbers // SHARE) if backend.team else 1
+        if n_parts > 1:
+            return self._in_threads(x, n_parts, backend)
+        blocks = list(backend.chunks(len(x), max(self._numbers // 16, 1)))
+        if len(blocks) < 2:
+            return super().forward(x, backend)
         y, backwards = None, []
         for block in blocks:
             part, backward_block = super().forward(x[block], backend)
@@ -120,19 +124,20 @@ class Blocked(Sequential):
 
         return y, backward
 
-    def _in_threads(self, x: Array, team: Team, xp: Any) -> tuple[Array, Backward]:
+    def _in_threads(self, x: Array, n_parts: int, backend: Backend) -> tuple[Array, Backward]:
         """The first part of the batch goes through the layers themselves, each other one through a mirror of them."""
-        self._mirrors = self._mirrors or [Mirror(self, backend) for backend in team.backends[1:]]
-        size = -(-len(x) // len(team.backends))
-        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        team, xp = backend.team, backend.xp
+        self._mirrors = self._mirrors or [Mirror(self, own) for own in team.backends[1:]]
+        edges = [len(x) * i // n_parts for i in range(n_parts + 1)]
+        parts, mirrors = [slice(*edge) for edge in pairwise(edges)], self._mirrors[: n_parts - 1]
         first = partial(self.forward, x[parts[0]], team.backends[0])
-        others = [partial(mirror.forward, x[part]) for mirror, part in zip(self._mirrors, parts[1:], strict=False)]
+        others = [partial(mirror.forward, x[part]) for mirror, part in zip(mirrors, parts[1:], strict=True)]
         ys, backwards = zip(*team.run([first, *others]), strict=True)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             jobs = [partial(back, dy[part], need_dx) for back, part in zip(backwards, parts, strict=True)]
             dxs = team.run(jobs)
-            for mirror in self._mirrors[: len(others)]:
+            for mirror in mirrors:
                 mirror.give_gradients()
             return xp.concatenate(dxs) if need_dx and dxs[0] is not None else None
 

@@ -15,12 +15,11 @@ class Dropout(Layer):
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), in the "inverted" form.
     """
 
-    by_sample = False
-
     def __init__(self, p: float = 0.5):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs 0 <= p < 1, not {p!r}")
         self.p = float(p)
+        self.by_sample = self.p == 0  # the masks of a batch are drawn together
 
     @property
     def accepts_integers(self) -> bool | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from xpnet.backend import Array, Backend
@@ -24,11 +23,8 @@ class Mirror:
         both = zip(layer.parameters(), self._copy.parameters(), strict=True)
         pairs = {id(mine): (its, mine) for (_, its), (_, mine) in both}.values()  # a layer used twice has one set
         self._trained = [(its, mine) for its, mine in pairs if its.trained]
-        self._grad = backend.xp.zeros(sum(its.size for its, _ in self._trained), backend.dtype)
-        end = 0
         for its, mine in pairs:
-            start, end = end, end + its.size * its.trained
-            mine.bind(backend, its.data, self._grad[start:end].reshape(its.shape) if its.trained else None)
+            mine.bind(backend, its.data, backend.xp.empty(its.shape, backend.dtype) if its.trained else None)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """As the layer's, on the mirror's backend. `backward` leaves the gradients of this pass alone in the mirror."""
@@ -39,7 +35,8 @@ class Mirror:
             raise
 
         def backward(dy: Array, need_dx: bool = True) -> Any:
-            self._grad.fill(0)
+            for _, mine in self._trained:
+                mine.cleared = True
             return backward_copy(dy, need_dx)
 
         return y, backward
