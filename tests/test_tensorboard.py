@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 
@@ -64,6 +65,23 @@ def test_a_run_that_goes_on_adds_to_the_same_curves(tmp_path):
     assert sorted(epoch for tag, epoch in events(tmp_path / "board") if tag == "loss/train") == [1, 2, 3]
 
 
+def test_each_epoch_is_in_the_file_as_soon_as_it_has_ended(tmp_path):
+    """Whoever watches a long run need not wait for its end."""
+    board, seen = train.TensorBoard(tmp_path), []
+    for epoch in (1, 2):
+        board({"epoch": epoch, "train_loss": 0.5, "lr": 0.1, "seconds": 1.0}, None)
+        seen.append(len(events(tmp_path)))
+    assert seen == [3, 6]
+
+
+def test_the_layer_of_a_network_of_one_is_called_network(tmp_path):
+    model = nn.Model(nn.Linear(3), (4,), select("cpu"))
+    sizes = train.LayerSizes(model)
+    sizes.rows.append({"step": 1, "layer": "", "kind": "Linear", "activation": 0.25})
+    train.TensorBoard(tmp_path, sizes)({"epoch": 1}, model)
+    assert events(tmp_path) == {("activation/network", 1): 0.25}
+
+
 def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
@@ -71,7 +89,7 @@ def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
 
 
 def test_a_folder_without_rights_is_told_before_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(PermissionError, match=r"cannot be written: '.*board'"):
         train.TensorBoard(tmp_path / "board")
 
