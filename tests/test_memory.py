@@ -89,7 +89,9 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
     model = nn.Model(nn.Linear(2), (50,), backend)
     monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000 + 40 * n))
     weights = 4 * (50 * 2 + 2)
-    fixed = 1000 + weights + 2 * weights + 4 + 8 * (2 + 2)  # the best, Adam's two, its steps, sums for loss and accuracy
+    fixed = (
+        1000 + weights + 2 * weights + 4 + 8 * (2 + 2)
+    )  # the best, Adam's two, its steps, sums for loss and accuracy
 
     backend.max_memory = fixed + 400 * a_sample
     assert len(fit(model, accumulate=accumulate).history) == 1
