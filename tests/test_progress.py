@@ -26,8 +26,9 @@ def terminal_of(monkeypatch):
 def test_a_bar_counts_the_batches_of_all_epochs(monkeypatch):
     terminal = terminal_of(monkeypatch)
     with Reporter(epochs=3, n_batches=5, quiet=False) as reporter:
-        reporter.batches(1, 2, 0.25, {"accuracy": 0.5}, 0.01)
         [task] = reporter._bar.tasks
+        assert (task.completed, task.total, task.description, task.fields["numbers"]) == (0, 15, "epoch 1", "")
+        reporter.batches(1, 2, 0.25, {"accuracy": 0.5}, 0.01)
         assert (task.completed, task.total, task.description) == (7, 15, "epoch 2/3")
         assert task.fields["numbers"] == "loss 0.2500  accuracy 50.00%  rate 0.01"
         reporter.epoch(ROW)

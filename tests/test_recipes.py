@@ -126,7 +126,9 @@ def test_what_a_recipe_makes():
 def test_a_schedule_knows_how_many_steps_there_are(name, expected):
     """20 epochs of two batches; what follows a warm-up has at least one step."""
     assert build(Recipe(schedule=name, batch_size=20), images(), select("cpu"))[3] == expected
-    assert recipes.SCHEDULES["warmup-cosine"](0.1, 1) == schedules.WarmUp(1, schedules.Cosine(0.1, 1))
+    for steps, rising, falling in [(1, 1, 1), (50, 3, 47)]:
+        expected = schedules.WarmUp(rising, schedules.Cosine(0.1, falling))
+        assert recipes.SCHEDULES["warmup-cosine"](0.1, steps) == expected
 
 
 @pytest.mark.parametrize("kind", ["cnn", "resnet"])
