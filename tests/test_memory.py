@@ -100,6 +100,7 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
         with pytest.raises(train.OutOfMemoryError) as found:
             fit(model, accumulate=accumulate)
         assert found.value.fits == fits
+        assert str(found.value).startswith("a step of 400 samples needs about")
         if fits:
             assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
 
