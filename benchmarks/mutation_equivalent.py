@@ -53,9 +53,10 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ): "what is entered twice is left twice, at the end of the next step",
     },
     "train/fit.py": {
-        ("fit", "`True` -> `False`"): "what counts is how many entries the list has",
+        ("fit", "`0` -> `1`"): "one thread for no multiplication and for one",
     },
     "train/lines.py": {
+        ("", "`'cupy'` -> `'cupy_'`"): "seen where there is a GPU",
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
         ("", "`'xpnet.losses'` -> `'xpnet.losses_'`"): "a loss is called with its backend, which tells as much",
     },
@@ -78,9 +79,6 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "verify/cases/optimizer.py": {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
-    },
-    "verify/cases/shape.py": {
-        ("transpose", "`0` -> `1`"): "every place is set before it is read",
     },
     "verify/gradcheck.py": {
         ("directional_error", "`1` -> `2`"): "another seed",

@@ -114,3 +114,11 @@ def test_what_cannot_be_imported_and_what_changes_nothing_are_no_survivors(tools
     with pytest.raises(tools[1].NotGrafted):
         tools[1].graft(module, ast.parse(MODULE))
     assert module.Box().area == 6
+
+
+def test_what_is_called_equivalent_is_still_a_change_that_there_is(tools):
+    """A row that stands for nothing might one day excuse another mutant."""
+    package = Path(__file__).parents[1] / "xpnet"
+    for file, rows in importlib.import_module("mutation_equivalent").EQUIVALENT.items():
+        there = {(edit.where, str(edit)) for edit in tools[0].edits(ast.parse((package / file).read_text("utf-8")))}
+        assert rows.keys() <= there, file
