@@ -105,10 +105,13 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
             assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
 
 
-def test_where_a_sample_takes_nothing_a_batch_of_any_size_fits(monkeypatch):
+def test_where_a_sample_takes_nothing_the_model_itself_has_to_fit(monkeypatch):
     model = nn.Model(nn.Linear(2), (50,), select("cpu", max_memory=100_000))
     monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000))
     assert len(fit(model).history) == 1
+    model.backend.max_memory = 1500
+    with pytest.raises(train.OutOfMemoryError, match="not even one sample would fit"):
+        fit(model)
 
 
 def test_without_a_limit_nothing_is_refused():
