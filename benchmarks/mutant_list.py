@@ -709,6 +709,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
         ("Accumulation: a mean of means", "value, dy = value * weight, dy * weight", "value, dy = value * 1, dy * 1"),
         ("Accumulation: not divided by the weights",
          "            model.grad *= inverse(weight, model.backend)\n", "            pass\n"),

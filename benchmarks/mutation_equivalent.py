@@ -48,6 +48,10 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "train/debug.py": {
         (
+            "_StepObserver.backward_begins",
+            "`self._float64.argument('dy', dy)` -> deleted",
+        ): "the trace of the backward that is called says the same",
+        (
             "_StepObserver.step_begins",
             "`self.end_step()` -> deleted",
         ): "what is entered twice is left twice, at the end of the next step",

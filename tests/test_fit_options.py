@@ -10,7 +10,7 @@ import pytest
 from test_fit import blobs, setup
 
 from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.train.metrics import Metric, mae
+from xpnet.train.metrics import Metric, accuracy, mae, r2
 from xpnet.train.progress import Reporter
 
 
@@ -33,6 +33,20 @@ def test_metrics_that_are_asked_for_are_in_every_row():
     measured = train.evaluate(model, losses.MeanSquaredError(), samples, metrics=[mae]).metrics["mae"]
     assert result.history[0]["validation_mae"] == pytest.approx(measured, rel=1e-6)
     assert measured == pytest.approx(np.abs(model.predict(samples.x) - rows).mean(), rel=1e-5)
+
+
+def test_each_of_several_metrics_has_its_own_sums():
+    model, _, optimizer = setup(dropout=0)
+    loss, samples = losses.MeanSquaredError(), data.Dataset(blobs().x, np.eye(3, dtype=np.float32)[blobs().y])
+    measured = train.evaluate(model, loss, samples, batch_size=30, metrics=[r2, accuracy, mae]).metrics
+    y = model.predict(samples.x)
+    expected = {metric.name: metric(y, samples.y) for metric in (r2, accuracy, mae)}
+    assert measured == pytest.approx(expected, rel=1e-5)
+    kw = {"metrics": [mae, r2, accuracy], "epochs": 1, "quiet": True}
+    row = train.fit(model, loss, optimizer, samples, samples, **kw).history[0]
+    y = model.predict(samples.x)
+    for metric in (mae, r2, accuracy):
+        assert row[f"validation_{metric.name}"] == pytest.approx(metric(y, samples.y), rel=1e-5)
 
 
 def test_what_a_metric_adds_up_is_added_up():
