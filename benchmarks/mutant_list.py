@@ -757,6 +757,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
         ("Accumulation: a mean of means", "value, dy = value * weight, dy * weight", "value, dy = value * 1, dy * 1"),
         ("Accumulation: not divided by the weights",
          "            model.grad *= inverse(weight, model.backend)\n", "            pass\n"),
@@ -802,6 +803,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: figures of the own part", "means(group.sum(totals), metrics)", "means(totals, metrics)"),
     ],
     "train/metrics.py": [
+        ("Accuracy: one half is class 1 as a target", "target[..., 0] > 0.5", "target[..., 0] >= 0.5"),
+        ("r2: small numbers have none", "if spread > 0 else", "if spread > 1 else"),
         ("Accuracy: ignored places count",
          "predicted == target, target >= 0)", "predicted == target, target == target)"),
         ("Metrics: weights are not used", "(w * v).sum() for v in values", "v.sum() for v in values"),
@@ -856,7 +859,23 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Bench: no product is of a transposed matrix", "a.ndim > 1 and a.strides[-1] > a.strides[-2]", "False"),
         ("Bench: the slowest device comes first", "key=lambda pair: pair[1])", "key=lambda pair: -pair[1])"),
     ],
+    "train/debug.py": [
+        ("debug: a read that reads again counts twice",
+         "            self.transfer(plain.__name__)\n            with self._exempted():\n                return",
+         "            self.transfer(plain.__name__)\n            if True:\n                return"),
+        ("debug: CuPy's detector sees our own looks", "with _synchronizing(True):", "with _synchronizing(False):"),
+        ("debug: CuPy's detector is never asked", "self._step.enter_context(_synchronizing(False))", "pass"),
+        ("debug: a pass before the first step is looked at",
+         "if self._in_step and layer is self._before[0].network:", "if layer is self._before[0].network:"),
+        ("debug: a step that is over leaves the trace", "        self._step.close()", "        pass"),
+    ],
+    "train/lines.py": [
+        ("lines: after a pass everything is traced", "                self._depth -= 1", "                pass"),
+    ],
     "train/memory.py": [
+        ("Memory: what fits exactly is refused", "sample > backend.max_memory", "sample >= backend.max_memory"),
+        ("Memory: one sample too many is advised", "// each_sample, 0)", "// each_sample + 1, 0)"),
+        ("Memory: a sample that takes nothing", "max((eleven - one) // 10, 1)", "(eleven - one) // 10"),
         ("Memory: the limit is not asked before the first step", "fixed + batch_size * each_sample > ", "fixed > "),
         ("Memory: what is kept is not given back", "        backend.free_memory()\n", ""),
         ("Memory: the optimizer needs none", " + optimizer + run.best.nbytes", ""),
@@ -882,6 +901,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("TensorBoard: all epochs in one place", 'value, int(row["epoch"]))', "value, 1)"),
         ("TensorBoard: training and validation apart",
          "return f\"{name.removeprefix(f'{part}_')}/{part}\"", "return name"),
+        ("TensorBoard: the one layer of a network has no name", " or 'network'}", "}"),
         ("TensorBoard: the last rows stay in memory", "        self._writer.flush()\n", ""),
     ],
     "nn/model.py": [
@@ -960,7 +980,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Folder: the labels of the test set are not counted", "in ((0, 1), (2, 3)):", "in ((0, 1),):"),
         ("Folder: an empty name is the folder that one is in", "not os.fspath(source) or ", ""),
         ("Data sets: any content will do", "if found != sha256:", "if False:"),
-        ("A folder: a test set of another image size", "if shapes[0][1:] != shapes[2][1:]:", "if False:"),
     ],
     "cli/train.py": [
         ("train: watched on the test data",
@@ -1010,7 +1029,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: a file without end is read", "file.read(LONGEST + 1)", "file.read()"),
         ("settings: what a person sets is the recipe's", "| given.keys()", ""),
         ("settings: the file wins", "for changes in (config, given):", "for changes in (given, config):"),
-        ("settings: what a model comes with is the user's", "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
         ("Settings: the precision is dropped", '"dtype", "precision", "device"', '"dtype", "device"'),
         ("settings: a target of digits is ignored", "if said and not is_table", "if False and not is_table"),
     ],
@@ -1155,6 +1173,16 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "verify/parity_page.py": [
         ("Parity page: no landmark", "f'<main>\\n<h1>", "f'<h1>"),
+        ("Parity page: the error is what is allowed",
+         "{row.error:.2e} of {row.allowed:.2e} at", "{row.allowed:.2e} of {row.error:.2e} at"),
+        ("Parity page: the scale is linear", "place(math.log10(row.fraction))", "place(row.fraction)"),
+        ("Parity page: the line stands at the end of the scale", "HEIGHT / 2, place(0)", "HEIGHT / 2, place(HIGHEST)"),
+        ("Parity page: the reference's curve for all",
+         "+ 1), curve, dashes", "+ 1), training.curves[REFERENCE], dashes"),
+        ("Parity page: gaps on a linear scale", '        right.set_yscale("log", nonpositive="mask")\n', ""),
+        ("Parity page: ulps and error are swapped",
+         "{error}</td>'\n        f'<td class=\"number\">{row.ulps:.3g}",
+         "{row.ulps:.3g}</td>'\n        f'<td class=\"number\">{error}"),
         ("Parity page: an empty header", '<th rowspan="2" scope="col">tensor</th>', '<th rowspan="2"></th>'),
     ],
     "nn/networks.py": [
@@ -1219,6 +1247,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "train/recipes.py": [
         ("Recipe: every model is augmented for photos", "PEN = Augment(", "PEN = PHOTOS or Augment("),
+        ("Recipe: of tables nothing is held out", "    val=0.1,\n", ""),
         ("Recipe: handwriting in other batches", "batch_size=256,", "batch_size=64,"),
         ("Recipe: a setting that the model does not have is ignored", "for name in kind.fixed:", "for name in ():"),
         ("Recipe: another model keeps the settings of the last", "{**MODELS[model].usual, **changes}", "changes"),
@@ -1251,7 +1280,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Backend: the memory of a team is not counted", "return [self.kept, *(", "return [self.kept, *() and ("),
         ("Backend: small steps take all threads", "multiplications >= SMALL_STEP", "multiplications >= 0"),
         ("Backend: large steps take one thread", "multiplications >= SMALL_STEP", "False"),
-        ("Backend: a tall product of an empty batch", "and out is None and a.size:", "and out is None:"),
+        ("Backend: a tall product of an empty batch", "and out is None and a.size and", "and out is None and"),
         ("Mixed precision: sums are rounded too",
          "return self.full_matmul(self.ones(a.shape[0], a.dtype), a)",
          "return self.matmul(self.ones(a.shape[0], a.dtype), a)"),
@@ -1369,6 +1398,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
+        ("fit: the loss is looked at after the first 50 steps of an epoch only",
+         "if run.steps_done % CHECK_EVERY == 0 or", "if run.position.batch == CHECK_EVERY or"),
+        ("fit: threads by the batch alone", "batch_size * model.n_parameters if", "batch_size if"),
+        ("fit: without any best epoch the first weights come back",
+         "if keep_best and run.position.best_epoch:", "if keep_best:"),
+        ("fit: the best weights come back unasked",
+         "if keep_best and run.position.best_epoch:", "if run.position.best_epoch:"),
+        ("Ctrl-C: a handler that is not Python's is lost", "threading.main_thread() or usual is None:",
+         "threading.main_thread():"),
         ("Ctrl-C: waits for the end of the epoch",
          "            if leave:\n                return False", "            if False:\n                return False"),
         ("Ctrl-C: a second one is waited for too",
@@ -1420,7 +1458,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Tolerances: LOSS_CURVE a thousand times as large", "LOSS_CURVE = 1e-4\n", "LOSS_CURVE = 1e-1\n"),
         ("Tolerances: the epsilon of bfloat16 for float16", '"float16": 2.0**-10', '"float16": 2.0**-7'),
         ("Tolerances: the epsilon of bfloat16 is half of it", '"bfloat16": 2.0**-7', '"bfloat16": 2.0**-8'),
-        ("Tolerances: products in 16 bits may be off nine times", "m + scaled(1.0, m)", "m + scaled(9.0, m)"),
+        ("Tolerances: products in 16 bits may be off nine times", "c + scaled(1.0, c)", "c + scaled(9.0, c)"),
+        ("Tolerances: what goes into a sum is moved a thousandfold",
+         "values * (1 + epsilon * chance", "values * (1 + 1000 * epsilon * chance"),
         ("Tolerances: products in 16 bits by one draw alone", "for draw in range(DRAWS):", "for draw in range(2, 3):"),
     ],
     "verify/report.py": [
@@ -1459,6 +1499,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parity: an unknown precision is a row", '    kind("float32", SEED)  # an unknown', "    # an unknown"),
     ],
     "verify/check.py": [
+        ("check: the terms of sums are not moved", "run(subject, changed, MovedSums(FLOAT32, chance, dtype))",
+         "run(subject, changed, Float64(draws=dtype))"),
         ("check: in evaluation alone", "for training in (False, True):", "for training in (False,):"),
         ("check: in training alone", "for training in (False, True):", "for training in (True,):"),
         ("check: float64 may be as far off as float32",
@@ -1501,6 +1543,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "train/progress.py": [
         ("The loss scale is not shown", 'if "loss_scale" in row:', "if False:"),
+        ("Progress: lines come in blocks", "print(line, file=sys.stderr, flush=True)", "print(line, file=sys.stderr)"),
+        ("Progress: the bar stays", "Console(stderr=True), transient=True)", "Console(stderr=True))"),
     ],
     "backend/precision.py": [
         ("bfloat16: cut off", "bits + (0x7FFF + ((bits >> 16) & 1))", "bits"),

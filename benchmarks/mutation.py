@@ -31,6 +31,7 @@ from mutation_record import FOLDER, ROOT, Record, record
 from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
 PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify", "drawings"]
+PACKAGES += ["data", "parallel", "weights", "onnx", "sklearn"]
 DRAWINGS = ["train/plots.py", "verify/parity_page.py"]  # of their own, as most of their numbers are sizes and places
 NEEDS_GPU = [f"backend/{name}.py" for name in ("cuda", "gemm", "graph", "kernels")]  # CuPy, or text for it
 
@@ -131,6 +132,8 @@ def report(seeds: list[int], packages: list[str]) -> str:
     for package in packages:
         for seed in seeds:
             rows = [row for row in load(package, seed) if row.verdict not in (NOT_GRAFTED, UNSOUND)]
+            if not rows:
+                continue
             caught = sum(row.verdict == CAUGHT for row in rows)
             equivalent = sum(row.verdict != CAUGHT and bool(reason(row)) for row in rows)
             rest = len(rows) - equivalent

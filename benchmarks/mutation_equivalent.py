@@ -41,19 +41,33 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
     "train/debug.py": {
-        ("_StepObserver.step_begins", "`'cuda'` -> `'cuda_'`"): "seen where there is a GPU",
+        (
+            "_StepObserver.backward_begins",
+            "`self._float64.argument('dy', dy)` -> deleted",
+        ): "the trace of the backward that is called says the same",
+        (
+            "_StepObserver.step_begins",
+            "`self.end_step()` -> deleted",
+        ): "what is entered twice is left twice, at the end of the next step",
     },
     "train/fit.py": {
-        ("fit", "`True` -> `False`"): "what counts is how many entries the list has",
+        ("fit", "`0` -> `1`"): "one thread for no multiplication and for one",
     },
     "train/lines.py": {
+        ("", "`'cupy'` -> `'cupy_'`"): "seen where there is a GPU",
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
+        ("", "`'xpnet.losses'` -> `'xpnet.losses_'`"): "a loss is called with its backend, which tells as much",
     },
     "train/run.py": {
         ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
     },
     "train/step.py": {
-        ("_pass", "`backward(dy, need_dx=False)` -> `backward(dy)`"): "it saves time only",
+        ("_in_parts", "`0` -> `1`"): "all inputs have the same number of samples",
+        (
+            "_pass",
+            "`backward(optimizer.scaled(dy), need_dx=False)` -> `backward(optimizer.scaled(dy))`",
+        ): "it saves time only",
+        ("_pass", "`False` -> `True`"): "need_dx, which saves time only",
     },
     "verify/cases/compose.py": {
         ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",
@@ -63,9 +77,6 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "verify/cases/optimizer.py": {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
-    },
-    "verify/cases/shape.py": {
-        ("transpose", "`0` -> `1`"): "every place is set before it is read",
     },
     "verify/gradcheck.py": {
         ("directional_error", "`1` -> `2`"): "another seed",

@@ -1,7 +1,8 @@
 """A changed module, put into a process that has imported the right one: `graft(module, tree)`.
 
-The changed text is run as a module of its own; then code, defaults and plain data of its functions and classes go into
-those that are in use. That takes milliseconds, where importing and collecting everything again takes seconds.
+The changed text is run as a module of its own; then code, defaults and plain data of its functions, classes, tables and
+dataclass objects go into those that are in use. That takes milliseconds, where importing and collecting everything
+again takes seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import functools
 import sys
 import types
+from dataclasses import is_dataclass
 from typing import Any
 
 PLAIN = (int, float, str, bytes, bool, type(None))
@@ -41,15 +43,19 @@ def graft(module: types.ModuleType, tree: ast.Module) -> None:
             for user in [m for m in list(sys.modules.values()) if getattr(m, "__dict__", {}).get(name) is old]:
                 setattr(user, name, new)
                 count += 1
-        elif getattr(new, "__module__", None) == module.__name__:
+        elif name != "__builtins__" and (isinstance(new, dict) or getattr(new, "__module__", "") == module.__name__):
             count += _graft(old, new)
     if not count:
         raise NotGrafted
 
 
 def _graft(old: Any, new: Any) -> int:
-    """How many things were changed in a function, or in a class and what it holds."""
-    if type(old) is not type(new):
+    """How many things were changed in a function, a class and what it holds, a table, or an object of plain data."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return _graft_items(old, new)
+    if _is_record(old) and _is_record(new):
+        return _graft_items(vars(old), vars(new))
+    if type(old) is not type(new) or old is new:
         return 0
     if isinstance(new, types.FunctionType):
         return _graft_function(old, new)
@@ -57,6 +63,23 @@ def _graft(old: Any, new: Any) -> int:
         return sum(_graft_attribute(old, name, value) for name, value in list(vars(new).items()))
     inner = [(_inner(old, name), _inner(new, name)) for name in ("fget", "fset", "func", "__func__", "__wrapped__")]
     return sum(_graft(a, b) for a, b in inner if a is not None and b is not None)
+
+
+def _graft_items(old: dict, new: dict) -> int:
+    if len(old) != len(new):
+        return 0
+    count = int(old.keys() != new.keys())
+    if count:
+        values = [*old.values()]
+        old.clear()
+        old.update(zip(new, values, strict=True))
+    for name, value in new.items():
+        if not _plain(value) or not _plain(old[name]):
+            count += _graft(old[name], value)
+        elif value != old[name]:
+            old[name] = value
+            count += 1
+    return count
 
 
 def _inner(wrapped: Any, name: str) -> Any:
@@ -95,6 +118,10 @@ def _shown(function: types.FunctionType) -> list[Any]:
     """The defaults that are plain data; others compare unequal to themselves in another module."""
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
     return [value for value in defaults if _plain(value)]
+
+
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _plain(value: Any) -> bool:

@@ -54,6 +54,29 @@ def test_the_checkpoint_itself_is_taken(saved, tmp_path):
     assert all(np.array_equal(again[0][name], saved[0][name]) for name in saved[0])
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_figures_that_json_has_no_number_for_come_back(value, saved, tmp_path):
+    tensors, described = copied(saved)
+    described["run"]["history"][1]["train_accuracy"] = value
+    write(tmp_path / "run", tensors, described)
+    one = run()
+    load_checkpoint(one, tmp_path / "run")
+    assert repr(one.history[1]["train_accuracy"]) == value
+    save_checkpoint(one, tmp_path / "again")
+    assert read_tensors(tmp_path / "again")[1] == described
+
+
+def test_a_checkpoint_at_the_very_ends_of_what_can_be_is_taken(saved, tmp_path):
+    """After the last batch, with a rate of 0, and a loss that was never better than at first."""
+    tensors, described = copied(saved)
+    described["run"]["progress"].update(batch=5, best_epoch=0, waited=2, best="inf")
+    described["run"]["lr"] = 0.0
+    write(tmp_path / "run", tensors, described)
+    one = run()
+    load_checkpoint(one, tmp_path / "run")
+    assert (one.position.batch, one.position.waited, one.position.best, one.optimizer.lr) == (5, 2, math.inf, 0.0)
+
+
 def progress(**changes):
     return lambda tensors, run: run["progress"].update(changes)
 
@@ -125,6 +148,9 @@ LIES = {
     "totals of another shape": tensor("run/totals", lambda a: a[:-1]),
     "totals of nan": tensor("run/totals", filled(np.nan)),
     "a short random state": tensor("run/rng", lambda a: a[:5]),
+    "an empty random state": tensor("run/rng", lambda a: a[None][:0]),
+    "a random state of three axes": tensor("run/rng", lambda a: a[None, None]),
+    "a random state of fractions": tensor("run/rng", lambda a: a.astype(np.float64)),
     "no random state": lambda tensors, run: tensors.pop("run/rng"),
     "a tensor too many": lambda tensors, run: tensors.update({"run/more": np.zeros(3)}),
     "a weight is nan": tensor("layers.0.W", filled(np.nan)),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import cupy_wheel
 import numpy as np
@@ -166,6 +169,33 @@ def test_on_the_cpu_reading_back_is_counted():
     ]
 
 
+def test_a_read_that_reads_again_is_counted_once():
+    class Device(np.ndarray):
+        def item(self):
+            return 1.0
+
+        def __float__(self):
+            return self.item()
+
+    model = Model(nn.Linear(3), (4,), Backend())
+    model.backend.array_type = Device
+    with debug() as watch:
+        model.zero_grad()
+        for _ in range(2):
+            float(np.zeros(1).view(Device))
+    assert [line.rpartition(": ")[2] for line in watch.transfers] == ["__float__ inside a step"] * 2
+
+
+def test_a_pass_before_the_first_step_is_nobodys_business():
+    model = Model(nn.Linear(3), (4,), Backend())
+    with debug() as watch:
+        y, backward = model.forward(X)
+        backward(y * np.float32("nan"))
+        model.backend.to_host(y)
+        model.zero_grad()
+    assert (watch.steps, watch.transfers) == (0, [])
+
+
 def test_a_captured_step_runs_as_it_stands():
     backend = StrictBackend()
     model = Model(nn.Linear(3), (4,), backend)
@@ -272,11 +302,14 @@ def test_float64_outside_of_passes_is_nobodys_business():
     def batch(host):
         return host[:3].astype("float32")
 
+    wide = X.astype("float64")
     model = Model(nn.Linear(3), (4,), Backend())
     with debug() as watch:
         model.zero_grad()
-        y, backward = model.forward(batch(X.astype("float64")))
+        y, backward = model.forward(batch(wide))
+        batch(wide)  # a pass that is over is none any more
         backward(y)
+        batch(wide)
     assert (watch.transfers, model.grad.dtype) == ([], np.float32)
 
 
@@ -329,6 +362,34 @@ def test_a_loss_that_overflows_under_fit_is_still_traced():
 
 
 # CuPy -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forbid", [True, False])
+def test_cupys_own_detector_is_on_in_a_step_but_for_our_own_looks(forbid, monkeypatch):
+    allowed = [True]
+
+    @contextmanager
+    def allow_synchronize(allow):
+        warnings.warn("this API is experimental", FutureWarning, stacklevel=2)
+        allowed.append(allow)
+        yield
+        allowed.pop()
+
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(allow_synchronize=allow_synchronize))
+    backend, seen = Backend(), []
+    backend.device = "cuda:0"
+    monkeypatch.setattr(backend, "to_host", lambda array: seen.append(allowed[-1]) or array)
+    model = Model(nn.Linear(3), (4,), backend)
+    optimizer = optim.SGD(model, 0.1)
+    with debug(forbid_transfers=forbid):
+        model.zero_grad()
+        assert allowed[-1] is not forbid
+        model.forward(X)
+        assert allowed[-1] is not forbid
+        optimizer.step()
+        assert allowed == [True]
+    assert seen == [True, True]  # at the output, and at the parameters
+
 
 CUPY = """
 import warnings

@@ -222,6 +222,18 @@ def test_a_value_that_is_not_finite_is_traced_to_its_layer_and_step(culprit):
     assert caught.value.step == 21  # ten batches an epoch: the first step of the third
 
 
+@pytest.mark.parametrize(
+    ("value", "slope", "place"),
+    [(np.inf, 1.0, "the loss"), (1.0, np.nan, "the gradient of the loss")],
+)
+def test_a_loss_and_a_gradient_of_it_that_are_not_finite_are_told_apart(value, slope, place):
+    model, _, optimizer = setup(dropout=0)
+    loss = lambda y, target, backend: (y.sum() * value, y * slope)
+    with np.errstate(all="ignore"), pytest.raises(train.NotFiniteError) as caught:
+        train.fit(model, loss, optimizer, blobs(32), epochs=1, batch_size=16, metrics=(), quiet=True)
+    assert (caught.value.step, caught.value.where) == (1, place)
+
+
 class Broken(nn.Layer):
     """The identity, whose gradient is not finite where the inputs of a batch are large."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import signal
 
 import numpy as np
 import pytest
 from test_fit import blobs, setup
 
 from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.train.metrics import Metric, mae
+from xpnet.train.metrics import Metric, accuracy, mae, r2
+from xpnet.train.progress import Reporter
 
 
 def test_clip_bounds_every_step():
@@ -31,6 +33,20 @@ def test_metrics_that_are_asked_for_are_in_every_row():
     measured = train.evaluate(model, losses.MeanSquaredError(), samples, metrics=[mae]).metrics["mae"]
     assert result.history[0]["validation_mae"] == pytest.approx(measured, rel=1e-6)
     assert measured == pytest.approx(np.abs(model.predict(samples.x) - rows).mean(), rel=1e-5)
+
+
+def test_each_of_several_metrics_has_its_own_sums():
+    model, _, optimizer = setup(dropout=0)
+    loss, samples = losses.MeanSquaredError(), data.Dataset(blobs().x, np.eye(3, dtype=np.float32)[blobs().y])
+    measured = train.evaluate(model, loss, samples, batch_size=30, metrics=[r2, accuracy, mae]).metrics
+    y = model.predict(samples.x)
+    expected = {metric.name: metric(y, samples.y) for metric in (r2, accuracy, mae)}
+    assert measured == pytest.approx(expected, rel=1e-5)
+    kw = {"metrics": [mae, r2, accuracy], "epochs": 1, "quiet": True}
+    row = train.fit(model, loss, optimizer, samples, samples, **kw).history[0]
+    y = model.predict(samples.x)
+    for metric in (mae, r2, accuracy):
+        assert row[f"validation_{metric.name}"] == pytest.approx(metric(y, samples.y), rel=1e-5)
 
 
 def test_what_a_metric_adds_up_is_added_up():
@@ -94,3 +110,87 @@ def test_a_row_is_of_its_own_epoch_alone():
     result = train.fit(model, loss, optimizer, blobs(), epochs=2, callbacks=[spoil], quiet=True)
     assert result.history[0]["train_loss"] != pytest.approx(math.log(3), rel=1e-3)
     assert result.history[1]["train_loss"] == pytest.approx(math.log(3), rel=1e-5)
+
+
+# When the host looks at the device, and how many threads a step gets ------------------------------------------------
+
+
+def test_the_loss_is_looked_at_every_50_steps_and_when_an_epoch_ends(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Reporter, "batches", lambda self, epoch, batch, *figures: seen.append((epoch, batch)))
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(130), epochs=2, batch_size=1, quiet=True)
+    assert seen == [(0, 50), (0, 100), (0, 130), (1, 20), (1, 70), (1, 120), (1, 130)]
+
+
+@pytest.mark.parametrize("batch_size", [4, 20])
+def test_a_step_gets_threads_by_its_multiplications(batch_size, monkeypatch):
+    model, loss, optimizer = setup()
+    asked, usual = [], model.backend.threads_for
+    monkeypatch.setattr(model.backend, "threads_for", lambda number: asked.append(number) or usual(number))
+    train.fit(model, loss, optimizer, blobs(20), epochs=1, batch_size=batch_size, quiet=True)
+    assert asked == [batch_size * (2 * 16 + 16 + 16 * 3 + 3)]
+
+
+# Which weights the model ends with ------------------------------------------------------------------------------------
+
+
+def interrupted(step, epochs=3, **options):
+    """A run in which Ctrl-C is pressed as step number `step` begins."""
+
+    def presses(number):
+        if number == step:
+            signal.raise_signal(signal.SIGINT)
+        return 0.01
+
+    model, loss, optimizer = setup()
+    result = train.fit(
+        model, loss, optimizer, blobs(), epochs=epochs, batch_size=20, schedule=presses, quiet=True, **options
+    )
+    return model, result
+
+
+def test_without_a_checkpoint_ctrl_c_keeps_the_work_in_the_model():
+    model, result = interrupted(14)
+    assert (result.stopped, len(result.history)) == ("interrupted", 1)
+    whole, _ = interrupted(None, epochs=1)
+    assert (model.data != whole.data).any()  # it has gone on with the second epoch
+
+
+def test_before_the_first_epoch_has_ended_there_are_no_best_weights_to_put_back():
+    kept, result = interrupted(4, keep_best=True)
+    plain, _ = interrupted(4)
+    assert (result.stopped, result.best_epoch, result.history) == ("interrupted", 0, [])
+    np.testing.assert_array_equal(kept.data, plain.data)
+    assert (plain.data != setup()[0].data).any()
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_the_last_weights_stay_unless_the_best_are_asked_for(keep_best):
+    def spoil(row, model):
+        measured.append(model.data.copy())
+        if row["epoch"] == 2:
+            model.data.fill(0)
+
+    measured: list[np.ndarray] = []
+    model, loss, optimizer = setup(optim.SGD, dropout=0, lr=1e-4)
+    kw = {"callbacks": [spoil], "keep_best": keep_best, "batch_size": 200, "quiet": True}
+    result = train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=3, **kw)
+    assert result.best_epoch == 2
+    np.testing.assert_array_equal(model.data, measured[1 if keep_best else 2])
+
+
+def test_an_epoch_as_good_as_the_best_is_no_better():
+    model, loss, optimizer = setup(optim.SGD, lr=0.0)
+    result = train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=9, patience=2, quiet=True)
+    assert (result.best_epoch, len(result.history), result.stopped) == (1, 3, "no better for 2 epochs")
+
+
+def test_a_handler_that_is_not_pythons_stays(monkeypatch):
+    """A program around Python may have set it: Python then says None, and could not put it back."""
+    changed = []
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda *handler: changed.append(handler))
+    model, loss, optimizer = setup()
+    assert len(train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True).history) == 1
+    assert changed == []

@@ -82,6 +82,38 @@ def test_what_the_optimizer_keeps_counts():
     assert 1 < fits[0] - fits[1] <= 2 * 4 * model.n_parameters / a_sample
 
 
+@pytest.mark.parametrize(("accumulate", "a_sample"), [(1, 40), (3, 14)])
+def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkeypatch):
+    """Of a model whose summary says 1,000 bytes, and 40 for each sample."""
+    backend = select("cpu")
+    model = nn.Model(nn.Linear(2), (50,), backend)
+    monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000 + 40 * n))
+    weights = 4 * (50 * 2 + 2)
+    fixed = (
+        1000 + weights + 2 * weights + 4 + 8 * (2 + 2)
+    )  # the best, Adam's two, its steps, sums for loss and accuracy
+
+    backend.max_memory = fixed + 400 * a_sample
+    assert len(fit(model, accumulate=accumulate).history) == 1
+    for there, fits in [(400 * a_sample - 1, 399), (2 * a_sample, 2), (2 * a_sample - 1, 1), (a_sample - 1, 0)]:
+        backend.max_memory = fixed + there
+        with pytest.raises(train.OutOfMemoryError) as found:
+            fit(model, accumulate=accumulate)
+        assert found.value.fits == fits
+        assert str(found.value).startswith("a step of 400 samples needs about")
+        if fits:
+            assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
+
+
+def test_where_a_sample_takes_nothing_the_model_itself_has_to_fit(monkeypatch):
+    model = nn.Model(nn.Linear(2), (50,), select("cpu", max_memory=100_000))
+    monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000))
+    assert len(fit(model).history) == 1
+    model.backend.max_memory = 1500
+    with pytest.raises(train.OutOfMemoryError, match="not even one sample would fit"):
+        fit(model)
+
+
 def test_without_a_limit_nothing_is_refused():
     assert len(fit(wide(select("cpu"))).history) == 1
 

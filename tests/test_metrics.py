@@ -106,11 +106,18 @@ def test_a_single_output_is_class_1_above_0(output, predicted):
     for target in (0, 1):
         assert accuracy(np.array([[output]]), np.array([target])) == (predicted == target)
         assert accuracy(np.array([[output]]), np.array([[float(target)]])) == (predicted == target)
+    for probability, wanted in [(0.4, 0), (0.5, 0), (0.6, 1)]:
+        assert accuracy(np.array([[output]]), np.array([[probability]])) == (predicted == wanted)
 
 
 def test_one_hot_rows_and_every_place_of_a_sequence_count():
+    both = np.stack([LABELS, [1, 0, 2, 0]])
     assert accuracy(SCORES, np.eye(3)[LABELS]) == 0.5
-    assert accuracy(np.stack([SCORES, SCORES]), np.stack([LABELS, [1, 0, 2, 0]])) == 6 / 8
+    assert accuracy(np.stack([SCORES, SCORES]), both) == 6 / 8
+    assert accuracy(np.stack([SCORES, SCORES]), np.eye(3)[both]) == 6 / 8
+    y, target = np.array([[[1.0], [1.0]], [[1.0], [-1.0]]]), np.zeros((2, 2, 1))
+    weights = np.array([[[1.0], [2.0]], [[3.0], [4.0]]])
+    assert accuracy(y, (target, weights)) == 4 / 10
 
 
 def test_figures_of_a_regression_against_their_formulas():
@@ -119,6 +126,7 @@ def test_figures_of_a_regression_against_their_formulas():
     assert mae(y, t) == pytest.approx(np.abs(y - t).mean())
     assert r2(y, t) == pytest.approx(1 - ((y - t) ** 2).sum() / ((t - t.mean()) ** 2).sum())
     assert r2(t, t) == 1
+    assert r2(1e-3 * y, 1e-3 * t) == pytest.approx(r2(y, t))
     assert np.isnan(r2(y, np.ones((7, 2))))
     halves = [np.array(mae.sums(y[part], t[part], np)) for part in (slice(0, 3), slice(3, 7))]
     assert mae.value(*sum(halves)) == pytest.approx(mae(y, t))

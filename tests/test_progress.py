@@ -26,8 +26,9 @@ def terminal_of(monkeypatch):
 def test_a_bar_counts_the_batches_of_all_epochs(monkeypatch):
     terminal = terminal_of(monkeypatch)
     with Reporter(epochs=3, n_batches=5, quiet=False) as reporter:
-        reporter.batches(1, 2, 0.25, {"accuracy": 0.5}, 0.01)
         [task] = reporter._bar.tasks
+        assert (task.completed, task.total, task.description, task.fields["numbers"]) == (0, 15, "epoch 1", "")
+        reporter.batches(1, 2, 0.25, {"accuracy": 0.5}, 0.01)
         assert (task.completed, task.total, task.description) == (7, 15, "epoch 2/3")
         assert task.fields["numbers"] == "loss 0.2500  accuracy 50.00%  rate 0.01"
         reporter.epoch(ROW)
@@ -39,6 +40,7 @@ def test_a_bar_counts_the_batches_of_all_epochs(monkeypatch):
     assert "epoch   2/3  loss 0.5000  accuracy 87.50%  rate 0.01  1.50 s" in shown
     assert "said once" in shown
     assert "7/15" in shown
+    assert shown.endswith("\x1b[2K")  # the bar is taken away in the end
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
@@ -49,6 +51,17 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
         reporter.note("")
     line = "epoch   2/3  loss 0.5000  accuracy 87.50%  validation loss 0.7500  rate 0.01  1.50 s"
     assert capsys.readouterr() == ("", f"{line}\nsaid once\n")
+
+
+def test_each_line_can_be_read_at_once(monkeypatch):
+    """Where standard error is a file, as under nohup, it would else come in blocks."""
+    seen, stream = [], io.StringIO()
+    monkeypatch.setattr(stream, "flush", lambda: seen.append(stream.getvalue().count("\n")))
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Reporter(epochs=3, n_batches=5, quiet=False) as reporter:
+        reporter.epoch(ROW)
+        reporter.note("said once")
+    assert seen == [1, 2]
 
 
 def test_nothing_if_it_is_quiet_or_nobody_listens(monkeypatch):

@@ -32,10 +32,25 @@ def test_the_recipes_are_those_whose_accuracy_is_on_record():
         "dropout": 0.05, "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005,
         "schedule": "one-cycle", "label_smoothing": 0.05, "val": 0.02,
     }  # fmt: skip
-    assert vars(Recipe()) == PLAIN
-    assert vars(DIGITS) == PLAIN | digits
-    assert vars(MNIST) == PLAIN | mnist
+    table = {
+        "hidden": (128, 64), "dropout": 0.1, "epochs": 30, "optimizer": "adamw", "lr": 0.003, "weight_decay": 0.01,
+        "schedule": "one-cycle", "val": 0.1,
+    }  # fmt: skip
+    handwriting = {
+        "activation": "gelu", "epochs": 80, "batch_size": 256, "optimizer": "adamw", "lr": 0.003, "weight_decay": 0.01,
+        "schedule": "one-cycle", "augment": True,
+    }  # fmt: skip
+    changes = {"digits": digits, "mnist": mnist, "table": table, "plain": {}, "handwriting": handwriting}
+    assert {name: vars(recipe) for name, recipe in recipes.RECIPES.items()} == {
+        name: PLAIN | changed for name, changed in changes.items()
+    }
     assert (recipe_for("digits"), recipe_for("mnist"), recipe_for("a/folder")) == (DIGITS, MNIST, MNIST)
+
+
+def test_images_are_augmented_as_was_found_best_for_each_network():
+    photos = data.Augment(shift=0.08, rotate=15, scale=0.15, shear=0.2, elastic=1.5, thickness=0.7)
+    pen = data.Augment(shift=0.07, rotate=10, scale=0.1, shear=0.1, elastic=1)
+    assert {name: kind.augment for name, kind in recipes.MODELS.items()} == {"mlp": photos, "cnn": pen, "resnet": pen}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +126,9 @@ def test_what_a_recipe_makes():
 def test_a_schedule_knows_how_many_steps_there_are(name, expected):
     """20 epochs of two batches; what follows a warm-up has at least one step."""
     assert build(Recipe(schedule=name, batch_size=20), images(), select("cpu"))[3] == expected
-    assert recipes.SCHEDULES["warmup-cosine"](0.1, 1) == schedules.WarmUp(1, schedules.Cosine(0.1, 1))
+    for steps, rising, falling in [(1, 1, 1), (50, 3, 47)]:
+        expected = schedules.WarmUp(rising, schedules.Cosine(0.1, falling))
+        assert recipes.SCHEDULES["warmup-cosine"](0.1, steps) == expected
 
 
 @pytest.mark.parametrize("kind", ["cnn", "resnet"])

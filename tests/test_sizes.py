@@ -123,7 +123,20 @@ def test_the_plot_has_a_line_for_each_layer():
     assert list(output.get_xdata()) == [1, 2, 4, 6]
     assert list(output.get_ydata()) == [row["activation"] for row in rows]
     assert list(figure.axes[2].lines[1].get_xdata()) == []  # Tanh has no weights
-    assert next(text.get_text() for text in figure.legends[0].get_texts()) == "layers.0 Linear"
+    names = ["layers.0 Linear", "layers.1.layers.0 Tanh", "layers.2 Linear"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    for axes, title in zip(figure.axes, train.sizes.QUANTITIES.values(), strict=True):
+        assert (axes.get_title(), axes.get_xlabel(), axes.get_yscale()) == (title, "step", "log")
+        brightness = [sum(line.get_color()[:3]) for line in axes.lines]
+        assert brightness == sorted(set(brightness))  # from dark to light
+    assert figure.axes[0].get_ylabel() == "root mean square"
+
+
+def test_a_network_of_one_layer_can_be_drawn():
+    built = nn.Model(nn.Linear(3), (4,), select("cpu"))
+    sizes = train.LayerSizes(built)
+    fit(built, sizes)
+    assert [text.get_text() for text in sizes.plot().legends[0].get_texts()] == ["Linear"]
 
 
 @pytest.mark.parametrize("every", [0, -3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,22 @@ from xpnet import data, losses, nn, optim, select, train
 pytest.importorskip("tensorboardX", reason='tensorboardX is not installed: pip install -e ".[dev]"')
 
 
-def events(folder) -> dict[tuple[str, int], float]:
-    """Every scalar in the folder, by tag and step. A record is its length, a checksum of that, the event, and its
+def records(folder):
+    """Every event in the folder. A record is its length, a checksum of that, the event, and its
     checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content, at = path.read_bytes(), 0
         while at < len(content):
             (size,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + size])
-            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            yield Event.FromString(content[at + 12 : at + 12 + size])
             at += 12 + size + 4
-    return found
+
+
+def events(folder) -> dict[tuple[str, int], float]:
+    """Every scalar in the folder, by tag and step."""
+    return {(v.tag, event.step): v.simple_value for event in records(folder) for v in event.summary.value}
 
 
 def fit(folder, watched=False, **options) -> tuple[train.Result, train.LayerSizes | None]:
@@ -67,6 +70,31 @@ def test_a_run_that_goes_on_adds_to_the_same_curves(tmp_path):
     assert sorted(epoch for tag, epoch in events(tmp_path / "board") if tag == "loss/train") == [1, 2, 3]
 
 
+def test_each_epoch_is_in_the_file_as_soon_as_it_has_ended(tmp_path):
+    """Whoever watches a long run need not wait for its end."""
+    board, seen = train.TensorBoard(tmp_path), []
+    for epoch in (1, 2):
+        board({"epoch": epoch, "train_loss": 0.5, "lr": 0.1, "seconds": 1.0}, None)
+        seen.append(len(events(tmp_path)))
+    assert seen == [3, 6]
+
+
+def test_each_number_has_the_time_at_which_it_was_written(tmp_path):
+    """TensorBoard draws curves by time, too."""
+    before, board = time.time(), train.TensorBoard(tmp_path)
+    board({"epoch": 1, "lr": 0.1}, None)
+    [event] = [event for event in records(tmp_path) if event.summary.value]
+    assert before <= event.wall_time <= time.time()
+
+
+def test_the_layer_of_a_network_of_one_is_called_network(tmp_path):
+    model = nn.Model(nn.Linear(3), (4,), select("cpu"))
+    sizes = train.LayerSizes(model)
+    sizes.rows.append({"step": 1, "layer": "", "kind": "Linear", "activation": 0.25})
+    train.TensorBoard(tmp_path, sizes)({"epoch": 1}, model)
+    assert events(tmp_path) == {("activation/network", 1): 0.25}
+
+
 def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
@@ -74,7 +102,7 @@ def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
 
 
 def test_a_folder_without_rights_is_told_before_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(PermissionError, match=r"cannot be written: '.*board'"):
         train.TensorBoard(tmp_path / "board")
 
