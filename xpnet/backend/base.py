@@ -144,6 +144,8 @@ class Backend:
         pass
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        if b.ndim == 2 < a.ndim and out is None and a.size and a.flags.c_contiguous:  # one tall product, not many small
+            return self.xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         return self.xp.matmul(a, b, out=out)
 
     def _rounded(self, a: Array) -> Array:
