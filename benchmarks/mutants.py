@@ -64,6 +64,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/shape.py": ["test_shape.py", "test_layers.py"],
     "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "nn/summary.py": ["test_summary.py"],
+    "nn/seen_pass.py": ["test_summary.py"],
     "bench/": ["test_bench.py"],
     "backend/": ["test_layers.py", "test_backend.py", "test_threads.py", "test_graph.py", "test_precision.py"],
     "backend/__init__.py": ["test_doctor.py", "test_backend.py", "test_precision.py"],

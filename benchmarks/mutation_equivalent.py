@@ -27,8 +27,8 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "nn/attention.py": {
         ("attention.backward", "`-2` -> `2`"): "the same one of four axes",
     },
-    "nn/summary.py": {
-        ("_Counting", "`0` -> `1`"): "a count of two samples, which is halved and rounded down",
+    "nn/seen_pass.py": {
+        ("_Counting", "`0` -> `1`"): "it is set to 0 before what is looked at",
     },
     "nn/transformer.py": {
         ("decode", "`''` -> `'_'`"): "names inside a cache that nobody else reads",

@@ -1,35 +1,28 @@
 """`Model.summary()`: layer by layer what a model costs.
 
-No layer is asked what it costs. A copy of the model runs a small batch forward and backward on the CPU, and
-
-- multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (sums that are
-  written as products do not), and in depthwise convolutions, which multiply elementwise;
-- what a layer keeps for its backward is read off the closure that its forward returned: every array that can be
-  reached from there. One that several layers hold is counted once, with the first of them.
-
-A forward of two samples and one of three tell what grows with the batch from what does not.
+No layer is asked what it costs: `SeenPass` looks at a pass of a few samples and at one of one more, which tell what
+grows with the batch from what does not.
 """
 
 from __future__ import annotations
 
-import functools
-import types
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet import html
-from xpnet.backend import Array, Backend
-from xpnet.backend.observer import Observer
-from xpnet.nn.conv import Conv2d, ConvTranspose2d
 from xpnet.nn.layer import Layer, Parameter
-from xpnet.nn.shapes import Shape, each, is_several
+from xpnet.nn.seen_pass import SeenPass
+from xpnet.nn.shapes import Shape, each, is_several, size_of
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
+
+
+NUMPYS_BUFFER = 8192
+"""Numbers that NumPy converts at a time where types are mixed. Its memory for that grows no further: fewer samples than
+fill it would make it look as if it grew with the batch."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,9 @@ class LayerCost:
 class Summary:
     """What a model costs; `str()` of it is a table. All memory is in bytes, for batches of `batch_size`.
 
-    `activations` is the sum of what the rows keep. `largest` is what one layer adds to that while it works: its input
-    and output, or their gradients. `working` is the memory that layers share (`backend.scratch`), as the small batch
+    `activations` is the sum of what the rows keep. `on_top` is what comes to that at the worst moment: the inputs and
+    outputs of a layer that works, their gradients, and what it makes for itself. `working` is the memory that layers
+    share (`backend.scratch`), as the small batch
     needed it; in convolutions it may become a few megabytes more. A GPU does all images of a convolution at once: there
     it grows with the batch, to kh kw times the input, which is not counted here.
     """
@@ -59,7 +53,7 @@ class Summary:
     inputs: int
     values: int
     gradients: int
-    largest: int
+    on_top: int
     working: int
 
     @property
@@ -80,10 +74,10 @@ class Summary:
         """The peak of a training step, but for the optimizer: its state (Adam: two numbers for each parameter) and its
         working memory come on top.
 
-        Measured on a CPU, the peak was 0.95 to 1.04 times this for networks of Linear and of convolutions, and 1.2 to
-        1.4 times for an LSTM and a GRU, whose backward makes arrays of its own.
+        Measured on a CPU, the peak was 0.99 to 1.1 times this, for networks of Linear, of convolutions, recurrent ones
+        and transformers.
         """
-        return self.values + self.gradients + self.inputs + self.activations + self.largest + self.working
+        return self.values + self.gradients + self.inputs + self.activations + self.on_top + self.working
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table as texts: its head, a row for each layer, the totals."""
@@ -99,7 +93,7 @@ class Summary:
         """The memory of a training step, and what it is made of."""
         parts = {
             "parameters": self.values, "gradients": self.gradients, "batch": self.inputs,
-            "activations": self.activations, "the largest layer": self.largest, "working memory": self.working,
+            "activations": self.activations, "a layer at work": self.on_top, "working memory": self.working,
         }  # fmt: skip
         listed = ", ".join(f"{name} {in_bytes(size)}" for name, size in parts.items())
         return f"a training step, without the optimizer: {in_bytes(self.step)} ({listed})"
@@ -136,30 +130,32 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
     x = _example(model) if example is None else each(np.asarray, model.as_input(example))
     if len(x[0] if isinstance(x, tuple) else x) < 3:
         raise ValueError("the example must have at least 3 samples")
-    two, three = _Pass(model, x, 2), _Pass(model, x, 3)
+    n = max(2, NUMPYS_BUFFER // max(map(size_of, SeenPass(model, x, 2).outputs.values())))
+    few, more = SeenPass(model, x, n), SeenPass(model, x, n + 1)
 
-    def at(n_two: int, n_three: int) -> int:
-        """What is so much for two and for three samples, for the whole batch."""
-        return max(n_two + (n_three - n_two) * (batch_size - 2), 0)
+    def at(of_few: int, of_more: int) -> int:
+        """What is so much for n and for n + 1 samples, for the whole batch."""
+        return max(of_few + (of_more - of_few) * (batch_size - n), 0)
 
     rows, counted = [], set[int]()
-    for path, layer in two.model.network.walk():
+    for path, layer in few.model.network.walk():
         own = {id(p): p.size for p in _own(layer) if p.trained and id(p) not in counted}
-        kept = at(two.kept[layer], three.kept[three.named[path]])
-        shape, products = two.outputs.get(layer, ()), two.products[layer] // 2
+        kept = at(few.kept[layer], more.kept[more.named[path]])
+        shape, products = few.outputs.get(layer, ()), few.products[layer] // n
         row = LayerCost(path, type(layer).__name__, shape, sum(own.values()), products, kept)
         is_container = any(True for _ in layer.children())
         if id(layer) not in counted and (not is_container or row.parameters or row.multiply_adds or row.kept):
             rows.append(row)
         counted |= own.keys() | {id(layer)}  # a layer that is used twice is one
+    peak = max(at(*of_both) for of_both in zip(few.peaks, more.peaks, strict=True))
     return Summary(
         tuple(rows),
         batch_size,
-        inputs=at(two.inputs, three.inputs),
+        inputs=at(few.inputs, more.inputs),
         values=model.data.nbytes,
         gradients=model.grad.nbytes,
-        largest=at(two.largest, three.largest),
-        working=three.working,
+        on_top=0,
+        working=more.working,
     )
 
 
@@ -181,103 +177,3 @@ def _example(model: Model) -> Any:
     if not is_several(shape):
         return zeros(shape, accepts)
     return tuple(map(zeros, shape, accepts if isinstance(accepts, tuple) else (accepts,) * len(shape)))
-
-
-class _Counting(Backend):
-    """The CPU, counting the multiply-adds of all matrix products."""
-
-    products = 0
-
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        result = super().matmul(a, b, out=out)
-        self.products += result.size * a.shape[-1]
-        return result
-
-
-class _Pass(Observer):
-    """A copy of the model after a training pass of n samples, and what was seen of it, by layer."""
-
-    def __init__(self, model: Model, x: Any, n: int):
-        self.backend = _Counting(str(model.backend.dtype), model.backend.seed)
-        self.model = model.to(self.backend)
-        self.named = dict(self.model.network.walk())
-        self.outputs: dict[Layer, Shape] = {}
-        self.products: dict[Layer, int] = defaultdict(int)
-        self.kept: dict[Layer, int] = defaultdict(int)
-        self.largest = 0
-        batch = each(lambda a: self.backend.asarray(a[:n]), x)
-        self.inputs = _size(batch)
-        with self.backend.mode(training=True), self.backend.observed_by(self), np.errstate(all="ignore"):
-            y, backward = self.model.forward(batch)
-            self._see_what_is_kept(backward, batch)
-            backward(each(np.copy, y), need_dx=False)
-        self.working = sum(memory.nbytes for memory in self.backend.kept.values())
-
-    def forward(self, layer: Layer, x: Any, y: Any) -> None:
-        self.outputs[layer] = each(lambda a: a.shape[1:], y)
-        self.products[layer] += self.backend.products  # since the layers inside of it have ended
-        self.backend.products = 0
-        if isinstance(layer, Conv2d) and layer._depthwise:
-            pixels = x if isinstance(layer, ConvTranspose2d) else y
-            self.products[layer] += pixels.size * layer.W.size // layer.groups
-        self.largest = max(self.largest, _size(x) + _size(y))
-
-    def _see_what_is_kept(self, backward: Any, batch: Any) -> None:
-        constants = self.backend._constants.values()
-        known = [self.model.data, self.model.grad, batch, *self.backend.kept.values(), *constants]
-        seen = {id(_owner(array)) for item in known for array in (item if isinstance(item, tuple) else (item,))}
-        for layer, array in held(backward):
-            owner = _owner(array)
-            if id(owner) not in seen:
-                seen.add(id(owner))
-                self.kept[layer] += owner.nbytes
-
-
-def held(thing: Any, layer: Layer | None = None, seen: set[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-    """Every array that a backward can reach, with the innermost layer whose backward that is, in order of the forward.
-
-    A layer's backward, while an observer is there, is a closure that names the layer as `self`.
-    """
-    seen = set() if seen is None else seen
-    if id(thing) in seen or isinstance(thing, (Layer, Parameter, Backend, type, types.ModuleType, str, bytes)):
-        return
-    seen.add(id(thing))
-    inside: Any = ()
-    if isinstance(thing, np.ndarray):
-        yield layer, thing
-    elif isinstance(thing, types.FunctionType):
-        cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
-        named = {name: _contents(cell) for name, cell in cells}
-        layer = named["self"] if isinstance(named.get("self"), Layer) else layer
-        inside = [*named.values(), *(thing.__defaults__ or ())]
-    elif isinstance(thing, types.MethodType):
-        inside = [thing.__self__]
-    elif isinstance(thing, functools.partial):
-        inside = [thing.func, *thing.args, *thing.keywords.values()]
-    elif isinstance(thing, (list, tuple)):
-        inside = thing
-    elif isinstance(thing, dict):
-        inside = thing.values()
-    elif hasattr(thing, "__dict__"):
-        inside = vars(thing).values()
-    for item in inside:
-        yield from held(item, layer, seen)
-
-
-def _contents(cell: types.CellType) -> Any:
-    """What a closure has of a name; None where the forward took another way and never set it."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _owner(array: np.ndarray) -> np.ndarray:
-    """The array whose memory this one is a view of."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _size(arrays: Any) -> int:
-    return sum(a.nbytes for a in (arrays if isinstance(arrays, tuple) else (arrays,)))
