@@ -79,7 +79,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "backend/kernels.py": ["test_cuda_sources.py"],
     "backend/precision.py": ["test_precision.py"],
     "backend/graph.py": ["test_graph.py"],
-    "backend/threads.py": ["test_threads.py"],
+    "backend/threads.py": ["test_threads.py", "test_backend.py"],
     "backend/random.py": ["test_random.py", "test_layers.py"],
     "probe/": ["test_probe.py"],
     "doctor/": ["test_doctor.py"],

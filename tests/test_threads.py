@@ -302,5 +302,7 @@ def test_blas_threads_are_the_least_that_anyone_asks_for():
     inner.__enter__()
     outer.__exit__(None, None, None)
     assert set(blas()) == {1}
+    with threads.blas_threads(2):
+        assert set(blas()) == {1}
     inner.__exit__(None, None, None)
     assert set(blas()) == {2}

@@ -39,10 +39,10 @@ class Team:
         for backend in self.backends:
             backend.training, backend.trusting = self._leader.training, self._leader.trusting
         with blas_threads(1, self._blas):
-            others = [
-                self._threads().submit(copy_context().run, job) for job in jobs[1:]
-            ]  # NumPy's errstate goes along
+            others: list[Future] = []
             try:
+                for job in jobs[1:]:
+                    others.append(self._threads().submit(copy_context().run, job))  # NumPy's errstate goes along
                 first = jobs[0]()
             finally:
                 _wait_for(others)

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.threads import Team
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.mirror import Mirror
 from xpnet.nn.shapes import Shape, ShapeError, is_several, size_of
@@ -100,9 +101,10 @@ class Blocked(Sequential):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         if backend.observer is not None:
             return super().forward(x, backend)
-        n_parts = min(len(backend.team.backends), len(x), len(x) * self._numbers // SHARE) if backend.team else 1
-        if n_parts > 1:
-            return self._in_threads(x, n_parts, backend)
+        if backend.team is not None:
+            n_parts = min(len(backend.team.backends), len(x), len(x) * self._numbers // SHARE)
+            if n_parts > 1:
+                return self._in_threads(x, n_parts, backend.team, backend.xp)
         blocks = list(backend.chunks(len(x), max(self._numbers // 16, 1)))
         if len(blocks) < 2:
             return super().forward(x, backend)
@@ -124,9 +126,8 @@ class Blocked(Sequential):
 
         return y, backward
 
-    def _in_threads(self, x: Array, n_parts: int, backend: Backend) -> tuple[Array, Backward]:
+    def _in_threads(self, x: Array, n_parts: int, team: Team, xp: Any) -> tuple[Array, Backward]:
         """The first part of the batch goes through the layers themselves, each other one through a mirror of them."""
-        team, xp = backend.team, backend.xp
         self._mirrors = self._mirrors or [Mirror(self, own) for own in team.backends[1:]]
         edges = [len(x) * i // n_parts for i in range(n_parts + 1)]
         parts, mirrors = [slice(*edge) for edge in pairwise(edges)], self._mirrors[: n_parts - 1]
