@@ -13,7 +13,7 @@ named. `--malloc` sets glibc's allocator to keep what it has for every process; 
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import math
 import os
@@ -129,7 +129,8 @@ def lines(group: Group) -> Iterator[str]:
 
 def race(work: str, rounds: int, environment: dict[str, str]) -> dict[str, Any]:
     """The rounds of one work: medians, spreads and ratios, by contender."""
-    names = (*OURS, *[WORKERS] * WORKS[work]().trains, *WORKS[work]().rivals)
+    shared = WORKS[work]().trains and importlib.util.find_spec("mpi4py") is not None
+    names = (*OURS, *[WORKERS] * shared, *WORKS[work]().rivals)
     started = [Contender(work, name, environment) for name in names]
     contenders = [contender for contender in started if contender.ready()]
     expected = contenders[0].start["losses"]

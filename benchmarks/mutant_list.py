@@ -272,6 +272,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("LSTM: c is not forgotten on the way back", "return [0.0, f * dc]", "return [0.0, dc]"),
         ("LSTM: the gradient of c ends at each step", "return [0.0, f * dc]", "return [0.0, 0 * dc]"),
         ("LSTM: c after the step for that before it", "da[:, u : 2 * u] = before * dc", "da[:, u : 2 * u] = c * dc"),
+        ("Gates: sigmoid of half", "xp.tanh(0.5 * z)", "xp.tanh(0.25 * z)"),
+        ("Gates: as open as tanh", "    s *= 0.5\n    s += 0.5\n", ""),
         ("LSTM: the slope of the gates is missing", "da[:, : 3 * u] *= s * (1 - s)", "da[:, : 3 * u] *= s"),
         ("LSTM: the slope of the candidate is missing", "i * dc * (1 - n * n)", "i * dc"),
         ("LSTM: c for tanh(c) in the output gate", "= t * dh", "= c * dh"),
