@@ -47,6 +47,7 @@ def test_a_row_without_an_error_says_so():
     (where, scale), (_, fraction), (_, ulps), (_, verdict) = cells(Comparison("layer", "output", "cpu", 0, 0, 1e-6))
     assert (where, fraction, ulps, verdict) == (' title="no difference"', "0", "0", "same bits")
     assert "<circle" not in scale
+    assert re.sub(r"<[^>]*>", "", scale) == ""
 
 
 def test_a_row_that_differs_stands_out():
