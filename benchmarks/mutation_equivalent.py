@@ -45,6 +45,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
             "_StepObserver.backward_begins",
             "`self._float64.argument('dy', dy)` -> deleted",
         ): "the trace of the backward that is called says the same",
+        ("_StepObserver.backward_begins", "`'dy'` -> `'dy_'`"): "the trace of the backward that is called speaks first",
         (
             "_StepObserver.step_begins",
             "`self.end_step()` -> deleted",

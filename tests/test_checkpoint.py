@@ -14,6 +14,7 @@ from test_resume import everything, run_of, steps
 import xpnet
 from xpnet import schedules, train
 from xpnet.nn.saving import ModelFileError, read_tensors
+from xpnet.optim import WeightAverage
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -52,6 +53,19 @@ def test_the_checkpoint_itself_is_taken(saved, tmp_path):
     again = read_tensors(tmp_path / "again")
     assert again[1] == saved[1]
     assert all(np.array_equal(again[0][name], saved[0][name]) for name in saved[0])
+
+
+def test_what_a_checkpoint_calls_its_tensors(tmp_path):
+    """Names that other versions read."""
+    one = run_of()
+    one.average = WeightAverage(one.model, 0.9)
+    save_checkpoint(one, tmp_path / "run")
+    tensors, described = read_tensors(tmp_path / "run")
+    own = {f"layers.{i}.{name}" for i in (0, 3) for name in "Wb"}
+    state = {f"run/optimizer.{name}" for name in ("steps", "mean", "square")}
+    average = {"run/average.values", "run/average.steps"}
+    assert tensors.keys() == own | state | average | {"run/totals", "run/best", "run/rng"}
+    assert described["run"].keys() == {"progress", "history", "optimizer", "schedule", "settings", "lr"}
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -47,6 +47,7 @@ def test_a_row_without_an_error_says_so():
     (where, scale), (_, fraction), (_, ulps), (_, verdict) = cells(Comparison("layer", "output", "cpu", 0, 0, 1e-6))
     assert (where, fraction, ulps, verdict) == (' title="no difference"', "0", "0", "same bits")
     assert "<circle" not in scale
+    assert re.sub(r"<[^>]*>", "", scale) == ""
 
 
 def test_a_row_that_differs_stands_out():
@@ -82,6 +83,8 @@ def test_rows_of_one_part_stand_under_its_name_with_a_column_for_each_device():
     assert re.findall(r'<td class="number">(\d)</td>', body) == ["1", "2"] * 3
     assert re.findall(r'<th colspan="4" scope="colgroup">(.*?)</th>', text) == ["cpu", "cuda:0"]
     assert text.count(">error / allowed</th>") == 2
+    for table in re.findall(r"<table>.*?</table>", text):
+        assert re.sub(r"<th.*?</th>|<td.*?</td>|<[^>]*>", "", table) == ""  # nothing stands outside of its cells
 
 
 def test_the_verdict_comes_first_and_the_title_tells_it():
@@ -129,6 +132,7 @@ def test_the_curves_are_the_losses_and_what_lies_between_them(monkeypatch):
     for line, gap in zip(losses.lines[1:], gaps.lines, strict=False):  # a device looks the same in both
         assert (line.get_color(), line.get_linestyle()) == (gap.get_color(), gap.get_linestyle())
     assert len({line.get_color() for line in (*losses.lines, gaps.lines[2])}) == 4
+    assert [line.get_alpha() for line in losses.lines] == [0.25, 1, 1]  # the reference shines through from behind
     assert [axes.get_title(loc="left") for axes in (losses, gaps)] == ["Loss", "Gap to cpu, float64"]
     assert [axes.get_xlabel() for axes in (losses, gaps)] == ["step", "step"]
     assert (losses.get_yscale(), gaps.get_yscale()) == ("linear", "log")

@@ -154,7 +154,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
         inputs=at(few.inputs, more.inputs),
         values=model.data.nbytes,
         gradients=model.grad.nbytes,
-        on_top=0,
+        on_top=max(0, peak - sum(row.kept for row in rows)),
         working=more.working,
     )
 
