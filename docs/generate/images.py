@@ -36,7 +36,7 @@ def main() -> None:
     with launched() as browser, tempfile.TemporaryDirectory() as folder:
         with serving() as address:
             keep(PAGE, photographed(browser, PAGE, address, draw_three))
-        keep(PARITY, photographed(browser, PARITY, parity_report(Path(folder)).as_uri()))
+        keep(PARITY, photographed(browser, PARITY, parity_report(Path(folder)).as_uri(), scroll_to_tensors))
     total = sum(path.stat().st_size for path in SIZES)
     if total > MOST_BYTES:
         sys.exit(f"the images have {total:,} bytes, more than {MOST_BYTES:,}")
@@ -92,6 +92,11 @@ def draw_three(page: Any) -> None:
     page.mouse.move(1, 1)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(3000)  # the last answer, and what follows it
+
+
+def scroll_to_tensors(page: Any) -> None:
+    """Where the rows of the layers begin, below the verdict and the devices."""
+    page.get_by_role("heading", name="Tensors").evaluate("heading => heading.scrollIntoView()")
 
 
 def keep(path: Path, png: bytes) -> None:
