@@ -191,9 +191,12 @@ def test_the_digits_load_from_a_wheel(wheel: Path):
     assert int(samples) == 1797
 
 
+LEFT = {"__pycache__", ".hypothesis", ".pytest_cache", "runs"}  # by programs that ran here
+
+
 def files(folder: Path) -> set[str]:
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+    return {path.as_posix() for path in found if not LEFT & {*path.parts}}
 
 
 # The code -------------------------------------------------------------------------------------------------------

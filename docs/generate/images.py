@@ -105,7 +105,7 @@ def keep(path: Path, png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as image:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
-    print(f"{path.relative_to(ROOT)}: {few.width} x {few.height}, {path.stat().st_size:,} bytes")
+    sys.stdout.write(f"{path.relative_to(ROOT)}: {few.width} x {few.height}, {path.stat().st_size:,} bytes\n")
 
 
 if __name__ == "__main__":
