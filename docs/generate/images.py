@@ -90,8 +90,9 @@ def draw_three(page: Any) -> None:
         page.mouse.move(*point, steps=4)
     page.mouse.up()
     page.mouse.move(1, 1)
+    page.get_by_text("This is 3").first.wait_for(timeout=120_000)  # ms; what it says of half a digit is another answer
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(3000)  # the last answer, and what follows it
+    page.wait_for_timeout(1000)  # what is drawn after the answer
 
 
 def scroll_to_tensors(page: Any) -> None:
