@@ -24,7 +24,7 @@ format: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
-# The manual, in build/docs: open build/docs/index.html.
+# The manual, in build/docs: open build/docs/index.html, or, for its search: python -m http.server --directory build/docs
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
 

@@ -898,6 +898,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: the hint is told in every run", "if is_news(backend.why) else", "if True else"),
         ("fastest: the CPU, whatever was measured", "device=next(iter(seconds)))", 'device="cpu")'),
     ],
+    "deprecation.py": [
+        ("A name goes without a warning", "        _warn(text)\n", ""),
+        ("A warning at the line of the package's own", "frame, level = frame.f_back, level + 1", "break"),
+        ("A warning that nobody sees", "DeprecationWarning, stacklevel", "PendingDeprecationWarning, stacklevel"),
+        ("What the former parameter said is lost", "kwargs[new] = kwargs.pop(old)", "kwargs.pop(old)"),
+        ("Both names of a parameter are taken", "if new in kwargs:", "if False:"),
+        ("A class warns when it is defined, and no more",
+         "        named.__init__ = _warning_first(named.__init__, f\"{name} {text}\")", "        named"),
+    ],
     "train/tensorboard.py": [
         ("TensorBoard: what was watched is written again", "            self._written += 1\n", ""),
         ("TensorBoard: all epochs in one place", 'value, int(row["epoch"]))', "value, 1)"),
@@ -984,6 +993,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Data sets: any content will do", "if found != sha256:", "if False:"),
     ],
     "cli/train.py": [
+        ("train: --tensorboard is ignored", "callbacks.append(event_file(folder))", "pass"),
+        ("train: without the library there is a folder, and no more", "group.first(check_tensorboard)", "pass"),
+        ("train: --tensorboard cannot be asked for later", '"workers", "tensorboard")  # by', '"workers")  # by'),
         ("train: watched on the test data",
          "training, validation = data.split(training, recipe.val, settings.seed)", "validation = test"),
         ("train: the validation part ignores the seed", "recipe.val, settings.seed)", "recipe.val, 0)"),
@@ -1025,6 +1037,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("results: only the first block is answered", "range(0, len(test), rows)", "range(0, 1, rows)"),
     ],
     "cli/settings.py": [
+        ("settings: --tensorboard is forgotten by the next run",
+         '"workers", "tensorboard", *TABLE)', '"workers", *TABLE)'),
         ("settings: the plain recipe is not taken", "base = RECIPES[named]", 'base = RECIPES["mnist"]'),
         ("settings: what a model comes with is the user's", "usual = asdict(recipe) | {", "usual = asdict(base) | {"),
         ("settings: an empty name is this folder", "own = bool(data) and", "own ="),
@@ -1045,6 +1059,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "            signal.signal(signal.SIGINT, signal.default_int_handler)\n", "            pass\n"),
     ],
     "cli/run_folder.py": [
+        ("folder: event files that cannot be written are the results'",
+         'raise Failed(f"--tensorboard: cannot write event files: {line}") from None', "raise"),
         ("folder: the name is cut too late", "LONGEST_NAME - len(f'-{n}')", "LONGEST_NAME"),
         ("folder: Ctrl-C while results are written loses its line",
          "    except KeyboardInterrupt:", "    except ZeroDivisionError:"),

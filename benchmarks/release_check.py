@@ -44,7 +44,9 @@ def main() -> None:
             failures += python not in PYTHONS  # who names one wants it
             continue
         for archive in (wheel, source):
-            failures += not tried(f"{python}, {archive.name}", lambda a=archive, p=found: installed(p, a))
+            failures += not tried(
+                f"{python}, {archive.name}", lambda a=archive, p=found: installed(os.path.abspath(p), a)
+            )
     if not options.no_tests:
         failures += not tried(f"tests from {source.name}", lambda: tests_of(source))
     sys.exit(f"{failures} failed" if failures else None)

@@ -107,10 +107,12 @@ def build(kind: str, folder: Path) -> Path:
     backend = project["build-system"]["build-backend"]
     pytest.importorskip(backend, reason='the build backend is not installed: pip install -e ".[dev]"')
     clone = folder / "xpnet"
-    for part in ("xpnet", "tests"):
-        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, clone)
+    clone.mkdir(exist_ok=True)
+    for name in (*project["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"], ".gitignore"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        else:
+            shutil.copy(ROOT / name, clone)
     code = f"import os; os.chdir({str(clone)!r}); import {backend} as backend; print(backend.build_{kind}('..'))"
     return folder / python("-P", "-c", code).splitlines()[-1]
 
@@ -142,12 +144,25 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path):
     assert (wheel / info / "licenses" / "LICENSE").is_file()
 
 
-def test_a_source_distribution_holds_the_whole_package(tmp_path: Path):
+def test_a_source_distribution_holds_what_the_tests_need_and_nothing_else(tmp_path: Path):
+    clone = tmp_path / "xpnet"
+    for name in ("runs", "dist", "build/docs", ".venv", "xpnet/__pycache__", ".hypothesis"):
+        (clone / name).mkdir(parents=True)
+        (clone / name / "left").write_text("of an earlier run")
+    (clone / "notes.txt").write_text("a file that lies about")
     with tarfile.open(build("sdist", tmp_path)) as archive:
+        assert all(member.uid == member.gid == 0 for member in archive)
         archive.extractall(tmp_path, filter="data")
     source = tmp_path / f"xpnet-{xpnet.__version__}"
-    assert files(source / "xpnet") == files(PACKAGE)
-    assert {"pyproject.toml", "README.md", "LICENSE", "tests/test_package.py"} <= files(source)
+    parts = ("xpnet", "tests", "benchmarks", "docs", "examples", "docker")
+    for part in parts:
+        assert files(source / part) == files(ROOT / part), part
+    alone = {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "mkdocs.yml"}
+    alone |= {"pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert {path.name for path in source.iterdir()} == {*parts, *alone}
+    for path in source.rglob("*"):
+        if path.is_file():
+            assert str(Path.home()).encode() + b"/" not in path.read_bytes(), f"{path} names a folder of this machine"
 
 
 def test_an_editable_install_wins_over_the_folder_of_its_clone(tmp_path: Path):
@@ -176,9 +191,12 @@ def test_the_digits_load_from_a_wheel(wheel: Path):
     assert int(samples) == 1797
 
 
+LEFT = {"__pycache__", ".hypothesis", ".pytest_cache", "runs"}  # by programs that ran here
+
+
 def files(folder: Path) -> set[str]:
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+    return {path.as_posix() for path in found if not LEFT & {*path.parts}}
 
 
 # The code -------------------------------------------------------------------------------------------------------
@@ -226,3 +244,65 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             found = re.match(r"xpnet\.(\w+)", name)
             if found and ((PACKAGE / found[1]).is_dir() or (PACKAGE / f"{found[1]}.py").is_file()):
                 yield found[1], node.lineno
+
+
+# Releases -------------------------------------------------------------------------------------------------------
+
+CHANGES = (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_citation_is_that_of_this_version():
+    """What cffconvert asks for: the keys that a file needs, and no others than the format has."""
+    yaml = pytest.importorskip("yaml", reason='PyYAML is not installed: pip install -e ".[dev]"')
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    needed = {"cff-version", "message", "title", "authors"}
+    assert needed <= citation.keys()
+    assert citation.keys() <= needed | {
+        "abstract", "contact", "date-released", "doi", "keywords", "license", "repository-code", "type", "url",
+        "version",
+    }  # fmt: skip
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["version"] == project["version"]
+    assert (citation["cff-version"], citation["license"]) == ("1.2.0", project["license"])
+    assert citation["authors"] == [{"name": "The xpnet authors"}]
+    released = re.search(rf"^## \[{re.escape(project['version'])}\] - (\d{{4}}-\d\d-\d\d)$", CHANGES, re.MULTILINE)
+    assert str(citation.get("date-released", "")) == (released[1] if released else "")
+
+
+def unsigned(changes: str) -> list[str]:
+    """What the change log lacks of its form, section by section."""
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    faults = []
+    for head, section in re.findall(r"^## (.*)\n((?:(?!^## ).*\n?)*)", changes, re.MULTILINE):
+        released = re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", head)
+        if not released and not re.fullmatch(r"\[Unreleased\]|\[\d+\.\d+\.\d+\] - unreleased", head):
+            faults.append(f"{head}: not [version] - YYYY-MM-DD")
+        if released and not re.search(r"^Signed off by \w.*: .*Python 3\.\d+.*passed", section, re.MULTILINE):
+            faults.append(f"{head}: released and not signed off")
+        titles = re.findall(r"^### (.*)$", section, re.MULTILINE)
+        if set(titles) - kinds or len(set(titles)) < len(titles):
+            faults.append(f"{head}: sections {', '.join(titles)}")
+    return faults
+
+
+def test_every_release_in_the_change_log_is_dated_and_signed_off():
+    assert unsigned(CHANGES) == []
+    assert len(re.findall(r"^## ", CHANGES, re.MULTILINE)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ("## [0.2.0] - 2030-01-02\n\n### Added\n\n- x\n", "released and not signed off"),
+        ("## 0.2.0, in May\n\n### Added\n", "not [version] - YYYY-MM-DD"),
+        ("## [0.2.0] - unreleased\n\n### New\n", "sections New"),
+        ("## [0.2.0] - unreleased\n\n### Added\n\n- x\n\n### Added\n\n- y\n", "sections Added, Added"),
+    ],
+)
+def test_a_change_log_out_of_form_is_told(changes, fault):
+    (found,) = unsigned(changes)
+    assert fault in found
+    signed = (
+        "## [0.2.0] - 2030-01-02\n\n### Fixed\n\n- x\n\nSigned off by A. B.: Python 3.11 to 3.14, 9 passed, no GPU.\n"
+    )
+    assert unsigned(signed) == []

@@ -14,7 +14,7 @@ from docs.generate import api, layers, measurements  # noqa: E402
 def on_config(config):
     families = [{title: [{name: layers.path_of(name)} for name in names]} for title, names in layers.families().items()]
     titles = [next(iter(entry)) for entry in config.nav]
-    config.nav[titles.index("The numbers")]["The numbers"] += measurements.pages()
+    config.nav[titles.index("The numbers")]["The numbers"] += measurements.pages().keys()
     config.nav.insert(titles.index("Cookbook") + 1, {"Layers": [layers.INDEX, *families]})
     config.nav.append({"All names": api.PAGE})
     return config

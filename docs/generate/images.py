@@ -36,7 +36,7 @@ def main() -> None:
     with launched() as browser, tempfile.TemporaryDirectory() as folder:
         with serving() as address:
             keep(PAGE, photographed(browser, PAGE, address, draw_three))
-        keep(PARITY, photographed(browser, PARITY, parity_report(Path(folder)).as_uri()))
+        keep(PARITY, photographed(browser, PARITY, parity_report(Path(folder)).as_uri(), scroll_to_tensors))
     total = sum(path.stat().st_size for path in SIZES)
     if total > MOST_BYTES:
         sys.exit(f"the images have {total:,} bytes, more than {MOST_BYTES:,}")
@@ -90,8 +90,14 @@ def draw_three(page: Any) -> None:
         page.mouse.move(*point, steps=4)
     page.mouse.up()
     page.mouse.move(1, 1)
+    page.get_by_text("This is 3").first.wait_for(timeout=120_000)  # ms; what it says of half a digit is another answer
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(3000)  # the last answer, and what follows it
+    page.wait_for_timeout(1000)  # what is drawn after the answer
+
+
+def scroll_to_tensors(page: Any) -> None:
+    """Where the rows of the layers begin, below the verdict and the devices."""
+    page.get_by_role("heading", name="Tensors").evaluate("heading => heading.scrollIntoView()")
 
 
 def keep(path: Path, png: bytes) -> None:
@@ -100,7 +106,7 @@ def keep(path: Path, png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as image:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
-    print(f"{path.relative_to(ROOT)}: {few.width} x {few.height}, {path.stat().st_size:,} bytes")
+    sys.stdout.write(f"{path.relative_to(ROOT)}: {few.width} x {few.height}, {path.stat().st_size:,} bytes\n")
 
 
 if __name__ == "__main__":

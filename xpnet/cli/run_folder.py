@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from xpnet.cli.console import Failed, command, quoted, verdict
 from xpnet.cli.settings import Settings, to_toml
+from xpnet.cli.tables import is_table
 from xpnet.files import LONGEST_NAME, cut, locked
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safe
 
 
 def new_folder(data: str, out: Path | None) -> Path:
-    """`out`, which must be new or empty; or the next free runs/<data>-<number>."""
+    """`out`, which must be new or empty; or the next free runs/<data>-<number>, where a file's ending is no part of
+    the name."""
     if out is None:
-        return next_folder(Path("runs"), Path(data).name)
+        return next_folder(Path("runs"), Path(data).stem if is_table(data) else Path(data).name)
     out.mkdir(parents=True, exist_ok=True)
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise ValueError(
