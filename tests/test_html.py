@@ -17,7 +17,7 @@ from xpnet.nn.summary import in_bytes
 from xpnet.train import Result
 from xpnet.verify.strict import StrictBackend
 
-EVIL = "<script>alert('&')</script>"
+EVIL = "<script>alert('&\"')</script>"
 
 
 class Cells(HTMLParser):
@@ -102,7 +102,7 @@ def test_names_are_escaped_everywhere():
             "img",
             "br",
         }
-        assert EVIL in "".join(cells.texts).replace("alert ", "alert")
+        assert EVIL in "".join(cells.texts)
 
 
 def test_a_backend_says_why():

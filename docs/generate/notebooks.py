@@ -1,4 +1,7 @@
-"""The pages of the notebooks: each is run when the manual is built, and shown with what came out."""
+"""The pages of the notebooks: each is run when the manual is built, and shown with what came out.
+
+With XPNET_DOCS_RUN=0 they are shown as they are, for a quick look at the rest of the manual.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,13 @@ def pages() -> dict[str, str | bytes]:
     """Path and content of each page and each of its images."""
     from nbconvert import MarkdownExporter
 
+    run = os.environ.get("XPNET_DOCS_RUN") != "0"
     made: dict[str, str | bytes] = {}
     for source in sources():
         where = {"output_files_dir": f"{source.stem}_files", "unique_key": source.stem}
-        text, resources = MarkdownExporter().from_notebook_node(executed(source), where)
+        notebook = executed(source) if run else nbformat.read(source, as_version=4)
+        text, resources = MarkdownExporter().from_notebook_node(notebook, where)
         heading, _, rest = text.strip().partition("\n")
         made[path_of(source)] = f"{heading}\n\nA notebook: [{source.name}]({source.name}).\n{rest}\n"
-        made |= {f"notebooks/{name}": content for name, content in resources["outputs"].items()}
+        made |= {f"notebooks/{name}": content for name, content in resources.get("outputs", {}).items()}
     return made
