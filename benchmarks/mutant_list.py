@@ -1712,7 +1712,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("HTML: lines are not escaped", "{escape(text)}</div>", "{text}</div>"),
         ("HTML: labels of images are not escaped", "<br>{escape(label)}</div>", "<br>{label}</div>"),
         ("HTML: an attribute is not escaped", 'alt="{escape(label)}"', 'alt="{label}"'),
-        ("HTML: numbers to the left", '"left" if i < left else "right"', '"left" if i <= left else "right"'),
+        ("HTML: numbers to the left", '"left" if i < left else "right;', '"left" if i <= left else "right;'),
         ("HTML: large images are sent whole", "    made.thumbnail(", "    ("),
         ("HTML: width for height",
          "height: {max(round(height * factor), 1)}px", "height: {max(round(width * factor), 1)}px"),

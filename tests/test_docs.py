@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 WRITTEN = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
-NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn"}
+NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn", "cookbook/pytorch.md": "h5py"}
 
 
 @pytest.fixture(scope="module")

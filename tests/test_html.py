@@ -103,6 +103,7 @@ def test_names_are_escaped_everywhere():
             "br",
         }
         assert EVIL in "".join(cells.texts)
+        assert all(of.keys() == {"src", "alt", "style"} for tag, of in cells.elements if tag == "img")
 
 
 def test_a_backend_says_why():

@@ -29,8 +29,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str
     def row(cells: Sequence[str], tag: str, border: str = "") -> str:
         made = []
         for i, cell in enumerate(cells):
-            align = "left" if i < left else "right"
-            style = f"text-align: {align}; padding: 2px 10px; white-space: nowrap{border}"
+            side = "left" if i < left else "right; white-space: nowrap"
+            style = f"text-align: {side}; padding: 2px 10px{border}"
             made.append(f'<{tag} style="{style}">{escape(cell)}</{tag}>')
         return f"<tr>{''.join(made)}</tr>"
 
