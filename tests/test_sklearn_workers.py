@@ -120,7 +120,7 @@ def test_what_goes_to_a_worker_and_comes_back_is_all_there_is(monkeypatch):
 def test_how_many_processes_that_is():
     cores = workers.n_workers(-1)
     assert 1 <= cores <= os.cpu_count()
-    assert [workers.n_workers(n) for n in (None, 1, 3)] == [1, 1, 3]
+    assert [workers.n_workers(n) for n in (None, 1, np.int64(3))] == [1, 1, 3]
     assert workers.n_workers(-2) == max(cores - 1, 1)
     for n in (0, True, 2.0, "all"):
         with pytest.raises(ValueError, match=rf"n_jobs must be None, a number of processes, or -1.*not {n!r}"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE = "1px solid #8888"  # half transparent
 SMALLEST, LARGEST = 56, 112  # pixels of the screen: the longer side of an image
+CAPTION = f"text-align: center; line-height: 1.4; max-width: {LARGEST}px; overflow-wrap: anywhere"
 
 
 def line(text: str) -> str:
@@ -49,7 +50,7 @@ def images(colours: np.ndarray, labels: Sequence[str]) -> str:
     made = []
     for image, label in zip(colours, labels, strict=True):
         shown = f'<img src="{_png(image)}" alt="{escape(label)}" style="{size}; image-rendering: pixelated">'
-        made.append(f'<div style="text-align: center; line-height: 1.4">{shown}<br>{escape(label)}</div>')
+        made.append(f'<div style="{CAPTION}">{shown}<br>{escape(label)}</div>')
     return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(made)}</div>'
 
 
