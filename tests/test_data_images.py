@@ -51,7 +51,7 @@ def test_one_image_in_colour_makes_all_of_them_rgb(pets):
 def test_images_of_other_kinds_and_sizes(pets):
     values = np.arange(24).reshape(4, 6).astype(np.uint16) * 256
     Image.fromarray(values).save(pets / "cats" / "deep.png")
-    with pytest.raises(ValueError, match=r"deep.png has 4 x 6 pixels, .*0.png has 6 x 4: bring them to one size"):
+    with pytest.raises(ValueError, match=r"deep.png has 4 x 6 pixels, .*0.png has 6 x 4, and all must have one size"):
         data.image_folder(pets)
     images = data.image_folder(pets, size=(4, 6))
     assert images.x.shape == (5, 4, 6)
@@ -126,5 +126,8 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert [row["class"] for row in result["classes"]] == ["dark", "light"]
     write(tmp_path / "new.png", rng.integers(40, 80, (8, 8)))
     assert "dark at" in call("predict", "run/model.safetensors", "new.png").stdout
+    write(tmp_path / "shades" / "dark" / "0.png", np.zeros((9, 8)))
+    refused = call("train", "--data", "shades", code=1).stderr
+    assert "resize the files, or read them in Python by data.image_folder(..., size=(height, width))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr

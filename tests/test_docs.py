@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 WRITTEN = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 ROWS = ("layers", "initialisers", "losses", "optimizers", "schedules")  # of the table of what is in the package
-NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn"}
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+NEEDS = {"cookbook/onnx.md": "onnx", "cookbook/sklearn.md": "sklearn", "cookbook/pytorch.md": "h5py"}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,25 @@ def test_the_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nn.Layer, "known", dict(nn.Layer.known))  # layers of a page are not those of other tests
     exec(compile(code_of(page), str(DOCS / page), "exec"), {"__name__": f"docs.{Path(page).stem}"})
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs(notebook):
+    for needed in ("nbclient", "ipykernel", "pandas", "onnx", "sklearn", "matplotlib"):
+        pytest.importorskip(needed, reason=f'{needed} is not installed: pip install -e ".[notebooks]"')
+    from docs.generate import notebooks
+
+    run = notebooks.executed(notebook)
+    assert any("text/html" in output.get("data", {}) for cell in run.cells for output in cell.get("outputs", []))
+    assert not [output for cell in run.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+
+
+def test_notebooks_are_kept_without_what_came_out_and_end_with_assertions():
+    assert [path.stem for path in NOTEBOOKS] == ["by_hand", "digits", "gradients", "table"]
+    for path in NOTEBOOKS:
+        cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells), path
+        assert "assert" in "".join(cells[-1]["source"]), path
 
 
 def test_no_block_hides_from_the_test():
@@ -156,6 +178,7 @@ def slug(heading: str) -> str:
 def test_links_lead_somewhere(generated):
     pages = {**{page: text_of(page) for page in WRITTEN}, **generated}
     anchors = {page: {slug(h) for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} for page, text in pages.items()}
+    pages |= {f"notebooks/{path.stem}.md": "" for path in NOTEBOOKS}
     for page in [*WRITTEN, layers.INDEX, api.PAGE]:
         for link in re.findall(r"\]\(([^)\s]+)\)", pages[page]):
             assert not link.startswith(("http", "/")), f"{page}: {link} leads out of the manual"
@@ -187,7 +210,8 @@ def test_it_is_built_and_asks_nobody_for_anything(tmp_path):
     import sys
 
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XPNET_DOCS_RUN": "0"}  # the notebooks have been run by a test of their own
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > len(layers.names()) + len(WRITTEN)

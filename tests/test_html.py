@@ -17,7 +17,7 @@ from xpnet.nn.summary import in_bytes
 from xpnet.train import Result
 from xpnet.verify.strict import StrictBackend
 
-EVIL = "<script>alert('&')</script>"
+EVIL = "<script>alert('&\"')</script>"
 
 
 class Cells(HTMLParser):
@@ -102,7 +102,8 @@ def test_names_are_escaped_everywhere():
             "img",
             "br",
         }
-        assert EVIL in "".join(cells.texts).replace("alert ", "alert")
+        assert EVIL in "".join(cells.texts)
+        assert all(of.keys() == {"src", "alt", "style"} for tag, of in cells.elements if tag == "img")
 
 
 def test_a_backend_says_why():
@@ -142,6 +143,12 @@ def test_images_in_colour_and_large_ones():
     assert "width: 112px; height: 56px" in shown
 
 
+def test_the_lowest_number_is_black():
+    x = np.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
+    shown = data.Dataset(x, np.arange(3))._repr_html_()
+    assert [pixels.ravel().tolist() for pixels in pixels_of(shown)] == [[0] * 3, [128] * 3, [255] * 3]
+
+
 def test_the_first_rows_of_numbers():
     x = np.arange(70, dtype=np.float32).reshape(7, 10) / 3
     head, *rows = Cells(data.Dataset(x, np.arange(7) % 2)._repr_html_()).rows
@@ -177,7 +184,7 @@ def test_the_epochs_of_a_run():
     assert cells.rows[0] == ["epoch", "train loss", "train accuracy", "lr", "seconds"]
     assert cells.rows[2] == ["2", "0.5", "50.00%", "0.001", "0.25"]
     assert [row[0] for row in cells.rows[1:]] == ["1", "2", "…", *map(str, range(33, 41))]
-    assert cells.texts[-1] == "40 epochs, the best was 17, stopped: no better for 5 epochs"
+    assert cells.texts[-1] == "epochs: 40, best: 17, stopped: no better for 5 epochs"
     assert len(Cells(Result(rows[:11], 3)._repr_html_()).rows) == 12
     assert Cells(Result([], 0, "interrupted")._repr_html_()).texts == ["no epoch was done: interrupted"]
 

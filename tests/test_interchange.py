@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import data, nn
+from xpnet import data, losses, nn, optim, train
 from xpnet.backend import Backend
 from xpnet.backend.interchange import to_numpy
+from xpnet.verify.strict import StrictBackend
 
 
 class Foreign:
@@ -33,6 +34,23 @@ class OnGpu:
     """One that speaks the protocol of Numba and CuPy alone."""
 
     __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
+
+
+class Cuda:
+    """An array that speaks `__cuda_array_interface__` alone, with a pointer, as Numba's do. The memory is the host's,
+    which the stand-in for CuPy takes for its GPU's."""
+
+    def __init__(self, values, ordinal=1):
+        self.values, self.ordinal = values, ordinal
+
+    @property
+    def __cuda_array_interface__(self):
+        return {**self.values.__array_interface__, "version": 3, "stream": None}
+
+
+@pytest.fixture
+def jax():
+    return pytest.importorskip("jax", reason="JAX is not installed")
 
 
 @pytest.fixture
@@ -90,6 +108,36 @@ def test_what_a_library_does_not_give_away_is_said(torch):
         Backend().asarray([None])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "bool"])
+def test_arrays_of_jax_are_taken_without_a_copy(jax, dtype):
+    array = jax.numpy.ones((3, 2), dtype)
+    for taken in (Backend().asarray(array), Backend().taken(array), data.Dataset(array, np.zeros(3, int)).x):
+        assert (taken.dtype, taken.ctypes.data) == (np.dtype(dtype), array.unsafe_buffer_pointer())
+    assert Backend("float64").asarray(jax.numpy.float32(0.5)) == 0.5
+
+
+def test_a_model_learns_from_arrays_of_jax_and_answers_them(jax):
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    y, weights = (x[:, 0] > 0).astype(np.int32), np.arange(40, dtype=np.float32)
+    models = [nn.Model(nn.Linear(2), (3,), Backend()) for _ in range(2)]
+    for model, convert in zip(models, (np.asarray, jax.numpy.asarray), strict=True):
+        samples = data.Dataset(convert(x), convert(y), weights=convert(weights))
+        loss = losses.SoftmaxCrossEntropy()
+        train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=2, batch_size=8, quiet=True)
+    np.testing.assert_array_equal(models[0].data, models[1].data)
+    np.testing.assert_array_equal(models[0].predict(x), models[1].predict(jax.numpy.asarray(x)))
+
+
+def test_what_jax_does_not_give_away_is_said(jax):
+    for array, message in (
+        (jax.numpy.ones(2, jax.numpy.bfloat16), "cannot put an array of bfloat16 on cpu: only real numbers"),
+        (jax.numpy.ones(2, jax.numpy.complex64), "cannot put an array of complex64 on cpu"),
+        (jax.random.key(0), "PRNGKey dtype cannot be converted to a NumPy array"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            Backend().asarray(array)
+
+
 # Out ------------------------------------------------------------------------------------------------------------
 
 
@@ -105,15 +153,30 @@ def test_other_libraries_take_ours_without_a_copy(torch):
     np.testing.assert_array_equal(np.from_dlpack(torch.from_dlpack(outputs)), outputs)
 
 
+def test_jax_takes_ours(jax):
+    """Without a copy only what begins at a multiple of 64 bytes: that is JAX's own rule."""
+    model = nn.Model(nn.Linear(2), (3,), Backend())
+    for ours in (model.predict(np.ones((4, 3), np.float32)), model.data, model.parameters["W"].data):
+        theirs = jax.numpy.from_dlpack(ours)
+        np.testing.assert_array_equal(np.asarray(theirs), ours)
+    memory = np.zeros(64, np.float32)
+    aligned = memory[(-memory.ctypes.data % 64) // 4 :][:16]
+    assert jax.numpy.from_dlpack(aligned).unsafe_buffer_pointer() == aligned.ctypes.data
+
+
 # On a GPU -------------------------------------------------------------------------------------------------------
 
 
 def upload(cupy, values):
-    """`cupy.asarray`: of what has an ordinal, an array on that GPU, and of the host's, a copy on ours."""
+    """`cupy.asarray`: of the host's arrays a copy, of what has a `__cuda_array_interface__` that memory, on its GPU."""
     cupy.came.append(type(values).__name__)
-    if hasattr(values, "ordinal"):
-        return SimpleNamespace(dtype=np.dtype("int8"), device=SimpleNamespace(id=values.ordinal))
-    return values.view(fake_cupy.Array)
+    if isinstance(values, np.ndarray):
+        return values.copy().view(fake_cupy.Array)
+    interface = {key: values.__cuda_array_interface__[key] for key in ("data", "shape", "typestr", "strides")}
+    there = np.asarray(SimpleNamespace(__array_interface__={**interface, "version": 3}))
+    array = there.view(type("OnItsGpu", (fake_cupy.Array,), {"device": SimpleNamespace(id=values.ordinal)}))
+    array.owner = values
+    return array
 
 
 @pytest.fixture
@@ -138,10 +201,41 @@ def test_what_lies_on_the_gpu_is_taken_there(cuda_backend):
     values = np.zeros((2, 3), np.float32)
     assert np.shares_memory(backend.asarray(Foreign(values, (2, 1))), values)
     assert cupy.came == ["dlpack"]
-    numba = OnGpu()
-    numba.ordinal = 1
-    assert backend.asarray(numba).device.id == 1
-    assert backend.taken(numba).device.id == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_the_interface_of_cuda_arrays_is_taken_without_a_copy_with_its_strides(cuda_backend, dtype):
+    backend, cupy = cuda_backend
+    values = np.arange(12).reshape(4, 3).astype(dtype)[::2].T
+    for take in (backend.asarray, backend.taken):
+        taken = take(Cuda(values))
+        assert (taken.device.id, taken.dtype, taken.strides) == (1, values.dtype, values.strides)
+        assert np.shares_memory(taken, values)
+        np.testing.assert_array_equal(taken, values)
+    assert cupy.came == ["Cuda", "Cuda"]
+
+
+def test_numbers_of_another_precision_are_converted_on_the_gpu(cuda_backend):
+    backend, _ = cuda_backend
+    values = np.arange(3.0)
+    taken = backend.asarray(Cuda(values))
+    assert taken.dtype == np.float32
+    assert not np.shares_memory(taken, values)
+    np.testing.assert_array_equal(taken, values)
+    assert backend.taken(Cuda(values)).dtype == np.float64, "as they lie"
+    with pytest.raises(TypeError, match="cannot put an array of complex128 on cuda:1"):
+        backend.asarray(Cuda(np.zeros(2, complex)))
+
+
+def test_an_array_that_speaks_both_is_taken_by_dlpack(cuda_backend):
+    backend, cupy = cuda_backend
+
+    class Both(Foreign, Cuda):
+        pass
+
+    values = np.zeros(3, np.float32)
+    assert np.shares_memory(backend.asarray(Both(values, (2, 1))), values)
+    assert cupy.came == ["dlpack"]
 
 
 def test_what_lies_elsewhere_travels_or_is_refused(cuda_backend):
@@ -152,10 +246,10 @@ def test_what_lies_elsewhere_travels_or_is_refused(cuda_backend):
     assert type(backend.taken(Foreign(values))) is np.ndarray, "not before it is asked for"
     with pytest.raises(TypeError, match="not in the memory of the host"):
         backend.asarray(Foreign(values, (2, 0)))  # the GPU beside ours
-    beside = OnGpu()
-    beside.ordinal = 0
-    with pytest.raises(TypeError, match="not in the memory of the host"):
-        backend.asarray(beside)
+    with pytest.raises(TypeError, match=r"this test_interchange.Cuda is not in the memory of the host"):
+        backend.asarray(Cuda(values, ordinal=0))
+    with pytest.raises(TypeError, match=r"this test_interchange.Cuda is not in the memory of the host"):
+        StrictBackend().asarray(Cuda(values))
 
 
 @pytest.mark.gpu
@@ -167,3 +261,6 @@ def test_arrays_of_cupy_come_and_go_without_a_copy():
     taken = backend.asarray(Foreign(array, array.__dlpack_device__()))
     assert taken.data.ptr == array.data.ptr
     assert cupy.from_dlpack(taken).data.ptr == array.data.ptr
+    spoken = type("Spoken", (), {"__cuda_array_interface__": array.__cuda_array_interface__})()
+    assert backend.asarray(spoken).data.ptr == array.data.ptr
+    assert backend.asarray(array).__cuda_array_interface__["data"] == array.__cuda_array_interface__["data"]

@@ -164,6 +164,19 @@ def test_a_fast_run_is_not_shown_more_often_than_a_person_sees(shown):
     assert 40 <= len(shown.bundles) <= 52
 
 
+def test_the_run_tells_where_it_stands(shown, monkeypatch):
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress.Reporter(3, 5, quiet=False) as reporter:
+        shown.now += 1
+        reporter.batches(1, 2, 0.25, {"accuracy": 0.5}, 0.01)
+        assert '<progress value="7" max="15"></progress> 7/15' in shown.html
+        assert "epoch 2/3  loss 0.2500  accuracy 50.00%  rate 0.01" in shown.html
+        reporter.note("said once")
+    assert "said once" in shown.html
+    assert "<progress" not in shown.html
+
+
 def test_curves_are_drawn_once_for_each_epoch(shown, monkeypatch):
     drawn = []
     monkeypatch.setattr(notebook, "curves", lambda history: drawn.append(len(history)) or "")

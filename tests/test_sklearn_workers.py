@@ -24,6 +24,7 @@ from sklearn.datasets import load_iris
 
 from xpnet.parallel import launch
 from xpnet.sklearn import XPClassifier, XPRegressor, estimator, workers
+from xpnet.train import worker
 
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None
@@ -56,7 +57,6 @@ def test_workers_give_the_result_of_one_process_also_when_they_go_on(monkeypatch
     for trained in (one, two):
         trained.partial_fit(X, Y)
     np.testing.assert_allclose(two.predict_proba(X), one.predict_proba(X), rtol=1e-9)
-    np.testing.assert_array_equal(two.model_.backend.rng.state, one.model_.backend.rng.state)
     assert [command[1:3] for command in commands] == [["-n", "2"]] * 2
     assert not any(Path(command[-1]).exists() for command in commands), "their folders are gone"
 
@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_no_process_behind(monkeypatch):
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    sleep = "import os, time; os.write(2, b'%d\\n' % os.getpid()); time.sleep(60)"
+    sleep = "import os, time; os.write(2, b'%d\\n' % os.getpid()); time.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
         workers._run([launch.mpiexec(), "-n", "2", sys.executable, "-c", sleep], show=True)
     started = [Path("/proc", number) for number in sys.stderr.getvalue().split()]
@@ -102,10 +102,25 @@ def test_ctrl_c_leaves_no_process_behind(monkeypatch):
 # Without any process --------------------------------------------------------------------------------------------
 
 
+def test_what_goes_to_a_worker_and_comes_back_is_all_there_is(monkeypatch):
+    """The work done in this process alone: bit for bit what `fit` does, random stream and all."""
+    monkeypatch.setattr(workers, "mpiexec", lambda: "mpiexec")
+    monkeypatch.setattr(workers, "_run", lambda command, show: worker.work(command[-1]))
+    network = nn.Sequential(nn.Linear(8), nn.Dropout(0.5))
+    one = quick(network=network, hidden_layer_sizes=(100,), early_stopping=True, patience=2)
+    two = clone(one).set_params(n_jobs=2)
+    for trained in (one, two):
+        trained.fit(X, Y).partial_fit(X, Y)
+    np.testing.assert_array_equal(two.model_.data, one.model_.data)
+    np.testing.assert_array_equal(two.model_.backend.rng.state, one.model_.backend.rng.state)
+    for mine, theirs in zip(two._optimizer.tensors().values(), one._optimizer.tensors().values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_how_many_processes_that_is():
     cores = workers.n_workers(-1)
     assert 1 <= cores <= os.cpu_count()
-    assert [workers.n_workers(n) for n in (None, 1, 3)] == [1, 1, 3]
+    assert [workers.n_workers(n) for n in (None, 1, np.int64(3))] == [1, 1, 3]
     assert workers.n_workers(-2) == max(cores - 1, 1)
     for n in (0, True, 2.0, "all"):
         with pytest.raises(ValueError, match=rf"n_jobs must be None, a number of processes, or -1.*not {n!r}"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE = "1px solid #8888"  # half transparent
 SMALLEST, LARGEST = 56, 112  # pixels of the screen: the longer side of an image
+CAPTION = f"text-align: center; line-height: 1.4; max-width: {LARGEST}px; overflow-wrap: anywhere"
 
 
 def line(text: str) -> str:
@@ -29,8 +30,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str
     def row(cells: Sequence[str], tag: str, border: str = "") -> str:
         made = []
         for i, cell in enumerate(cells):
-            align = "left" if i < left else "right"
-            style = f"text-align: {align}; padding: 2px 10px; white-space: nowrap{border}"
+            side = "left" if i < left else "right; white-space: nowrap"
+            style = f"text-align: {side}; padding: 2px 10px{border}"
             made.append(f'<{tag} style="{style}">{escape(cell)}</{tag}>')
         return f"<tr>{''.join(made)}</tr>"
 
@@ -49,7 +50,7 @@ def images(colours: np.ndarray, labels: Sequence[str]) -> str:
     made = []
     for image, label in zip(colours, labels, strict=True):
         shown = f'<img src="{_png(image)}" alt="{escape(label)}" style="{size}; image-rendering: pixelated">'
-        made.append(f'<div style="text-align: center; line-height: 1.4">{shown}<br>{escape(label)}</div>')
+        made.append(f'<div style="{CAPTION}">{shown}<br>{escape(label)}</div>')
     return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(made)}</div>'
 
 

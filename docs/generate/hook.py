@@ -8,7 +8,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # so that the manual is of this source tree, whatever is installed
 
-from docs.generate import api, layers, measurements  # noqa: E402
+from docs.generate import api, layers, measurements, notebooks  # noqa: E402
 
 
 def on_config(config):
@@ -16,11 +16,13 @@ def on_config(config):
     titles = [next(iter(entry)) for entry in config.nav]
     config.nav[titles.index("The numbers")]["The numbers"] += measurements.pages().keys()
     config.nav.insert(titles.index("Cookbook") + 1, {"Layers": [layers.INDEX, *families]})
+    config.nav.insert(1, {"Notebooks": [{notebooks.title_of(s): notebooks.path_of(s)} for s in notebooks.sources()]})
     config.nav.append({"All names": api.PAGE})
     return config
 
 
 def on_files(files, config):
-    for path, text in {**layers.pages(), api.PAGE: api.page(), **measurements.pages()}.items():
-        files.append(File.generated(config, path, content=text))
+    made = {**layers.pages(), api.PAGE: api.page(), **measurements.pages(), **notebooks.pages()}
+    for path, content in made.items():
+        files.append(File.generated(config, path, content=content))
     return files

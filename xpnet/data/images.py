@@ -41,8 +41,8 @@ def image_folder(path: str | os.PathLike[str], size: tuple[int, int] | None = No
         if image.shape[:2] != images[0].shape[:2]:
             one, first = (" x ".join(map(str, shown.shape[:2])) for shown in (image, images[0]))
             raise ValueError(
-                f"{file} has {one} pixels, {files[0][0]} has {first}: bring them to one size, by "
-                "image_folder(..., size=(height, width))"
+                f"{file} has {one} pixels, {files[0][0]} has {first}, and all must have one size: resize the files, or "
+                "read them in Python by data.image_folder(..., size=(height, width))"
             )
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]

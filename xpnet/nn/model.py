@@ -156,8 +156,9 @@ class Model:
         return type(x), getattr(x, "dtype", None), getattr(x, "shape", None)
 
     def _check(self, x: Any) -> None:
-        accepts = self.network.accepts_integers
-        for array, integers in zip(*self._together(x, accepts), strict=True):
+        arrays, accepts = x if isinstance(x, tuple) else (x,), self.network.accepts_integers
+        several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+        for array, integers in zip(arrays, several, strict=True):
             if not isinstance(array, self.backend.array_type):
                 raise TypeError(
                     f"the model is on {self.backend.device}, its input is a {type(array).__module__}."
@@ -175,11 +176,6 @@ class Model:
                 )
         if not fits(shape_of(x), self.input_shape):
             raise ShapeError(f"the model takes samples of shape {self.input_shape}, got {shape_of(x)}")
-
-    def _together(self, x: Any, accepts: Any) -> tuple[tuple, tuple]:
-        """The arrays of x, and whether each may hold integers."""
-        arrays = x if isinstance(x, tuple) else (x,)
-        return arrays, accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
 
     def zero_grad(self) -> None:
         """All gradients to 0: backward passes add to them."""
@@ -276,14 +272,9 @@ class Model:
         return f"<Model {shapes}, {self.n_parameters:,} parameters, on {self.backend.device}>\n{self.network!r}"
 
     def _repr_html_(self) -> str | None:
-        """For notebooks: `summary()`; None, and so the text, where that needs an example."""
-        from xpnet import html
+        from xpnet.nn.summary import as_html
 
-        try:
-            summary = self.summary()
-        except ValueError:
-            return None
-        return html.line(repr(self).splitlines()[0][1:-1]) + summary._repr_html_()
+        return as_html(self)
 
 
 def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequence[str], tensors: dict) -> Model:

@@ -159,6 +159,15 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
     )
 
 
+def as_html(model: Model) -> str | None:
+    """What notebooks show of a model: its summary; None, and so its text, where that needs an example."""
+    try:
+        costs = model.summary()
+    except ValueError:
+        return None
+    return html.line(repr(model).splitlines()[0][1:-1]) + costs._repr_html_()
+
+
 def _own(layer: Layer) -> list[Parameter]:
     """The parameters of this layer that are of none inside it."""
     inside = {id(p) for _, child in layer.children() for _, p in child.parameters()}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,9 @@ def n_workers(n_jobs: Any) -> int:
     """How many processes that is: None is 1, -1 as many as there are cores, -2 one less."""
     if n_jobs is None:
         return 1
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None, a number of processes, or -1 for all cores, not {n_jobs!r}")
-    return effective_n_jobs(n_jobs)
+    return effective_n_jobs(int(n_jobs))
 
 
 def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | None, options: dict) -> Result:

@@ -88,8 +88,10 @@ def epochs_as_html(history: Sequence[Row], best_epoch: int, stopped: str) -> str
     rows = [[_figure(name, row[name]) if name in row else "" for name in names] for row in history]
     if len(rows) > FIRST + LAST + 1:
         rows = [*rows[:FIRST], ["…"] * len(names), *rows[-LAST:]]
-    words = [f"{len(history)} epochs", f"the best was {best_epoch}", stopped and f"stopped: {stopped}"]
-    return html.table([name.replace("_", " ") for name in names], rows) + html.line(", ".join(filter(None, words)))
+    words = [f"epochs: {len(history)}", best_epoch and f"best: {best_epoch}", stopped and f"stopped: {stopped}"]
+    return html.table([name.replace("_", " ") for name in names], rows) + html.line(
+        ", ".join(str(word) for word in words if word)
+    )
 
 
 def _figure(name: str, value: float) -> str:

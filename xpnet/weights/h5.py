@@ -84,8 +84,9 @@ def _variables(group: Any, h5py: Any, place: str = "", depth: int = 0) -> Iterat
 
 
 def _array(group: Any, key: str, h5py: Any) -> np.ndarray:
-    found = group.get(key)
-    if not isinstance(found, h5py.Dataset) or not isinstance(group.get(key, getlink=True), h5py.HardLink):
+    within = isinstance(group.get(key, getlink=True), h5py.HardLink)  # a link to elsewhere is not even opened
+    found = group[key] if within else None
+    if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{group.name} has {sorted(group)}, and no variable {key}")
     if found.external or found.is_virtual:
         raise ValueError(f"{found.name} lies in another file, which is not followed")

@@ -15,7 +15,7 @@ from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.shapes import Shape
 from xpnet.nn.through_time import Recurrent
 from xpnet.weights.h5 import BACKWARD
-from xpnet.weights.layouts import Arrays, Part
+from xpnet.weights.layouts import Arrays, Counterpart
 
 NAMES: dict[type[Layer], dict[str, str]] = {
     **{kind: {"W": "kernel", "b": "bias"} for kind in (nn.Linear, nn.Conv1d, nn.Conv2d)},
@@ -32,7 +32,7 @@ GATES = {  # those of Keras in the order of ours, and in words
 }
 
 
-def parts_of(network: Layer) -> Iterator[Part]:
+def parts_of(network: Layer) -> Iterator[Counterpart]:
     """All layers with parameters, in their order; one that is used twice once. Raises ValueError for a layer that Keras
     has no counterpart of."""
     seen: set[int] = set()
@@ -49,17 +49,17 @@ def parts_of(network: Layer) -> Iterator[Part]:
             raise ValueError(f"{path or 'the model'}: {type(layer).__name__} cannot be read from a file of Keras'")
 
 
-def _named(layer: Layer, path: str, own: dict[str, Parameter]) -> Part:
+def _named(layer: Layer, path: str, own: dict[str, Parameter]) -> Counterpart:
     names = {name: theirs for name, theirs in NAMES[type(layer)].items() if name in own}
 
     def to_ours(values: Arrays) -> Arrays:
         return {name: values[theirs] for name, theirs in names.items()}
 
     shapes = {theirs: own[name].shape for name, theirs in names.items()}
-    return Part(path, path, shapes, {name: own[name] for name in names}, to_ours)
+    return Counterpart(path, path, shapes, {name: own[name] for name in names}, to_ours)
 
 
-def _recurrent(layer: Recurrent, path: str) -> Part:
+def _recurrent(layer: Recurrent, path: str) -> Counterpart:
     """One layer there has one of ours, in one direction or two. A GRU there has two biases, of x W and of h U, which
     are added: one here, but for the last of the second, inside its gate r."""
     if layer.layers > 1:
@@ -87,4 +87,4 @@ def _recurrent(layer: Recurrent, path: str) -> Part:
         kernels = {"kernel": cell["W"].shape, "recurrent_kernel": cell["U"].shape, "bias": bias}
         shapes |= {before[start] + name: shape for name, shape in kernels.items()}
     ours = {start + name: p for start, cell in cells.items() for name, p in cell.items()}
-    return Part(path, path, shapes, ours, to_ours, layout=layout, groups=len(cells))
+    return Counterpart(path, path, shapes, ours, to_ours, layout=layout, groups=len(cells))

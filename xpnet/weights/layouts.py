@@ -23,7 +23,7 @@ Convert = Callable[[Arrays], Arrays]
 
 
 @dataclass(frozen=True)
-class Part:
+class Counterpart:
     """A layer here, or a part of one, that is a module elsewhere (in PyTorch; for Keras see `keras.py`).
 
     `theirs` are the shapes of its tensors by their names there, `ours` the parameters here. `path` is that of the layer
@@ -56,7 +56,7 @@ def joined(module: str, name: str) -> str:
     return ".".join(filter(None, (module, name)))
 
 
-def parts_of(network: Layer) -> Iterator[Part]:
+def parts_of(network: Layer) -> Iterator[Counterpart]:
     """All parts of a network that has been built, in the order of its layers; one that is used twice once."""
     seen: set[int] = set()
     for path, layer in network.walk():
@@ -84,7 +84,7 @@ def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "a
     first = next(iter(names))
     back = tuple(int(i) for i in np.argsort(turn))
 
-    def parts(layer: Layer, path: str) -> Iterator[Part]:
+    def parts(layer: Layer, path: str) -> Iterator[Counterpart]:
         ours = {name: vars(layer)[name] for name in names if isinstance(vars(layer).get(name), Parameter)}
 
         def turned(values: Arrays, axes: tuple[int, ...]) -> Arrays:
@@ -97,25 +97,25 @@ def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "a
             return turned({name: values[names[name]] for name in ours}, back)
 
         shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
-        yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+        yield Counterpart(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
 
     return parts
 
 
-def _as_it_is(layer: Layer, path: str) -> Iterator[Part]:
+def _as_it_is(layer: Layer, path: str) -> Iterator[Counterpart]:
     own = {name: p for name, p in vars(layer).items() if isinstance(p, Parameter)}
     together = {name: p for name, p in own.items() if KNOWN.fullmatch(name)}
     if together:
-        yield Part(path, _module(path), {n: p.shape for n, p in together.items()}, together, dict, dict)
+        yield Counterpart(path, _module(path), {n: p.shape for n, p in together.items()}, together, dict, dict)
     for name, p in own.items():
         if name not in together:
-            yield Part(joined(path, name), _module(path, name), {"": p.shape}, {"": p}, dict, dict)
+            yield Counterpart(joined(path, name), _module(path, name), {"": p.shape}, {"": p}, dict, dict)
 
 
 # Several ----------------------------------------------------------------------------------------------------------
 
 
-def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Part]:
+def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]:
     """q, k and v are one matrix there, whatever is read; or three, where what is read has other channels."""
     linears = [layer.q, layer.kv] if layer._crossed else [layer.qkv]
     C, widths = layer.out.W.shape[0], {linear.W.shape[0] for linear in linears}
@@ -143,14 +143,14 @@ def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Part]:
 
     shapes = {name: v.shape for name, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
     layout = "(out, in) -> (in, out)" + (", q apart from k, v" if layer._crossed else "")
-    yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
+    yield Counterpart(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
     yield from (replace(part, module=_module(path, "out_proj")) for part in LINEAR(layer.out, joined(path, "out")))
 
 
 GATES = {nn.RNN: (0,), nn.LSTM: (0, 1, 3, 2), nn.GRU: (0, 1, 2)}  # ours in their order: i f n o of an LSTM
 
 
-def _recurrent(layer: Recurrent, path: str) -> Iterator[Part]:
+def _recurrent(layer: Recurrent, path: str) -> Iterator[Counterpart]:
     """Two biases there, of x W and of h U, which are added: one here, but for the last of a GRU, inside its gate r."""
     order, u = GATES[type(layer)], layer.units
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
@@ -183,7 +183,7 @@ def _recurrent(layer: Recurrent, path: str) -> Iterator[Part]:
     shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape) for n, p in ours.items()}).items()}
     gates = ", gates i f n o -> i f o n" if isinstance(layer, nn.LSTM) else ""
     layout = f"(out, in) -> (in, out){gates}, biases added"
-    yield Part(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
+    yield Counterpart(path, _module(path), shapes, ours, to_ours, to_theirs, layout, groups=len(ends))
 
 
 LINEAR = _renamed({"W": "weight", "b": "bias"}, (1, 0), "(out, in) -> (in, out)")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from xpnet.nn.shapes import Shape
-from xpnet.weights.layouts import KNOWN, Arrays, Part, joined, role
+from xpnet.weights.layouts import KNOWN, Arrays, Counterpart, joined, role
 
 IGNORED = "num_batches_tracked"  # a count, which changes no output
 HEAD = ("source", "shape", "model", "shape", "layout")
@@ -28,7 +28,7 @@ Modules = dict[str, dict[str, Shape]]
 class Pair:
     """A part, and what the source calls each of its tensors."""
 
-    part: Part
+    part: Counterpart
     module: str
     names: dict[str, str]
 
@@ -62,7 +62,7 @@ class Match:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def paired(parts: list[Part], modules: Modules, names: Mapping[str, str] | None, in_order: bool) -> Match:
+def paired(parts: list[Counterpart], modules: Modules, names: Mapping[str, str] | None, in_order: bool) -> Match:
     """What goes where; `names` are modules of the source by layers here. Raises ValueError naming all that does not
     fit. `in_order`: the source has its modules in the order of its network."""
     chosen, problems = _said(parts, modules, names or {})
@@ -71,7 +71,7 @@ def paired(parts: list[Part], modules: Modules, names: Mapping[str, str] | None,
     if all(part.module in free for part in left):
         chosen |= {part.path: part.module for part in left}
     else:
-        by_kind: dict[Kind, tuple[list[Part], list[str]]] = defaultdict(lambda: ([], []))
+        by_kind: dict[Kind, tuple[list[Counterpart], list[str]]] = defaultdict(lambda: ([], []))
         for part in left:
             by_kind[_kind(part.theirs)][0].append(part)
         for module in free:
@@ -88,7 +88,7 @@ def paired(parts: list[Part], modules: Modules, names: Mapping[str, str] | None,
     return Match(tuple(_pair(part, chosen[part.path], modules[chosen[part.path]]) for part in parts))
 
 
-def _said(parts: list[Part], modules: Modules, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _said(parts: list[Counterpart], modules: Modules, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Those of `names` that can be, and what is wrong with the others."""
     paths = [part.path for part in parts]
     wrong = [f"names: the model has no {path!r}: {', '.join(paths)}" for path in names if path not in paths]
@@ -96,7 +96,7 @@ def _said(parts: list[Part], modules: Modules, names: Mapping[str, str]) -> tupl
     return {path: m for path, m in names.items() if path in paths and m in modules}, wrong
 
 
-def _pair(part: Part, module: str, held: Mapping[str, Shape]) -> Pair:
+def _pair(part: Counterpart, module: str, held: Mapping[str, Shape]) -> Pair:
     by_role = {role(name): joined(module, name) for name in held}
     return Pair(part, module, {name: by_role[role(name)] for name in part.theirs})
 
@@ -123,14 +123,14 @@ def _kind(held: Mapping[str, Shape]) -> Kind:
     return frozenset((role(name), shape) for name, shape in held.items())
 
 
-def _misfit(part: Part, module: str, held: Mapping[str, Shape]) -> list[str]:
+def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[str]:
     if _kind(held) == _kind(part.theirs):
         return []
     there, here = _words(held.items()), _words(part.theirs.items())
     return [f"{module or 'the source'} holds {there}; {part.path or 'the model'} needs {here}"]
 
 
-def _doubts(kind: Kind, ours: list[Part], theirs: list[str], in_order: bool) -> list[str]:
+def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bool) -> list[str]:
     """Why these modules, which are alike, cannot go to these layers."""
     held = _words(sorted(kind))
     if len(ours) != len(theirs):

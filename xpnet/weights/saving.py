@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.files import replacing
 from xpnet.nn.model import Model
-from xpnet.weights.layouts import Arrays, Part, joined, parts_of
+from xpnet.weights.layouts import Arrays, Counterpart, joined, parts_of
 from xpnet.weights.loading import match
 from xpnet.weights.matching import IGNORED
 from xpnet.weights.reading import arrays_of
@@ -34,7 +34,7 @@ def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mappi
     return out if like is None else {name: out.get(name, values) for name, values in theirs.items()}
 
 
-def _places(model: Model, like: Any, names: Any) -> list[tuple[Part, dict[str, str]]]:
+def _places(model: Model, like: Any, names: Any) -> list[tuple[Counterpart, dict[str, str]]]:
     """Each part with the names of its tensors."""
     if like is not None:
         return [(pair.part, pair.names) for pair in match(model, like, names).pairs]
