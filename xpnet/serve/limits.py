@@ -30,8 +30,18 @@ MISREAD = 24  # digits, and
 UNITS = 32  # units that are shown of each epoch
 SETTINGS_BYTES = 4096
 
+# Text
+TEXT_LENGTH = 2000  # characters
+WRITTEN = 20  # characters at most that one request draws
+CONTEXT = 64  # characters that the model reads, and that its attention is shown of
+
 
 def question_bytes(height: int, width: int) -> int:
     """The largest question about an image of that size: a number of three digits for each pixel, on a line of its
     own if the client likes."""
     return 16 * height * width + 4096
+
+
+def text_bytes() -> int:
+    """The largest question about a text: a character outside the first plane is 12 bytes of JSON."""
+    return 12 * TEXT_LENGTH + 1024

@@ -1,6 +1,5 @@
 // Curves by epoch as SVG, drawn for the width that is there.
 
-const NAMESPACE = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 46, right: 12, top: 10, bottom: 34 };
 
 /** An axis of powers of ten, for values above 0. */
@@ -29,6 +28,8 @@ export function draw(svg, curves, axis, last, shown) {
   const { width, height } = svg.getBoundingClientRect();
   const across = (epoch) => MARGIN.left + ((width - MARGIN.left - MARGIN.right) * epoch) / Math.max(last, 1);
   const up = (value) => height - MARGIN.bottom - (height - MARGIN.top - MARGIN.bottom) * axis.place(value);
+  const shape = (name, attributes) => made(svg.namespaceURI, name, attributes);
+  const text = (content, attributes) => Object.assign(shape("text", attributes), { textContent: content });
   svg.replaceChildren(
     ...axis.ticks.flatMap((value) => [
       shape("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: up(value), y2: up(value) }),
@@ -46,7 +47,7 @@ export function draw(svg, curves, axis, last, shown) {
     ),
     ...curves.flatMap(({ kind, points }) =>
       points
-        .filter(([epoch], i) => epoch === shown && kind !== "before" && i >= 0)
+        .filter(([epoch]) => epoch === shown && kind !== "before")
         .map(([epoch, value]) => shape("circle", { class: `${kind}-line`, cx: across(epoch), cy: up(value), r: 4 })),
     ),
   );
@@ -64,14 +65,8 @@ function epochTicks(last) {
   return Array.from({ length: Math.floor(last / every) + 1 }, (_, i) => i * every);
 }
 
-function shape(name, attributes) {
-  const made = document.createElementNS(NAMESPACE, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
-
-function text(content, attributes) {
-  const made = shape("text", attributes);
-  made.textContent = content;
-  return made;
+function made(namespace, name, attributes) {
+  const element = document.createElementNS(namespace, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
 }
