@@ -381,7 +381,7 @@ def test_the_address_can_be_typed_into_a_browser(host, typed):
 # The page -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/train"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/train", "/text"])
 def test_the_pages_name_only_files_that_are_there(client, path):
     page = client.get(path).text
     names = re.findall(r'(?:src|href)="(/[^"]*)"', page)
@@ -389,7 +389,7 @@ def test_the_pages_name_only_files_that_are_there(client, path):
     assert {name: client.get(name).status_code for name in names} == dict.fromkeys(names, 200)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/train", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/train", "/text", "/static/app.js"])
 def test_the_pages_may_be_asked_for_their_head_alone(client, path):
     response = client.head(path)
     assert (response.status_code, response.content) == (200, b"")
@@ -408,7 +408,7 @@ def test_no_file_of_the_page_names_another_host():
 
 def test_the_openapi_description_is_whole(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/model", "/api/read", "/api/explain", "/api/train"}
+    assert set(paths) == {"/api/model", "/api/read", "/api/explain", "/api/train", "/api/text"}
     assert "image/*" in paths["/api/read"]["post"]["requestBody"]["content"]
 
 

@@ -348,7 +348,9 @@ def test_a_server_that_is_gone_is_said_to_be(page):
 @pytest.mark.parametrize("page", [{"size": "narrow"}, {"size": "wide"}], indirect=True)
 def test_the_description_of_the_api_is_readable(page):
     page.get_by_role("link", name="JSON API").click()
-    playwright.expect(page.locator("h2 code")).to_have_text(["/api/model", "/api/read", "/api/explain", "/api/train"])
+    playwright.expect(page.locator("h2 code")).to_have_text(
+        ["/api/model", "/api/read", "/api/explain", "/api/train", "/api/text", "/api/text"]
+    )
     assert "curl --data-binary @photo.jpg http://127.0.0.1" in page.inner_text("#try")
     assert "the class, or null if the model is unsure" in page.inner_text("main")
     assert fits(page)

@@ -27,20 +27,20 @@ const characters = () => [...answer.read];
 const position = () => Math.min(asking ?? Infinity, characters().length - 1);
 const weights = ({ layer, head } = chosen) => answer.attention[layer].heads[head][position()];
 const nameOf = ({ layer, head }) => `Layer ${layer + 1}, head ${head + 1}`;
-const quoted = (i) => `“${named(characters()[i])}”`;
+const place = (i) => `“${named(characters()[i])}” (${i + 1})`;
 
 /** The characters that are read most, in words. */
 function looked(which = chosen) {
   const order = weights(which).map((p, i) => [p, i]).sort(([p], [q]) => q - p).slice(0, 4);
-  const most = order.filter(([p]) => p >= 0.01).map(([p, i]) => `${quoted(i)} at ${i + 1} ${percent(p)}`);
-  return `${nameOf(which)}: ${quoted(position())} at ${position() + 1} reads ${most.join(", ")}`;
+  const most = order.filter(([p]) => p >= 0.01).map(([p, i]) => `${percent(p)} of ${place(i)}`);
+  return `${nameOf(which)}: ${place(position())} takes ${most.join(", ")}`;
 }
 
 function read(i) {
   const p = weights()[i];
   return p === undefined
-    ? `${quoted(i)} at ${i + 1} comes later than ${quoted(position())} at ${position() + 1}: it is hidden`
-    : `${nameOf(chosen)}: ${quoted(position())} at ${position() + 1} reads ${quoted(i)} at ${i + 1} with ${percent(p)}`;
+    ? `${place(i)} comes later than ${place(position())}: it is hidden`
+    : `${nameOf(chosen)}: ${place(position())} takes ${percent(p)} of ${place(i)}`;
 }
 
 function tell(text) {
@@ -136,8 +136,8 @@ function makeHead(which) {
   map.onpointermove = (event) => {
     const [from, to] = under(event);
     const p = answer.attention[which.layer].heads[which.head][from]?.[to];
-    const what = p === undefined ? `may not read ${quoted(to)} at ${to + 1}: it comes later` : `reads ${quoted(to)} at ${to + 1} with ${percent(p)}`;
-    tell(`${nameOf(which)}: ${quoted(from)} at ${from + 1} ${what}`);
+    const what = p === undefined ? `may not read ${place(to)}: it comes later` : `takes ${percent(p)} of ${place(to)}`;
+    tell(`${nameOf(which)}: ${place(from)} ${what}`);
   };
   map.onpointerleave = () => tell(looked());
   button.onfocus = () => tell(looked(which));

@@ -20,7 +20,7 @@ export function grey(canvas, rows, cell) {
 /** Fractions 0 to 1, from neutral to orange; nothing where there is null. One row may be marked. */
 export function fractions(canvas, rows, cell, marked) {
   const [neutral, positive, accent] = colours("--neutral", "--positive", "--accent");
-  paint(canvas, rows, cell, (value) => (value === null ? "transparent" : mixed(neutral, positive, value ** 0.6)));
+  paint(canvas, rows, cell, (value) => mixed(neutral, positive, value ** 0.6));
   const context = canvas.getContext("2d");
   context.strokeStyle = mixed(accent, accent, 0);
   context.lineWidth = SHARPER;
@@ -71,6 +71,7 @@ function paint(canvas, rows, cell, colour) {
   const context = canvas.getContext("2d");
   rows.forEach((row, y) =>
     row.forEach((value, x) => {
+      if (value === null) return; // no cell
       context.fillStyle = colour(value);
       context.fillRect(x * size, y * size, size - gap, size - gap);
     }),

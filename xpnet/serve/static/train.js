@@ -97,7 +97,7 @@ async function train() {
   stop = null;
   byId("problem").textContent = ended && `The run has ended. ${ended.replace(/^./, (letter) => letter.toUpperCase())}`;
   showRunning();
-  show();
+  render();
   speak(byId("says").textContent);
 }
 
@@ -114,7 +114,15 @@ function showRunning() {
 
 // What is shown
 
+let pending = 0;
+
+/** Show it all with the next image on the screen: lines may come faster than those. */
 function show() {
+  pending ||= requestAnimationFrame(render);
+}
+
+function render() {
+  pending = 0;
   const { epochs } = run;
   showCurves();
   if (!epochs.length) {
@@ -189,7 +197,7 @@ for (const part of Object.keys(PARTS)) {
 }
 
 function speak(text) {
-  byId("spoken").textContent = text;
+  if (byId("spoken").textContent !== text) byId("spoken").textContent = text;
 }
 
 new ResizeObserver(showCurves).observe(byId("loss"));
