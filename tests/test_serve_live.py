@@ -16,6 +16,8 @@ pytest.importorskip("fastapi", reason="the extra `web` is not installed")
 from chromium import barriers, launched, needs_chromium, playwright
 from test_serve_text import text_model
 
+from xpnet import data
+
 pytestmark = needs_chromium
 
 expect = playwright.expect
@@ -115,6 +117,7 @@ def test_a_network_learns_before_ones_eyes(opened):
     expect(page.locator("#weights")).to_have_attribute(
         "aria-label", re.compile(r"^Weights of 16 units, the largest \d")
     )
+    expect(page.locator("#wrong-are")).to_contain_text(f"of the {len(data.load('digits').test)} held-out digits")
     wrong = int(page.locator("#wrong-are").inner_text().split()[0])
     assert page.locator("#misread li").count() == min(wrong, 24)
     expect(page.locator("#misread span").first).to_have_text(re.compile(r"^\d as \d, \d+ %$"))

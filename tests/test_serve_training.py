@@ -66,6 +66,7 @@ def test_the_lines_are_those_of_the_packages_own_loop(learnt):
     assert np.allclose(lines[2]["weights"], hidden[0].W.data.T.reshape(5, 8, 8), atol=1e-4)
     read = model.predict(held_out.x).argmax(axis=1)
     wrong = np.flatnonzero(read != held_out.y)
+    assert lines[2]["held_out"] == len(held_out)
     assert lines[2]["wrong"] == len(wrong) > limits.MISREAD == len(lines[2]["misread"])
     for i, shown in zip(wrong, lines[2]["misread"], strict=False):
         assert (shown["digit"], shown["read"]) == (str(held_out.y[i]), str(read[i]))

@@ -94,7 +94,7 @@ def misread(model: Model, samples: Dataset) -> dict[str, Any]:
         }
         for i in wrong[: limits.MISREAD]
     ]
-    return {"wrong": len(wrong), "misread": shown}
+    return {"held_out": len(samples), "wrong": len(wrong), "misread": shown}
 
 
 def first_weights(model: Model) -> list[list[list[float]]]:

@@ -60,8 +60,9 @@ class Epoch(BaseModel):
     held_out_loss: float | None = Field(description="mean over the held-out digits")
     training_accuracy: float = Field(description="fraction of right answers, over the same batches")
     held_out_accuracy: float = Field(description="fraction of right answers, of the held-out digits")
-    wrong: int = Field(description="how many held-out digits are read wrongly")
-    misread: list[Misread] = Field(description="the first of them")
+    held_out: int = Field(description="how many held-out digits there are")
+    wrong: int = Field(description="how many of them are read wrongly")
+    misread: list[Misread] = Field(description="the first of those")
     weights: list[list[list[float]]] = Field(description="of the first units of the first layer, each as an image")
 
 

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def learning_curves(history: Sequence[Row], best_epoch: int = 0, title: str = ""
     rated = any("lr" in row for row in history)
     figure = Figure(figsize=(5 * len(names), 4.2 + 1.2 * rated), layout="constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
-    mosaic = [names, [RATE] * len(names)] if rated else [names]
+    mosaic: Any = [names, [RATE] * len(names)] if rated else [names]
     panels = figure.subplot_mosaic(mosaic, height_ratios=[4, 1][: len(mosaic)])
     for name in names:
         _curve(panels[name], history, f"train_{name}", "training, while learning", TRAINING)
@@ -87,7 +88,7 @@ def _towards_one(axes: Axes, values: np.ndarray) -> None:
     missing = 1 - values
     least = min(missing[missing > 0], default=0.01) / 2
 
-    def place(accuracy: np.ndarray) -> np.ndarray:
+    def place(accuracy: Any) -> Any:
         return -np.log10(np.maximum(1 - np.asarray(accuracy) + least, 1e-3 * least))
 
     axes.set_yscale("function", functions=(place, lambda y: 1 + least - 10.0 ** -np.asarray(y)))

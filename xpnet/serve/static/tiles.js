@@ -30,7 +30,7 @@ function sideBySide(images) {
 }
 
 /** The held-out digits that are read wrongly, each with what it is taken for. */
-export function showMisread({ wrong, misread }, all) {
+export function showMisread({ held_out: all, wrong, misread }) {
   tiles(byId("misread"), misread.length).forEach(([canvas, caption], i) => {
     const { digit, read, probability, pixels } = misread[i];
     heat.grey(canvas, pixels, 6);

@@ -13,7 +13,6 @@ const CHOICES = {
   epochs: [10, 20, 40, 60, 100, 200],
 };
 const USUAL = { rate: 0.1, width: 32, depth: 2, epochs: 40 };
-const HELD_OUT = 360;
 
 let run = { settings: settings(), epochs: [] };
 let before = null; // the run before this one
@@ -140,7 +139,7 @@ function render() {
   byId("held-out-accuracy").textContent = percent(epoch.held_out_accuracy);
   byId("says").textContent = `${percent(epochs[last].held_out_accuracy)} right after epoch ${last}`;
   showWeights(epoch, run.settings);
-  showMisread(epoch, HELD_OUT);
+  showMisread(epoch);
   if (stop && last % 10 === 0) speak(`Epoch ${last}: ${percent(epoch.held_out_accuracy)} of the held-out digits right`);
 }
 
@@ -159,7 +158,7 @@ function showCurves() {
       { kind: "held-out", points: points(run.epochs, "held_out") },
     ];
     const values = curves.flatMap((curve) => curve.points.map(([, value]) => value)).filter((value) => part !== "loss" || value > 0);
-    draw(byId(part), curves, part === "loss" ? logarithmic(values) : towardsOne(values, 1 / HELD_OUT), last, shown);
+    draw(byId(part), curves, part === "loss" ? logarithmic(values) : towardsOne(values, 1 / (run.epochs[0]?.held_out ?? 100)), last, shown);
     byId(part).ariaLabel = described(name, part);
   }
   byId("before-key").hidden = before === null;
