@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from small_server import reader
 from xpnet import nn
 from xpnet.backend import Backend, Observer
 from xpnet.cli.serve import serve
-from xpnet.serve import limits
+from xpnet.serve import limits, text
 from xpnet.serve.app import create_app
 from xpnet.serve.reader import QuestionError
 from xpnet.serve.writer import Writer
@@ -207,6 +208,14 @@ def test_a_bad_text_gives_one_clear_line(client, body, line):
     response = client.post("/api/text", json=body)
     assert response.status_code == 422
     assert response.json() == {"error": line}
+
+
+def test_the_model_is_asked_off_the_event_loop(client, monkeypatch):
+    threads = []
+    real = text.JSONResponse
+    monkeypatch.setattr(text, "JSONResponse", lambda *a: threads.append(threading.current_thread().name) or real(*a))
+    assert client.post("/api/text", json={"text": "ab"}).status_code == 200
+    assert [name.startswith("xpnet") for name in threads] == [True]
 
 
 @pytest.mark.parametrize("body", [b"", b'{"text": "a", "temperature": NaN}', b'{"text": "\\ud800"}', b"\xff"])

@@ -207,7 +207,7 @@ def watched(monkeypatch, program, lines=10**9, then=None):
             while not client.sent:
                 await asyncio.sleep(0.01)
             await then(run, trainings)
-        await run
+        await asyncio.wait_for(run, 30)
         async with asyncio.timeout(5), trainings.place(), trainings.place():  # both are free again
             return client.said
 
