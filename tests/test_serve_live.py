@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -32,8 +33,12 @@ def server(tmp_path_factory):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         address = re.search(r"http://[\d.:]+", process.stdout.readline()).group()
         yield SimpleNamespace(address=address, pid=process.pid)
-        process.terminate()
-        assert "Traceback" not in process.stdout.read()
+        with urlopen(Request(f"{address}/api/train", b'{"epochs": 200}')) as run:  # goes on while the server stops
+            assert run.readline()
+            process.terminate()
+            said = process.stdout.read()
+        assert "Traceback" not in said
+        assert "exceeded" not in said  # uvicorn's line where it had to wait for longer than it would
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ def watched(monkeypatch, program, lines=10**9, then=None):
         if then:
             while not client.sent:
                 await asyncio.sleep(0.01)
-            await then(run, trainings)
+            await then(client, trainings)
         await asyncio.wait_for(run, 30)
         async with asyncio.timeout(5), trainings.place(), trainings.place():  # both are free again
             return client.said
@@ -235,17 +235,8 @@ def test_a_run_ends_after_its_time(monkeypatch):
     assert not alive(said[0]["pid"])
 
 
-def test_a_run_ends_with_the_server(monkeypatch):
-    async def stop(run, trainings):
-        run.cancel()
-
-    said = watched(monkeypatch, TALKS, then=stop)
-    assert said[-1] == {"error": "the run was ended: the server is about to stop"}
-    assert not alive(said[0]["pid"])
-
-
 def test_a_process_that_fails_is_said_to(monkeypatch, capfd):
-    said = watched(monkeypatch, 'print(1, flush=True); raise SystemExit("why")')
+    said = watched(monkeypatch, 'print(1); print("half", end="", flush=True); raise SystemExit("why")')
     assert said == [1, {"error": "the training process failed; the server's log says why"}]
     assert "why" in capfd.readouterr().err
     assert watched(monkeypatch, "print(1)") == [1]
@@ -255,12 +246,12 @@ def test_so_many_runs_at_once_and_no_more(monkeypatch):
     monkeypatch.setattr(limits, "TRAININGS", 2)
     monkeypatch.setattr(limits, "TRAINING_WAIT", 0.05)
 
-    async def another(run, trainings):
+    async def another(client, trainings):
         async with trainings.place():
             with pytest.raises(HTTPException, match="2 networks are in training") as refused:
                 await Watched(trainings, Settings())({}, None, None)
         assert refused.value.status_code == 503
-        run.cancel()
+        client.gone.set()
 
     watched(monkeypatch, TALKS, then=another)
 

@@ -110,12 +110,11 @@ class Watched(Response):
         try:
             async with asyncio.timeout(limits.TRAINING_SECONDS):
                 async for line in process.stdout:
-                    await send({"type": "http.response.body", "body": line, "more_body": True})
+                    if line.endswith(b"\n"):  # a process that dies may leave half a line
+                        await send({"type": "http.response.body", "body": line, "more_body": True})
                 failed = await process.wait() != 0
         except TimeoutError:
             return problem(f"the run was ended: it may take {limits.TRAINING_SECONDS:.0f} s")
-        except asyncio.CancelledError:
-            return problem("the run was ended: the server is about to stop")
         return problem("the training process failed; the server's log says why") if failed else b""
 
 
