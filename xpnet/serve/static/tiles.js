@@ -3,7 +3,6 @@
 import * as heat from "/static/heat.js";
 
 const byId = (id) => document.getElementById(id);
-const ACROSS = 8; // images of weights
 
 /** The weights of the first layer on one canvas, and on one scale. */
 export function showWeights({ weights }, { width, depth }) {
@@ -21,10 +20,11 @@ export function showWeights({ weights }, { width, depth }) {
 /** Images of one size as one, with nothing (null) between them. */
 function sideBySide(images) {
   const [height, width] = [images[0].length, images[0][0].length];
-  const down = Math.ceil(images.length / ACROSS);
-  const rows = Array.from({ length: down * (height + 1) - 1 }, () => new Array(ACROSS * (width + 1) - 1).fill(null));
+  const across = images.length > 10 ? 8 : 5;
+  const down = Math.ceil(images.length / across);
+  const rows = Array.from({ length: down * (height + 1) - 1 }, () => new Array(across * (width + 1) - 1).fill(null));
   images.forEach((image, i) =>
-    image.forEach((row, y) => rows[Math.floor(i / ACROSS) * (height + 1) + y].splice((i % ACROSS) * (width + 1), width, ...row)),
+    image.forEach((row, y) => rows[Math.floor(i / across) * (height + 1) + y].splice((i % across) * (width + 1), width, ...row)),
   );
   return rows;
 }
