@@ -109,7 +109,9 @@ def test_a_network_learns_before_ones_eyes(opened):
     choose(page, "depth", "ArrowLeft")
     choose(page, "width", "ArrowLeft")
     choose(page, "rate", "ArrowRight")
-    page.get_by_role("button", name="Start").press("Enter")
+    with page.expect_request("**/api/train") as asked:
+        page.get_by_role("button", name="Start").press("Enter")
+    assert asked.value.post_data_json == {"rate": 0.3, "width": 16, "depth": 1, "epochs": 10, "activation": "relu"}
     expect(page.locator("#epoch-is")).to_have_text("10 of 10")
     expect(page.get_by_role("button", name="Start")).to_be_visible()
     expect(page.locator("#curves-title")).to_have_text("digits, 64-16-10 relu, rate 0.3")

@@ -145,13 +145,11 @@ def test_the_context_is_what_the_model_has_room_for_and_the_page_can_show(length
     assert writer(length=length).context == min(length or limits.CONTEXT, limits.CONTEXT)
 
 
-def test_a_fixed_length_is_a_context_too():
-    assert writer(length=8, shape=(7,)).context == 7
-
-
 def test_models_that_are_none_of_text_are_refused():
     with pytest.raises(ValueError, match="reads what comes later"):
         writer(causal=False)
+    with pytest.raises(ValueError, match="takes texts of 7 characters, no shorter ones"):
+        writer(shape=(7,))
     for characters in ((), ["aa", "b", " ", "c", "\n", "d"], "abcddd"):
         model = text_model()
         model.classes = tuple(characters)

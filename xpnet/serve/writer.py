@@ -27,8 +27,8 @@ class Writer:
     """A model of text, for several threads: (N, T) characters to (N, T, C) scores of what comes after each. Its classes
     are the characters, as `examples/char_gpt.py --save` writes them. `name`: of its file.
 
-    Raises ValueError for another model: one whose classes are not the characters that it reads, or whose attention
-    reads what comes later.
+    Raises ValueError for another model: one whose classes are not the characters that it reads, whose texts have a
+    fixed length, or whose attention reads what comes later.
     """
 
     def __init__(self, model: Model, name: str):
@@ -38,10 +38,12 @@ class Writer:
         single = {character for character in self.characters if len(character) == 1}
         if not is_text(model) or not len(single) == len(self.characters) == tokens:
             raise ValueError("this model of text has no names for its characters: they must be its classes, each once")
+        if model.input_shape != (None,):
+            raise ValueError(f"this model takes texts of {model.input_shape[0]} characters, no shorter ones")
         if not all(layer.causal for layer in layers if isinstance(layer, MultiHeadAttention)):
             raise ValueError("this model reads what comes later: it can say nothing of the next character")
         lengths = [layer.length for layer in layers if isinstance(layer, LearnedPosition)]
-        self.context = min([limits.CONTEXT, *lengths, *(n for n in model.input_shape if n)])
+        self.context = min([limits.CONTEXT, *lengths])
         self._numbers = {character: i for i, character in enumerate(self.characters)}
         self._lock = threading.Lock()
 
