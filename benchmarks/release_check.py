@@ -105,7 +105,9 @@ def run(command: list, folder: str | Path, **more: str) -> str:
     """What the command prints; nothing of this environment's Python settings reaches it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XPNET_DEV"))}
     command = [str(part) for part in command]
-    done = subprocess.run(command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout

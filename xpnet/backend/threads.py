@@ -39,9 +39,7 @@ class Team:
         for backend in self.backends:
             backend.training, backend.trusting = self._leader.training, self._leader.trusting
         with blas_threads(1, self._blas):
-            others = [
-                self._threads().submit(copy_context().run, job) for job in jobs[1:]
-            ]  # NumPy's errstate goes along
+            others = [self._threads().submit(copy_context().run, job) for job in jobs[1:]]  # NumPy's errstate goes along
             try:
                 first = jobs[0]()
             finally:

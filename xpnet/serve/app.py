@@ -24,6 +24,7 @@ from xpnet.serve.question import Image, described, problems, question
 from xpnet.serve.reader import QuestionError, Reader
 from xpnet.serve.text import add_text
 from xpnet.serve.training import add_training
+from xpnet.serve.walk_routes import Maps, add_walk
 from xpnet.serve.work import Work
 from xpnet.serve.writer import Writer
 
@@ -72,6 +73,7 @@ class Question(Image):
     """An image, and the class to explain."""
 
     answer: int | None = Field(None, strict=True, description="number of a class; without it, the likeliest")
+    against: int | None = Field(None, strict=True, description="a class to compare it with; without it, all others")
 
 
 class Activations(BaseModel):
@@ -80,7 +82,7 @@ class Activations(BaseModel):
     path: str = Field(description="where it is in the network")
     kind: str = Field(description="its class")
     shape: list[int] = Field(description="of what it gives for one image")
-    values: list[float] = Field(description="row by row")
+    values: Maps
 
 
 class Explanation(BaseModel):
@@ -88,6 +90,7 @@ class Explanation(BaseModel):
 
     answer: str = Field(description="the class that is explained")
     probabilities: list[float] = Field(description="of all classes, for these very pixels")
+    margin: float = Field(description="the answer's output above that of `against`, or above the mean of all")
     layers: list[Activations] = Field(description="from the input on")
     gradient: list[list[float]] = Field(description="how the answer's output would change with each pixel")
     contribution: list[list[float]] = Field(description="gradient times ink: what each pixel has added or taken")
@@ -155,7 +158,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
 
     def explanation(body: bytes) -> Response:
         asked = question(Question, body)
-        return JSONResponse(reader.explain(asked.pixels, asked.answer))
+        return JSONResponse(reader.explain(asked.pixels, asked.answer, asked.against))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
@@ -165,6 +168,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
     async def docs() -> FileResponse:
         return FileResponse(STATIC / "docs.html")
 
+    add_walk(app, reader, work)
     add_training(app)
     add_text(app, writer, work)
     app.mount("/static", StaticFiles(directory=STATIC))

@@ -30,39 +30,6 @@ export function fractions(canvas, rows, cell, marked) {
 
 export const peak = (rows) => Math.max(...rows.map((row) => Math.max(...row.map(Math.abs))));
 
-/** The values of a layer as rows to look at: as they are, as tiles (one for each channel), or a list folded. */
-export function arranged(values, shape) {
-  if (shape.length === 2) return chunks(values, shape[1]);
-  if (shape.length === 3) return tiles(values, shape);
-  return chunks(values, columns(values.length));
-}
-
-/** The width of a folded list: a divisor that makes it a little wider than high, if there is one. */
-function columns(count) {
-  if (count <= 12) return count;
-  const side = Math.ceil(Math.sqrt(count));
-  for (let width = side; width <= 2 * side; width++) if (count % width === 0) return width;
-  return side;
-}
-
-function chunks(values, width) {
-  return Array.from({ length: Math.ceil(values.length / width) }, (_, i) => values.slice(i * width, (i + 1) * width));
-}
-
-function tiles(values, [height, width, channels]) {
-  const across = Math.ceil(Math.sqrt(channels));
-  const rows = Array.from({ length: Math.ceil(channels / across) * (height + 1) - 1 }, () =>
-    new Array(across * (width + 1) - 1).fill(0),
-  );
-  values.forEach((value, i) => {
-    const channel = i % channels;
-    const x = Math.floor(i / channels) % width;
-    const y = Math.floor(i / channels / width);
-    rows[Math.floor(channel / across) * (height + 1) + y][(channel % across) * (width + 1) + x] = value;
-  });
-  return rows;
-}
-
 function paint(canvas, rows, cell, colour) {
   const size = cell * SHARPER;
   const gap = cell > 8 ? SHARPER : 0;
