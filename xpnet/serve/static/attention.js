@@ -2,8 +2,7 @@
 
 import { named, percent, shown } from "/static/characters.js";
 import { fractions } from "/static/heat.js";
-
-const byId = (id) => document.getElementById(id);
+import { byId } from "/static/page.js";
 
 let answer = null;
 let chosen = { layer: 0, head: 0 };

@@ -2,8 +2,8 @@
 
 import { showAttention } from "/static/attention.js";
 import { named, percent, shown } from "/static/characters.js";
+import { byId } from "/static/page.js";
 
-const byId = (id) => document.getElementById(id);
 const AT_ONCE = 4; // characters a request while it writes on
 const MANY = 200;
 const SENT = 500; // characters of the end of the text: more than a model reads

@@ -1,8 +1,7 @@
 // Small images: the weights of units side by side, and digits that are read wrongly.
 
 import * as heat from "/static/heat.js";
-
-const byId = (id) => document.getElementById(id);
+import { byId } from "/static/page.js";
 
 /** The weights of the first layer on one canvas, and on one scale. */
 export function showWeights({ weights }, { width, depth }) {

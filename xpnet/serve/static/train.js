@@ -2,9 +2,8 @@
 
 import { draw, epochAt, logarithmic, towardsOne } from "/static/chart.js";
 import { lines } from "/static/lines.js";
+import { byId } from "/static/page.js";
 import { showMisread, showWeights } from "/static/tiles.js";
-
-const byId = (id) => document.getElementById(id);
 
 const CHOICES = {
   rate: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 100, 1000, 10000, 100000],
