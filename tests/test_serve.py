@@ -422,8 +422,8 @@ def test_no_file_of_the_page_names_another_host():
 
 def test_the_openapi_description_is_whole(client):
     paths = client.get("/openapi.json").json()["paths"]
-    walk = {"/api/walk", "/api/walk/layer", "/api/walk/unit"}
-    assert set(paths) == {"/api/model", "/api/read", "/api/explain", "/api/train", "/api/text"} | walk
+    own = {"model", "read", "explain", "walk", "walk/layer", "walk/unit", "train", "text", "text/model"}
+    assert set(paths) == {f"/api/{name}" for name in own}
     assert "image/*" in paths["/api/read"]["post"]["requestBody"]["content"]
 
 

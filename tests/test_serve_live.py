@@ -234,7 +234,7 @@ def test_a_character_that_the_model_does_not_know_is_named(opened):
 
 
 def test_without_a_model_of_text_the_page_says_how_to_make_one(opened):
-    opened("/train").route("**/api/text", lambda route: route.fulfill(body="null"))
+    opened("/train").route("**/api/text/model", lambda route: route.fulfill(json={"model": None}))
     page = opened("/text")
     expect(page.locator("#none")).to_be_visible()
     expect(page.locator("#none")).to_contain_text("python examples/char_gpt.py --save text.safetensors")

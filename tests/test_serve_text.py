@@ -164,7 +164,7 @@ def test_the_command_opens_a_model_of_text_beside_that_of_digits(tmp_path, monke
     serve(tmp_path / "text.safetensors", port=0, device="cpu")
     assert "/text - Ctrl-C ends it." in capsys.readouterr().out
     with TestClient(served[0], "http://localhost") as client:
-        assert client.get("/api/text").json()["name"] == "text.safetensors"
+        assert client.get("/api/text/model").json()["model"]["name"] == "text.safetensors"
         assert client.get("/api/model").json()["name"] == "handwriting.safetensors"
 
 
@@ -179,7 +179,7 @@ def client():
 
 
 def test_a_text_over_http(client):
-    about = client.get("/api/text").json()
+    about = client.get("/api/text/model").json()["model"]
     assert (about["characters"], about["context"], about["heads"]) == (list(CHARACTERS), 8, [2, 3])
     answer = client.post("/api/text", json={"text": "ab\n", "length": 4, "temperature": 0.7}).json()
     assert len(answer["written"]) == 4
@@ -229,7 +229,7 @@ def test_the_longest_text_has_room_however_it_is_written(client):
 
 def test_without_a_model_the_server_says_how_to_get_one():
     with TestClient(create_app(reader(), "tiny"), "http://localhost") as client:
-        assert client.get("/api/text").json() is None
+        assert client.get("/api/text/model").json() == {"model": None}
         response = client.post("/api/text", json={"text": "a"})
         assert response.status_code == 404
         assert "python examples/char_gpt.py --save text.safetensors" in response.json()["error"]

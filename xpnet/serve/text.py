@@ -31,6 +31,12 @@ class AboutText(BaseModel):
     heads: list[int] = Field(description="how many of each layer of attention")
 
 
+class TextModel(BaseModel):
+    """The model of text, if there is one."""
+
+    model: AboutText | None = Field(description="null if none is served")
+
+
 class Beginning(BaseModel, extra="forbid"):
     """A text to go on from."""
 
@@ -64,10 +70,9 @@ def add_text(app: FastAPI, writer: Writer | None, work: Work) -> None:
     async def page() -> FileResponse:
         return FileResponse(STATIC / "text.html")
 
-    @app.get("/api/text", summary="The model of text")
-    async def about() -> AboutText | None:
-        """null if none is served."""
-        return AboutText(**writer.about()) if writer else None
+    @app.get("/api/text/model", summary="The model of text")
+    async def about() -> TextModel:
+        return TextModel(model=AboutText(**writer.about()) if writer else None)
 
     @app.post(
         "/api/text",

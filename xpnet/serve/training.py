@@ -38,7 +38,9 @@ class Settings(BaseModel, extra="forbid"):
     width: Annotated[int, Field(ge=1, le=256, strict=True, description="units of each hidden layer")] = 32
     depth: Annotated[int, Field(ge=0, le=8, strict=True, description="number of hidden layers")] = 2
     activation: Annotated[Literal["relu", "gelu", "tanh", "sigmoid"], Field(description="after each")] = "relu"
-    epochs: Annotated[int, Field(ge=1, le=limits.TRAINING_EPOCHS, strict=True)] = 60
+    epochs: Annotated[
+        int, Field(ge=1, le=limits.TRAINING_EPOCHS, strict=True, description="passes over all digits")
+    ] = 60
 
 
 class Misread(BaseModel):

@@ -13,10 +13,10 @@ let model = null;
 let writing = false;
 let answered = null;
 
-async function ask(body) {
+async function ask(path, body) {
   let response;
   try {
-    response = await fetch("/api/text", body && {
+    response = await fetch(path, body && {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
     });
   } catch {
@@ -31,7 +31,7 @@ async function ask(body) {
 async function goOn(length) {
   const text = byId("text").value;
   try {
-    const answer = await ask({ text: [...text].slice(-SENT).join(""), length, temperature: Number(byId("temperature").value) });
+    const answer = await ask("/api/text", { text: [...text].slice(-SENT).join(""), length, temperature: Number(byId("temperature").value) });
     if (byId("text").value !== text) return true; // somebody has written meanwhile, and asks anew
     byId("problem").textContent = "";
     if (length) write(text + answer.written);
@@ -109,7 +109,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => answ
 
 showTemperature();
 try {
-  model = await ask();
+  ({ model } = await ask("/api/text/model"));
   byId(model ? "writing" : "none").hidden = false;
   if (model) {
     const { name, parameters, device, characters, context } = model;
