@@ -22,7 +22,7 @@ from xpnet import data, losses, nn, optim, train
 from xpnet.backend import select
 from xpnet.serve import learner, limits, training
 from xpnet.serve.app import create_app
-from xpnet.serve.training import Epoch, Settings, Trainings, Watched
+from xpnet.serve.training import Epoch, Trainings, TrainingSettings, Watched
 
 SETTINGS = {"rate": 0.2, "width": 5, "depth": 2, "activation": "tanh", "epochs": 2}
 
@@ -202,7 +202,7 @@ def watched(monkeypatch, program, lines=10**9, then=None):
 
     async def answer():
         client, trainings = Client(lines), Trainings()
-        run = asyncio.create_task(Watched(trainings, Settings())({}, client.receive, client.send))
+        run = asyncio.create_task(Watched(trainings, TrainingSettings())({}, client.receive, client.send))
         if then:
             while not client.sent:
                 await asyncio.sleep(0.01)
@@ -249,7 +249,7 @@ def test_so_many_runs_at_once_and_no_more(monkeypatch):
     async def another(client, trainings):
         async with trainings.place():
             with pytest.raises(HTTPException, match="2 networks are in training") as refused:
-                await Watched(trainings, Settings())({}, None, None)
+                await Watched(trainings, TrainingSettings())({}, None, None)
         assert refused.value.status_code == 503
         client.gone.set()
 
@@ -282,7 +282,7 @@ def test_a_reader_that_is_slow_slows_the_run_down(monkeypatch, tmp_path):
         async def send(message):
             await stuck.wait()
 
-        run = asyncio.create_task(Watched(trainings, Settings())({}, client.receive, send))
+        run = asyncio.create_task(Watched(trainings, TrainingSettings())({}, client.receive, send))
         before = -1
         while (now := count.stat().st_size if count.exists() else 0) != before or now == 0:
             before = now

@@ -31,7 +31,7 @@ LINES = "application/x-ndjson"
 LONGEST_LINE = 2**20  # bytes
 
 
-class Settings(BaseModel, extra="forbid"):
+class TrainingSettings(BaseModel, extra="forbid"):
     """A network of fully connected layers, and how it is trained: by plain gradient descent on batches of 32."""
 
     rate: Annotated[float, Field(gt=0, le=1e6, strict=True, description="the learning rate")] = 0.1
@@ -91,7 +91,7 @@ class Trainings:
 class Watched(Response):
     """The answer: the lines of a training process as they come. The process ends with the answer, however that ends."""
 
-    def __init__(self, trainings: Trainings, settings: Settings):
+    def __init__(self, trainings: Trainings, settings: TrainingSettings):
         super().__init__(media_type=LINES)
         self._trainings, self._settings = trainings, settings
         del self.headers["content-length"]  # nobody knows it yet
@@ -121,7 +121,7 @@ class Watched(Response):
 
 
 @asynccontextmanager
-async def learner(settings: Settings) -> AsyncIterator[Process]:
+async def learner(settings: TrainingSettings) -> AsyncIterator[Process]:
     """A process that trains, killed at the end of the block. Ctrl-C, which ends the server, does not reach it; and it
     imports what the server imports."""
     process = await asyncio.create_subprocess_exec(
@@ -161,11 +161,11 @@ def add_training(app: FastAPI) -> None:
     @app.post(
         "/api/train",
         summary="Train a network, and watch it",
-        openapi_extra=described(Settings),
+        openapi_extra=described(TrainingSettings),
         responses=problems(408, 413, 422, 503),
         response_model=Epoch,
     )
     async def train(request: Request) -> Response:
         """On the embedded digits, four fifths of them; the others are held out, to measure it. The answer has a line
         for each epoch, and comes as the network learns. To stop it, close the connection."""
-        return Watched(trainings, question(Settings, await request.body()))
+        return Watched(trainings, question(TrainingSettings, await request.body()))
