@@ -6,12 +6,13 @@ import numpy as np
 
 from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat
 from xpnet.photo.components import Mask, find_pieces
-from xpnet.photo.ink import blur
+from xpnet.photo.ink import blur, enlarged, filled
 from xpnet.photo.opening import Luma
 
 LEAST = 0.1  # of the image: a smaller page has to be photographed from nearer
 SEEN_THROUGH = 0.05  # of a page: dark ink can be as bright as a dark table, but the hole of a bold 0 is larger
 FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
+HOLE = 0.6  # and so much the hole of a 0, which an oval fills to 0.79, and the strokes of a digit to about a half
 
 
 def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
@@ -31,14 +32,25 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
         return None
     level, largest = cells.mean(axis=0), int(area.argmax())
     page = regions.labels == largest + 1
-    paper, whole = np.median(level[page]), _without_holes(page)
-    like_table = flat & (np.abs(level - np.median(level[table])) < sharp)
-    if like_table[whole].mean() > SEEN_THROUGH or _fullness(whole) < FULL:
+    whole = _without_holes(page)
+    like_table = flat & (np.abs(level - filled(level, table)) < sharp)
+    if _fullness(whole) < FULL or _seen_through(like_table & whole, whole):
         return None
     size = cell_size(luma)
     x, y, x_end, y_end = (int(v) * size for v in regions.boxes[largest])
     on_page = np.kron(_hull(page), np.ones((size, size), bool))[y:y_end, x:x_end]
-    return np.where(on_page, luma[y:y_end, x:x_end], np.float32(paper)), (x, y)
+    paper = enlarged(filled(level, page), luma.shape)[y:y_end, x:x_end]
+    return np.where(on_page, luma[y:y_end, x:x_end], paper), (x, y)
+
+
+def _seen_through(like_table: Mask, whole: Mask) -> bool:
+    """Whether what is as bright as the table is a hole, as that of a bold 0, and not ink: strokes are no full shape,
+    and what they enclose is paper."""
+    if like_table.sum() <= SEEN_THROUGH * whole.sum():
+        return False
+    pieces = find_pieces(like_table)
+    largest = pieces.labels == int(pieces.area.argmax()) + 1
+    return _fullness(largest) >= HOLE and bool((_without_holes(largest) == largest).all())
 
 
 def _without_holes(mask: Mask) -> Mask:
