@@ -57,7 +57,10 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     cells = in_cells(luma)
     level = cells.mean(axis=0)
     sharp, flat = sharp_and_flat(cells)
-    paper = flat & along_border(find_pieces(flat))
+    regions = find_pieces(flat)
+    paper = along_border(regions)
+    if paper.mean() < 0.1:
+        paper = along_border(regions, least=0)
     if paper.mean() < 0.1:
         paper = np.ones_like(flat)
     for _ in range(5):  # also islands, holes and the squares of squared paper: each shows where the light goes on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat
+from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat, widened
 from xpnet.photo.components import Mask, find_pieces
 from xpnet.photo.ink import blur, enlarged, filled
 from xpnet.photo.opening import Luma
@@ -25,22 +25,27 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
     """
     cells = in_cells(blur(luma, 1))
     sharp, flat = sharp_and_flat(cells)
-    regions = find_pieces(flat)
-    table, area = along_border(regions), regions.area.copy()
-    area[np.unique(regions.labels[table]) - 1] = 0
-    if not table.any() or area.max() < LEAST * flat.size:
+    table = along_border(find_pieces(flat))
+    page = _largest(flat & ~table)
+    if not table.any() or page.sum() < LEAST * flat.size:
         return None
-    level, largest = cells.mean(axis=0), int(area.argmax())
-    page = regions.labels == largest + 1
-    whole = _without_holes(page)
+    level, whole = cells.mean(axis=0), _without_holes(_closed(page))
     like_table = flat & (np.abs(level - filled(level, table)) < sharp)
     if _fullness(whole) < FULL or _seen_through(like_table & whole, whole):
         return None
     size = cell_size(luma)
-    x, y, x_end, y_end = (int(v) * size for v in regions.boxes[largest])
+    rows, columns = (np.flatnonzero(page.any(axis=axis)) * size for axis in (1, 0))
+    (y, y_end), (x, x_end) = ((int(cell[0]), int(cell[-1]) + size) for cell in (rows, columns))
     on_page = np.kron(_hull(page), np.ones((size, size), bool))[y:y_end, x:x_end]
     paper = enlarged(filled(level, page), luma.shape)[y:y_end, x:x_end]
     return np.where(on_page, luma[y:y_end, x:x_end], paper), (x, y)
+
+
+def _largest(flat: Mask) -> Mask:
+    """The largest region, and what no more than a thin line parts from it, as on squared paper."""
+    near = find_pieces(widened(widened(flat)))
+    area = np.bincount(near.labels[flat], minlength=len(near.area) + 1)
+    return flat & (near.labels == area.argmax())
 
 
 def _seen_through(like_table: Mask, whole: Mask) -> bool:
@@ -51,6 +56,11 @@ def _seen_through(like_table: Mask, whole: Mask) -> bool:
     pieces = find_pieces(like_table)
     largest = pieces.labels == int(pieces.area.argmax()) + 1
     return _fullness(largest) >= HOLE and bool((_without_holes(largest) == largest).all())
+
+
+def _closed(mask: Mask) -> Mask:
+    """With the gaps that are no wider than a thin line, the cells beside it counted."""
+    return ~widened(widened(~widened(widened(mask))))
 
 
 def _without_holes(mask: Mask) -> Mask:
