@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from xpnet.photo.components import Mask, Pieces
 from xpnet.photo.opening import Luma
 
+ALONG = 0.08  # of the image's border: more than the end of a stroke holds
+
 
 def cell_size(image: Luma) -> int:
     """The side of a cell in pixels: a hundredth of the image's long side."""
@@ -53,12 +55,15 @@ def widened(mask: Mask) -> Mask:
     return wide
 
 
-def along_border(regions: Pieces, least: float = 0.08) -> Mask:
-    """The regions that hold `least` of the image's border: by default more than the end of a stroke does. Where none
-    does, all that meet the border: squared paper has no large region."""
-    labels = regions.labels
-    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
-    held = np.bincount(border, minlength=len(regions.area) + 1)
+def border(cells: NDArray) -> NDArray:
+    return np.concatenate([cells[0], cells[-1], cells[1:-1, 0], cells[1:-1, -1]])
+
+
+def along_border(regions: Pieces, least: float = ALONG) -> Mask:
+    """The regions that hold `least` of the image's border. Where none does, all that meet the border: squared paper has
+    no large region."""
+    around = border(regions.labels)
+    held = np.bincount(around, minlength=len(regions.area) + 1)
     held[0] = 0
-    most = (held > 0) & (held >= least * len(border))
-    return (most if most.any() else held > 0)[labels]
+    most = (held > 0) & (held >= least * len(around))
+    return (most if most.any() else held > 0)[regions.labels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat, widened
+from xpnet.photo.cells import ALONG, along_border, border, cell_size, in_cells, sharp_and_flat, widened
 from xpnet.photo.components import Mask, find_pieces
 from xpnet.photo.ink import blur, enlarged, filled
 from xpnet.photo.opening import Luma
@@ -27,7 +27,7 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
     sharp, flat = sharp_and_flat(cells)
     table = along_border(find_pieces(flat))
     page = _largest(flat & ~table)
-    if not table.any() or page.sum() < LEAST * flat.size:
+    if not table.any() or page.sum() < LEAST * flat.size or border(page).mean() > ALONG:
         return None
     level, whole = cells.mean(axis=0), _without_holes(_closed(page))
     like_table = flat & (np.abs(level - filled(level, table)) < sharp)
