@@ -297,10 +297,11 @@ def test_the_darker_part_of_squared_paper_is_no_page():
     assert find_page(open_image((np.asarray(image) * np.linspace(1, 0.4, 800)).astype(np.uint8))) is None
 
 
-@pytest.mark.parametrize("shadow", [0, 0.7])
-def test_on_squared_paper_a_pencil_as_pale_as_the_lines_is_ink_and_a_shadow_is_not(shadow):
+@pytest.mark.parametrize(("shadow", "margin"), [(0, 0), (0.7, 0), (0, 45)])
+def test_on_squared_paper_a_pencil_as_pale_as_the_lines_is_ink_and_a_shadow_is_not(shadow, margin):
     image = Image.new("L", (800, 600), 200)
     squared(image, 165)
+    ImageDraw.Draw(image).rectangle((0, 0, margin, 600), 200)
     ImageDraw.Draw(image).line([(3 * x + 30, 3 * y - 60) for x, y in TWO], 150, 50, joint="curve")
     light = 1 - shadow * np.linspace(0, 1, 800) ** 3
     (found,) = find_glyphs(save(Image.fromarray((np.asarray(image) * light).astype(np.uint8)))).glyphs
