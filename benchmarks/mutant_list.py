@@ -1075,9 +1075,20 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Every stroke is a piece of its neighbour", "gap <= 0.2  # the halves", "gap <= 9  # the halves"),
     ],
     "photo/page.py": [
-        ("The table is the page", "area[np.unique(regions.labels[table]) - 1] = 0", "pass"),
-        ("A narrow 0 is a page", "like_table[whole].mean() > SEEN_THROUGH", "False"),
-        ("Bold ink is a hole in the page", "SEEN_THROUGH = 0.05", "SEEN_THROUGH = 0.02"),
+        ("The table is the page", "_largest(flat & ~table)", "_largest(flat)"),
+        ("A narrow 0 is a page", "if like_table.sum() <= SEEN_THROUGH * whole.sum():", "if True:"),
+        ("Ink of any shape is a hole in the page", "_fullness(largest) >= HOLE and bool", "bool"),
+        ("Paper inside of a bold 0 does not count", " and bool((_without_holes(largest) == largest).all())", ""),
+        ("The table is equally bright everywhere", "level - filled(level, table)", "level - np.median(level[table])"),
+        ("The light ends at the page's edge",
+         "paper = enlarged(filled(level, page), luma.shape)[y:y_end, x:x_end]", "paper = np.median(level[page])"),
+        ("A line parts a page", "find_pieces(widened(widened(flat)))", "find_pieces(flat)"),
+        ("Lines are gaps in a page", "_without_holes(_closed(page))", "_without_holes(page)"),
+        ("Squared paper in light is a page", " or border(page).mean() > ALONG", ""),
+    ],
+    "photo/ink.py": [
+        ("Paper ends at a shadow", "for _ in range(5):", "for _ in range(1):"),
+        ("Ink on squared paper is paper", "paper = along_border(regions, least=0)", "pass"),
     ],
     "photo/digit.py": [
         ("Two likely digits are no reason to be unsure", "mean[first] - mean[second] < MARGIN", "False"),

@@ -20,22 +20,23 @@ FACES = ("cmr10", "cmss10", "cmtt10", "cmb10", "cmmi10", "cmti10")
 FACES += ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")
 FONTS = [Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf" for face in FACES]  # matplotlib brings them
 
-# The same letters as strokes of a hand: the points as column and row of a grid of 5 x 7, a round stroke after "~".
+# The same letters as strokes of a hand: the points as column and row of a grid of 5 x 7, a round stroke after "~",
+# another way to write the letter after "|".
 STROKES = {
     "A": "06 20 46, 14 34",
     "C": "~ 41 20 02 04 26 45",
-    "D": "00 06, ~ 00 30 42 44 36 06",
+    "D": "00 06, ~ 00 30 42 44 36 06 | 00 06, ~ 00 20 41 45 26 06",
     "E": "40 00 06 46, 03 33",
     "F": "40 00 06, 03 33",
     "G": "~ 41 20 02 04 26 45, 45 43 23",
     "H": "00 06, 40 46, 03 43",
-    "J": "10 40, ~ 30 33 35 16 04",
+    "J": "10 40, ~ 30 33 35 16 04 | ~ 30 33 35 16 04 | ~ 20 23 25 26 16 15 | ~ 30 33 36 27 17",
     "K": "00 06, 40 03 46",
     "L": "00 06 46",
     "M": "06 00 23 40 46",
     "N": "06 00 46 40",
     "P": "00 06, ~ 00 30 41 42 33 03",
-    "Q": "~ 20 01 05 26 45 41 20, 24 46",
+    "Q": "~ 20 01 05 26 45 41 20, 24 46 | ~ 20 00 06 26 46 40 20, 36 47 | ~ 20 00 06 26 46 40 20, 26 47",
     "R": "00 06, ~ 00 30 41 42 33 03, 23 46",
     "T": "00 40, 20 26",
     "U": "~ 00 04 16 36 44 40",
@@ -117,7 +118,8 @@ def hand_letter(rng: np.random.Generator) -> np.ndarray:
     page, pen = Image.new("L", (240, 240)), int(rng.integers(8, 26))
     size = np.array([40 * rng.uniform(0.6, 1.1), 30])  # of a square of the grid, across and down
     slant = rng.uniform(-0.25, 0.25)
-    for stroke in STROKES[LETTERS[rng.integers(len(LETTERS))]].split(","):
+    way = rng.choice(STROKES[LETTERS[rng.integers(len(LETTERS))]].split("|"))
+    for stroke in way.split(","):
         points = np.array([[int(name[0]), int(name[1])] for name in stroke.split() if name != "~"], float)
         points = (points - [2, 3] + rng.normal(0, 0.2, points.shape)) * size
         for _ in range(3 if "~" in stroke else 0):  # Chaikin's corner cutting (1974)

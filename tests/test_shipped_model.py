@@ -77,7 +77,7 @@ def test_the_generators_are_deterministic():
 def test_what_is_no_digit_is_refused(text):
     """Letters, solid bars, shapes, scribbles, bare sheets and textures."""
     counts = score(second.negatives(72, seed=61), text)
-    assert fractions(counts)["right"] >= 0.94, counts
+    assert fractions(counts)["right"] >= 0.97, counts
 
 
 @pytest.mark.parametrize("letter", "AT")
@@ -98,28 +98,28 @@ def test_blank_and_ruled_pages_stripes_noise_and_scribbles_are_refused(text):
 
 
 @real
-def test_of_mnist_it_knows_99_of_100(model, mnist):
-    assert (model.predict(mnist.x).argmax(axis=1) == mnist.y).mean() >= 0.99
+def test_of_mnist_it_knows_995_of_1000(model, mnist):
+    assert (model.predict(mnist.x).argmax(axis=1) == mnist.y).mean() >= 0.995
 
 
 @real
 def test_it_reads_photos(text, mnist):
     counts = score(second.digits(mnist.x, mnist.y, 80, seed=61), text)
-    assert fractions(counts)["right"] >= 0.94, counts
-    assert fractions(counts)["wrong"] <= 0.02, counts
+    assert fractions(counts)["right"] >= 0.97, counts
+    assert fractions(counts)["wrong"] <= 0.0125, counts
 
 
 @real
 def test_it_reads_broken_digits_and_digits_with_filled_loops(text, mnist):
     counts = score(second.damaged_digits(mnist.x, mnist.y, 40, seed=61), text)
-    assert fractions(counts)["right"] >= 0.85, counts
+    assert fractions(counts)["right"] >= 0.9, counts
     assert fractions(counts)["wrong"] <= 0.05, counts
 
 
 @real
 def test_it_reads_pages_on_a_table(text, mnist):
     counts = score(tuned_on.pages_on_a_table(mnist.x, mnist.y, 40, seed=21), text)
-    assert fractions(counts)["right"] >= 0.85, counts
+    assert fractions(counts)["right"] >= 0.9, counts
     assert fractions(counts)["wrong"] <= 0.03, counts
 
 
@@ -127,7 +127,7 @@ def test_it_reads_pages_on_a_table(text, mnist):
 def test_it_reads_black_on_white(text, mnist):
     indices = np.random.default_rng(21).choice(len(mnist.y), 150, replace=False)
     counts = score(pngs(mnist, indices), text)
-    assert fractions(counts)["right"] >= 0.97, counts
+    assert fractions(counts)["right"] >= 0.98, counts
     assert fractions(counts)["wrong"] <= 0.01, counts
 
 
@@ -136,4 +136,4 @@ def test_it_reads_rows(text, mnist):
     """Six digits at a time: all of them, in their order."""
     rows = mnist.x[:180].reshape(30, 6, 28, 28), mnist.y[:180].reshape(30, 6)
     right = [text(row_png(images)) == "".join(map(str, labels)) for images, labels in zip(*rows, strict=True)]
-    assert sum(right) >= 26, right
+    assert sum(right) >= 27, right

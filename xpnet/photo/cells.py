@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from xpnet.photo.components import Mask, Pieces
 from xpnet.photo.opening import Luma
 
+ALONG = 0.08  # of the image's border: more than the end of a stroke holds
+
 
 def cell_size(image: Luma) -> int:
     """The side of a cell in pixels: a hundredth of the image's long side."""
@@ -40,10 +42,11 @@ def sharp_and_flat(cells: NDArray) -> tuple[float, Mask]:
     """The rise from which on an edge is sharp, and the cells that are neither on such an edge nor next to one."""
     rise = rise_in(cells)
     sharp = 0.3 * top(rise)
-    return sharp, ~_widened(rise >= sharp)
+    return sharp, ~widened(rise >= sharp)
 
 
-def _widened(mask: Mask) -> Mask:
+def widened(mask: Mask) -> Mask:
+    """With the four neighbours of each cell."""
     wide = mask.copy()
     wide[1:] |= mask[:-1]
     wide[:-1] |= mask[1:]
@@ -52,11 +55,15 @@ def _widened(mask: Mask) -> Mask:
     return wide
 
 
-def along_border(regions: Pieces) -> Mask:
-    """The regions that hold a good part of the image's border: more than the end of a stroke does."""
-    labels = regions.labels
-    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
-    held = np.bincount(border, minlength=len(regions.area) + 1)
+def border(cells: NDArray) -> NDArray:
+    return np.concatenate([cells[0], cells[-1], cells[1:-1, 0], cells[1:-1, -1]])
+
+
+def along_border(regions: Pieces, least: float = ALONG) -> Mask:
+    """The regions that hold `least` of the image's border. Where none does, all that meet the border: squared paper has
+    no large region."""
+    around = border(regions.labels)
+    held = np.bincount(around, minlength=len(regions.area) + 1)
     held[0] = 0
-    most = held >= 0.08 * len(border)
-    return (most if most.any() else held > 0)[labels]  # squared paper has no large region
+    most = (held > 0) & (held >= least * len(around))
+    return (most if most.any() else held > 0)[regions.labels]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from xpnet.photo.glyph import Glyph, Pixels
 
-MARGIN = 0.3  # the two likeliest digits are at least so far apart
-AGREEMENT = 0.5  # at least this fraction of the views votes for the likeliest digit
+MARGIN = 0.2  # the two likeliest digits are at least so far apart
+AGREEMENT = 0.7  # at least this fraction of the views votes for the likeliest digit
 
 
 @dataclass(frozen=True)

@@ -57,16 +57,22 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
     cells = in_cells(luma)
     level = cells.mean(axis=0)
     sharp, flat = sharp_and_flat(cells)
-    paper = flat & along_border(find_pieces(flat))
+    regions = find_pieces(flat)
+    paper = along_border(regions)
+    if paper.mean() < 0.1:
+        paper = along_border(regions, least=0)
     if paper.mean() < 0.1:
         paper = np.ones_like(flat)
-    paper = flat & (np.abs(level - _filled(level, paper)) < sharp)  # also islands: holes, squares of squared paper
+    for _ in range(5):  # also islands, holes and the squares of squared paper: each shows where the light goes on
+        paper, before = flat & (np.abs(level - filled(level, paper)) < sharp), paper
+        if (paper == before).all():
+            break
     plain = float(paper.mean())
     if plain < 0.1:
         paper = np.ones_like(flat)
-    filled = _filled(level, paper)
-    low, high = _around(np.minimum, filled), _around(np.maximum, filled)
-    return _enlarged(low, luma.shape), _enlarged(high, luma.shape), plain
+    everywhere = filled(level, paper)
+    low, high = _around(np.minimum, everywhere), _around(np.maximum, everywhere)
+    return enlarged(low, luma.shape), enlarged(high, luma.shape), plain
 
 
 def _around(extreme: np.ufunc, cells: Luma) -> Luma:
@@ -77,13 +83,13 @@ def _around(extreme: np.ufunc, cells: Luma) -> Luma:
     return cells
 
 
-def _enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
+def enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
     size = shape[1], shape[0]
     image = Image.fromarray(cells.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     return np.clip(np.asarray(image), 0, 1)
 
 
-def _filled(level: NDArray, known: Mask) -> Luma:
+def filled(level: NDArray, known: Mask) -> Luma:
     """`level` where `known`, slightly smoothed; elsewhere continued from the nearest known cells, along a quadratic
     surface through all of them, so that a gradient of the light goes on."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in level.shape), indexing="ij")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.photo.cells import along_border, cell_size, in_cells, sharp_and_flat
+from xpnet.photo.cells import ALONG, along_border, border, cell_size, in_cells, sharp_and_flat, widened
 from xpnet.photo.components import Mask, find_pieces
-from xpnet.photo.ink import blur
+from xpnet.photo.ink import blur, enlarged, filled
 from xpnet.photo.opening import Luma
 
 LEAST = 0.1  # of the image: a smaller page has to be photographed from nearer
 SEEN_THROUGH = 0.05  # of a page: dark ink can be as bright as a dark table, but the hole of a bold 0 is larger
 FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
+HOLE = 0.6  # and so much the hole of a 0, which an oval fills to 0.79, and the strokes of a digit to about a half
 
 
 def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
@@ -24,21 +25,42 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
     """
     cells = in_cells(blur(luma, 1))
     sharp, flat = sharp_and_flat(cells)
-    regions = find_pieces(flat)
-    table, area = along_border(regions), regions.area.copy()
-    area[np.unique(regions.labels[table]) - 1] = 0
-    if not table.any() or area.max() < LEAST * flat.size:
+    table = along_border(find_pieces(flat))
+    page = _largest(flat & ~table)
+    if not table.any() or page.sum() < LEAST * flat.size or border(page).mean() > ALONG:
         return None
-    level, largest = cells.mean(axis=0), int(area.argmax())
-    page = regions.labels == largest + 1
-    paper, whole = np.median(level[page]), _without_holes(page)
-    like_table = flat & (np.abs(level - np.median(level[table])) < sharp)
-    if like_table[whole].mean() > SEEN_THROUGH or _fullness(whole) < FULL:
+    level, whole = cells.mean(axis=0), _without_holes(_closed(page))
+    like_table = flat & (np.abs(level - filled(level, table)) < sharp)
+    if _fullness(whole) < FULL or _seen_through(like_table & whole, whole):
         return None
     size = cell_size(luma)
-    x, y, x_end, y_end = (int(v) * size for v in regions.boxes[largest])
+    rows, columns = (np.flatnonzero(page.any(axis=axis)) * size for axis in (1, 0))
+    (y, y_end), (x, x_end) = ((int(cell[0]), int(cell[-1]) + size) for cell in (rows, columns))
     on_page = np.kron(_hull(page), np.ones((size, size), bool))[y:y_end, x:x_end]
-    return np.where(on_page, luma[y:y_end, x:x_end], np.float32(paper)), (x, y)
+    paper = enlarged(filled(level, page), luma.shape)[y:y_end, x:x_end]
+    return np.where(on_page, luma[y:y_end, x:x_end], paper), (x, y)
+
+
+def _largest(flat: Mask) -> Mask:
+    """The largest region, and what no more than a thin line parts from it, as on squared paper."""
+    near = find_pieces(widened(widened(flat)))
+    area = np.bincount(near.labels[flat], minlength=len(near.area) + 1)
+    return flat & (near.labels == area.argmax())
+
+
+def _seen_through(like_table: Mask, whole: Mask) -> bool:
+    """Whether what is as bright as the table is a hole, as that of a bold 0, and not ink: strokes are no full shape,
+    and what they enclose is paper."""
+    if like_table.sum() <= SEEN_THROUGH * whole.sum():
+        return False
+    pieces = find_pieces(like_table)
+    largest = pieces.labels == int(pieces.area.argmax()) + 1
+    return _fullness(largest) >= HOLE and bool((_without_holes(largest) == largest).all())
+
+
+def _closed(mask: Mask) -> Mask:
+    """With the gaps that are no wider than a thin line, the cells beside it counted."""
+    return ~widened(widened(~widened(widened(mask))))
 
 
 def _without_holes(mask: Mask) -> Mask:
