@@ -70,7 +70,7 @@ def test_a_layer_of_ones_own_goes_along_and_its_error_comes_back(capsys):
             return x, lambda dy, need_dx=True: dy
 
     network = nn.Sequential(nn.Linear(4), Fragile())
-    regressor = XPRegressor(network=network, epochs=1, n_jobs=2, batch_size=60, verbose=True)
+    regressor = XPRegressor(network=network, epochs=1, n_jobs=2, batch_size=50, verbose=True)
     with pytest.raises(RuntimeError, match=r"the workers failed:\n(.|\n)*LookupError: lost"):
         regressor.fit(X, Y)
     assert "LookupError: lost" in capsys.readouterr().err
