@@ -70,7 +70,7 @@ def test_a_layer_of_ones_own_goes_along_and_its_error_comes_back(capsys):
             return x, lambda dy, need_dx=True: dy
 
     network = nn.Sequential(nn.Linear(4), Fragile())
-    regressor = XPRegressor(network=network, epochs=1, n_jobs=2, batch_size=60, verbose=True)
+    regressor = XPRegressor(network=network, epochs=1, n_jobs=2, batch_size=50, verbose=True)
     with pytest.raises(RuntimeError, match=r"the workers failed:\n(.|\n)*LookupError: lost"):
         regressor.fit(X, Y)
     assert "LookupError: lost" in capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_a_layer_of_ones_own_goes_along_and_its_error_comes_back(capsys):
 
 @needs_mpi
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
-def test_ctrl_c_leaves_no_process_behind(monkeypatch):
+def test_ctrl_c_leaves_no_process_behind(monkeypatch, tmp_path):
     class Terminal(io.StringIO):
         def write(self, text):
             super().write(text)
@@ -87,11 +87,12 @@ def test_ctrl_c_leaves_no_process_behind(monkeypatch):
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    sleep = "import os, time; os.write(2, b'%d\\n' % os.getpid()); time.sleep(600)"
+    job = "import os, sys, time; os.write(2, b'%d\\n' % os.getpid()); time.sleep(20); open(sys.argv[1], 'w')"
     with pytest.raises(KeyboardInterrupt):
-        workers._run([launch.mpiexec(), "-n", "2", sys.executable, "-c", sleep], show=True)
+        workers._run([launch.mpiexec(), "-n", "2", sys.executable, "-c", job, str(tmp_path / "end")], show=True)
     started = [Path("/proc", number) for number in sys.stderr.getvalue().split()]
     assert len(started) == 2
+    assert not (tmp_path / "end").exists(), "nobody has waited for the workers"
     for _ in range(200):
         if not any(path.exists() for path in started):
             return
