@@ -262,7 +262,7 @@ def test_each_client_is_sent_its_own_run(monkeypatch):
 
     async def both():
         clients, trainings = [Client(10), Client(10)], Trainings()
-        runs = [Watched(trainings, Settings(width=i + 1))({}, c.receive, c.send) for i, c in enumerate(clients)]
+        runs = [Watched(trainings, TrainingSettings(width=i + 1))({}, c.receive, c.send) for i, c in enumerate(clients)]
         await asyncio.gather(*runs)
         return [client.said[0]["width"] for client in clients]
 
