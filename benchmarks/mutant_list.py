@@ -1368,7 +1368,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Backend: the number of threads that is asked for is ignored",
          "blas_threads(self.threads or 1)", "blas_threads(1)"),
         ("Backend: a team of one", "and self.threads > 1 else None", "else None"),
-        ("Backend: the memory of a team is not counted", "return [self.kept, *(", "return [self.kept, *() and ("),
+        ("Backend: the memory of a team is not counted", "(self.team.backends if self.team else ())", "()"),
         ("Backend: small steps take all threads", "multiplications >= SMALL_STEP", "multiplications >= 0"),
         ("Backend: large steps take one thread", "multiplications >= SMALL_STEP", "False"),
         ("Backend: a tall product of an empty batch", "and out is None and a.size and", "and out is None and"),

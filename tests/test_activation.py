@@ -139,15 +139,15 @@ def test_the_two_forms_of_gelu_differ_by_5e_4_at_most():
 
 
 def test_the_tanh_form_of_many_and_of_large_numbers():
-    """More than one of the pieces that a CPU works in, a view that is not contiguous, and nothing overflows."""
-    x = 3 * np.random.default_rng(0).standard_normal((300, 500))
-    x[0, :6] = [-1e4, -50, -9, 9, 50, 1e4]
+    """More than one of the pieces that a CPU works in, and nothing overflows."""
+    x = np.float32(3 * np.random.default_rng(0).standard_normal(150_000)).astype(np.float64)
+    x[:6] = [-1e4, -50, -9, 9, 50, 1e4]
     u, slope = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3), math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
     t = np.tanh(u)
     with np.errstate(over="raise", invalid="raise"):
-        y, dx = passed(nn.GELU(), x.T, Backend("float32"))
-    assert (np.abs(y.T - x * (1 + t) / 2) <= 1e-6 * np.maximum(1, np.abs(x))).all()
-    assert (np.abs(dx.T - (1 + t + x * slope * (1 - t * t)) / 2) <= 2e-6).all()
+        y, dx = passed(nn.GELU(), x, Backend("float32"))
+    assert (np.abs(y - x * (1 + t) / 2) <= 1e-6 * np.maximum(1, np.abs(x))).all()
+    assert (np.abs(dx - (1 + t + x * slope * (1 - t * t)) / 2) <= 2e-6).all()
 
 
 def test_a_gelu_that_was_saved_before_there_were_two_is_the_tanh_form():

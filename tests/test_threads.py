@@ -89,12 +89,14 @@ def test_a_small_batch_stays_in_one_thread(x, watched):
     assert {thread for _, thread, _ in watched.seen} == {threading.current_thread()}
 
 
-def test_fewer_samples_than_threads(x):
-    big = np.concatenate([x, x], axis=1)[:3]  # each a block of its own
-    model, one = (
-        nn.Model(nn.Blocked(nn.Conv2d(99, 3, padding="same")), big.shape[1:], select("cpu", threads=n)) for n in (5, 1)
+def test_fewer_samples_than_threads(x, watched):
+    big = np.concatenate([x, x], axis=1)[:3]
+    got, want = (
+        results(nn.Model(nn.Blocked(nn.Conv2d(200, 3), inner), big.shape[1:], select("cpu", threads=n)), big)
+        for n, inner in ((5, watched()), (1, nn.Tanh()))
     )
-    for a, b in zip(results(model, big), results(one, big), strict=True):
+    assert [n for n, *_ in watched.seen] == [1] * 6  # forward and backward in three threads, none for the other two
+    for a, b in zip(got, want, strict=True):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
 
 
