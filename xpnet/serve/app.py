@@ -6,12 +6,11 @@ import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, FailFast, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -21,7 +20,9 @@ from xpnet.photo import ImageError
 from xpnet.photo.opening import Luma
 from xpnet.serve.guard import Guard
 from xpnet.serve.limits import IMAGE_BYTES, question_bytes
+from xpnet.serve.question import Image, described, problems, question
 from xpnet.serve.reader import QuestionError, Reader
+from xpnet.serve.walk_routes import Maps, add_walk
 from xpnet.serve.work import Work
 
 STATIC = Path(__file__).parent / "static"
@@ -65,24 +66,11 @@ class ReadResponse(BaseModel):
     digits: list[DigitFound]
 
 
-Level = Annotated[int, Field(ge=0, le=255, strict=True)]
-PixelRow = Annotated[list[Level], FailFast()]  # without it, each wrong number would make an error of its own
+class Question(Image):
+    """An image, and the class to explain."""
 
-
-class Question(BaseModel):
-    """An image as the model takes it (see `pixels` of a reading), and the class to explain."""
-
-    pixels: Annotated[list[PixelRow], FailFast()] = Field(description="0 for paper to 255 for ink")
     answer: int | None = Field(None, strict=True, description="number of a class; without it, the likeliest")
-
-
-def question(body: bytes) -> Question:
-    """The question in a body of JSON. Raises `QuestionError` with the first thing that is wrong."""
-    try:
-        return Question.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise QuestionError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from None
+    against: int | None = Field(None, strict=True, description="a class to compare it with; without it, all others")
 
 
 class Activations(BaseModel):
@@ -91,7 +79,7 @@ class Activations(BaseModel):
     path: str = Field(description="where it is in the network")
     kind: str = Field(description="its class")
     shape: list[int] = Field(description="of what it gives for one image")
-    values: list[float] = Field(description="row by row")
+    values: Maps
 
 
 class Explanation(BaseModel):
@@ -99,25 +87,14 @@ class Explanation(BaseModel):
 
     answer: str = Field(description="the class that is explained")
     probabilities: list[float] = Field(description="of all classes, for these very pixels")
+    margin: float = Field(description="the answer's output above that of `against`, or above the mean of all")
     layers: list[Activations] = Field(description="from the input on")
     gradient: list[list[float]] = Field(description="how the answer's output would change with each pixel")
     contribution: list[list[float]] = Field(description="gradient times ink: what each pixel has added or taken")
 
 
-class Problem(BaseModel):
-    """What was wrong, in one line."""
-
-    error: str
-
-
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY = {"required": True, "content": {"image/*": IMAGE, "application/octet-stream": IMAGE}}
-QUESTION_BODY = {"required": True, "content": {"application/json": {"schema": Question.model_json_schema()}}}
-
-
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route, for the description of the API."""
-    return {code: {"model": Problem} for code in codes}
 
 
 def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
@@ -161,7 +138,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
     @app.post(
         "/api/explain",
         summary="Look inside the model",
-        openapi_extra={"requestBody": QUESTION_BODY},
+        openapi_extra=described(Question),
         responses=problems(408, 413, 422, 503),
         response_model=Explanation,
     )
@@ -177,8 +154,8 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
         return JSONResponse(reader.read(image))
 
     def explanation(body: bytes) -> Response:
-        asked = question(body)
-        return JSONResponse(reader.explain(asked.pixels, asked.answer))
+        asked = question(Question, body)
+        return JSONResponse(reader.explain(asked.pixels, asked.answer, asked.against))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
@@ -188,6 +165,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
     async def docs() -> FileResponse:
         return FileResponse(STATIC / "docs.html")
 
+    add_walk(app, reader, work)
     app.mount("/static", StaticFiles(directory=STATIC))
     # Around everything, so that answers to our own failures have the security headers too
     return Guard(app, host, {"/api/read": IMAGE_BYTES}, question_bytes(*reader.size))

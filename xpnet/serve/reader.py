@@ -11,10 +11,13 @@ from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
 from xpnet.photo import Digit, ImageReader, as_model_input
+from xpnet.photo.glyph import Pixels
 from xpnet.photo.opening import Source
+from xpnet.serve import maps
 
 SIDES = (8, 128)  # pixels: fewer show no digit, more would make questions and explanations of many megabytes
 DECIMALS = 5  # what a plot of the numbers can show, and no more
+LAYER_NUMBERS = 60_000  # of all layers of an explanation together
 
 
 class QuestionError(ValueError):
@@ -67,31 +70,39 @@ class Reader:
             "pixels": digit.glyph.pixels.tolist(),
         }
 
-    def explain(self, rows: list[list[int]], answer: int | None = None) -> dict[str, Any]:
-        """What happens inside for one image (0 to 255 for each pixel), and the attribution of the answer to its pixels.
-
-        `answer`: a class; without one, the likeliest. What is derived is the answer's output above the mean of all
-        outputs: softmax sees differences only. `gradient` (H, W): how it would change with the pixel, from black to
-        white (Simonyan, Vedaldi and Zisserman, 2013). `contribution` (H, W): gradient times ink, what the ink that is
-        there has added or taken. Raises `QuestionError` for an image of another size or an answer that is no class.
-        """
-        n_classes = len(self.classes)
+    def checked(self, rows: list[list[int]], answer: int | None = None) -> Pixels:
+        """The image. Raises `QuestionError` for one of another size, or an answer that is no class."""
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
             raise QuestionError(f"pixels must be {self.size[0]} rows of {self.size[1]} numbers")
-        if answer is not None and not 0 <= answer < n_classes:
-            raise QuestionError(f"answer must be the number of a class, 0 to {n_classes - 1}, not {answer}")
-        pixels = np.array(rows, np.uint8)
+        if answer is not None and not 0 <= answer < len(self.classes):
+            raise QuestionError(f"a class must be a number from 0 to {len(self.classes) - 1}, not {answer}")
+        return np.array(rows, np.uint8)
+
+    def explain(self, rows: list[list[int]], answer: int | None = None, against: int | None = None) -> dict[str, Any]:
+        """What happens inside for one image (0 to 255 for each pixel), and the attribution of the answer to its pixels.
+
+        `answer`: a class; without one, the likeliest. What is derived is the answer's output above that of the class
+        `against`; without one, above the mean of all: softmax sees differences only. `gradient` (H, W): how it would
+        change with the pixel, from black to white (Simonyan, Vedaldi and Zisserman, 2013). `contribution` (H, W):
+        gradient times ink, what the ink that is there has added or taken. Raises `QuestionError` for an image of
+        another size or an answer that is no class.
+        """
+        n_classes, pixels = len(self.classes), self.checked(rows, answer)
+        if against is not None:
+            self.checked(rows, against)
         backend, activations = self.model.backend, _Activations(self.model)
         with self.images.lock, backend.mode(training=False), backend.observed_by(activations):
             outputs, backward = self.model.forward(backend.asarray(as_model_input(self.model, pixels)))
             logits = backend.to_host(outputs)[0]
             chosen = int(logits.argmax()) if answer is None else answer
-            dx = backward(backend.asarray(np.eye(n_classes)[chosen : chosen + 1] - 1 / n_classes))
+            others = np.full(n_classes, 1 / n_classes) if against is None else np.eye(n_classes)[against]
+            dx = backward(backend.asarray((np.eye(n_classes)[chosen] - others)[None]))
             self.model.zero_grad()  # backward has added to them
         gradient = 255 * backend.to_host(dx)[0].reshape(self.size)
         return {
             "answer": self.classes[chosen],
             "probabilities": numbers(softmax(logits, np)),
+            "margin": round(float(logits[chosen] - logits @ others), DECIMALS),
             "layers": activations.seen,
             "gradient": numbers(gradient),
             "contribution": numbers(gradient * (pixels / 255)),
@@ -104,13 +115,14 @@ class _Activations(Observer):
     def __init__(self, model: Model):
         leaves = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
         self._backend, self._paths = model.backend, {id(layer): path for path, layer in leaves}
+        self._most = LAYER_NUMBERS // len(leaves)
         self.seen: list[dict[str, Any]] = []
 
     def forward(self, layer: Layer, x: Array, y: Array) -> None:
         if id(layer) in self._paths:
             values = self._backend.to_host(y)[0]
             found = {"path": self._paths[id(layer)], "kind": type(layer).__name__, "shape": list(values.shape)}
-            self.seen.append({**found, "values": numbers(values.ravel())})
+            self.seen.append({**found, "values": maps.shown(values, min(self._most, maps.NUMBERS))})
 
 
 def numbers(values: NDArray) -> Any:

@@ -1,0 +1,75 @@
+"""Arrays of any shape as maps (maps, rows, columns) to look at, of limited size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.nn.shapes import Shape
+
+MAPS = 64  # at most, of one array
+SIDE = 32  # cells of a map's side; of a larger map, each cell is the mean of a block
+NUMBERS = 16_384  # of all maps of one array
+
+
+def arranged(values: NDArray) -> NDArray:
+    """(maps, rows, columns): the channels of an image (H, W, C) as maps, a matrix as one, a list as one row."""
+    if values.ndim == 3:
+        return values.transpose(2, 0, 1)
+    return values.reshape(-1, *values.shape[-2:]) if values.ndim > 2 else np.atleast_2d(values)[None]
+
+
+def place(flat: int, shape: Shape) -> list[int]:
+    """[map, row, column] of entry number `flat` of an array of this shape, once it is arranged."""
+    return [int(axis[0]) for axis in np.nonzero(_numbered(shape) == flat)]
+
+
+def flat(place: list[int], shape: Shape) -> int | None:
+    """The inverse of `place`; None where there is no such map, row or column."""
+    numbered = _numbered(shape)
+    inside = len(place) == 3 and all(0 <= at < n for at, n in zip(place, numbered.shape, strict=True))
+    return int(numbered[tuple(place)]) if inside else None
+
+
+def _numbered(shape: Shape) -> NDArray:
+    return arranged(np.arange(math.prod(shape)).reshape(shape))
+
+
+def shown(values: NDArray, most: int = NUMBERS) -> dict[str, Any]:
+    """Of an array of any shape, at most about `most` numbers of four digits: the first maps, and of a list the first
+    entries. Of maps that are larger than SIDE, the means of blocks."""
+    maps = arranged(values.astype(np.float64))
+    shape = list(maps.shape)
+    block = math.ceil(max(shape[1:]) / SIDE) if shape[1] > 1 else 1
+    if block > 1:
+        for axis in (1, 2):
+            starts = np.arange(0, shape[axis], block)
+            sums = np.add.reduceat(maps, starts, axis)
+            counts = np.diff([*starts, shape[axis]])
+            maps = sums / (counts[:, None] if axis == 1 else counts)
+    maps = maps[:, :, :most]
+    maps = maps[: max(min(MAPS, most // maps[0].size), 1)]
+    return {"shape": shape, "block": block, "numbers": rounded(maps, 4)}
+
+
+def preview(values: NDArray, maps: int, side: int) -> list[list[list[int]]]:
+    """The first maps in small, evenly picked, as percents of the largest of all values."""
+    picked = arranged(values)[:maps]
+    rows, columns = (np.linspace(0, n - 1, min(n, side)).round().astype(int) for n in picked.shape[1:])
+    peak = float(np.abs(values).max(initial=0)) or 1.0
+    percents: list[list[list[int]]] = np.rint(100 * picked[:, rows][:, :, columns] / peak).astype(int).tolist()
+    return percents
+
+
+def rounded(values: Any, digits: int = 6) -> Any:
+    """Nested lists of numbers with so many significant digits."""
+    if isinstance(values, np.ndarray) and values.ndim:
+        return (
+            [rounded(value, digits) for value in values.tolist()]
+            if values.ndim == 1
+            else [rounded(part, digits) for part in values]
+        )
+    return float(f"{float(values):.{digits}g}")

@@ -1,0 +1,202 @@
+"""One image through the network to the loss and back, and what every layer made of it.
+
+The numbers are those of the layers' own passes: an `Observer` keeps what each is given and gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Array, Observer
+from xpnet.losses import SoftmaxCrossEntropy
+from xpnet.nn import Flatten, Layer, Model, Reshape, Residual, Standardize
+from xpnet.nn.activation import softmax
+from xpnet.nn.layer import Parameter
+from xpnet.nn.shapes import Shape
+from xpnet.photo import as_model_input
+from xpnet.serve import maps
+from xpnet.serve.maps import rounded
+from xpnet.serve.reader import QuestionError, Reader
+
+STATIONS = 400  # more layers than that make no drawing
+PREVIEW_SIDE = 14  # cells
+PREVIEW_CELLS = 20_000  # of all stations together
+IMAGE = -1  # as the number of a station
+
+
+@dataclass
+class Station:
+    """One use of a layer: y = layer(x). `sources`: the numbers of the stations that y is made of."""
+
+    path: str
+    layer: Layer
+    x: Any
+    y: Any
+    sources: list[int]
+    dy: Any = None
+
+
+class Recorder(Observer):
+    """The stations of a pass, in order: each layer that holds no others, and each that makes something new of what the
+    layers inside it gave, as `Residual` does."""
+
+    def __init__(self, model: Model):
+        self.stations: list[Station] = []
+        self._paths = {layer: path for path, layer in reversed(list(model.network.walk()))}
+        self._made: dict[int, int] = {}  # the number of the station that made an array, by the array's id
+        self._outputs: dict[Layer, Any] = {}
+        self._uses: defaultdict[Layer, list[Station | None]] = defaultdict(list)
+
+    def forward_begins(self, layer: Layer, x: Any) -> None:
+        if not self._made:
+            self._made[id(x)] = IMAGE
+
+    def forward(self, layer: Layer, x: Any, y: Any) -> None:
+        self._outputs[layer] = y
+        station = None
+        if not any(layer.children()) or id(y) not in self._made:
+            parts = self._added(layer, x) if is_sum(layer) else [x]
+            sources = [self._made.get(id(part), len(self.stations) - 1) for part in parts]
+            station = Station(self._paths[layer], layer, x, y, sources)
+            self._made[id(y)] = len(self.stations)
+            self.stations.append(station)
+        self._uses[layer].append(station)
+
+    def _added(self, layer: Any, x: Any) -> list[Any]:
+        """The two that a `Residual` adds."""
+        return [self._outputs[layer.layers[-1]], self._outputs[layer.shortcut] if layer.shortcut else x]
+
+    def backward_begins(self, layer: Layer, dy: Any) -> None:
+        station = self._uses[layer].pop()  # the last use comes back first
+        if station is not None:
+            station.dy = dy
+
+
+def is_sum(layer: Layer) -> bool:
+    return isinstance(layer, Residual) and bool(layer.layers)
+
+
+class Walk:
+    """A pass that has been made. Its arrays are the model's: it is for use inside `walked` only."""
+
+    def __init__(self, model: Model, stations: list[Station], image: Shape, loss: float, gradient: NDArray):
+        self.model, self.stations, self.image = model, stations, image
+        self.loss, self.gradient = loss, gradient
+
+    def host(self, array: Any) -> NDArray:
+        """The one sample of what a layer gave, on the host; of several arrays the first."""
+        return self.model.backend.to_host(array[0] if isinstance(array, tuple) else array)[0]
+
+    def gradient_of(self, station: Station) -> NDArray:
+        """Of the loss by the output of a station; zeros where nobody used it."""
+        return np.zeros_like(self.host(station.y)) if station.dy is None else self.host(station.dy)
+
+    def shape_from(self, number: int) -> Shape:
+        """The shape to look at what a station gave: that of the image where its pixels only were put in a row."""
+        if number == IMAGE:
+            return self.image
+        station = self.stations[number]
+        if isinstance(station.layer, (Flatten, Reshape, Standardize)) and station.y.ndim == 2:
+            return self.shape_from(station.sources[0])
+        return tuple(station.y.shape[1:]) if not isinstance(station.y, tuple) else tuple(station.y[0].shape[1:])
+
+    def station(self, number: int) -> Station:
+        if not 0 <= number < len(self.stations):
+            raise QuestionError(f"layer must be a number from 0 to {len(self.stations) - 1}, not {number}")
+        return self.stations[number]
+
+    def parameters(self, station: Station) -> list[dict[str, Any]]:
+        """The parameters of a station's own: how large they and their gradients are."""
+        own = ((name, p) for name, p in vars(station.layer).items() if isinstance(p, Parameter))
+        to_host = self.model.backend.to_host
+        return [
+            {
+                "name": name,
+                "shape": list(p.shape),
+                "rms": rms(to_host(p.data)),
+                "gradient_rms": rms(to_host(p.grad)) if p.trained else None,
+            }
+            for name, p in own
+        ]
+
+
+@contextmanager
+def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterator[Walk]:
+    """The image through the model and back from the loss of class `target` (without one: the likeliest class).
+
+    The model, and the gradients of its parameters, are the caller's until the block ends. Raises `QuestionError` for
+    an image or a class that does not fit, and for a network of more than STATIONS layers.
+    """
+    pixels = reader.checked(rows, target)
+    model, backend, recorder = reader.model, reader.model.backend, Recorder(reader.model)
+    with reader.images.lock, backend.mode(training=False):
+        try:
+            with backend.observed_by(recorder):
+                outputs, backward = model.forward(backend.asarray(as_model_input(model, pixels)))
+                if len(recorder.stations) > STATIONS:
+                    most = f"the page walks through at most {STATIONS}"
+                    raise QuestionError(f"this network has {len(recorder.stations)} layers: {most}")
+                chosen = int(backend.to_host(outputs)[0].argmax()) if target is None else target
+                loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([chosen])), backend)
+                dx = backward(dy)
+            gradient = backend.to_host(dx)[0].reshape(reader.size)
+            yield Walk(model, recorder.stations, reader.size, float(backend.to_host(loss)), gradient)
+        finally:
+            model.zero_grad()  # backward has added to them
+
+
+def overview(reader: Reader, rows: list[list[int]], target: int | None = None) -> dict[str, Any]:
+    """The whole way, each station in small."""
+    with walked(reader, rows, target) as walk:
+        outputs = walk.host(walk.stations[-1].y)
+        many = max(min(PREVIEW_CELLS // (len(walk.stations) * PREVIEW_SIDE**2), 3), 1)
+        return {
+            "answer": int(outputs.argmax()),
+            "target": int(outputs.argmax()) if target is None else target,
+            "loss": rounded(walk.loss),
+            "outputs": rounded(outputs),
+            "probabilities": rounded(softmax(outputs, np)),
+            "gradient": maps.shown(255 * walk.gradient),
+            "stations": [_in_small(walk, station, many) for station in walk.stations],
+        }
+
+
+def _in_small(walk: Walk, station: Station, many: int) -> dict[str, Any]:
+    values, gradient = walk.host(station.y), walk.gradient_of(station)
+    return {
+        "path": station.path,
+        "kind": type(station.layer).__name__,
+        "layer": repr(station.layer),
+        "formula": (inspect.getdoc(type(station.layer)) or "").partition("\n\n")[0].replace("\n", " "),
+        "sources": station.sources,
+        "shape": list(values.shape),
+        "rms": rms(values),
+        "gradient_rms": rms(gradient),
+        "parameters": walk.parameters(station),
+        "preview": maps.preview(values, many, PREVIEW_SIDE),
+        "gradient_preview": maps.preview(gradient, many, PREVIEW_SIDE),
+    }
+
+
+def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | None = None) -> dict[str, Any]:
+    """What one station gave, and the gradient of the loss by it."""
+    with walked(reader, rows, target) as walk:
+        station, shape = walk.station(number), walk.shape_from(number)
+        return {
+            "values": maps.shown(walk.host(station.y).reshape(shape)),
+            "gradient": maps.shown(walk.gradient_of(station).reshape(shape)),
+        }
+
+
+def rms(values: Array) -> float:
+    """The root of the mean square, as `train.LayerSizes` has it."""
+    return rounded(math.sqrt(float(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0)
