@@ -99,7 +99,7 @@ def test_an_explanation_shows_every_layer_and_agrees_with_the_model(client):
     assert [layer["shape"] for layer in explanation["layers"]] == [[28, 28], [784], [12], [12], [10]]
     model = reader().model
     outputs = model.predict(np.array([pixels()], np.uint8))
-    np.testing.assert_allclose(explanation["layers"][-1]["values"], outputs[0], atol=1e-5)
+    np.testing.assert_allclose(explanation["layers"][-1]["values"]["numbers"], outputs[None], rtol=1e-5)
     np.testing.assert_allclose(
         explanation["probabilities"], model.probabilities(np.array([pixels()], np.uint8))[0], atol=1e-5
     )
@@ -119,10 +119,19 @@ def test_the_gradient_is_the_slope_of_the_answer_above_the_others():
         assert explanation["contribution"][y][x] == pytest.approx(slope * pixels()[y][x] / 255, abs=2e-5)
 
 
+def test_against_another_class_the_gradient_is_that_of_the_difference():
+    about = reader(nn.Linear(10, bias=False), shape=(784,))
+    whole = about.explain(pixels(), answer=4, against=7)
+    outputs = np.array(whole["layers"][0]["values"]["numbers"][0][0])
+    assert whole["answer"] == "4"
+    assert whole["margin"] == pytest.approx(outputs[4] - outputs[7], rel=1e-5)
+    assert np.sum(whole["contribution"]) == pytest.approx(whole["margin"], abs=1e-2)
+
+
 def test_the_contributions_add_up_for_a_linear_model():
     about = reader(nn.Linear(10, bias=False), shape=(784,))
     explanation = about.explain(pixels(), answer=2)
-    outputs = np.array(explanation["layers"][0]["values"])
+    outputs = np.array(explanation["layers"][0]["values"]["numbers"][0][0])
     assert np.sum(explanation["contribution"]) == pytest.approx(outputs[2] - outputs.mean(), abs=1e-2)
 
 
@@ -198,6 +207,7 @@ def test_a_bad_image_gives_one_clear_line(client, image, line):
         ({"pixels": [[0] * 28] * 28, "answer": True}, "integer"),
         ({"pixels": [[0] * 28] * 28, "answer": 10}, "0 to 9"),
         ({"pixels": [[0] * 28] * 28, "answer": -1}, "0 to 9"),
+        ({"pixels": [[0] * 28] * 28, "against": 10}, "0 to 9, not 10"),
         ([], "object"),
         ({"pixels": [[-1] * 1000] * 2}, "greater than or equal to 0"),
     ],
@@ -381,7 +391,7 @@ def test_the_address_can_be_typed_into_a_browser(host, typed):
 # The page -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/network", "/docs"])
 def test_the_pages_name_only_files_that_are_there(client, path):
     page = client.get(path).text
     names = re.findall(r'(?:src|href)="(/[^"]*)"', page)
@@ -389,7 +399,7 @@ def test_the_pages_name_only_files_that_are_there(client, path):
     assert {name: client.get(name).status_code for name in names} == dict.fromkeys(names, 200)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/network", "/docs", "/static/app.js"])
 def test_the_pages_may_be_asked_for_their_head_alone(client, path):
     response = client.head(path)
     assert (response.status_code, response.content) == (200, b"")
@@ -408,7 +418,7 @@ def test_no_file_of_the_page_names_another_host():
 
 def test_the_openapi_description_is_whole(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/model", "/api/read", "/api/explain"}
+    assert set(paths) == {"/api/model", "/api/read", "/api/explain", "/api/walk", "/api/walk/layer", "/api/walk/unit"}
     assert "image/*" in paths["/api/read"]["post"]["requestBody"]["content"]
 
 

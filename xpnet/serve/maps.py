@@ -39,9 +39,14 @@ def _numbered(shape: Shape) -> NDArray:
 
 
 def shown(values: NDArray, most: int = NUMBERS) -> dict[str, Any]:
-    """Of an array of any shape, at most about `most` numbers of four digits: the first maps, and of a list the first
+    """Of an array of any shape, at most about `most` numbers: the first maps, and of a list the first
     entries. Of maps that are larger than SIDE, the means of blocks."""
-    maps = arranged(values.astype(np.float64))
+    return shown_maps(arranged(values), most)
+
+
+def shown_maps(maps: NDArray, most: int = NUMBERS) -> dict[str, Any]:
+    """The same of maps (maps, rows, columns)."""
+    maps = maps.astype(np.float64)
     shape = list(maps.shape)
     block = math.ceil(max(shape[1:]) / SIDE) if shape[1] > 1 else 1
     if block > 1:
@@ -52,7 +57,7 @@ def shown(values: NDArray, most: int = NUMBERS) -> dict[str, Any]:
             maps = sums / (counts[:, None] if axis == 1 else counts)
     maps = maps[:, :, :most]
     maps = maps[: max(min(MAPS, most // maps[0].size), 1)]
-    return {"shape": shape, "block": block, "numbers": rounded(maps, 4)}
+    return {"shape": shape, "block": block, "numbers": rounded(maps)}
 
 
 def preview(values: NDArray, maps: int, side: int) -> list[list[list[int]]]:

@@ -1,19 +1,25 @@
-"""One number that a layer gave, worked out: which inputs times which weights, plus the bias, give it.
+"""One number that a layer gave, worked out: what it is the sum of, and what its gradient is the sum of.
 
-The weights are those of the layer's own backward: for dy = 1 at this output and 0 at all others, dx is by how much
-each input counts. The bias is what its own forward makes of zeros. For a layer that is a weighted sum (a convolution,
-Linear, BatchNorm, pooling, ReLU with its slopes of 0 and 1) they add up to the output; whether they do is checked.
+Forward, y = bias + the sum of weight x input. The weights are those of the layer's own backward: for dy = 1 at this
+output and 0 at all others, dx is by how much each input counts. The bias is what its own forward makes of zeros.
+
+Backward, dL/dy = the sum of weight x dL/dz over all numbers z that y goes into, by how much z changes with y: those
+are the layers' own forwards with y a little larger.
+
+For a layer that is a weighted sum (a convolution, Linear, BatchNorm, pooling, ReLU with its slopes of 0 and 1) both add
+up; whether they do is checked.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.nn import Conv2d, ConvTranspose2d, Linear
-from xpnet.nn.shapes import Shape
+from xpnet.nn.shapes import Shape, size_of
 from xpnet.serve import maps
 from xpnet.serve.maps import place, rounded
 from xpnet.serve.reader import QuestionError, Reader
@@ -21,6 +27,16 @@ from xpnet.serve.walk import Station, Walk, is_sum, walked
 
 TERMS = 12  # the largest of a sum
 EXACT = 1e-4  # of the sum of all sizes: what float32 may have lost
+
+
+@dataclass
+class Terms:
+    """numbers * weights, the products of a sum. `layer`: the station whose numbers they are, in this `shape`."""
+
+    layer: int
+    shape: Shape
+    numbers: NDArray
+    weights: NDArray
 
 
 def at_unit(
@@ -38,61 +54,108 @@ def at_unit(
         if at is None:
             most = " x ".join(map(str, maps.arranged(np.empty(shape)).shape))
             raise QuestionError(f"unit must be a map, a row and a column, counted from 0, of {most}; not {unit}")
-        x, y = walk.host(station.x).ravel(), walk.host(station.y).ravel()
+        x, y = walk.host(station.x).ravel(), float(walk.host(station.y).ravel()[at])
+        gradient = float(walk.gradient_of(station).ravel()[at])
+        terms, bias = _forward(walk, station, at)
         return {
-            "value": rounded(y[at]),
-            "gradient": rounded(walk.gradient_of(station).ravel()[at]),
-            "before": rounded(x[at]) if x.size == y.size else None,
-            **_sum(walk, station, at),
+            "value": rounded(y),
+            "gradient": rounded(gradient),
+            "before": rounded(x[at]) if x.size == station.y.size else None,
+            "forward": _sum(terms, bias, y),
+            "backward": _sum(_backward(walk, number, at), 0.0, gradient),
+            "inputs": None if is_sum(station.layer) else _window(terms[0]),
             **_weights(walk, station, at),
         }
 
 
-def _sum(walk: Walk, station: Station, at: int) -> dict[str, Any]:
-    """The terms of y[at]."""
-    y = float(walk.host(station.y).ravel()[at])
-    if is_sum(station.layer):
-        through = float(walk.host(walk.stations[station.sources[0]].y).ravel()[at])
-        inputs, weights, constant = np.array([through, y - through]), np.ones(2), 0.0
-        places = [[0, 0, 0], [1, 0, 0]]
-        order = np.arange(2)
-    else:
-        inputs, weights, constant = _affine(walk, station, at)
-        order = np.argsort(-np.abs(inputs * weights), kind="stable")[:TERMS]
-        order = order[weights[order] != 0]
-        shape = _input_shape(walk, station)
-        places = [place(int(i), shape) for i in order]
-    products = inputs * weights
-    size = abs(constant) + float(np.abs(products).sum())
+def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
+    """The largest of all terms, and what the others come to."""
+    found = [
+        {"layer": part.layer, "place": place(int(i), part.shape), "number": rounded(part.numbers[i]),
+         "weight": rounded(part.weights[i]), "product": rounded(part.numbers[i] * part.weights[i])}
+        for part in parts
+        for i in np.argsort(-np.abs(part.numbers * part.weights), kind="stable")[:TERMS]
+        if part.weights[i] != 0
+    ]  # fmt: skip
+    found = sorted(found, key=lambda term: -abs(term["product"]))[:TERMS]
+    products = [part.numbers * part.weights for part in parts]
+    everything, size = sum(float(p.sum()) for p in products), sum(float(np.abs(p).sum()) for p in products)
     return {
-        "exact": bool(abs(constant + products.sum() - y) <= EXACT * size + 1e-7),
-        "constant": rounded(constant),
-        "n_terms": int(np.count_nonzero(weights)),
-        "terms": [
-            {"place": p, "input": rounded(inputs[i]), "weight": rounded(weights[i]), "product": rounded(products[i])}
-            for p, i in zip(places, order, strict=True)
-        ],
-        "rest": rounded(products.sum() - products[order].sum()),
+        "exact": abs(bias + everything - total) <= EXACT * (size + abs(bias)) + 1e-7 * abs(total),
+        "bias": rounded(bias),
+        "n_terms": sum(int(np.count_nonzero(part.weights)) for part in parts),
+        "terms": found,
+        "rest": rounded(everything - sum(term["product"] for term in found)),
     }
 
 
-def _affine(walk: Walk, station: Station, at: int) -> tuple[NDArray, NDArray, float]:
-    """The inputs of y[at], by how much each counts, and what is left without any, in float64."""
+def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]:
+    """What y[at] is the sum of, and the bias."""
+    if is_sum(station.layer):
+        y = float(walk.host(station.y).ravel()[at])
+        through = float(walk.host(walk.stations[station.sources[0]].y).ravel()[at])
+        numbers = through, y - through
+        shape = walk.shape_from(station.sources[0])
+        both = zip(station.sources, numbers, strict=True)
+        return [Terms(source, shape, *_one(number, at, shape)) for source, number in both], 0.0
     backend, layer = walk.model.backend, station.layer
     y, backward = layer(station.x, backend)
     one = np.zeros(tuple(y.shape), backend.dtype)
     one.ravel()[at] = 1
-    kept = walk.model.grad.copy()
-    weights = walk.host(backward(backend.asarray(one)))
-    walk.model.grad[...] = kept  # those of the loss, to which this backward has added
-    nothing = layer(0 * station.x, backend)[0]
-    constant = float(walk.host(nothing).ravel()[at])
-    return walk.host(station.x).ravel().astype(np.float64), weights.ravel().astype(np.float64), constant
+    gradients = walk.model.grad.copy()
+    weights = walk.host(backward(backend.asarray(one))).ravel()
+    walk.model.grad[...] = gradients  # those of the loss, to which this backward has added
+    bias = float(walk.host(layer(0 * station.x, backend)[0]).ravel()[at])
+    source, shape = station.sources[0], walk.shape_from(station.sources[0])
+    if size_of(shape) != weights.size:
+        shape = tuple(station.x.shape[1:])
+    return [Terms(source, shape, walk.host(station.x).ravel().astype(np.float64), weights.astype(np.float64))], bias
 
 
-def _input_shape(walk: Walk, station: Station) -> Shape:
-    shape = walk.shape_from(station.sources[0])
-    return shape if np.prod(shape) == station.x[0].size else tuple(station.x.shape[1:])
+def _one(number: float, at: int, shape: Shape) -> tuple[NDArray, NDArray]:
+    """A single number at a place, with the weight 1."""
+    numbers, weights = np.zeros((2, size_of(shape)))
+    numbers[at], weights[at] = number, 1
+    return numbers, weights
+
+
+def _backward(walk: Walk, number: int, at: int) -> list[Terms]:
+    """What the gradient of y[at] is the sum of; nothing after the last layer, where the loss gives it."""
+    parts = []
+    for after, station in enumerate(walk.stations):
+        if number not in station.sources or isinstance(station.x, tuple) or isinstance(station.y, tuple):
+            continue
+        shape, gradient = walk.shape_from(after), walk.gradient_of(station).ravel().astype(np.float64)
+        if is_sum(station.layer):
+            weights = station.sources.count(number) * _one(1.0, at, shape)[1]
+        elif station.x.size == walk.stations[number].y.size:
+            weights = _changes(walk, station, at)
+        else:
+            continue
+        parts.append(Terms(after, shape, gradient, weights))
+    return parts
+
+
+def _changes(walk: Walk, station: Station, at: int) -> NDArray:
+    """By how much each output changes with input number `at`, if that goes on in the direction that it has: so ReLU
+    stays on the side where it is. The step is large, so that rounding does not count."""
+    backend, more = walk.model.backend, station.x.copy()
+    step = float(np.abs(walk.host(station.x)).max()) / 4 or 1.0
+    old = float(more.ravel()[at])
+    more.reshape(-1)[at] = old + (step if old >= 0 else -step)
+    before, after = (walk.host(station.layer(x, backend)[0]).ravel().astype(np.float64) for x in (station.x, more))
+    changes: NDArray = (after - before) / (float(more.ravel()[at]) - old)
+    return changes
+
+
+def _window(terms: Terms) -> dict[str, Any] | None:
+    """The inputs that count, with all those between them."""
+    values, counts = (maps.arranged(array.reshape(terms.shape)) for array in (terms.numbers, terms.weights))
+    places = np.nonzero(counts)
+    if not places[0].size:
+        return None
+    rows, columns = (slice(axis.min(), axis.max() + 1) for axis in places[1:])
+    return maps.shown_maps(values[:, rows, columns])
 
 
 def _weights(walk: Walk, station: Station, at: int) -> dict[str, Any]:
@@ -102,9 +165,9 @@ def _weights(walk: Walk, station: Station, at: int) -> dict[str, Any]:
         return {"weights": None, "weights_gradient": None, "steepest": []}
     channel = at % layer.n_out
     W, gradient = (walk.model.backend.to_host(array)[..., channel] for array in (layer.W.data, layer.W.grad))
-    shape = W.shape
-    if isinstance(layer, Linear) and station.x.ndim == 2:
-        shape = _input_shape(walk, station)
+    shape = walk.shape_from(station.sources[0])
+    if not isinstance(layer, Linear) or size_of(shape) != W.size:
+        shape = W.shape
     steepest = np.argsort(-np.abs(gradient.ravel()), kind="stable")[:TERMS]
     return {
         "weights": maps.shown(W.reshape(shape)),

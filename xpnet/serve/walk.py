@@ -176,7 +176,7 @@ def _in_small(walk: Walk, station: Station, many: int) -> dict[str, Any]:
         "path": station.path,
         "kind": type(station.layer).__name__,
         "layer": repr(station.layer),
-        "formula": (inspect.getdoc(type(station.layer)) or "").partition("\n\n")[0].replace("\n", " "),
+        "formula": formula(station.layer),
         "sources": station.sources,
         "shape": list(values.shape),
         "rms": rms(values),
@@ -185,6 +185,11 @@ def _in_small(walk: Walk, station: Station, many: int) -> dict[str, Any]:
         "preview": maps.preview(values, many, PREVIEW_SIDE),
         "gradient_preview": maps.preview(gradient, many, PREVIEW_SIDE),
     }
+
+
+def formula(layer: Layer) -> str:
+    """The beginning of the layer's docstring, up to the shapes, which come after two spaces."""
+    return (inspect.getdoc(type(layer)) or "").partition("\n\n")[0].replace("\n", " ").partition("  ")[0]
 
 
 def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | None = None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Maps(BaseModel):
 
     shape: list[int] = Field(description="how many maps, rows and columns there are")
     block: int = Field(description="each number is the mean of so many rows and columns; 1 for small maps")
-    numbers: list[list[list[float]]] = Field(description="the first maps, row by row, with four digits")
+    numbers: list[list[list[float]]] = Field(description="the first maps, row by row")
 
 
 class ParameterSize(BaseModel):
@@ -91,12 +91,23 @@ class LayerResponse(BaseModel):
 
 
 class Term(BaseModel):
-    """One input of a sum."""
+    """One product of a sum."""
 
-    place: list[int] = Field(description="map, row and column of the input; of a sum of two branches, which")
-    input: float
-    weight: float = Field(description="by how much the input counts: the layer's own backward says so")
+    layer: int = Field(description="the station whose number it is; -1 for the image")
+    place: list[int] = Field(description="map, row and column of that number")
+    number: float = Field(description="an input; on the way back, the gradient of a number that this one goes into")
+    weight: float = Field(description="by how much it counts")
     product: float
+
+
+class Sum(BaseModel):
+    """bias + the products of all terms."""
+
+    exact: bool = Field(description="whether it adds up; false for what is no weighted sum, such as Tanh")
+    bias: float = Field(description="what there is without any input")
+    n_terms: int = Field(description="how many numbers count")
+    terms: list[Term] = Field(description="the largest products, at most twelve")
+    rest: float = Field(description="the sum of all other products")
 
 
 class Slope(BaseModel):
@@ -108,16 +119,14 @@ class Slope(BaseModel):
 
 
 class UnitResponse(BaseModel):
-    """One number worked out: constant + terms + rest = value, if `exact`."""
+    """One number of a layer, and how it and its gradient come about."""
 
     value: float
     gradient: float = Field(description="of the loss by it")
     before: float | None = Field(description="the input at the same place, where there are as many inputs as outputs")
-    exact: bool = Field(description="false for a layer that is no weighted sum, such as Tanh: then they are slopes")
-    constant: float = Field(description="what there is without any input: the bias")
-    n_terms: int = Field(description="how many inputs count")
-    terms: list[Term] = Field(description="the largest products, at most twelve")
-    rest: float = Field(description="the sum of all other products")
+    forward: Sum = Field(description="of inputs times weights: the value")
+    backward: Sum = Field(description="of gradients times weights: the gradient; without terms after the last layer")
+    inputs: Maps | None = Field(description="all those that count, and what is between them")
     weights: Maps | None = Field(description="of a convolution or Linear: those behind this number")
     weights_gradient: Maps | None = Field(description="of the loss by them")
     steepest: list[Slope] = Field(description="the weights with the largest gradients, at most twelve")

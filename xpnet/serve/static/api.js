@@ -16,9 +16,13 @@ export const about = () => ask("/api/model");
 
 export const read = (image) => ask("/api/read", { method: "POST", body: image });
 
-export const explain = (pixels, answer) =>
-  ask("/api/explain", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ pixels, answer }),
-  });
+const asked = (path, question) =>
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question) });
+
+export const explain = (pixels, answer, against) => asked("/api/explain", { pixels, answer, against });
+
+export const walk = (pixels, target) => asked("/api/walk", { pixels, target });
+
+export const layer = (pixels, target, layer) => asked("/api/walk/layer", { pixels, target, layer });
+
+export const unit = (pixels, target, layer, unit) => asked("/api/walk/unit", { pixels, target, layer, unit });

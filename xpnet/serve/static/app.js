@@ -11,7 +11,7 @@ const pad = new Pad(byId("pad"), byId("nib"));
 let model = null;
 let photo = null; // a file, while one is shown in the place of the pad
 let reading = null;
-let explained = null; // [digit, explanation], to be painted again in other colours
+let explained = null; // [digit, explanation, answer], to be painted again in other colours
 let chosen = 0;
 let drawing = false; // the pen is down
 
@@ -66,19 +66,35 @@ async function choose(i) {
   const hadFocus = byId("found").contains(document.activeElement);
   chosen = i;
   const digit = reading.digits[i];
-  view.showReading(reading, i, model);
+  view.showReading(reading, i);
+  sessionStorage.setItem("digit", JSON.stringify(digit.pixels)); // for the page /network
   view.showFound(reading, i, choose);
   if (hadFocus) byId("found").children[i].focus();
   if (!drawing) view.speak(`${byId("says").textContent}. ${byId("why").textContent}`);
+  await explain(digit, likeliest(digit));
+}
+
+const likeliest = ({ probabilities }) => probabilities.indexOf(Math.max(...probabilities));
+
+/** Why the digit is this class; if it is not, why not. */
+async function explain(digit, asked) {
+  const answer = likeliest(digit);
+  const whyNot = asked === answer ? null : answer;
   try {
-    const explanation = await api.explain(digit.pixels, digit.probabilities.indexOf(Math.max(...digit.probabilities)));
+    const explanation = await api.explain(digit.pixels, asked, whyNot);
     if (reading.digits[chosen] !== digit) return; // another one was chosen meanwhile
-    explained = [digit, explanation];
+    explained = [digit, explanation, whyNot === null ? null : model.classes[answer]];
     view.showExplanation(...explained);
+    if (whyNot !== null) view.speak(byId("reason").textContent);
   } catch (error) {
     nothing("!", "No answer", error.message);
   }
 }
+
+byId("bars").addEventListener("click", (event) => {
+  const row = event.target.closest("tr");
+  if (row && reading?.digits.length) explain(reading.digits[chosen], row.sectionRowIndex);
+});
 
 // Drawing
 

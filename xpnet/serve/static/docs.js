@@ -7,7 +7,7 @@ const prose = (value) => text(value).replace(/`([^`]+)`/g, "<code>$1</code>");
 const api = await (await fetch("/openapi.json")).json();
 const resolved = (schema) => (schema.$ref ? api.components.schemas[schema.$ref.split("/").at(-1)] : schema);
 
-const KINDS = { string: "text", integer: "whole number", number: "number", object: "object", null: "null" };
+const KINDS = { string: "text", integer: "whole number", number: "number", boolean: "true or false", object: "object", null: "null" };
 
 /** What a value is, in a few words. */
 function kind(schema) {
@@ -16,15 +16,17 @@ function kind(schema) {
   if (known.prefixItems) return `${known.prefixItems.length} numbers`;
   if (known.type !== "array") return KINDS[known.type];
   const inner = resolved(known.items);
-  return inner.type === "array" ? `rows of ${kind(inner.items)}s` : `list of ${kind(inner)}s`;
+  if (inner.type !== "array") return `list of ${kind(inner)}s`;
+  return inner.items.type === "array" ? `maps, ${kind(inner)}` : `rows of ${kind(inner.items)}s`;
 }
 
-/** The fields of an object, and of the objects in its lists. */
+/** The fields of an object, and of the objects in it. */
 function fields(schema) {
   const { properties = {} } = resolved(schema);
   const rows = Object.entries(properties).map(([name, field]) => {
-    const inside = field.items?.$ref ? fields(field.items) : "";
-    return `<dt><code>${text(name)}</code><i>${text(kind(field))}</i></dt><dd>${prose(field.description)}${inside}</dd>`;
+    const object = [field.items ?? field, ...(field.anyOf ?? [])].find((known) => known.$ref);
+    const inside = object ? fields(object) : "";
+    return `<dt><code>${text(name)}</code><i>${text(kind(field))}</i></dt><dd>${prose(field.description ?? resolved(field).description)}${inside}</dd>`;
   });
   return rows.length ? `<dl>${rows.join("")}</dl>` : "";
 }

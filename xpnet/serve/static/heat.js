@@ -2,28 +2,43 @@
 
 const SHARPER = 2; // canvas pixels for each CSS pixel
 
-/** Cells from blue over neutral to orange, coloured against `largest`. */
-export function signed(canvas, rows, cell, largest = peak(rows)) {
+/** From blue over neutral to orange, against `largest`. */
+export function signed(largest) {
   const [neutral, positive, negative] = colours("--neutral", "--positive", "--negative");
-  paint(canvas, rows, cell, (value) => {
+  return (value) => {
     const strength = largest > 0 ? Math.min(Math.abs(value) / largest, 1) : 0;
     return mixed(neutral, value > 0 ? positive : negative, strength ** 0.8);
-  });
+  };
 }
 
 /** Grey values 0 to 255, from the page's paper to its ink. */
-export function grey(canvas, rows, cell) {
+export function grey() {
   const [paper, ink] = colours("--card", "--ink");
-  paint(canvas, rows, cell, (value) => mixed(paper, ink, value / 255));
+  return (value) => mixed(paper, ink, value / 255);
 }
 
-export const peak = (rows) => Math.max(...rows.map((row) => Math.max(...row.map(Math.abs))));
+/** The largest size of all numbers in nested lists. */
+export const peak = (numbers) => numbers.flat(Infinity).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
-/** The values of a layer as rows to look at: as they are, as tiles (one for each channel), or a list folded. */
-export function arranged(values, shape) {
-  if (shape.length === 2) return chunks(values, shape[1]);
-  if (shape.length === 3) return tiles(values, shape);
-  return chunks(values, columns(values.length));
+/** Maps (lists of rows) side by side as rows of cells: of each cell its value, and its place [map, row, column].
+ *  A single row is folded. Between two maps there are empty cells. */
+export function laidOut(maps) {
+  const [height, width] = [maps[0].length, maps[0][0].length];
+  if (maps.length === 1 && height === 1) {
+    const across = columns(width);
+    const cells = maps[0][0].map((value, i) => ({ value, place: [0, 0, i] }));
+    return Array.from({ length: Math.ceil(width / across) }, (_, i) => cells.slice(i * across, (i + 1) * across));
+  }
+  const across = Math.ceil(Math.sqrt(maps.length));
+  const down = Math.ceil(maps.length / across);
+  return Array.from({ length: down * (height + 1) - 1 }, (_, y) =>
+    Array.from({ length: across * (width + 1) - 1 }, (_, x) => {
+      const map = Math.floor(y / (height + 1)) * across + Math.floor(x / (width + 1));
+      const [row, column] = [y % (height + 1), x % (width + 1)];
+      const value = maps[map]?.[row]?.[column];
+      return value === undefined ? null : { value, place: [map, row, column] };
+    }),
+  );
 }
 
 /** The width of a folded list: a divisor that makes it a little wider than high, if there is one. */
@@ -34,36 +49,23 @@ function columns(count) {
   return side;
 }
 
-function chunks(values, width) {
-  return Array.from({ length: Math.ceil(values.length / width) }, (_, i) => values.slice(i * width, (i + 1) * width));
-}
-
-function tiles(values, [height, width, channels]) {
-  const across = Math.ceil(Math.sqrt(channels));
-  const rows = Array.from({ length: Math.ceil(channels / across) * (height + 1) - 1 }, () =>
-    new Array(across * (width + 1) - 1).fill(0),
-  );
-  values.forEach((value, i) => {
-    const channel = i % channels;
-    const x = Math.floor(i / channels) % width;
-    const y = Math.floor(i / channels / width);
-    rows[Math.floor(channel / across) * (height + 1) + y][(channel % across) * (width + 1) + x] = value;
-  });
-  return rows;
-}
-
-function paint(canvas, rows, cell, colour) {
+/** Cells of so many CSS pixels in these colours, and frames around those at the positions [y, x]. */
+export function paint(canvas, cells, cell, colour, frames = []) {
   const size = cell * SHARPER;
   const gap = cell > 8 ? SHARPER : 0;
-  canvas.width = rows[0].length * size;
-  canvas.height = rows.length * size;
+  canvas.width = cells[0].length * size;
+  canvas.height = cells.length * size;
   const context = canvas.getContext("2d");
-  rows.forEach((row, y) =>
-    row.forEach((value, x) => {
-      context.fillStyle = colour(value);
+  cells.forEach((row, y) =>
+    row.forEach((one, x) => {
+      if (!one) return;
+      context.fillStyle = colour(one.value);
       context.fillRect(x * size, y * size, size - gap, size - gap);
     }),
   );
+  context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--text");
+  context.lineWidth = SHARPER * 1.5;
+  for (const [y, x] of frames) context.strokeRect(x * size, y * size, size - gap, size - gap);
 }
 
 function colours(...names) {

@@ -8,6 +8,23 @@ const MARGIN = 16; // of paper around it: what touches the border of a photo may
 /** A fraction of that image's side as a fraction of the pad's. */
 export const onPad = (fraction) => (fraction * (SENT + 2 * MARGIN) - MARGIN) / SENT;
 
+/** Strokes of the pen, lists of points, as an image. */
+export const penned = (strokes) => asImage(strokes.map((points) => ({ tool: "pen", points })));
+
+/** Strokes as a PNG, black on white whatever the page's colours are. */
+function asImage(strokes) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SENT + 2 * MARGIN;
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.translate(MARGIN, MARGIN);
+  context.rect(0, 0, SENT, SENT); // what is off the pad is not seen there, either
+  context.clip();
+  for (const stroke of strokes) trace(context, stroke, SENT, stroke.tool === "pen" ? "black" : "white");
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
 export class Pad {
   #canvas;
   #nib;
@@ -59,18 +76,9 @@ export class Pad {
     this.#replace(strokes.map((points) => ({ tool: "pen", points })));
   }
 
-  /** The drawing as a PNG, black on white whatever the page's colours are. */
+  /** The drawing as a PNG. */
   image() {
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = SENT + 2 * MARGIN;
-    const context = canvas.getContext("2d");
-    context.fillStyle = "white";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.translate(MARGIN, MARGIN);
-    context.rect(0, 0, SENT, SENT); // what is off the pad is not seen there, either
-    context.clip();
-    for (const stroke of this.#strokes) trace(context, stroke, SENT, stroke.tool === "pen" ? "black" : "white");
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    return asImage(this.#strokes);
   }
 
   redraw() {

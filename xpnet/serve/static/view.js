@@ -1,15 +1,9 @@
 // What a reading and its explanation look like on the page.
 
-import * as heat from "/static/heat.js";
+import { fill } from "/static/grid.js";
+import { byId, element, number, percent, speak } from "/static/page.js";
 
-const byId = (id) => document.getElementById(id);
-const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
+export { speak };
 
 export function showModel(model) {
   const [height, width] = model.image;
@@ -19,13 +13,16 @@ export function showModel(model) {
     ...model.classes.map((name) =>
       element(
         "tr", { role: "row" },
-        element("th", { scope: "row", role: "rowheader", textContent: name }),
+        element("th", { scope: "row", role: "rowheader" }, why(name)),
         element("div", { className: "track", ariaHidden: "true" }, element("i")),
         element("td", { role: "cell", textContent: "–" }),
       ),
     ),
   );
 }
+
+/** The digit before its bar: a button that asks why it is not the answer. */
+const why = (name) => element("button", { type: "button", textContent: name, ariaLabel: `${name}: why not?`, disabled: true });
 
 /** The large numeral and the two lines beside it. */
 export function showVerdict(numeral, says, why = "") {
@@ -42,22 +39,21 @@ export function showBars(probabilities = []) {
     const p = probabilities[i];
     row.classList.toggle("best", p === best);
     row.querySelector("i").style.width = `${100 * (p ?? 0)}%`;
+    row.querySelector("button").disabled = p === undefined;
     row.lastElementChild.textContent = p === undefined ? "–" : percent(p);
   });
 }
 
 /** What was read, all of it, and how sure the model is of this one of the digits. */
-export function showReading({ text, digits }, chosen, model) {
+export function showReading({ text, digits }, chosen) {
   const digit = digits[chosen];
   const several = digits.length > 1;
-  const likeliest = model.classes[digit.probabilities.indexOf(Math.max(...digit.probabilities))];
   const unsure = digit.reason.startsWith("unsure") ? digit.reason : `this may not be a digit: ${digit.reason}`;
   const why = digit.answer === null ? unsure : `${percent(digit.probability)} sure`;
   const says = several || digit.answer !== null ? `This is ${text}` : "Unsure";
   const place = several ? `Digit ${chosen + 1} of ${digits.length}, ${digit.answer ?? "?"}: ` : "";
   showVerdict(digit.answer ?? "?", says, `${place}${why}`);
   showBars(digit.probabilities);
-  for (const name of document.querySelectorAll(".chosen:not(.boxes i)")) name.textContent = likeliest;
 }
 
 /** Where the digits are, and a button for each if there are several. `choose(i)` is called for a button. */
@@ -91,43 +87,66 @@ function frame([left, top, right, bottom], chosen) {
   return made;
 }
 
-export function showExplanation(digit, explanation) {
+/** `instead`: the answer, where the explanation is of why it is not another class; else null. */
+export function showExplanation(digit, explanation, instead = null) {
   const cell = 8;
-  heat.grey(byId("seen"), digit.pixels, cell);
-  heat.signed(byId("contribution"), explanation.contribution, cell);
-  heat.signed(byId("gradient"), explanation.gradient, cell);
+  const at = ([, row, column]) => `row ${row}, column ${column}`;
+  const told = (what) => (value, place) => `${at(place)}: ${what} ${number(value)}`;
+  const ink = (value, place) => `${at(place)}: ${value} of 255`;
+  fill(byId("seen"), [digit.pixels], { cell, grey: true, words: ink });
+  fill(byId("contribution"), [explanation.contribution], { cell, words: told("contribution") });
+  fill(byId("gradient"), [explanation.gradient], { cell, words: told("gradient") });
   byId("seen").ariaLabel = "The digit as the network sees it";
   byId("contribution").ariaLabel = described(explanation);
+  byId("inside-title").textContent = instead === null ? "Why" : `Why not ${explanation.answer}?`;
+  byId("reason").hidden = instead === null;
+  if (instead !== null) byId("reason").textContent = reason(explanation, instead);
+  for (const name of document.querySelectorAll(".chosen:not(.boxes i)")) name.textContent = explanation.answer;
+  [...byId("bars").rows].forEach((row) => {
+    const button = row.querySelector("button");
+    button.ariaPressed = String(instead !== null && button.textContent === explanation.answer);
+  });
   byId("gradient").ariaLabel = `Gradient of the answer ${explanation.answer} with respect to each pixel`;
   byId("layer-list").replaceChildren(...explanation.layers.map(layer));
   byId("inside").hidden = byId("layers").hidden = false;
 }
 
+/** Where in the image the number is that is the largest (sign 1) or the lowest (-1), and how large it is. */
+function extreme(rows, sign) {
+  const [all, width] = [rows.flat(), rows[0].length];
+  const i = all.reduce((best, value, j) => (sign * value > sign * all[best] ? j : best), 0);
+  const [y, x] = [Math.floor(i / width) / rows.length, (i % width) / width];
+  const name = (part, names) => names[Math.min(Math.floor(3 * part), 2)];
+  const place = `${name(y, ["top", "middle", "bottom"])} ${name(x, ["left", "centre", "right"])}`;
+  return { place, value: all[i] };
+}
+
 /** In words, for those who do not see it: how much of the ink was for and against, and where most of it is. */
 function described({ answer, contribution }) {
-  const all = contribution.flat();
-  const width = contribution[0].length;
-  const sum = (sign) => all.reduce((total, value) => total + Math.max(sign * value, 0), 0);
-  const where = (sign) => {
-    const i = all.reduce((best, value, j) => (sign * value > sign * all[best] ? j : best), 0);
-    const [y, x] = [Math.floor(i / width) / contribution.length, (i % width) / width];
-    const name = (part, names) => names[Math.min(Math.floor(3 * part), 2)];
-    return `${name(y, ["top", "middle", "bottom"])} ${name(x, ["left", "centre", "right"])}`;
-  };
+  const sum = (sign) => contribution.flat().reduce((total, value) => total + Math.max(sign * value, 0), 0);
   const percentFor = Math.round((100 * sum(1)) / Math.max(sum(1) + sum(-1), 1e-9));
-  return `${percentFor} % of the effect of the ink is for ${answer}, strongest at the ${where(1)}; ` +
-    `${100 - percentFor} % is against, strongest at the ${where(-1)}`;
+  return `${percentFor} % of the effect of the ink is for ${answer}, strongest at the ${extreme(contribution, 1).place}; ` +
+    `${100 - percentFor} % is against, strongest at the ${extreme(contribution, -1).place}`;
+}
+
+/** One sentence: why the answer is not this other class. */
+function reason({ answer, margin, contribution }, instead) {
+  const [best, worst] = [extreme(contribution, 1), extreme(contribution, -1)];
+  return `The output for ${answer} is ${number(Math.abs(margin))} ${margin > 0 ? "above" : "below"} that for ${instead}. ` +
+    `The ink at the ${best.place} speaks most for ${answer} (+${number(best.value)}), ` +
+    `the ink at the ${worst.place} most against it (${number(worst.value)}).`;
 }
 
 function layer({ path, kind, shape, values }) {
-  const rows = heat.arranged(values, shape);
-  const cell = Math.max(Math.min(Math.floor(140 / rows[0].length), 14), 2);
-  const canvas = element("canvas", { role: "img" });
-  heat.signed(canvas, rows, cell);
-  canvas.style.width = `${rows[0].length * cell}px`;
-  const active = values.filter((value) => value > 0).length;
-  const [low, high] = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(1));
-  canvas.ariaLabel = `${kind}: ${values.length} numbers from ${low} to ${high}, ${active} of them positive`;
+  const maps = values.numbers;
+  const canvas = element("canvas");
+  fill(canvas, maps, { within: 140 });
+  const all = maps.flat(2);
+  const count = shape.reduce((product, n) => product * n, 1);
+  const some = all.length < count ? `${all.length} of ` : "";
+  const active = all.filter((value) => value > 0).length;
+  const [low, high] = [Math.min(...all), Math.max(...all)].map((value) => value.toFixed(1));
+  canvas.ariaLabel = `${kind}: ${some}${count} numbers from ${low} to ${high}, ${active} of them positive`;
   const caption = element("figcaption", {}, element("b", { textContent: kind }));
   caption.append(element("span", { textContent: `${shape.join(" × ")}, ${path}` }));
   return element("li", {}, element("figure", {}, canvas, caption));
@@ -136,12 +155,4 @@ function layer({ path, kind, shape, values }) {
 /** Nothing to explain. */
 export function hideExplanation() {
   byId("inside").hidden = byId("layers").hidden = true;
-}
-
-let speaking;
-
-/** Say it to a screen reader, once it has not changed for a moment. */
-export function speak(text) {
-  clearTimeout(speaking);
-  speaking = setTimeout(() => (byId("spoken").textContent = text), 500);
 }

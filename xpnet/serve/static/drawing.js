@@ -1,0 +1,162 @@
+// The network as a drawing: a station for the image, for each layer and for the loss, joined as the numbers go.
+
+import { peak } from "/static/heat.js";
+import { number } from "/static/page.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const WIDEST = 92; // of a station
+const NARROWEST = 64;
+const HIGH = 150;
+const MIDDLE = 70; // the height at which the numbers go
+const LEVELS = 5; // of colour, either way
+
+function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+export class Drawing {
+  #holder;
+  #choose;
+  #stations = [];
+  #lines = [];
+  #wide = WIDEST;
+
+  constructor(holder, choose) {
+    this.#holder = holder;
+    this.#choose = choose;
+  }
+
+  /** Draw the way of this image. */
+  make(walk, model, pixels) {
+    const room = Math.floor(this.#holder.clientWidth / (walk.stations.length + 2));
+    const wide = (this.#wide = Math.max(Math.min(room, WIDEST), NARROWEST));
+    const stations = [image(pixels, walk.gradient.numbers[0], wide), ...walk.stations.map((station) => layer(station, model, wide)), loss(walk, wide)];
+    const width = wide * stations.length;
+    this.#lines = lines(walk, wide);
+    this.#stations = stations.map(({ kind, shape, says, parts }, i) => {
+      const group = svg(
+        "g", { role: "tab", id: `station-${i}`, "aria-label": says, "aria-controls": "station", class: "stop" },
+        svg("rect", { class: "frame", x: 1, y: 14, width: wide - 2, height: HIGH - 16, rx: 8 }),
+        ...parts,
+        named(kind, wide),
+        svg("text", { x: wide / 2, y: HIGH - 9, class: "shape" }, shape),
+      );
+      group.setAttribute("transform", `translate(${i * wide} 0)`);
+      group.addEventListener("click", () => this.#choose(i));
+      group.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        this.#choose(i);
+      });
+      return group;
+    });
+    const list = { role: "tablist", "aria-label": "Layers, from the image to the loss", width, height: HIGH, viewBox: `0 0 ${width} ${HIGH}` };
+    const under = svg("g", { role: "none", "aria-hidden": "true" }, ...this.#lines.map(({ path }) => path));
+    this.#holder.replaceChildren(svg("svg", list, under, ...this.#stations));
+  }
+
+  /** Show at which station the walk is, and how far the numbers have come. */
+  mark(at, backward) {
+    const hadFocus = this.#holder.contains(document.activeElement);
+    this.#stations.forEach((group, i) => {
+      group.setAttribute("aria-selected", String(i === at));
+      group.setAttribute("tabindex", i === at ? 0 : -1);
+    });
+    for (const { path, to } of this.#lines) {
+      path.classList.toggle("done", !backward && to <= at);
+      path.classList.toggle("back", backward && to > at);
+    }
+    this.#holder.classList.toggle("backward", backward);
+    const left = (at + 0.5) * this.#wide - this.#holder.clientWidth / 2;
+    this.#holder.scrollTo({ left, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    if (hadFocus) this.#stations[at].focus({ preventScroll: true });
+    document.getElementById("station").setAttribute("aria-labelledby", `station-${at}`);
+  }
+}
+
+/** The name of a layer; a long one is set narrower. */
+function named(kind, wide) {
+  const narrow = kind.length > 8 ? { textLength: Math.min(wide - 4, 7 * kind.length), lengthAdjust: "spacingAndGlyphs" } : {};
+  return svg("text", { x: wide / 2, y: HIGH - 24, class: "kind", ...narrow }, kind);
+}
+
+/** A line from each station to those that take its numbers; one that leaves some out goes over them. */
+function lines({ stations }, wide) {
+  const pairs = stations.flatMap(({ sources }, i) => sources.map((source) => [source + 1, i + 1]));
+  return [...pairs, [stations.length, stations.length + 1]].map(([from, to]) => {
+    const [x0, x1] = [(from + 1) * wide - 8, to * wide + 8];
+    const over = `M${x0 - 16} 30 C${x0 + 14} 2 ${x1 - 14} 2 ${x1 + 16} 30`;
+    const along = `M${x0} ${MIDDLE} H${x1}`;
+    return { from, to, path: svg("path", { class: "line", d: to - from > 1 ? over : along }) };
+  });
+}
+
+function image(pixels, gradient, wide) {
+  const shape = `${pixels[0].length} × ${pixels.length}`;
+  const [x, y] = [(wide - 46) / 2, MIDDLE - 23];
+  const largest = peak(gradient) || 1;
+  const parts = [
+    svg("g", { class: "values" }, ...cells(pixels, x, y, 46, (value) => `g${Math.round((LEVELS * value) / 255)}`)),
+    svg("g", { class: "gradient" }, ...cells(gradient, x, y, 46, (value) => level((100 * value) / largest))),
+  ];
+  return { kind: "Image", shape, says: `Image, ${shape} pixels`, parts };
+}
+
+function loss({ loss: value }, wide) {
+  const box = svg("rect", { class: "box", x: 7, y: MIDDLE - 18, width: wide - 14, height: 36, rx: 6 });
+  const text = svg("text", { x: wide / 2, y: MIDDLE + 4, class: "number" }, number(value));
+  return { kind: "Loss", shape: "1 number", says: `Loss, ${number(value)}`, parts: [box, text] };
+}
+
+/** A layer: its first map or its row of numbers, in one colour scheme for its values and one for their gradients. */
+function layer({ kind, shape, preview, gradient_preview: gradient }, model, wide) {
+  const name = shape.join(" × ");
+  const both = [[preview, "values"], [gradient, "gradient"]];
+  const parts = both.map(([maps, what]) => svg("g", { class: what }, ...glyph(maps, shape, model, wide)));
+  return { kind, shape: shape.join("×"), says: `${kind}, ${name}`, parts };
+}
+
+const level = (percent) => {
+  const step = Math.ceil((LEVELS * Math.abs(percent)) / 100);
+  return step === 0 ? "z" : `${percent > 0 ? "p" : "n"}${step}`;
+};
+
+function glyph(maps, shape, model, wide) {
+  if (maps[0].length === 1) return row(maps[0][0], shape.at(-1) === model.classes.length ? model.classes : [], wide);
+  const side = Math.max(Math.min(14 + maps[0].length * 2.2, 44), 20);
+  const [x, y] = [(wide - side) / 2 - 2 * (maps.length - 1), MIDDLE - side / 2 + 2 * (maps.length - 1)];
+  const behind = maps.slice(1).map((_, i) => {
+    const off = 4 * (maps.length - 1 - i);
+    return svg("rect", { class: "behind", x: x + off, y: y - off, width: side, height: side });
+  });
+  return [...behind, ...cells(maps[0], x, y, side, level)];
+}
+
+/** A list of numbers, one below the other, with the names of the classes where it has one for each. */
+function row(values, names, wide) {
+  const step = Math.min(88 / values.length, 9);
+  const top = MIDDLE - (step * values.length) / 2;
+  return values.flatMap((value, i) => {
+    const [x, y] = [wide / 2, top + (i + 0.5) * step];
+    const dot = svg("circle", { class: level(value), cx: x, cy: y, r: step / 2 - 0.4 });
+    return names.length ? [dot, svg("text", { x: x + 9, y: y + 3, class: "digit" }, names[i])] : [dot];
+  });
+}
+
+/** A map in a square: a path for each colour. */
+function cells(rows, x, y, side, colour) {
+  const size = side / Math.max(rows.length, rows[0].length);
+  const paths = {};
+  rows.forEach((values, i) =>
+    values.forEach((value, j) => {
+      const name = colour(value);
+      const at = `M${(x + j * size).toFixed(2)} ${(y + i * size).toFixed(2)}`;
+      paths[name] = `${paths[name] ?? ""}${at}h${size.toFixed(2)}v${size.toFixed(2)}h${-size.toFixed(2)}z`;
+    }),
+  );
+  const drawn = Object.entries(paths).map(([name, d]) => svg("path", { class: name, d }));
+  return [...drawn, svg("rect", { class: "edge", x, y, width: side, height: (side * rows.length) / rows[0].length })];
+}

@@ -1,0 +1,28 @@
+// What the modules of all pages use.
+
+export const byId = (id) => document.getElementById(id);
+
+export const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
+
+/** A number with about four digits, as one would write it. */
+export function number(value) {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  const small = size < 0.0005;
+  const text = small || size >= 1e6 ? value.toExponential(2) : value.toFixed(size < 100 ? 4 : size < 1000 ? 2 : 0);
+  return text.replaceAll("-", "−");
+}
+
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+let speaking;
+
+/** Say it to a screen reader, once it has not changed for a moment. */
+export function speak(text) {
+  clearTimeout(speaking);
+  speaking = setTimeout(() => (byId("spoken").textContent = text), 500);
+}
