@@ -3,7 +3,6 @@
 import { peak } from "/static/heat.js";
 import { number } from "/static/page.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDEST = 92; // of a station
 const NARROWEST = 64;
 const HIGH = 150;
@@ -11,7 +10,7 @@ const MIDDLE = 70; // the height at which the numbers go
 const LEVELS = 5; // of colour, either way
 
 function svg(name, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, name);
+  const made = document.createElementNS(document.querySelector("svg").namespaceURI, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
   return made;
@@ -53,9 +52,10 @@ export class Drawing {
       });
       return group;
     });
-    const list = { role: "tablist", "aria-label": "Layers, from the image to the loss", width, height: HIGH, viewBox: `0 0 ${width} ${HIGH}` };
     const under = svg("g", { role: "none", "aria-hidden": "true" }, ...this.#lines.map(({ path }) => path));
-    this.#holder.replaceChildren(svg("svg", list, under, ...this.#stations));
+    const drawing = this.#holder.querySelector("svg");
+    for (const [name, value] of Object.entries({ width, height: HIGH })) drawing.setAttribute(name, value);
+    drawing.replaceChildren(under, ...this.#stations);
   }
 
   /** Show at which station the walk is, and how far the numbers have come. */
