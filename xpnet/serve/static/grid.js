@@ -21,17 +21,45 @@ function showTip(text, x, y) {
   tip.style.top = `${y > 60 ? y - tip.offsetHeight - 10 : y + 20}px`;
 }
 
+/** Maps side by side as rows of cells: of each its value, and its place [map, row, column]. A single row is folded.
+ *  Between two maps there are empty cells, null. */
+function laidOut(maps) {
+  const [height, width] = [maps[0].length, maps[0][0].length];
+  if (maps.length === 1 && height === 1) {
+    const across = columns(width);
+    const cells = maps[0][0].map((value, i) => ({ value, place: [0, 0, i] }));
+    return Array.from({ length: Math.ceil(width / across) }, (_, i) => cells.slice(i * across, (i + 1) * across));
+  }
+  const across = Math.ceil(Math.sqrt(maps.length));
+  const down = Math.ceil(maps.length / across);
+  return Array.from({ length: down * (height + 1) - 1 }, (_, y) =>
+    Array.from({ length: across * (width + 1) - 1 }, (_, x) => {
+      const map = Math.floor(y / (height + 1)) * across + Math.floor(x / (width + 1));
+      const [row, column] = [y % (height + 1), x % (width + 1)];
+      const value = maps[map]?.[row]?.[column];
+      return value === undefined ? null : { value, place: [map, row, column] };
+    }),
+  );
+}
+
+/** The width of a folded list: a divisor that makes it a little wider than high, if there is one. */
+function columns(count) {
+  if (count <= 12) return count;
+  const side = Math.ceil(Math.sqrt(count));
+  for (let width = side; width <= 2 * side; width++) if (count % width === 0) return width;
+  return side;
+}
+
 const shown = new WeakMap(); // what a canvas shows now
 
 /** Show `maps`, lists of rows. Options: `cell`, the size of a cell, or `within`, a width for all of them, with cells of
- *  at most `most`; `grey`; `largest`, for the colours; `words(value,
+ *  at most `most`; `grey`; `words(value,
  *  place)`, what is said of a cell; `choose(place)`, for a click or Enter; `chosen`, the place that has a frame. */
 export function fill(canvas, maps, options) {
   const before = shown.get(canvas);
-  const state = { ...options, maps, cells: heat.laidOut(maps), cursor: null };
+  const state = { ...options, maps, cells: laidOut(maps), cursor: null };
   state.cell ??= Math.max(Math.min(Math.floor(options.within / state.cells[0].length), options.most ?? 14), 2);
   if (options.within) canvas.style.width = `${state.cells[0].length * state.cell}px`;
-  state.colour = options.grey ? heat.grey() : heat.signed(options.largest ?? heat.peak(maps));
   state.words ??= (value, place) => `${where(place, [maps.length, maps[0].length])}: ${number(value)}`;
   shown.set(canvas, state);
   canvas.tabIndex = 0;
@@ -43,9 +71,16 @@ export function fill(canvas, maps, options) {
 }
 
 function redraw(canvas) {
-  const { cells, cell, colour, chosen, cursor } = shown.get(canvas);
-  const frames = [chosen && position(cells, chosen), cursor].filter(Boolean);
-  heat.paint(canvas, cells, cell, colour, frames);
+  const { cells, cell, grey, chosen, cursor } = shown.get(canvas);
+  const rows = cells.map((row) => row.map((one) => one && one.value));
+  (grey ? heat.grey : heat.signed)(canvas, rows, cell);
+  const size = canvas.width / rows[0].length;
+  const context = canvas.getContext("2d");
+  context.strokeStyle = getComputedStyle(canvas).color;
+  context.lineWidth = 3;
+  for (const [y, x] of [chosen && position(cells, chosen), cursor].filter(Boolean)) {
+    context.strokeRect(x * size, y * size, size, size);
+  }
 }
 
 function position(cells, place) {

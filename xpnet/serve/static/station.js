@@ -127,7 +127,7 @@ function cellsOf({ walk, at, backward, layer, choose }, numbers, place) {
 }
 
 function bars({ model, walk, at, choose }, values, place) {
-  const largest = peak(values) || 1;
+  const largest = peak([values]) || 1;
   const outputs = at === walk.stations.length;
   return element("div", { className: `rows${outputs ? " outputs" : ""}` }, ...values.map((value, i) => {
     const bar = element("i", { className: value < 0 ? "negative" : "" });
