@@ -99,7 +99,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/tables.py": ["test_cli_tables.py"],
     "backend/interchange.py": ["test_interchange.py"],
     "schedules.py": ["test_schedules.py"],
-    "serve/": ["test_serve_limits.py", "test_serve.py"],
+    "serve/": ["test_serve_limits.py", "test_serve.py", "test_serve_walk.py"],
     "cli/serve.py": ["test_serve.py", "test_serve_limits.py"],
     "photo/opening.py": ["test_serve.py"],
     "train/plots.py": ["test_plots.py"],

@@ -111,6 +111,10 @@ def test_every_number_is_the_sum_of_what_is_said_of_it(served):
             products = [term["number"] * term["weight"] for term in parts["terms"]]
             assert products == pytest.approx([term["product"] for term in parts["terms"]], rel=1e-4)
             n_several += parts["n_terms"] > len(parts["terms"]) and parts["rest"] != 0
+            others = parts["n_terms"] - len(parts["terms"])
+            assert len(parts["terms"]) <= 12
+            smallest = min((abs(term["product"]) for term in parts["terms"]), default=0)
+            assert abs(parts["rest"]) <= others * smallest + 1e-6 * (1 + size)
     assert n_several > 3
 
 
@@ -251,7 +255,7 @@ def test_walking_leaves_the_model_as_it_was(served):
 
 
 def test_the_answers_of_a_large_model_are_small():
-    large = nn.Reshape(128, 128, 1), nn.Conv2d(80, 3, padding="same"), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(10)
+    large = nn.Reshape(128, 128, 1), nn.Conv2d(80, 3, padding="same"), nn.AvgPool2d(16), nn.Flatten(), nn.Linear(10)
     about = reader(*large, shape=(128, 128))
     image = np.random.default_rng(0).integers(0, 256, (128, 128)).tolist()
     size = lambda answer: len(json.dumps(answer))
@@ -265,6 +269,12 @@ def test_the_answers_of_a_large_model_are_small():
     flat = at_layer(about, image, 3)["values"]["numbers"]
     assert len(flat) == 64
     assert size(at_unit(about, image, 4, [0, 0, 0])) < 500_000
+
+
+def test_an_explanation_shows_so_many_numbers_of_all_layers_together(monkeypatch):
+    monkeypatch.setattr("xpnet.serve.reader.LAYER_NUMBERS", 2000)
+    layers = reader().explain(pixels())["layers"]
+    assert [np.size(layer["values"]["numbers"]) for layer in layers] == [784, 400, 12, 12, 10]
 
 
 def test_of_large_maps_each_cell_is_the_mean_of_a_block():

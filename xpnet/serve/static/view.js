@@ -117,7 +117,7 @@ function extreme(rows, sign) {
   const i = all.reduce((best, value, j) => (sign * value > sign * all[best] ? j : best), 0);
   const [y, x] = [Math.floor(i / width) / rows.length, (i % width) / width];
   const name = (part, names) => names[Math.min(Math.floor(3 * part), 2)];
-  const place = `${name(y, ["top", "middle", "bottom"])} ${name(x, ["left", "centre", "right"])}`;
+  const place = `${name(y, ["top", "", "bottom"])} ${name(x, ["left", "", "right"])}`.trim() || "centre";
   return { place, value: all[i] };
 }
 
@@ -132,9 +132,10 @@ function described({ answer, contribution }) {
 /** One sentence: why the answer is not this other class. */
 function reason({ answer, margin, contribution }, instead) {
   const [best, worst] = [extreme(contribution, 1), extreme(contribution, -1)];
-  return `The output for ${answer} is ${number(Math.abs(margin))} ${margin > 0 ? "above" : "below"} that for ${instead}. ` +
-    `The ink at the ${best.place} speaks most for ${answer} (+${number(best.value)}), ` +
-    `the ink at the ${worst.place} most against it (${number(worst.value)}).`;
+  const short = (value) => value.toFixed(2).replace("-", "−");
+  return `The output for ${answer} is ${short(Math.abs(margin))} ${margin > 0 ? "above" : "below"} that for ${instead}. ` +
+    `The ink at the ${best.place} speaks most for ${answer} (+${short(best.value)}), ` +
+    `that at the ${worst.place} most against it (${short(worst.value)}).`;
 }
 
 function layer({ path, kind, shape, values }) {
