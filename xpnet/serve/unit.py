@@ -70,23 +70,37 @@ def at_unit(
 
 def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
     """The largest of all terms, and what the others come to."""
-    found = [
-        {"layer": part.layer, "place": place(int(i), part.shape), "number": rounded(part.numbers[i]),
-         "weight": rounded(part.weights[i]), "product": rounded(part.numbers[i] * part.weights[i])}
-        for part in parts
-        for i in np.argsort(-np.abs(part.numbers * part.weights), kind="stable")[:TERMS]
-        if part.weights[i] != 0
-    ]  # fmt: skip
-    found = sorted(found, key=lambda term: -abs(term["product"]))[:TERMS]
-    products = [part.numbers * part.weights for part in parts]
-    everything, size = sum(float(p.sum()) for p in products), sum(float(np.abs(p).sum()) for p in products)
+    numbers = np.concatenate([[], *(part.numbers for part in parts)])
+    weights = np.concatenate([[], *(part.weights for part in parts)])
+    products = numbers * weights
+    largest = np.argsort(-np.abs(products), kind="stable")[:TERMS]
+    largest = largest[weights[largest] != 0]
+    exact = abs(bias + products.sum() - total) <= EXACT * (np.abs(products).sum() + abs(bias)) + 1e-7 * abs(total)
+    terms = [
+        {
+            **_whose(parts, int(i)),
+            "number": rounded(numbers[i]),
+            "weight": rounded(weights[i]),
+            "product": rounded(products[i]),
+        }
+        for i in largest
+    ]
     return {
-        "exact": abs(bias + everything - total) <= EXACT * (size + abs(bias)) + 1e-7 * abs(total),
+        "exact": bool(exact),
         "bias": rounded(bias),
-        "n_terms": sum(int(np.count_nonzero(part.weights)) for part in parts),
-        "terms": found,
-        "rest": rounded(everything - sum(term["product"] for term in found)),
+        "n_terms": int(np.count_nonzero(weights)),
+        "terms": terms,
+        "rest": rounded(np.delete(products, largest).sum()),
     }
+
+
+def _whose(parts: list[Terms], i: int) -> dict[str, Any]:
+    """Whose number i is, of all parts one after the other, and where it is there."""
+    for part in parts:
+        if i < part.numbers.size:
+            return {"layer": part.layer, "place": place(i, part.shape)}
+        i -= part.numbers.size
+    raise IndexError(i)
 
 
 def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]:

@@ -32,12 +32,13 @@ export class Drawing {
   make(walk, model, pixels) {
     const room = Math.floor(this.#holder.clientWidth / (walk.stations.length + 2));
     const wide = (this.#wide = Math.max(Math.min(room, WIDEST), NARROWEST));
-    const stations = [image(pixels, walk.gradient.numbers[0], wide), ...walk.stations.map((station) => layer(station, model, wide)), loss(walk, wide)];
+    const layers = walk.stations.map((station) => layer(station, model, wide));
+    const stations = [image(pixels, walk.gradient.numbers[0], wide), ...layers, loss(walk, wide)];
     const width = wide * stations.length;
     this.#lines = lines(walk, wide);
     this.#stations = stations.map(({ kind, shape, says, parts }, i) => {
       const group = svg(
-        "g", { role: "tab", id: `station-${i}`, "aria-label": says, "aria-controls": "station", class: "stop" },
+        "g", { class: "stop", role: "tab", id: `station-${i}`, "aria-label": says, "aria-controls": "station" },
         svg("rect", { class: "frame", x: 1, y: 14, width: wide - 2, height: HIGH - 16, rx: 8 }),
         ...parts,
         named(kind, wide),

@@ -3,7 +3,7 @@
 import * as api from "/static/api.js";
 import { Drawing } from "/static/drawing.js";
 import { example } from "/static/examples.js";
-import { byId, element, number, percent, speak } from "/static/page.js";
+import { byId, element, speak } from "/static/page.js";
 import { penned } from "/static/pad.js";
 import { showStation } from "/static/station.js";
 import { showUnit } from "/static/unit.js";
@@ -52,8 +52,7 @@ async function go(i, back) {
   drawing.mark(at, backward);
   showSteps();
   await attempt(async () => {
-    const inside = at > 0 && at < last();
-    const layer = inside ? await api.layer(pixels, walk.target, at - 1) : null;
+    const layer = at > 0 ? await api.layer(pixels, walk.target, Math.min(at, walk.stations.length) - 1) : null;
     if (mine !== asked) return;
     const place = showStation({ model, pixels, walk, at, backward, layer, chosen: units.get(at), choose });
     byId("station").hidden = false;

@@ -19,6 +19,20 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+/** A table of numbers. `rows` and `sums`, those below a line: { cells, className }. */
+export function table(titles, rows, sums = []) {
+  const row = ({ cells, className = "" }) => {
+    const made = element("tr", { className }, element("th", { scope: "row", textContent: cells[0] }));
+    made.append(...cells.slice(1).map((text) => element("td", { textContent: text })));
+    return made;
+  };
+  const head = element("tr", {}, ...titles.map((text) => element("th", { scope: "col", textContent: text })));
+  return element(
+    "table", { className: "numbers" },
+    element("thead", {}, head), element("tbody", {}, ...rows.map(row)), element("tfoot", {}, ...sums.map(row)),
+  );
+}
+
 let speaking;
 
 /** Say it to a screen reader, once it has not changed for a moment. */

@@ -2,7 +2,7 @@
 
 import { fill, where } from "/static/grid.js";
 import { peak } from "/static/heat.js";
-import { byId, element, number, percent } from "/static/page.js";
+import { byId, element, number, percent, table } from "/static/page.js";
 
 const BARS = 40; // numbers; more than that become cells
 
@@ -18,7 +18,9 @@ function head(kind, formula, facts) {
   byId("kind").textContent = kind;
   byId("formula").textContent = formula.replaceAll("`", "");
   byId("facts").replaceChildren(
-    ...facts.map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))),
+    ...facts.map(([name, value]) =>
+      element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value })),
+    ),
   );
 }
 
@@ -35,7 +37,8 @@ function showImage({ pixels, walk, backward }) {
   if (backward) {
     const { numbers, block } = walk.gradient;
     head("Image", "How the loss would change with the ink at each pixel.", [["Shape", `${height} × ${width}`]]);
-    fill(canvas, numbers, { within: 392, words: (value, place) => `${at(place.map((n) => n * block))}: gradient ${number(value)}` });
+    const words = (value, place) => `${at(place.map((n) => n * block))}: gradient ${number(value)}`;
+    fill(canvas, numbers, { within: 392, words });
     canvas.ariaLabel = "Gradient of the loss by each pixel";
     body("Gradient by the image", "Orange: more ink here makes the loss larger. Blue: it makes the loss smaller.", canvas);
   } else {
@@ -47,23 +50,23 @@ function showImage({ pixels, walk, backward }) {
   return null;
 }
 
-function showLoss({ model, walk, backward }) {
+function showLoss({ model, walk, backward, layer }) {
   const { outputs, probabilities, loss, target } = walk;
+  const gradients = layer.gradient.numbers[0][0];
   const name = model.classes[target];
-  head("Loss", "Softmax makes probabilities of the outputs: p = exp(output) / the sum of exp over all outputs. " +
-    "The cross-entropy is −ln of the target's probability; its gradient by an output is p − 1 for the target, and p for all others.",
-  [["Target", name], ["Loss", number(loss)]]);
+  const formula = "Softmax makes probabilities of the outputs: p = exp(output) / the sum of exp over all outputs. " +
+    "The cross-entropy is −ln of the target's probability; its gradient by an output is p − 1 for the target, " +
+    "and p for all others.";
+  head("Loss", formula, [["Target", name], ["Loss", number(loss)]]);
   const rows = model.classes.map((label, i) => {
-    const cells = [number(outputs[i]), percent(probabilities[i]), number(probabilities[i] - (i === target ? 1 : 0))];
-    const row = element("tr", { className: i === target ? "target" : "" }, element("th", { scope: "row", textContent: label }));
-    row.append(...cells.map((text) => element("td", { textContent: text })));
-    return row;
+    const cells = [label, number(outputs[i]), percent(probabilities[i]), number(gradients[i])];
+    return { cells, className: i === target ? "target" : "" };
   });
-  const titles = ["Class", "Output", "Probability", "Gradient"].map((text) => element("th", { scope: "col", textContent: text }));
-  const table = element("table", { className: "numbers" }, element("thead", {}, element("tr", {}, ...titles)), element("tbody", {}, ...rows));
-  const sure = loss < 0.01 ? " The network is so sure of this class that all gradients are tiny: choose another one above." : "";
+  const part = table(["Class", "Output", "Probability", "Gradient"], rows);
+  const tiny = " The network is so sure of this class that all gradients are tiny: choose another one above.";
+  const sure = loss < 0.01 ? tiny : "";
   const said = backward ? `Here the way back begins.${sure}` : `−ln ${number(probabilities[target])} = ${number(loss)}`;
-  body(`The loss for ${name} is ${number(loss)}`, said, table);
+  body(`The loss for ${name} is ${number(loss)}`, said, part);
   return null;
 }
 
@@ -82,10 +85,11 @@ function showLayer(shown) {
 }
 
 function facts({ path, shape, rms, gradient_rms: slope, parameters }, { backward }) {
-  const found = [["Path", path], ["Shape", shape.join(" × ")], [`Typical size${backward ? " of a gradient" : ""}`, number(backward ? slope : rms)]];
-  for (const { name, shape: size, rms: large, gradient_rms: steep } of parameters) {
-    const typical = !backward ? number(large) : steep === null ? "not trained" : number(steep);
-    found.push([`${backward ? `Gradient of ${name}` : `Typical size of ${name}`}, ${size.join(" × ")}`, typical]);
+  const typical = [`Typical size${backward ? " of a gradient" : ""}`, number(backward ? slope : rms)];
+  const found = [["Path", path], ["Shape", shape.join(" × ")], typical];
+  for (const { name, shape: axes, rms: large, gradient_rms: steep } of parameters) {
+    const size = !backward ? number(large) : steep === null ? "not trained" : number(steep);
+    found.push([`${backward ? `Gradient of ${name}` : `Typical size of ${name}`}, ${axes.join(" × ")}`, size]);
   }
   return found;
 }
@@ -133,8 +137,10 @@ function bars({ model, walk, at, choose }, values, place) {
     const bar = element("i", { className: value < 0 ? "negative" : "" });
     bar.style.width = `${(50 * Math.abs(value)) / largest}%`;
     const name = outputs ? model.classes[i] : i;
-    const row = element("button", { type: "button", ariaPressed: String(i === place[2]), ariaLabel: `${name}: ${number(value)}` });
-    row.append(element("b", { textContent: name }), element("span", { className: "signed" }, bar), element("span", { textContent: number(value) }));
+    const row = element("button", { type: "button", ariaPressed: String(i === place[2]) });
+    row.ariaLabel = `${name}: ${number(value)}`;
+    row.append(element("b", { textContent: name }), element("span", { className: "signed" }, bar));
+    row.append(element("span", { textContent: number(value) }));
     row.onclick = () => choose([0, 0, i]);
     return row;
   }));

@@ -1,7 +1,7 @@
 // One number of a layer, worked out: the inputs and weights that it is made of, or the gradients of those weights.
 
 import { fill, where } from "/static/grid.js";
-import { byId, element, number } from "/static/page.js";
+import { byId, element, number, table } from "/static/page.js";
 
 export function showUnit(shown) {
   const { unit, backward } = shown;
@@ -9,7 +9,8 @@ export function showUnit(shown) {
   byId("unit-value").textContent = backward ? `Gradient ${number(unit.gradient)}` : number(unit.value);
   byId("unit-note").textContent = backward ? backwardIn(shown) : forwardIn(shown);
   byId("unit-maps").replaceChildren(...maps(shown));
-  byId("unit-table").replaceChildren(...(backward ? [...sum(shown, unit.backward), ...slopes(unit)] : sum(shown, unit.forward)));
+  const tables = backward ? [...sum(shown, unit.backward), ...slopes(unit)] : sum(shown, unit.forward);
+  byId("unit-table").replaceChildren(...tables);
 }
 
 function title({ model, walk, at, place }) {
@@ -26,7 +27,8 @@ function forwardIn({ walk, at, unit }) {
   const { exact, n_terms: count, bias } = unit.forward;
   if (kind === "Residual") return "The sum of what its layers gave and what went around them.";
   if (!exact) return `${kind} is no weighted sum. Its slopes by the inputs that count most:`;
-  if (count === 0) return unit.before === null ? "No input counts here." : `Its input is ${number(unit.before)}; it counts with 0.`;
+  if (count === 0 && unit.before === null) return "No input counts here.";
+  if (count === 0) return `Its input is ${number(unit.before)}; it counts with 0.`;
   const inputs = count === 1 ? "One input" : `${many(count)} inputs, each`;
   return `${inputs} times its weight${bias ? ", plus the bias" : ""}.${count > 1 ? " The largest products:" : ""}`;
 }
@@ -34,11 +36,12 @@ function forwardIn({ walk, at, unit }) {
 function backwardIn({ walk, at, unit }) {
   const { gradient, backward } = unit;
   if (gradient === 0) return "The loss does not change with this number.";
-  const change = `If this number grew by 0.01, the loss would ${gradient > 0 ? "grow" : "shrink"} by about ${number(Math.abs(gradient) / 100)}. `;
+  const way = gradient > 0 ? "grow" : "shrink";
+  const change = `If this number grew by 0.01, the loss would ${way} by about ${number(Math.abs(gradient) / 100)}. `;
   if (at === walk.stations.length) return `${change}The loss gives this gradient: the probability, for the target minus 1.`;
   if (!backward.exact) return change;
-  const numbers = backward.n_terms === 1 ? "the one number" : `${many(backward.n_terms)} numbers`;
-  return `${change}It is the gradient of ${numbers} that it goes into, times ${backward.n_terms === 1 ? "its weight" : "their weights"}:`;
+  if (backward.n_terms === 1) return `${change}It is the gradient of the one number that it goes into, times its weight:`;
+  return `${change}It is the sum of the gradients of ${many(backward.n_terms)} numbers that it goes into, times their weights:`;
 }
 
 function maps({ unit, backward }) {
@@ -51,21 +54,8 @@ function maps({ unit, backward }) {
   };
   const inputs = unit.inputs && unit.forward.n_terms > 1 ? [figure(unit.inputs, "Inputs")] : [];
   const weights = unit.weights ? [figure(unit.weights, "Weights")] : [];
-  return backward ? (unit.weights ? [...weights, figure(unit.weights_gradient, "Gradient of the weights")] : []) : [...inputs, ...weights];
-}
-
-function table(titles, rows, sums) {
-  const row = (cells, className = "") => {
-    const made = element("tr", { className }, element("th", { scope: "row", textContent: cells[0] }));
-    made.append(...cells.slice(1).map((text) => element("td", { textContent: text })));
-    return made;
-  };
-  const head = element("tr", {}, ...titles.map((text) => element("th", { scope: "col", textContent: text })));
-  const end = sums.map(([name, value, className]) => row([name, ...titles.slice(2).map(() => ""), value], className));
-  return element(
-    "table", { className: "numbers" },
-    element("thead", {}, head), element("tbody", {}, ...rows.map((cells) => row(cells))), element("tfoot", {}, ...end),
-  );
+  if (!backward) return [...inputs, ...weights];
+  return unit.weights ? [...weights, figure(unit.weights_gradient, "Gradient of the weights")] : [];
 }
 
 /** The terms, what all others come to, the bias, and their sum. */
@@ -75,24 +65,27 @@ function sum({ walk, backward, unit }, { terms, n_terms: count, rest, bias, exac
   const named = ({ layer, place }) => {
     const station = layer < 0 ? { kind: "Image", shape: [0, 0] } : walk.stations[layer];
     const listed = station.shape.length === 1 && terms.every((term) => term.place[0] === 0 && term.place[1] === 0);
-    const name = listed ? `number ${place[2]}` : `${station.shape.length === 2 ? "" : `map ${place[0]} `}(${place[1]}, ${place[2]})`;
+    const map = station.shape.length === 2 ? "" : `map ${place[0]} `;
+    const name = listed ? `number ${place[2]}` : `${map}(${place[1]}, ${place[2]})`;
     return several ? `${station.kind} ${station.path.replace("layers.", "")}: ${name}` : name;
   };
-  const rows = terms.map((term) => [named(term), number(term.number), `× ${number(term.weight)}`, number(term.product)]);
+  const cells = (term) => [named(term), number(term.number), `× ${number(term.weight)}`, number(term.product)];
+  const rows = terms.map((term) => ({ cells: cells(term) }));
   const sums = [];
   if (exact) {
-    if (count > terms.length) sums.push([`${many(count - terms.length)} others`, number(rest)]);
-    if (bias !== 0) sums.push(["bias", number(bias)]);
-    sums.push(["sum", number(backward ? unit.gradient : unit.value), "total"]);
+    const last = (name, value, className) => sums.push({ cells: [name, "", "", number(value)], className });
+    if (count > terms.length) last(`${many(count - terms.length)} others`, rest);
+    if (bias !== 0) last("bias", bias);
+    last("sum", backward ? unit.gradient : unit.value, "total");
   }
-  const at = rows.some(([name]) => name.endsWith(")")) ? " (row, column)" : "";
+  const at = rows.some(({ cells: [name] }) => name.endsWith(")")) ? " (row, column)" : "";
   const titles = backward ? [`goes into${at}`, "gradient", "weight", "product"] : [`input${at}`, "value", "weight", "product"];
   return [table(titles, rows, sums)];
 }
 
 function slopes({ steepest, weights }) {
   if (!steepest.length) return [];
-  const rows = steepest.map(({ place, weight, gradient }) => [where(place, weights.shape), number(weight), number(gradient)]);
+  const cells = ({ place, weight, gradient }) => [where(place, weights.shape), number(weight), number(gradient)];
   const title = element("h3", { textContent: "Its weights with the largest gradients" });
-  return [title, table(["weight", "value", "gradient"], rows, [])];
+  return [title, table(["weight", "value", "gradient"], steepest.map((slope) => ({ cells: cells(slope) })))];
 }
