@@ -87,7 +87,7 @@ def test_the_way_back_begins_at_the_class_that_is_chosen(network):
     expect(network.locator("#unit-maps canvas")).to_have_count(2)
     network.click("#next")
     at(network, "ReLU", "backward")
-    expect(network.locator("#unit-note")).to_contain_text("gradient of")
+    expect(network.locator("#unit-note")).to_contain_text("the gradients of 10 numbers that it goes into")
     total = network.inner_text("#unit-table .total td:last-child")
     assert network.inner_text("#unit-value") == f"Gradient {total}"
 
