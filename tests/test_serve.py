@@ -250,7 +250,11 @@ def test_questions_are_parsed_and_answers_written_off_the_event_loop(client, mon
 
 @pytest.mark.parametrize(
     ("path", "largest", "says"),
-    [("/api/read", limits.IMAGE_BYTES, "16 MiB"), ("/api/explain", limits.question_bytes(28, 28), "16 KiB")],
+    [
+        ("/api/read", limits.IMAGE_BYTES, "16 MiB"),
+        ("/api/explain", limits.question_bytes(28, 28), "16 KiB"),
+        ("/api/walk/unit", limits.question_bytes(28, 28), "16 KiB"),
+    ],
 )
 def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_comes(client, path, largest, says):
     whole = client.post(path, content=b"", headers={"Content-Length": str(largest + 1)})

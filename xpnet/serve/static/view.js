@@ -40,6 +40,7 @@ export function showBars(probabilities = []) {
     row.classList.toggle("best", p === best);
     row.querySelector("i").style.width = `${100 * (p ?? 0)}%`;
     row.querySelector("button").disabled = p === undefined;
+    row.title = p === undefined ? "" : number(p);
     row.lastElementChild.textContent = p === undefined ? "–" : percent(p);
   });
 }
