@@ -16,7 +16,8 @@ let walk = null;
 let at = 0; // 0: the image; 1 and on: the layers; the last: the loss
 let backward = false;
 let units = new Map(); // the chosen place, by station
-let asked = 0; // counts what is shown, so that an answer that comes late is not
+let begun = 0; // counts the walks, and
+let asked = 0; // what is shown of them, so that an answer that comes late is not
 
 const drawing = new Drawing(byId("strip"), (i) => go(i, backward));
 const last = () => walk.stations.length + 1;
@@ -31,14 +32,14 @@ async function attempt(work) {
   }
 }
 
-/** Another image or another class: the whole way anew. */
-const restart = (target) =>
+/** Another image (or a promise of one) or another class: the whole way anew. */
+const restart = (image, target) =>
   attempt(async () => {
-    const mine = ++asked;
-    const found = await api.walk(pixels, target);
-    if (mine !== asked) return;
-    walk = found;
-    units = new Map();
+    const mine = ++begun;
+    const rows = await image;
+    const whole = await api.walk(rows, target);
+    if (mine !== begun) return; // another one was asked for meanwhile
+    [pixels, walk, units] = [rows, whole, new Map()];
     byId("target").value = walk.target;
     drawing.make(walk, model, pixels);
     await go(Math.min(at, last()), backward);
@@ -93,13 +94,11 @@ function showSteps() {
   speak(text);
 }
 
-async function write(digit) {
-  await attempt(async () => {
-    const { digits, reason } = await api.read(await penned(example(digit)));
-    if (!digits.length) throw new Error(reason);
-    pixels = digits[0].pixels;
-    await restart();
-  });
+/** An example as the model sees it. */
+async function written(digit) {
+  const { digits, reason } = await api.read(await penned(example(digit)));
+  if (!digits.length) throw new Error(reason);
+  return digits[0].pixels;
 }
 
 /** The digit of the drawing page, if there is one that fits the model. */
@@ -113,7 +112,7 @@ byId("previous").onclick = () => step(false);
 byId("next").onclick = () => step(true);
 byId("forward").onclick = () => walk && go(at, false);
 byId("backward").onclick = () => walk && go(at, true);
-byId("target").onchange = (event) => restart(Number(event.target.value));
+byId("target").onchange = (event) => restart(pixels, Number(event.target.value));
 
 document.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -126,7 +125,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => walk
 
 for (let digit = 0; digit < 10; digit++) {
   const button = element("button", { type: "button", textContent: digit, ariaLabel: `Example ${digit}` });
-  button.onclick = () => write(digit);
+  button.onclick = () => restart(written(digit));
   byId("examples").append(button);
 }
 
@@ -134,7 +133,5 @@ await attempt(async () => {
   model = await api.about();
   byId("model").textContent = `${model.name}: ${model.parameters.toLocaleString("en")} parameters, on ${model.device}`;
   byId("target").append(...model.classes.map((name, i) => element("option", { value: i, textContent: name })));
-  pixels = carriedOver();
-  if (pixels) await restart();
-  else await write(START);
+  await restart(carriedOver() ?? written(START));
 });
