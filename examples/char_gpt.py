@@ -6,6 +6,7 @@ its probability, reads it, and goes on. What it has computed for the characters 
 
 python examples/char_gpt.py                                  # five sonnets of Shakespeare's, below; some seconds
 python examples/char_gpt.py --text FILE --config nano        # nanoGPT's configuration for a CPU; some minutes
+python examples/char_gpt.py --save text.safetensors && xpnet serve text.safetensors     # and a page to look into it
 
 The nano configuration differs from nanoGPT's in this: normalisations have a shift, GELU is in its tanh form, the last
 layer has weights of its own and not the embedding's, and matrices that end a residual branch begin as large as others.
@@ -140,9 +141,12 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--top-k", type=int, default=40, help="only the most probable characters are drawn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="a file for the model, which `xpnet serve` opens")
     options = parser.parse_args()
     if options.temperature <= 0 or options.top_k < 1 or not options.begin:
         parser.error("--temperature must be above 0, --top-k at least 1, and --begin not empty")
+    if options.save is not None and not options.save.absolute().parent.is_dir():
+        parser.error(f"--save: there is no folder {options.save.parent}")  # said before the training, not after it
     config = CONFIGS[options.config]
     try:
         text = SONNETS if options.text is None else options.text.read_text(encoding="utf-8")
@@ -154,11 +158,13 @@ def main() -> None:
         sys.exit(f"char_gpt: {error}")
 
     backend = xpnet.select("auto", seed=options.seed)
-    model = nn.Model(gpt(config, len(characters.known)), (None,), backend)
+    model = nn.Model(gpt(config, len(characters.known)), (None,), backend, characters.known)
     print(f"{model.n_parameters:,} parameters, on {backend.device}")
     print(f"{len(tokens):,} characters of {len(characters.known)} kinds")
     start = time.perf_counter()
     learn(model, config, tokens)
+    if options.save is not None:
+        model.save(options.save)
     print(f"{time.perf_counter() - start:.0f} s\n")
     written = write(model, list(begin), options.length, config.context, options.temperature, options.top_k)
     print(characters.decode(written).strip())

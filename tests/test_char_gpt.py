@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from test_examples import EXAMPLES, printed, run
 
+import xpnet
 from xpnet import nn, train
 from xpnet.backend import Backend
+from xpnet.serve.writer import Writer
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,22 @@ def small(example, context):
     return model
 
 
-def test_it_learns_from_its_own_text():
-    text = printed("char_gpt")
+def test_it_learns_from_its_own_text_and_saves_what_xpnet_serve_opens(tmp_path):
+    text = printed("char_gpt", "--save", tmp_path / "text.safetensors")
+    writer = Writer(xpnet.load(tmp_path / "text.safetensors", "cpu"), "text")
+    answer = writer.go_on("Shall I compare thee to a summer", 0, 1.0, np.random.default_rng(0))
+    assert answer["read"] == "Shall I compare thee to a summer"
+    assert max(zip(answer["probabilities"], writer.characters, strict=True))[1] in "' "
     losses = [float(loss) for loss in re.findall(r"^step .*validation loss ([\d.]+)", text, re.MULTILINE)]
     assert len(losses) == 3
     assert losses[-1] < min(2.4, losses[0])  # 3.1 by the frequency of the characters alone
     assert len(text.split("\n\n", 1)[1]) > 200
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_training(tmp_path):
+    done = run("char_gpt", "--save", tmp_path / "nowhere" / "text.safetensors")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--save: there is no folder" in done.stderr
 
 
 def test_nanogpt_has_as_many_parameters(example):

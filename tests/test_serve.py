@@ -395,7 +395,7 @@ def test_the_address_can_be_typed_into_a_browser(host, typed):
 # The page -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/network", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/network", "/train", "/text", "/docs"])
 def test_the_pages_name_only_files_that_are_there(client, path):
     page = client.get(path).text
     names = re.findall(r'(?:src|href)="(/[^"]*)"', page)
@@ -403,7 +403,7 @@ def test_the_pages_name_only_files_that_are_there(client, path):
     assert {name: client.get(name).status_code for name in names} == dict.fromkeys(names, 200)
 
 
-@pytest.mark.parametrize("path", ["/", "/network", "/docs", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/network", "/train", "/text", "/docs", "/static/app.js"])
 def test_the_pages_may_be_asked_for_their_head_alone(client, path):
     response = client.head(path)
     assert (response.status_code, response.content) == (200, b"")
@@ -422,7 +422,8 @@ def test_no_file_of_the_page_names_another_host():
 
 def test_the_openapi_description_is_whole(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/model", "/api/read", "/api/explain", "/api/walk", "/api/walk/layer", "/api/walk/unit"}
+    own = {"model", "read", "explain", "walk", "walk/layer", "walk/unit", "train", "text", "text/model"}
+    assert set(paths) == {f"/api/{name}" for name in own}
     assert "image/*" in paths["/api/read"]["post"]["requestBody"]["content"]
 
 

@@ -16,7 +16,10 @@ from xpnet.cli.console import Failed, say
 
 def serve(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A model that `xpnet train` made; else the one built in.")
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", help="A model of digits that `xpnet train` made, or one of text; else the one built in."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for every machine around.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
@@ -24,7 +27,8 @@ def serve(
 ) -> None:
     """Open a page to draw digits on.
 
-    It shows what a model reads in a drawing or a photo, and why. The same as JSON, for programs: see /docs there.
+    It shows what a model reads in a drawing or a photo, and why. On /train a network learns before one's eyes; on /text
+    a model of text (examples/char_gpt.py --save MODEL) writes on. The same as JSON, for programs: see /docs there.
     Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
     """
     if not all(importlib.util.find_spec(name) for name in ("fastapi", "pebble", "uvicorn")):
@@ -36,12 +40,15 @@ def serve(
     from xpnet.serve.app import create_app
     from xpnet.serve.protocol import TimeoutProtocol
     from xpnet.serve.reader import Reader
+    from xpnet.serve.writer import Writer, is_text
 
     path = model or shipped_model_path()
     opened = xpnet.load(path, device)
-    reader = Reader(opened)
+    writer = Writer(opened, path.name) if is_text(opened) else None
+    digits = shipped_model_path() if writer else path
+    reader = Reader(xpnet.load(digits, device) if writer else opened)
     config = uvicorn.Config(
-        create_app(reader, Path(path).name, host),
+        create_app(reader, digits.name, host, writer),
         http=TimeoutProtocol,
         ws="none",
         log_level="warning",
@@ -49,7 +56,8 @@ def serve(
         timeout_graceful_shutdown=3,
     )
     with listening(host, port) as sock, opened.backend.threads_for(opened.n_parameters):
-        say(f"Draw a digit on {address(host, sock.getsockname()[1])} - Ctrl-C ends it.")
+        place = address(host, sock.getsockname()[1])
+        say(f"Write on {place}/text - Ctrl-C ends it." if writer else f"Draw a digit on {place} - Ctrl-C ends it.")
         say(f"{path} on {opened.backend.device}", style="dim")
         with contextlib.suppress(KeyboardInterrupt):  # the usual end
             uvicorn.Server(config).run(sockets=[sock])

@@ -138,6 +138,15 @@ class MultiHeadAttention(Layer):
         heads, _ = attention(q, k, v, [later(start, q.shape[2], backend)], backend)
         return self.out(joined(backend, heads), backend)[0]
 
+    def weights(self, x: Array, backend: Backend) -> Array:
+        """p_ts of each head in a pass over x, to be looked at: (N, h, T, T), for x (N, T, C). Raises as `decode`."""
+        if not self.causal or self._masked:
+            raise ValueError("weights are shown of causal attention without a mask")
+        q, k, _ = self._heads(self.qkv(x, backend)[0])
+        turn, _ = self._turns(0, q, backend)
+        one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # of such values, what a position reads is its weights
+        return attention(turn(q), turn(k), one_hot, [later(0, q.shape[2], backend)], backend)[0]
+
     def _heads(self, a: Array) -> Array:
         """(N, T, m C), such as m = 3 for q, k and v, seen as (m, N, h, T, d). A view: products take it as it is."""
         N, T, C = len(a), a.shape[1], self.out.W.shape[0]

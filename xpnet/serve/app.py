@@ -19,11 +19,14 @@ from xpnet import __version__
 from xpnet.photo import ImageError
 from xpnet.photo.opening import Luma
 from xpnet.serve.guard import Guard
-from xpnet.serve.limits import IMAGE_BYTES, question_bytes
+from xpnet.serve.limits import IMAGE_BYTES, SETTINGS_BYTES, question_bytes, text_bytes
 from xpnet.serve.question import Image, described, problems, question
 from xpnet.serve.reader import QuestionError, Reader
+from xpnet.serve.text import add_text
+from xpnet.serve.training import add_training
 from xpnet.serve.walk_routes import Maps, add_walk
 from xpnet.serve.work import Work
+from xpnet.serve.writer import Writer
 
 STATIC = Path(__file__).parent / "static"
 
@@ -97,8 +100,8 @@ IMAGE = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY = {"required": True, "content": {"image/*": IMAGE, "application/octet-stream": IMAGE}}
 
 
-def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
-    """The ASGI application for a model called `name`, to be served on `host`."""
+def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Writer | None = None) -> ASGIApp:
+    """The ASGI application for a model called `name`, and perhaps one of text, to be served on `host`."""
     work = Work(reader.model.backend)
 
     @asynccontextmanager
@@ -166,9 +169,12 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1") -> ASGIApp:
         return FileResponse(STATIC / "docs.html")
 
     add_walk(app, reader, work)
+    add_training(app)
+    add_text(app, writer, work)
     app.mount("/static", StaticFiles(directory=STATIC))
     # Around everything, so that answers to our own failures have the security headers too
-    return Guard(app, host, {"/api/read": IMAGE_BYTES}, question_bytes(*reader.size))
+    largest = {"/api/read": IMAGE_BYTES, "/api/train": SETTINGS_BYTES, "/api/text": text_bytes()}
+    return Guard(app, host, largest, question_bytes(*reader.size))
 
 
 def add_errors(app: FastAPI) -> None:

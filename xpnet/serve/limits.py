@@ -20,8 +20,28 @@ WAITING = 64  # requests in work or in the queue; more are told to come again
 BODIES_BYTES = 128 * MIB  # of all bodies that are arriving or in work
 SMALL_BODY = 64 * 1024  # bytes; bodies up to this size are not counted among those: CONNECTIONS limits them
 
+# Training to watch
+TRAININGS = 2  # at once; a process each
+TRAINING_WAIT = 1.0  # seconds in which another one may end, such as the one before of the same page
+TRAINING_SECONDS = 120.0  # for a whole run
+TRAINING_EPOCHS = 200
+EPOCH_SECONDS = 0.1  # the least for an epoch: what eyes can follow, and what leaves the processor to others
+MISREAD = 24  # digits, and
+UNITS = 32  # units that are shown of each epoch
+SETTINGS_BYTES = 4096
+
+# Text
+TEXT_LENGTH = 2000  # characters
+WRITTEN = 20  # characters at most that one request draws
+CONTEXT = 64  # characters that the model reads, and that its attention is shown of
+
 
 def question_bytes(height: int, width: int) -> int:
     """The largest question about an image of that size: a number of three digits for each pixel, on a line of its
     own if the client likes."""
     return 16 * height * width + 4096
+
+
+def text_bytes() -> int:
+    """The largest question about a text: a character outside the first plane is 12 bytes of JSON."""
+    return 12 * TEXT_LENGTH + 1024

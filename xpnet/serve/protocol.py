@@ -75,8 +75,8 @@ class TimeoutProtocol(H11Protocol):
             self._timer = None
 
     def shutdown(self) -> None:
-        """The server stops: it waits for its own work, but for no client."""
-        if self._timer or self.cycle.more_body:
+        """The server stops: it waits for its own work, but for no client, and for no answer that goes on and on."""
+        if self._timer or self.cycle.more_body or self.cycle.response_started:
             self.transport.abort()
         else:
             super().shutdown()

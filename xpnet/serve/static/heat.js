@@ -17,6 +17,17 @@ export function grey(canvas, rows, cell) {
   paint(canvas, rows, cell, (value) => mixed(paper, ink, value / 255));
 }
 
+/** Fractions 0 to 1, from neutral to orange; nothing where there is null. One row may be marked. */
+export function fractions(canvas, rows, cell, marked) {
+  const [neutral, positive, accent] = colours("--neutral", "--positive", "--accent");
+  paint(canvas, rows, cell, (value) => mixed(neutral, positive, value ** 0.6));
+  const context = canvas.getContext("2d");
+  context.strokeStyle = mixed(accent, accent, 0);
+  context.lineWidth = SHARPER;
+  const size = cell * SHARPER;
+  context.strokeRect(1, marked * size + 1, (marked + 1) * size - 2, size - 2);
+}
+
 export const peak = (rows) => Math.max(...rows.map((row) => Math.max(...row.map(Math.abs))));
 
 function paint(canvas, rows, cell, colour) {

@@ -1,0 +1,125 @@
+// The page: the text goes to the server, and what the model makes of it is shown.
+
+import { showAttention } from "/static/attention.js";
+import { named, percent, shown } from "/static/characters.js";
+import { byId } from "/static/page.js";
+
+const AT_ONCE = 4; // characters a request while it writes on
+const MANY = 200;
+const SENT = 500; // characters of the end of the text: more than a model reads
+const SHOWN = 12; // of the likeliest
+
+let model = null;
+let writing = false;
+let answered = null;
+
+async function ask(path, body) {
+  let response;
+  try {
+    response = await fetch(path, body && {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Error("The server does not answer. Is xpnet still running?");
+  }
+  const answer = await response.json().catch(() => ({ error: `the server said ${response.status}` }));
+  if (!response.ok) throw new Error(answer.error.replace(/^text: /, "").replace(/^./, (letter) => letter.toUpperCase()));
+  return answer;
+}
+
+/** Ask what the text's end makes likely, drawing `length` characters first; true if there was an answer. */
+async function goOn(length) {
+  const text = byId("text").value;
+  try {
+    const answer = await ask("/api/text", { text: [...text].slice(-SENT).join(""), length, temperature: Number(byId("temperature").value) });
+    if (byId("text").value !== text) return true; // somebody has written meanwhile, and asks anew
+    byId("problem").textContent = "";
+    if (length) write(text + answer.written);
+    answered = answer;
+    show();
+    return true;
+  } catch (error) {
+    byId("problem").textContent = text ? error.message : "Write at least one character to begin with.";
+    return false;
+  }
+}
+
+function write(text) {
+  byId("text").value = text;
+  byId("text").scrollTop = byId("text").scrollHeight;
+}
+
+function show() {
+  showNext(answered.probabilities);
+  showAttention(answered);
+}
+
+function showNext(probabilities) {
+  const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);
+  byId("next").replaceChildren(
+    ...order.map((i, rank) => {
+      const [row, head, track, bar, value] = ["tr", "th", "td", "i", "td"].map((name) => document.createElement(name));
+      const character = document.createElement("span");
+      Object.assign(character, { textContent: shown(model.characters[i]), ariaHidden: "true" });
+      const name = document.createElement("span");
+      Object.assign(name, { textContent: named(model.characters[i]), className: "unseen" });
+      head.append(character, name);
+      head.scope = "row";
+      track.className = "track";
+      bar.style.width = `${100 * probabilities[i]}%`;
+      track.append(bar);
+      value.textContent = percent(probabilities[i]);
+      row.className = rank ? "" : "best";
+      row.append(head, track, value);
+      return row;
+    }),
+  );
+  const left = probabilities.length - order.length;
+  const rest = 1 - order.reduce((sum, i) => sum + probabilities[i], 0);
+  byId("others").textContent = left > 0 ? `The other ${left} characters together: ${percent(Math.max(rest, 0))}` : "";
+}
+
+async function writeOn() {
+  writing = true;
+  byId("many").textContent = "Stop";
+  for (let written = 0; writing && written < MANY; written += AT_ONCE) if (!(await goOn(AT_ONCE))) break;
+  writing = false;
+  byId("many").textContent = `Write ${MANY}`;
+  byId("spoken").textContent = `Written: ${byId("text").value.slice(-MANY)}`;
+}
+
+byId("many").onclick = () => {
+  if (writing) writing = false;
+  else writeOn();
+};
+byId("one").onclick = async () => {
+  if (await goOn(1)) byId("spoken").textContent = `${named(answered.written)} was drawn`;
+};
+byId("text").oninput = () => goOn(0);
+byId("temperature").oninput = () => {
+  showTemperature();
+  goOn(0);
+};
+
+function showTemperature() {
+  byId("temperature-is").textContent = Number(byId("temperature").value).toFixed(1);
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => answered && show());
+
+showTemperature();
+try {
+  ({ model } = await ask("/api/text/model"));
+  byId(model ? "writing" : "none").hidden = false;
+  if (model) {
+    const { name, parameters, device, characters, context } = model;
+    byId("model").textContent = `${name}: ${parameters.toLocaleString("en")} parameters, on ${device}. ` +
+      `It knows ${characters.length} characters, and reads the last ${context} of the text.`;
+    const begin = "Shall I compare thee";
+    write([...begin].every((character) => characters.includes(character)) ? begin : characters[0]);
+    await goOn(0);
+  }
+} catch (error) {
+  byId("writing").hidden = false;
+  byId("problem").textContent = error.message;
+}
