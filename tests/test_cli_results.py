@@ -181,6 +181,16 @@ def test_without_images_all_else_is_there(start, environment, note):
     assert note in done.stderr
 
 
+def test_the_curves_say_what_was_trained_and_how_well_it_does(monkeypatch):
+    titles, real = [], plots.learning_curves
+    monkeypatch.setattr(plots, "learning_curves", lambda *a: titles.append(a[2]) or real(*a))
+    call(*SHORT, "--out", "run")
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    what, result = titles[0].split("\n")
+    assert what == f"digits, mlp of {metrics['parameters']:,} parameters"
+    assert result == results.headline(metrics)
+
+
 def test_ctrl_c_while_images_are_drawn_loses_nothing(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt

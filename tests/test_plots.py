@@ -48,6 +48,7 @@ def test_learning_curves_of_any_metrics():
 def test_learning_curves_of_any_length(epochs, validation, tmp_path):
     figure = plots.learning_curves(history(epochs, validation), best_epoch=epochs)
     loss, *others = figure.axes
+    rate = others.pop() if epochs else None
     assert len(others) == bool(epochs)  # without any epoch nobody knows which metrics there are
     curves = [line for line in loss.lines if len(line.get_xdata()) == epochs and line.get_linestyle() == "-"]
     assert len(curves) == (0 if epochs == 0 else 1 + validation)
@@ -56,11 +57,52 @@ def test_learning_curves_of_any_length(epochs, validation, tmp_path):
         np.testing.assert_allclose(curves[0].get_ydata(), 2 / np.arange(1, epochs + 1))
         assert f"best: epoch {epochs}" in [text.get_text() for text in loss.get_legend().get_texts()]
         assert all(float(tick).is_integer() for tick in loss.get_xticks())
+        np.testing.assert_allclose(rate.lines[0].get_ydata(), 0.1)
+        assert rate.get_ylim()[0] == 0
     assert loss.get_xlabel() == "epoch"
-    assert [axes.get_ylabel() for axes in others] == ["fraction of right answers"] * len(others)
+    assert [axes.get_ylabel() for axes in others] == ["right answers, stretched towards 100%"] * len(others)
     plots.save(figure, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
-        assert image.size == (1300 if epochs else 650, 546)
+        assert image.size == ((1300, 702) if epochs else (650, 546))
+
+
+def of_accuracies(*accuracies):
+    rows = [{"epoch": i, "train_loss": 1.0, "train_accuracy": a} for i, a in enumerate(accuracies, start=1)]
+    return plots.learning_curves(rows, title="data, model: 12% wrong, $x_1$")
+
+
+def test_accuracies_near_100_percent_are_told_apart():
+    """On the screen, from 90% to 99% it is as far as from 99% to 99.9%; and everything is within the axis."""
+    figure = of_accuracies(0.3, 0.9, 0.99, 0.999)
+    axes = figure.axes[1]
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([[1, a] for a in (0.3, 0.9, 0.99, 0.999)]))
+    bottom, *steps = np.diff(heights[:, 1], prepend=0)
+    assert 0 < bottom < 0.1
+    assert 0.9 < heights[-1, 1] < 1
+    assert steps[1] == pytest.approx(steps[2], rel=0.2)
+    assert steps[1] > 0.25
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert {"90%", "99%", "99.9%"} <= {*labels}
+    assert figure.get_suptitle() == "data, model: 12% wrong, $x_1$"
+
+
+@pytest.mark.parametrize("accuracies", [(1.0,), (0.0, 0.0), (0.972, 1.0, 1.0), (0.31, 0.33), (0.9804, 0.9811)])
+def test_accuracies_of_any_range_are_drawn_within_their_axis(accuracies, tmp_path):
+    figure = of_accuracies(*accuracies)
+    axes = figure.axes[1]
+    low, high = axes.get_ylim()
+    assert low < min(accuracies) <= max(accuracies) < high
+    plots.save(figure, tmp_path / "curves.png")
+    texts = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(texts) >= 2
+    assert all(text.endswith("%") for text in texts)
+
+
+def test_the_rate_is_drawn_as_it_was():
+    rows = [row | {"lr": 0.1 / row["epoch"]} for row in history(5)]
+    rate = plots.learning_curves(rows).axes[-1]
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1, 0.05, 0.1 / 3, 0.025, 0.02])
+    assert rate.get_ylabel() == "rate"
 
 
 def test_the_counts_of_a_confusion_matrix_can_be_read():

@@ -180,7 +180,8 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
             callbacks=callbacks, checkpoint=folder / CHECKPOINT, resume=True, quiet=quiet, group=group,
         )  # fmt: skip
         if first:
-            metrics, notes = write_results(folder, model, result, training, test, augment)
+            what = f"{Path(settings.data).name}, {recipe.model} of {model.n_parameters:,} parameters"
+            metrics, notes = write_results(folder, what, model, result, training, test, augment)
             if settings.tensorboard:
                 notes.append(f"events: tensorboard --logdir {quoted(folder)}")
     if first and as_json:
@@ -225,9 +226,10 @@ def lowest_loss(recipe: Recipe, data: Dataset) -> float:
 
 
 def write_results(
-    folder: Path, model: Model, result: Result, training: Dataset, test: Dataset, augment: Augment | None
+    folder: Path, what: str, model: Model, result: Result, training: Dataset, test: Dataset, augment: Augment | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """All files of the run but its settings and its checkpoint. Gives the metrics, and what could not be made."""
+    """All files of the run but its settings and its checkpoint. `what` was trained is told with the curves. Gives the
+    metrics, and what could not be made."""
     from xpnet.cli import results
     from xpnet.doctor.machine import software
 
@@ -248,7 +250,7 @@ def write_results(
         results.write_example(folder / EXAMPLE, test)
     images = {
         "learning-curves.png": lambda plots: plots.learning_curves(
-            result.history, result.best_epoch if is_watched(result) else 0
+            result.history, result.best_epoch if is_watched(result) else 0, f"{what}\n{results.headline(metrics)}"
         ),
         **results.images_of_test(metrics, test, probabilities),
     }

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from xpnet.train.run import Row
 TRAINING, VALIDATION, MISTAKE, INK, FAINT = "#0072B2", "#E69F00", "#D55E00", "#222222", "#8A8A8A"
 DPI = 130
 PAGE = 11.0  # the width of a sheet of images in inches
+RATE = "learning rate"  # the panel of the curves that has no metric's name
+PERCENTS = (0, 20, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)  # of accuracies, at an axis
 LINE = 0.2  # the height of a line of text above an image of a sheet, as a fraction of the image's
 
 
@@ -38,31 +41,69 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def learning_curves(history: Sequence[Row], best_epoch: int = 0) -> Figure:
-    """The loss and each metric by epoch, training beside validation; a dotted line at `best_epoch` (0: none)."""
+def learning_curves(history: Sequence[Row], best_epoch: int = 0, title: str = "") -> Figure:
+    """The loss and each metric by epoch, training beside validation, and below them the rate that `fit` notes.
+
+    A dotted line marks `best_epoch` (0: none). `title` may say what was trained on what, and with what result. The axis
+    of the accuracy grows towards 100%: see `_towards_one`.
+    """
     names = [key.removeprefix("train_") for key in (history[0] if history else ("train_loss",)) if key[:6] == "train_"]
-    figure = Figure(figsize=(5 * len(names), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
-        _curve(axes, history, f"train_{name}", "training, while learning", TRAINING)
-        _curve(axes, history, f"validation_{name}", "validation", VALIDATION)
-        axes.set_title(name.capitalize() if name.isalpha() else name)
+    rated = any("lr" in row for row in history)
+    figure = Figure(figsize=(5 * len(names), 4.2 + 1.2 * rated), layout="constrained")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    mosaic: Any = [names, [RATE] * len(names)] if rated else [names]
+    panels = figure.subplot_mosaic(mosaic, height_ratios=[4, 1][: len(mosaic)])
+    for name in names:
+        _curve(panels[name], history, f"train_{name}", "training, while learning", TRAINING)
+        _curve(panels[name], history, f"validation_{name}", "validation", VALIDATION)
+        panels[name].set_title(name.capitalize() if name.isalpha() else name)
+        panels[name].set_ylabel("mean loss" if name == "loss" else name)
+    if rated:
+        _curve(panels[RATE], history, "lr", RATE, INK)
+        panels[RATE].set_ylabel("rate")
+        panels[RATE].margins(y=0.15)
+        panels[RATE].set_ylim(bottom=0)
+    for name, axes in panels.items():
         axes.set_xlabel("epoch")
-        axes.set_ylabel({"loss": "mean loss", "accuracy": "fraction of right answers"}.get(name, name))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(0.5, max(len(history), 1) + 0.5)
         axes.grid(color="#E3E3E3")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        if name == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
         if best_epoch:
             axes.axvline(best_epoch, color=FAINT, linestyle=":", zorder=0, label=f"best: epoch {best_epoch}")
-        if history:
+        if history and name != RATE:
             axes.legend(frameon=False)
+    if "accuracy" in panels:
+        keys = ("train_accuracy", "validation_accuracy")
+        _towards_one(panels["accuracy"], np.array([row[key] for row in history for key in keys if key in row]))
     if all(row.get(key, 0) >= 0 for row in history for key in ("train_loss", "validation_loss")):
-        panels[0].set_ylim(bottom=0)
+        panels["loss"].set_ylim(bottom=0)
     return figure
+
+
+def _towards_one(axes: Axes, values: np.ndarray) -> None:
+    """Let the y axis of these values grow by the logarithm of what is missing to 1: 98% and 99% are as far apart as 80%
+    and 90%. To every value half of the least missing part is added, so that 1 has a place too."""
+    missing = 1 - values
+    least = min(missing[missing > 0], default=0.01) / 2
+
+    def place(accuracy: Any) -> Any:
+        return -np.log10(np.maximum(1 - np.asarray(accuracy) + least, 1e-3 * least))
+
+    axes.set_yscale("function", functions=(place, lambda y: 1 + least - 10.0 ** -np.asarray(y)))
+    low, high = place(values.min()), place(values.max())
+    margin = 0.06 * (high - low) + 0.02
+    axes.set_ylim(1 + least - 10.0 ** -(low - margin), 1 + least - 10.0 ** -(high + margin))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("right answers, stretched towards 100%")
+    ticks: list[float] = []
+    for percent in reversed(PERCENTS):
+        y = place(percent / 100)
+        if low - margin <= y <= high + margin and (not ticks or place(ticks[-1]) - y > 0.06 * (high - low)):
+            ticks.append(percent / 100)
+    if len(ticks) >= 3:
+        axes.set_yticks(ticks, [f"{100 * tick:.6g}%" for tick in ticks])
 
 
 def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str) -> None:
