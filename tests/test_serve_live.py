@@ -137,7 +137,7 @@ def test_a_network_learns_before_ones_eyes(opened):
     assert page.locator("#held-out-accuracy").inner_text() != now
     assert page.locator("#wrong-are").inner_text().startswith("3")  # hundred and some
     choose(page, "epoch", "End")
-    assert page.locator("#held-out-accuracy").inner_text() == now
+    expect(page.locator("#held-out-accuracy")).to_have_text(now)
 
 
 def test_a_rate_that_is_too_high_is_shown_as_what_it_does(opened):
