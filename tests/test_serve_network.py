@@ -13,17 +13,9 @@ from test_serve_browser import IN_SIGHT, LIGHT_AND_DARK, address, browser, fits,
 
 pytestmark = needs_chromium
 
-KINDS = [
-    "Image",
-    "Standardize",
-    "Reshape",
-    *["Conv2d", "BatchNorm", "ReLU"] * 3,
-    "Flatten",
-    "Linear",
-    "ReLU",
-    "Linear",
-    "Loss",
-]
+CONVOLUTIONS = ["Conv2d", "BatchNorm", "ReLU"] * 4
+KINDS = ["Image", "Standardize", "Reshape", *CONVOLUTIONS, "Flatten", "Linear", "ReLU", "Linear", "Loss"]
+OUTPUTS, LOSS = len(KINDS) - 2, len(KINDS) - 1
 expect = playwright.expect
 
 
@@ -61,7 +53,7 @@ def test_the_walk_goes_through_every_layer_to_the_loss_and_back(network):
 
 
 def test_a_number_is_worked_out_and_adds_up(network):
-    network.click("#station-15")
+    network.click(f"#station-{OUTPUTS}")
     at(network, "Linear")
     expect(network.locator(".outputs button")).to_have_count(10)
     network.click(".outputs button:nth-child(8)")
@@ -78,7 +70,7 @@ def test_a_number_is_worked_out_and_adds_up(network):
 
 def test_the_way_back_begins_at_the_class_that_is_chosen(network):
     network.select_option("#target", "5")
-    network.click("#station-16")
+    network.click(f"#station-{LOSS}")
     expect(network.locator("#values-title")).to_contain_text("The loss for 5 is")
     network.click("#backward")
     network.click("#next")
@@ -134,13 +126,13 @@ LOOKS = [{"size": "narrow"}, {"size": "low", "scheme": "dark"}, {"size": "wide"}
 
 @pytest.mark.parametrize("page", LOOKS, indirect=True, ids=lambda look: " ".join(look.values()))
 def test_the_page_has_no_barriers_and_fits(network):
-    for station in ("#station-3", "#station-15", "#station-16"):
+    for station in ("#station-3", f"#station-{OUTPUTS}", f"#station-{LOSS}"):
         network.click(station)
         at(network, KINDS[int(station.split("-")[1])])
         network.wait_for_timeout(300)
         assert barriers(network) == ""
         assert fits(network)
-    assert network.evaluate(IN_SIGHT, ["#station-16"]) == []
+    assert network.evaluate(IN_SIGHT, [f"#station-{LOSS}"]) == []
 
 
 # The main page ------------------------------------------------------------------------------------------------

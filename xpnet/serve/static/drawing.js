@@ -4,7 +4,7 @@ import { peak } from "/static/heat.js";
 import { number } from "/static/page.js";
 
 const WIDEST = 92; // of a station
-const NARROWEST = 64;
+const NARROWEST = 55;
 const HIGH = 150;
 const MIDDLE = 70; // the height at which the numbers go
 const LEVELS = 5; // of colour, either way
