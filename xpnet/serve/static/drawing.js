@@ -41,8 +41,8 @@ export class Drawing {
         "g", { class: "stop", role: "tab", id: `station-${i}`, "aria-label": says, "aria-controls": "station" },
         svg("rect", { class: "frame", x: 1, y: 14, width: wide - 2, height: HIGH - 16, rx: 8 }),
         ...parts,
-        named(kind, wide),
-        svg("text", { x: wide / 2, y: HIGH - 9, class: "shape" }, shape),
+        label(kind, HIGH - 24, "kind", wide),
+        label(shape, HIGH - 9, "shape", wide),
       );
       group.setAttribute("transform", `translate(${i * wide} 0)`);
       group.addEventListener("click", () => this.#choose(i));
@@ -78,10 +78,11 @@ export class Drawing {
   }
 }
 
-/** The name of a layer; a long one is set narrower. */
-function named(kind, wide) {
-  const narrow = kind.length > 8 ? { textLength: Math.min(wide - 4, 7 * kind.length), lengthAdjust: "spacingAndGlyphs" } : {};
-  return svg("text", { x: wide / 2, y: HIGH - 24, class: "kind", ...narrow }, kind);
+/** A text under a station; one that is too long is set narrower. */
+function label(text, y, name, wide) {
+  const most = wide - 6;
+  const narrow = text.length * 7 > most ? { textLength: Math.min(most, text.length * 6.5), lengthAdjust: "spacingAndGlyphs" } : {};
+  return svg("text", { x: wide / 2, y, class: name, ...narrow }, text);
 }
 
 /** A line from each station to those that take its numbers; one that leaves some out goes over them. */
