@@ -1242,7 +1242,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "(luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05)", "luminance > 0.5"),
         ("Curves: training as validation", 'f"train_{name}", "training', 'f"validation_{name}", "training'),
         ("Curves: accuracies on an even axis",
-         'axes.set_yscale("function"', 'axes.set_yscale("linear") if True else ("function"'),
+         'axes.set_yscale("function", functions=', "dict(functions="),
         ("Curves: no title",
          "figure.suptitle(title, fontsize=12, parse_math", 'figure.suptitle("", fontsize=12, parse_math'),
         ("Curves: another figure as the rate", 'history, "lr", RATE', 'history, "seconds", RATE'),
