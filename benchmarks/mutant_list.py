@@ -762,6 +762,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
         ("Accumulation: a mean of means", "value, dy = value * weight, dy * weight", "value, dy = value * 1, dy * 1"),
         ("Accumulation: not divided by the weights",

@@ -63,6 +63,15 @@ def test_one_epoch_of_patience_and_one_part_are_enough():
     assert len(result.history) == 1
 
 
+def test_one_sample_in_parts_is_one_part():
+    results = []
+    for accumulate in (1, 4):
+        model, loss, optimizer = setup(optim.SGD, dropout=0, lr=0.1)
+        value, y = train.train_step(model, loss, optimizer, blobs().x[:1], blobs().y[:1], accumulate=accumulate)
+        results.append([float(value), *y.ravel(), *model.data])
+    assert results[1] == pytest.approx(results[0], rel=1e-6)
+
+
 def test_measuring_drops_nothing_draws_nothing_and_keeps_the_mode():
     model, loss, _ = setup(dropout=0.5)
     before = model.backend.rng.state

@@ -343,6 +343,23 @@ def test_groups_keep_a_step_to_few_operations():
     ]
 
 
+def test_parts_end_where_something_is_frozen_and_decays_where_they_differ():
+    model = network()
+    places = model.places
+    first, second = places["layers.0.W"], places["layers.2.W"]
+    assert first.stop == second.start
+    (part,) = optim.AdamW(model, weight_decay=0.1, groups={"layers.2.W": {"weight_decay": 3.0}})._parts
+    assert part.decays == ((first.start, first.stop, 0.1), (second.start, second.stop, pytest.approx(0.3)))
+    model.freeze("layers.2.W")
+    optimizer = optim.SGD(model, 0.1)
+    assert [(p.start, p.stop) for p in optimizer._parts] == [(first.start, first.stop), (second.stop, 26)]
+    before = model.tensors()
+    model.grad[...] = 1
+    optimizer.step()
+    moved = {name for name, values in model.tensors().items() if (values != before[name]).any()}
+    assert moved == {"layers.0.W", "layers.0.b", "layers.2.b"}
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
