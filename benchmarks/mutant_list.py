@@ -1088,7 +1088,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Squared paper in light is a page", " or border(page).mean() > ALONG", ""),
     ],
     "photo/ink.py": [
-        ("Paper ends at a shadow", "for _ in range(5):", "for _ in range(1):"),
+        ("Paper ends at a shadow", "for _ in range(3):", "for _ in range(1):"),
         ("Ink on squared paper is paper", "paper = along_border(regions, least=0)", "pass"),
     ],
     "photo/digit.py": [

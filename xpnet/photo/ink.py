@@ -63,7 +63,7 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
         paper = along_border(regions, least=0)
     if paper.mean() < 0.1:
         paper = np.ones_like(flat)
-    for _ in range(5):  # also islands, holes and the squares of squared paper: each shows where the light goes on
+    for _ in range(3):  # also islands, holes and the squares of squared paper: each shows where the light goes on
         paper, before = flat & (np.abs(level - filled(level, paper)) < sharp), paper
         if (paper == before).all():
             break
