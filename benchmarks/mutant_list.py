@@ -879,6 +879,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("lines: after a pass everything is traced", "                self._depth -= 1", "                pass"),
     ],
     "train/memory.py": [
+        ("Memory: a step is measured anew each time", "if shape not in kept:", "if True:"),
         ("Memory: what fits exactly is refused", "sample > backend.max_memory", "sample >= backend.max_memory"),
         ("Memory: one sample too many is advised", "// each_sample, 0)", "// each_sample + 1, 0)"),
         ("Memory: a sample that takes nothing", "max((eleven - one) // 10, 1)", "(eleven - one) // 10"),
@@ -1291,7 +1292,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/summary.py": [
         ("Summary: all that is kept grows with the batch",
-         "max(of_few + (of_more - of_few) * (batch_size - n), 0)", "of_few * batch_size // n"),
+         "max(of_few + (of_more - of_few) * (batch_size - n) // n, 0)", "of_few * batch_size // n"),
         ("Summary: two samples do not fill NumPy's buffer",
          "n = max(2, NUMPYS_BUFFER //", "n = min(2, NUMPYS_BUFFER //"),
         ("Summary: running statistics count as trained", "if p.trained and id(p) not in", "if id(p) not in"),

@@ -105,6 +105,15 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
             assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
 
 
+def test_a_batch_that_was_said_to_fit_is_not_refused_by_another_measurement(monkeypatch):
+    model = nn.Model(nn.Linear(2), (50,), select("cpu", max_memory=100_000))
+    slope = iter(range(1000, 2000, 10))
+    monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000 + next(slope) * n))
+    with pytest.raises(train.OutOfMemoryError) as found:
+        fit(model)
+    assert len(fit(model, found.value.fits).history) == 1
+
+
 def test_where_a_sample_takes_nothing_the_model_itself_has_to_fit(monkeypatch):
     model = nn.Model(nn.Linear(2), (50,), select("cpu", max_memory=100_000))
     monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000))

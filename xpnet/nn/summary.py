@@ -1,7 +1,7 @@
 """`Model.summary()`: layer by layer what a model costs.
 
-No layer is asked what it costs: `SeenPass` looks at a pass of a few samples and at one of one more, which tell what
-grows with the batch from what does not.
+No layer is asked what it costs: `SeenPass` looks at a pass of a few samples and at one of twice as many, which tell
+what grows with the batch from what does not.
 """
 
 from __future__ import annotations
@@ -131,11 +131,11 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
     if len(x[0] if isinstance(x, tuple) else x) < 3:
         raise ValueError("the example must have at least 3 samples")
     n = max(2, NUMPYS_BUFFER // max(map(size_of, SeenPass(model, x, 2).outputs.values())))
-    few, more = SeenPass(model, x, n), SeenPass(model, x, n + 1)
+    few, more = SeenPass(model, x, n), SeenPass(model, x, 2 * n)
 
     def at(of_few: int, of_more: int) -> int:
-        """What is so much for n and for n + 1 samples, for the whole batch."""
-        return max(of_few + (of_more - of_few) * (batch_size - n), 0)
+        """What is so much for n and for 2 n samples, for the whole batch."""
+        return max(of_few + (of_more - of_few) * (batch_size - n) // n, 0)
 
     rows, counted = [], set[int]()
     for path, layer in few.model.network.walk():

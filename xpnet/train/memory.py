@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from xpnet.data import Source
+from xpnet.nn import Model
 from xpnet.nn.shapes import each
 from xpnet.nn.summary import in_bytes
 from xpnet.train.run import Run
@@ -46,11 +49,24 @@ def within_memory(run: Run, data: Source, batch_size: int) -> Iterator[None]:
 
 def _needs(run: Run, data: Source) -> tuple[int, int]:
     """Bytes of what a run keeps, and what each sample of a batch adds to a step, by `model.summary()`."""
-    model, example = run.model, each(lambda a: a[:3], run.model.as_input(data.x))
-    one, eleven = (model.summary(n, example).step for n in (1, 11))
+    one, eleven = _steps(run.model, each(lambda a: a[:3], run.model.as_input(data.x)))
     each_sample = max((eleven - one) // 10, 1)
     optimizer = sum(a.nbytes for name, a in run.changing().items() if name != "the parameters")
     return one - each_sample + optimizer + run.best.nbytes, -(-each_sample // run.accumulate)
+
+
+def _steps(model: Model, example: Any) -> tuple[int, int]:
+    """What a step of one sample takes, and one of eleven. Measured once: another time it may differ by a thousandth,
+    and a batch that was said to fit must not be refused."""
+    kept = _measured.setdefault(model, {})
+    shape = str(each(lambda a: a.shape, example))
+    if shape not in kept:
+        one, eleven = (model.summary(n, example).step for n in (1, 11))
+        kept[shape] = one, eleven
+    return kept[shape]
+
+
+_measured: WeakKeyDictionary[Model, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 
 
 def _available(run: Run) -> int | None:
