@@ -168,7 +168,7 @@ def test_the_validation_part_is_cut_from_the_training_data_by_the_seed():
 
 def test_of_a_run_that_is_watched_the_best_weights_are_kept(tmp_path):
     call(
-        "train", "--epochs", "6", "--val", "0.2", "--lr", "0.05", "--schedule", "constant", "--label-smoothing", "0",
+        "train", "--epochs", "14", "--val", "0.2", "--lr", "0.05", "--schedule", "constant", "--label-smoothing", "0",
         "--quiet", "--out", "run",
     )  # fmt: skip
     losses = [row["validation_loss"] for row in history(tmp_path / "run")]
