@@ -244,8 +244,7 @@ class Backend:
         return self.max_memory
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
-        """Slices that cover `size` items of so many numbers each: pieces that stay in a CPU's cache, the whole on a
-        GPU."""
+        """Slices that cover `size` items of so many numbers each: pieces that fit a CPU's cache, the whole on a GPU."""
         step = max(65536 // numbers, 1)
         for start in range(0, size, step):
             yield slice(start, min(start + step, size))

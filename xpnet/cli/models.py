@@ -15,7 +15,7 @@ def show_models() -> None:
 
 def n_parameters(name: str) -> int:
     """How many numbers such a network for MNIST trains."""
-    from xpnet.nn.model import declare
+    from xpnet.nn.declared import declare
 
     network = MODELS[name].make(MNIST.but(model=name), (28, 28), 10)
     return sum(parameter.size for parameter in declare(network, (28, 28))[1].values() if parameter.trained)

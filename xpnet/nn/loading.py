@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import DTYPES, select
-from xpnet.nn.model import Model, check_tensors, declare
+from xpnet.nn.declared import check_tensors, declare
+from xpnet.nn.model import Model
 from xpnet.nn.saving import FORMAT, RUN_PREFIX, ModelFileError, read_tensors, restore
 from xpnet.nn.shapes import as_shape, size_of
 

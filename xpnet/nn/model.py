@@ -13,7 +13,8 @@ import numpy as np
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
 from xpnet.nn.activation import sigmoid, softmax
-from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.declared import check_tensors, declare
+from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
 
@@ -284,34 +285,3 @@ def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequen
     except (BackendError, ValueError):
         backend = select("cpu", *where[1:4])  # and without the precision, which a CPU does not have
     return Model(network, input_shape, backend, classes, tensors)
-
-
-def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parameter]]:
-    """Build the network on shapes alone; nothing is allocated. Gives its output shape and named parameters."""
-    for _, layer in network.walk():
-        layer._shapes = {}
-    try:
-        output_shape = network.built(as_shape(input_shape))
-    except LayerFault as fault:
-        raise fault.inside(network) from None
-    named: dict[str, Parameter] = {}
-    for name, parameter in network.parameters():
-        if not any(parameter is known for known in named.values()):  # a layer used twice has one set
-            parameter.name, named[name] = name, parameter
-    return output_shape, named
-
-
-def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtype: np.dtype) -> None:
-    """Raise ValueError unless these are, by name, finite floating point arrays of these shapes, no more and no less."""
-    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
-    if missing or extra:
-        raise ValueError(f"tensors are missing ({missing}), or belong to no layer ({extra})")
-    for name, shape in shapes.items():
-        values = np.asarray(tensors[name])
-        if values.shape != shape:
-            raise ValueError(f"{name} has shape {values.shape}, the network wants {shape}")
-        if values.dtype.kind != "f":
-            raise ValueError(f"{name} holds {values.dtype}, not floating point numbers")
-        with np.errstate(over="ignore"):
-            if not np.isfinite(values.astype(dtype)).all():
-                raise ValueError(f"{name} holds values that are not finite in {dtype}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.nn.model import check_tensors
+from xpnet.nn.declared import check_tensors
 from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors, write_tensors
 from xpnet.schedules import Plateau
 from xpnet.train.run import Position, Row, Run

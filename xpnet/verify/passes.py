@@ -20,7 +20,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.backend.random import HostPhilox
 from xpnet.nn import Layer, Linear, Model
-from xpnet.nn.model import declare
+from xpnet.nn.declared import declare
 from xpnet.nn.shapes import Shape, each, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.verify.tolerances import Arrays, moved

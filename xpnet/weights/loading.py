@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xpnet.nn.model import Model, check_tensors
+from xpnet.nn.declared import check_tensors
+from xpnet.nn.model import Model
 from xpnet.weights import h5, keras
 from xpnet.weights.layouts import Arrays, joined, parts_of
 from xpnet.weights.matching import Match, modules_of, paired
