@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-HIDDEN, BATCH, EPOCHS, RATE, GOAL = 256, 128, 3, 0.004, 0.98
+HIDDEN, BATCH, EPOCHS, RATE, DECAY, GOAL = 256, 128, 3, 0.006, 0.1, 0.98
 CONTENDERS = ("xpnet", "PyTorch, 1 thread", "PyTorch, 2 threads")
 
 
@@ -28,7 +28,7 @@ def ours(seed: int) -> float:
     model = nn.Model(network, (28, 28), select("cpu", seed=seed), mnist.train.classes)
     loss, steps = losses.SoftmaxCrossEntropy(), EPOCHS * len(data.batch_slices(len(mnist.train), BATCH))
     train.fit(
-        model, loss, optim.AdamW(model, RATE, weight_decay=0.0), mnist.train, epochs=EPOCHS, batch_size=BATCH,
+        model, loss, optim.AdamW(model, RATE, weight_decay=DECAY), mnist.train, epochs=EPOCHS, batch_size=BATCH,
         schedule=schedules.OneCycle(RATE, steps), quiet=True,
     )  # fmt: skip
     return train.evaluate(model, loss, mnist.test).accuracy
@@ -55,7 +55,7 @@ def pytorchs(seed: int, threads: int) -> float:
     x, test = (torch.from_numpy(((a - mean) / std).astype(np.float32)) for a in (images, tests))
     y = torch.from_numpy(labels)
     model = nn.Sequential(nn.Linear(784, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 10))
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY, fused=True)
     steps = EPOCHS * -(-len(x) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, cycle_momentum=False)
     for _ in range(EPOCHS):

@@ -13,7 +13,6 @@ import numpy as np
 
 from xpnet import html
 from xpnet.nn.layer import Layer, Parameter
-from xpnet.nn.seen_pass import SeenPass
 from xpnet.nn.shapes import Shape, each, is_several, size_of
 
 if TYPE_CHECKING:
@@ -125,6 +124,8 @@ def in_bytes(size: int) -> str:
 
 def summary(model: Model, batch_size: int, example: Any) -> Summary:
     """See `Model.summary`."""
+    from xpnet.nn.seen_pass import SeenPass  # which needs tracemalloc, and few runs do
+
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     x = _example(model) if example is None else each(np.asarray, model.as_input(example))
