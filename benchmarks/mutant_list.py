@@ -1063,6 +1063,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "            signal.signal(signal.SIGINT, signal.default_int_handler)\n", "            pass\n"),
     ],
     "cli/run_folder.py": [
+        ("train: what safetensors left half written stays", 'for pattern in (".*.part", ".tmp??????"):',
+         'for pattern in (".*.part",):'),
         ("folder: event files that cannot be written are the results'",
          'raise Failed(f"--tensorboard: cannot write event files: {line}") from None', "raise"),
         ("folder: the name is cut too late", "LONGEST_NAME - len(f'-{n}')", "LONGEST_NAME"),

@@ -115,7 +115,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/device.py": ["test_cli_settings.py"],
     "cli/parity.py": ["test_parity.py", "test_precision.py"],
     "cli/results.py": ["test_cli_results.py"],
-    "cli/run_folder.py": ["test_tensorboard.py", "test_cli_results.py"],
+    "cli/run_folder.py": ["test_tensorboard.py", "test_cli_results.py", "test_cli_settings.py"],
     "cli/settings.py": ["test_tensorboard.py", "test_cli_models.py", "test_cli_settings.py", "test_cli_tables.py"],
     "cli/train.py": [
         "test_tensorboard.py",

@@ -14,6 +14,7 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 
 import xpnet
 from xpnet import data
+from xpnet.cli.run_folder import clear_halves
 from xpnet.cli.settings import in_words, read_config, settle
 from xpnet.cli.train import fitted_to, lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
@@ -304,3 +305,10 @@ def test_the_fastest_device_is_not_for_products_of_16_bits():
     done = call(*SHORT, "--device", "fastest", "--precision", "float16", code=2)
     assert "--device fastest compares a CPU, which has no precision float16" in done.stderr
     assert not Path("runs").exists()
+
+
+def test_what_a_killed_run_left_half_written_is_taken_away_and_nothing_else(tmp_path):
+    for name in (".model.safetensors.0a1b.part", ".tmpp7f3bU", ".lock", ".tmp", ".tmpfiles.d", "notes.part"):
+        (tmp_path / name).write_bytes(b"")
+    clear_halves(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".tmp", ".tmpfiles.d", "notes.part"}

@@ -77,9 +77,10 @@ def event_file(folder: Path) -> TensorBoard:
 
 
 def clear_halves(folder: Path) -> None:
-    """Take away the files that a killed run left half written."""
-    for path in folder.glob(".*.part"):
-        path.unlink(missing_ok=True)
+    """Take away the files that a killed run left half written; safetensors, too, begins with one of its own."""
+    for pattern in (".*.part", ".tmp??????"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
