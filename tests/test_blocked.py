@@ -100,7 +100,10 @@ def test_no_layer_that_needs_the_whole_batch(layer):
 
 
 def test_dropout_of_nothing_needs_no_whole_batch():
-    nn.Model(nn.Blocked(nn.TransformerBlock(2, dropout=0.0), nn.Dropout(0)), (3, 4), select("cpu"))
+    layers, x = (nn.TransformerBlock(2, dropout=0.0), nn.Dropout(0)), np.ones((5, 3, 4), np.float32)
+    blocked, whole = (kind(*(layer.copy() for layer in layers)) for kind in (nn.Blocked, nn.Sequential))
+    got, want = (nn.Model(network, (3, 4), select("cpu", seed=0)).predict(x) for network in (blocked, whole))
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_the_mask_of_the_process_is_never_lifted(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "umask", pytest.fail)  # it is the whole process's: another thread may write meanwhile
     with replacing(tmp_path / "file") as temporary:
         temporary.write_text("x")
+    assert (tmp_path / "file").read_text() == "x"
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "漢" * 85], ids=["ASCII", "three bytes each"])

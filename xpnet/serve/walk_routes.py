@@ -135,35 +135,23 @@ class UnitResponse(BaseModel):
 def add_walk(app: FastAPI, reader: Reader, work: Work) -> None:
     """Add the page and its routes to `app`."""
 
-    @app.post(
-        "/api/walk",
-        summary="Walk through the network and back",
-        openapi_extra=described(WalkQuestion),
-        responses=problems(408, 413, 422, 503),
-        response_model=WalkResponse,
-    )
+    def route(path: str, summary: str, asks: type[WalkQuestion], answers: type[BaseModel]) -> Any:
+        refusals = problems(408, 413, 422, 503)
+        return app.post(
+            path, summary=summary, openapi_extra=described(asks), responses=refusals, response_model=answers
+        )
+
+    @route("/api/walk", "Walk through the network and back", WalkQuestion, WalkResponse)
     async def walk(request: Request) -> Response:
         """Every layer in small, for one digit's pixels."""
         return await answered(request, whole)
 
-    @app.post(
-        "/api/walk/layer",
-        summary="One layer of that way",
-        openapi_extra=described(LayerQuestion),
-        responses=problems(408, 413, 422, 503),
-        response_model=LayerResponse,
-    )
+    @route("/api/walk/layer", "One layer of that way", LayerQuestion, LayerResponse)
     async def layer(request: Request) -> Response:
         """What it gave, and the gradient of the loss by that; of large layers a part."""
         return await answered(request, one_layer)
 
-    @app.post(
-        "/api/walk/unit",
-        summary="One number, worked out",
-        openapi_extra=described(UnitQuestion),
-        responses=problems(408, 413, 422, 503),
-        response_model=UnitResponse,
-    )
+    @route("/api/walk/unit", "One number, worked out", UnitQuestion, UnitResponse)
     async def unit(request: Request) -> Response:
         """Which inputs times which weights, plus the bias, give it."""
         return await answered(request, one_unit)
