@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from xpnet import data, losses, nn, optim, select, train
-from xpnet.backend.allocator import keep_freed_memory
+from xpnet.backend.allocator import keep_freed_memory, short_buffers
 
 PROGRAM = """
 import resource, sys
@@ -74,3 +75,14 @@ def test_a_training_run_asks_for_it(monkeypatch):
     model = nn.Model(nn.Sequential(nn.Standardize(5, 6), nn.Flatten(), nn.Linear(10)), (8, 8), select("cpu"))
     train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), digits, epochs=1, quiet=True)
     assert asked == [True]
+
+
+def test_short_buffers_are_those_of_the_block_alone():
+    before = np.getbufsize()
+    with np.errstate(divide="raise"):
+        with short_buffers():
+            assert np.getbufsize() == 1024 < before
+            with pytest.raises(FloatingPointError):
+                np.ones(1) / 0
+        assert np.getbufsize() == before
+    assert np.getbufsize() == before

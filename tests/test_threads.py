@@ -179,6 +179,26 @@ def test_blas_has_one_thread_inside_and_those_of_before_outside(x, watched):
     assert set(blas()) == {2}
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_in_the_block_of_a_step_blas_has_one_thread_once_the_team_has_run(x):
+    model = model_of(2)
+    for _ in range(2):
+        with model.backend.threads_for(1), model.backend.threads_for(1):
+            assert set(blas()) == {2}
+            results(model, x)
+            assert set(blas()) == {1}
+        assert set(blas()) == {2}
+    with model.backend.threads_for(1):
+        with model.backend.threads_for(1):
+            assert set(blas()) == {2}
+        with pytest.raises(ZeroDivisionError):
+            model.backend.team.run([lambda: 1, lambda: 1 / 0])
+        assert set(blas()) == {1}
+    assert set(blas()) == {2}
+    results(model, x)
+    assert set(blas()) == {2}
+
+
 def test_mode_and_errstate_are_those_of_the_caller(x):
     class Moody(nn.Tanh):
         def forward(self, x, backend):

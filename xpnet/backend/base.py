@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -267,12 +267,12 @@ class Backend:
         On two quiet cores a second thread makes a step of 7 million multiplications (an MLP of 111,146 weights at
         batch 64) take 0.76 of its time; where other work runs on the cores, the two wait for each other and it takes
         ten times as long. The number set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same number of
-        threads gives the same sums, so the rule must not depend on timings.
+        threads gives the same sums, so the rule must not depend on timings. Once a `team` has run they are its own.
         """
         if self.threads is None and multiplications >= SMALL_STEP:
             yield
             return
-        with blas_threads(self.threads or 1):
+        with blas_threads(self.threads or 1), self.team.instead_of_blas() if self.team else nullcontext():
             yield
 
     # The mode ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 With the windows of x as the rows of a matrix ("im2col": `Windows.columns`) a convolution is one matrix product. Adding
 the rows back to where they came from ("col2im": `Windows.add_up`) is the transpose of that, so it gives dx here and y
-in a transposed convolution. That goes entry by entry of the window: all at once take many times the memory of x.
+in a transposed convolution.
 Chellapilla, Puri and Simard, "High performance convolutional neural networks for document processing" (2006);
 Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 
@@ -127,14 +127,15 @@ class Conv2d(Layer):
 
     def _spread(self, pixels: Array, image: Array, backend: Backend) -> None:
         """image = pixels W^T, each row added up where its window lies: the transpose of `_gather`."""
+        windows, groups = self.windows, self.groups
+        parts: Iterator[Array]
         if self._depthwise:
             memory = backend.scratch("product", pixels.shape)
             parts = (backend.xp.multiply(pixels, W[0], out=memory) for W in _taps(self.W.data))
         else:
-            rows, shape = _by_group(pixels, self.groups), (*pixels.shape[:-1], image.shape[-1])
-            products = (_product(rows, _by_group(W, self.groups).mT, backend) for W in _taps(self.W.data))
-            parts = (_joined(product).reshape(shape) for product in products)
-        self.windows.add_up(parts, image, backend)
+            columns = _product(_by_group(pixels, groups), _by_group(self.W.data, groups).mT, backend, "columns")
+            parts = windows.entries(columns, groups)
+        windows.add_up(parts, image, backend)
 
     def _add_grad(self, image: Array, pixels: Array, backend: Backend) -> None:
         """W.grad += X^T pixels, with X the windows of the image."""
@@ -243,9 +244,9 @@ def _by_group(a: Array, groups: int) -> Array:
     return a.reshape(rows, groups, a.shape[-1] // groups).swapaxes(0, 1)
 
 
-def _product(a: Array, b: Array, backend: Backend) -> Array:
-    """a @ b in scratch memory."""
-    return backend.matmul(a, b, out=backend.scratch("product", (*a.shape[:-1], b.shape[-1])))
+def _product(a: Array, b: Array, backend: Backend, name: str = "product") -> Array:
+    """a @ b in scratch memory of this name."""
+    return backend.matmul(a, b, out=backend.scratch(name, (*a.shape[:-1], b.shape[-1])))
 
 
 def _joined(product: Array) -> Array:

@@ -10,10 +10,12 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.allocator import short_buffers
 from xpnet.nn.shapes import Shape, ShapeError
 
 
@@ -49,11 +51,11 @@ class Windows:
             raise ShapeError(f"its kernel {kernel}{dilated} is larger than the padded image {windows.padded_size}")
         return windows
 
-    @property
+    @cached_property
     def padded_size(self) -> Shape:
         return tuple(map(sum, zip(self.before, self.size, self.after, strict=True)))
 
-    @property
+    @cached_property
     def output(self) -> Shape:
         """How many windows there are along each axis: floor((padded size - extent) / stride) + 1."""
         extents = zip(self.padded_size, _extent(self.kernel, self.dilation), self.stride, strict=True)
@@ -67,7 +69,7 @@ class Windows:
     def parts(self, x: Array, backend: Backend, outside: float = 0.0) -> Iterator[Array]:
         """The windows of x (n, *size, C), entry by entry in row-major order: views (n, *output, C)."""
         padded = self._padded(x, backend, outside)
-        yield from (padded[place] for place in self._places())
+        yield from (padded[place] for place in self._places)
 
     def add_up(self, parts: Iterable[Array], out: Array, backend: Backend) -> None:
         """The transpose: out (n, *size, C) = all parts (n, *output, C), each added to where `parts` takes it from.
@@ -76,12 +78,13 @@ class Windows:
         """
         sums = self._memory("sums", out, backend)
         sums.fill(0)
-        for place, part in zip(self._places(), parts, strict=True):
-            if self._apart:  # each place is in one window at most
-                sums[place] = part
-            else:
-                target = sums[place]
-                target += part
+        with short_buffers():
+            for place, part in zip(self._places, parts, strict=True):
+                if self._apart:  # each place is in one window at most
+                    sums[place] = part
+                else:
+                    target = sums[place]
+                    target += part
         if sums is not out:
             out[...] = sums[self._inside]
 
@@ -105,7 +108,17 @@ class Windows:
         columns.reshape(view.shape)[...] = view
         return columns
 
-    @property
+    def entries(self, columns: Array, groups: int) -> Iterator[Array]:
+        """What such rows hold for each entry of a window, in the order of `parts`: (n, *output, C) each."""
+        n_entries = math.prod(self.kernel)
+        rows = columns.reshape(*columns.shape[:-2], -1, *self.output, n_entries, columns.shape[-1] // n_entries)
+        for entry in range(n_entries):
+            part = rows[..., entry, :]
+            if groups > 1:  # they come first
+                part = part.transpose(*range(1, part.ndim - 1), 0, -1).reshape(*part.shape[1:-1], -1)
+            yield part
+
+    @cached_property
     def _apart(self) -> bool:
         """Whether each window ends before the next begins, along every axis."""
         return all(e <= s for e, s in zip(_extent(self.kernel, self.dilation), self.stride, strict=True))
@@ -115,11 +128,14 @@ class Windows:
         """Where the image lies in the padded one, as an index of (n, *padded size, C)."""
         return (slice(None), *(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True)))
 
-    def _places(self) -> Iterator[tuple[slice, ...]]:
+    @cached_property
+    def _places(self) -> list[tuple[slice, ...]]:
         """For each entry of a window where all windows have it, as an index of (n, *padded size, C)."""
+        places = []
         for entry in product(*map(range, self.kernel)):
             axes = zip(entry, self.dilation, self.output, self.stride, strict=True)
-            yield (slice(None), *(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in axes))
+            places.append((slice(None), *(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in axes)))
+        return places
 
     def _padded(self, x: Array, backend: Backend, outside: float = 0.0) -> Array:
         """x with a number around it; x itself where there is no padding."""
