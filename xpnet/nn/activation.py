@@ -40,7 +40,9 @@ class ReLU(Layer):
         y = backend.xp.maximum(x, 0)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (y > 0).view(backend.xp.int8)  # NumPy multiplies by booleans one at a time
+            dx = (y > 0).astype(dy.dtype)  # NumPy multiplies by booleans one at a time
+            dx *= dy
+            return dx
 
         return y, backward
 
