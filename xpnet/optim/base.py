@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from xpnet.optim.loss_scale import LossScale
 from xpnet.parallel import Group
 from xpnet.parallel.group import is_in_all
 from xpnet.parallel.window import Window
+
+ENOUGH = 4  # pieces for each thread: below, a second one gains nothing
 
 Groups = Mapping[str, Mapping[str, float]]
 """Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
@@ -112,11 +115,24 @@ class Optimizer:
             self._parts, self._without = self._divided(), model.frozen
         self.steps += 1
         self._begin()
+        pieces, team = list(self._pieces()), model.backend.team
+        if team is None or self.by_parameter or len(pieces) < ENOUGH * len(team.backends):
+            self._step_on(pieces)
+        else:
+            threads = len(team.backends)
+            team.run([partial(self._step_on, pieces[i::threads]) for i in range(threads)])
+
+    def _pieces(self) -> Iterator[tuple[Part, slice, Array]]:
+        """What is updated at once, with its rate: pieces of the parts, or whole parameters."""
         for part in self._parts:
             lr = self._rate if part.lr == 1 else self._rate * part.lr
             size = part.stop - part.start
-            for piece in [slice(0, size)] if self.by_parameter else model.backend.chunks(size):
-                self._step(part, slice(part.start + piece.start, part.start + piece.stop), lr)
+            for piece in [slice(0, size)] if self.by_parameter else self.model.backend.chunks(size):
+                yield part, slice(part.start + piece.start, part.start + piece.stop), lr
+
+    def _step_on(self, pieces: Sequence[tuple[Part, slice, Array]]) -> None:
+        for piece in pieces:
+            self._step(*piece)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
@@ -137,7 +153,11 @@ class Optimizer:
             g += decay * x
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        """Change x, and the state, in place; `lr` is an array of one number. g may be used up."""
+        """Change x, and the state, in place; `lr` is an array of one number. g may be used up.
+
+        Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
+        time: no number may depend on another, and `backend.scratch` must not be used.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _divided(self) -> list[Part]:
