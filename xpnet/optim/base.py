@@ -193,7 +193,7 @@ class Optimizer:
 
         All enter, make the same steps (`train_step`) and leave. Afterwards all have the whole state.
         """
-        window = group.window(self.model.grad) if self.loss_scale is None else None
+        window = group.window(self.model.grad)
         if window is None:
             yield
             return
