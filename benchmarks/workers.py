@@ -39,9 +39,10 @@ def step_seconds(batch: int) -> list[float]:
     x, y = rng.integers(0, 256, (SAMPLES, 784), np.uint8), rng.integers(0, 10, SAMPLES)
     model = nn.Model(nn.Sequential(nn.Standardize(33.3, 78.6), *nn.mlp(SIZES).layers), (784,), select("cpu"))
     samples, loss = data.Dataset(x, y), losses.SoftmaxCrossEntropy()
-    run = train.Run(model, loss, optim.SGD(model, 0.01), samples, batch, group=parallel.join())
+    optimizer, group = optim.SGD(model, 0.01), parallel.join()
+    run = train.Run(model, loss, optimizer, samples, batch, group=group)
     seconds = []
-    with blas_threads(1), model.backend.mode(training=True):
+    with blas_threads(1), model.backend.mode(training=True), optimizer.shared_by(group):
         for _ in range(min(len(run.slices), 600)):
             begun = time.perf_counter()
             run.step()
@@ -53,19 +54,25 @@ def sum_seconds(size: int) -> dict[str, list[float]]:
     """Of the ways to add up `size` float32 gradients, and of the parts of a sum, in the group of this process."""
     from xpnet import parallel
 
-    group = parallel.join()
-    grad, elsewhere = group.room_for(np.empty(size, np.float32)), np.ones(size, np.float32)
-    number = np.ones(1, np.float32)
+    group, elsewhere = parallel.join(), np.ones(size, np.float32)
+    window, values, number = group.window(np.empty(size, np.float32)), np.ones(size, np.float32), np.ones(1, np.float32)
+
+    def update() -> None:
+        """What a step of gradient descent costs a process beside its own pass."""
+        window.sum_gradients(window.grad, 1)
+        values[window.own] -= window.grad[window.own]
+        window.exchange(values)
+
     ways = {
-        "window": lambda: group.sum_gradients(grad, 1),
-        "Allreduce": lambda: group.sum_gradients(elsewhere, 1),
+        "meeting": window.meet,
         "one number": lambda: group.sum(number),
-        "barrier": group._everyone.Barrier,
+        "shared update": update,
+        "Allreduce": lambda: group.sum_gradients(elsewhere, 1),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(300):
         for name, way in ways.items():
-            grad.fill(1)
+            window.grad.fill(1)
             elsewhere.fill(1)
             group._everyone.Barrier()
             begun = time.perf_counter()
@@ -118,13 +125,13 @@ def steps(rounds: int, batch: int) -> None:
 def on_paper(alone: dict[int, float], sums: dict[str, float], batch: int) -> None:
     """Steps of `batch` samples by N processes on one machine, and with four on each of N / 4 machines.
 
-    A process takes the measured time of a step of batch / N samples, and the sum: as long as in two processes, but for
-    barriers, of which there are two, with log2(N) rounds each. Between M machines a ring moves 2 (M - 1) / M of the
+    A process takes the measured time of a step of batch / N samples, and the shared update: as long as in two
+    processes, but for its two meetings, of log2(N) rounds each. Between M machines a ring moves 2 (M - 1) / M of the
     gradients, in 2 (M - 1) messages, and the machines' own processes meet once more.
     """
     latency, bandwidth = NETWORK
     for n in PROCESSES:
-        here = sums["window"] - 2 * sums["barrier"] + 2 * sums["barrier"] * math.log2(n) if n > 1 else 0.0
+        here = sums["shared update"] + 2 * sums["meeting"] * (math.log2(n) - 1) if n > 1 else 0.0
         one = alone[batch // n] + here
         machines = max(n // 4, 1)
         ring = 2 * (machines - 1) * latency + 2 * (machines - 1) / machines * 4 * GRADIENTS["MLP"] / bandwidth
@@ -145,11 +152,11 @@ def main() -> None:
     print("| batch | workers | us, median | us, fastest tenth | ratio to one | the same |\n|---|---|---|---|---|---|")
     for batch in (64, 512):
         steps(arguments.rounds, batch)
-    print("\n| us, two processes | barrier | one number | window | Allreduce |\n|---|---|---|---|---|")
+    print("\n| us, two processes | meeting | one number | shared update | Allreduce |\n|---|---|---|---|---|")
     sums = {}
     for name, size in GRADIENTS.items():
         times = {key: tenth for key, (_, tenth) in table(arguments.rounds, 2, f"sum={size}").items()}
-        shown = " | ".join(f"{times[key] * 1e6:.1f}" for key in ("barrier", "one number", "window", "Allreduce"))
+        shown = " | ".join(f"{times[key] * 1e6:.1f}" for key in ("meeting", "one number", "shared update", "Allreduce"))
         print(f"| {name}, {size:,} | {shown} |")
         sums[name] = times
     sizes = [512 // n for n in PROCESSES]

@@ -36,8 +36,8 @@ class Work:
 
     @property
     def trains(self) -> bool:
-        """Whether a step is a whole one of training, which several processes can share."""
-        return self.kind not in ("adam", "answers")
+        """Whether a step changes the model, which is work that several processes can share."""
+        return self.kind != "answers"
 
     def data(self) -> Arrays:
         return self.batches(np.random.default_rng(0))

@@ -36,19 +36,28 @@ def sums(group: MpiGroup, folder: Path) -> None:
         return np.random.default_rng(rank).standard_normal(1000).astype(np.float32)
 
     expected = sum((gradients(rank) for rank in range(1, group.size)), start=gradients(0))
-    # Windows, twice: the second sum must not begin before all have the first. Then as two machines, the last alone.
-    two = MPI.COMM_WORLD.Split(group.rank == group.size - 1, group.rank)
+    # On one machine, and as on two of so many processes: the sum, the parameters, and numbers of all, again and again.
+    n, half = 1000, (group.size + 1) // 2
+    two = MPI.COMM_WORLD.Split(group.rank // half, group.rank)
     for several in (group, MpiGroup(MPI.COMM_WORLD, two)):
-        grad = several.room_for(np.empty(1000, np.float32))
-        assert several.room_for(grad) is grad
-        assert not grad.any()
+        window = several.window(np.empty(n, np.float32))
+        if several is not group and group.size % 2:  # machines with different numbers of processes
+            assert window is None
+            continue
+        assert several.window(window.grad) is window
+        assert not window.grad.any()
+        of_machine = group.size if several is group else half
+        assert window.own == slice(n * several.machine_rank // of_machine, n * (several.machine_rank + 1) // of_machine)
+        values = np.zeros(n, np.float32)
         for _ in range(20):
-            grad[...] = gradients(group.rank)
-            assert several.sum_gradients(grad, 1 + group.rank) == group.size * (group.size + 1) / 2
-            assert grad.tobytes() == expected.tobytes()
-            grad.fill(group.rank)
-            assert several.sum_gradients(grad, np.float32(group.rank)) == grad.dtype.type(several.sum(group.rank))
-            assert (grad == group.size * (group.size - 1) / 2).all()
+            window.grad[...] = gradients(group.rank)
+            assert window.sum_gradients(window.grad, 1 + group.rank) == group.size * (group.size + 1) / 2
+            np.testing.assert_allclose(window.grad[window.own], expected[window.own], rtol=1e-5, atol=1e-6)
+            assert window.gather(several.machine_rank, 3).tolist() == [[rank, 3] for rank in range(of_machine)]
+            values[window.own] += window.grad[window.own]
+            window.exchange(values)
+        np.testing.assert_allclose(values, 20 * expected, rtol=1e-4, atol=1e-4)
+        assert len(set(group.gather(values.tobytes()))) == 1
     elsewhere = gradients(group.rank)
     assert group.sum_gradients(elsewhere, 0.5) == group.size / 2
     np.testing.assert_allclose(elsewhere, expected, rtol=1e-5, atol=1e-6)

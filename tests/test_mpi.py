@@ -44,7 +44,7 @@ def history(folder):
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [3, 4])
 def test_gradients_are_added_up(size, tmp_path):
     done = job(size, "sums", tmp_path)
     assert done.returncode == 0, done.stderr

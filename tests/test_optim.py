@@ -491,3 +491,33 @@ def test_every_part_of_the_state_is_taken_back(name):
 def test_a_step_without_momentum_keeps_no_state(nesterov):
     assert list(optim.SGD(network(), 0.1).tensors()) == ["steps"]
     assert list(optim.SGD(network(), 0.1, momentum=0.9, nesterov=nesterov).tensors()) == ["steps", "velocity"]
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
+def test_threads_that_share_an_update_give_the_same_bits(kind, monkeypatch):
+    monkeypatch.setattr(optim.base, "ENOUGH", 1)
+
+    def updated(threads):
+        model = nn.Model(nn.Linear(900), (300,), Backend("float32", 3, threads=threads))  # five pieces
+        optimizer, rng = kind(model, 0.01, weight_decay=0.1), np.random.default_rng(0)
+        for _ in range(2):
+            model.grad[...] = rng.standard_normal(model.n_parameters)
+            optimizer.step()
+        return b"".join(array.tobytes() for array in (model.data, *optimizer.tensors().values()))
+
+    assert len({updated(threads) for threads in (None, 2, 3)}) == 1
+
+
+def test_few_numbers_are_updated_by_one_thread(monkeypatch):
+    model = nn.Model(nn.Linear(900), (300,), Backend("float32", 3, threads=2))
+    monkeypatch.setattr(model.backend.team, "run", None)
+    model.grad[...] = 1
+    optim.SGD(model, 0.01).step()
+
+
+def test_a_whole_parameter_is_updated_by_one_thread(monkeypatch):
+    monkeypatch.setattr(optim.base, "ENOUGH", 1)
+    model = nn.Model(nn.Sequential(nn.Linear(4), nn.Linear(3)), (5,), Backend("float32", 3, threads=2))
+    monkeypatch.setattr(model.backend.team, "run", None)
+    model.grad[...] = 1
+    optim.Muon(model, 0.01).step()

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from thread_group import ThreadGroup, together
+from thread_group import SharingGroup, ThreadGroup, together
 
 from xpnet import data, losses, nn, optim, parallel, schedules, train
 from xpnet.backend import Backend
@@ -60,6 +60,7 @@ def close(a, b):
 # The same as one process ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", [ThreadGroup, SharingGroup], ids=["each updates all", "shared"])
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(
     "options",
@@ -78,9 +79,9 @@ def close(a, b):
     ],
     ids=lambda options: " and ".join(options) or "plain",
 )
-def test_a_group_trains_as_one_process_does(size, options):
+def test_a_group_trains_as_one_process_does(size, options, kind):
     alone, model = trained(ALONE, **options)
-    outcomes = together(size, partial(trained, **options))
+    outcomes = together(size, partial(trained, **options), kind)
     for result, other in outcomes:
         close(other.data, model.data)
         close(losses_of(result), losses_of(alone))

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.parallel import Group
 from xpnet.parallel.group import is_in_all
+from xpnet.parallel.window import Window
 
 
 class ThreadGroup(Group):
@@ -34,14 +35,24 @@ class ThreadGroup(Group):
         return values
 
 
-def together(size: int, work: Callable[[Group], Any]) -> list[Any]:
+class SharingGroup(ThreadGroup):
+    """Its processes share memory, as those of a machine do under MPI."""
+
+    def window(self, grad: Any) -> Window:
+        n, dtype = grad.size, grad.dtype
+        gradients, notes = [np.zeros(n, dtype) for _ in range(self.size)], np.zeros((self.size, 3), dtype)
+        memory = self.gather((gradients, np.zeros(n, dtype), notes))[0]
+        return Window(self.rank, *memory, lambda: self._barrier.wait(20))
+
+
+def together(size: int, work: Callable[[Group], Any], kind: type[ThreadGroup] = ThreadGroup) -> list[Any]:
     """What `work(group)` gives in each of so many processes; an error that one raises is the outcome there."""
     outcomes: list[Any] = [None] * size
     board, barrier = [None] * size, threading.Barrier(size)
 
     def process(rank: int) -> None:
         try:
-            outcomes[rank] = work(ThreadGroup(rank, size, board, barrier))
+            outcomes[rank] = work(kind(rank, size, board, barrier))
         except Exception as error:
             outcomes[rank] = error
             if not is_in_all(error):  # mpiexec would end the others

@@ -91,13 +91,13 @@ class Adam(Optimizer):
         x -= self._moved(g, lr * self._size, *state)
 
     def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
-        """The sums brought up to date, and size m / (sqrt(s) + small), in working memory."""
+        """The sums brought up to date, and size m / (sqrt(s) + small)."""
         (b1, b2), xp = self.betas, self.model.backend.xp
-        moved = self.model.backend.scratch("update", g.shape)
         m *= b1
         m += g
+        moved = g * g
         s *= b2
-        s += xp.multiply(g, g, out=moved)
+        s += moved
         xp.sqrt(s, out=moved)
         moved += self._small
         xp.divide(m, moved, out=moved)

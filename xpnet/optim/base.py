@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,11 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.loss_scale import LossScale
+from xpnet.parallel import Group
+from xpnet.parallel.group import is_in_all
+from xpnet.parallel.window import Window
+
+ENOUGH = 4  # pieces for each thread: below, a second one gains nothing
 
 Groups = Mapping[str, Mapping[str, float]]
 """Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
@@ -61,6 +68,7 @@ class Optimizer:
         self.loss_scale = LossScale(model) if backend.precision == "float16" else None
         if self.loss_scale is not None:
             self.state["loss_scale"] = self.loss_scale.state
+        self.window: Window | None = None  # of several processes that share the update
         self._parts, self._without = self._divided(), model.frozen
 
     @property
@@ -96,6 +104,8 @@ class Optimizer:
             state = (array for name, array in self.state.items() if name != "loss_scale")
             with self.loss_scale.undone([self.model.data[: self.model.n_parameters], self.steps, *state]):
                 self._step_all()
+        if self.window is not None:
+            self.window.exchange(self.model.data[: self.model.n_parameters])
         if self.model.backend.observer is not None:
             self.model.backend.observer.step_ends(self)
 
@@ -105,11 +115,24 @@ class Optimizer:
             self._parts, self._without = self._divided(), model.frozen
         self.steps += 1
         self._begin()
+        pieces, team = list(self._pieces()), model.backend.team
+        if team is None or self.by_parameter or len(pieces) < ENOUGH * len(team.backends):
+            self._step_on(pieces)
+        else:
+            threads = len(team.backends)
+            team.run([partial(self._step_on, pieces[i::threads]) for i in range(threads)])
+
+    def _pieces(self) -> Iterator[tuple[Part, slice, Array]]:
+        """What is updated at once, with its rate: pieces of the parts, or whole parameters."""
         for part in self._parts:
             lr = self._rate if part.lr == 1 else self._rate * part.lr
             size = part.stop - part.start
-            for piece in [slice(0, size)] if self.by_parameter else model.backend.chunks(size):
-                self._step(part, slice(part.start + piece.start, part.start + piece.stop), lr)
+            for piece in [slice(0, size)] if self.by_parameter else self.model.backend.chunks(size):
+                yield part, slice(part.start + piece.start, part.start + piece.stop), lr
+
+    def _step_on(self, pieces: Sequence[tuple[Part, slice, Array]]) -> None:
+        for piece in pieces:
+            self._step(*piece)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
@@ -130,14 +153,20 @@ class Optimizer:
             g += decay * x
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        """Change x, and the state, in place; `lr` is an array of one number. g may be used up."""
+        """Change x, and the state, in place; `lr` is an array of one number. g may be used up.
+
+        Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
+        time: no number may depend on another, and `backend.scratch` must not be used.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _divided(self) -> list[Part]:
-        """What is not frozen, in as few parts as the groups allow."""
+        """What is not frozen and `own`, in as few parts as the groups allow."""
         parts: list[Part] = []
-        for name, place in self.model.places.items():
-            if name in self.model.frozen:
+        own = self.own
+        for name, whole in self.model.places.items():
+            place = slice(max(whole.start, own.start), min(whole.stop, own.stop))
+            if name in self.model.frozen or place.start >= place.stop:
                 continue
             lr, factor = next(((lr, w) for pattern, lr, w in self.groups if fnmatchcase(name, pattern)), (1.0, 1.0))
             decay = self.weight_decay * factor if self.model.parameters[name].decay else 0.0
@@ -149,6 +178,51 @@ class Optimizer:
             else:
                 parts.append(part)
         return parts
+
+    # In a group of processes --------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> slice:
+        """The places in the flat buffers that this process updates: all, but in `shared_by`."""
+        return slice(0, self.model.n_parameters) if self.window is None else self.window.own
+
+    @contextmanager
+    def shared_by(self, group: Group) -> Iterator[None]:
+        """Inside the block the processes of `group` share the update, if they have memory in common: each updates its
+        `own` parameters, has the state of those alone, and takes the values of the rest from the others.
+
+        All enter, make the same steps (`train_step`) and leave. Afterwards all have the whole state.
+        """
+        window = group.window(self.model.grad)
+        if window is None:
+            yield
+            return
+        starts = [place.start for place in self.model.places.values()]
+        window.divide([*starts, self.model.n_parameters] if self.by_parameter else ())
+        self.model.keep_gradients_in(window.grad)
+        try:
+            self._share(window)
+            yield
+            self.gather()
+        except BaseException as error:
+            if is_in_all(error):
+                self.gather()
+            raise
+        finally:
+            self._share(None)
+
+    def _share(self, window: Window | None) -> None:
+        self.window = window
+        self._parts, self._without = self._divided(), self.model.frozen
+
+    def gather(self) -> None:
+        """Bring the state up to date in all processes that share the update. All of them call it."""
+        if self.window is not None:
+            for name in self.state_names:
+                self.window.meet()
+                self.window.exchange(self.state[name])
+
+    # A checkpoint's part ------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Its state on the host, by name, for a checkpoint."""

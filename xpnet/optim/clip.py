@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from xpnet.nn import Model
 from xpnet.optim.base import positive
+from xpnet.parallel.window import Window
 
 
-def clip_norm(model: Model, limit: float) -> None:
+def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
     """Scale all gradients by the same factor, so that their norm together is at most `limit`.
 
-    Between the backward pass and the update. Pascanu, Mikolov and Bengio (2013).
+    Between the backward pass and the update. Of processes that share the update in a `window`, each scales its part, by
+    the norm of all. Pascanu, Mikolov and Bengio (2013).
     """
     positive("limit", limit)
     for name in model.frozen:  # what is not updated does not count
         model.parameters[name].grad.fill(0)
     if model.n_parameters:
-        xp = model.backend.xp
-        largest = xp.maximum(xp.abs(model.grad).max(), limit)  # divided out first: a square overflows at 1e19
-        scaled = model.grad / largest
-        model.grad *= limit / largest / xp.maximum(xp.sqrt((scaled * scaled).sum()), limit / largest)
+        xp, grad = model.backend.xp, model.grad if window is None else model.grad[window.own]
+        # The largest is divided out first: a square overflows at 1e19.
+        largest = xp.maximum(xp.abs(grad).max(), limit) if grad.size else limit
+        scaled = grad / largest
+        squares = (scaled * scaled).sum()
+        if window is not None:
+            of_all = window.gather(largest, squares)
+            largest = of_all[:, 0].max()
+            squares = (of_all[:, 1] * (of_all[:, 0] / largest) ** 2).sum()
+        grad *= limit / largest / xp.maximum(xp.sqrt(squares), limit / largest)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.parallel.window import Window
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -50,9 +51,10 @@ class Group:
             grad[...] = self.sum(grad)
         return self.sum(weight)
 
-    def room_for(self, grad: Array) -> Array:
-        """An array like `grad`, the same in every process, which `sum_gradients` adds up fastest."""
-        return grad
+    def window(self, grad: Array) -> Window | None:
+        """Memory in which the processes share the update of a model with gradients such as these: one array, which may
+        be a window's already. None where they share no memory, or are one: each updates the whole model."""
+        return None
 
     def any(self, asked: bool) -> bool:
         """Whether one of the processes asks for it."""

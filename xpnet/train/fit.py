@@ -142,7 +142,8 @@ def fit(
     threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
     reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
     memory = within_memory(run, train, -(-batch_size // group.size))
-    with _alone(model), threads, memory, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    shared = optimizer.shared_by(group)
+    with _alone(model), threads, memory, shared, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 eager = capture(run)
@@ -152,6 +153,7 @@ def fit(
             if not _epoch(run, reporter, asked, watch):
                 stopped = "interrupted"
                 break
+            optimizer.gather()  # for callbacks
             row = _row(run, validation, time.perf_counter() - started)
             run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
             run.end_epoch(row, row.get("validation_loss", row["train_loss"]))

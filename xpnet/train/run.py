@@ -96,11 +96,10 @@ class Run:
             self._join(group)
 
     def _join(self, group: Group) -> None:
-        """Be sure that all processes begin alike but for what they draw, and put the gradients where they meet."""
+        """Be sure that all processes begin alike but for what they draw."""
         kind = self.model.backend.device.partition(":")[0]
         self.agree("starts with other settings", {**self.settings, "device": kind})
         self.agree("starts with other parameters", self.digest())
-        self.model.keep_gradients_in(group.room_for(self.model.grad))
         rng = self.model.backend.rng
         rng.state = own_stream(rng.state, group.rank)
 
@@ -199,6 +198,7 @@ class Run:
     def tensors(self) -> dict[str, np.ndarray]:
         """All arrays on the host but the model's own. A group's random states are (size, 6), of its totals the sum."""
         to_host, group = self.model.backend.to_host, self.group
+        self.optimizer.gather()
         streams = group.gather(self.model.backend.rng.state)
         state = {"totals": group.sum(to_host(self.totals)), "best": to_host(self.best)}
         state["rng"] = streams[0] if group.size == 1 else np.stack(streams)

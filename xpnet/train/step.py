@@ -43,34 +43,37 @@ def train_step(
     """
     model.zero_grad()
     if accumulate == 1 and group.size == 1:
-        value, y = _pass(model, loss, optimizer, x, target)
+        value, y, _ = _pass(model, loss, optimizer, x, target)
     else:
         with _state_of_all(model, group):
             value, y, weight = _in_parts(model, loss, optimizer, x, target, accumulate)
-        weight = group.sum_gradients(model.grad, weight)
+        weight = (optimizer.window or group).sum_gradients(model.grad, weight)
         if not is_sum(loss):
-            model.grad *= inverse(weight, model.backend)
+            own = model.grad[optimizer.own]
+            own *= inverse(weight, model.backend)
     optimizer.unscale()
     if clip is not None:
-        clip_norm(model, clip)
+        clip_norm(model, clip, optimizer.window)
     optimizer.step()
     return value, y
 
 
 def _pass(
     model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, weigh: bool = False
-) -> tuple[Array, Array]:
-    """(value, y), the gradients being added; with `weigh` both the value and the gradients before they are a mean."""
+) -> tuple[Array, Array, Array | float]:
+    """(value, y, weight), the gradients being added; with `weigh` both the value and the gradients before they are a
+    mean, that is times the weight."""
     backend = model.backend
     y, backward = model.forward(x)
     value, dy = loss(y, target, backend)
     if backend.observer is not None:
         backend.observer.loss(value, dy)
+    weight: Array | float = 1.0
     if weigh and not is_sum(loss):
         weight = loss_weight(loss, y, target, backend)
         value, dy = value * weight, dy * weight
     backward(optimizer.scaled(dy), need_dx=False)
-    return value, y
+    return value, y, weight
 
 
 def _in_parts(
@@ -84,15 +87,16 @@ def _in_parts(
         optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too
         return 0.0, None, 0.0
     value: Any = 0.0
+    weight: Any = 0.0
     outputs: Array = None
     for part in batch_slices(n, -(-n // n_parts)):
         x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
-        part_value, part_y = _pass(model, loss, optimizer, x_part, target_part, weigh=True)
+        part_value, part_y, part_weight = _pass(model, loss, optimizer, x_part, target_part, weigh=True)
         if outputs is None:
-            outputs = xp.empty((n, *part_y.shape[1:]), part_y.dtype)
-        outputs[part] = part_y
-        value = value + part_value
-    weight = loss_weight(loss, outputs, target, model.backend)
+            outputs = part_y if n_parts == 1 else xp.empty((n, *part_y.shape[1:]), part_y.dtype)
+        if n_parts > 1:
+            outputs[part] = part_y
+        value, weight = value + part_value, weight + part_weight
     return value if is_sum(loss) else value * inverse(weight, model.backend), outputs, weight
 
 
