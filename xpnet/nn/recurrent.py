@@ -33,7 +33,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.nn.init import Initializer
-from xpnet.nn.through_time import Recurrent
+from xpnet.nn.through_time import Cell, Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -48,14 +48,25 @@ class RNN(Recurrent):
 
     gates = 1
 
-    def _step(self, a: Array, g: Array, states: list[Array], xp: Any) -> tuple[list[Array], Callable]:
-        h = xp.tanh(a + g)
+    def _steps(
+        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
+    ) -> tuple[Callable, Callable]:
+        (h,) = after
 
-        def backward(dstates: list[Array], da: Array, dg: Array) -> list[Any]:
-            da[...] = dstates[0] * (1 - h * h)
-            return [0.0]
+        def step(t: int, g: Array) -> None:
+            g += a[t]
+            xp.tanh(g[0], out=h[t])
 
-        return [h], backward
+        def slopes(da: Array, dg: Array) -> Callable:
+            _slope_of_tanh(h, da[:, 0], xp)
+
+            def step_back(t: int, dh: Array) -> list[Any]:
+                da[t] *= dh
+                return [0.0]
+
+            return step_back
+
+        return step, slopes
 
 
 # Blocks i, f, o, n: the forget gate's is 1.
@@ -76,28 +87,48 @@ class LSTM(Recurrent):
     (2000). Layers, directions, masks and states, here h and c, are described in `xpnet.nn.recurrent`.
     """
 
-    gates = 4
+    gates, sigmoids = 4, 3
     state_names = ("h", "c")
     first_bias = FORGET_1
 
-    def _step(self, a: Array, g: Array, states: list[Array], xp: Any) -> tuple[list[Array], Callable]:
-        z, u, before = a + g, self.units, states[1]
-        s, n = _opened(z[:, : 3 * u], xp), xp.tanh(z[:, 3 * u :])
-        i, f, o = s[:, :u], s[:, u : 2 * u], s[:, 2 * u :]
-        c = f * before + i * n
-        t = xp.tanh(c)
+    def _steps(
+        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
+    ) -> tuple[Callable, Callable]:
+        (_, c_before), (h, c) = before, after
+        s, (i, f, o, n) = a[:, :3], (a[:, k] for k in range(4))
+        tanh_c = xp.empty(c.shape, c.dtype)
 
-        def backward(dstates: list[Array], da: Array, dg: Array) -> list[Any]:
-            dh, dc = dstates
-            dc = dc + dh * o * (1 - t * t)
-            da[:, :u] = n * dc
-            da[:, u : 2 * u] = before * dc
-            da[:, 2 * u : 3 * u] = t * dh
-            da[:, : 3 * u] *= s * (1 - s)
-            da[:, 3 * u :] = i * dc * (1 - n * n)
-            return [0.0, f * dc]
+        def step(t: int, g: Array) -> None:
+            g += a[t]
+            xp.tanh(g, out=a[t])
+            _open(s[t])
+            xp.multiply(f[t], c_before[t], out=c[t])
+            c[t] += i[t] * n[t]
+            xp.tanh(c[t], out=tanh_c[t])
+            xp.multiply(o[t], tanh_c[t], out=h[t])
 
-        return [o * t, c], backward
+        def slopes(da: Array, dg: Array) -> Callable:
+            di, df, do, dn = (da[:, k] for k in range(4))
+            _slope_of_sigmoid(s, da[:, :3], xp)
+            di *= n
+            df *= c_before
+            do *= tanh_c
+            _slope_of_tanh(n, dn, xp)
+            dn *= i
+            dc_of_dh = xp.empty(c.shape, c.dtype)
+            _slope_of_tanh(tanh_c, dc_of_dh, xp)
+            dc_of_dh *= o
+
+            def step_back(t: int, dh: Array, dc: Array) -> list[Any]:
+                dc += dc_of_dh[t] * dh
+                da[t, :2] *= dc
+                do[t] *= dh
+                dn[t] *= dc
+                return [0.0, f[t] * dc]
+
+            return step_back
+
+        return step, slopes
 
 
 class GRU(Recurrent):
@@ -113,33 +144,62 @@ class GRU(Recurrent):
     Layers, directions, masks and states are described in `xpnet.nn.recurrent`.
     """
 
-    gates = 3
+    gates, sigmoids = 3, 2
     bias_of_product = True
 
-    def _step(self, a: Array, g: Array, states: list[Array], xp: Any) -> tuple[list[Array], Callable]:
-        u, before = self.units, states[0]
-        s = _opened(a[:, : 2 * u] + g[:, : 2 * u], xp)
-        r, z, g_n = s[:, :u], s[:, u:], g[:, 2 * u :]
-        n = xp.tanh(a[:, 2 * u :] + r * g_n)
+    def _steps(
+        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
+    ) -> tuple[Callable, Callable]:
+        (h_before,), (h,), b_hn = before, after, cell["b_hn"].data
+        s, (r, z, n) = a[:, :2], (a[:, k] for k in range(3))
+        g_n = xp.empty(h.shape, h.dtype)
 
-        def backward(dstates: list[Array], da: Array, dg: Array) -> list[Any]:
-            (dh,) = dstates
-            dn = dh * (1 - z) * (1 - n * n)
-            da[:, :u] = g_n * dn
-            da[:, u : 2 * u] = (before - n) * dh
-            da[:, : 2 * u] *= s * (1 - s)
-            da[:, 2 * u :] = dn
-            dg[:, : 2 * u] = da[:, : 2 * u]
-            dg[:, 2 * u :] = r * dn
-            return [z * dh]
+        def step(t: int, g: Array) -> None:
+            g[:2] += a[t, :2]
+            xp.tanh(g[:2], out=s[t])
+            _open(s[t])
+            xp.add(g[2], b_hn, out=g_n[t])
+            n[t] += r[t] * g_n[t]
+            xp.tanh(n[t], out=n[t])
+            xp.subtract(h_before[t], n[t], out=h[t])
+            h[t] *= z[t]
+            h[t] += n[t]
 
-        return [n + z * (before - n)], backward
+        def slopes(da: Array, dg: Array) -> Callable:
+            dr, dz, dn = (da[:, k] for k in range(3))
+            _slope_of_sigmoid(s, da[:, :2], xp)
+            _slope_of_tanh(n, dn, xp)
+            dn *= 1 - z
+            dr *= g_n
+            dr *= dn
+            dz *= h_before - n
+            dg[...] = da
+            dg[:, 2] *= r
+
+            def step_back(t: int, dh: Array) -> list[Any]:
+                da[t] *= dh
+                dg[t] *= dh
+                return [z[t] * dh]
+
+            return step_back
+
+        return step, slopes
 
 
-def _opened(z: Array, xp: Any) -> Array:
-    """How far gates are open: sigmoid(z) = (1 + tanh(z / 2)) / 2. Half the operations of `activation.sigmoid`, which
-    keeps all digits near 0; of what a gate lets through, an error of 1e-7 is none."""
-    s = xp.tanh(0.5 * z)
+def _open(s: Array) -> None:
+    """tanh(z / 2), in place, into how far gates are open: sigmoid(z) = (1 + tanh(z / 2)) / 2. Half the operations of
+    `activation.sigmoid`, which keeps all digits near 0; of what a gate lets through, an error of 1e-7 is none."""
     s *= 0.5
     s += 0.5
-    return s
+
+
+def _slope_of_sigmoid(s: Array, out: Array, xp: Any) -> None:
+    """s (1 - s)."""
+    xp.multiply(s, s, out=out)
+    xp.subtract(s, out, out=out)
+
+
+def _slope_of_tanh(y: Array, out: Array, xp: Any) -> None:
+    """1 - y^2."""
+    xp.multiply(y, y, out=out)
+    xp.subtract(1, out, out=out)

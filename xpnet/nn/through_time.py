@@ -29,12 +29,15 @@ Cell = dict[str, Parameter]
 class Recurrent(Layer):
     """All but the formula of a step (`_step`): layers, directions, masks, states, and the way through time.
 
-    Inside, time is the first axis, so that a step is one block of memory.
+    Inside, numbers that belong together are one block of memory: time is the first axis, and a step's products are of
+    shape (gates, N, units), with a matrix (units, units) for each gate. BLAS multiplies such small ones as they lie; it
+    would first copy a matrix for all gates, which for the few rows of a step takes as long as the product.
     """
 
     gates: int  # blocks of `units` columns in W, U and b
     state_names: tuple[str, ...] = ("h",)
     first_bias: Initializer = initializers.zeros
+    sigmoids = 0  # how many of these blocks, the first ones, are gates that a sigmoid opens
     bias_of_product = False  # whether the last block of h U has a bias of its own, and so another gradient than X W
 
     def __init__(
@@ -157,56 +160,87 @@ class Recurrent(Layer):
         return backend.xp.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0], backward
 
     def _along(
-        self, x: Array, mask: Array | None, states: list[Array], cell: Cell, reverse: bool, backend: Backend
+        self, x: Array, mask: Array | None, first: list[Array], cell: Cell, reverse: bool, backend: Backend
     ) -> tuple[Array, list[Array], Callable]:
-        """One direction through time: y (T, N, units), the last states, and `backward(dy, dstates, need_dx)`."""
-        xp, n_steps, W, U, b_hn = backend.xp, len(x), cell["W"], cell["U"], cell.get("b_hn")
+        """One direction through time: y (T, N, units), the last states, and `backward(dy, dlast, need_dx)`."""
+        xp, (n_steps, N), W, U, b_hn = backend.xp, x.shape[:2], cell["W"], cell["U"], cell.get("b_hn")
         order = range(n_steps)[::-1] if reverse else range(n_steps)
-        a = backend.matmul(x, W.data)
-        a += cell["b"].data
-        h = xp.empty((n_steps + 1, x.shape[1], self.units), a.dtype)  # the first state, and that after each step
-        before, after = (h[1:], h[:-1]) if reverse else (h[:-1], h[1:])
-        h[-1 if reverse else 0] = states[0]
+        begin, end = (-1, 0) if reverse else (0, -1)
+        rows, rows_x = self._rows(n_steps, N, backend), x.reshape(-1, x.shape[-1])
+        backend.matmul(rows_x, self._halved(W), out=rows.reshape(-1, W.shape[1]))
+        a = xp.empty((n_steps, self.gates, N, self.units), backend.dtype)
+        xp.add(self._blocks(rows), self._blocks(self._halved(cell["b"])[None]), out=a)
+        states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the first, those after each step
+        before, after = [s[:-1] for s in states], [s[1:] for s in states]
+        if reverse:
+            before, after = after, before
+        for whole, state in zip(states, first, strict=True):
+            whole[begin] = state
         kept: Any = None if mask is None else 1 - mask
-        backwards = []
+        step, slopes = self._steps(a, before, after, cell, xp)
+        onward = xp.ascontiguousarray(self._blocks(self._halved(U)))
         for t in order:
-            g = backend.matmul(before[t], U.data)
-            if b_hn is not None:
-                g[:, -self.units :] += b_hn.data
-            stepped, backward_one = self._step(a[t], g, states, xp)
+            step(t, backend.matmul(before[0][t], onward))
             if mask is not None:
-                stepped = [mask[t] * new + kept[t] * old for new, old in zip(stepped, states, strict=True)]
-            states, after[t] = stepped, stepped[0]
-            backwards.append(backward_one)
-        shape = a.shape
+                for new, old in zip(after, before, strict=True):
+                    new[t] *= mask[t]
+                    new[t] += kept[t] * old[t]
 
-        def backward(dy: Array, dstates: list[Array], need_dx: bool) -> tuple[Array | None, list[Array]]:
-            da = xp.empty(shape, dy.dtype)
-            dg = da if b_hn is None else xp.empty(shape, dy.dtype)
+        def backward(dy: Array, dlast: list[Array], need_dx: bool) -> tuple[Array | None, list[Array]]:
+            da = xp.empty(a.shape, dy.dtype)
+            dg = da if b_hn is None else xp.empty(a.shape, dy.dtype)
+            step_back = slopes(da, dg)
             if mask is not None:
                 dy = dy * mask
-            back = xp.ascontiguousarray(U.data.T)  # one copy: a product of few rows with a transposed matrix is slow
+            dstates = [d.copy() for d in dlast]
+            back = xp.ascontiguousarray(self._blocks(U.data).swapaxes(1, 2))
             for t in order[::-1]:
-                dstates = [dstates[0] + dy[t], *dstates[1:]]
+                dstates[0] += dy[t]
                 through = dstates if mask is None else [mask[t] * d for d in dstates]
-                direct = backwards.pop()(through, da[t], dg[t])
+                direct = step_back(t, *through)
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
-                dstates = [direct[0] + backend.matmul(dg[t], back), *direct[1:]]
-            rows_da, rows_dg = da.reshape(-1, shape[-1]), dg.reshape(-1, shape[-1])
-            W.add_grad(x.reshape(-1, x.shape[-1]).T, rows_da)
-            U.add_grad(before.reshape(-1, self.units).T, rows_dg)
-            cell["b"].add_grad_sum(da)
+                dstates = [direct[0] + backend.matmul(dg[t], back).sum(axis=0), *direct[1:]]
+            rows = self._rows(n_steps, N, backend)
+            self._blocks(rows)[...] = da
+            rows_da = rows.reshape(-1, W.shape[1])
+            W.add_grad(rows_x.T, rows_da)
+            cell["b"].add_grad_sum(rows_da)
+            dx = backend.matmul(rows_da, W.data.T).reshape(x.shape) if need_dx else None
             if b_hn is not None:
-                b_hn.add_grad_sum(dg[..., -self.units :])
-            return backend.matmul(da, W.data.T) if need_dx else None, dstates
+                self._blocks(rows)[...] = dg
+                b_hn.add_grad_sum(dg[:, -1])
+            U.add_grad(before[0].reshape(-1, self.units).T, rows.reshape(-1, W.shape[1]))
+            return dx, dstates
 
-        return after if mask is None else after * mask, states, backward
+        return after[0] if mask is None else after[0] * mask, [s[end] for s in states], backward
 
-    def _step(self, a: Array, g: Array, states: list[Array], xp: Any) -> tuple[list[Array], Callable]:
-        """The states after a step, and `backward(dstates, da, dg)`, which writes into da and dg (N, gates units) and
-        returns the gradients of the states before, without those through g. da and dg are the same array where X W
-        and h U are only added."""
+    def _halved(self, p: Parameter) -> Array:
+        """W, U or b with the columns of the sigmoid gates halved: sigmoid(z) is taken from tanh(z / 2)."""
+        columns = p.data.copy()
+        columns[..., : self.sigmoids * self.units] *= 0.5
+        return columns
+
+    def _blocks(self, a: Array) -> Array:
+        """(..., N, gates units) seen as (..., gates, N, units)."""
+        return a.reshape(*a.shape[:-1], self.gates, self.units).swapaxes(-2, -3)
+
+    def _rows(self, n_steps: int, N: int, backend: Backend) -> Array:
+        """Scratch (T, N, gates units), for the products of all steps at once."""
+        return backend.scratch("recurrent rows", (n_steps, N, self.gates * self.units))
+
+    def _steps(
+        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
+    ) -> tuple[Callable, Callable]:
+        """`step(t, g)` and `slopes(da, dg)`, for a (T, gates, N, units), and the states (T, N, units) before and after
+        each step.
+
+        `step` takes g_t (gates, N, units) and writes the states after step t. It may overwrite a_t, in which, as in
+        g_t, the blocks of sigmoids are halved (`_halved`). `slopes` writes what gradients are multiplied by at each
+        step into da and dg, for all steps at once, and gives `step_back(t, *dstates)`, which multiplies and returns the
+        gradients of the states before, without those through g. It may overwrite `dstates`. da and dg are the same
+        array where X W and h U are only added.
+        """
         raise NotImplementedError
 
 
