@@ -890,6 +890,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Bench: the slowest device comes first", "key=lambda pair: pair[1])", "key=lambda pair: -pair[1])"),
     ],
     "train/debug.py": [
+        ("debug: an overflow of a step before is blamed",
+         "self._finite = FiniteObserver(model.network",
+         "self._finite = vars(self).get('_finite') or FiniteObserver(model.network"),
         ("debug: a read that reads again counts twice",
          "            self.transfer(plain.__name__)\n            with self._exempted():\n                return",
          "            self.transfer(plain.__name__)\n            if True:\n                return"),
@@ -1572,7 +1575,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A value that is not finite: the run is left after its step", "            run.go_back(before)\n", ""),
         ("An overflow that was handled is an error", 'if self._backend.precision != "float16":', "if True:"),
         ("An overflow that no scale mends has no place", "raise self._overflow or found", "raise found"),
-        ("An overflow of a step before is blamed", "        self._overflow = None\n", "        pass\n"),
+        ("An overflow of a step before is blamed",
+         "    while run.position.batch < until:\n        before = run.snapshot()\n"
+         "        step, observer = run.steps_done + 1, _FirstPlace(run.model.network, backend)\n",
+         "    observer = _FirstPlace(run.model.network, backend)\n    while run.position.batch < until:\n"
+         "        before = run.snapshot()\n        step = run.steps_done + 1\n"),
         ("Group: the first process is blamed",
          "rank, place = min(found)", "_, place = min(found)\n            rank = 0"),
         ("Group: a NaN that came by the sum is blamed", "(by_others, group.rank,", "(False, group.rank,"),

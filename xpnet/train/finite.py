@@ -30,7 +30,7 @@ class NotFinite(Exception):
 
 
 class FiniteObserver(Observer):
-    """Raises `NotFinite` at the first value in a pass that is not finite.
+    """Raises `NotFinite` at the first value in a step that is not finite; each step has one of its own.
 
     An overflow in the backward of a scaled loss is no fault if the step is then skipped: it is told by `updated`.
     """
@@ -39,9 +39,6 @@ class FiniteObserver(Observer):
         self._paths = {id(layer): path for path, layer in network.walk()}
         self._backend = backend
         self._overflow: NotFinite | None = None  # the first of the step
-
-    def step_begins(self, model: Any) -> None:
-        self._overflow = None
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self.require(f"the output of {self._name(layer)}", y)
