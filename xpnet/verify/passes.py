@@ -258,13 +258,14 @@ class MovedSums(Float64):
 
 
 class MovedTotals(Float64):
-    """`Float64`, with each number of a product moved, up or down by chance, by what float32 does in adding up its terms.
+    """`Float64`, with every sum of products moved, up or down by chance, by what float32 does in adding it up.
 
-    Adding the terms one after the other rounds every partial sum S_k on the way, by 0.42 u |S_k| in the root mean
-    square (`tolerances.SUM`), so that n additions come to 0.42 u sqrt(S_1^2 + ... + S_n^2). Where terms cancel, the
-    S_k are large and the result is not. Of `EVERY` partial sums the last stands for all. Higham, "Accuracy and Stability
-    of Numerical Algorithms" (2002), sections 3.1 and 4.2; Higham and Mary, "A new approach to probabilistic rounding
-    error analysis" (2019). `longest` is the largest number of terms that there was.
+    Adding term by term rounds every partial sum S_k on the way, by SUM |S_k| in the root mean square, so that n
+    additions come to SUM sqrt(S_1^2 + ... + S_n^2): Higham, "Accuracy and Stability of Numerical Algorithms" (2002),
+    sections 3.1 and 4.2; Higham and Mary, "A new approach to probabilistic rounding error analysis" (2019). Where terms
+    cancel, the S_k are large and the sum is not. Of `EVERY` partial sums the last stands for all.
+
+    `longest` is the largest number of terms that there was.
     """
 
     EVERY = 16

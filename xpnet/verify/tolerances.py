@@ -46,7 +46,7 @@ LONG = 64
 """Sums of so few terms, added up in any order, are right to FLOAT32 of their terms: nothing is measured for them."""
 
 DRAWS = 6  # of changes by chance, whose root mean square is taken
-SUM_DRAWS = 16  # of those in sums, whose root mean square is all that they are measured by
+SUM_DRAWS = 16  # of changes in sums
 
 
 def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
@@ -58,6 +58,7 @@ def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) ->
     1.5e-6 |row| |column|; for an elementwise function 1e-6 |x f'(x)|. To it comes 1e-6 of the largest number of the
     tensor, for rounding on the way. Where a sum must cancel whatever goes in (the gradient of a bias before a BatchNorm
     is 0), no input shows how large its terms are: so `run` may move the terms of its sums too (`passes.MovedSums`).
+    How large a long sum is on its way is not seen here, but in `summing`.
     """
     rng = np.random.default_rng(0)
     square = {name: np.zeros(r.shape) for name, r in result.items()}
@@ -73,8 +74,8 @@ def summing(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
 
     `run(draw)` gives the same in float64, with every sum of products moved, up or down by chance, by the standard
     deviation of its error (`passes.MovedTotals`), or nothing if no sum is long. The moves are as small as those of a
-    real pass: larger ones would change the sides of more ReLUs. The measure is the root mean square of what they do,
-    times DEVIATIONS.
+    real pass: larger ones would change the sides of more ReLUs. The measure is DEVIATIONS times the root of two parts:
+    the mean square of what they do to the number, and to all numbers of its tensor, as few draws may miss one.
     """
     square = {name: np.zeros(r.shape) for name, r in result.items()}
     for draw in range(SUM_DRAWS):
@@ -82,8 +83,8 @@ def summing(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
         if not changed:
             break
         for name, r in changed.items():
-            square[name] += (r - result[name]) ** 2
-    return {name: DEVIATIONS * np.sqrt(s / SUM_DRAWS) for name, s in square.items()}
+            square[name] += (r - result[name]) ** 2 / SUM_DRAWS
+    return {name: DEVIATIONS * np.sqrt(s + s.sum() / max(s.size, 1)) for name, s in square.items()}
 
 
 def product_rounding(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
