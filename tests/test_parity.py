@@ -374,6 +374,14 @@ def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_p
     assert "<svg" in (tmp_path / "page.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("name", ["nowhere/page.html", "."])
+def test_where_no_page_can_be_written_nothing_is_compared(command, saved, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("xpnet.load", lambda *arguments: pytest.fail("the model was read"))
+    done = command(saved, "--html", tmp_path / name)
+    assert done.exit_code == 1
+    assert "there is" in done.stderr
+
+
 def test_a_gpu_can_be_required(command, saved, no_gpu):
     done = command(saved, "--steps", 2, "--require-gpu")
     assert done.exit_code == 1

@@ -239,6 +239,13 @@ def test_what_is_measured_of_sums_is_what_float32_does():
     assert {-1, 1} == set(np.sign(moves[0]))
 
 
+def test_sums_are_as_long_as_on_a_gpu_which_takes_all_samples_at_once():
+    images = subject(lambda: nn.Conv2d(8, 3), (30, 30, 8), 9)
+    backend = MovedTotals(0, "float32")
+    run(images, draw_values(images), backend)
+    assert backend.longest == 9 * 28 * 28
+
+
 @pytest.mark.parametrize(("terms", "same"), [(LONG, True), (LONG + 1, False)])
 def test_the_tolerance_of_short_sums_is_that_of_their_terms(terms, same):
     one, values = cancelling(terms)
