@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -185,3 +186,18 @@ def test_wrong_usage_of_the_command():
     assert "unknown model 'gan': choose one of mlp, cnn, resnet" in call("bench", "--model", "gan", code=2).stderr
     assert "unknown device 'tpu'" in call("bench", "--device", "tpu", code=2).stderr
     assert "none.safetensors" in call("bench", "none.safetensors", code=1).stderr
+
+
+def test_the_command_needs_no_plots(monkeypatch):
+    """As after a plain `pip install xpnet`."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "xpnet.train.plots", raising=False)
+    done = call("bench", "--seconds", "0.01", "--batch-size", "2", "--device", "cpu")
+    assert done.stderr == ""
+    assert "Linear" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["nowhere/plot.png", "."])
+def test_where_no_plot_can_be_written_nothing_is_measured(monkeypatch, tmp_path, name):
+    monkeypatch.setattr("xpnet.bench.bench", lambda *arguments, **options: pytest.fail("it was measured"))
+    assert "there is" in call("bench", "--plot", str(tmp_path / name), code=1).stderr

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from xpnet import Backend, Model, data, nn
+from xpnet import Backend, Model, data, load, nn
 from xpnet.cli.app import app
+from xpnet.photo import shipped_model_path
 from xpnet.verify import cases
 from xpnet.verify.parity import parity, ulps
 from xpnet.verify.parity_page import page
 from xpnet.verify.parity_result import REFERENCE, Comparison, Device, Parity, Training
+from xpnet.verify.parity_training import random_samples
 from xpnet.verify.strict import StrictBackend
 from xpnet.verify.tolerances import LOSS_CURVE
 
@@ -129,6 +131,40 @@ def test_any_network_will_do(make):
     found = parity(make(), batch=3, steps=3)
     assert found.ok, found.verdict
     assert found.rows
+
+
+def test_the_model_of_the_package_agrees():
+    """Its first convolution adds up 1,568 terms that nearly cancel, before a BatchNorm."""
+    found = parity(load(shipped_model_path(), "cpu"), steps=1)
+    assert found.ok, found.verdict
+    assert len(found.rows) == 220
+    weights = [row for row in found.rows if row.what.startswith("gradient") and "layers.2" in row.part + row.what]
+    assert len(weights) == 4
+    assert all(0.1 < row.fraction < 0.7 for row in weights)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: model(nn.Embedding(300, 4), nn.LSTM(5), nn.Linear(3), shape=(None,)),
+        lambda: model(nn.Embedding(3, 4), nn.TransformerBlock(2, causal=True), nn.Linear(3), shape=(6,)),
+        lambda: model(nn.Embedding(1, 2), nn.Flatten(), shape=(2,)),
+    ],
+    ids=["many numbers", "few numbers", "one number"],
+)
+def test_a_network_of_whole_numbers_needs_no_samples(make):
+    found = parity(make(), batch=2, steps=2)
+    assert found.ok, found.verdict
+    assert any("Embedding" in row.part for row in found.rows)
+
+
+def test_random_numbers_are_whole_ones_only_where_the_network_takes_no_others():
+    drawn = random_samples(model(nn.Embedding(300, 4), shape=(50,)), 40, seed=0)
+    assert drawn.dtype.kind == "i"
+    assert (drawn.min(), drawn.max()) == (0, 255)
+    few = random_samples(model(nn.Embedding(5, 4), shape=(50,)), 40, seed=0)
+    assert sorted(set(few.ravel())) == [0, 1, 2, 3]  # 4 of them: the numbers are halved until all are taken
+    assert random_samples(model(nn.Standardize(0.0, 1.0), shape=(2,)), 3, seed=0).dtype.kind == "f"
 
 
 def test_samples_can_be_given():
@@ -336,6 +372,14 @@ def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_p
     assert {"part", "what", "device", "ulps", "error", "allowed", "verdict"} <= found["rows"][0].keys()
     assert len(found["training"]["curves"]["cpu"]) == 3
     assert "<svg" in (tmp_path / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["nowhere/page.html", "."])
+def test_where_no_page_can_be_written_nothing_is_compared(command, saved, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("xpnet.load", lambda *arguments: pytest.fail("the model was read"))
+    done = command(saved, "--html", tmp_path / name)
+    assert done.exit_code == 1
+    assert "there is" in done.stderr
 
 
 def test_a_gpu_can_be_required(command, saved, no_gpu):

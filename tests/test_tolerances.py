@@ -10,14 +10,26 @@ import pytest
 
 from xpnet import losses, nn, verify
 from xpnet.backend import Backend
-from xpnet.verify.check import agreement, tolerance
+from xpnet.verify.check import agreement, exact, tolerance
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import settled_state
 from xpnet.verify.parity import parity
 from xpnet.verify.parity_result import REFERENCE, Comparison, Training
-from xpnet.verify.passes import SEED, Subject, Trial, draw_values, spread
+from xpnet.verify.passes import (
+    SEED,
+    Float64,
+    MovedSums,
+    MovedTotals,
+    Subject,
+    Trial,
+    draw_values,
+    in_float32,
+    run,
+    spread,
+)
 from xpnet.verify.report import Finding, Mismatch, Report, compare, finding
 from xpnet.verify.strict import StrictBackend
+from xpnet.verify.tolerances import DEVIATIONS, FLOAT32, LONG, SUM, rounding, summing
 
 
 def subject(make, shape=(6,), batch=3, training=False, draw=spread) -> Subject:
@@ -118,6 +130,139 @@ def test_an_evaluation_that_is_off_once_the_state_has_settled(off, passes):
 def test_a_curve_of_losses_that_is_off(gap, passes):
     training = Training("", {REFERENCE: (1.0, 0.5), "gpu": (1.0, 0.5 + gap)}, {})
     assert training.ok == passes
+
+
+# Long sums ------------------------------------------------------------------------------------------------------------
+
+
+class Products(Backend):
+    """float32 with a product of its own: all samples at once, as on a GPU."""
+
+    def __init__(self, product):
+        super().__init__("float32", SEED)
+        self.product = product
+
+    def chunks(self, size, numbers=1):
+        yield slice(0, size)
+
+    def _product(self, a, b, out):
+        y = self.product(a, b)
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+
+def one_after_the_other(a, b):
+    """The terms are added to a single number, in float32."""
+    y = np.matmul(a[..., :0], b[:0])
+    for k in range(a.shape[-1]):
+        y += a[..., k, None] * b[k] if a.ndim > 1 else a[k] * b[k]
+    return y
+
+
+def without(share):
+    """Long sums forget the terms from the middle on: one of them, or a part."""
+
+    def product(a, b):
+        n = a.shape[-1]
+        kept = np.ones(n, bool)
+        kept[n // 2 : n // 2 + max(int(share * n), 1)] = n < 1000
+        return np.matmul(a[..., kept], b[kept])
+
+    return product
+
+
+def in_16_bits(a, b):
+    """Sums of float16."""
+    y = np.float16(0)
+    for k in range(0, a.shape[-1], 32):
+        y = np.float16(y + np.matmul(a[..., k : k + 32], b[k : k + 32]).astype(np.float16))
+    return y.astype(np.float32)
+
+
+def tf32(a):
+    """Rounded to 10 bits after the point, as TF32 does."""
+    return ((a.copy().view(np.uint32) + (1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def cancelling(n=4096):
+    """A Linear and its values for n samples, whose gradients are sums that grow to n / 2 terms and then cancel."""
+    one = subject(lambda: nn.Linear(3), (2,), n)
+    values = draw_values(one)
+    values["x"] = 0.4 + 0.01 * values["x"]
+    values["dy"] = np.abs(values["dy"]) * np.where(np.arange(n) < n // 2, 1, -1)[:, None]
+    return one, in_float32(values)
+
+
+def of_gradients(backend, one, values, allowed):
+    want, got = exact(one, values, "float32"), run(one, values, backend)
+    return {name: float((np.abs(got[name] - want[name]) / allowed[name]).max()) for name in ("d W", "d b")}
+
+
+def test_a_long_sum_whose_terms_cancel_is_rounding_in_whatever_order_it_is_added_up():
+    one, values = cancelling()
+    allowed = tolerance(one, values, "float32")
+    terms = rounding(lambda changed: run(one, changed, Float64()), values, exact(one, values, "float32"))
+    found = of_gradients(Products(one_after_the_other), one, values, allowed)
+    assert all(0.05 < fraction < 0.7 for fraction in found.values())
+    assert all(f > 1 for f in of_gradients(Products(one_after_the_other), one, values, terms).values())
+    assert all(f < 0.7 for f in of_gradients(Backend("float32", SEED), one, values, allowed).values())
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        without(0),
+        without(0.01),
+        in_16_bits,
+        lambda a, b: np.matmul(tf32(a), tf32(b)),
+        lambda a, b: np.matmul(a, b) * np.float32(1 + 1e-2),
+    ],
+    ids=["one term of 4096", "one in a hundred", "sums of 16 bits", "TF32", "a factor"],
+)
+def test_a_mistake_in_a_long_sum_whose_terms_cancel_is_no_rounding(product):
+    one, values = cancelling()
+    found = of_gradients(Products(product), one, values, tolerance(one, values, "float32"))
+    assert max(found.values()) > 1
+
+
+def test_what_is_measured_of_sums_is_what_float32_does():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(1, 2000)).astype(np.float32), rng.normal(size=(2000, 500)).astype(np.float32)
+    exactly = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    error = one_after_the_other(a, b) - exactly
+    moves = MovedTotals(0, "float32").matmul(a.astype(np.float64), b.astype(np.float64)) - exactly
+    assert 0.85 < np.sqrt((moves**2).mean() / (error**2).mean()) < 1.15
+    partial_sums = np.cumsum(a[0, :, None].astype(np.float64) * b, axis=0)
+    assert np.abs(moves[0]) == pytest.approx(SUM * np.sqrt((partial_sums**2).sum(axis=0)), rel=0.2)
+    assert {-1, 1} == set(np.sign(moves[0]))
+
+
+def test_sums_are_as_long_as_on_a_gpu_which_takes_all_samples_at_once():
+    images = subject(lambda: nn.Conv2d(8, 3), (30, 30, 8), 9)
+    backend = MovedTotals(0, "float32")
+    run(images, draw_values(images), backend)
+    assert backend.longest == 9 * 28 * 28
+
+
+@pytest.mark.parametrize(("terms", "same"), [(LONG, True), (LONG + 1, False)])
+def test_the_tolerance_of_short_sums_is_that_of_their_terms(terms, same):
+    one, values = cancelling(terms)
+    want, chance = exact(one, values, "float32"), np.random.default_rng(1)
+    of_terms = rounding(lambda changed: run(one, changed, MovedSums(FLOAT32, chance, "float32")), values, want)
+    allowed = tolerance(one, values, "float32")
+    assert all(np.array_equal(allowed[name], of_terms[name]) for name in want) == same
+    assert all((allowed[name] >= of_terms[name]).all() for name in want)
+
+
+def test_the_sums_of_a_tensor_that_few_draws_miss_have_the_measure_of_the_others():
+    result = {"y": np.zeros(4)}
+    found = summing(lambda draw: {"y": np.array([0, 0, 0, 2.0])}, result)["y"]
+    assert found == pytest.approx(DEVIATIONS * np.array([1, 1, 1, np.sqrt(5)]))
+    assert not summing(lambda draw: {}, result)["y"].any()
+    signs = summing(lambda draw: {"y": np.full(4, -1.0 if draw % 2 else 1.0)}, result)["y"]
+    assert signs == pytest.approx(np.full(4, DEVIATIONS * np.sqrt(2)))
 
 
 # What is compared -----------------------------------------------------------------------------------------------------

@@ -22,11 +22,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     After an error, a full disk or a kill, whatever was at `path` before is still there, whole.
     """
-    path = Path(os.path.realpath(path))  # where a link leads, not the link
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
+    path = place_of(path)
     old_mode = path.stat().st_mode & 0o777 if path.exists() else None
     temporary = path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
     # What replaces a file that only its owner can read is never readable by others, not even for a moment.
@@ -42,6 +38,17 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def place_of(path: str | os.PathLike) -> Path:
+    """Where a file of that name goes, links followed. Raises OSError if nothing can go there: to be asked before hours
+    of work whose result it is to take."""
+    path = Path(os.path.realpath(path))  # where a link leads, not the link
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
+    return path
 
 
 def _create(temporary: Path, path: Path, mode: int) -> None:

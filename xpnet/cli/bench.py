@@ -42,10 +42,11 @@ def bench(
     """
     from xpnet.bench import bench as measure
     from xpnet.bench.report import comparison, plot
-    from xpnet.train.plots import save
+    from xpnet.files import place_of
 
     if image is not None:
         plots_or_fail()
+        place_of(image)
     found = []
     for backend in backends(device, dtype or "float32", threads):
         result = measure(opened(model, kind, backend), batch_size, seconds=seconds)
@@ -56,6 +57,8 @@ def bench(
     if as_json:
         print_json({"devices": [asdict(result) for result in found]})
     if image is not None:
+        from xpnet.train.plots import save
+
         save(plot(found), image)
 
 

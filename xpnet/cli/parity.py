@@ -48,11 +48,13 @@ def parity(
     import xpnet
     from xpnet.cli import tables
     from xpnet.cli.data import load
-    from xpnet.files import replacing
+    from xpnet.files import place_of, replacing
     from xpnet.verify.parity import parity as compare
 
     if data is not None and model is None:
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
+    if html:
+        place_of(html)
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = None
     if data is not None and opened is not None:

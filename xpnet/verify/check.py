@@ -23,6 +23,7 @@ from xpnet.verify.passes import (
     Float64,
     MovedProducts,
     MovedSums,
+    MovedTotals,
     Subject,
     Trial,
     draw_values,
@@ -32,7 +33,7 @@ from xpnet.verify.passes import (
     target_of,
 )
 from xpnet.verify.report import CheckFailed, Finding, Found, Mismatch, Report, compare, finding
-from xpnet.verify.tolerances import EPSILON, FLOAT32, FLOAT64, Arrays, product_rounding, rounding
+from xpnet.verify.tolerances import EPSILON, FLOAT32, FLOAT64, LONG, Arrays, product_rounding, rounding, summing
 
 
 def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
@@ -112,8 +113,9 @@ def agreement(trial: Trial, allowed: Callable[[], Arrays]) -> Found:
 def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | None = None) -> Arrays:
     """How far each number of a pass may be from the exact one."""
     result, chance = exact(subject, values, dtype), np.random.default_rng(1)
-    in_moved_sums = lambda changed: run(subject, changed, MovedSums(FLOAT32, chance, dtype))
-    allowed = _rounding(dtype, in_moved_sums, values, result)
+    of_terms = rounding(lambda changed: run(subject, changed, MovedSums(FLOAT32, chance, dtype)), values, result)
+    of_sums = summing(partial(_in_moved_totals, subject, values, dtype), result)
+    allowed = _in_dtype(dtype, {name: np.maximum(of_terms[name], of_sums[name]) for name in result})
     if precision is None:
         return allowed
     compute = lambda draw: run(subject, values, MovedProducts(EPSILON[precision], draw))
@@ -121,9 +123,15 @@ def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | Non
     return {name: a + products[name] for name, a in allowed.items()}
 
 
-def _rounding(dtype: str, run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
-    """How far each number of a pass in `dtype` may be from `result`, which is in float64, as `run` is."""
-    allowed = rounding(run, values, result)
+def _in_moved_totals(subject: Subject, values: Arrays, dtype: str, draw: int) -> Arrays:
+    """A pass with its sums moved, or nothing if none of them is long."""
+    backend = MovedTotals(draw, dtype)
+    changed = run(subject, values, backend)
+    return changed if backend.longest > LONG else {}
+
+
+def _in_dtype(dtype: str, allowed: Arrays) -> Arrays:
+    """What is allowed in float32, in this dtype."""
     return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
 
 
@@ -164,7 +172,7 @@ def loss_tolerance(loss: Loss, values: Arrays, dtype: str) -> Arrays:
     """How far a loss and its dy may be from the exact ones."""
     cpu = Backend("float64", SEED)
     compute = lambda changed: run_loss(loss, {**values, **changed}, cpu)
-    return _rounding(dtype, compute, {"y": values["y"]}, compute({}))
+    return _in_dtype(dtype, rounding(compute, {"y": values["y"]}, compute({})))
 
 
 def _loss_agrees(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:

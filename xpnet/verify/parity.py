@@ -24,7 +24,7 @@ from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
 from xpnet.verify.parity_parts import layer_parts
 from xpnet.verify.parity_result import Comparison, Device, Parity
-from xpnet.verify.parity_training import digits_task, task_for, train_everywhere
+from xpnet.verify.parity_training import digits_task, random_samples, task_for, train_everywhere
 from xpnet.verify.passes import (
     SEED,
     BackendFactory,
@@ -38,7 +38,6 @@ from xpnet.verify.passes import (
     run,
     run_optimizer,
     spread,
-    spread_samples,
 )
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
@@ -60,9 +59,10 @@ def parity(
     """Compare float32 on the CPU and on a second device with float64 on the CPU.
 
     Without a model, every row of the table of cases; with one, its layers one by one (its values are only read).
-    `data` are the samples that it is fed, by default random numbers between -2 and 2; `batch` of them at once;
-    `steps` of training follow. The second device is the GPU, where one works; elsewhere the strict device stands in
-    for it, which keeps a GPU's rules and computes with NumPy. `second(dtype, seed)` gives another backend.
+    `data` are the samples that it is fed, by default random numbers between -2 and 2 (whole ones from 0 on, where the
+    network takes no others); `batch` of them at once; `steps` of training follow. The second device is the GPU, where
+    one works; elsewhere the strict device stands in for it, which keeps a GPU's rules and computes with NumPy.
+    `second(dtype, seed)` gives another backend.
 
     With a `precision` ("float16", "bfloat16") the second device alone is compared, with products of 16 bits. They may
     be off by what rounding their operands explains; losses, optimizers and all that is no product by no more than in
@@ -203,7 +203,7 @@ def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
 
 def _inputs(model: Model, data: Dataset | None, batch: int) -> Any:
     if data is None:
-        return spread_samples(np.random.default_rng(0), batch, model.input_shape)
+        return random_samples(model, batch, seed=0)
     if len(data) < batch:
         raise ValueError(f"{data.name} has {len(data)} samples, fewer than a batch of {batch}")
     return model.as_input(data[:batch].x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from xpnet.verify.passes import (
     MovedProducts,
     concrete,
     in_float32,
+    in_tuple,
     spread,
     spread_samples,
 )
 from xpnet.verify.tolerances import EPSILON, LOSS_CURVE, product_rounding
 
 BATCHES = 8  # different ones; then they come again
+LARGEST = 256  # of random whole numbers, at most
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,30 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
     return Task(what, model, loss, data, batch, steps)
 
 
+def random_samples(model: Model, n: int, seed: int) -> Any:
+    """n samples of random numbers in (-2, 2); of whole numbers where the network takes no others (`nn.Embedding`)."""
+    rng, accepts = np.random.default_rng(seed), model.network.accepts_integers
+    x = spread_samples(rng, n, model.input_shape)
+    arrays = in_tuple(x)
+    several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+    below = LARGEST
+    while below and not _taken(model, x):
+        drawn = tuple(rng.integers(0, below, a.shape) if w else a for a, w in zip(arrays, several, strict=True))
+        x, below = drawn if isinstance(x, tuple) else drawn[0], below // 2
+    return x
+
+
+def _taken(model: Model, x: Any) -> bool:
+    try:
+        model.network.check_input(x)
+    except ValueError:
+        return False
+    return True
+
+
 def _random_data(model: Model, n: int) -> datasets.Dataset:
     rng, outputs = np.random.default_rng(1), concrete(model.output_shape)
-    x = spread_samples(rng, n, model.input_shape)
+    x = random_samples(model, n, seed=1)
     if len(outputs) == 1 and outputs[0] > 1:
         return datasets.Dataset(x, rng.integers(0, outputs[0], n), name="random")
     return datasets.Dataset(x, spread(rng, (n, *outputs)), name="random")

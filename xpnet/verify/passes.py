@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from xpnet.nn import Layer, Linear, Model
 from xpnet.nn.declared import declare
 from xpnet.nn.shapes import Shape, each, is_several
 from xpnet.optim import Optimizer, clip_norm
-from xpnet.verify.tolerances import Arrays, moved
+from xpnet.verify.tolerances import SUM, Arrays, moved
 
 SEED = 7  # of the backends' random streams
 FREE_LENGTH = 5  # of samples along axes of free length
@@ -255,3 +255,39 @@ class MovedSums(Float64):
 
     def sum_rows(self, a: Array) -> Array:
         return super().sum_rows(moved(a, self._epsilon, self._chance))
+
+
+class MovedTotals(Float64):
+    """`Float64`, with every sum of products moved, up or down by chance, by what float32 does in adding it up.
+
+    Adding term by term rounds every partial sum S_k on the way, by SUM |S_k| in the root mean square, so that n
+    additions come to SUM sqrt(S_1^2 + ... + S_n^2): Higham, "Accuracy and Stability of Numerical Algorithms" (2002),
+    sections 3.1 and 4.2; Higham and Mary, "A new approach to probabilistic rounding error analysis" (2019). Where terms
+    cancel, the S_k are large and the sum is not. Of `EVERY` partial sums the last stands for all.
+
+    `longest` is the largest number of terms that there was.
+    """
+
+    EVERY = 16
+    longest = 0
+
+    def __init__(self, draw: int, draws: str):
+        super().__init__(draws=draws)
+        self._chance = np.random.default_rng(draw)
+
+    def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
+        yield slice(0, size)  # as on a GPU, where sums are longest
+
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        terms = a.shape[-1]
+        self.longest = max(self.longest, terms)
+        total, squares = super()._product(a[..., :0], b[:0] if b.ndim == 1 else b[..., :0, :], None), 0.0
+        for start in range(0, terms, self.EVERY):
+            some = slice(start, min(start + self.EVERY, terms))
+            total = total + np.matmul(a[..., some], b[some] if b.ndim == 1 else b[..., some, :])
+            squares = squares + (some.stop - some.start) * total**2
+        total = total + SUM * np.sqrt(squares) * self._chance.choice([-1, 1], total.shape)
+        if out is None:
+            return total
+        out[...] = total
+        return out

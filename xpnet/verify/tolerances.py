@@ -35,7 +35,18 @@ ten steps of SGD."""
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The machine epsilon of what the operands of products are rounded to: of each, by half of that at most."""
 
+SUM = 0.42 * 2.0**-24
+"""What float32 does to a number by rounding it once, as a fraction of it: 2^-24 at most, 0.42 of that in the root mean
+square (the error is anywhere within half a last place, the number anywhere between two powers of 2)."""
+
+DEVIATIONS = 5
+"""How many standard deviations of such errors are rounding: of a million sums, less than one is off by more."""
+
+LONG = 64
+"""Sums of so few terms, added up in any order, are right to FLOAT32 of their terms: nothing is measured for them."""
+
 DRAWS = 6  # of changes by chance, whose root mean square is taken
+SUM_DRAWS = 16  # of changes in sums
 
 
 def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
@@ -47,6 +58,7 @@ def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) ->
     1.5e-6 |row| |column|; for an elementwise function 1e-6 |x f'(x)|. To it comes 1e-6 of the largest number of the
     tensor, for rounding on the way. Where a sum must cancel whatever goes in (the gradient of a bias before a BatchNorm
     is 0), no input shows how large its terms are: so `run` may move the terms of its sums too (`passes.MovedSums`).
+    How large a long sum is on its way is not seen here, but in `summing`.
     """
     rng = np.random.default_rng(0)
     square = {name: np.zeros(r.shape) for name, r in result.items()}
@@ -55,6 +67,24 @@ def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) ->
         for name, r in run({**values, **changed}).items():
             square[name] += (r - result[name]) ** 2
     return {name: np.sqrt(s / DRAWS) + scaled(FLOAT32, result[name]) for name, s in square.items()}
+
+
+def summing(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
+    """How far each number of a float32 pass may be from the float64 `result` because long sums are rounded on the way.
+
+    `run(draw)` gives the same in float64, with every sum of products moved, up or down by chance, by the standard
+    deviation of its error (`passes.MovedTotals`), or nothing if no sum is long. The moves are as small as those of a
+    real pass: larger ones would change the sides of more ReLUs. The measure is DEVIATIONS times the root of two parts:
+    the mean square of what they do to the number, and to all numbers of its tensor, as few draws may miss one.
+    """
+    square = {name: np.zeros(r.shape) for name, r in result.items()}
+    for draw in range(SUM_DRAWS):
+        changed = run(draw)
+        if not changed:
+            break
+        for name, r in changed.items():
+            square[name] += (r - result[name]) ** 2 / SUM_DRAWS
+    return {name: DEVIATIONS * np.sqrt(s + s.sum() / max(s.size, 1)) for name, s in square.items()}
 
 
 def product_rounding(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
