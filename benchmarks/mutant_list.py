@@ -36,7 +36,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Layer: a copy shares its inner layers", "return value.copy(copies)", "return value"),
     ],
     "nn/activation.py": [
-        ("ReLU: slope 1 everywhere", "return dy * (y > 0)", "return dy * (y >= 0)"),
+        ("ReLU: slope 1 everywhere", "dx = (y > 0).astype", "dx = (y >= 0).astype"),
         ("ReLU: x is changed", "y = backend.xp.maximum(x, 0)", "y = backend.xp.maximum(x, 0, out=x)"),
         ("LeakyReLU: slope 1 + slope above 0", "positive * (1 - self.slope) + self.slope", "positive + self.slope"),
         ("LeakyReLU: the usual slope, whatever is asked for", "maximum(x, self.slope * x if", "maximum(x, 0.01 * x if"),
