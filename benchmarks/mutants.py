@@ -88,6 +88,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "optim/loss_scale.py": ["test_loss_scale.py"],
     "deprecation.py": ["test_deprecation.py"],
     "data/augment.py": ["test_augment.py"],
+    "data/batches.py": ["test_data_batches.py"],
     "data/cifar.py": ["test_data_cifar.py"],
     "data/datasets.py": ["test_data_cifar.py", "test_data_datasets.py"],
     "data/download.py": ["test_data_download.py"],

@@ -33,7 +33,7 @@ def imports(rounds: int) -> Rounds:
 
 def cold_starts(rounds: int) -> Rounds:
     """The processes of `benchmarks/cold_start.py`, each with a seed of its own a round."""
-    names = {"xpnet": "ours", "PyTorch, 1 thread": "pytorch", "PyTorch, 2 threads": "pytorch, 2 threads"}
+    names = dict(zip(CONTENDERS, ("ours", "ours, 2 threads", "pytorch", "pytorch, 2 threads"), strict=True))
     commands = {names[name]: ["-m", "benchmarks.cold_start", "--only", name] for name in CONTENDERS}
     return race(commands, rounds, seeds=True, check=lambda printed: float(printed) >= GOAL)
 

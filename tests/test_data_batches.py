@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.data import batch_slices, epoch_order
+from xpnet.data import batch_slices, batches, epoch_order
 
 
 @given(n=st.integers(1, 300), seed=st.integers(0, 2**70), epoch=st.integers(0, 1000))
@@ -27,6 +29,18 @@ def test_orders_differ_between_epochs_and_seeds():
 def test_an_order_stays_the_same_for_ever():
     assert epoch_order(10, seed=0, epoch=0).tolist() == [0, 8, 1, 2, 3, 5, 6, 7, 4, 9]
     assert epoch_order(10, seed=7, epoch=3).tolist() == [8, 7, 5, 9, 6, 2, 3, 1, 0, 4]
+
+
+def test_equal_words_keep_the_order_they_came_in(monkeypatch):
+    words = np.arange(4000, dtype=np.uint64) % 3
+
+    def generator(seed, purpose, index):
+        bits = SimpleNamespace(random_raw=lambda n: words[:n])
+        return SimpleNamespace(bit_generator=bits)
+
+    monkeypatch.setattr(batches, "host_generator", generator)
+    expected = [i for word in range(3) for i in range(word, 4000, 3)]
+    assert epoch_order(4000, seed=0, epoch=0).tolist() == expected
 
 
 def test_every_place_is_as_likely_for_every_sample():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
+import re
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from xpnet.data import Dataset, DownloadError, IdxError, datasets, load, read_idx, write_idx
+from xpnet.data.idx import CHUNK, decompressed
 
 NAMES = tuple(datasets.MNIST_SHA256)
 
@@ -250,6 +254,94 @@ def test_other_data_by_the_name_of_mnist_is_refused_with_both_sums(stand_in, tmp
     found = stand_in(tmp_path / "data", n_train=7)[NAMES[0]]
     expected = datasets.MNIST_SHA256[NAMES[0]]
     with pytest.raises(ValueError, match=f"{NAMES[0]} is not MNIST's: its content has SHA-256 {found}, .* {expected}"):
+        load("mnist")
+
+
+@pytest.mark.parametrize(("place", "spelling"), [("data", "{}"), ("data", "{}.gz"), ("cache/mnist", "{}.gz")])
+def test_mnist_is_read_and_checked_in_one_pass(stand_in, tmp_path, monkeypatch, place, spelling):
+    if place == "data":
+        monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
+    stand_in(tmp_path / place, spelling)
+    opened = []
+
+    def counting(path):
+        opened.append(path.name)
+        return decompressed(path)
+
+    monkeypatch.setattr(datasets, "decompressed", counting)
+    monkeypatch.setattr(datasets.download, "decompressed", pytest.fail)
+    assert (load("mnist").test.x == small(3).x).all()
+    assert opened == [spelling.format(name) for name in NAMES]
+
+
+def changed(content: bytes) -> bytes:
+    """As long as before, a header as before, and another last label."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+DAMAGE = {  # what became of a file of MNIST's, and what is said of it
+    "another byte": (lambda content: gzip.compress(changed(content)), "has SHA-256 .*, expected "),
+    "another byte, plain": (changed, "has SHA-256 .*, expected "),
+    "one byte less": (lambda content: gzip.compress(content[:-1]), "has SHA-256 .*, expected "),
+    "one byte more": (lambda content: gzip.compress(content + b"0"), "has SHA-256 .*, expected "),
+    "no IDX": (lambda content: gzip.compress(b"<html>Please log in</html>"), "has SHA-256 .*, expected "),
+    "nothing": (lambda content: b"", "has SHA-256 .*, expected "),
+    "cut": (lambda content: gzip.compress(content)[:-9], "the gzip data is damaged or cut off"),
+    "without its checksum": (lambda content: gzip.compress(content)[:-8], "the gzip data is damaged or cut off"),
+    "another checksum": (lambda content: changed(gzip.compress(content)[:-4]) + gzip.compress(content)[-4:], "damaged"),
+    "more after its end": (lambda content: gzip.compress(content) + b"0", "more data follows"),
+}
+
+
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_of_mnist_is_never_taken(stand_in, tmp_path, monkeypatch, capsys, number, damage):
+    (damaged, reason), name = DAMAGE[damage], f"{NAMES[number]}.gz"
+    whole = (tmp_path / "original" / NAMES[number]).read_bytes()
+    stand_in(tmp_path / "cache" / "mnist", "{}.gz")
+    (tmp_path / "cache" / "mnist" / name).write_bytes(damaged(whole))
+    with pytest.raises(DownloadError, match=f"no mirror delivers {name}"):
+        load("mnist")
+    assert re.search(f"downloading again, since .*{reason}", capsys.readouterr().err)
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=f"{name}.*{reason}"):
+        load("mnist")
+
+
+def test_a_file_by_the_name_of_mnist_that_unpacks_without_end(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
+    stand_in(tmp_path / "data")
+    header = bytes([0, 0, 8, 1]) + (30_000_000).to_bytes(4, "big")
+    (tmp_path / "data" / NAMES[0]).write_bytes(gzip.compress(header + bytes(30_000_000)))
+    monkeypatch.setattr(datasets.download, "MOST", 1_000_000)
+    tracemalloc.start()
+    with pytest.raises(IdxError, match="it holds more than 1000000 bytes"):
+        load("mnist")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000 + 6 * CHUNK
+
+
+def test_a_file_of_mnist_that_cannot_be_read(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path / "data"))
+    stand_in(tmp_path / "data")
+
+    def fail(path, *_):
+        raise PermissionError(f"{path}: not yours")
+
+    monkeypatch.setattr(datasets, "decompressed", fail)
+    monkeypatch.setattr(datasets.download, "decompressed", fail)
+    with pytest.raises(PermissionError, match="not yours"):
+        load("mnist")
+
+
+def test_what_was_downloaded_is_checked_when_it_is_read(stand_in, tmp_path, monkeypatch):
+    def fetch(name, urls, sha256, folder):  # and somebody writes to the file before it is read
+        stand_in(folder, "{}.gz", n_train=7)
+        return folder / name
+
+    monkeypatch.setattr(datasets.download, "fetch", fetch)
+    with pytest.raises(ValueError, match="is not MNIST's: its content has SHA-256"):
         load("mnist")
 
 

@@ -128,6 +128,15 @@ def test_mean_std_agrees_with_numpy(dtype, shape):
     np.testing.assert_allclose(stds, np.where(expected == 0, 1, expected), rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1,), (3,), (5, 13), (9, 70_001)])
+def test_bytes_are_summed_exactly_in_any_layout(shape):
+    x = np.full((2 * shape[0], *shape[1:]), 255, np.uint8)[::2]
+    x[0] = 254  # the variance is a small difference of large sums
+    n, others = x.size, x.size - x[0].size
+    assert mean_std(x)[0] == (254 * n + others) / n
+    assert mean_std(x)[1] == pytest.approx(np.sqrt(others * (n - others)) / n or 1.0, rel=1e-15)
+
+
 @settings(deadline=None)
 @given(offset=st.sampled_from([1e6, 1e9]), n=st.integers(2, 40))
 def test_mean_std_keeps_its_digits_far_from_zero(offset, n):

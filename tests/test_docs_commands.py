@@ -15,7 +15,7 @@ from command_line import blank, call, write_folder
 from PIL import Image, ImageDraw
 
 from xpnet.cli.app import app
-from xpnet.data import datasets
+from xpnet.data import datasets, read_idx
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -82,7 +82,7 @@ def small(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(Figure, "savefig", save)
     patch.chdir(folder)
     patch.setenv("XPNET_DEVICE", "cpu")
-    patch.setattr(datasets, "_mnist_file", lambda name: folder / "mnist" / name)
+    patch.setattr(datasets, "_mnist_array", lambda name: read_idx(folder / "mnist" / name))
 
 
 def missing(command: str) -> list[str]:

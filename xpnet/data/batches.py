@@ -43,7 +43,10 @@ def permutation(n: int, seed: int, purpose: str, index: int = 0) -> np.ndarray:
     _whole("seed", seed, at_least=0)
     _whole("epoch" if purpose == "order" else "index", index, at_least=0)
     words = host_generator(seed, purpose, index).bit_generator.random_raw(n)
-    return np.argsort(words, kind="stable").astype(np.int64, copy=False)
+    order = np.argsort(words)  # four times as fast as a stable one, and the same unless two words are equal:
+    if not np.diff(words[order]).all():
+        order = np.argsort(words, kind="stable")
+    return order.astype(np.int64, copy=False)
 
 
 def _whole(name: str, value: int, at_least: int) -> None:

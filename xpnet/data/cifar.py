@@ -6,7 +6,6 @@ Nothing is unpacked onto the disk, and nothing unpickled (the archive "for Pytho
 
 from __future__ import annotations
 
-import gzip
 import os
 import zlib
 from pathlib import Path
@@ -44,7 +43,8 @@ def read_cifar(path: str | os.PathLike[str], name: str = "cifar10") -> tuple[Dat
     A file in it may have fewer records than CIFAR-10's 10,000. Raises CifarError for an archive that is damaged, lacks
     one of the six files, or holds anything else in one of them; OSError if it cannot be read.
     """
-    import tarfile  # here, to keep `import xpnet` light
+    import gzip  # here, to keep `from xpnet import train` light
+    import tarfile
 
     content: dict[str, np.ndarray] = {}
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpnet.data import cifar, download
 from xpnet.data.dataset import Dataset
-from xpnet.data.idx import idx_shape, read_idx
+from xpnet.data.idx import IdxError, decompressed, idx_array, idx_shape, read_idx
 from xpnet.data.images import class_folders, has_images, image_folder
 from xpnet.data.split import split
 from xpnet.files import expanded
@@ -60,7 +60,7 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     if source == "digits":
         return _digits(seed)
     if source == "mnist":
-        return _splits([_mnist_file(name) for name in MNIST_SHA256], "mnist")
+        return _splits([_mnist_array(name) for name in MNIST_SHA256], "mnist")
     if source == "cifar10":
         return Splits(*cifar.read_cifar(_cifar_archive()))
     folder = expanded(source)
@@ -69,7 +69,7 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
     if not any(_find(folder, name) for name in MNIST_SHA256) and class_folders(folder):
         return _of_images(folder, seed)
-    return _splits([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
+    return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
 def _digits(seed: int) -> Splits:
@@ -92,8 +92,8 @@ def _of_images(folder: Path, seed: int) -> Splits:
     return Splits(replace(train, name=f"{name} train"), replace(test, name=f"{name} test"))
 
 
-def _splits(paths: list[Path], name: str) -> Splits:
-    """The data set of four files, in the order of MNIST_SHA256. Both splits have the same classes."""
+def _of_files(paths: list[Path], name: str) -> Splits:
+    """The data set of four files, in the order of MNIST_SHA256."""
     shapes = [idx_shape(path) for path in paths]
     for images, labels in ((0, 1), (2, 3)):  # before any of the data is read: headers may promise gigabytes
         if len(shapes[images]) < 2:
@@ -105,26 +105,53 @@ def _splits(paths: list[Path], name: str) -> Splits:
     if shapes[0][1:] != shapes[2][1:]:
         found = f"{shapes[0][1:]} in {paths[0].name}, {shapes[2][1:]} in {paths[2].name}"
         raise ValueError(f"{name}: the samples differ in shape: {found}")
-    train_x, train_y, test_x, test_y = (read_idx(path) for path in paths)
+    return _splits([read_idx(path) for path in paths], name)
+
+
+def _splits(arrays: list[np.ndarray], name: str) -> Splits:
+    """The data set of four arrays, in that order. Both splits have the same classes."""
+    train_x, train_y, test_x, test_y = arrays
     train = Dataset(train_x, train_y, name=f"{name} train")
     test = Dataset(test_x, test_y, name=f"{name} test")
     classes = max(train.classes, test.classes, key=len)
     return Splits(replace(train, classes=classes), replace(test, classes=classes))
 
 
-def _mnist_file(name: str) -> Path:
-    """Where this file of MNIST is, its content checked: in $XPNET_DATA, else in the cache or downloaded."""
+def _mnist_array(name: str) -> np.ndarray:
+    """What this file of MNIST holds, its content checked: of $XPNET_DATA, else of the cache, or downloaded into it."""
     sha256 = MNIST_SHA256[name]
     for folder in _own_folders("mnist"):
         if path := _find(folder, name):
-            _check(path, "MNIST", sha256, download.content_sha256(path), "by the path of its folder")
-            return path
-    urls = [f"{mirror}{name}.gz" for mirror in MNIST_MIRRORS]
+            return _read_checked(path, sha256)
+    folder, packed = cache_folder() / "mnist", f"{name}.gz"
+    array = _read_if(folder / packed, sha256)
+    if array is not None:
+        return array
+    urls = [f"{mirror}{packed}" for mirror in MNIST_MIRRORS]
     try:
-        return download.fetch(f"{name}.gz", urls, sha256, cache_folder() / "mnist")
+        return _read_checked(download.fetch(packed, urls, sha256, folder), sha256)
     except download.DownloadError as error:
         needed = ", ".join(f"{name}.gz" for name in MNIST_SHA256)
         raise download.DownloadError(f"{error}\nMNIST is made of {needed}.") from None
+
+
+def _read_checked(path: Path, sha256: str) -> np.ndarray:
+    """What a file of MNIST's holds. Any other file is read once more, to say what is wrong with it."""
+    array = _read_if(path, sha256)
+    if array is None:
+        raise _other(path, "MNIST", sha256, download.content_sha256(path), "by the path of its folder")
+    return array
+
+
+def _read_if(path: Path, sha256: str) -> np.ndarray | None:
+    """What an IDX file holds if its content has this SHA-256, in one pass over it; None if not, for any reason."""
+    try:
+        with decompressed(path) as stream:
+            hashed = download.Hashed(stream, path)
+            array = idx_array(hashed, path)
+    except (OSError, IdxError):
+        return None
+    return array if hashed.sha256 == sha256 else None
 
 
 def _cifar_archive() -> Path:
@@ -132,7 +159,9 @@ def _cifar_archive() -> Path:
     for folder in _own_folders("cifar10"):
         path = folder / cifar.ARCHIVE
         if path.is_file():
-            _check(path, "CIFAR-10", cifar.SHA256, download.content_sha256(path, packed=True), "by data.read_cifar")
+            found = download.content_sha256(path, packed=True)
+            if found != cifar.SHA256:
+                raise _other(path, "CIFAR-10", cifar.SHA256, found, "by data.read_cifar")
             return path
     urls = [f"{mirror}{cifar.ARCHIVE}" for mirror in cifar.MIRRORS]
     return download.fetch(cifar.ARCHIVE, urls, cifar.SHA256, cache_folder() / "cifar10", packed=True)
@@ -148,12 +177,11 @@ def _own_folders(name: str) -> tuple[Path, ...]:
     return folder / name, folder
 
 
-def _check(path: Path, whose: str, sha256: str, found: str, how: str) -> None:
-    if found != sha256:
-        raise ValueError(
-            f"{path} is not {whose}'s: its content has SHA-256 {found}, expected {sha256}. "
-            f"Replace it; or load other data of this form {how}"
-        )
+def _other(path: Path, whose: str, sha256: str, found: str, how: str) -> ValueError:
+    return ValueError(
+        f"{path} is not {whose}'s: its content has SHA-256 {found}, expected {sha256}. "
+        f"Replace it; or load other data of this form {how}"
+    )
 
 
 def cache_folder() -> Path:

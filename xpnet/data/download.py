@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xpnet.data.idx import IdxError, decompressed
+from xpnet.data.idx import IdxError, Stream, decompressed
 from xpnet.files import locked
 
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
@@ -60,16 +60,33 @@ def content_sha256(path: Path, packed: bool = False) -> str:
 
     Raises IdxError for gzip data that are damaged, and for huge content.
     """
-    import hashlib  # not needed to import the package
-
-    digest, length = hashlib.sha256(), 0
     with open(path, "rb") if packed else decompressed(path) as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            length += len(chunk)
-            if length > MOST:
-                raise IdxError(f"{path}: it holds more than {MOST} bytes, which is no file of ours")
-    return digest.hexdigest()
+        hashed = Hashed(stream, path)
+        while hashed.read(CHUNK):
+            pass
+    return hashed.sha256
+
+
+class Hashed:
+    """A stream that knows the SHA-256 of what has been read of it. It raises IdxError for huge content."""
+
+    def __init__(self, stream: Stream, path: Path):
+        import hashlib  # not needed to import the package
+
+        self._stream, self._path, self._digest, self._length = stream, path, hashlib.sha256(), 0
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._stream.read(size)
+        self._digest.update(chunk)
+        self._length += len(chunk)
+        if self._length > MOST:
+            raise IdxError(f"{self._path}: it holds more than {MOST} bytes, which is no file of ours")
+        return chunk
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._digest.hexdigest()
 
 
 def _mismatch(path: Path, sha256: str, packed: bool) -> str | None:

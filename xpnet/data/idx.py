@@ -8,7 +8,6 @@ Format: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import struct
@@ -48,14 +47,19 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises IdxError, naming the file, what was found and what was expected; OSError if the file cannot be read.
     """
     with decompressed(path) as stream:
-        dtype, shape = _read_header(stream, path)
-        n_bytes = math.prod(shape) * dtype.itemsize
-        data = _read(stream, n_bytes)
-        promise = f"the header promises {_describe(shape, dtype)}, that is {n_bytes} bytes of data"
-        if len(data) < n_bytes:
-            raise IdxError(f"{path}: truncated: {promise}, but there are only {len(data)}")
-        if stream.read(1):
-            raise IdxError(f"{path}: too long: {promise}, but more follow")
+        return idx_array(stream, path)
+
+
+def idx_array(stream: Stream, path: str | os.PathLike[str]) -> np.ndarray:
+    """The array in the content of the IDX file at `path`, of which the stream is read to its end. See `read_idx`."""
+    dtype, shape = _read_header(stream, path)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    data = _read(stream, n_bytes)
+    promise = f"the header promises {_describe(shape, dtype)}, that is {n_bytes} bytes of data"
+    if len(data) < n_bytes:
+        raise IdxError(f"{path}: truncated: {promise}, but there are only {len(data)}")
+    if stream.read(1):
+        raise IdxError(f"{path}: too long: {promise}, but more follow")
     big_endian = np.frombuffer(data, dtype.newbyteorder(">"))
     return big_endian.reshape(shape).astype(dtype, copy=False)
 
@@ -86,6 +90,8 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     with replacing(path) as temporary, open(temporary, "wb") as file:
         if path.suffix == ".gz":
+            import gzip  # here, to keep `from xpnet import train` light
+
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
                 packed.write(header)
                 packed.write(data)

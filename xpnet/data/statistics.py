@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal, overload
 
 import numpy as np
 
 BLOCK = 1 << 20  # elements per block: a float64 copy of one takes 8 MiB
+IN_CACHE = 1 << 16  # elements of which a float64 copy stays in a core's cache
 
 
 @overload
@@ -52,11 +54,13 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
 
 
 def _of_bytes(x: np.ndarray) -> tuple[float, float]:
-    """The same from how often each of the 256 values is there: images in a third of the time."""
-    counts = sum(np.bincount(x[rows].ravel(), minlength=256) for rows in row_blocks(x))
-    values = np.arange(256.0)
-    mean = float(counts @ values / x.size)
-    return mean, float(np.sqrt(counts @ (values - mean) ** 2 / x.size)) if np.count_nonzero(counts) > 1 else 1.0
+    """The same in a quarter of the time: sums of bytes and of their squares are whole numbers, which stay exact."""
+    total = squares = 0
+    for rows in row_blocks(x, IN_CACHE):
+        block = x[rows].ravel().astype(np.float64)
+        total, squares = total + int(block.sum()), squares + int(block @ block)
+    n_squared_variance = x.size * squares - total * total
+    return total / x.size, math.sqrt(n_squared_variance) / x.size if n_squared_variance else 1.0
 
 
 def check_finite(x: np.ndarray, name: str = "x") -> None:
@@ -71,7 +75,7 @@ def check_finite(x: np.ndarray, name: str = "x") -> None:
             raise ValueError(f"{name}: {x[index]} at index {index}; every value must be finite")
 
 
-def row_blocks(x: np.ndarray) -> Iterator[slice]:
-    """Slices along the first axis of x, each of about BLOCK elements, at least one row."""
-    step = max(1, BLOCK * len(x) // max(1, x.size))
+def row_blocks(x: np.ndarray, size: int = BLOCK) -> Iterator[slice]:
+    """Slices along the first axis of x, each of about `size` elements, at least one row."""
+    step = max(1, size * len(x) // max(1, x.size))
     return (slice(start, start + step) for start in range(0, len(x), step))

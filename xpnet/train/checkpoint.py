@@ -16,8 +16,7 @@ import numpy as np
 
 from xpnet.nn.declared import check_tensors
 from xpnet.nn.saving import RUN_PREFIX, ModelFileError, description, read_tensors, write_tensors
-from xpnet.schedules import Plateau
-from xpnet.train.run import Position, Row, Run
+from xpnet.train.run import Position, Row, Run, remembering
 
 
 def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
@@ -166,7 +165,7 @@ def _numbers(run: Run) -> dict[str, Any]:
 
 def _memory(run: Run) -> dict[str, Any]:
     """What the schedule remembers: `Plateau` is the only kind that does."""
-    names = ("lr", "best", "waited") if isinstance(run.schedule, Plateau) else ()
+    names = ("lr", "best", "waited") if remembering(run.schedule) else ()
     return {name: getattr(run.schedule, name) for name in names}
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
-from xpnet.schedules import Schedule
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.finite import raise_culprit
@@ -31,6 +31,9 @@ from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
 from xpnet.train.step import check_data, evaluate
+
+if TYPE_CHECKING:
+    from xpnet.schedules import Schedule
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
 

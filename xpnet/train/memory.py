@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 from xpnet.data import Source
 from xpnet.nn import Model
 from xpnet.nn.shapes import each
-from xpnet.nn.summary import in_bytes
 from xpnet.train.run import Run
 
 
@@ -77,6 +76,8 @@ def _available(run: Run) -> int | None:
 
 
 def _error(there: int, batch_size: int, fixed: int, each_sample: int) -> OutOfMemoryError:
+    from xpnet.nn.summary import in_bytes  # here, to keep `from xpnet import train` light
+
     need, fits = fixed + batch_size * each_sample, max((there - fixed) // each_sample, 0)
     what = f"a step of {batch_size} samples needs about {in_bytes(need)}, and there are {in_bytes(there)}"
     if fits < 1:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
-from xpnet.schedules import Plateau, Schedule
 from xpnet.train.metrics import Metric
 from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
+
+if TYPE_CHECKING:
+    from xpnet.schedules import Plateau, Schedule
 
 Row = dict[str, float]
 Augmentation = Callable[[Array, Backend], Array]
@@ -69,27 +71,14 @@ class Run:
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
         self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
-        self.data, self.slices = data, batch_slices(len(data), batch_size)
+        self.data, self.slices, self._batch_size = data, batch_slices(len(data), batch_size), batch_size
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
         # float64: in float32 the sum of many batches would lose what the next one adds.
         self.totals = model.backend.xp.zeros(2 + sum(metric.size for metric in self.metrics), np.float64)
+        self._each_total = [self.totals[i : i + 1] for i in range(len(self.totals))]
         self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
-        self.settings = {  # what a run must share with another to be its continuation
-            "samples": len(data),
-            "batch_size": batch_size,
-            "seed": model.backend.seed,
-            "precision": model.backend.precision,
-            "data": data.digest(),
-            "loss": in_words(loss),
-            "clip": clip,
-            "accumulate": accumulate,
-            "average": average and average.decay,
-            "augment": in_words(augment),
-            "metrics": [metric.name for metric in self.metrics],
-            "frozen": sorted(model.frozen),
-        }
         self.call: Callable[..., None] = self.device_step  # or a captured form of it
         self._epoch_begun = -1
         if group.size > 1:
@@ -109,6 +98,25 @@ class Run:
         for rank, theirs in enumerate(others, start=1):
             if theirs != first:
                 raise in_all(RuntimeError(f"process {rank} {what} than process 0: {_apart(first, theirs)}"))
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """What a run must share with another to be its continuation. For checkpoints and groups alone, as it takes a
+        look at all of the data."""
+        return {
+            "samples": len(self.data),
+            "batch_size": self._batch_size,
+            "seed": self.model.backend.seed,
+            "precision": self.model.backend.precision,
+            "data": self.data.digest(),
+            "loss": in_words(self.loss),
+            "clip": self.clip,
+            "accumulate": self.accumulate,
+            "average": self.average and self.average.decay,
+            "augment": in_words(self.augment),
+            "metrics": [metric.name for metric in self.metrics],
+            "frozen": sorted(self.model.frozen),
+        }
 
     def digest(self) -> str:
         """Tells whether two models have the same values."""
@@ -144,8 +152,9 @@ class Run:
             self.average.update()
         if y is None:  # there was no sample for this process
             return
-        for i, number in enumerate(batch_sums(self.loss, self.metrics, y, target, value, backend)):
-            self.totals[i : i + 1] += number
+        sums = batch_sums(self.loss, self.metrics, y, target, value, backend)
+        for total, number in zip(self._each_total, sums, strict=True):
+            total += number  # in place: a view of `totals`
 
     def means(self) -> tuple[float, dict[str, float]]:
         """(loss, metrics) over the batches of this epoch so far. Waits for the device."""
@@ -157,8 +166,8 @@ class Run:
         position.epoch, position.batch = position.epoch + 1, 0
         self.totals.fill(0)
         self.history.append(row)
-        if isinstance(self.schedule, Plateau):
-            self.schedule.observe(watched)
+        if (plateau := remembering(self.schedule)) is not None:
+            plateau.observe(watched)
         position.waited += 1
         if watched < position.best:
             position.best, position.best_epoch, position.waited = watched, position.epoch, 0
@@ -215,6 +224,13 @@ class Run:
         self.totals[...] = backend.asarray(tensors["totals"], np.float64) if rank == 0 else 0
         states = tensors["rng"].reshape(-1, 6)
         backend.rng.state = states[rank] if rank < len(states) else own_stream(states[0], rank)
+
+
+def remembering(schedule: Schedule | None) -> Plateau | None:
+    """The schedule, if it is of the one kind that remembers what it was told."""
+    from xpnet.schedules import Plateau  # here, to keep `from xpnet import train` light
+
+    return schedule if isinstance(schedule, Plateau) else None
 
 
 def _apart(one: Any, other: Any) -> str:
