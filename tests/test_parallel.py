@@ -131,6 +131,29 @@ def test_a_step_in_a_loop_of_ones_own():
         close(values, alone)
 
 
+def test_a_process_without_a_sample_steps_with_the_others():
+    samples = points()
+
+    def step(group):
+        model, part = model_of(), group.share(slice(0, 1))
+        x, target = samples.x[part].astype(np.float64), samples.y[part]
+        value, y = train.train_step(model, losses.MultiMargin(), optim.SGD(model, 0.1), x, target, group=group)
+        return float(value), y, model.data
+
+    (whole, outputs, alone), (one, other) = step(ALONE), together(2, step)
+    assert sorted([one[0], other[0]]) == [0, whole]
+    for value, y, values in (one, other):
+        assert y is None if value == 0 else (y == outputs).all()
+        close(values, alone)
+
+
+def test_gradients_are_kept_where_the_group_adds_them_up(monkeypatch):
+    rooms = {}
+    monkeypatch.setattr(ThreadGroup, "room_for", lambda group, grad: rooms.setdefault(group.rank, grad.copy()))
+    for rank, (_, model) in enumerate(together(2, trained)):
+        assert model.grad is rooms[rank]
+
+
 # Every sample once, every mask another --------------------------------------------------------------------------
 
 
