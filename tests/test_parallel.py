@@ -12,7 +12,7 @@ import pytest
 from thread_group import ThreadGroup, together
 
 from xpnet import data, losses, nn, optim, parallel, schedules, train
-from xpnet.backend import Backend
+from xpnet.backend import Backend, BackendError
 from xpnet.nn.saving import read_tensors
 from xpnet.optim import loss_scale
 from xpnet.parallel import ALONE, OthersFailed
@@ -475,4 +475,12 @@ def test_a_process_that_was_started_by_hand_is_alone(monkeypatch):
     for name in parallel.mpi.SIZES:
         monkeypatch.delenv(name, raising=False)
     assert parallel.join() is ALONE
-    assert (ALONE.rank, ALONE.size, ALONE.share(slice(3, 9))) == (0, 1, slice(3, 9))
+    assert (ALONE.rank, ALONE.size, ALONE.machine_rank, ALONE.share(slice(3, 9))) == (0, 1, 0, slice(3, 9))
+
+
+@pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_of_any_mpiexec_need_mpi4py(name, monkeypatch):
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(BackendError, match=r'2 processes were started together: pip install "xpnet\[mpi\]"'):
+        parallel.join()
