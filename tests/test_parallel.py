@@ -12,7 +12,7 @@ import pytest
 from thread_group import SharingGroup, ThreadGroup, together
 
 from xpnet import data, losses, nn, optim, parallel, schedules, train
-from xpnet.backend import Backend
+from xpnet.backend import Backend, BackendError
 from xpnet.nn.saving import read_tensors
 from xpnet.optim import loss_scale
 from xpnet.parallel import ALONE, OthersFailed
@@ -130,6 +130,29 @@ def test_a_step_in_a_loop_of_ones_own():
     close(sum(value for value, _ in parts), whole)
     for _, values in parts:
         close(values, alone)
+
+
+def test_a_process_without_a_sample_steps_with_the_others():
+    samples = points()
+
+    def step(group):
+        model, part = model_of(), group.share(slice(0, 1))
+        x, target = samples.x[part].astype(np.float64), samples.y[part]
+        value, y = train.train_step(model, losses.MultiMargin(), optim.SGD(model, 0.1), x, target, group=group)
+        return float(value), y, model.data
+
+    (whole, outputs, alone), (one, other) = step(ALONE), together(2, step)
+    assert sorted([one[0], other[0]]) == [0, whole]
+    for value, y, values in (one, other):
+        assert y is None if value == 0 else (y == outputs).all()
+        close(values, alone)
+
+
+def test_gradients_are_kept_where_the_group_adds_them_up(monkeypatch):
+    rooms = {}
+    monkeypatch.setattr(ThreadGroup, "room_for", lambda group, grad: rooms.setdefault(group.rank, grad.copy()))
+    for rank, (_, model) in enumerate(together(2, trained)):
+        assert model.grad is rooms[rank]
 
 
 # Every sample once, every mask another --------------------------------------------------------------------------
@@ -453,4 +476,12 @@ def test_a_process_that_was_started_by_hand_is_alone(monkeypatch):
     for name in parallel.mpi.SIZES:
         monkeypatch.delenv(name, raising=False)
     assert parallel.join() is ALONE
-    assert (ALONE.rank, ALONE.size, ALONE.share(slice(3, 9))) == (0, 1, slice(3, 9))
+    assert (ALONE.rank, ALONE.size, ALONE.machine_rank, ALONE.share(slice(3, 9))) == (0, 1, 0, slice(3, 9))
+
+
+@pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_of_any_mpiexec_need_mpi4py(name, monkeypatch):
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(BackendError, match=r'2 processes were started together: pip install "xpnet\[mpi\]"'):
+        parallel.join()

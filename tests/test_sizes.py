@@ -118,6 +118,9 @@ def test_the_plot_has_a_line_for_each_layer():
     fit(built, sizes, epochs=6)
     figure = sizes.plot()
     assert [len(axes.lines) for axes in figure.axes] == [3, 3, 3]
+    figure.draw_without_rendering()
+    (legend,) = figure.legends  # beside the panels, and over none
+    assert legend.get_window_extent().x0 > max(axes.get_tightbbox().x1 for axes in figure.axes)
     output = figure.axes[0].lines[2]
     rows = [row for row in sizes.rows if row["layer"] == "layers.2"]
     assert list(output.get_xdata()) == [1, 2, 4, 6]
