@@ -184,6 +184,18 @@ def test_a_solid_bar_is_no_1(kind, turn):
     assert sheet.reason in ("a blot", "a level line")
 
 
+@pytest.mark.parametrize(("wave", "is_one"), [(0, False), (3, True)])
+def test_a_bold_1_is_told_from_a_bar_by_edges_that_are_not_straight(wave, is_one):
+    """Both are nearly three times as long as wide."""
+    y = np.arange(200.0)
+    left, right = 97 + wave * np.sin(y / 22), 163 + wave * np.sin(y / 30 + 1)
+    image = Image.new("L", (260, 300), 240)
+    outline = [*zip(left, y + 50, strict=True), *zip(right[::-1], y[::-1] + 50, strict=True)]
+    ImageDraw.Draw(image).polygon(outline, 20)
+    sheet = find_glyphs(save(image))
+    assert (len(sheet.glyphs), sheet.reason) == ((1, "") if is_one else (0, "a blot"))
+
+
 def test_a_digit_whose_loops_are_full_is_no_blot():
     page = Image.new("L", (240, 300), 245)
     ImageDraw.Draw(page).ellipse((80, 50, 150, 130), 20)  # an 8
@@ -261,6 +273,18 @@ def test_a_page_is_told_from_a_table_whose_other_side_is_as_bright_as_its_shadow
     ImageDraw.Draw(image).line(moved(TWO, 260, 160), 20, 14, joint="curve")
     (found,) = find_glyphs(save(Image.fromarray((np.asarray(image) * light).astype(np.uint8)))).glyphs
     assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.15
+
+
+def test_a_shadow_on_a_page_as_dark_as_the_table_is_no_hole_in_it():
+    image = Image.new("L", (800, 600), 110)
+    ImageDraw.Draw(image).polygon(PAGE, 220)
+    ImageDraw.Draw(image).line(moved(TWO, 260, 160), 20, 14, joint="curve")
+    y, x = np.indices((600, 800))
+    shadow = 0.3 * np.exp(-(((x - 550) / 150) ** 2) - ((y - 380) / 130) ** 2)
+    grey = np.asarray(image)
+    photo = np.where(grey == 110, 110, grey * (1 - shadow)).astype(np.uint8)
+    (found,) = find_glyphs(save(Image.fromarray(photo))).glyphs
+    assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
 
 
 def test_light_goes_on_beyond_the_edge_of_a_page():

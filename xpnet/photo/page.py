@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpnet.photo.cells import ALONG, along_border, border, cell_size, in_cells, sharp_and_flat, widened
 from xpnet.photo.components import Mask, find_pieces
@@ -30,8 +31,7 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
     if not table.any() or page.sum() < LEAST * flat.size or border(page).mean() > ALONG:
         return None
     level, whole = cells.mean(axis=0), _without_holes(_closed(page))
-    like_table = flat & (np.abs(level - filled(level, table)) < sharp)
-    if _fullness(whole) < FULL or _seen_through(like_table & whole, whole):
+    if _fullness(whole) < FULL or _seen_through(_like_table(level - filled(level, table), flat & whole, sharp), whole):
         return None
     size = cell_size(luma)
     rows, columns = (np.flatnonzero(page.any(axis=axis)) * size for axis in (1, 0))
@@ -46,6 +46,14 @@ def _largest(flat: Mask) -> Mask:
     near = find_pieces(widened(widened(flat)))
     area = np.bincount(near.labels[flat], minlength=len(near.area) + 1)
     return flat & (near.labels == area.argmax())
+
+
+def _like_table(above_table: NDArray, flat: Mask, sharp: float) -> Mask:
+    """The flat regions that are as bright as the table, each as a whole: paper in a shadow is so in a part alone."""
+    regions = find_pieces(flat)
+    total = np.bincount(regions.labels[flat], weights=np.abs(above_table[flat]), minlength=len(regions.area) + 1)
+    alike = np.concatenate([[False], total[1:] < sharp * regions.area])
+    return alike[regions.labels]
 
 
 def _seen_through(like_table: Mask, whole: Mask) -> bool:

@@ -15,6 +15,7 @@ from xpnet.photo.ink import Ink
 MOST_PIECES = 200
 MOST_DIGITS = 24  # more than that is a page of text or a texture
 SOLID, BAR = 0.94, 3.1  # what is so solid and no longer is a bar or a blot; of MNIST's 1s it is 7 in 1,000
+LONG, STRAIGHT = 2.6, 0.965  # what is so long is one only if it is as straight: the edges of a bold 1 are not
 Box = tuple[int, int, int, int]
 
 
@@ -112,7 +113,7 @@ def why_no_digit(shape: Shape) -> str:
         return "a level line"
     if shape.length > 4 or shape.crossings > 4 or shape.holes > 4:
         return "a scribble"
-    if shape.solidity > SOLID and shape.elongation < BAR:
+    if shape.elongation < BAR and shape.solidity > (SOLID if shape.elongation < LONG else STRAIGHT):
         return "a blot"
     return ""
 
