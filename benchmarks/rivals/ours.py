@@ -24,7 +24,8 @@ def make(work: Work, threads: int, *options: str) -> Callable[[int], Any]:
     x, y = work.data()
     if work.kind == "answers":
         return lambda i: model.predict(x[i])
-    keep_freed_memory()  # as `fit` does
+    keep_freed_memory()  # as `fit` does, which enters this, too:
+    _entered.enter_context(backend.threads_for(len(x[0]) * model.n_parameters))
     group = join()
     if work.kind == "adam":
         return updates(shared(optim.Adam(model, work.rate), group))
