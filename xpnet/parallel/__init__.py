@@ -10,6 +10,9 @@ the extra `mpi`; on several machines it needs nothing more, `mpiexec` knows how 
   and clipping the gradients are added up over the processes and divided by the weight of the whole batch, so the update
   is the one that a process alone would make, but for rounding, and the same in all. For one number of processes the
   bits are the same each time.
+- Processes of one machine share the update (`Optimizer.shared_by`): each adds up the gradients of a part of the
+  parameters, updates these, and takes the rest from the others. So during an epoch each has the optimizer's state of
+  its part alone; callbacks, checkpoints and who trains on have the whole.
 - Every process draws its own dropout masks and augmentation. So runs with both differ from those of a process alone, as
   much as those of another seed.
 - Statistics of a batch (`BatchNorm`) are each process's own, of its part of the batch. After each step the running ones
@@ -19,7 +22,7 @@ the extra `mpi`; on several machines it needs nothing more, `mpiexec` knows how 
   run that was ended goes on from its checkpoint in a group of any size.
 - An error in one process, or its death, ends all. Ctrl-C ends all after the same step.
 - On a CPU a process multiplies on one BLAS thread, unless the backend was given more: start as many as there are free
-  cores. Where other work runs on them, every step waits for the process that is last, and one alone is faster.
+  cores. Where other work runs on them, every step waits for the process that is last, and one alone may be faster.
 - On GPUs each process has one of its own (`select(f"cuda:{group.machine_rank}")`); they meet through NCCL. Written and
   tested on stand-ins: it has never run on GPUs. Steps in a group are not captured.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which MPICH's and Open MPI's mpiexec tell their number
 PATIENCE = 1.0  # seconds that the others give the first process to say an error that all have
-LINE = 64  # bytes
+LINE = 16  # numbers: of these, no line of a CPU's cache is of two processes
 LOOKS, NAP = 500, 20e-6  # how often a process looks whether all have met before it sleeps between looks; seconds
 
 _joined: list[Group] = []
@@ -103,20 +103,28 @@ class MpiGroup(Group):
 
     def _allocated(self, n: int, dtype: np.dtype) -> Window:
         """A window for n numbers. Its memory is kept: somebody may hold a view of the gradients when a run is over."""
+        from mpi4py import MPI
+
         machine, (size, machines) = self._machine, next(iter(self._machines))
-        first = machine.rank == 0  # has what is of all together
-        counts = n, n if first else 0, size * LINE if first else 0
-        held = [_Memory(machine, count, dtype) for count in counts]
-        gradients = [held[0].of(rank, n) for rank in range(size)]
-        values, notes = held[1].of(0, n), held[2].of(0, size * LINE).reshape(size, LINE)
+        room = -(-n // LINE) * LINE
+        of_first = 2 * room + size * LINE  # its gradients, and what is of all together: values and notes
+        own = of_first if machine.rank == 0 else room
+        held = MPI.Win.Allocate_shared(own * dtype.itemsize, dtype.itemsize, comm=machine)
+        held.Lock_all()  # for `Sync`; nobody else is ever kept out
+
+        def memory(rank: int, count: int) -> np.ndarray:
+            start: Any = held.Shared_query(rank)[0]
+            return np.frombuffer(start, dtype, count)
 
         def meet() -> None:
-            for memory in held:
-                memory.sync()
+            held.Sync()
             _wait(machine.Ibarrier())
-            for memory in held:
-                memory.sync()
+            held.Sync()
 
+        memory(machine.rank, own).fill(0)
+        meet()
+        gradients, common = [memory(rank, n) for rank in range(size)], memory(0, of_first)
+        values, notes = common[room : room + n], common[2 * room :].reshape(size, LINE)
         between = (lambda array: self._between.Allreduce(_in_place(), array)) if machines > 1 else None
         return Window(machine.rank, gradients, values, notes, meet, between)
 
@@ -155,26 +163,6 @@ class MpiGroup(Group):
     def uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """What becomes of an error that nobody has caught."""
         self.fail(error, lambda: traceback.print_exception(kind, error, trace))
-
-
-class _Memory:
-    """Memory that all processes of a machine see, of which each has allocated `count` numbers."""
-
-    def __init__(self, machine: Any, count: int, dtype: np.dtype):
-        from mpi4py import MPI
-
-        in_lines = -(-count * dtype.itemsize // LINE) * LINE  # so that no line of a cache is of two processes
-        self._window, self._dtype = MPI.Win.Allocate_shared(in_lines, dtype.itemsize, comm=machine), dtype
-        self._window.Lock_all()  # for `Sync`; nobody else is ever kept out
-        self.sync = self._window.Sync
-        if count:
-            self.of(machine.rank, count).fill(0)
-        machine.Barrier()
-
-    def of(self, rank: int, count: int) -> np.ndarray:
-        """What that process has allocated."""
-        memory: Any = self._window.Shared_query(rank)[0]
-        return np.frombuffer(memory, self._dtype, count)
 
 
 def _wait(request: Any) -> None:
