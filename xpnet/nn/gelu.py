@@ -32,38 +32,30 @@ class GELU(Layer):
 
     def _by_tanh(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
-        flat_x, y = x.ravel(), xp.empty(x.shape, x.dtype)
-
-        def powers(a: Array) -> Array:
-            """e^-v, but for numbers below -8 or so, where s is 0 and e^80 stands for more."""
-            e = xp.multiply(a, a, out=backend.scratch("gelu e", a.shape))
-            e *= -scale * cubic
-            e -= scale
-            e *= a
-            xp.minimum(e, 80, out=e)
-            return xp.exp(e, out=e)
-
+        flat_x, y, slope = x.ravel(), xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
         for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache
-            e = powers(flat_x[part])
-            e += 1
-            xp.divide(flat_x[part], e, out=y.reshape(-1)[part])
+            a, along = flat_x[part], slope.reshape(-1)[part]
+            s, rest = (backend.scratch(f"gelu {name}", a.shape) for name in ("s", "rest"))
+            xp.multiply(a, a, out=along)
+            xp.multiply(along, -scale * cubic, out=s)
+            s -= scale
+            s *= a
+            xp.minimum(s, 80, out=s)  # below -8 or so s is 0, and e^80 stands for more
+            xp.exp(s, out=rest)  # e^-v
+            xp.add(rest, 1, out=s)
+            xp.divide(1, s, out=s)
+            rest *= s  # 1 - s, with all its digits
+            xp.multiply(a, s, out=y.reshape(-1)[part])
+            along *= 3 * cubic * scale  # and dy/dx, while all it takes is in the cache
+            along += scale
+            along *= a
+            along *= rest
+            along += 1
+            along *= s
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            flat_dy, dx = dy.ravel(), xp.empty(x.shape, x.dtype)
-            for part in backend.chunks(x.size):
-                a, e = flat_x[part], powers(flat_x[part])
-                s = xp.add(e, 1, out=backend.scratch("gelu s", a.shape))
-                xp.divide(1, s, out=s)
-                e *= s  # 1 - s, with all its digits
-                slope = xp.multiply(a, a, out=backend.scratch("gelu slope", a.shape))
-                slope *= 3 * cubic * scale
-                slope += scale
-                slope *= a
-                slope *= e
-                slope += 1
-                slope *= s
-                xp.multiply(slope, flat_dy[part], out=dx.reshape(-1)[part])
-            return dx
+            xp.multiply(slope, dy, out=slope)  # in place, as each backward is called once
+            return slope
 
         return y, backward
 

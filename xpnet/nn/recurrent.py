@@ -48,13 +48,11 @@ class RNN(Recurrent):
 
     gates = 1
 
-    def _steps(
-        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
-    ) -> tuple[Callable, Callable]:
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
         (h,) = after
 
-        def step(t: int, g: Array) -> None:
-            g += a[t]
+        def step(t: int, a: Array, g: Array) -> None:
+            g += a
             xp.tanh(g[0], out=h[t])
 
         def slopes(da: Array, dg: Array) -> Callable:
@@ -91,16 +89,14 @@ class LSTM(Recurrent):
     state_names = ("h", "c")
     first_bias = FORGET_1
 
-    def _steps(
-        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
-    ) -> tuple[Callable, Callable]:
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
         (_, c_before), (h, c) = before, after
-        s, (i, f, o, n) = a[:, :3], (a[:, k] for k in range(4))
-        tanh_c = xp.empty(c.shape, c.dtype)
+        z, tanh_c = _empty_blocks(4, c, xp), xp.empty(c.shape, c.dtype)
+        s, (i, f, o, n) = z[:, :3], (z[:, k] for k in range(4))
 
-        def step(t: int, g: Array) -> None:
-            g += a[t]
-            xp.tanh(g, out=a[t])
+        def step(t: int, a: Array, g: Array) -> None:
+            g += a
+            xp.tanh(g, out=z[t])
             _open(s[t])
             xp.multiply(f[t], c_before[t], out=c[t])
             c[t] += i[t] * n[t]
@@ -147,19 +143,18 @@ class GRU(Recurrent):
     gates, sigmoids = 3, 2
     bias_of_product = True
 
-    def _steps(
-        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
-    ) -> tuple[Callable, Callable]:
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
         (h_before,), (h,), b_hn = before, after, cell["b_hn"].data
-        s, (r, z, n) = a[:, :2], (a[:, k] for k in range(3))
-        g_n = xp.empty(h.shape, h.dtype)
+        gates, g_n = _empty_blocks(3, h, xp), xp.empty(h.shape, h.dtype)
+        s, (r, z, n) = gates[:, :2], (gates[:, k] for k in range(3))
 
-        def step(t: int, g: Array) -> None:
-            g[:2] += a[t, :2]
-            xp.tanh(g[:2], out=s[t])
+        def step(t: int, a: Array, g: Array) -> None:
+            xp.add(a[:2], g[:2], out=s[t])
+            xp.tanh(s[t], out=s[t])
             _open(s[t])
             xp.add(g[2], b_hn, out=g_n[t])
-            n[t] += r[t] * g_n[t]
+            xp.multiply(r[t], g_n[t], out=n[t])
+            n[t] += a[2]
             xp.tanh(n[t], out=n[t])
             xp.subtract(h_before[t], n[t], out=h[t])
             h[t] *= z[t]
@@ -184,6 +179,11 @@ class GRU(Recurrent):
             return step_back
 
         return step, slopes
+
+
+def _empty_blocks(n: int, state: Array, xp: Any) -> Array:
+    """(T, n, N, units), for n gates of a state (T, N, units)."""
+    return xp.empty((len(state), n, *state.shape[1:]), state.dtype)
 
 
 def _open(s: Array) -> None:

@@ -166,10 +166,9 @@ class Recurrent(Layer):
         xp, (n_steps, N), W, U, b_hn = backend.xp, x.shape[:2], cell["W"], cell["U"], cell.get("b_hn")
         order = range(n_steps)[::-1] if reverse else range(n_steps)
         begin, end = (-1, 0) if reverse else (0, -1)
-        rows, rows_x = self._rows(n_steps, N, backend), x.reshape(-1, x.shape[-1])
-        backend.matmul(rows_x, self._halved(W), out=rows.reshape(-1, W.shape[1]))
-        a = xp.empty((n_steps, self.gates, N, self.units), backend.dtype)
-        xp.add(self._blocks(rows), self._blocks(self._halved(cell["b"])[None]), out=a)
+        a = backend.matmul(x, self._halved(W))
+        a += self._halved(cell["b"])
+        a_blocks, onward = self._blocks(a), xp.ascontiguousarray(self._blocks(self._halved(U)))
         states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the first, those after each step
         before, after = [s[:-1] for s in states], [s[1:] for s in states]
         if reverse:
@@ -177,18 +176,20 @@ class Recurrent(Layer):
         for whole, state in zip(states, first, strict=True):
             whole[begin] = state
         kept: Any = None if mask is None else 1 - mask
-        step, slopes = self._steps(a, before, after, cell, xp)
-        onward = xp.ascontiguousarray(self._blocks(self._halved(U)))
+        step, slopes = self._steps(before, after, cell, xp)
         for t in order:
-            step(t, backend.matmul(before[0][t], onward))
+            step(t, a_blocks[t], backend.matmul(before[0][t], onward))
             if mask is not None:
                 for new, old in zip(after, before, strict=True):
                     new[t] *= mask[t]
                     new[t] += kept[t] * old[t]
+        shape = a.shape
 
         def backward(dy: Array, dlast: list[Array], need_dx: bool) -> tuple[Array | None, list[Array]]:
-            da = xp.empty(a.shape, dy.dtype)
-            dg = da if b_hn is None else xp.empty(a.shape, dy.dtype)
+            da = xp.empty((n_steps, self.gates, N, self.units), dy.dtype)
+            dg = da if b_hn is None else xp.empty(da.shape, dy.dtype)
+            rows_da = xp.empty(shape, dy.dtype)
+            rows_dg = rows_da if b_hn is None else xp.empty(shape, dy.dtype)
             step_back = slopes(da, dg)
             if mask is not None:
                 dy = dy * mask
@@ -201,17 +202,16 @@ class Recurrent(Layer):
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
                 dstates = [direct[0] + backend.matmul(dg[t], back).sum(axis=0), *direct[1:]]
-            rows = self._rows(n_steps, N, backend)
-            self._blocks(rows)[...] = da
-            rows_da = rows.reshape(-1, W.shape[1])
-            W.add_grad(rows_x.T, rows_da)
+                self._blocks(rows_da)[t] = da[t]
+                if b_hn is not None:
+                    self._blocks(rows_dg)[t] = dg[t]
+            rows_da, rows_dg = (rows.reshape(-1, shape[-1]) for rows in (rows_da, rows_dg))
+            W.add_grad(x.reshape(-1, x.shape[-1]).T, rows_da)
+            U.add_grad(before[0].reshape(-1, self.units).T, rows_dg)
             cell["b"].add_grad_sum(rows_da)
-            dx = backend.matmul(rows_da, W.data.T).reshape(x.shape) if need_dx else None
             if b_hn is not None:
-                self._blocks(rows)[...] = dg
                 b_hn.add_grad_sum(dg[:, -1])
-            U.add_grad(before[0].reshape(-1, self.units).T, rows.reshape(-1, W.shape[1]))
-            return dx, dstates
+            return backend.matmul(rows_da, W.data.T).reshape(x.shape) if need_dx else None, dstates
 
         return after[0] if mask is None else after[0] * mask, [s[end] for s in states], backward
 
@@ -221,25 +221,18 @@ class Recurrent(Layer):
         columns[..., : self.sigmoids * self.units] *= 0.5
         return columns
 
-    def _blocks(self, a: Array) -> Array:
+    def _blocks(self, rows: Array) -> Array:
         """(..., N, gates units) seen as (..., gates, N, units)."""
-        return a.reshape(*a.shape[:-1], self.gates, self.units).swapaxes(-2, -3)
+        return rows.reshape(*rows.shape[:-1], self.gates, self.units).swapaxes(-2, -3)
 
-    def _rows(self, n_steps: int, N: int, backend: Backend) -> Array:
-        """Scratch (T, N, gates units), for the products of all steps at once."""
-        return backend.scratch("recurrent rows", (n_steps, N, self.gates * self.units))
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
+        """`step(t, a, g)` and `slopes(da, dg)`, for the states (T, N, units) before and after each step.
 
-    def _steps(
-        self, a: Array, before: list[Array], after: list[Array], cell: Cell, xp: Any
-    ) -> tuple[Callable, Callable]:
-        """`step(t, g)` and `slopes(da, dg)`, for a (T, gates, N, units), and the states (T, N, units) before and after
-        each step.
-
-        `step` takes g_t (gates, N, units) and writes the states after step t. It may overwrite a_t, in which, as in
-        g_t, the blocks of sigmoids are halved (`_halved`). `slopes` writes what gradients are multiplied by at each
-        step into da and dg, for all steps at once, and gives `step_back(t, *dstates)`, which multiplies and returns the
-        gradients of the states before, without those through g. It may overwrite `dstates`. da and dg are the same
-        array where X W and h U are only added.
+        `step` takes a_t and g_t (gates, N, units), with the blocks of sigmoids halved (`_halved`), and writes the
+        states after step t. It may overwrite g. `slopes` writes what gradients are multiplied by at each step into da
+        and dg (T, gates, N, units), for all steps at once, and gives `step_back(t, *dstates)`, which multiplies and
+        returns the gradients of the states before, without those through g. It may overwrite `dstates`. da and dg are
+        the same array where X W and h U are only added.
         """
         raise NotImplementedError
 
