@@ -6,6 +6,7 @@ this clone, with the requirements of its pyproject.toml. Extras do not count.
 
 from __future__ import annotations
 
+import marshal
 import re
 import tomllib
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ def files(name: str) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     waiting = [name]
     if name == "xpnet":
-        found["xpnet"] = list((CLONE / "xpnet").rglob("*"))
+        found["xpnet"] = [path for path in (CLONE / "xpnet").rglob("*") if "__pycache__" not in path.parts]
         waiting = _names(tomllib.loads((CLONE / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"])
     while waiting:
         distribution = metadata.distribution(waiting.pop())
@@ -33,9 +34,15 @@ def files(name: str) -> dict[str, list[Path]]:
 
 
 def size(paths: Iterable[Path], compiled: bool) -> int:
-    """Bytes, with or without the files that Python has compiled."""
-    counted = (path for path in paths if compiled or "__pycache__" not in path.parts)
-    return sum(path.stat().st_size for path in counted if path.is_file())
+    """Bytes, with or without the files that pip has had compiled, or would have of the clone."""
+    there = [path for path in paths if path.is_file() and (compiled or "__pycache__" not in path.parts)]
+    ours = [path for path in there if compiled and path.suffix == ".py" and path.is_relative_to(CLONE / "xpnet")]
+    return sum(path.stat().st_size for path in there) + sum(map(_compiled_size, ours))
+
+
+def _compiled_size(source: Path) -> int:
+    """Bytes of what Python would write: a header, and the code."""
+    return 16 + len(marshal.dumps(compile(source.read_bytes(), str(source), "exec")))
 
 
 def _names(requirements: Iterable[str]) -> list[str]:

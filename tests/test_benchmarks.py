@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_each_round_of_a_cold_start_has_a_seed_of_its_own(tmp_path):
     assert (tmp_path / "seeds").read_text() == "0012"  # the first round is not counted
 
 
-def test_an_installed_size_is_that_of_all_that_is_required():
+def test_an_installed_size_is_that_of_all_that_is_required(tmp_path):
     from benchmarks.installed import files, size, table
 
     found = files("rich")
@@ -72,6 +73,10 @@ def test_an_installed_size_is_that_of_all_that_is_required():
     assert {"xpnet", "numpy", "rich", "pygments"} <= ours.keys()
     assert not {"matplotlib", "fastapi", "torch"} & ours.keys()  # those are extras, or nothing of ours
     assert ROOT / "xpnet" / "nn" / "layer.py" in ours["xpnet"]
+    assert not any("__pycache__" in path.parts for path in ours["xpnet"])
+    source = ROOT / "xpnet" / "nn" / "layer.py"
+    compiled = Path(py_compile.compile(str(source), cfile=str(tmp_path / "layer.pyc")))
+    assert size([source], compiled=True) == source.stat().st_size + compiled.stat().st_size
     assert table().count("\n") >= 3
 
 

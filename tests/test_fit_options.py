@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_fit import blobs, setup
 
+import xpnet
 from xpnet import data, losses, nn, optim, schedules, train
 from xpnet.train.metrics import Metric, accuracy, mae, r2
 from xpnet.train.progress import Reporter
@@ -139,6 +140,72 @@ def test_a_step_gets_threads_by_its_multiplications(batch_size, monkeypatch):
     monkeypatch.setattr(model.backend, "threads_for", lambda number: asked.append(number) or usual(number))
     train.fit(model, loss, optimizer, blobs(20), epochs=1, batch_size=batch_size, quiet=True)
     assert asked == [batch_size * (2 * 16 + 16 + 16 * 3 + 3)]
+
+
+# Numbers that are too small to matter ---------------------------------------------------------------------------------
+
+
+def with_an_idle_input(optimizer, **options):
+    """A model, loss, optimizer and data whose first input is always 0, so that the gradients of its weights are."""
+    model = nn.Model(nn.mlp([3, 16, 3]), (3,), xpnet.select("cpu", seed=0), classes=("a", "b", "c"))
+    samples = blobs()
+    x = np.concatenate([np.zeros((len(samples), 1), np.float32), samples.x], axis=1)
+    return model, losses.SoftmaxCrossEntropy(), optimizer(model, lr=0.01, **options), data.Dataset(x, samples.y)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [(optim.SGD, {"momentum": 0.9}), (optim.Adam, {}), (optim.NAdam, {}), (optim.RMSProp, {}), (optim.Lion, {})],
+)
+def test_after_an_epoch_no_sum_of_gradients_is_a_denormal_number(optimizer, options):
+    model, loss, update, samples = with_an_idle_input(optimizer, **options)
+    idle = model.places["layers.0.W"].start
+    for name in update.state_names:
+        update.state[name][idle : idle + 16] = 1e-36  # as after 800 steps without a gradient
+    train.fit(model, loss, update, samples, epochs=1, batch_size=20, quiet=True)
+    for name in update.state_names:
+        assert not update.state[name][idle : idle + 16].any()
+        assert update.state[name].any()
+
+
+def test_what_is_large_enough_to_matter_stays_bit_for_bit():
+    model, loss, optimizer = setup()
+    run = train.Run(model, loss, optimizer, blobs(), 20)
+    sizes = np.logspace(-29.9, 38, model.n_parameters, dtype=np.float32)
+    optimizer.state["sum"][...], optimizer.state["squares"][...] = -sizes, sizes
+    run.drop_denormals()
+    np.testing.assert_array_equal(optimizer.state["sum"], -sizes)
+    np.testing.assert_array_equal(optimizer.state["squares"], sizes)
+
+
+def test_denormal_numbers_are_looked_for_every_50_steps_and_when_an_epoch_ends(monkeypatch):
+    model, loss, optimizer = setup()
+    asked = []
+    monkeypatch.setattr(train.Run, "drop_denormals", lambda run: asked.append(run.steps_done))
+    train.fit(model, loss, optimizer, blobs(120), epochs=2, batch_size=1, quiet=True)
+    assert asked == [50, 100, 120, 150, 200, 240]
+
+
+def test_an_interruption_changes_no_small_number(tmp_path):
+    def fit(file, stop_at=None):
+        def presses(step):
+            if step == stop_at:
+                signal.raise_signal(signal.SIGINT)
+            return 0.01
+
+        model, loss, optimizer, samples = with_an_idle_input(optim.SGD, momentum=0.9)
+        idle = model.places["layers.0.W"].start
+        model.data[idle : idle + 16], optimizer.state["velocity"][idle : idle + 16] = 0, 1e-33
+        result = train.fit(
+            model, loss, optimizer, samples, epochs=1, batch_size=20, schedule=presses, quiet=True,
+            checkpoint=tmp_path / file, resume=True,
+        )  # fmt: skip
+        return result.stopped, model.data[idle : idle + 16]
+
+    _, whole = fit("whole.safetensors")
+    assert (whole != 0).all()
+    assert fit("cut.safetensors", stop_at=3)[0] == "interrupted"
+    np.testing.assert_array_equal(fit("cut.safetensors")[1], whole)
 
 
 # Which weights the model ends with ------------------------------------------------------------------------------------

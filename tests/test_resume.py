@@ -39,6 +39,27 @@ def everything(run: train.Run) -> dict[str, object]:
     return arrays | {name: repr(value) for name, value in plain.items()}
 
 
+class Looked(data.Dataset):
+    """Counts how often all of it was looked at."""
+
+    times = 0
+
+    def digest(self) -> str:
+        Looked.times += 1
+        return super().digest()
+
+
+@pytest.mark.parametrize(("checkpoint", "times"), [(None, 0), ("run.safetensors", 1)])
+def test_all_data_are_looked_at_once_and_for_a_checkpoint_alone(tmp_path, monkeypatch, checkpoint, times):
+    monkeypatch.setattr(Looked, "times", 0)
+    samples, (model, loss, optimizer) = blobs(), setup()
+    train.fit(
+        model, loss, optimizer, Looked(samples.x, samples.y), epochs=3, batch_size=20, quiet=True,
+        checkpoint=checkpoint and tmp_path / checkpoint,
+    )  # fmt: skip
+    assert Looked.times == times
+
+
 # Going back -----------------------------------------------------------------------------------------------------------
 
 

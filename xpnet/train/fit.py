@@ -191,10 +191,13 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSiz
         while run.position.batch < len(run.slices):
             _step(run, watch)
             leave = run.steps_done % ask_every == 0 and run.group.any(asked.is_set())
-            if run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices) or leave:
+            regular = run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices)
+            if regular or leave:
                 mean_loss, figures = run.means()
                 if run.group.any(not np.isfinite(mean_loss) or not _finite(run)):
                     raise_culprit(run, snapshot)
+                if regular:  # where a run is interrupted must change nothing
+                    run.drop_denormals()
                 reporter.batches(run.position.epoch, run.position.batch, mean_loss, figures, run.optimizer.lr)
                 snapshot = run.snapshot()
             if leave:
