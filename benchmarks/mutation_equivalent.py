@@ -20,6 +20,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "optim/base.py": {
         ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
     },
+    "optim/layerwise.py": {
+        ("Muon._orthogonal", "`0` -> `1`"): "X X^T and X^T X give the same; the smaller one saves time only",
+    },
     "nn/activation.py": {
         ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
         ("Sigmoid.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
@@ -58,6 +61,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("", "`'cupy'` -> `'cupy_'`"): "seen where there is a GPU",
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
         ("", "`'xpnet.losses'` -> `'xpnet.losses_'`"): "a loss is called with its backend, which tells as much",
+        ("line_of_user", "`1` -> `2`"): "the frame left out is one of the package's own, which is passed over anyway",
     },
     "train/run.py": {
         ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
@@ -69,6 +73,12 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
             "`backward(optimizer.scaled(dy), need_dx=False)` -> `backward(optimizer.scaled(dy))`",
         ): "it saves time only",
         ("_pass", "`False` -> `True`"): "need_dx, which saves time only",
+    },
+    "weights/layouts.py": {
+        ("_attention.rows", "`len(v) // C` -> `len(v) / C`"): "the same whole number",
+    },
+    "weights/matching.py": {
+        ("_doubts", "`'#'` -> `'#_'`"): "any text does in place of the numbers",
     },
     "verify/cases/compose.py": {
         ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",

@@ -167,6 +167,13 @@ def test_every_row_there_and_back(case):
     assert (other.data == model.data).all()
 
 
+def test_what_pytorch_counts_beside_running_statistics_is_written():
+    state = weights.state_dict(model_of(nn.Sequential(nn.Linear(3), nn.BatchNorm()), (2,)))
+    held = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert list(state) == ["0.weight", "0.bias", *(f"1.{name}" for name in held)]
+    assert state["1.num_batches_tracked"] == 0
+
+
 class Scale(nn.Layer):
     def build(self, shape):
         self.bias = nn.Parameter(shape[-1:], nn.init.zeros)

@@ -233,6 +233,14 @@ def test_files_made_to_do_harm_are_refused(tmp_path, build, message):
     refused(tmp_path / "x.h5", message, error=ModelFileError)
 
 
+def test_groups_in_groups_are_read_down_to_the_limit(tmp_path):
+    for depth in (64, 65):
+        place = "/".join(["group"] * (depth - 1) + ["dense"])
+        written(tmp_path / f"{depth}.h5", {place: dense(4, 4)})
+    assert list(h5.read(tmp_path / "64.h5")) == ["group/" * 63 + "dense"]
+    refused(tmp_path / "65.h5", "groups in groups, more than 64", error=ModelFileError)
+
+
 def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
     path = written(tmp_path / "x.h5", {"layers/dense": dense(4, 4)})
     monkeypatch.setitem(sys.modules, "h5py", None)
