@@ -1340,6 +1340,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("walk: maps of any size", "if block > 1:", "if False:"),
         ("walk: lists of any length", "maps = maps[:, :, :most]", "maps = maps[:, :, :]"),
         ("walk: sums of blocks for means", " / (counts[:, None] if axis == 1 else counts)", ""),
+        ("walk: five digits", "places = digits - 1 - np", "places = digits - 2 - np"),
+        ("walk: numbers with a tail of digits",
+         "np.rint(numbers * up / down) / up * down", "np.rint(numbers * up / down) * (1 / up) * down"),
+        ("walk: tiny numbers become no number", "np.abs(places) <= 300", "np.abs(places) <= 3000"),
     ],
     "serve/walk_routes.py": [
         ("walk: on the event loop", "return await work.run(request, work_out, body)", "return work_out(body)"),

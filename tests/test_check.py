@@ -310,6 +310,8 @@ def test_a_loss_with_a_mistake_is_caught(loss, failing):
 def test_what_cannot_be_checked():
     with pytest.raises(ShapeError, match=r"connects \(4,\)"):
         verify.check(nn.Linear(3, n_in=4), (5,))
+    with pytest.raises(ShapeError, match="a tuple, such as"):
+        verify.check(nn.Linear(3), 5)
     with pytest.raises(TypeError, match="check takes a layer, such as"):
         verify.check(nn.Linear, (5,))
     with pytest.raises(ValueError, match="at least one sample, not 0"):

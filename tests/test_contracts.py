@@ -128,6 +128,8 @@ def test_two_outputs_of_a_model_come_as_a_tuple():
         (nn.Linear(2), (None,), r"Linear: needs an input whose last axis has a fixed length"),
         (nn.Tanh(), (0,), "every axis of an input must be >= 1"),
         (nn.Tanh(), (2.5,), "an axis is a whole number, or None"),
+        (nn.Tanh(), 784, r"a tuple, such as \(784,\), not 784"),
+        (nn.Tanh(), "wide", "a tuple, such as"),
         (nn.Standardize([1.0, 2.0], [1.0, 1.0]), (3,), r"means of shape \(2,\), its input has shape \(3,\)"),
     ],
 )

@@ -239,7 +239,7 @@ def renamed_tensor(tensors):
         (None, lambda d: d.update(format=99), "model format is 99, this xpnet reads 1"),
         (None, lambda d: d.pop("network"), "is no model: KeyError 'network'"),
         (None, lambda d: d.update(input_shape=[5]), r"layers.1.W has shape \(4, 6\), the network wants \(5, 6\)"),
-        (None, lambda d: d.update(input_shape="wide"), "an axis is a whole number, or None"),
+        (None, lambda d: d.update(input_shape="wide"), "the shape of a sample is a tuple"),
         (None, lambda d: d["network"].update(layer="Quantum"), "layer 'Quantum', which is not known here"),
         (None, lambda d: d["network"].update(layer="Model"), "layer 'Model', which is not known here"),
         (None, lambda d: d["network"]["layers"][1].update(n_out=-3), "a layer Linear cannot be made"),
@@ -515,3 +515,9 @@ def test_an_error_in_a_known_pass_ends_the_trust():
     layer.wrong = lambda x, backend: True
     with pytest.raises(ShapeError, match="forward gave"):
         layer(x, built.backend)
+
+
+def test_a_network_is_a_layer():
+    for wrong in ([nn.Linear(3)], nn.Linear):
+        with pytest.raises(TypeError, match="a network is a layer, such as"):
+            nn.Model(wrong, (4,), Backend())

@@ -164,6 +164,7 @@ def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
     ("make", "message"),
     [
         (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0 in float64, not -1.0"),
+        (lambda model: optim.SGD(model, lr="0.1"), "learning rate must be a finite number >= 0 in float64, not '0.1'"),
         (lambda model: optim.SGD(model, lr=math.nan), "learning rate"),
         (lambda model: optim.SGD(model, lr=math.inf), "learning rate"),
         (lambda model: optim.SGD(model, 0.1, momentum=-0.1), r"momentum must be in \[0, 1\)"),

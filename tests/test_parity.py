@@ -185,6 +185,13 @@ def test_samples_can_be_given():
         parity(network(), batch=0)
 
 
+def test_what_is_no_model_or_no_data_set():
+    with pytest.raises(TypeError, match="parity compares a Model, such as"):
+        parity("model.safetensors")
+    with pytest.raises(TypeError, match=r"parity feeds a data\.Dataset\(x, y\), not a tuple"):
+        parity(network(), (np.zeros((9, 12)), np.zeros(9)))
+
+
 def test_the_model_is_only_read():
     mine = network()
     before, gradients = mine.tensors(), mine.grad.copy()

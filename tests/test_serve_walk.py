@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import numpy as np
@@ -275,6 +276,17 @@ def test_an_explanation_shows_so_many_numbers_of_all_layers_together(monkeypatch
     monkeypatch.setattr("xpnet.serve.reader.LAYER_NUMBERS", 2000)
     layers = reader().explain(pixels())["layers"]
     assert [np.size(layer["values"]["numbers"]) for layer in layers] == [784, 400, 12, 12, 10]
+
+
+def test_numbers_have_six_digits_and_no_more():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((5, 20, 30)) * 10.0 ** rng.integers(-10, 12, (5, 20, 30))
+    got = maps.rounded(values)
+    assert np.array(got).tolist() == [[[float(f"{v:.6g}") for v in row] for row in part] for part in values.tolist()]
+    ends = [0.0, 1.25e-290, 1e-320, -2.5e22, 9999995.0, math.inf, math.nan]
+    assert str(maps.rounded(np.array(ends))) == str([0.0, 1.25e-290, 1e-320, -2.5e22, 1e7, math.inf, math.nan])
+    assert [maps.rounded(x) for x in (1 / 3, np.float32(0.1), np.zeros((2, 0)))] == [0.333333, 0.1, [[], []]]
+    assert type(maps.rounded(np.array(2))) is float
 
 
 def test_of_large_maps_each_cell_is_the_mean_of_a_block():

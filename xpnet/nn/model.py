@@ -46,6 +46,8 @@ class Model:
         tensors: dict[str, np.ndarray] | None = None,
     ):
         """Draws the first values from `backend.seed` on the host, or takes them from `tensors` (by name)."""
+        if not isinstance(network, Layer):
+            raise TypeError(f"a network is a layer, such as nn.Sequential(nn.Linear(10), nn.ReLU()), not {network!r}")
         if any(p.data is not None for _, p in network.parameters()):
             raise ValueError("this network is built already: build network.copy(), or use model.to(backend)")
         self.network, self.backend = network, backend

@@ -72,8 +72,10 @@ def fits(shape: Shape, declared: Shape) -> bool:
 def as_shape(shape: Any) -> Shape:
     """A shape as it was written: lists become tuples, numbers whole numbers.
 
-    Raises ShapeError for an axis that is neither None nor a whole number >= 1.
+    Raises ShapeError for what is no tuple, and for an axis that is neither None nor a whole number >= 1.
     """
+    if not isinstance(shape, (tuple, list)):
+        raise ShapeError(f"the shape of a sample is a tuple, such as (784,), not {shape!r}")
     if any(isinstance(part, (tuple, list)) for part in shape):
         return tuple(as_shape(part) for part in shape)
     if not all(n is None or (isinstance(n, int) and not isinstance(n, bool)) or hasattr(n, "__index__") for n in shape):

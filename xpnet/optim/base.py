@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        if not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
+        if not isinstance(lr, Real) or not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
             raise ValueError(f"the learning rate must be a finite number >= 0 in {self._rate.dtype}, not {lr!r}")
         self._lr = float(lr)
         self._rate.fill(self._lr)

@@ -70,11 +70,15 @@ def preview(values: NDArray, maps: int, side: int) -> list[list[list[int]]]:
 
 
 def rounded(values: Any, digits: int = 6) -> Any:
-    """Nested lists of numbers with so many significant digits."""
-    if isinstance(values, np.ndarray) and values.ndim:
-        return (
-            [rounded(value, digits) for value in values.tolist()]
-            if values.ndim == 1
-            else [rounded(part, digits) for part in values]
-        )
-    return float(f"{float(values):.{digits}g}")
+    """Nested lists of numbers, or one number, with so many significant digits: those that `float(f"{x:.6g}")` has.
+
+    A power of ten up to 10^22 is exact, so the quotient of two whole numbers is what its decimals are read as. What has
+    no such place (0, infinity, numbers near the smallest) stays as it is.
+    """
+    numbers = np.asarray(values, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = digits - 1 - np.floor(np.log10(np.abs(numbers)))
+    whole = np.abs(places) <= 300
+    places = np.where(whole, places, 0)
+    up, down = 10.0 ** places.clip(0), 10.0 ** -places.clip(max=0)
+    return np.where(whole, np.rint(numbers * up / down) / up * down, numbers).tolist()

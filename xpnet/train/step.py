@@ -159,7 +159,12 @@ def evaluate(
 
 
 def check_data(model: Model, loss: Loss, data: Source) -> None:
-    """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss."""
+    """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss; TypeError for what
+    is no data set or no loss."""
+    if not hasattr(data, "feed"):
+        raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
+    if isinstance(loss, type):
+        raise TypeError(f"a loss is {loss.__name__}(), not the class {loss.__name__}")
     try:
         model.as_input(data.x)
         if isinstance(loss, Loss):  # a plain function has no more to say

@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
+from xpnet.nn.shapes import as_shape
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Invariant
 from xpnet.verify.passes import (
@@ -46,16 +47,17 @@ def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spr
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"check takes a layer, such as nn.Linear(3), not {layer!r}")
+    shape = as_shape(shape)
     if batch < 1:
         raise ValueError(f"a batch has at least one sample, not {batch}")
     findings: list[Finding] = []
     for training in (False, True):
-        subject = Subject(layer.copy, tuple(shape), batch, training, draw)
+        subject = Subject(layer.copy, shape, batch, training, draw)
         draw_values(subject)  # a layer that cannot be built, or a bad `draw`, is an error and no finding
         mode = "training" if training else "evaluation"
         for device, kind in kinds().items():
             findings += layer_findings(subject, kind, f"{mode}, {device}")
-    return _finished(Report(f"{layer!r} on {batch} samples of shape {tuple(shape)}", tuple(findings)), raises)
+    return _finished(Report(f"{layer!r} on {batch} samples of shape {shape}", tuple(findings)), raises)
 
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:

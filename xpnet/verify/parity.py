@@ -68,8 +68,13 @@ def parity(
     be off by what rounding their operands explains; losses, optimizers and all that is no product by no more than in
     float32.
 
-    Raises ValueError if `data` do not fit the model, or a number is below 1.
+    Raises ValueError if `data` do not fit the model, or a number is below 1; TypeError for what is no model or no data
+    set.
     """
+    if not isinstance(model, Model | None):
+        raise TypeError(f"parity compares a Model, such as xpnet.load(path), not {model!r}")
+    if not isinstance(data, Dataset | None):
+        raise TypeError(f"parity feeds a data.Dataset(x, y), not a {type(data).__name__}")
     if batch < 1 or steps < 1:
         raise ValueError(f"batch and steps must be at least 1, not {batch} and {steps}")
     devices, kinds, notes = _devices(second)
