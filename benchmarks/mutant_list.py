@@ -838,6 +838,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
         ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
         ("Accumulation: a mean of means", "value, dy = value * weight, dy * weight", "value, dy = value * 1, dy * 1"),
@@ -2024,7 +2025,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "NOTES] = numbers\n        self.meet()\n", "NOTES] = numbers\n"),
         ("Window: nobody waits for the values of the others",
          "= array[self.own]\n        self.meet()\n", "= array[self.own]\n"),
-        ("Window: numbers of all that the next step changes", "self._notes[:, NOTES].copy()", "self._notes[:, NOTES]"),
         ("Window: the norm is written over a weight that others read", "WEIGHT, NOTES = 0, slice(1, 3)",
          "WEIGHT, NOTES = 0, slice(0, 2)"),
         ("Window: what comes before is not taken", "        array[:start] = self._values[:start]\n", ""),

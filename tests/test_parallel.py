@@ -311,8 +311,9 @@ def test_a_metric_that_is_not_finite_in_one_process_ends_all():
         assert error.where == "the totals, in process 1,"
 
 
+@pytest.mark.parametrize("kind", [ThreadGroup, SharingGroup], ids=["each updates all", "shared"])
 @pytest.mark.parametrize("group_size", [2, 3])
-def test_a_value_that_is_not_finite_in_one_process_ends_all(group_size):
+def test_a_value_that_is_not_finite_in_one_process_ends_all(group_size, kind):
     samples = points()
     samples.x[37] = 3e38  # finite, but no product of it is
     at, place = divmod(list(data.epoch_order(N, 3, 0)).index(37), 16)
@@ -322,7 +323,7 @@ def test_a_value_that_is_not_finite_in_one_process_ends_all(group_size):
     def run(group):
         return trained(group, samples=lambda: samples, dtype="float32")
 
-    for error in together(group_size, run):
+    for error in together(group_size, run, kind):
         assert isinstance(error, train.NotFiniteError)
         assert error.step == at + 1
         assert error.where.startswith("the output of layers.0 (Linear)")

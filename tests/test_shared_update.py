@@ -189,6 +189,16 @@ def test_a_step_ends_when_all_parts_are_there():
         np.testing.assert_array_equal(seen, [values])
 
 
+def test_a_step_that_leaves_the_group_out_is_refused():
+    def run(group):
+        model, (x, y) = model_of(), points()
+        optimizer = optim.SGD(model, 0.1)
+        with optimizer.shared_by(group), pytest.raises(ValueError, match="train_step needs their group"):
+            train.train_step(model, losses.SoftmaxCrossEntropy(), optimizer, x.astype(float), y)
+
+    assert share(2, run) == [None] * 2
+
+
 # The meetings ---------------------------------------------------------------------------------------------------
 
 

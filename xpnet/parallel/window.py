@@ -63,10 +63,10 @@ class Window:
         return weights
 
     def gather(self, *numbers: Any) -> np.ndarray:
-        """Two numbers of each process, (size, 2), by rank. Once a step, between the sum and the exchange."""
+        """Two numbers of each process, (size, 2), by rank, until the next step. Once, between sum and exchange."""
         self._notes[self._rank, NOTES] = numbers
         self.meet()
-        return self._notes[:, NOTES].copy()
+        return self._notes[:, NOTES]
 
     def exchange(self, array: np.ndarray) -> None:
         """Of array (n,), which is up to date in each process's part, take the parts of the others. Since the exchange

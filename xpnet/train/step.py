@@ -40,7 +40,12 @@ def train_step(
 
     In a `group` of processes, x and target are this one's part of the batch, and value and outputs are those of the
     part; where it has no sample, they are 0 and None. The update is that of the whole batch, in all processes the same.
+    Around a loop of steps, `with optimizer.shared_by(group):` lets each process make a part of it.
+
+    Raises ValueError inside such a block without its group.
     """
+    if optimizer.window is not None and group.size == 1:
+        raise ValueError("processes share this optimizer's update: train_step needs their group, as shared_by got it")
     model.zero_grad()
     if accumulate == 1 and group.size == 1:
         value, y, _ = _pass(model, loss, optimizer, x, target)
