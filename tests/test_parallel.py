@@ -148,11 +148,11 @@ def test_a_process_without_a_sample_steps_with_the_others():
         close(values, alone)
 
 
-def test_gradients_are_kept_where_the_group_adds_them_up(monkeypatch):
-    rooms = {}
-    monkeypatch.setattr(ThreadGroup, "room_for", lambda group, grad: rooms.setdefault(group.rank, grad.copy()))
-    for rank, (_, model) in enumerate(together(2, trained)):
-        assert model.grad is rooms[rank]
+def test_fit_keeps_gradients_where_the_processes_share_an_update(monkeypatch):
+    windows, window = {}, SharingGroup.window
+    monkeypatch.setattr(SharingGroup, "window", lambda group, grad: windows.setdefault(group.rank, window(group, grad)))
+    for rank, (_, model) in enumerate(together(2, trained, SharingGroup)):
+        assert model.grad is windows[rank].grad
 
 
 # Every sample once, every mask another --------------------------------------------------------------------------

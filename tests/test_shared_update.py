@@ -242,7 +242,7 @@ def test_the_whole_state_is_brought_together_one_array_after_the_other(slow):
             for number, name in enumerate(optimizer.state_names, start=1):
                 optimizer.state[name][optimizer.own] = number
             optimizer.window.exchange(model.data[: model.n_parameters])
-            optimizer.gather()
+            optimizer.gather_state()
             return [np.unique(optimizer.state[name]).tolist() for name in optimizer.state_names]
 
     assert share(2, run) == [[[1.0], [2.0]]] * 2

@@ -205,10 +205,10 @@ class Optimizer:
         try:
             self._share(window)
             yield
-            self.gather()
+            self.gather_state()
         except BaseException as error:
             if is_in_all(error):
-                self.gather()
+                self.gather_state()
             raise
         finally:
             self._share(None)
@@ -217,7 +217,7 @@ class Optimizer:
         self.window = window
         self._parts, self._without = self._divided(), self.model.frozen
 
-    def gather(self) -> None:
+    def gather_state(self) -> None:
         """Bring the state up to date in all processes that share the update. All of them call it."""
         if self.window is not None:
             for name in self.state_names:

@@ -156,7 +156,7 @@ def fit(
             if not _epoch(run, reporter, asked, watch):
                 stopped = "interrupted"
                 break
-            optimizer.gather()  # for callbacks
+            optimizer.gather_state()  # for callbacks
             row = _row(run, validation, time.perf_counter() - started)
             run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
             run.end_epoch(row, row.get("validation_loss", row["train_loss"]))

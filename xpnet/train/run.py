@@ -220,7 +220,7 @@ class Run:
     def tensors(self) -> dict[str, np.ndarray]:
         """All arrays on the host but the model's own. A group's random states are (size, 6), of its totals the sum."""
         to_host, group = self.model.backend.to_host, self.group
-        self.optimizer.gather()
+        self.optimizer.gather_state()
         streams = group.gather(self.model.backend.rng.state)
         state = {"totals": group.sum(to_host(self.totals)), "best": to_host(self.best)}
         state["rng"] = streams[0] if group.size == 1 else np.stack(streams)
