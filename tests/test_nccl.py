@@ -21,7 +21,7 @@ ID = (1, 2, 3)
 class Done:
     """A request."""
 
-    def Test(self):  # noqa: N802
+    def Test(self):
         return True
 
 
