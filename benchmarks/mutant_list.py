@@ -623,7 +623,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "m *= b1\n        m += g\n        s *= b2\n        s += xp", "m += g\n        s *= b2\n        s += xp"),
         ("Adam: working memory in place of the squares",
          "s += xp.multiply(g, g, out=moved)", "xp.multiply(g, g, out=moved)"),
-        ("Adam: the gradient is used as working memory", 'self.model.backend.scratch("update", g.shape)', "g"),
         ("Adam: the group's rate is not used", "g, lr * self._size", "g, self._rate * self._size"),
         ("NAdam: the sum for the mean", " * (1 - self.betas[0])\n", "\n"),
         ("NAdam: the momentum of this step for the next", "for ahead in (0, 1)", "for ahead in (0, 0)"),
