@@ -19,6 +19,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "optim/base.py": {
         ("Optimizer._step", "`inside.start < inside.stop` -> `inside.start <= inside.stop`"): "an empty slice",
+        ("Optimizer.step", "`'loss_scale'` -> `'loss_scale_'`"): "the scale is settled before, and put back to itself",
     },
     "optim/layerwise.py": {
         ("Muon._orthogonal", "`0` -> `1`"): "X X^T and X^T X give the same; the smaller one saves time only",

@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,6 +58,15 @@ def test_what_the_environment_says_stays(name, monkeypatch):
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the C library was asked"))
     assert not keep_freed_memory()
+
+
+def test_the_two_thresholds_of_malloc_are_set(monkeypatch):
+    """M_MMAP_THRESHOLD is -3 in malloc.h, M_TRIM_THRESHOLD -1."""
+    asked = []
+    library = SimpleNamespace(mallopt=lambda what, size: asked.append((what, size)) or 1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    assert keep_freed_memory()
+    assert asked == [(-3, 32 * 2**20), (-1, 512 * 2**20)]
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])

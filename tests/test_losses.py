@@ -184,6 +184,7 @@ def test_targets_and_weights_are_checked_where_data_enter(loss, target, outputs,
         (losses.Focal(), np.array([[0.0, 1.0]]), (2,)),
         (losses.KLDivergence(), np.array([[0.0, 1.0]]), (2,)),
         (losses.KLDivergence(), np.array([[0.25, 0.75]], np.float32), (2,)),
+        (losses.KLDivergence(), np.full((1, 3, 4), 0.25), (3, 4)),
     ],
 )
 def test_targets_and_weights_that_fit(loss, target, outputs):

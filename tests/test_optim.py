@@ -349,6 +349,8 @@ def test_parts_end_where_something_is_frozen_and_decays_where_they_differ():
     places = model.places
     first, second = places["layers.0.W"], places["layers.2.W"]
     assert first.stop == second.start
+    (plain,) = optim.AdamW(model, weight_decay=0.1)._parts
+    assert plain.decays == ((first.start, second.stop, 0.1),)
     (part,) = optim.AdamW(model, weight_decay=0.1, groups={"layers.2.W": {"weight_decay": 3.0}})._parts
     assert part.decays == ((first.start, first.stop, 0.1), (second.start, second.stop, pytest.approx(0.3)))
     model.freeze("layers.2.W")
@@ -429,6 +431,14 @@ class Flat(nn.Layer):
         self.weights = nn.Parameter((self.n[0],), init.zeros)
         self.biases = nn.Parameter((self.n[1],), init.zeros, decay=False)
         return shape
+
+
+def test_a_part_of_more_than_one_chunk_may_begin_anywhere():
+    model = nn.Model(Flat(10, 70_000), (1,), Backend("float64"))
+    optimizer = optim.SGD(model, 0.1, groups={"biases": {"lr": 0.5}})
+    model.grad[...] = np.arange(70_010)
+    optimizer.step()
+    assert np.abs(model.data + np.arange(70_010) * np.where(np.arange(70_010) < 10, 0.1, 0.05)).max() < 1e-11
 
 
 @pytest.mark.parametrize("n_decay", [65_535, 65_536, 65_537, 131_072])

@@ -118,6 +118,13 @@ def test_the_counts_of_a_confusion_matrix_can_be_read():
         assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5
 
 
+@pytest.mark.parametrize("colour", ["#800000", "#ff0000", "#009000", "#00ff00", "#0000ff", "#808080"])
+def test_black_or_white_can_be_read_on_any_colour(colour):
+    text = plots._readable_on(np.array(to_rgb(colour)))
+    lights = sorted(luminance(to_rgb(either)) for either in (colour, text))
+    assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5
+
+
 def luminance(colour):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -204,6 +211,8 @@ def test_augmentations_show_each_setting_alone_and_all_together(tmp_path):
     augment = Augment(rotate=30, thickness=0.5)
     figure = plots.augmentations(data, augment)
     plots.save(figure, tmp_path / "augmentation.png")
+    (title,) = figure.texts  # of two lines, above the images
+    assert title.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
     assert [text.get_text() for text in figure.axes[0].texts] == [
         "as they are", "rotate 30", "thickness 0.5", "all together",
     ]  # fmt: skip

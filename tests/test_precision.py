@@ -62,7 +62,8 @@ def test_bfloat16_is_the_nearest_and_of_two_the_even_one():
 
 def test_bfloat16_of_what_is_no_number():
     nans = np.array([0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF], np.uint32).view(np.float32)
-    assert np.isnan(widened(to_bfloat16(nans, np))).all()  # 0x7fffffff is what GPUs make
+    assert (to_bfloat16(nans, np) == 0x7FC0).all()  # 0x7fffffff is what GPUs make
+    assert np.isnan(widened(to_bfloat16(nans, np))).all()
     infinite = np.array([np.inf, -np.inf], np.float32)
     np.testing.assert_array_equal(widened(to_bfloat16(infinite, np)), infinite)
 
