@@ -1,24 +1,21 @@
 """Train the model that comes with the package.
 
-    XPNET_DATA=... python benchmarks/train_shipped.py first.safetensors
-    XPNET_DATA=... python benchmarks/train_shipped.py handwriting.safetensors --refine first.safetensors
+    XPNET_DATA=... python benchmarks/train_shipped.py handwriting.safetensors
 
 It learns from MNIST's training digits, each as it is and as the reading of a photo draws it, and from glyphs that are
 no digits: letters, strokes, outlines, turned digits, two digits in one. Of those it is to say that all ten classes are
 equally likely (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019), so that what
 is no digit is "unsure". The last 5,000 training digits are held out, to tune the reading on; the test digits are not
-looked at. The second command goes on from what the first wrote, for fewer steps and with bold pens among the digits.
+looked at.
 
-The first takes about 30 minutes of one core that has nothing else to do, the second about 7. The same seed gives the
-same model on the same NumPy and BLAS.
+Takes about 30 minutes of one core that has nothing else to do. The same seed gives the same model on the same NumPy and
+BLAS.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,34 +36,17 @@ import photo_signs as signs
 TRAINED = 55_000  # of MNIST's 60,000
 NO_DIGITS = {"letter": 16_000, "strokes": 5000, "outline": 4000, "turned": 7000, "two digits": 2000}
 NO_DIGITS["hand letter"] = 17_000
-BATCH, NONE_IN_BATCH, DECAY = 136, 40, 0.05
+EPOCHS, BATCH, NONE_IN_BATCH, RATE, DECAY = 18, 136, 40, 0.002, 0.05
 AUGMENT = Augment(shift=0.08, rotate=12, scale=0.12, shear=0.15, elastic=1.5, thickness=0.6)
 
 
-@dataclass(frozen=True)
-class Run:
-    """`drawn`: how many of the training digits are drawn; `none`: which fraction of `NO_DIGITS`; `bold`: the fraction
-    of the digits drawn that a bold pen wrote."""
-
-    epochs: int
-    rate: float
-    drawn: int
-    none: float
-    bold: float
-
-
-FIRST, REFINED = Run(18, 0.002, TRAINED, 1.0, 0.0), Run(4, 0.001, 14_000, 0.15, 0.4)
-
-
-def main(path: str, start: str | None) -> None:
-    run, seed = (REFINED, 1) if start else (FIRST, 0)
-    train, rng = data.load("mnist").train, np.random.default_rng(seed)
-    pairs = zip(train.x[: run.drawn], train.y[: run.drawn], strict=True)
-    drawn = np.stack([draw_digit(*pair, run.bold, rng) for pair in pairs])
-    none = np.concatenate([draw_none(kind, round(run.none * n), train, seed) for kind, n in NO_DIGITS.items()])
+def main(path: str) -> None:
+    train = data.load("mnist").train
+    rng = np.random.default_rng(0)
+    drawn = np.stack([draw_digit(*pair, rng) for pair in zip(train.x, train.y, strict=True)])
+    none = np.concatenate([draw_none(kind, train) for kind in NO_DIGITS])
     print(f"{len(drawn)} digits drawn, and {len(none)} glyphs that are none", flush=True)
-    new = lambda: nn.Model(network(), (28, 28), xpnet.select("cpu", seed=0, threads=1), tuple("0123456789"))
-    for model in fit(xpnet.load(start, "cpu", seed=seed) if start else new(), run, train, drawn, none):
+    for model in fit(np.stack([train.x, drawn]), train.y, none):
         # Half precision: half the size, and no digit in a thousand is read otherwise.
         write_tensors(path, {name: t.astype(np.float16) for name, t in model.tensors().items()}, description(model))
 
@@ -74,11 +54,9 @@ def main(path: str, start: str | None) -> None:
 # Glyphs ---------------------------------------------------------------------------------------------------------
 
 
-def draw_digit(image: Pixels, label: int, bold: float, rng: np.random.Generator) -> Pixels:
+def draw_digit(image: Pixels, label: int, rng: np.random.Generator) -> Pixels:
     """One digit as a photo shows it; 8 % are broken, of 6, 8 and 9 another 12 % filled."""
     sign = signs.pen_stroke(image, int(rng.integers(50, 130)), rng.uniform(-12, 12), rng)
-    if bold and rng.random() < bold:
-        sign = signs.bold(sign, rng)
     wrong = rng.random()
     if wrong < 0.08:
         sign = signs.broken(sign, rng)
@@ -87,9 +65,9 @@ def draw_digit(image: Pixels, label: int, bold: float, rng: np.random.Generator)
     return glyph(sign, rng)
 
 
-def draw_none(kind: str, count: int, train: data.Dataset, seed: int) -> Pixels:
-    """Glyphs of one kind that are no digits: (count, 28, 28)."""
-    rng = np.random.default_rng(1 + list(NO_DIGITS).index(kind) + len(NO_DIGITS) * seed)
+def draw_none(kind: str, train: data.Dataset) -> Pixels:
+    """Glyphs of one kind that are no digits: (n, 28, 28)."""
+    rng = np.random.default_rng(1 + list(NO_DIGITS).index(kind))
     x, y = train.x[:TRAINED], train.y[:TRAINED]
     make = {
         "letter": signs.letter,
@@ -99,7 +77,7 @@ def draw_none(kind: str, count: int, train: data.Dataset, seed: int) -> Pixels:
         "turned": lambda rng: signs.turned(x, y, rng),
         "two digits": lambda rng: signs.two_digits(x, rng),
     }[kind]
-    return np.stack([glyph(make(rng), rng) for _ in range(count)])
+    return np.stack([glyph(make(rng), rng) for _ in range(NO_DIGITS[kind])])
 
 
 def glyph(sign: np.ndarray, rng: np.random.Generator) -> Pixels:
@@ -125,35 +103,31 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128), nn.ReLU(), nn.Linear(10))
 
 
-def fit(model: xpnet.Model, run: Run, train: data.Dataset, drawn: Pixels, none: Pixels) -> Iterator[xpnet.Model]:
-    """The model after each epoch. A step sees some digits as they are, and more of them drawn: what a photo gives."""
-    backend = model.backend
-    loss, optimizer = losses.SoftmaxCrossEntropy(), optim.AdamW(model, lr=run.rate, weight_decay=DECAY)
+def fit(digits: Pixels, labels: np.ndarray, none: Pixels) -> Iterator[xpnet.Model]:
+    """The model after each epoch. `digits` (2, N, 28, 28): as they are, and drawn; a step sees each digit in one of the
+    two ways."""
+    backend = xpnet.select("cpu", seed=0, threads=1)
+    model = nn.Model(network(), (28, 28), backend, classes=tuple("0123456789"))
+    loss, optimizer = losses.SoftmaxCrossEntropy(), optim.AdamW(model, lr=RATE, weight_decay=DECAY)
     n_digits = BATCH - NONE_IN_BATCH
     steps = TRAINED // n_digits
-    schedule = schedules.WarmUp(500, schedules.Cosine(run.rate, run.epochs * steps - 500))
+    schedule = schedules.WarmUp(500, schedules.Cosine(RATE, EPOCHS * steps - 500))
     targets = np.vstack([np.eye(10, dtype=np.float32), np.full(10, 0.1, np.float32)])
     rng = np.random.default_rng(1)
     with backend.threads_for(BATCH * model.n_parameters):
-        for epoch in range(run.epochs):
+        for epoch in range(EPOCHS):
             order = rng.permutation(TRAINED)[: steps * n_digits].reshape(steps, n_digits)
             with backend.mode(training=True):
                 for step, picked in enumerate(order):
-                    as_drawn = rng.random(n_digits) < 0.7
-                    picked = np.where(as_drawn, picked % len(drawn), picked)
-                    digits = np.where(as_drawn[:, None, None], drawn[picked % len(drawn)], train.x[picked])
-                    x = np.concatenate([digits, none[rng.integers(len(none), size=NONE_IN_BATCH)]])
-                    target = targets[np.concatenate([train.y[picked], np.full(NONE_IN_BATCH, 10)])]
+                    way = (rng.random(n_digits) < 0.7).astype(int)  # more often drawn: what a photo gives
+                    x = np.concatenate([digits[way, picked], none[rng.integers(len(none), size=NONE_IN_BATCH)]])
+                    target = targets[np.concatenate([labels[picked], np.full(NONE_IN_BATCH, 10)])]
                     optimizer.lr = schedule(epoch * steps + step)
                     train_step(model, loss, optimizer, AUGMENT(x, backend), target)
-            right = (model.predict(train.x[TRAINED:]).argmax(axis=1) == train.y[TRAINED:]).mean()
-            print(f"epoch {epoch + 1}: held out {right:.2%}", flush=True)
+            right = [(model.predict(x[TRAINED:]).argmax(axis=1) == labels[TRAINED:]).mean() for x in digits]
+            print(f"epoch {epoch + 1}: held out {right[0]:.2%}, drawn {right[1]:.2%}", flush=True)
             yield model
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Train the model that comes with the package.")
-    options.add_argument("file")
-    options.add_argument("--refine", metavar="MODEL", help="go on from this model")
-    arguments = options.parse_args()
-    main(arguments.file, arguments.refine)
+    main(sys.argv[1])

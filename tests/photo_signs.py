@@ -80,13 +80,6 @@ def clouds(shape: tuple[int, int], size: int, rng: np.random.Generator) -> np.nd
     return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
 
 
-def bold(sign: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The sign with a pen that is wider by up to a twelfth of its side."""
-    reach = max(round(max(sign.shape) * rng.uniform(0.01, 0.04)), 1)
-    page = Image.fromarray((np.pad(sign, reach) * 255).astype(np.uint8))
-    return np.asarray(page.filter(ImageFilter.MaxFilter(2 * reach + 1)), np.float32) / 255
-
-
 # Digits gone wrong ----------------------------------------------------------------------------------------------
 
 
