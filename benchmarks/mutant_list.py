@@ -1800,6 +1800,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
     "cli/parity.py": [
+        ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html)', "pass"),
         ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
     ],
     "train/progress.py": [

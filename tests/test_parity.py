@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -387,6 +388,15 @@ def test_where_no_page_can_be_written_nothing_is_compared(command, saved, tmp_pa
     done = command(saved, "--html", tmp_path / name)
     assert done.exit_code == 1
     assert "there is" in done.stderr
+
+
+def test_without_plots_there_is_no_page_and_nothing_is_compared(command, saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    monkeypatch.setattr("xpnet.load", lambda *arguments: pytest.fail("the model was read"))
+    done = command(saved, "--html", tmp_path / "page.html")
+    assert done.exit_code == 1
+    assert '--html needs matplotlib: pip install "xpnet[plots]"' in done.stderr
 
 
 def test_a_gpu_can_be_required(command, saved, no_gpu):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, print_json, say
+from xpnet.cli.console import check_plot, print_json, say
 
 if TYPE_CHECKING:
     from xpnet import Backend, Model
@@ -42,11 +42,9 @@ def bench(
     """
     from xpnet.bench import bench as measure
     from xpnet.bench.report import comparison, plot
-    from xpnet.files import place_of
 
     if image is not None:
-        plots_or_fail()
-        place_of(image)
+        check_plot("--plot", image)
     found = []
     for backend in backends(device, dtype or "float32", threads):
         result = measure(opened(model, kind, backend), batch_size, seconds=seconds)
@@ -85,11 +83,3 @@ def opened(path: Path | None, kind: str, backend: Backend) -> Model:
         raise ValueError(f"unknown model {kind!r}: choose one of {', '.join(MODELS)}")
     inner = MODELS[kind].make(MNIST.but(model=kind), (28, 28), 10)
     return xpnet.Model(Sequential(Standardize(33.3, 78.6), *inner.layers), (28, 28), backend, list("0123456789"))
-
-
-def plots_or_fail() -> None:
-    """Raise `Failed` before the measuring where nothing can be drawn."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise Failed('--plot needs matplotlib: pip install "xpnet[plots]"') from None

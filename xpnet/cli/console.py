@@ -14,6 +14,17 @@ class Failed(Exception):
     """The run failed, for the reason that the message gives to the user. Exit code 1."""
 
 
+def check_plot(option: str, path: Path) -> None:
+    """Raise `Failed` or OSError, before any work, where what this option asks for cannot be drawn or written."""
+    from xpnet.files import place_of
+
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise Failed(f'{option} needs matplotlib: pip install "xpnet[plots]"') from None
+    place_of(path)
+
+
 def say(text: str, style: str = "", on_stderr: bool = False) -> None:
     """A line for people. It is not broken, so that commands in it can be copied."""
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xpnet.cli.console import complain, print_json, say
+from xpnet.cli.console import check_plot, complain, print_json, say
 
 if TYPE_CHECKING:
     from xpnet.data import Dataset
@@ -48,13 +48,13 @@ def parity(
     import xpnet
     from xpnet.cli import tables
     from xpnet.cli.data import load
-    from xpnet.files import place_of, replacing
+    from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
 
     if data is not None and model is None:
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
     if html:
-        place_of(html)
+        check_plot("--html", html)
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = None
     if data is not None and opened is not None:

@@ -82,7 +82,7 @@ class Optimizer:
     def lr(self, lr: float) -> None:
         if not isinstance(lr, Real) or not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
             raise ValueError(f"the learning rate must be a finite number >= 0 in {self._rate.dtype}, not {lr!r}")
-        self._lr = float(lr)
+        self._lr: float = float(lr)
         self._rate.fill(self._lr)
 
     def scaled(self, dy: Array) -> Array:
