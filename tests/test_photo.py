@@ -450,10 +450,11 @@ def test_decide():
     assert (digit.label, digit.probability, digit.reason) == (3, pytest.approx(0.91), "")
     digit = decide(glyph, torn)
     assert (digit.label, digit.reason) == (None, "unsure: 4 or 9")
-    loud = np.full((9, 10), 0.05)
-    loud[:6, 7], loud[6:, 1] = 0.95, 0.1
+    loud = np.zeros((9, 10))
+    loud[:6, 7], loud[6:, 7] = 1, 0.45
+    loud[[6, 7, 8], [1, 2, 3]] = 0.55
     assert decide(glyph, loud).label is None  # six views of nine shout, the others see something else
-    loud[6, 7] = 0.95
+    loud[6, [7, 1]] = 0.55, 0.45
     assert decide(glyph, loud).label == 7
     assert decide(dataclasses.replace(glyph, reason="a blot"), sure).reason == "a blot"
 
