@@ -77,8 +77,8 @@ class LSTM(Recurrent):
     With z = x_t W + h_{t-1} U + b, whose blocks are in the order i, f, o, n (the three of one function side by side):
     i, f, o = sigmoid(z) are the input, forget and output gates, n = tanh(z) the candidate.  y: (N, T, units).
 
-    With t = tanh(c_t), first dc_t += o (1 - t^2) dh_t. Then di = n dc_t, df = c_{t-1} dc_t, do = t dh_t and
-    dn = i dc_t, each times s (1 - s) or 1 - n^2, are da_t = dg_t; and dc_{t-1} = f dc_t.
+    First dc_t += o (1 - tanh^2 c_t) dh_t. Then di = n dc_t, df = c_{t-1} dc_t, do = tanh(c_t) dh_t and dn = i dc_t,
+    each times s (1 - s) or 1 - n^2, are da_t = dg_t; and dc_{t-1} = f dc_t.
 
     The forget gate's bias starts at 1, so that at first the cell remembers (Jozefowicz, Zaremba and Sutskever, 2015).
     Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and Cummins
@@ -115,7 +115,7 @@ class LSTM(Recurrent):
             _slope_of_tanh(tanh_c, dc_of_dh, xp)
             dc_of_dh *= o
 
-            def step_back(t: int, dh: Array, dc: Array) -> list[Any]:
+            def step_back(t: int, dh: Array, dc: Array) -> list[Any]:  # i and f, the first two, have dc in common
                 dc += dc_of_dh[t] * dh
                 da[t, :2] *= dc
                 do[t] *= dh
