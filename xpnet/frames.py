@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Real
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -116,6 +115,8 @@ def values_of(column: Any, name: str) -> np.ndarray:
 
 def _of_objects(values: list[Any], name: str) -> np.ndarray:
     """Python's objects, None for what is missing: all texts, or all numbers."""
+    from decimal import Decimal  # here, to keep `from xpnet import nn` light
+
     first = next((value for value in values if value is not None), None)
     kind: Any = str if isinstance(first, str) else (Real, Decimal, np.bool_)
     for row, value in enumerate(values):
@@ -130,7 +131,7 @@ def _of_objects(values: list[Any], name: str) -> np.ndarray:
 def _is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, (float, Decimal)) and value != value
+    return isinstance(value, Number) and value != value
 
 
 def as_numbers(values: np.ndarray, name: str) -> np.ndarray:

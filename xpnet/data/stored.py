@@ -9,7 +9,6 @@ All are what `fit` and `evaluate` take. Files are read in a thread of their own,
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections import deque
@@ -264,6 +263,8 @@ def _npy(path: Path, mode: Any) -> np.ndarray:
 
 def _tensor(path: Path, name: str) -> np.ndarray:
     """The tensor of this name in a safetensors file, mapped into memory."""
+    import json  # here, as safetensors, to keep `from xpnet import data` light
+
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -6,7 +6,6 @@ gives the arguments they are made with.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ def description(model: Any) -> dict[str, Any]:
 
 def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], described: dict[str, Any]) -> None:
     """A safetensors file with `described` as JSON in its metadata; what `read_tensors` reads. OSError if it fails."""
+    import json  # here, as safetensors, to keep `from xpnet import nn` light
+
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -50,6 +51,8 @@ def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], descr
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The tensors of a safetensors file and the JSON that this package put into its metadata."""
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)

@@ -115,7 +115,8 @@ class Windows:
         for entry in range(n_entries):
             part = rows[..., entry, :]
             if groups > 1:  # they come first
-                part = part.transpose(*range(1, part.ndim - 1), 0, -1).reshape(*part.shape[1:-1], groups * part.shape[-1])
+                channels = groups * part.shape[-1]
+                part = part.transpose(*range(1, part.ndim - 1), 0, -1).reshape(*part.shape[1:-1], channels)
             yield part
 
     @cached_property

@@ -10,7 +10,6 @@ import itertools
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -162,7 +161,7 @@ class MpiGroup(Group):
 
     def uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """What becomes of an error that nobody has caught."""
-        self.fail(error, lambda: traceback.print_exception(kind, error, trace))
+        self.fail(error, lambda: sys.__excepthook__(kind, error, trace))
 
 
 def _wait(request: Any) -> None:

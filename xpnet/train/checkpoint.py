@@ -6,7 +6,6 @@ The model's tensors and description are those of `model.save`; the rest of the r
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import asdict, fields
@@ -34,6 +33,8 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     cannot be; nothing of the run is changed then. In a group, all call it, and the first process reads; the one that
     wrote the file may have been of another size.
     """
+    import json  # here, to keep `from xpnet import train` light
+
     tensors, described = run.group.first(lambda: read_tensors(path))
     mine = json.loads(json.dumps({**description(run.model), "run": _numbers(run)}))
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -269,6 +268,8 @@ def _alone(model: Model) -> Iterator[None]:
 @contextmanager
 def _ctrl_c() -> Iterator[threading.Event]:
     """The first Ctrl-C sets the event, so that a step is never cut in two; a second one is as usual."""
+    import signal  # here, to keep `from xpnet import train` light
+
     asked = threading.Event()
     usual = signal.getsignal(signal.SIGINT)
     # Only the main thread may set handlers; None is one of a program around Python, which could not be put back.
