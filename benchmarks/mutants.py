@@ -36,6 +36,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/activation.py": ["test_activation.py", "test_layers.py"],
     "nn/attention.py": ["test_attention.py", "test_layers.py"],
     "nn/compose.py": ["test_shape.py", "test_layers.py", "test_blocked.py", "test_threads.py"],
+    "nn/layer.py": ["test_gradients.py", "test_init.py", "test_model.py", "test_layers.py"],
     "nn/mirror.py": ["test_threads.py"],
     "nn/embedding.py": ["test_embedding.py", "test_layers.py", "test_precision.py"],
     "nn/gelu.py": ["test_activation.py", "test_layers.py"],

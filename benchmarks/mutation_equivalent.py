@@ -75,6 +75,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ): "it saves time only",
         ("_pass", "`False` -> `True`"): "need_dx, which saves time only",
     },
+    "parallel/mpi.py": {
+        ("", "`1.0` -> `2.0`"): "seconds that are waited before an error is said",
+    },
     "weights/layouts.py": {
         ("_attention.rows", "`len(v) // C` -> `len(v) / C`"): "the same whole number",
     },

@@ -480,6 +480,14 @@ def test_a_process_that_was_started_by_hand_is_alone(monkeypatch):
     assert (ALONE.rank, ALONE.size, ALONE.machine_rank, ALONE.share(slice(3, 9))) == (0, 1, 0, slice(3, 9))
 
 
+def test_a_group_that_was_joined_is_found_again(monkeypatch):
+    assert parallel.mpi.joined() is ALONE
+    group = parallel.Group()
+    monkeypatch.setattr(parallel.mpi, "_joined", [group])
+    assert parallel.mpi.joined() is group
+    assert parallel.join() is group
+
+
 @pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
 def test_processes_of_any_mpiexec_need_mpi4py(name, monkeypatch):
     monkeypatch.setenv(name, "2")
