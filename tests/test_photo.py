@@ -445,7 +445,7 @@ def test_decide():
     glyph = Glyph(np.zeros((28, 28), np.uint8), (0, 0, 1, 1))
     sure, torn = np.full((9, 10), 0.01), np.full((9, 10), 0.01)
     sure[:, 3] = 0.91
-    torn[:, 4], torn[:, 9] = 0.72, 0.2
+    torn[:, 4], torn[:, 9] = 0.6, 0.25
     digit = decide(glyph, sure)
     assert (digit.label, digit.probability, digit.reason) == (3, pytest.approx(0.91), "")
     digit = decide(glyph, torn)

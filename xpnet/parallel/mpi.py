@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which MPICH's and Open MPI's mpiexec tell their number
 PATIENCE = 1.0  # seconds that the others give the first process to say an error that all have
+HEARD = 0.1  # seconds for mpiexec to pass on what was said: it drops what it has not read when it ends the others
 LINE = 16  # numbers: of these, no line of a CPU's cache is of two processes
 LOOKS, NAP = 500, 20e-6  # how often a process looks whether all have met before it sleeps between looks; seconds
 
@@ -157,11 +158,15 @@ class MpiGroup(Group):
         complain()
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(HEARD)
         self._everyone.Abort(code)
 
     def uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """What becomes of an error that nobody has caught."""
-        self.fail(error, lambda: sys.__excepthook__(kind, error, trace))
+        import traceback
+
+        text = "".join(traceback.format_exception(kind, error, trace))  # mpiexec may lose all but the first piece
+        self.fail(error, lambda: print(text, end="", file=sys.stderr))  # noqa: T201
 
 
 def _wait(request: Any) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet.photo.glyph import Glyph, Pixels
 
-MARGIN = 0.65  # the two likeliest digits are at least so far apart: a refusal is better than a wrong digit
+MARGIN = 0.4  # the two likeliest digits are at least so far apart: a refusal is better than a wrong digit
 AGREEMENT = 0.7  # at least this fraction of the views votes for the likeliest digit
 
 
