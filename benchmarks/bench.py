@@ -182,7 +182,8 @@ def main() -> None:
             title, seconds = PROCESSES[work][0], PROCESSES[work][1](arguments.rounds)
             contenders = {name: _figures(times) | {"versions": {}} for name, times in seconds.items()}
         print(title, file=sys.stderr)
-        results[work] = {"title": title, "contenders": contenders}
+        if contenders:  # not all were left out
+            results[work] = {"title": title, "contenders": contenders}
     load = os.getloadavg()[0]
     settings = {"date": date.today().isoformat(), "rounds": arguments.rounds, "malloc": environment, "load": load}
     print(write(results, settings, arguments.out, "bench-malloc" if arguments.malloc else "bench"))

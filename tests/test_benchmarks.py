@@ -96,3 +96,15 @@ def test_two_workers_take_the_same_steps_as_one_process():
         assert [len(line.split()) for line in rounds] == [2, 2]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(set(losses[0])) == 5
+
+
+def test_a_work_of_which_all_contenders_were_left_out_is_left_out_too(tmp_path, monkeypatch):
+    from benchmarks import bench
+
+    times = dict.fromkeys(("ours", "numpy", "pytorch", "jaxed", "scikit"), [(1.0, 1.0), (2.0, 1.0)])
+    works = {"imports": ("imports", lambda _: times), "cold-start": ("from a cold start", lambda _: {})}
+    monkeypatch.setattr(bench, "PROCESSES", works)
+    monkeypatch.setattr(sys, "argv", ["bench", *works, "--rounds", "2", "--out", str(tmp_path)])
+    bench.main()
+    assert list(json.loads((tmp_path / "bench.json").read_text())["works"]) == ["imports"]
+    assert (tmp_path / "bench.png").exists()
