@@ -101,7 +101,7 @@ def test_two_workers_take_the_same_steps_as_one_process():
 def test_a_work_of_which_all_contenders_were_left_out_is_left_out_too(tmp_path, monkeypatch):
     from benchmarks import bench
 
-    times = dict.fromkeys(("ours", "numpy", "pytorch", "jaxed", "scikit"), [(1.0, 1.0), (2.0, 1.0)])
+    times = {name: [(1.0, 1.0), (2.0, 1.0)] for name in ("ours", "numpy", "pytorch", "jaxed", "scikit")}
     works = {"imports": ("imports", lambda _: times), "cold-start": ("from a cold start", lambda _: {})}
     monkeypatch.setattr(bench, "PROCESSES", works)
     monkeypatch.setattr(sys, "argv", ["bench", *works, "--rounds", "2", "--out", str(tmp_path)])
