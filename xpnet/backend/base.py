@@ -256,7 +256,7 @@ class Backend:
 
     @cached_property
     def team(self) -> Team | None:
-        """The threads that `nn.Blocked` shares a batch out to: as many as were asked for, None for one."""
+        """The threads that share a batch (`nn.Blocked`) or a large update: as many as were asked for, None for one."""
         return Team(self, self.threads) if self.threads is not None and self.threads > 1 else None
 
     @contextmanager
