@@ -34,7 +34,8 @@ def select(
     weights, batches and dropout masks on every device. `threads` is the number of threads on a CPU: those that BLAS
     has in `fit` and `xpnet serve` (without it one for small steps, see `Backend.threads_for`), and those that share the
     batch in `nn.Blocked` and large updates (without it one). `precision` "float16" or "bfloat16" lets a GPU multiply
-    16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says what it gains). A CPU refuses it. `max_memory` is a limit in bytes (see `Backend.limit_memory`).
+    16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says what it gains). A CPU refuses it.
+    `max_memory` is a limit in bytes (see `Backend.limit_memory`).
 
     Raises ValueError for an unknown device, dtype, seed, number of threads, precision or limit, `BackendError` for a
     named device that does not work, or "auto" without a GPU where a precision needs one.
