@@ -523,7 +523,9 @@ def test_few_numbers_are_updated_by_one_thread(monkeypatch):
     model = nn.Model(nn.Linear(900), (300,), Backend("float32", 3, threads=2))
     monkeypatch.setattr(model.backend.team, "run", None)
     model.grad[...] = 1
+    before = model.data.copy()
     optim.SGD(model, 0.01).step()
+    assert np.array_equal(model.data, before - np.float32(0.01))
 
 
 def test_a_whole_parameter_is_updated_by_one_thread(monkeypatch):
@@ -531,4 +533,6 @@ def test_a_whole_parameter_is_updated_by_one_thread(monkeypatch):
     model = nn.Model(nn.Sequential(nn.Linear(4), nn.Linear(3)), (5,), Backend("float32", 3, threads=2))
     monkeypatch.setattr(model.backend.team, "run", None)
     model.grad[...] = 1
+    before = {name: p.data.copy() for name, p in model.parameters.items()}
     optim.Muon(model, 0.01).step()
+    assert all((p.data != before[name]).all() for name, p in model.parameters.items())

@@ -53,7 +53,6 @@ class Optimizer:
     state_names: tuple[str, ...] = ()
     never_negative: tuple[str, ...] = ()  # those of them that hold sums of squares
     decoupled = False
-    _lr: float
     by_parameter = False  # whether `_update` needs a parameter alone and whole, for its norm
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
