@@ -5,13 +5,15 @@
 If `mutation.py record` was run before, the tests that run the changed lines come first, in a forked process; that takes
 a tenth of a second. What they leave goes, each mistake into a copy of the package in a temporary folder, and all tests
 of its file are run on it. With WORDS, only mistakes whose description contains them, and nothing is written; without,
-the table goes to benchmarks/results/mutants.md. The exit code is 1 if a mistake escaped, or if the tests fail without
-any.
+the table goes to benchmarks/results/mutants.md. What was caught is kept in build/mutation/ until then: a run that was
+interrupted goes on where it stopped. The exit code is 1 if a mistake escaped, or if the tests fail without any.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import os
 import platform
 import re
@@ -26,10 +28,12 @@ from typing import NamedTuple
 
 import numpy as np
 from mutant_list import MUTANTS
-from mutation_record import ROOT, Record
+from mutation_record import FOLDER, ROOT, Record
 from mutation_run import CAUGHT, Mutant, run_all
 
 AT_ONCE = 2  # copies of the package
+TOGETHER = 100  # mistakes whose tests are collected together
+KEPT = FOLDER / "mutants.json"
 BUDGET = 20.0  # seconds of the tests that run the changed lines
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
@@ -201,7 +205,7 @@ def copy_of_package(folder: Path) -> Path:
     return copy
 
 
-def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess:
+def run_tests(copy: Path, tests: list[str], limit: float = 900) -> subprocess.CompletedProcess:
     environment = {
         **os.environ,
         "PYTHONPATH": str(copy),  # before the installed package
@@ -210,7 +214,7 @@ def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess:
     }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not gpu"]
     files = [f"tests/{name}" for name in tests]
-    return subprocess.run([*command, *files], cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run([*command, *files], cwd=copy, env=environment, capture_output=True, text=True, timeout=limit)
 
 
 def tests_of(file: str) -> list[str]:
@@ -259,7 +263,10 @@ def outcome_of(mutant: Mistake) -> Outcome:
         if text.count(mutant.old) != 1:
             return Outcome("", f"its text occurs {text.count(mutant.old)} times in xpnet/{mutant.file}, not once")
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        done = run_tests(copy, tests_of(mutant.file))
+        try:
+            done = run_tests(copy, tests_of(mutant.file))
+        except subprocess.TimeoutExpired as error:
+            return Outcome("", f"the tests had no end in {error.timeout:.0f} s")
     failed = re.search(r"^FAILED tests/(\S+?\.py::[^\n]*?)(?: - .*)?$", done.stdout, re.MULTILINE)
     if done.returncode == 1 and failed:
         return Outcome(failed[1], "")
@@ -271,7 +278,7 @@ def outcome_of(mutant: Mistake) -> Outcome:
 def sound_without_mistakes(mistakes: list[Mistake]) -> bool:
     names = sorted({name for mistake in mistakes for name in tests_of(mistake.file)})
     with tempfile.TemporaryDirectory() as folder:
-        done = run_tests(copy_of_package(Path(folder)), names)
+        done = run_tests(copy_of_package(Path(folder)), names, limit=3600)
     if done.returncode:
         print(f"The tests fail without any mistake:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 0
@@ -294,11 +301,33 @@ def table(mutants: list[Mistake], outcomes: list[Outcome], seconds: float) -> st
     return "\n".join(lines) + "\n"
 
 
+def digest(mistake: Mistake) -> str:
+    """Of the mistake and the file that it is in."""
+    return hashlib.sha256(repr((mistake, mistake.path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
+def kept(mistakes: list[Mistake]) -> dict[Mistake, Outcome]:
+    """What an interrupted run found."""
+    caught = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    return {m: Outcome(caught[digest(m)], "") for m in mistakes if digest(m) in caught}
+
+
+def keep(outcomes: dict[Mistake, Outcome]) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    caught = {digest(mistake): outcome.caught_by for mistake, outcome in outcomes.items() if outcome.caught_by}
+    KEPT.write_text(json.dumps(caught), encoding="utf-8")
+
+
 def main(words: str) -> int:
     mistakes = [Mistake(file, *rest) for file, listed in MUTANTS.items() for rest in listed if words in rest[0]]
     start = time.perf_counter()
-    outcomes = quickly(mistakes)
+    outcomes = {} if words else kept(mistakes)
     left = [mistake for mistake in mistakes if mistake not in outcomes]
+    for first in range(0, len(left), TOGETHER):
+        outcomes |= quickly(left[first : first + TOGETHER])
+        if not words:
+            keep(outcomes)
+    left = [mistake for mistake in left if mistake not in outcomes]
     print(f"{len(outcomes)} of {len(mistakes)} caught in forked processes; {len(left)} copies to try", flush=True)
     if left and not sound_without_mistakes(left):
         return 1
@@ -307,11 +336,12 @@ def main(words: str) -> int:
             outcomes[mistake] = outcome
             found = outcome.caught_by or f"NOT CAUGHT {outcome.problem}".rstrip()
             print(f"{len(outcomes)}/{len(mistakes)} {mistake.what}: {found}", flush=True)
-    text = table(mistakes, [outcomes[mistake] for mistake in mistakes], time.perf_counter() - start)
+            if not words:
+                keep(outcomes)
     if not words:
-        results = ROOT / "benchmarks" / "results"
-        results.mkdir(exist_ok=True)
-        (results / "mutants.md").write_text(text, encoding="utf-8")
+        text = table(mistakes, [outcomes[mistake] for mistake in mistakes], time.perf_counter() - start)
+        (ROOT / "benchmarks" / "results" / "mutants.md").write_text(text, encoding="utf-8")
+        KEPT.unlink(missing_ok=True)
     return int(not all(outcome.caught_by for outcome in outcomes.values()))
 
 
