@@ -626,7 +626,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "hinges.sum(axis=-1) * (1 / y.shape[-1])", "hinges.sum(axis=-1)"),
     ],
     "optim/sgd.py": [
-        ("SGD: uphill", "x -= lr * g", "x += lr * g"),
+        ("SGD: uphill", "x -= self.model.backend.xp.multiply", "x += self.model.backend.xp.multiply"),
+        ("SGD: the velocity is used up", "direction, out=g)", "direction, out=direction)"),
         ("SGD: 1 - momentum", "v *= self.momentum", "v *= 1 - self.momentum"),
         ("SGD: Nesterov without the factor", "g + self.momentum * v if", "g + v if"),
         ("Lion: uphill", "x -= lr * self.model", "x += lr * self.model"),
@@ -1502,6 +1503,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Backend: the memory of a team is not counted", "(self.team.backends if self.team else ())", "()"),
         ("Backend: small steps take all threads", "multiplications >= SMALL_STEP", "multiplications >= 0"),
         ("Backend: large steps take one thread", "multiplications >= SMALL_STEP", "False"),
+        ("Backend: only sums of one or two columns are quiet", "if min(b.shape) > 16:", "if min(b.shape) > 2:"),
         ("Backend: a sum warns of numbers beside its own", 'with np.errstate(invalid="ignore"):', "if True:"),
         ("Backend: a tall product of an empty batch", "and out is None and a.size and", "and out is None and"),
         ("Mixed precision: sums are rounded too",
