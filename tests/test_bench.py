@@ -131,7 +131,7 @@ def test_networks_of_all_kinds_are_timed(network, shape, example):
 @pytest.mark.parametrize(
     ("make", "batch_size", "message"),
     [
-        (lambda: mlp(), 0, "batch_size must be at least 1, not 0"),
+        (lambda: mlp(), 0, "batch_size must be a whole number >= 1, not 0"),
         (lambda: nn.Model(nn.ReLU(), (3,), select("cpu")), 2, "no parameters: there is nothing to train"),
         (lambda: nn.Model(nn.LSTM(3, return_state=True), (5, 2), select("cpu")), 2, "several outputs"),
     ],

@@ -399,7 +399,7 @@ WRONG = [
     (["--lr", "0"], "lr must be a finite number above 0"),
     (["--lr", "nan"], "lr must be a finite number above 0"),
     (["--batch-size", "5000"], "batch_size=5000 is more than the 1438 samples"),
-    (["--batch-size", "0"], "batch_size must be at least 1"),
+    (["--batch-size", "0"], "batch_size must be a whole number >= 1"),
     (["--dropout", "1"], "dropout must be in [0, 1)"),
     (["--val", "1"], "val must be in [0, 1)"),
     (["--clip", "-1"], "clip must be 0 (none)"),

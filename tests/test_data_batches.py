@@ -64,13 +64,13 @@ def test_batches_cover_the_epoch(n, batch_size):
     ("call", "reason"),
     [
         (lambda: batch_slices(10, 11), "batch_size=11 is more than the 10 samples"),
-        (lambda: batch_slices(10, 0), "batch_size must be at least 1, not 0"),
-        (lambda: batch_slices(10, 2.5), "batch_size must be a whole number, not 2.5"),
-        (lambda: batch_slices(0, 1), "n must be at least 1, not 0"),
-        (lambda: epoch_order(0, 0, 0), "n must be at least 1, not 0"),
-        (lambda: epoch_order(5, -1, 0), "seed must be at least 0, not -1"),
-        (lambda: epoch_order(5, None, 0), "seed must be a whole number, not None"),
-        (lambda: epoch_order(5, 0, -1), "epoch must be at least 0, not -1"),
+        (lambda: batch_slices(10, 0), "batch_size must be a whole number >= 1, not 0"),
+        (lambda: batch_slices(10, 2.5), "batch_size must be a whole number >= 1, not 2.5"),
+        (lambda: batch_slices(0, 1), "n must be a whole number >= 1, not 0"),
+        (lambda: epoch_order(0, 0, 0), "n must be a whole number >= 1, not 0"),
+        (lambda: epoch_order(5, -1, 0), "seed must be a whole number >= 0, not -1"),
+        (lambda: epoch_order(5, None, 0), "seed must be a whole number >= 0, not None"),
+        (lambda: epoch_order(5, 0, -1), "epoch must be a whole number >= 0, not -1"),
     ],
 )
 def test_bad_arguments(call, reason):

@@ -322,9 +322,10 @@ def test_the_schedule_sets_the_rate_of_every_step():
     ("kw", "message"),
     [
         ({"batch_size": 201}, "batch_size=201 is more than the 200 samples"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"patience": 0}, "patience must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, not 0"),
+        ({"epochs": "3"}, "epochs must be a whole number >= 1, not '3'"),
+        ({"patience": 0}, "patience must be a whole number >= 1"),
         ({"clip": -1.0}, "limit must be a finite number above 0"),
         ({"train": data.Dataset(np.zeros((5, 3)), np.zeros(5, int)), "batch_size": 5}, "do not fit a model"),
         (

@@ -201,6 +201,8 @@ def test_shapes_that_do_not_fit_name_the_layer(layer, shape, message):
     ("make", "message"),
     [
         (lambda: nn.Linear(0), "at least one output, not 0"),
+        (lambda: nn.Linear(3.5), "n_out must be a whole number, not 3.5"),
+        (lambda: nn.LSTM(4, layers="2"), "layers must be a whole number, not '2'"),
         (lambda: nn.Dropout(1.0), "0 <= p < 1, not 1.0"),
         (lambda: nn.Dropout(-0.1), "0 <= p < 1, not -0.1"),
         (lambda: nn.LeakyReLU(1.0), "0 <= slope < 1"),

@@ -28,7 +28,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"deprecation", "files", "frames", "html", "probe", "schedules"},
+    {"arguments", "deprecation", "files", "frames", "html", "probe", "schedules"},
     {"backend"},
     {"data", "nn", "parallel"},
     {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},

@@ -144,5 +144,5 @@ def test_a_network_of_one_layer_can_be_drawn():
 
 @pytest.mark.parametrize("every", [0, -3])
 def test_bad_options(every):
-    with pytest.raises(ValueError, match="every must be at least 1 step"):
+    with pytest.raises(ValueError, match="every must be a whole number >= 1"):
         train.LayerSizes(model(select("cpu")), every)

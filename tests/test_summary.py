@@ -198,7 +198,7 @@ def test_several_inputs_are_added():
 
 
 def test_no_batch():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number >= 1, not 0"):
         nn.Model(nn.Linear(2), (3,), select("cpu")).summary(0)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend.interchange import to_numpy
 from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
@@ -58,16 +59,12 @@ class Backend:
         if str(dtype) not in DTYPES:
             hint = "; for products of 16 bits see precision" if "16" in str(dtype) else ""
             raise ValueError(f"unknown dtype {str(dtype)!r}: choose one of {', '.join(DTYPES)}{hint}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads must be a whole number >= 1, not {threads!r}")
-        self.device, self.threads = device, threads
+        self.seed = whole("seed", seed, least=0)
+        self.device, self.threads = device, None if threads is None else whole("threads", threads, least=1)
         self.dtype = np.dtype(str(dtype))
         if precision is not None:
             check_precision(precision, self.dtype, self.precisions, device)
         self.precision = precision
-        self.seed = int(seed)
         self.why = why
         self.training = False
         self.training_lock = threading.Lock()
@@ -237,9 +234,7 @@ class Backend:
     def limit_memory(self, size: int) -> None:
         """At most so many bytes: on a GPU a limit of CuPy's pool, and so of all who use it in this process; on the CPU
         `fit` refuses a step that would need more. Raises ValueError for a size below 1."""
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(f"max_memory must be a whole number of bytes >= 1, not {size!r}")
-        self.max_memory = int(size)
+        self.max_memory = whole("max_memory (bytes)", size, least=1)
 
     def available_memory(self) -> int | None:
         """How many bytes a step and what it trains may take together; None where nobody has set a limit."""

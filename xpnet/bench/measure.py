@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend, Observer
 from xpnet.data import Dataset
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -77,8 +78,7 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
     names, else the mean squared error; the optimizer is plain gradient descent. `seconds` is about how long the rounds
     take together. Raises ValueError for a model of several outputs, or without parameters.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    whole("batch_size", batch_size, least=1)
     if is_several(model.output_shape):
         raise ValueError("the model has several outputs: there is no loss to time it with")
     if not model.n_parameters:

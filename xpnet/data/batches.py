@@ -6,10 +6,9 @@ in the middle of epoch 7 draws the order of epoch 7 again instead of having to s
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend.random import host_generator
 
 
@@ -18,7 +17,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
     Raises ValueError if n < 1, or the seed or the epoch is negative.
     """
-    _whole("n", n, at_least=1)
+    whole("n", n, least=1)
     return permutation(n, seed, "order", epoch)
 
 
@@ -27,8 +26,8 @@ def batch_slices(n: int, batch_size: int) -> list[slice]:
 
     Raises ValueError unless 1 <= batch_size <= n.
     """
-    _whole("n", n, at_least=1)
-    _whole("batch_size", batch_size, at_least=1)
+    whole("n", n, least=1)
+    whole("batch_size", batch_size, least=1)
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size} is more than the {n} samples there are")
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
@@ -40,19 +39,10 @@ def permutation(n: int, seed: int, purpose: str, index: int = 0) -> np.ndarray:
     It is the order that sorts n raw words of the generator, because NumPy keeps those words the same in all its
     versions, and promises no such thing for Generator.permutation.
     """
-    _whole("seed", seed, at_least=0)
-    _whole("epoch" if purpose == "order" else "index", index, at_least=0)
+    whole("seed", seed, least=0)
+    whole("epoch" if purpose == "order" else "index", index, least=0)
     words = host_generator(seed, purpose, index).bit_generator.random_raw(n)
     order = np.argsort(words)  # four times as fast as a stable one, and the same unless two words are equal:
     if not np.diff(words[order]).all():
         order = np.argsort(words, kind="stable")
     return order.astype(np.int64, copy=False)
-
-
-def _whole(name: str, value: int, at_least: int) -> None:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
-    if number < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {number}")

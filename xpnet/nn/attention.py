@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -57,7 +57,7 @@ class MultiHeadAttention(Layer):
     ):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.heads, self.causal, self.rotary, self.bias, self.init = operator.index(heads), causal, rotary, bias, init
+        self.heads, self.causal, self.rotary, self.bias, self.init = whole("heads", heads), causal, rotary, bias, init
         if self.heads < 1:
             raise ValueError(f"MultiHeadAttention needs at least one head, not {heads}")
 

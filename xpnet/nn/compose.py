@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.threads import Team
 from xpnet.nn.layer import Backward, Layer
@@ -194,7 +194,7 @@ class Parallel(Layer):
                 raise TypeError(f"branches.{i} of Parallel is {branch!r}, not a layer")
         if not branches:
             raise ValueError("Parallel needs at least one branch")
-        self.branches, self.axis = list(branches), operator.index(axis)
+        self.branches, self.axis = list(branches), whole("axis", axis)
 
     def build(self, shape: Shape) -> Shape:
         outputs = [branch.built(shape) for branch in self.branches]

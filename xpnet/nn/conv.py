@@ -12,9 +12,9 @@ On a CPU a few images are done at a time, so that their columns stay in its cach
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -57,8 +57,8 @@ class Conv2d(Layer):
     ):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
-        self.n_out, self.groups = operator.index(n_out), operator.index(groups)
-        self.n_in = None if n_in is None else operator.index(n_in)
+        self.n_out, self.groups = whole("n_out", n_out), whole("groups", groups)
+        self.n_in = None if n_in is None else whole("n_in", n_in)
         self.kernel = per_axis("kernel", kernel, self.n_axes)
         self.stride = per_axis("stride", stride, self.n_axes)
         self.dilation = per_axis("dilation", dilation, self.n_axes)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -36,8 +35,8 @@ class Embedding(Layer):
     def __init__(self, n: int, size: int, padding: int | None = None, init: Initializer = STANDARD_NORMAL):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.n, self.size = operator.index(n), operator.index(size)
-        self.padding = None if padding is None else operator.index(padding)
+        self.n, self.size = whole("n", n), whole("size", size)
+        self.padding = None if padding is None else whole("padding", padding)
         if self.n < 1 or self.size < 1:
             raise ValueError(f"Embedding needs at least one row and one column, not {n} and {size}")
         if self.padding is not None and not 0 <= self.padding < self.n:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -34,7 +34,7 @@ class Linear(Layer):
     ):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
-        self.n_out, self.n_in = operator.index(n_out), None if n_in is None else operator.index(n_in)
+        self.n_out, self.n_in = whole("n_out", n_out), None if n_in is None else whole("n_in", n_in)
         if self.n_out < 1:
             raise ValueError(f"Linear needs at least one output, not {n_out}")
         self.bias, self.init = bias, init

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
 from xpnet.nn.activation import sigmoid, softmax
@@ -212,8 +213,7 @@ class Model:
         x is of the host or of the model's own device, an array of any library (see `Backend.asarray`), or, for a
         network that begins with `nn.Columns`, a table of columns: a data frame, an Arrow table, a dict of arrays.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        whole("batch_size", batch_size, least=1)
         x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
         n = len(x[0] if isinstance(x, tuple) else x)
         outputs = []

@@ -16,9 +16,9 @@ is left after the first round makes that good.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
@@ -178,7 +178,7 @@ class GroupNorm(Layer):
     """
 
     def __init__(self, groups: int, eps: float = 1e-5):
-        self.groups, self.eps = operator.index(groups), _positive(eps, self)
+        self.groups, self.eps = whole("groups", groups), _positive(eps, self)
         if self.groups < 1:
             raise ValueError(f"GroupNorm needs at least one group, not {groups}")
 

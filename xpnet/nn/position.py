@@ -7,10 +7,10 @@ by 1e-3.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -61,7 +61,7 @@ class LearnedPosition(Layer):
     def __init__(self, length: int, init: Initializer = SMALL_NORMAL):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.length, self.init = operator.index(length), init
+        self.length, self.init = whole("length", length), init
         if self.length < 1:
             raise ValueError(f"LearnedPosition needs at least one position, not {length}")
 

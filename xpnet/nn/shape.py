@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.shapes import Shape, ShapeError
@@ -38,7 +38,7 @@ class Reshape(Layer):
     accepts_integers = None
 
     def __init__(self, *shape: int):
-        self.shape = [operator.index(n) for n in shape]
+        self.shape = [whole("an axis", n) for n in shape]
         if any(n < 1 for n in self.shape if n != -1) or self.shape.count(-1) > 1:
             raise ValueError(f"Reshape takes axes >= 1, of which one may be -1, not {shape}")
 
@@ -69,7 +69,7 @@ class Transpose(Layer):
     accepts_integers = None
 
     def __init__(self, *axes: int):
-        self.axes = [operator.index(axis) for axis in axes]
+        self.axes = [whole("an axis", axis) for axis in axes]
         if sorted(self.axes) != list(range(len(self.axes))):
             raise ValueError(f"Transpose takes each axis of a sample once, from 0 on, not {axes}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet import html
+from xpnet.arguments import whole
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.shapes import Shape, each, is_several, size_of
 
@@ -126,8 +127,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
     """See `Model.summary`."""
     from xpnet.nn.seen_pass import SeenPass  # which needs tracemalloc, and few runs do
 
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    whole("batch_size", batch_size, least=1)
     x = _example(model) if example is None else each(np.asarray, model.as_input(example))
     if len(x[0] if isinstance(x, tuple) else x) < 3:
         raise ValueError("the example must have at least 3 samples")

@@ -11,12 +11,12 @@ db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -49,7 +49,7 @@ class Recurrent(Layer):
         state: bool = False,
         return_state: bool = False,
     ):
-        self.units, self.layers = operator.index(units), operator.index(layers)
+        self.units, self.layers = whole("units", units), whole("layers", layers)
         if self.units < 1 or self.layers < 1:
             kind = type(self).__name__
             raise ValueError(f"{kind} needs at least one unit and one layer, not {units} and {layers}")
@@ -142,8 +142,8 @@ class Recurrent(Layer):
         for i in rows:
             states = [s[:, i] for s in first]
             y, states, backward_one = self._along(x, mask, states, self.cells[i], i > rows[0], backend)
-            for whole, state in zip(last, states, strict=True):
-                whole[:, i] = state
+            for of_all, state in zip(last, states, strict=True):
+                of_all[:, i] = state
             outputs.append(y)
             backwards.append(backward_one)
 
@@ -152,8 +152,8 @@ class Recurrent(Layer):
             for place, i in enumerate(rows):
                 part = dy[..., place * self.units : (place + 1) * self.units]
                 dx_one, dstates = backwards[place](part, [d[:, i] for d in dlast], need_dx)
-                for whole, d in zip(dfirst, dstates, strict=True):
-                    whole[:, i] = d
+                for of_all, d in zip(dfirst, dstates, strict=True):
+                    of_all[:, i] = d
                 dx = dx_one if dx is None else dx + dx_one
             return dx
 
@@ -173,8 +173,8 @@ class Recurrent(Layer):
         before, after = [s[:-1] for s in states], [s[1:] for s in states]
         if reverse:
             before, after = after, before
-        for whole, state in zip(states, first, strict=True):
-            whole[begin] = state
+        for of_all, state in zip(states, first, strict=True):
+            of_all[begin] = state
         kept: Any = None if mask is None else 1 - mask
         step, slopes = self._steps(before, after, cell, xp)
         for t in order:

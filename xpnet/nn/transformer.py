@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.attention import MultiHeadAttention
@@ -39,7 +39,7 @@ class TransformerBlock(Sequential):
     ):
         MultiHeadAttention(heads, causal, rotary, bias, init), Dropout(dropout)  # wrong options show here
         super().__init__()
-        self.heads, self.causal, self.rotary = operator.index(heads), causal, rotary
+        self.heads, self.causal, self.rotary = whole("heads", heads), causal, rotary
         self.dropout, self.bias, self.init = float(dropout), bias, init
 
     def build(self, shape: Shape) -> Shape:

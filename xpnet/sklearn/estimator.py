@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet import nn
+from xpnet.arguments import whole
 from xpnet.backend import select
 from xpnet.data import Dataset, epoch_order, split
 from xpnet.losses import Loss
@@ -68,9 +69,7 @@ class XPEstimator(BaseEstimator):
     def _check_parameters(self) -> None:
         """Raise ValueError for a number that cannot be; names are looked up where they are used."""
         for name in ("epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, not {value!r}")
+            whole(name, getattr(self, name), least=1)
         for name, end in (("learning_rate", math.inf), ("validation_fraction", 1)):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < float(value) < end:

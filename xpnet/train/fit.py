@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
 from xpnet.losses import Loss
@@ -123,12 +123,10 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
-    if operator.index(epochs) < 1:
-        raise ValueError(f"epochs must be at least 1, not {epochs}")
-    if operator.index(accumulate) < 1:
-        raise ValueError(f"accumulate must be at least 1 part, not {accumulate}")
-    if patience is not None and operator.index(patience) < 1:
-        raise ValueError(f"patience must be at least 1 epoch, not {patience}")
+    whole("epochs", epochs, least=1)
+    whole("accumulate", accumulate, least=1)
+    if patience is not None:
+        whole("patience", patience, least=1)
     if validation is not None:
         check_data(model, loss, validation)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.layer import Parameter
@@ -32,9 +32,7 @@ class LayerSizes(Observer):
     """
 
     def __init__(self, model: Model, every: int = 50):
-        if operator.index(every) < 1:
-            raise ValueError(f"every must be at least 1 step, not {every}")
-        self.every = operator.index(every)
+        self.every = whole("every", every, least=1)
         self.rows: list[dict[str, Any]] = []
         self._to_host = model.backend.to_host
         self._paths: dict[Layer, str] = {}
