@@ -1808,6 +1808,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
+    "cli/predict.py": [("predict: an answer that nobody can read", "    check_output()\n", "")],
+    "cli/evaluate.py": [("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n")],
     "cli/parity.py": [
         ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html)', "pass"),
         ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),

@@ -99,13 +99,16 @@ def test_a_closed_standard_output_is_a_line(monkeypatch):
     console.say("nobody reads this")
 
 
+ANSWERS = [["doctor", "--json"], ["predict", "digit.png"], ["evaluate", "model.safetensors"]]  # to be read, or lost
+
+
 @POSIX
-@pytest.mark.parametrize("arguments", [["data"], ["doctor"], ["doctor", "--json"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["data"], ["doctor"], ["--help"], *ANSWERS])
 def test_a_closed_standard_output_is_no_traceback(arguments):
     started = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "xpnet", *arguments]
     done = subprocess.run(started, stderr=subprocess.PIPE, text=True)
     assert "Traceback" not in done.stderr
-    assert done.returncode == ("--json" in arguments)
+    assert ("standard output is closed" in done.stderr) == (arguments in ANSWERS) == done.returncode
 
 
 # Ctrl-C -------------------------------------------------------------------------------------------------------

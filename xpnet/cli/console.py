@@ -39,10 +39,15 @@ def complain(text: str) -> None:
     say(f"xpnet: {text}", on_stderr=True)
 
 
+def check_output() -> None:
+    """Raise `Failed` if standard output is closed, for a command whose answer goes there."""
+    if sys.stdout is None:
+        raise Failed("standard output is closed: there is nowhere to print the answer")
+
+
 def print_json(result: dict[str, Any], indent: int | None = None) -> None:
     """One object on standard output, on one line unless it is indented. Raises `Failed` if that is closed."""
-    if sys.stdout is None:
-        raise Failed("standard output is closed: there is nowhere to print the JSON object")
+    check_output()
     sys.stdout.write(json.dumps(result, indent=indent) + "\n")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import print_json, say
+from xpnet.cli.console import check_output, print_json, say
 
 
 def evaluate(
@@ -32,6 +32,8 @@ def evaluate(
     from xpnet.cli import results, tables
     from xpnet.cli.data import load
 
+    if not out:
+        check_output()
     opened = xpnet.load(model, device)
     source = data_of(model) if data is None else data
     of_table = tables.is_table(source)

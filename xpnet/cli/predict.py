@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, complain, in_percent, print_json, say, verdict
+from xpnet.cli.console import Failed, check_output, complain, in_percent, print_json, say, verdict
 
 if TYPE_CHECKING:
     from xpnet.photo import Reading
@@ -55,6 +55,7 @@ def predict(
     from xpnet.photo import ImageReader
 
     path, images = model_and_images(files)
+    check_output()
     if any(map(tables.is_table, images)):
         if len(images) > 1 or explain:
             raise typer.BadParameter("a table is read alone: xpnet predict MODEL TABLE, without --explain")
