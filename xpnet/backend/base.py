@@ -169,21 +169,21 @@ class Backend:
             a, b = self._rounded(a), self._rounded(b)
         return self._product(a, b, out)
 
-    def full_matmul(self, a: Array, b: Array) -> Array:
+    def full_matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
         if min(b.shape) > 16:
-            return self._product(a, b, None)
+            return self._product(a, b, out)
         with np.errstate(invalid="ignore"):  # OpenBLAS reads beyond short rows (of 5), and may find no number there
-            return self._product(a, b, None)
+            return self._product(a, b, out)
 
     def take(self, a: Array, indices: Array) -> Array:
         """Rows of `a`: out[i] = a[indices[i]]. The indices must be in range (checked where data enter)."""
         return a.take(indices, axis=0, mode="clip")  # "clip" is NumPy's only mode without a second pass
 
-    def sum_rows(self, a: Array) -> Array:
+    def sum_rows(self, a: Array, out: Array | None = None) -> Array:
         """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
         in the same order."""
-        return self.full_matmul(self.ones(a.shape[0], a.dtype), a)
+        return self.full_matmul(self.ones(a.shape[0], a.dtype), a, out)
 
     def ones(self, n: int, dtype: Any) -> Array:
         """A vector of n ones, made once and kept: never change it."""

@@ -71,7 +71,12 @@ class Parameter:
 
     def add_grad_sum(self, dy: Array) -> None:
         """grad += dy, summed over all its leading axes."""
-        self.grad += self._backend.sum_rows(dy.reshape(-1, self.size)).reshape(self.shape)
+        rows = dy.reshape(-1, self.size)
+        if self.cleared:
+            self._backend.sum_rows(rows, out=self._grad.reshape(self.size))
+            self.cleared = False
+        else:
+            self._grad += self._backend.sum_rows(rows).reshape(self.shape)
 
 
 class Layer:

@@ -29,12 +29,11 @@ class SGD(Optimizer):
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        direction = g
         for v in state:  # none without momentum
             v *= self.momentum
             v += g
-            direction = g + self.momentum * v if self.nesterov else v
-        x -= self.model.backend.xp.multiply(lr, direction, out=g)  # no memory of its own: g is used up
+            g = g + self.momentum * v if self.nesterov else v
+        x -= lr * g
 
 
 class Lion(Optimizer):

@@ -253,8 +253,8 @@ class MovedSums(Float64):
         super().__init__(draws=draws)
         self._epsilon, self._chance = epsilon, chance
 
-    def sum_rows(self, a: Array) -> Array:
-        return super().sum_rows(moved(a, self._epsilon, self._chance))
+    def sum_rows(self, a: Array, out: Array | None = None) -> Array:
+        return super().sum_rows(moved(a, self._epsilon, self._chance), out)
 
 
 class MovedTotals(Float64):
