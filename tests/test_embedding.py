@@ -126,6 +126,8 @@ def test_a_number_without_a_row_is_refused_on_the_cpu(bad):
     model = nn.Model(nn.Sequential(nn.Embedding(10, 3), nn.Flatten(), nn.Linear(2)), (4,), Backend())
     with pytest.raises(ValueError, match=rf"Embedding has rows 0\.\.9, its input holds {bad}"):
         model.predict(np.array([[0, 9, bad, 2]]))
+    with pytest.raises(ValueError, match=f"its input holds {bad}"):
+        model.forward(np.array([[0, 9, bad, 2]]))
 
 
 def test_numbers_can_be_checked_on_the_host_before_a_gpu_has_them():

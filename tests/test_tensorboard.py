@@ -59,7 +59,8 @@ def test_rows_are_scalars_by_epoch(tmp_path):
 def test_what_was_watched_is_written_by_step_and_once(tmp_path):
     _, sizes = fit(tmp_path, watched=True)
     found = {key: value for key, value in events(tmp_path).items() if "layers" in key[0]}
-    assert len(found) == sum(len(row.keys() - {"step", "layer", "kind"}) for row in sizes.rows)
+    written = [v.tag for event in records(tmp_path) for v in event.summary.value if "layers" in v.tag]
+    assert len(found) == len(written) == sum(len(row.keys() - {"step", "layer", "kind"}) for row in sizes.rows)
     for row in sizes.rows:
         assert found[f"activation/{row['layer']}", row["step"]] == pytest.approx(row["activation"], rel=1e-6)
 
