@@ -286,7 +286,7 @@ def test_fit_accumulates():
 
     assert np.allclose(history(accumulate=5), history(), rtol=1e-4)
     assert history(accumulate=5) != history()
-    with pytest.raises(ValueError, match="accumulate must be at least 1 part, not 0"):
+    with pytest.raises(ValueError, match="accumulate must be a whole number >= 1, not 0"):
         history(accumulate=0)
 
 
