@@ -44,7 +44,7 @@ def test_the_cpu_says_what_the_process_takes():
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "2GB"])
 def test_a_limit_is_a_number_of_bytes(size):
-    with pytest.raises(ValueError, match="must be a whole number >= 1"):
+    with pytest.raises(ValueError, match=r"max_memory \(bytes\) must be a whole number >= 1, not"):
         select("cpu", max_memory=size)
 
 

@@ -47,7 +47,7 @@ def test_shapes_that_do_not_fit(layer, shape, message):
     [
         (lambda: nn.Reshape(-1, -1), ValueError, r"one may be -1, not \(-1, -1\)"),
         (lambda: nn.Reshape(0), ValueError, "axes >= 1"),
-        (lambda: nn.Reshape(2.0), ValueError, "whole number"),
+        (lambda: nn.Reshape(2.0), ValueError, "an axis must be a whole number, not 2.0"),
         (lambda: nn.Transpose(0, 2), ValueError, r"each axis of a sample once, from 0 on, not \(0, 2\)"),
         (lambda: nn.Transpose(1, 1), ValueError, "each axis of a sample once"),
         (lambda: nn.Parallel(), ValueError, "at least one branch"),

@@ -171,9 +171,7 @@ class Backend:
 
     def full_matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
-        if min(b.shape) > 16:
-            return self._product(a, b, out)
-        with np.errstate(invalid="ignore"):  # OpenBLAS reads beyond short rows (of 5), and may find no number there
+        with np.errstate(invalid="ignore"):  # OpenBLAS reads beyond rows of 5 numbers, and may find no number there
             return self._product(a, b, out)
 
     def take(self, a: Array, indices: Array) -> Array:
