@@ -193,6 +193,22 @@ def step_times(kind: BackendFactory, repeats: int = 300) -> Answer:
     return {"holds": None, **times}
 
 
+def fusing_changes_rounding_alone(kind: BackendFactory, steps: int = 30, repeats: int = 300) -> Answer:
+    """Steps with chains of operations as one kernel, and without: the losses, and the time of a captured step."""
+    losses_of, times = {}, {}
+    for name, fuses in (("fused", True), ("not_fused", False)):
+        one = Training(kind("float32", 0))
+        backend = one.model.backend
+        if not fuses:
+            backend.fuse = lambda f: f  # type: ignore[method-assign]
+        step = backend.capture(one.step)
+        losses_of[name] = np.array(one.losses(step, steps))
+        with backend.mode(training=True):
+            times[f"{name}_us"] = microseconds(lambda s=step, o=one: s(o.x, o.target), backend, repeats)
+    gap = float((np.abs(losses_of["fused"] / losses_of["not_fused"] - 1)).max())
+    return {"holds": gap < 1e-4, "largest_relative_gap": gap, **times}
+
+
 def microseconds(call: Callable, backend: Backend, repeats: int, together: int = 10) -> float:
     """The median time of a call, of many that are waited for together."""
     samples = []
@@ -355,6 +371,7 @@ ANYWHERE: tuple[Callable[..., Answer], ...] = (
     random_numbers_are_numpys,
     reductions_and_sorts_can_be_captured,
     products_are_float32,
+    fusing_changes_rounding_alone,
     step_times,
 )
 IN_16_BITS: tuple[Callable[..., Answer], ...] = (

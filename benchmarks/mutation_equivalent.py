@@ -25,8 +25,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("Muon._orthogonal", "`0` -> `1`"): "X X^T and X^T X give the same; the smaller one saves time only",
     },
     "nn/activation.py": {
-        ("SiLU.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
-        ("Sigmoid.forward", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
+        ("sigmoid_and_e", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
     },
     "nn/attention.py": {
         ("attention.backward", "`-2` -> `2`"): "the same one of four axes",

@@ -9,6 +9,7 @@ through private parts of CuPy 14.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,17 +20,54 @@ from cupy._core import _carray, _kernel, core
 from cupy._core._scalar import CScalar
 from cupy.cuda import compiler
 
-from xpnet.backend import kernels
+from xpnet.backend import fusion, kernels
 
 ARRAY, INDEXER, SCALAR = 1, 2, 3  # CuPy's numbers for kinds of arguments
-NUMBERS = {"n", "steps"}  # parameters of kernels that are given plain numbers
+NUMBERS = re.compile(r"n\d*|steps")  # parameters of kernels that are given plain numbers
 
 
 def all_kernels() -> Iterator[Any]:
     """Each kernel of `kernels.py`, for each dtype."""
-    for _, make in inspect.getmembers(kernels, lambda member: hasattr(member, "cache_info")):
-        takes_dtype = bool(inspect.signature(make).parameters)
-        yield from (make(np.dtype(t)) for t in ("float32", "float64")) if takes_dtype else (make(),)
+    for name, make in inspect.getmembers(kernels, lambda member: hasattr(member, "cache_info")):
+        for dtype in ("float32", "float64"):
+            if name == "elementwise":
+                yield make(*everything(dtype).parameters(), everything(dtype).source())
+            elif inspect.signature(make).parameters:
+                yield make(np.dtype(dtype))
+            elif dtype == "float32":
+                yield make()
+
+
+def everything(dtype: str) -> fusion.FusedChain:
+    """A chain of all functions, by the operators and functions of CuPy itself: the one that NumPy's give."""
+    kinds = {"x": (9, dtype), "rate": (1, dtype), "pixels": (9, "uint8"), "kept": (9, dtype)}
+
+    def chain(xp: Any, **arrays: Any) -> fusion.FusedChain:
+        kept = arrays.pop("kept")
+
+        def f(x: Any, rate: Any, pixels: Any) -> Any:
+            y = x.astype(dtype)
+            for name in sorted(fusion.FUNCTIONS):
+                function = getattr(xp, name)
+                y += function(y) if function.nin == 1 else function(y, kept) * function(kept, y)
+            y += kept * y - (1 - rate) / x + rate * (kept > x) - (pixels / 255 <= y) + (x < kept) * (x >= 0) + -abs(y)
+            xp.multiply(y, 0.5, out=x)
+            x *= rate
+            return y, y > x
+
+        return fusion.trace(f, xp.ndarray, tuple(arrays.values()), {})[0]
+
+    of_cupy = chain(cupy, **{name: nowhere(*kind) for name, kind in kinds.items()})
+    of_numpy = chain(np, **{name: np.empty(*kind) for name, kind in kinds.items()})
+    if of_cupy.source() != of_numpy.source() or of_cupy.parameters() != of_numpy.parameters():
+        raise AssertionError(f"CuPy's operators make another chain than NumPy's:\n{of_cupy.source()}")
+    return of_cupy
+
+
+def nowhere(size: int, dtype: str) -> cupy.ndarray:
+    """An array without memory."""
+    memory = cupy.cuda.UnownedMemory(1, 8 * size, None, 0)
+    return cupy.ndarray((size,), dtype, cupy.cuda.MemoryPointer(memory, 0))
 
 
 def source(kernel: Any, small: bool) -> str:
@@ -38,7 +76,7 @@ def source(kernel: Any, small: bool) -> str:
         _kernel._ArgInfo(INDEXER, _carray.Indexer, None, 1, True, small)
         if parameter.name == "_ind"
         else _kernel._ArgInfo(SCALAR, CScalar, parameter.dtype, 0, True, True)
-        if parameter.name in NUMBERS
+        if NUMBERS.fullmatch(parameter.name)
         else _kernel._ArgInfo(ARRAY, cupy.ndarray, parameter.dtype, 1, True, small)
         for parameter in kernel.params
     ]

@@ -38,7 +38,11 @@ def questions(check):
     return sys.modules["gpu_questions"]
 
 
-QUICK = {"replays_equal_eager_steps": {"steps": 6}, "a_second_graph_leaves_the_first_alone": {"rounds": 6}}
+QUICK = {
+    "replays_equal_eager_steps": {"steps": 6},
+    "a_second_graph_leaves_the_first_alone": {"rounds": 6},
+    "fusing_changes_rounding_alone": {"steps": 6, "repeats": 20},
+}
 
 
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])

@@ -178,6 +178,10 @@ class Backend:
         """Rows of `a`: out[i] = a[indices[i]]. The indices must be in range (checked where data enter)."""
         return a.take(indices, axis=0, mode="clip")  # "clip" is NumPy's only mode without a second pass
 
+    def fuse(self, f: Callable) -> Callable:
+        """f, a chain of elementwise operations on arrays, as one kernel on a GPU (`fusion.py`); f itself here."""
+        return f
+
     def sum_rows(self, a: Array, out: Array | None = None) -> Array:
         """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
         in the same order."""

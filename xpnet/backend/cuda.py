@@ -12,10 +12,11 @@ import numpy as np
 
 from xpnet.backend import BackendError
 from xpnet.backend.base import Array, Backend
+from xpnet.backend.fusion import fused
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
 from xpnet.backend.interchange import CUDA, dlpack_device
-from xpnet.backend.kernels import bfloat16, philox_skip, philox_uniform
+from xpnet.backend.kernels import bfloat16, launch, philox_skip, philox_uniform
 from xpnet.backend.memory import Memory
 from xpnet.backend.precision import PRECISIONS
 from xpnet.backend.random import DevicePhilox, Philox
@@ -107,6 +108,9 @@ class CudaBackend(Backend):
 
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
+
+    def fuse(self, f: Callable) -> Callable:
+        return fused(f, cp.ndarray, launch)
 
     def memory(self) -> Memory:
         pools = [cp.get_default_memory_pool(), *(pool for captured in self._captured for pool in captured.pools)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.fusion import FusedChain
 from xpnet.backend.random import MULTIPLIER, ROUNDS, WEYL
 
 # The reference is `random.philox_blocks`; `st` is its state: two words of key, four of counter.
@@ -91,3 +92,23 @@ def bfloat16() -> Any:
     import cupy as cp
 
     return cp.ElementwiseKernel("float32 x", "uint16 y", BFLOAT16, "xpnet_bfloat16")
+
+
+@cache
+def elementwise(inputs: str, outputs: str, source: str) -> Any:
+    """kernel(*inputs, *outputs) of a chain (`fusion.py`), whose reference is the function that it was traced from."""
+    import cupy as cp
+
+    return cp.ElementwiseKernel(inputs, outputs, source, "xpnet_fused")
+
+
+def launch(chain: FusedChain) -> list[Any]:
+    """Compute the chain in one launch; its new arrays."""
+    import cupy as cp
+
+    made = [cp.empty(chain.shape, chain.lines[line].dtype) for line in chain.made]
+    inputs, outputs = chain.parameters()
+    read = [array for place, array in enumerate(chain.arrays) if place not in chain.written]
+    written = [chain.arrays[place] for place in sorted(chain.written)]
+    elementwise(inputs, outputs, chain.source())(*read, *chain.numbers, *written, *made)
+    return made

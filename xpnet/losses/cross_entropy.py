@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,7 @@ class SoftmaxCrossEntropy(TermLoss):
         if self.class_weights is not None:
             q = q * self._of_classes(y.shape[-1], backend)
 
-        shifted = y - y.max(axis=-1, keepdims=True)
-        p = xp.exp(shifted)
+        shifted, p = backend.fuse(_exponentials)(y, y.max(axis=-1, keepdims=True), xp)
         total = p.sum(axis=-1, keepdims=True)
         log_p = shifted - xp.log(total)
         p /= total
@@ -69,8 +69,7 @@ class SoftmaxCrossEntropy(TermLoss):
         classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
         rows = y.reshape(-1, n_classes)
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
-        shifted = rows - xp.ascontiguousarray(rows.T).max(axis=0)[:, None]
-        dy = xp.exp(shifted)
+        shifted, dy = backend.fuse(_exponentials)(rows, xp.ascontiguousarray(rows.T).max(axis=0)[:, None], xp)
         total = backend.sum_rows(dy.T)
         terms = xp.log(total) - backend.take(shifted.reshape(-1), at)
         dy /= total[:, None]
@@ -99,6 +98,11 @@ class SoftmaxCrossEntropy(TermLoss):
         if len(self.class_weights) != n_classes:
             raise ValueError(f"{len(self.class_weights)} class weights for {n_classes} classes")
         return backend.constant(self.class_weights)
+
+
+def _exponentials(y: Array, largest: Array, xp: Any) -> tuple[Array, Array]:
+    shifted = y - largest
+    return shifted, xp.exp(shifted)
 
 
 class BinaryCrossEntropy(TermLoss):

@@ -14,20 +14,9 @@ from xpnet.nn.layer import Backward, Layer, Parameter
 from xpnet.nn.shapes import Shape, ShapeError
 
 __all__ = [
-    "ELU",
-    "SELU",
-    "HardSwish",
-    "LeakyReLU",
-    "LogSoftmax",
-    "Mish",
-    "PReLU",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "Tanh",
-]
+    "ELU", "SELU", "HardSwish", "LeakyReLU", "LogSoftmax", "Mish", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softmax",
+    "Softplus", "Tanh",
+]  # fmt: skip
 
 
 # Rectifiers: straight lines, or nearly so, on either side of 0 --------------------------------------------------
@@ -39,6 +28,7 @@ class ReLU(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         y = backend.xp.maximum(x, 0)
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx = (y > 0).astype(dy.dtype)  # NumPy multiplies by booleans one at a time
             dx *= dy
@@ -58,6 +48,7 @@ class LeakyReLU(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         y = backend.xp.maximum(x, self.slope * x if self.slope else 0)  # 0 times infinity is no number
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (y > 0).astype(dy.dtype)
             return dy * (positive * (1 - self.slope) + self.slope)
@@ -108,6 +99,7 @@ class ELU(Layer):
         xp = backend.xp
         negative = xp.minimum(x, 0)
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (x > 0).astype(dy.dtype)
             return dy * (xp.exp(negative) * (positive * (1 - self.alpha) + self.alpha))
@@ -145,6 +137,7 @@ class HardSwish(Layer):
         xp = backend.xp
         h = xp.clip(x + 3, 0, 6) * (1 / 6)
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * (h + x * (1 / 6) * (xp.abs(x) < 3))
 
@@ -158,12 +151,13 @@ class Sigmoid(Layer):
     """y = 1 / (1 + e^-x).  dx = dy y (1 - y) = dy e / (1 + e)^2 with e = e^-|x|."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        e = backend.xp.exp(-backend.xp.abs(x))
+        y, e = backend.fuse(sigmoid_and_e)(x, backend.xp)
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * sigmoid_slope(e)
 
-        return backend.xp.maximum(e, x >= 0) / (1 + e), backward
+        return y, backward
 
 
 class Tanh(Layer):
@@ -172,6 +166,7 @@ class Tanh(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * (4 * sigmoid_slope(xp.exp(-2 * xp.abs(x))))
 
@@ -185,9 +180,9 @@ class SiLU(Layer):
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        e = backend.xp.exp(-backend.xp.abs(x))
-        s = backend.xp.maximum(e, x >= 0) / (1 + e)
+        s, e = backend.fuse(sigmoid_and_e)(x, backend.xp)
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * (s + x * sigmoid_slope(e))
 
@@ -207,6 +202,7 @@ class Mish(Layer):
         D = a * (a + 2 * b) + 2 * (b * b)
         t = a * (a + 2 * b) / D
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * (t + x * (4 * (a * b) * (b * (a + b)) / (D * D)))
 
@@ -219,6 +215,7 @@ class Softplus(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * sigmoid(x, xp)
 
@@ -270,10 +267,15 @@ class LogSoftmax(Layer):
 # What they share ------------------------------------------------------------------------------------------------
 
 
-def sigmoid(x: Array, xp) -> Array:
-    """1 / (1 + e^-x) = e^min(x, 0) / (1 + e^-|x|)."""
+def sigmoid_and_e(x: Array, xp) -> tuple[Array, Array]:
+    """1 / (1 + e^-x) = e^min(x, 0) / (1 + e), and e = e^-|x|."""
     e = xp.exp(-xp.abs(x))
-    return xp.maximum(e, x >= 0) / (1 + e)
+    return xp.maximum(e, x >= 0) / (1 + e), e
+
+
+def sigmoid(x: Array, xp) -> Array:
+    """1 / (1 + e^-x)."""
+    return sigmoid_and_e(x, xp)[0]
 
 
 def sigmoid_slope(e: Array) -> Array:

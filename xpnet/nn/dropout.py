@@ -28,11 +28,14 @@ class Dropout(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         if not backend.training or self.p == 0:
             return x, lambda dy, need_dx=True: dy
-        kept = backend.rng.random(x.shape, x.dtype) >= self.p
-        mask = kept.astype(x.dtype)
-        mask *= 1 / (1 - self.p)
+        y, mask = backend.fuse(self._masked)(x, backend.rng.random(x.shape, x.dtype))
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * mask
 
-        return x * mask, backward
+        return y, backward
+
+    def _masked(self, x: Array, uniform: Array) -> tuple[Array, Array]:
+        mask = (uniform >= self.p).astype(x.dtype)
+        mask *= 1 / (1 - self.p)
+        return x * mask, mask

@@ -32,26 +32,30 @@ class GELU(Layer):
 
     def _by_tanh(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
-        flat_x, y, slope = x.ravel(), xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
-        for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache
-            a, along = flat_x[part], slope.reshape(-1)[part]
-            s, rest = (backend.scratch(f"gelu {name}", a.shape) for name in ("s", "rest"))
+        y, slope = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
+
+        @backend.fuse
+        def values(a: Array, y: Array, along: Array) -> None:
             xp.multiply(a, a, out=along)
-            xp.multiply(along, -scale * cubic, out=s)
+            s = along * (-scale * cubic)
             s -= scale
             s *= a
             xp.minimum(s, 80, out=s)  # below -8 or so s is 0, and e^80 stands for more
-            xp.exp(s, out=rest)  # e^-v
+            rest = xp.exp(s)  # e^-v
             xp.add(rest, 1, out=s)
             xp.divide(1, s, out=s)
             rest *= s  # 1 - s, with all its digits
-            xp.multiply(a, s, out=y.reshape(-1)[part])
+            xp.multiply(a, s, out=y)
             along *= 3 * cubic * scale  # and dy/dx, while all it takes is in the cache
             along += scale
             along *= a
             along *= rest
             along += 1
             along *= s
+
+        flat_x, flat_y, flat_slope = x.ravel(), y.reshape(-1), slope.reshape(-1)
+        for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache
+            values(flat_x[part], flat_y[part], flat_slope[part])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             xp.multiply(slope, dy, out=slope)  # in place, as each backward is called once
@@ -63,6 +67,7 @@ class GELU(Layer):
         xp = backend.xp
         P = xp.abs((x > 0) - normal_tail(x, backend))  # 1 - tail above 0, the tail itself below
 
+        @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy * (P + x * (xp.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))))
 
@@ -88,8 +93,10 @@ def normal_tail(x: Array, backend: Backend) -> Array:
     """The probability that a standard normal variable is above |x|: erfc(|x| / sqrt 2) / 2, however small it is."""
     t = backend.xp.abs(x).ravel()
     *powers, highest = _polynomial(len(TAIL) if t.dtype == "float64" else FLOAT32_TERMS)
-    for part in backend.chunks(t.size):  # so many operations on one array pay for pieces that stay in a CPU's cache
-        w = 1 / (t[part] + 4)
+
+    @backend.fuse
+    def tail(t: Array) -> None:
+        w = 1 / (t + 4)
         u = 1 - 8 * w
         p = highest * u
         for power in powers[:0:-1]:
@@ -97,8 +104,11 @@ def normal_tail(x: Array, backend: Backend) -> Array:
             p *= u
         p += powers[0]
         w *= p
-        w *= backend.xp.exp(-0.5 * (t[part] * t[part]))
-        t[part] = w
+        w *= backend.xp.exp(-0.5 * (t * t))
+        backend.xp.multiply(w, 1, out=t)
+
+    for part in backend.chunks(t.size):  # so many operations on one array pay for pieces that stay in a CPU's cache
+        tail(t[part])
     return t.reshape(x.shape)
 
 

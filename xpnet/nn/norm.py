@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
@@ -65,10 +66,10 @@ class BatchNorm(Layer):
             centred, left, variance = self._statistics(rows, backend)
         else:
             centred, left, variance = rows - self.running_mean.data, 0.0, self.running_var.data
-        inverse = 1 / backend.xp.sqrt(variance + self.eps)
+        inverse = backend.fuse(_inverse_root)(variance, self.eps, backend.xp)
         scale = self.gamma.data * inverse
-        y = centred * scale  # xhat is (centred - left) * inverse, and is never written out
-        y += self.beta.data - left * scale
+        shift = self.beta.data - left * scale  # xhat is (centred - left) * inverse, and is never written out
+        y = backend.fuse(_scaled_and_shifted)(centred, scale, shift)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             rows_dy = dy.reshape(centred.shape)  # of x itself nothing is kept
@@ -78,12 +79,11 @@ class BatchNorm(Layer):
             self.gamma.add_grad_sum(dgamma)
             if not need_dx:
                 return None
-            dx = rows_dy * scale
-            if of_batch:
-                slope = scale * inverse * dgamma / n
-                dx -= centred * slope
-                dx += left * slope - scale * dbeta / n
-            return dx.reshape(shape)
+            if not of_batch:
+                return (rows_dy * scale).reshape(shape)
+            slope = scale * inverse * dgamma / n
+            constant = left * slope - scale * dbeta / n
+            return backend.fuse(_dx_of_batch)(rows_dy, scale, centred, slope, constant).reshape(shape)
 
         return y.reshape(shape), backward
 
@@ -100,9 +100,12 @@ class BatchNorm(Layer):
         left = backend.sum_rows(centred) / n
         variance = backend.xp.maximum(backend.sum_rows(centred * centred) / n - left * left, 0)
         for running, batch in ((self.running_mean, mean + left), (self.running_var, variance * (n / (n - 1)))):
-            running.data *= 1 - self.momentum
-            running.data += self.momentum * batch
+            backend.fuse(self._follow)(running.data, batch)
         return centred, left, variance
+
+    def _follow(self, running: Array, batch: Array) -> None:
+        running *= 1 - self.momentum
+        running += self.momentum * batch
 
 
 class LayerNorm(Layer):
@@ -121,7 +124,7 @@ class LayerNorm(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         rows = x.reshape(-1, x.shape[-1])
         mean = _mean_of_rows(rows, backend)
-        xhat, inverse = normalised(rows, mean, self.eps, backend.xp)
+        xhat, inverse = normalised(rows, mean, self.eps, backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             rows_dy = dy.reshape(rows.shape)
@@ -129,10 +132,9 @@ class LayerNorm(Layer):
             self.beta.add_grad_sum(rows_dy)
             if not need_dx:
                 return None
-            return normalised_dx(rows_dy * self.gamma.data, xhat, inverse, mean).reshape(x.shape)
+            return normalised_dx(rows_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(x.shape)
 
-        y = xhat * self.gamma.data
-        y += self.beta.data
+        y = backend.fuse(_scaled_and_shifted)(xhat, self.gamma.data, self.beta.data)
         return y.reshape(x.shape), backward
 
 
@@ -153,7 +155,7 @@ class RMSNorm(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         rows = x.reshape(-1, x.shape[-1])
         mean = _mean_of_rows(rows, backend)
-        inverse = 1 / backend.xp.sqrt(mean(rows * rows) + self.eps)
+        inverse = backend.fuse(_inverse_root)(mean(rows * rows), self.eps, backend.xp)
         xhat = rows * inverse
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
@@ -161,10 +163,8 @@ class RMSNorm(Layer):
             self.gamma.add_grad_sum(rows_dy * xhat)
             if not need_dx:
                 return None
-            dx = rows_dy * self.gamma.data
-            dx -= xhat * mean(dx * xhat)
-            dx *= inverse
-            return dx.reshape(x.shape)
+            d = rows_dy * self.gamma.data
+            return backend.fuse(_along_and_scaled)(d, xhat, mean(d * xhat), inverse).reshape(x.shape)
 
         return (xhat * self.gamma.data).reshape(x.shape), backward
 
@@ -191,7 +191,7 @@ class GroupNorm(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         samples = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])  # (N, positions, C)
         mean = self._mean_of_groups(samples, backend)
-        xhat, inverse = normalised(samples, mean, self.eps, backend.xp)
+        xhat, inverse = normalised(samples, mean, self.eps, backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             samples_dy = dy.reshape(samples.shape)
@@ -199,10 +199,9 @@ class GroupNorm(Layer):
             self.beta.add_grad_sum(samples_dy)
             if not need_dx:
                 return None
-            return normalised_dx(samples_dy * self.gamma.data, xhat, inverse, mean).reshape(x.shape)
+            return normalised_dx(samples_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(x.shape)
 
-        y = xhat * self.gamma.data
-        y += self.beta.data
+        y = backend.fuse(_scaled_and_shifted)(xhat, self.gamma.data, self.beta.data)
         return y.reshape(x.shape), backward
 
     def _mean_of_groups(self, samples: Array, backend: Backend) -> Mean:
@@ -222,16 +221,16 @@ class GroupNorm(Layer):
 Mean = Callable[[Array], Array]  # of some axes, which are kept (as 1, or repeated)
 
 
-def normalised(x: Array, mean: Mean, eps: float, xp) -> tuple[Array, Array]:
+def normalised(x: Array, mean: Mean, eps: float, backend: Backend) -> tuple[Array, Array]:
     """xhat = (x - mean x) / sqrt(variance + eps), and 1 / sqrt(variance + eps)."""
     xhat = x - mean(x)
     xhat -= mean(xhat)
-    inverse = 1 / xp.sqrt(mean(xhat * xhat) + eps)
+    inverse = backend.fuse(_inverse_root)(mean(xhat * xhat), eps, backend.xp)
     xhat *= inverse
     return xhat, inverse
 
 
-def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean) -> Array:
+def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean, backend: Backend) -> Array:
     """dx of `normalised`, for d = the gradient of xhat, which is overwritten.
 
     With v the variance and r = 1 / sqrt(v + eps): dxhat_i = r (dx_i - mean dx) - xhat_i r^2 dv / 2 and
@@ -239,9 +238,30 @@ def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean) -> Array:
     """
     along = mean(d * xhat)
     d -= mean(d)
+    return backend.fuse(_along_and_scaled)(d, xhat, along, inverse)
+
+
+def _inverse_root(variance: Array, eps: float, xp: Any) -> Array:
+    return 1 / xp.sqrt(variance + eps)
+
+
+def _scaled_and_shifted(xhat: Array, gamma: Array, beta: Array) -> Array:
+    y = xhat * gamma
+    y += beta
+    return y
+
+
+def _along_and_scaled(d: Array, xhat: Array, along: Array, inverse: Array) -> Array:
     d -= xhat * along
     d *= inverse
     return d
+
+
+def _dx_of_batch(dy: Array, scale: Array, centred: Array, slope: Array, constant: Array) -> Array:
+    dx = dy * scale
+    dx -= centred * slope
+    dx += constant
+    return dx
 
 
 def _mean_of_rows(rows: Array, backend: Backend) -> Mean:

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array
+from xpnet.backend import Array, Backend
 from xpnet.nn.init import Initializer
 from xpnet.nn.through_time import Cell, Recurrent
 
@@ -48,15 +48,15 @@ class RNN(Recurrent):
 
     gates = 1
 
-    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
-        (h,) = after
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
+        (h,), xp = after, backend.xp
 
         def step(t: int, a: Array, g: Array) -> None:
             g += a
             xp.tanh(g[0], out=h[t])
 
         def slopes(da: Array, dg: Array) -> Callable:
-            _slope_of_tanh(h, da[:, 0], xp)
+            backend.fuse(_slope_of_tanh)(h, da[:, 0], xp)
 
             def step_back(t: int, dh: Array) -> list[Any]:
                 da[t] *= dh
@@ -89,38 +89,56 @@ class LSTM(Recurrent):
     state_names = ("h", "c")
     first_bias = FORGET_1
 
-    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
-        (_, c_before), (h, c) = before, after
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
+        (_, c_before), (h, c), xp = before, after, backend.xp
         z, tanh_c = _empty_blocks(4, c, xp), xp.empty(c.shape, c.dtype)
         s, (i, f, o, n) = z[:, :3], (z[:, k] for k in range(4))
 
-        def step(t: int, a: Array, g: Array) -> None:
+        @backend.fuse
+        def tanh_of_sum(a: Array, g: Array, z: Array) -> None:
             g += a
-            xp.tanh(g, out=z[t])
-            _open(s[t])
-            xp.multiply(f[t], c_before[t], out=c[t])
-            c[t] += i[t] * n[t]
-            xp.tanh(c[t], out=tanh_c[t])
-            xp.multiply(o[t], tanh_c[t], out=h[t])
+            xp.tanh(g, out=z)
 
-        def slopes(da: Array, dg: Array) -> Callable:
-            di, df, do, dn = (da[:, k] for k in range(4))
-            _slope_of_sigmoid(s, da[:, :3], xp)
+        @backend.fuse
+        def states(i: Array, f: Array, o: Array, n: Array, c_before: Array, c: Array, tanh_c: Array, h: Array) -> None:
+            xp.multiply(f, c_before, out=c)
+            c += i * n
+            xp.tanh(c, out=tanh_c)
+            xp.multiply(o, tanh_c, out=h)
+
+        def step(t: int, a: Array, g: Array) -> None:
+            tanh_of_sum(a, g, z[t])
+            backend.fuse(_open)(s[t])
+            states(i[t], f[t], o[t], n[t], c_before[t], c[t], tanh_c[t], h[t])
+
+        @backend.fuse
+        def slopes_of_states(di: Array, df: Array, do: Array, dn: Array, dc_of_dh: Array) -> None:
             di *= n
             df *= c_before
             do *= tanh_c
             _slope_of_tanh(n, dn, xp)
             dn *= i
-            dc_of_dh = xp.empty(c.shape, c.dtype)
             _slope_of_tanh(tanh_c, dc_of_dh, xp)
             dc_of_dh *= o
 
-            def step_back(t: int, dh: Array, dc: Array) -> list[Any]:  # i and f, the first two, have dc in common
-                dc += dc_of_dh[t] * dh
-                da[t, :2] *= dc
-                do[t] *= dh
-                dn[t] *= dc
-                return [0.0, f[t] * dc]
+        @backend.fuse
+        def dstates(dh: Array, dc: Array, dc_of_dh: Array, do: Array, dn: Array, f: Array) -> Array:
+            dc += dc_of_dh * dh
+            do *= dh
+            dn *= dc
+            return f * dc
+
+        def slopes(da: Array, dg: Array) -> Callable:
+            di, df, do, dn = (da[:, k] for k in range(4))
+            dc_of_dh = xp.empty(c.shape, c.dtype)
+            backend.fuse(_slope_of_sigmoid)(s, da[:, :3], xp)
+            slopes_of_states(di, df, do, dn, dc_of_dh)
+
+            def step_back(t: int, dh: Array, dc: Array) -> list[Any]:
+                dc_before = dstates(dh, dc, dc_of_dh[t], do[t], dn[t], f[t])
+                di_and_df = da[t, :2]
+                di_and_df *= dc
+                return [0.0, dc_before]
 
             return step_back
 
@@ -143,37 +161,52 @@ class GRU(Recurrent):
     gates, sigmoids = 3, 2
     bias_of_product = True
 
-    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
-        (h_before,), (h,), b_hn = before, after, cell["b_hn"].data
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
+        (h_before,), (h,), b_hn, xp = before, after, cell["b_hn"].data, backend.xp
         gates, g_n = _empty_blocks(3, h, xp), xp.empty(h.shape, h.dtype)
         s, (r, z, n) = gates[:, :2], (gates[:, k] for k in range(3))
 
-        def step(t: int, a: Array, g: Array) -> None:
-            xp.add(a[:2], g[:2], out=s[t])
-            xp.tanh(s[t], out=s[t])
-            _open(s[t])
-            xp.add(g[2], b_hn, out=g_n[t])
-            xp.multiply(r[t], g_n[t], out=n[t])
-            n[t] += a[2]
-            xp.tanh(n[t], out=n[t])
-            xp.subtract(h_before[t], n[t], out=h[t])
-            h[t] *= z[t]
-            h[t] += n[t]
+        @backend.fuse
+        def sigmoids(a: Array, g: Array, s: Array) -> None:
+            xp.add(a, g, out=s)
+            xp.tanh(s, out=s)
+            _open(s)
 
-        def slopes(da: Array, dg: Array) -> Callable:
-            dr, dz, dn = (da[:, k] for k in range(3))
-            _slope_of_sigmoid(s, da[:, :2], xp)
+        @backend.fuse
+        def state(a: Array, g: Array, r: Array, z: Array, h_before: Array, g_n: Array, n: Array, h: Array) -> None:
+            xp.add(g, b_hn, out=g_n)
+            xp.multiply(r, g_n, out=n)
+            n += a
+            xp.tanh(n, out=n)
+            xp.subtract(h_before, n, out=h)
+            h *= z
+            h += n
+
+        def step(t: int, a: Array, g: Array) -> None:
+            sigmoids(a[:2], g[:2], s[t])
+            state(a[2], g[2], r[t], z[t], h_before[t], g_n[t], n[t], h[t])
+
+        @backend.fuse
+        def slopes_of_state(dr: Array, dz: Array, dn: Array) -> None:
             _slope_of_tanh(n, dn, xp)
             dn *= 1 - z
             dr *= g_n
             dr *= dn
             dz *= h_before - n
+
+        @backend.fuse
+        def times(dh: Array, da: Array, dg: Array) -> None:
+            da *= dh
+            dg *= dh
+
+        def slopes(da: Array, dg: Array) -> Callable:
+            backend.fuse(_slope_of_sigmoid)(s, da[:, :2], xp)
+            slopes_of_state(*(da[:, k] for k in range(3)))
             dg[...] = da
             dg[:, 2] *= r
 
             def step_back(t: int, dh: Array) -> list[Any]:
-                da[t] *= dh
-                dg[t] *= dh
+                times(dh, da[t], dg[t])
                 return [z[t] * dh]
 
             return step_back

@@ -176,7 +176,7 @@ class Recurrent(Layer):
         for of_all, state in zip(states, first, strict=True):
             of_all[begin] = state
         kept: Any = None if mask is None else 1 - mask
-        step, slopes = self._steps(before, after, cell, xp)
+        step, slopes = self._steps(before, after, cell, backend)
         for t in order:
             step(t, a_blocks[t], backend.matmul(before[0][t], onward))
             if mask is not None:
@@ -225,7 +225,7 @@ class Recurrent(Layer):
         """(..., N, gates units) seen as (..., gates, N, units)."""
         return rows.reshape(*rows.shape[:-1], self.gates, self.units).swapaxes(-2, -3)
 
-    def _steps(self, before: list[Array], after: list[Array], cell: Cell, xp: Any) -> tuple[Callable, Callable]:
+    def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
         """`step(t, a, g)` and `slopes(da, dg)`, for the states (T, N, units) before and after each step.
 
         `step` takes a_t and g_t (gates, N, units), with the blocks of sigmoids halved (`_halved`), and writes the

@@ -80,12 +80,15 @@ class Adam(Optimizer):
         super().__init__(model, lr, weight_decay, groups)
 
     def _begin(self) -> None:
+        self._root, self._size, self._small = self.model.backend.fuse(self._corrections)(self.steps)
+
+    def _corrections(self, t: Array) -> tuple[Array, Array, Array]:
+        """sqrt(w2), size and small: m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied by sqrt(w2)."""
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
-        expm1 = self.model.backend.xp.expm1
-        w1, w2 = (expm1(self.steps * math.log(b)) / (b - 1) if b else 1.0 for b in self.betas)
-        # m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied through by sqrt(w2)
-        root = w2**0.5
-        self._root, self._size, self._small = root, root / w1, self.eps * root
+        xp = self.model.backend.xp
+        w1, w2 = (xp.expm1(t * math.log(b)) / (b - 1) if b else 0 * t + 1 for b in self.betas)
+        root = xp.sqrt(w2)
+        return root, root / w1, self.eps * root
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
         x -= self._moved(g, lr * self._size, *state)
@@ -149,10 +152,12 @@ class NAdam(Adam):
 
     def _begin(self) -> None:
         super()._begin()
-        product = self.state["product"]
-        now, later = (self._momentum(self.steps + ahead) for ahead in (0, 1))
+        self._of_g, self._of_m = self.model.backend.fuse(self._parts_of_step)(self.steps, self.state["product"])
+
+    def _parts_of_step(self, t: Array, product: Array) -> tuple[Array, Array]:
+        now, later = (self._momentum(t + ahead) for ahead in (0, 1))
         product *= now
-        self._of_g, self._of_m = (1 - now) / (1 - product), later / (1 - product * later) * (1 - self.betas[0])
+        return (1 - now) / (1 - product), later / (1 - product * later) * (1 - self.betas[0])
 
     def _momentum(self, t: Array) -> Array:
         return self.betas[0] * (1 - 0.5 * self.model.backend.xp.exp(t * (self.momentum_decay * math.log(0.96))))

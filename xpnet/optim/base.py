@@ -137,12 +137,13 @@ class Optimizer:
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
-        x, g = self.model.data[at], self.model.grad[at]
+        x, g, fuse = self.model.data[at], self.model.grad[at], self.model.backend.fuse
         for start, stop, decay in part.decays:
             inside = slice(max(start - at.start, 0), min(stop, at.stop) - at.start)
             if inside.start < inside.stop:
-                self._decay(x[inside], g[inside], lr, decay)
-        self._update(x, g, lr, *(self.state[name][at] for name in self.state_names))
+                fuse(self._decay)(x[inside], g[inside], lr, decay)
+        update = self._update if self.by_parameter else fuse(self._update)
+        update(x, g, lr, *(self.state[name][at] for name in self.state_names))
 
     def _begin(self) -> None:
         """What is computed once a step, for all parts."""
@@ -157,7 +158,8 @@ class Optimizer:
         """Change x, and the state, in place; `lr` is an array of one number. g may be used up.
 
         Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
-        time: no number may depend on another, and `backend.scratch` must not be used.
+        time, and a GPU in one kernel (`backend.fuse`): no number may depend on another, `backend.scratch` must not be
+        used, and nothing but x, g and the state be changed.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 

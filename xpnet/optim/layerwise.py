@@ -35,7 +35,8 @@ class LAMB(AdamW):
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         x, xp = self.model.data[at], self.model.backend.xp
-        r = self._moved(self.model.grad[at], self._size, *(self.state[name][at] for name in self.state_names))
+        moved = self.model.backend.fuse(self._moved)
+        r = moved(self.model.grad[at], self._size, *(self.state[name][at] for name in self.state_names))
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:

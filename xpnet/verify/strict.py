@@ -2,13 +2,12 @@
 
 `StrictBackend()` is a backend like any other, and slow. Its arrays (`strict_array.py`) live in the host's memory
 and refuse whatever would fail, stop or quietly go wrong on a GPU: a layer that runs on it, inside
-`backend.capture`, keeps the rules of a captured step. It knows nothing of speed, of rounding on a GPU or of the
-limits of CuPy's fusion.
+`backend.capture`, keeps the rules of a captured step. It knows nothing of speed, or of rounding on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import PRECISIONS, Array, Backend
+from xpnet.backend.fusion import FusedChain, StandIn, fused
 from xpnet.backend.precision import widened
 from xpnet.backend.random import DevicePhilox, Philox
 from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
@@ -52,6 +52,10 @@ class StrictFunction:
         self._special = getattr(self, f"_{name.rpartition('.')[2]}", None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        stand = next((a for a in args if isinstance(a, StandIn)), None)
+        if stand is not None:
+            name, plain = attrgetter(self._name)(np).__name__, not kwargs.keys() - {"out"}
+            return stand.called(name, plain, args, kwargs.get("out"))
         check_call(f"xp.{self._name}", FUNCTIONS[self._name], args, kwargs)
         if self._special:
             return self._special(*args, **kwargs)
@@ -148,6 +152,13 @@ class StrictBackend(Backend):
 
     def take(self, a: Array, indices: Array) -> Array:
         return a.take(indices, axis=0)
+
+    def fuse(self, f: Callable) -> Callable:
+        """f as a chain wherever it is one: what a GPU would compute, line by line, in one operation."""
+        return fused(f, StrictArray, self._launch)
+
+    def _launch(self, chain: FusedChain) -> Sequence[Array]:
+        return self._device.run(f"fused {chain.source()}", chain.evaluate, (*chain.arrays, *chain.numbers))
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
         array = super().scratch(name, shape, dtype)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from xpnet.backend.fusion import StandIn
 from xpnet.verify.strict_names import ARRAYS, METHODS, PROPERTIES, READS_BACK, Arguments
 
 _HERE = Path(__file__).parent
@@ -248,6 +249,8 @@ def _operators() -> None:
 
     def define(name: str, function: Callable, reflected: bool = False) -> None:
         def method(self: StrictArray, *others: Any) -> Any:
+            if any(isinstance(other, StandIn) for other in others):
+                return NotImplemented
             for other in others:
                 _refuse_others(name, other)
             return self._device.run(name, function, (*others, self) if reflected else (self, *others))
