@@ -199,6 +199,51 @@ def test_in_the_block_of_a_step_blas_has_one_thread_once_the_team_has_run(x):
     assert set(blas()) == {2}
 
 
+def noted_runs(monkeypatch, team):
+    """The numbers of jobs that the team does, one after the other."""
+    runs, run = [], team.run
+    monkeypatch.setattr(team, "run", lambda jobs: runs.append(len(jobs)) or run(jobs))
+    return runs
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(70, 30), (30, 71), (64, 64), (1, 9), (9, 1)])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_large_product_is_shared_by_the_team(monkeypatch, rows, columns, given):
+    monkeypatch.setattr(threads, "LARGE_PRODUCT", rows * columns * 5)
+    backend, rng = select("cpu", threads=3), np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, 5)), rng.standard_normal((columns, 5)).T
+    runs = noted_runs(monkeypatch, backend.team)
+
+    def product():
+        out = np.full((rows, columns), np.nan) if given else None
+        c = backend.matmul(a, b, out=out)
+        np.testing.assert_allclose(c, np.einsum("ij,jk->ik", a, b), rtol=1e-12, atol=1e-12)
+        assert out is None or c is out
+        backend.matmul(a[:, :4], b[:4])  # one number less a product: too small
+        backend.matmul(np.stack([a, a]), np.stack([b, b]))  # and no pair of matrices
+        shares, runs[:] = [*runs], []
+        return shares
+
+    assert product() == []
+    with backend.threads_for(10**9):
+        assert product() == []  # BLAS has the cores yet
+        backend.team.run([int, int])
+        runs.clear()
+        assert product() == [3]
+    assert product() == []
+
+
+def test_products_of_a_batch_of_rows_are_shared_too(monkeypatch):
+    monkeypatch.setattr(threads, "LARGE_PRODUCT", 1)
+    backend, rng = select("cpu", threads=2), np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 4, 5)), rng.standard_normal((5, 6))
+    runs = noted_runs(monkeypatch, backend.team)
+    with backend.threads_for(10**9):
+        backend.team.run([int, int, int])
+        np.testing.assert_allclose(backend.matmul(a, b), np.einsum("nij,jk->nik", a, b), rtol=1e-12)
+    assert runs == [3, 2]
+
+
 def test_mode_and_errstate_are_those_of_the_caller(x):
     class Moody(nn.Tanh):
         def forward(self, x, backend):

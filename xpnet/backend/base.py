@@ -142,8 +142,9 @@ class Backend:
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         if b.ndim == 2 < a.ndim and out is None and a.size and a.flags.c_contiguous:  # one tall product, not many small
-            return self.xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
-        return self.xp.matmul(a, b, out=out)
+            return self._product(a.reshape(-1, a.shape[-1]), b, None).reshape(*a.shape[:-1], b.shape[-1])
+        product = self.xp.matmul if self.team is None else self.team.product
+        return product(a, b, out=out)
 
     def _rounded(self, a: Array) -> Array:
         return a.astype(self.xp.float16) if self.precision == "float16" else to_bfloat16(a, self.xp)
