@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.backend.fusion import StandIn
 from xpnet.nn.layer import Layer
 from xpnet.optim import Optimizer
 
@@ -74,7 +75,8 @@ class Float64Watch:
     def _is_float64(self, value: Any) -> bool:
         if isinstance(value, (tuple, list)):
             return any(self._is_float64(v) for v in value)
-        return isinstance(value, np.float64) or (isinstance(value, self._array_type) and value.dtype == np.float64)
+        is_array = isinstance(value, (self._array_type, StandIn))  # which stands in for one, where operations are fused
+        return isinstance(value, np.float64) or (is_array and value.dtype == np.float64)
 
     def _found(self, frame: FrameType, line: int | None, what: str) -> None:
         place = f"{frame.f_code.co_filename}:{line}" if line else line_of_user(frame)
