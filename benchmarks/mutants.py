@@ -82,6 +82,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     ],
     "backend/gemm.py": ["test_gemm.py", "test_precision.py"],
     "backend/kernels.py": ["test_cuda_sources.py", "test_fusion.py"],
+    "backend/tracing.py": ["test_fusion.py", "test_cuda_sources.py", "test_debug.py"],
     "backend/fusion.py": ["test_fusion.py", "test_cuda_sources.py"],
     "backend/precision.py": ["test_precision.py"],
     "backend/graph.py": ["test_graph.py"],

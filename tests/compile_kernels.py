@@ -20,7 +20,7 @@ from cupy._core import _carray, _kernel, core
 from cupy._core._scalar import CScalar
 from cupy.cuda import compiler
 
-from xpnet.backend import fusion, kernels
+from xpnet.backend import fusion, kernels, tracing
 
 ARRAY, INDEXER, SCALAR = 1, 2, 3  # CuPy's numbers for kinds of arguments
 NUMBERS = re.compile(r"n\d*|steps")  # parameters of kernels that are given plain numbers
@@ -49,13 +49,13 @@ def everything(dtype: str) -> fusion.FusedChain:
             y = x.astype(dtype)
             for name in sorted(fusion.FUNCTIONS):
                 function = getattr(xp, name)
-                y += function(y) if function.nin == 1 else function(y, kept) * function(kept, y)
-            y += kept * y - (1 - rate) / x + rate * (kept > x) - (pixels / 255 <= y) + (x < kept) * (x >= 0) + -abs(y)
+                y += function(y) if function.nin == 1 else y * function(y, kept) * function(kept, y)
+            y += kept * y - (1 - rate) / x + rate * (kept > x) - (pixels / 255 <= y) + (x == kept) + -abs(y)
             xp.multiply(y, 0.5, out=x)
             x *= rate
-            return y, y > x
+            return y, y > x, x != y
 
-        return fusion.trace(f, xp.ndarray, tuple(arrays.values()), {})[0]
+        return tracing.trace(f, xp.ndarray, tuple(arrays.values()), {})[0]
 
     of_cupy = chain(cupy, **{name: nowhere(*kind) for name, kind in kinds.items()})
     of_numpy = chain(np, **{name: np.empty(*kind) for name, kind in kinds.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import shutil
 import subprocess
@@ -9,13 +10,15 @@ import sys
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from xpnet import Backend, Model, losses, nn, optim
-from xpnet.backend import fusion, kernels
-from xpnet.backend.fusion import FUNCTIONS, TYPES, NoChainError, fused, trace
+from xpnet.backend import kernels, tracing
+from xpnet.backend.fusion import FUNCTIONS, TYPES, NoChainError
+from xpnet.backend.tracing import fused, trace
 from xpnet.train import train_step
 from xpnet.verify import cases, passes
 from xpnet.verify.strict import StrictBackend
@@ -47,8 +50,8 @@ class HostKernel:
             for (kind, _), a in zip([*self.inputs, *self.outputs], args, strict=True)
         ]
         self.function(ctypes.c_longlong(copies[0].size), *(ctypes.c_void_p(c.ctypes.data) for c in copies))
-        for array, copy in zip(outputs, copies[len(self.inputs) :], strict=True):
-            array[...] = copy
+        for array, values in zip(outputs, copies[len(self.inputs) :], strict=True):
+            array[...] = values
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -198,7 +201,7 @@ def test_operators_are_numpys(fuse):
     def f(x, y):
         z = abs(-x) + 1 - (2 - y) / (3 / x) * (4 * y)
         z -= x
-        z /= 1.7 + y * (x <= y) - (x < 0.5) + (x > 1) * (y >= 1)
+        z /= 1.7 + y * (x <= y) - (x < 0.5) + 1.5 * (x > 1) + 1.5 * (y >= 1) + 0.1 * (x == y) + 0.2 * (x != y)
         return z
 
     np.testing.assert_array_equal(fuse(f)(numbers(9), numbers(9, seed=1)), f(numbers(9), numbers(9, seed=1)))
@@ -237,6 +240,11 @@ def test_every_function_is_numpys(fuse, name):
 ROW, COLUMN, OUTSIDE = numbers(4), numbers(4, 1, seed=1), numbers(4, seed=2)
 
 
+class Pair(NamedTuple):
+    one: np.ndarray
+    other: np.ndarray
+
+
 COLUMN_OF_ONE = numbers(1, seed=3)
 
 
@@ -256,8 +264,25 @@ NONE = [
     lambda x, y: np.multiply(x, 2, out=OUTSIDE),
     lambda x, y: np.add.reduce(x),
     lambda x, y: np.sin(x),
+    lambda x, y: np.where(x > 9, x, y),
     lambda x, y: x**3,
-    lambda x, y: x if x < 9 else y,
+    lambda x, y: x * 2 if x > 9 else x * 3,
+    lambda x, y: x * 2 if (x > 9) or (x < 0) else x * 3,
+    lambda x, y: x * max(x, 5),
+    lambda x, y: x[0] * y,
+    lambda x, y: len(x) * y,
+    lambda x, y: sum(x) * y,
+    lambda x, y: x * (0.5 in y),
+    lambda x, y: copy.copy(x) * y,
+    lambda x, y: copy.deepcopy(x) * y,
+    lambda x, y: x * float(x[0]),
+    lambda x, y: x.astype("int64") * 2,
+    lambda x, y: abs(x.astype("uint8")),
+    lambda x, y: (x > 0) * (y > 0),
+    lambda x, y: x.astype("uint8") > 300,
+    lambda x, y: x.astype("int64") < 2**70,
+    lambda x, y: (y + 1, x * 2)[1],
+    lambda x, y: Pair(x * 2, x * 3),
     lambda x, y: x * np.complex64(1j),
     lambda x, y: np.add(x, 1, dtype="float64"),
     two_shapes,
@@ -278,6 +303,103 @@ def test_what_is_no_chain_runs_as_it_stands(f):
     expected, got = f(ROW[:1], COLUMN), fused(f, np.ndarray, launch)(ROW[:1], COLUMN)
     for a, b in zip(passes.in_tuple(expected), passes.in_tuple(got), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_chain_inside_a_chain_is_part_of_it(fuse):
+    def inner(y):
+        y += 1
+        return y * 2
+
+    for f in (inner, lambda y: inner(y)):
+        one, other = numbers(4), numbers(4)
+        expected = f(one) * 3
+        np.testing.assert_array_equal(fuse(lambda x, f=f: fuse(f)(x) * 3)(other), expected)
+        np.testing.assert_array_equal(other, one)
+
+
+def test_a_chain_inside_a_chain_that_has_its_array_from_outside(fuse):
+    def outer(x):
+        @fuse
+        def inner():
+            return x + 1
+
+        return inner() * 2
+
+    np.testing.assert_array_equal(fuse(outer)(ROW), (ROW + 1) * 2)
+
+
+def test_a_chain_inside_a_chain_that_hides_its_array(fuse):
+    def outer(x, y, operation):
+        box = [x]
+
+        @fuse
+        def inner(y):
+            return operation(box[0], y)
+
+        return inner(y) * 2
+
+    for operation in (lambda a, y: a * 3, lambda a, y: y + a, lambda a, y: y + y.shape[0] * a):
+        y = numbers(4, seed=1)
+        np.testing.assert_array_equal(fuse(outer)(ROW, y, operation), operation(ROW, y) * 2)
+
+
+def test_arrays_by_name_and_by_default_are_changed_once(fuse):
+    for as_chain in (True, False):
+        by_default, by_name, by_keyword = numbers(4), numbers(4), numbers(4)
+
+        def f(x, y=by_default, *, z, w=by_keyword, as_chain=as_chain):
+            for a in (y, z, w):
+                a += 1
+            return y * z * w if as_chain else y * z * w * x.sum()
+
+        result = fuse(f)(ROW, z=by_name)
+        for a in (by_default, by_name, by_keyword):
+            np.testing.assert_array_equal(a, numbers(4) + 1)
+        expected = (numbers(4) + 1) ** 3
+        np.testing.assert_allclose(result, expected if as_chain else expected * ROW.sum(), rtol=1e-6)
+
+
+def test_one_new_array_that_is_returned_twice_is_one(fuse):
+    def f(x):
+        y = x * 2
+        return y, x + 1, y, y.astype(y.dtype)
+
+    assert len(trace(f, np.ndarray, (ROW,), {})[0].made) == 3
+    first, other, again, copied = fuse(f)(ROW)
+    assert first is again
+    assert copied is not first
+    for a, b in zip((first, other, copied), (ROW * 2, ROW + 1, ROW * 2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_variable_that_has_no_value_yet(fuse):
+    @fuse
+    def f(x):
+        return x * factor if x is None else x * 2
+
+    np.testing.assert_array_equal(f(ROW), ROW * 2)
+    factor = 3
+
+
+def test_an_array_that_was_kept_is_an_error_that_says_so(fuse):
+    kept = []
+    fuse(lambda x: kept.append(x * 2) or x * 3)(ROW)
+    with pytest.raises(RuntimeError, match="has kept an array"):
+        kept[0] * 2
+
+
+def test_the_strict_device_sees_arrays_that_overlap():
+    backend = StrictBackend()
+    x = backend.asarray(numbers(4))
+
+    @backend.fuse
+    def f(x, y):
+        x += 1
+        return x * y
+
+    with pytest.raises(ValueError, match=r"test_fusion\.py:\d+: a fused function changes an array that overlaps"):
+        f(x, x[::-1])
+    assert f(x[::2], x[1::2]).shape == (2,)
 
 
 def test_arrays_that_are_not_used_need_not_fit(fuse):
@@ -308,6 +430,8 @@ def test_a_dead_line_must_fit_too():
 
     with pytest.raises(NoChainError, match="reads an array that does not fit"):
         trace(f, np.ndarray, (ROW, COLUMN), {})
+    with pytest.raises(NoChainError, match="reads an array that does not fit"):
+        trace(lambda x, y: (y + 1, x * 2)[1], np.ndarray, (ROW, numbers(7)), {})
 
 
 def test_tracing_changes_nothing():
@@ -331,7 +455,7 @@ def chains(monkeypatch):
         found.setdefault(chain.source(), (chain, [np.array(a._host) for a in chain.arrays]))
         return chain, result
 
-    monkeypatch.setattr(fusion, "trace", noted)
+    monkeypatch.setattr(tracing, "trace", noted)
     return found
 
 

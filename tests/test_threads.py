@@ -244,6 +244,33 @@ def test_products_of_a_batch_of_rows_are_shared_too(monkeypatch):
     assert runs == [3, 2]
 
 
+def test_what_a_team_does_not_share(monkeypatch):
+    """Products inside its jobs, of two types, and those that are written over what is still read."""
+    monkeypatch.setattr(threads, "LARGE_PRODUCT", 1)
+    backend, rng = select("cpu", threads=2), np.random.default_rng(0)
+    a, b = rng.standard_normal((6, 6)), rng.standard_normal((6, 6)).astype(np.float32)
+    runs = noted_runs(monkeypatch, backend.team)
+    with backend.threads_for(10**9):
+        inside = backend.team.run([partial(backend.matmul, a, a)] * 2)
+        with backend.threads_for(10**9):
+            mixed = backend.matmul(a, b)
+        over = [a.copy(), a.T.copy()]
+        for out in over:
+            backend.matmul(out, out.T, out=out)
+        assert runs == [2]
+        backend.matmul(a, a)
+        assert runs == [2, 2]  # the block inside has not taken the cores away
+    assert mixed.dtype == np.float64
+    for got, expected in (
+        (inside[0], a @ a),
+        (inside[1], a @ a),
+        (mixed, a @ b),
+        (over[0], a @ a.T),
+        (over[1], a.T @ a),
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
 def test_mode_and_errstate_are_those_of_the_caller(x):
     class Moody(nn.Tanh):
         def forward(self, x, backend):

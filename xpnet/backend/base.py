@@ -180,7 +180,7 @@ class Backend:
         return a.take(indices, axis=0, mode="clip")  # "clip" is NumPy's only mode without a second pass
 
     def fuse(self, f: Callable) -> Callable:
-        """f, a chain of elementwise operations on arrays, as one kernel on a GPU (`fusion.py`); f itself here."""
+        """f, a chain of elementwise operations on arrays, as one kernel on a GPU (`tracing.py`); f itself here."""
         return f
 
     def sum_rows(self, a: Array, out: Array | None = None) -> Array:

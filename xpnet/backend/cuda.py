@@ -12,7 +12,6 @@ import numpy as np
 
 from xpnet.backend import BackendError
 from xpnet.backend.base import Array, Backend
-from xpnet.backend.fusion import fused
 from xpnet.backend.gemm import CublasGemm
 from xpnet.backend.graph import Captured
 from xpnet.backend.interchange import CUDA, dlpack_device
@@ -20,6 +19,7 @@ from xpnet.backend.kernels import bfloat16, launch, philox_skip, philox_uniform
 from xpnet.backend.memory import Memory
 from xpnet.backend.precision import PRECISIONS
 from xpnet.backend.random import DevicePhilox, Philox
+from xpnet.backend.tracing import fused
 
 AMPERE = 80  # the compute capability of the first GPUs that multiply bfloat16
 

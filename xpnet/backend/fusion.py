@@ -1,26 +1,15 @@
-"""A chain of elementwise operations as one kernel: what `backend.fuse(f)` does on a GPU.
-
-There each operation on arrays is a launch of its own, and takes all its numbers through memory. So `trace` calls f with
-stand-ins for its arrays. They write down what f does to them, as a `FusedChain`, and `kernels.py` makes one kernel of
-that. f is written once, in array operations, and on a CPU it runs as it stands.
-
-f may use what is in `FUNCTIONS`, as functions of `xp` or as operators, in place too, and `astype`. There are stand-ins
-for its arguments and for the arrays of its closure; others, of an object say, it may read. No two that it changes may
-overlap, and all that it changes or returns has one shape. What does more is no chain: it runs as it stands there too.
-"""
+"""A chain of elementwise operations: what `tracing.py` writes down of a function, and what one kernel computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from numbers import Real
-from types import CellType, FunctionType
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = Any
 
-# NumPy's name, and the expression in C. A NaN goes through maximum, minimum and sign.
+# NumPy's name, and the expression in C, of floating point numbers. A NaN goes through maximum, minimum and sign.
 FUNCTIONS = {
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
@@ -41,11 +30,10 @@ FUNCTIONS = {
     "greater_equal": "{0} >= {1}",
     "less": "{0} < {1}",
     "less_equal": "{0} <= {1}",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
 }
-OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "neg": "negative", "abs": "absolute",
-    "gt": "greater", "ge": "greater_equal", "lt": "less", "le": "less_equal",
-}  # fmt: skip
+COMPARISONS = ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal")
 TYPES = {"float32": "float", "float64": "double", "bool": "bool", "uint8": "unsigned char", "int64": "long long"}
 
 
@@ -70,43 +58,20 @@ class FusedChain:
     def __init__(self, array_type: type):
         self.array_type: Any = array_type
         self.arrays: list[Array] = []
-        self.numbers: list[Any] = []
+        self.numbers: list[np.generic] = []
         self.lines: list[Line] = []
         self.values: dict[int, int] = {}
         self.written: set[int] = set()
         self.made: list[int] = []
-        self.shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] | None = None  # once it is closed
 
     def add(self, name: str, operands: Sequence[int], dtype: np.dtype, shape: tuple[int, ...]) -> int:
+        if self.shape is not None:
+            raise RuntimeError("a function of `backend.fuse` has kept an array: it may only change and return them")
         if dtype.name not in TYPES:
             raise NoChainError(f"no chain of {dtype}")
         self.lines.append(Line(name, tuple(operands), dtype, shape))
         return len(self.lines) - 1
-
-    def apply(self, name: str, inputs: Sequence[Any], out: StandIn | None = None) -> StandIn:
-        """The operation on stand-ins, arrays and numbers, in the types in which NumPy computes it."""
-        if name not in FUNCTIONS:
-            raise NoChainError(f"{name} is no operation of a chain")
-        kinds = [type(x) if type(x) in (int, float) else np.dtype(getattr(x, "dtype", type(x))) for x in inputs]
-        *types, dtype = getattr(np, name).resolve_dtypes((*kinds, None))
-        operands = [self._operand(x, t) for x, t in zip(inputs, types, strict=True)]
-        shape = np.broadcast_shapes(*(self.lines[i].shape for i in operands))
-        line = self.add(name, operands, dtype, shape)
-        if out is None:
-            return StandIn(self, line, dtype, shape)
-        out._becomes(line)
-        return out
-
-    def _operand(self, x: Any, dtype: np.dtype) -> int:
-        """The line of x, in this type."""
-        if isinstance(x, Real):
-            self.numbers.append(x)
-            return self.add("number", (len(self.numbers) - 1,), dtype, ())
-        if isinstance(x, StandIn):
-            return self.cast(x._now(), dtype)
-        if isinstance(x, self.array_type):
-            return self.cast(self.value(x), dtype)
-        raise NoChainError(f"a {type(x).__name__} in a chain")
 
     def cast(self, line: int, dtype: np.dtype) -> int:
         same = self.lines[line].dtype == dtype
@@ -126,17 +91,22 @@ class FusedChain:
             self.values[place] = self.add("array", (place,), array.dtype, array.shape)
         return self.values[place]
 
-    def close(self, results: Sequence[Any]) -> None:
-        """The function has returned these."""
-        if not all(r is None or isinstance(r, (Real, StandIn, self.array_type)) for r in results):
-            raise NoChainError("a chain returns an array, or a tuple of them")
-        self.made = [r._line for r in results if isinstance(r, StandIn) and r._array is None]
+    def number(self, x: Any, dtype: np.dtype) -> int:
+        """The line of a plain number."""
+        with np.errstate(over="ignore"):
+            self.numbers.append(dtype.type(x))
+        return self.add("number", (len(self.numbers) - 1,), dtype, ())
+
+    def close(self, made: Sequence[int]) -> None:
+        """The function has come to its end, and returned the values of these lines as new arrays."""
+        self.made = [*made]
         shapes = {self.lines[line].shape for line in (*self.made, *(self.values[place] for place in self.written))}
         if len(shapes) != 1:
             raise NoChainError(f"a chain gives one shape, not {sorted(shapes)}")
-        (self.shape,) = shapes
-        if any(np.broadcast_shapes(array.shape, self.shape) != self.shape for array in self.arrays):
-            raise NoChainError(f"a chain of {self.shape} reads an array that does not fit")
+        (shape,) = shapes
+        if not all(_fits(array.shape, shape) for array in self.arrays):
+            raise NoChainError(f"a chain of {shape} reads an array that does not fit")
+        self.shape = shape
 
     # What becomes of it ---------------------------------------------------------------------------------------
 
@@ -163,7 +133,7 @@ class FusedChain:
             if name == "array":
                 value = arrays[operands[0]]
             elif name == "number":
-                value = dtype.type(given[len(arrays) + operands[0]])
+                value = given[len(arrays) + operands[0]]
             elif name == "astype":
                 value = values[operands[0]].astype(dtype)
             else:
@@ -175,6 +145,12 @@ class FusedChain:
         return made
 
 
+def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Whether an array of this shape can be read in a kernel over the whole."""
+    ends = zip(shape[::-1], whole[::-1], strict=False)
+    return len(shape) <= len(whole) and all(n in (1, size) for n, size in ends)
+
+
 def _expression(line: Line) -> str:
     names = [f"v{i}" for i in line.operands]
     if line.name == "astype":
@@ -182,117 +158,3 @@ def _expression(line: Line) -> str:
     if line.name in ("array", "number"):
         return f"{line.name[0]}{line.operands[0]}"
     return FUNCTIONS[line.name].format(*names)
-
-
-class StandIn:
-    """What a function gets for an array while it is traced, and the result of each operation: `array_type`'s face."""
-
-    __array_priority__ = 1e6  # CuPy's arrays leave the operation to this class
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, chain: FusedChain, line: int, dtype: Any, shape: tuple[int, ...], array: Array = None):
-        self._chain, self._line, self._array = chain, line, array
-        self.dtype, self.shape = np.dtype(dtype), tuple(shape)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: tuple = (None,), **others: Any) -> StandIn:
-        return self.called(ufunc.__name__, method == "__call__" and not others, inputs, *out)
-
-    def __cupy_override_elementwise_kernel__(
-        self, kernel: Any, *inputs: Any, out: Any = None, **others: Any
-    ) -> StandIn:
-        name = kernel.name.removeprefix("cupy_")
-        return self.called({"true_divide": "divide"}.get(name, name), not others, inputs, out)
-
-    def called(self, name: str, plain: bool, inputs: Sequence[Any], out: Any = None) -> StandIn:
-        if not plain or not (out is None or isinstance(out, StandIn)):
-            raise NoChainError(f"{name}: only plain calls, with an argument of the function as out")
-        return self._chain.apply(name, inputs, out)
-
-    def _now(self) -> int:
-        """The line of its value."""
-        return self._line if self._array is None else self._chain.value(self._array)
-
-    def _becomes(self, line: int) -> None:
-        value = self._chain.lines[line]
-        if value.shape != self.shape or not np.can_cast(value.dtype, self.dtype, "same_kind"):
-            raise NoChainError(f"{value.dtype}{value.shape} cannot be written to {self.dtype}{self.shape}")
-        self._line = self._chain.cast(line, self.dtype)
-        if self._array is not None:
-            place = self._chain.place(self._array)
-            self._chain.values[place] = self._line
-            self._chain.written.add(place)
-
-    def astype(self, dtype: Any) -> StandIn:
-        """A copy, of another type."""
-        return StandIn(self._chain, self._chain.cast(self._now(), np.dtype(dtype)), dtype, self.shape)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise NoChainError(f"{name} of an array is no operation of a chain")
-
-
-def _operators() -> None:
-    """Give `StandIn` its operators."""
-    for operator, name in OPERATORS.items():
-
-        def plain(self: StandIn, *others: Any, name: str = name) -> StandIn:
-            return self._chain.apply(name, (self, *others))
-
-        def reflected(self: StandIn, other: Any, name: str = name) -> StandIn:
-            return self._chain.apply(name, (other, self))
-
-        def in_place(self: StandIn, other: Any, name: str = name) -> StandIn:
-            return self._chain.apply(name, (self, other), self)
-
-        setattr(StandIn, f"__{operator}__", plain)
-        if operator in ("add", "sub", "mul", "truediv"):
-            setattr(StandIn, f"__r{operator}__", reflected)
-            setattr(StandIn, f"__i{operator}__", in_place)
-
-
-_operators()
-
-
-def trace(f: Callable, array_type: type, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[FusedChain, Any]:
-    """The chain that f is on these arguments, and what it returned, with stand-ins in it. f changes nothing.
-
-    Raises TypeError where it is no chain.
-    """
-    chain = FusedChain(array_type)
-    result = _of_stand_ins(f, chain)(*(_stand_in(a, chain) for a in args), **kwargs)
-    chain.close(result if isinstance(result, tuple) else (result,))
-    return chain, result
-
-
-def _stand_in(value: Any, chain: FusedChain) -> Any:
-    """For an array; anything else is itself."""
-    return StandIn(chain, -1, value.dtype, value.shape, value) if isinstance(value, chain.array_type) else value
-
-
-def _of_stand_ins(f: Callable, chain: FusedChain) -> Callable:
-    """f, with stand-ins for the arrays in its closure too."""
-    if not isinstance(f, FunctionType) or not f.__closure__:
-        return f
-    cells = tuple(CellType(_stand_in(cell.cell_contents, chain)) for cell in f.__closure__)
-    return FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
-
-
-def fused(f: Callable, array_type: type, launch: Callable[[FusedChain], Sequence[Array]]) -> Callable:
-    """f, in one launch wherever it is a chain. `launch` computes the chain, and gives its new arrays."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            chain, result = trace(f, array_type, args, kwargs)
-        except TypeError:
-            return f(*args, **kwargs)
-        made = iter(launch(chain))
-
-        def real(value: Any) -> Any:
-            if not isinstance(value, StandIn):
-                return value
-            return next(made) if value._array is None else value._array
-
-        return tuple(map(real, result)) if isinstance(result, tuple) else real(result)
-
-    return run

@@ -47,8 +47,8 @@ class Team:
             backend.training, backend.trusting = self._leader.training, self._leader.trusting
         if self._block is not None:
             self._block.enter_context(blas_threads(1, self._blas))
-            self._block.callback(setattr, self, "_has_cores", False)
             self._block, self._has_cores = None, True
+        has_cores, self._has_cores = self._has_cores, False  # a product inside a job is that job's alone
         with blas_threads(1, self._blas):
             others: list[Future] = []
             try:
@@ -57,12 +57,15 @@ class Team:
                 first = jobs[0]()
             finally:
                 _wait_for(others)
+                self._has_cores = has_cores
         return [first, *(other.result() for other in others)]
 
     def product(self, a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         """a @ b. Where the team has the cores and the product of two matrices is large, each thread computes some of
         its rows, or of its columns if these are more."""
         if not (self._has_cores and a.ndim == b.ndim == 2 and a.size * b.shape[1] >= LARGE_PRODUCT):
+            return np.matmul(a, b, out=out)
+        if a.dtype != b.dtype or (out is not None and any(np.may_share_memory(out, operand) for operand in (a, b))):
             return np.matmul(a, b, out=out)
         out = np.empty((len(a), b.shape[1]), a.dtype) if out is None else out
         size, n = max(out.shape), len(self.backends)
@@ -80,11 +83,12 @@ class Team:
         out for the next one for a while, on the cores of the team: a step of a convolutional network takes 1.5 times as
         long where the products outside of `run` have them. Those that are large go through the team (`product`)."""
         with ExitStack() as block:
-            before, self._block = self._block, block
+            before = self._block, self._has_cores
+            self._block = block
             try:
                 yield
             finally:
-                self._block = before
+                self._block, self._has_cores = before
 
     def _threads(self) -> Any:
         if self._pool is None or self._process != os.getpid():  # a forked process has none of our threads

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.backend.fusion import StandIn
+from xpnet.backend.tracing import StandIn
 from xpnet.nn.layer import Layer
 from xpnet.optim import Optimizer
 

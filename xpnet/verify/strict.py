@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import PRECISIONS, Array, Backend
-from xpnet.backend.fusion import FusedChain, StandIn, fused
+from xpnet.backend.fusion import FusedChain
 from xpnet.backend.precision import widened
 from xpnet.backend.random import DevicePhilox, Philox
+from xpnet.backend.tracing import StandIn, fused
 from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
 from xpnet.verify.strict_names import CONSTANTS, FUNCTIONS, HINTS
 
@@ -158,6 +159,10 @@ class StrictBackend(Backend):
         return fused(f, StrictArray, self._launch)
 
     def _launch(self, chain: FusedChain) -> Sequence[Array]:
+        for place in chain.written:
+            *others, changed = (*chain.arrays[:place], *chain.arrays[place + 1 :], chain.arrays[place])
+            if any(np.shares_memory(other._host, changed._host) for other in others):
+                raise ValueError(f"{caller()}: a fused function changes an array that overlaps another")
         return self._device.run(f"fused {chain.source()}", chain.evaluate, (*chain.arrays, *chain.numbers))
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:

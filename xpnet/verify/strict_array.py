@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnet.backend.fusion import StandIn
+from xpnet.backend.tracing import StandIn
 from xpnet.verify.strict_names import ARRAYS, METHODS, PROPERTIES, READS_BACK, Arguments
 
 _HERE = Path(__file__).parent
