@@ -62,7 +62,7 @@ class Team:
 
     def product(self, a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         """a @ b. Where the team has the cores and the product of two matrices is large, each thread computes some of
-        its rows, or of its columns if these are more."""
+        its rows, or of its columns if these are more; but not of two types, nor over what others still read."""
         if not (self._has_cores and a.ndim == b.ndim == 2 and a.size * b.shape[1] >= LARGE_PRODUCT):
             return np.matmul(a, b, out=out)
         if a.dtype != b.dtype or (out is not None and any(np.may_share_memory(out, operand) for operand in (a, b))):
