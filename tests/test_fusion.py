@@ -329,18 +329,19 @@ def test_a_chain_inside_a_chain_that_has_its_array_from_outside(fuse):
 
 
 def test_a_chain_inside_a_chain_that_hides_its_array(fuse):
-    def outer(x, y, operation):
+    y = numbers(4, seed=1)
+
+    def outer(x, operation):
         box = [x]
 
         @fuse
-        def inner(y):
+        def inner():
             return operation(box[0], y)
 
-        return inner(y) * 2
+        return inner() * 2
 
-    for operation in (lambda a, y: a * 3, lambda a, y: y + a, lambda a, y: y + y.shape[0] * a):
-        y = numbers(4, seed=1)
-        np.testing.assert_array_equal(fuse(outer)(ROW, y, operation), operation(ROW, y) * 2)
+    for operation in (lambda a, y: a * 3, lambda a, y: y * 5 + a, lambda a, y: a + y):
+        np.testing.assert_array_equal(fuse(outer)(ROW, operation), operation(ROW, y) * 2)
 
 
 def test_arrays_by_name_and_by_default_are_changed_once(fuse):
