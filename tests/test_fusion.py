@@ -329,19 +329,18 @@ def test_a_chain_inside_a_chain_that_has_its_array_from_outside(fuse):
 
 
 def test_a_chain_inside_a_chain_that_hides_its_array(fuse):
-    y = numbers(4, seed=1)
-
     def outer(x, operation):
         box = [x]
 
         @fuse
-        def inner():
+        def inner(y=OUTSIDE):
             return operation(box[0], y)
 
-        return inner() * 2
+        x += inner() * 2
+        return x
 
     for operation in (lambda a, y: a * 3, lambda a, y: y * 5 + a, lambda a, y: a + y):
-        np.testing.assert_array_equal(fuse(outer)(ROW, operation), operation(ROW, y) * 2)
+        np.testing.assert_array_equal(fuse(outer)(ROW.copy(), operation), ROW + operation(ROW, OUTSIDE) * 2)
 
 
 def test_arrays_by_name_and_by_default_are_changed_once(fuse):
