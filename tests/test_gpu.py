@@ -48,6 +48,35 @@ def test_parity_of_the_table_and_of_a_network(cuda):
     assert found.ok, found.verdict
 
 
+# Fusing -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fused_chain_gives_the_numbers_of_its_function(cuda, monkeypatch):
+    """In place, new and of booleans; strided, of one number, and of none."""
+    from xpnet.backend import kernels
+
+    backend, launched = cuda("float32", 0), []
+    of_kernel = kernels.elementwise
+    monkeypatch.setattr(kernels, "elementwise", lambda *source: launched.append(source) or of_kernel(*source))
+
+    def update(xp, x, g, rate):
+        g *= 0.9
+        g += 1 / (1 + xp.exp(-x))
+        x -= rate * xp.maximum(g, 0.1)
+        return xp.sqrt(xp.abs(x)), x, x > g
+
+    for n in (7, 1, 0):
+        rng = np.random.default_rng(n)
+        host = [rng.standard_normal((5, 2 * n))[:, ::2].astype(np.float32), rng.standard_normal((5, n)), np.ones(1)]
+        host = [a.astype(np.float32) for a in host]
+        device = [backend.asarray(np.repeat(host[0], 2, axis=1))[:, ::2], *(backend.asarray(a) for a in host[1:])]
+        expected, got = update(np, *host), backend.fuse(update)(backend.xp, *device)
+        assert got[1] is device[0]
+        for a, b in zip((*expected, host[1]), (*got, device[1]), strict=True):
+            np.testing.assert_allclose(backend.to_host(b), a, rtol=1e-5, atol=1e-6)
+    assert len(launched) == 3
+
+
 # Capture ----------------------------------------------------------------------------------------------------------
 
 
