@@ -1861,7 +1861,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if precision is None:\n        return allowed", "    if True:\n        return allowed"),
     ],
     "verify/strict.py": [
-        ("Strict: overlaps pass", "for place in chain.written:", "for place in ():"),
+        ("Strict: overlaps pass", "for changed, other in product(chain.written,", "for changed, other in product((),"),
         ("Strict: nothing is fused", "return fused(f, StrictArray, self._launch)", "return f"),
         ("Strict: functions know no stand-ins", "if stand is not None:", "if False:"),
         ("Strict device: a graph of training is replayed in evaluation",

@@ -110,18 +110,22 @@ class FusedChain:
 
     # What becomes of it ---------------------------------------------------------------------------------------
 
+    @property
+    def read_and_written(self) -> tuple[list[int], list[int]]:
+        """The places of the arrays that are only read, and of those that are changed."""
+        return [i for i in range(len(self.arrays)) if i not in self.written], sorted(self.written)
+
     def parameters(self) -> tuple[str, str]:
         """What the source reads, arrays before numbers, and what it writes: arrays that it changes before new ones."""
-        arrays = [f"{array.dtype} a{place}" for place, array in enumerate(self.arrays)]
-        numbers = [f"{line.dtype} n{line.operands[0]}" for line in self.lines if line.name == "number"]
+        read, written = ([f"{self.arrays[i].dtype} a{i}" for i in places] for places in self.read_and_written)
+        numbers = [f"{number.dtype} n{i}" for i, number in enumerate(self.numbers)]
         made = [f"{self.lines[line].dtype} r{i}" for i, line in enumerate(self.made)]
-        read, written = ([a for i, a in enumerate(arrays) if (i in self.written) == w] for w in (False, True))
         return ", ".join(read + numbers), ", ".join(written + made)
 
     def source(self) -> str:
         """In C, for one element of the arrays a0, a1, .. and the numbers n0, n1, ..; new ones are r0, r1, .."""
         lines = [f"const {TYPES[line.dtype.name]} v{i} = {_expression(line)};" for i, line in enumerate(self.lines)]
-        lines += [f"a{place} = v{self.values[place]};" for place in sorted(self.written)]
+        lines += [f"a{place} = v{self.values[place]};" for place in self.read_and_written[1]]
         lines += [f"r{i} = v{line};" for i, line in enumerate(self.made)]
         return "\n".join(lines)
 

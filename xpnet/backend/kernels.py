@@ -108,7 +108,6 @@ def launch(chain: FusedChain) -> list[Any]:
 
     made = [cp.empty(chain.shape, chain.lines[line].dtype) for line in chain.made]
     inputs, outputs = chain.parameters()
-    read = [array for place, array in enumerate(chain.arrays) if place not in chain.written]
-    written = [chain.arrays[place] for place in sorted(chain.written)]
+    read, written = ([chain.arrays[place] for place in places] for places in chain.read_and_written)
     elementwise(inputs, outputs, chain.source())(*read, *chain.numbers, *written, *made)
     return made

@@ -104,8 +104,7 @@ def normal_tail(x: Array, backend: Backend) -> Array:
             p *= u
         p += powers[0]
         w *= p
-        w *= backend.xp.exp(-0.5 * (t * t))
-        backend.xp.multiply(w, 1, out=t)
+        backend.xp.multiply(w, backend.xp.exp(-0.5 * (t * t)), out=t)
 
     for part in backend.chunks(t.size):  # so many operations on one array pay for pieces that stay in a CPU's cache
         tail(t[part])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -159,9 +160,8 @@ class StrictBackend(Backend):
         return fused(f, StrictArray, self._launch)
 
     def _launch(self, chain: FusedChain) -> Sequence[Array]:
-        for place in chain.written:
-            *others, changed = (*chain.arrays[:place], *chain.arrays[place + 1 :], chain.arrays[place])
-            if any(np.shares_memory(other._host, changed._host) for other in others):
+        for changed, other in product(chain.written, range(len(chain.arrays))):
+            if changed != other and np.shares_memory(chain.arrays[changed]._host, chain.arrays[other]._host):
                 raise ValueError(f"{caller()}: a fused function changes an array that overlaps another")
         return self._device.run(f"fused {chain.source()}", chain.evaluate, (*chain.arrays, *chain.numbers))
 
