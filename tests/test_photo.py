@@ -287,6 +287,15 @@ def test_a_shadow_on_a_page_as_dark_as_the_table_is_no_hole_in_it():
     assert difference(glyph(draw(TWO)), found.pixels / 255.0) < 0.1
 
 
+def test_a_bold_angular_0_in_falling_light_is_no_page():
+    """It is seen through: its inside is as bright as the paper around it would be there, not as that paper's mean."""
+    image = Image.new("L", (800, 600), 240)
+    ImageDraw.Draw(image).rounded_rectangle((400, 80, 720, 520), 40, 60)
+    ImageDraw.Draw(image).ellipse((500, 200, 620, 400), 240)
+    light = np.linspace(1.0, 0.4, 800)
+    assert find_page((np.asarray(image) / 255 * light).astype(np.float32)) is None
+
+
 def test_light_goes_on_beyond_the_edge_of_a_page():
     """What is painted over the table beside it is no ink, though the page is far darker there than in its middle."""
     light = np.linspace(1.0, 0.3, 600)[:, None]
