@@ -160,6 +160,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_loss_scale.py",
         "test_allocator.py",
         "test_parallel.py",
+        "test_notebook.py",
     ],
     "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py", "test_precision.py"],
     "verify/strict.py": [
