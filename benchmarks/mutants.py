@@ -175,6 +175,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "backend/allocator.py": ["test_allocator.py"],
     "parallel/": ["test_parallel.py", "test_nccl.py", "test_mpi.py"],
     "parallel/nccl.py": ["test_nccl.py"],
+    "parallel/window.py": ["test_shared_update.py", "test_parallel.py", "test_mpi.py"],
     "cli/workers.py": ["test_mpi.py"],
     "data/stored.py": ["test_stored.py"],
     "weights/keras.py": ["test_weights_keras.py"],

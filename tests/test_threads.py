@@ -200,9 +200,19 @@ def test_in_the_block_of_a_step_blas_has_one_thread_once_the_team_has_run(x):
 
 
 def noted_runs(monkeypatch, team):
-    """The numbers of jobs that the team does, one after the other."""
-    runs, run = [], team.run
-    monkeypatch.setattr(team, "run", lambda jobs: runs.append(len(jobs)) or run(jobs))
+    """The numbers of jobs that the team does, one after the other. A job that gives it jobs would wait for ever: for a
+    thread that runs this very job."""
+    runs, run, at_work = [], team.run, threading.Lock()
+
+    def noted(jobs):
+        assert at_work.acquire(blocking=False), "a job gives the team jobs"
+        runs.append(len(jobs))
+        try:
+            return run(jobs)
+        finally:
+            at_work.release()
+
+    monkeypatch.setattr(team, "run", noted)
     return runs
 
 
