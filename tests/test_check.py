@@ -285,6 +285,21 @@ class Uploads:
         return losses.MeanSquaredError()(y, target + backend.asarray(np.ones(1)), backend)
 
 
+class InOrderOfMemoryToo:
+    def __call__(self, y, target, backend):
+        value, dy = losses.MeanSquaredError()(y, target, backend)
+        flat = dy.reshape(-1)
+        flat *= 2  # lost where that is a copy
+        return value * 2, dy
+
+
+class InOneBlock:
+    def __call__(self, y, target, backend):
+        strides = y.shape[1] * y.itemsize, y.itemsize  # as without gaps
+        y = backend.xp.lib.stride_tricks.as_strided(y, y.shape, strides if y.strides[0] > y.strides[1] else y.strides)
+        return losses.MeanSquaredError()(y, target, backend)
+
+
 class NoFloat32:
     def __call__(self, y, target, backend):
         value, dy = losses.MeanSquaredError()(y, target, backend)
@@ -299,6 +314,8 @@ class NoFloat32:
         (Looks, "captured"),
         (Uploads, "captured"),
         (NoFloat32, "agrees with float64 on the CPU"),
+        (InOrderOfMemoryToo, "strided input"),
+        (InOneBlock, "strided input"),
     ],
 )
 def test_a_loss_with_a_mistake_is_caught(loss, failing):

@@ -86,6 +86,20 @@ def test_one_hot_and_labels_are_the_same_loss(kind):
     assert all(np.array_equal(a, b) for a, b in zip(by_label, by_one_hot, strict=True))
 
 
+@pytest.mark.parametrize("n_classes", [3, 400])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_class_numbers_and_one_hot_rows_of_any_length_are_the_same_loss(kind, n_classes, size):
+    backend, rng = kind("float64", 0), np.random.default_rng(0)
+    y, labels = size * rng.standard_normal((5, n_classes)), rng.integers(0, n_classes, 5)
+    results = [
+        losses.SoftmaxCrossEntropy()(backend.asarray(y), backend.asarray(t), backend)
+        for t in (labels, np.eye(n_classes)[labels])
+    ]
+    by_label, by_one_hot = ([np.array(backend.to_host(a)) for a in result] for result in results)
+    for got, want in zip(by_label, by_one_hot, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("loss", "shape", "target", "message"),
     [

@@ -189,11 +189,11 @@ class Backend:
         return self.full_matmul(self.ones(a.shape[0], a.dtype), a, out)
 
     def ones(self, n: int, dtype: Any) -> Array:
-        """A vector of n ones, made once and kept: never change it."""
-        key = n, np.dtype(dtype)
-        if key not in self.kept:
+        """A vector of n ones, the beginning of the longest that was asked for: never change it."""
+        key = np.dtype(dtype)
+        if key not in self.kept or self.kept[key].size < n:
             self.kept[key] = self.xp.ones(n, dtype)
-        return self.kept[key]
+        return self.kept[key][:n]
 
     def constant(self, values: tuple[float, ...]) -> Array:
         """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""

@@ -12,6 +12,8 @@ from xpnet.losses.base import TermLoss
 from xpnet.losses.target import are_classes, check_target, look, one_hot_rows, values
 from xpnet.nn.activation import sigmoid
 
+SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
+
 
 class SoftmaxCrossEntropy(TermLoss):
     """L_i = - sum_c q_ic log p_ic with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
@@ -63,13 +65,14 @@ class SoftmaxCrossEntropy(TermLoss):
 
     def _of_class_numbers(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]. No array of
-        one-hot rows, and no reduction along a row: those are the slow ones on a CPU."""
+        one-hot rows, and no reduction along a short row: those are the slow ones on a CPU."""
         xp, n_classes = backend.xp, y.shape[-1]
         look(target, n_classes, self.ignore)
         classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
-        rows = y.reshape(-1, n_classes)
+        rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # results lie as they do, and are changed flat
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
-        shifted, dy = backend.fuse(_exponentials)(rows, xp.ascontiguousarray(rows.T).max(axis=0)[:, None], xp)
+        largest = rows.max(axis=1) if n_classes > SHORT_ROW else xp.ascontiguousarray(rows.T).max(axis=0)
+        shifted, dy = backend.fuse(_exponentials)(rows, largest[:, None], xp)
         total = backend.sum_rows(dy.T)
         terms = xp.log(total) - backend.take(shifted.reshape(-1), at)
         dy /= total[:, None]

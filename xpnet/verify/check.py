@@ -204,10 +204,17 @@ def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) 
 
 
 def _loss_of_strided(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
-    """The same for outputs and a target with gaps between their numbers."""
-    backend = fresh()
-    got = run_loss(loss, values, backend, lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2])
-    return compare(got, run_loss(loss, values, fresh()), partial(loss_tolerance, loss, values, str(backend.dtype)))
+    """The same for outputs and a target with gaps between their numbers, and for those in column-major order."""
+    backend, in_rows = fresh(), run_loss(loss, values, fresh())
+    ways: dict[str, Callable[[np.ndarray], Array]] = {
+        "gaps": lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2],
+        "transposed": lambda v: backend.asarray(v.T.copy()).T,
+    }
+    got, want = dict[str, np.ndarray](), dict[str, np.ndarray]()
+    for label, put in ways.items():
+        got |= {f"{label}, {name}": a for name, a in run_loss(loss, values, backend, put).items()}
+        want |= {f"{label}, {name}": a for name, a in in_rows.items()}
+    return compare(got, want, partial(loss_tolerance, loss, values, str(backend.dtype)))
 
 
 def _loss_captured(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
