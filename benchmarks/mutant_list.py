@@ -1503,7 +1503,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("allocator: another C library is an error", "(AttributeError, OSError, TypeError)", "OSError"),
     ],
     "backend/base.py": [
-        ("Backend: a vector of ones for every length", "        key = np.dtype(dtype)\n", "        key = n, np.dtype(dtype)\n"),
+        ("Backend: a vector of ones for every length",
+         "        key = np.dtype(dtype)\n", "        key = n, np.dtype(dtype)\n"),
         ("Backend: ones of another dtype", "        key = np.dtype(dtype)\n", "        key = None\n"),
         ("Backend: fewer ones than asked for", "self.kept[key].size < n:", "False:"),
         ("Backend: training mode is left on after an error",
@@ -1852,7 +1853,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "verify/check.py": [
         ("Check: a loss never sees column-major outputs",
          '        "transposed": lambda v: backend.asarray(v.T.copy()).T,\n', ""),
-        ("Check: a loss never sees gaps", '        "gaps": lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2],\n', ""),
+        ("Check: a loss never sees gaps",
+         '        "gaps": lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2],\n', ""),
         ("check: the smaller of both measures",
          "np.maximum(of_terms[name]", "np.minimum(of_terms[name]"),
         ("check: how large long sums are is not seen", "if backend.longest > LONG else {}", "if False else {}"),
