@@ -1828,6 +1828,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parity: the training does not count", "for row in self.rows) and self.training.ok", "for row in self.rows)"),
     ],
     "verify/parity_training.py": [
+        ("Parity: Adam makes whole steps of rounding", "Adam(model, eps=EPS)", "Adam(model)"),
+        ("Parity: Adam makes no steps", "EPS = 1e-4\n", "EPS = 1e4\n"),
         ("Parity: whole numbers one beyond those that are taken", "drawn[0], below // 2", "drawn[0] + 1, below // 2"),
         ("Parity: an error in the training is not written down", "            problems[device] = ", "            _ = "),
         ("Parity: curves in 16 bits may be anywhere", "LOSS_CURVE + _of_products(", "LOSS_CURVE + 100 * _of_products("),
