@@ -81,7 +81,7 @@ class Run:
         self._each_total = [self.totals[i : i + 1] for i in range(len(self.totals))]
         self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
-        self.call: Callable[..., None] = self.device_step  # or a captured form of it
+        self.captured: Callable[..., None] | None = None  # `device_step`, if the device has captured it
         self._epoch_begun = -1
         if group.size > 1:
             self._join(group)
@@ -132,8 +132,13 @@ class Run:
         """The next batch: one update of the model."""
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.steps_done)
-        self.call(*self.next_inputs())
+        (self.captured or self.device_step)(*self.next_inputs())
         self.position.batch += 1
+
+    def close(self) -> None:
+        """Let go of the captured step, which holds the run: what both have on the device goes with the last one who
+        holds the run, not when Python next looks for cycles."""
+        self.captured = None
 
     def next_inputs(self) -> tuple[Array, ...]:
         """What `device_step` needs for the next batch."""
