@@ -14,7 +14,7 @@ from test_fit import blobs, setup
 
 import xpnet
 from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.backend import Backend
+from xpnet.backend import Backend, Observer
 from xpnet.train.metrics import Metric, accuracy, mae, r2
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Run
@@ -77,6 +77,23 @@ def test_one_sample_in_parts_is_one_part():
         value, y = train.train_step(model, loss, optimizer, blobs().x[:1], blobs().y[:1], accumulate=accumulate)
         results.append([float(value), *y.ravel(), *model.data])
     assert results[1] == pytest.approx(results[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "accumulate", "lengths"), [(7, 3, [2, 2, 3]), (5, 4, [1, 1, 1, 2]), (6, 3, [2, 2, 2]), (2, 3, [1, 1])]
+)
+def test_parts_are_as_many_as_asked_for_and_alike(n, accumulate, lengths):
+    """A part of one sample has no variance for `nn.BatchNorm`, a part more takes more time, one fewer more memory."""
+    seen = []
+
+    class Sees(Observer):
+        def loss(self, value, dy):
+            seen.append(len(dy))
+
+    model, loss, optimizer = setup(optim.SGD)
+    with model.backend.observed_by(Sees()):
+        train.train_step(model, loss, optimizer, blobs().x[:n], blobs().y[:n], accumulate=accumulate)
+    assert seen == lengths
 
 
 def test_measuring_drops_nothing_draws_nothing_and_keeps_the_mode():

@@ -191,6 +191,11 @@ def test_targets_and_weights_that_fit(loss, target, outputs):
     loss.check(target, outputs)
 
 
+def test_a_loss_of_ones_own_weighs_a_batch_by_its_samples():
+    one, two = np.ones((5, 3)), np.ones((5, 4))
+    assert losses.Loss().weight(one, None, Backend()) == losses.Loss().weight((one, two), None, Backend()) == 5
+
+
 @pytest.mark.parametrize("case", LOSSES, ids=name)
 def test_parts_of_a_batch_give_the_mean_of_the_whole(case):
     """However a batch is cut: by `weight`, a mean over all of it. A sum is that of its parts."""

@@ -72,7 +72,7 @@ class Run:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
-        self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+        self.metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
         self.data, self.slices, self._batch_size = data, batch_slices(len(data), batch_size), batch_size
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
