@@ -433,7 +433,8 @@ def test_data_that_does_not_fit_is_named():
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"late: outputs of shape .* need targets"):
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))
-    late = data.Dataset(np.zeros((2, 4), int), np.zeros((2, 4, 5)), name="late", weights=np.ones((2, 4, 5)))
+    rows = np.full((2, 4, 5), 0.2)
+    late = data.Dataset(np.zeros((2, 4), int), rows, name="late", weights=np.ones((2, 4, 5)))
     with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss of terms \(2, 4\)"):
         train.evaluate(model, loss, late)
     with pytest.raises(ValueError, match=r"late: .*label -100 at index \(0, 0\) is outside 0\.\.4"):

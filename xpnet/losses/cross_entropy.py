@@ -9,7 +9,15 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import are_classes, check_target, look, one_hot_rows, values
+from xpnet.losses.target import (
+    are_classes,
+    check_distributions,
+    check_target,
+    look,
+    one_hot_rows,
+    require_all,
+    values,
+)
 from xpnet.nn.activation import sigmoid
 
 
@@ -92,6 +100,8 @@ class SoftmaxCrossEntropy(TermLoss):
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=False, ignore=self.ignore)
+        if target.shape == shape:
+            check_distributions(target)
 
     def _of_classes(self, n_classes: int, backend: Backend) -> Array:
         assert self.class_weights is not None
@@ -117,3 +127,8 @@ class BinaryCrossEntropy(TermLoss):
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, values(y, target, backend)
         return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        super()._check_target(target, shape)
+        if target.shape == shape:
+            require_all((target >= 0) & (target <= 1), "the targets of BinaryCrossEntropy are numbers from 0 to 1")
