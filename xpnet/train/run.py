@@ -23,7 +23,7 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
-from xpnet.train.metrics import Metric
+from xpnet.train.metrics import Metric, centred
 from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Run:
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
         self.metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+        self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
         self.data, self.slices, self._batch_size = data, batch_slices(len(data), batch_size), batch_size
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
@@ -159,7 +160,7 @@ class Run:
             self.average.update()
         if y is None:  # there was no sample for this process
             return
-        sums = batch_sums(self.loss, self.metrics, y, target, value, backend)
+        sums = batch_sums(self.loss, self._summed, y, target, value, backend)
         for total, number in zip(self._each_total, sums, strict=True):
             total += number  # in place: a view of `totals`
 

@@ -18,7 +18,7 @@ from xpnet.nn import Model
 from xpnet.nn.shapes import each, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
-from xpnet.train.metrics import Metric, accuracy
+from xpnet.train.metrics import Metric, accuracy, centred
 
 
 def train_step(
@@ -155,6 +155,7 @@ def evaluate(
     """
     check_data(model, loss, data)
     metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+    summed = centred(metrics, data.y, getattr(data, "weights", None))
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
     parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
     feed.begin(np.arange(len(data)), parts)
@@ -165,7 +166,7 @@ def evaluate(
                 continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
-            sums = batch_sums(loss, metrics, y, target, loss(y, target, backend)[0], backend)
+            sums = batch_sums(loss, summed, y, target, loss(y, target, backend)[0], backend)
             totals += [float(number) for number in sums]
     mean, figures = means(group.sum(totals), metrics)
     return Evaluation(mean, figures)
