@@ -297,7 +297,7 @@ def test_a_handler_that_is_not_pythons_stays(monkeypatch):
 
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
 @pytest.mark.parametrize("slope", [0.01, math.nan])
-def test_the_data_on_the_device_go_when_a_run_ends_not_when_python_looks_for_cycles(kind, slope, monkeypatch):
+def test_a_run_goes_when_it_ends_not_when_python_looks_for_cycles(kind, slope, monkeypatch):
     """Also where steps are captured, and where a run ends by an error."""
     runs = []
     monkeypatch.setattr(

@@ -252,6 +252,24 @@ def test_a_weight_of_0_takes_a_sample_out(case):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_numbers_of_any_integer_type(kind, dtype, smoothing):
+    backend, rng = kind("float32", 0), np.random.default_rng(0)
+    y, labels, loss = rng.standard_normal((5, 300)), rng.integers(0, 200, 5), losses.SoftmaxCrossEntropy(smoothing)
+    results = [loss(backend.asarray(y), backend.asarray(t), backend) for t in (labels, labels.astype(dtype))]
+    (value, dy), (same, same_dy) = ([np.array(backend.to_host(a)) for a in result] for result in results)
+    assert value == same
+    assert np.array_equal(dy, same_dy)
+
+
+@pytest.mark.parametrize("scale", [2, np.float32(2), np.int64(2), [2.0], np.array([2, 2])])
+def test_a_scale_of_any_kind_of_number(scale):
+    value, dy = losses.MeanSquaredError(scale=scale)(np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]]), Backend("float64"))
+    assert float(value) == 2.5 / 4
+    assert dy.tolist() == [[0.25, -0.5]]
+
+
 @pytest.mark.parametrize("case", LOSSES, ids=name)
 def test_large_outputs_stay_finite(case):
     for size in (1e4, -1e4):

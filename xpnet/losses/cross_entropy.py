@@ -74,7 +74,8 @@ class SoftmaxCrossEntropy(TermLoss):
         one-hot rows, and no reduction along a row: those are the slow ones on a CPU."""
         xp, n_classes = backend.xp, y.shape[-1]
         look(target, n_classes, self.ignore)
-        classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
+        classes = target.reshape(-1).astype(np.int64, copy=False)  # unsigned ones would make places in floating point
+        classes = classes if self.ignore is None else xp.maximum(classes, 0)
         rows = y.reshape(-1, n_classes)
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
         shifted, dy = backend.fuse(_exponentials)(rows, xp.ascontiguousarray(rows.T).max(axis=0)[:, None], xp)
