@@ -625,7 +625,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "scale = some / xp.maximum(largest, float(np.finfo(rows.dtype).tiny))", "scale = some.astype(rows.dtype)"),
         ("Squared error: a scaled error's dy is not scaled", "2 * d * inverse", "2 * d"),
         ("Squared error: scaled the wrong way", "tuple(1 / s for s in self.scale)", "self.scale"),
-        ("Squared error: a scale of NumPy's is none", "isinstance(scale, Real)", "isinstance(scale, (int, float))"),
+        ("Squared error: a scale of NumPy's is none", "(int, float, np.number)", "(int, float)"),
         ("Squared error: any number of scales", "if len(self.scale) not in (1, shape[-1]):", "if False:"),
     ],
     "losses/divergence.py": [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class MeanSquaredError(TermLoss):
 
     def __init__(self, reduction: str = "mean", scale: float | Sequence[float] = 1.0):
         super().__init__(reduction)
-        scales = (scale,) if isinstance(scale, Real) else tuple(scale)
+        scales = (scale,) if isinstance(scale, (int, float, np.number)) else tuple(scale)
         if not scales or not all(0 < s < math.inf for s in scales):
             raise ValueError(f"scale must be finite and above 0, not {scale!r}")
         self.scale = tuple(float(s) for s in scales)
