@@ -1780,7 +1780,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Ctrl-C: the work is not written down",
          'if stopped == "interrupted" and checkpoint is not None:', "if False:"),
         ("fit: after an error the backend is locked", "        model.backend.training_lock.release()", "        pass"),
-        ("fit: threads are as they were", "with _alone(model), threads, memory,", "with _alone(model), memory,"),
+        ("fit: threads are as they were", "closing(run), threads, memory,", "closing(run), memory,"),
         ("fit: the training loss is watched", 'row.get("validation_loss", row["train_loss"])', 'row["train_loss"]'),
         ("fit: validation with other metrics",
          "evaluate(run.model, run.loss, validation, metrics=run.metrics,", "evaluate(run.model, run.loss, validation,"),
@@ -1991,7 +1991,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss scale: a skipped step is not undone", "self._xp.where(self._skip, old, array)", "array"),
         ("Loss scale: undone from what the step has made", "[array.copy() for array in arrays]", "list(arrays)"),
         ("Loss scale: the next step is skipped too", "old, array)\n        self._skip = None", "old, array)"),
-        ("Loss scale: the gradient is not scaled", "return dy * self.state[:1]", "return dy"),
+        ("Loss scale: the gradient is not scaled", "return each(lambda d: d * self.state[:1], dy)", "return dy"),
         ("Loss scale: gradients are unscaled twice", "self._pending, model, xp = False, ", "_, model, xp = False, "),
     ],
     "nn/table.py": [
