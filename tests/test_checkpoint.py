@@ -80,6 +80,19 @@ def test_figures_that_json_has_no_number_for_come_back(value, saved, tmp_path):
     assert read_tensors(tmp_path / "again")[1] == described
 
 
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32])
+@pytest.mark.parametrize("value", [0.5, math.nan, math.inf])
+def test_figures_of_numpys_types_come_back(kind, value, tmp_path):
+    """As a metric or a callback may give them."""
+    saved, opened = run(), run()
+    steps(saved, 5)
+    row = {"epoch": 1, "train_loss": 1.0, "train_accuracy": kind(value), "lr": 0.01, "seconds": 0.1}
+    saved.end_epoch(row, 1.0)
+    save_checkpoint(saved, tmp_path / "run")
+    load_checkpoint(opened, tmp_path / "run")
+    np.testing.assert_equal(opened.history[0]["train_accuracy"], value)
+
+
 def test_a_checkpoint_at_the_very_ends_of_what_can_be_is_taken(saved, tmp_path):
     """After the last batch, with a rate of 0, and a loss that was never better than at first."""
     tensors, described = copied(saved)

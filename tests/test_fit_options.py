@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import math
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -11,8 +14,11 @@ from test_fit import blobs, setup
 
 import xpnet
 from xpnet import data, losses, nn, optim, schedules, train
+from xpnet.backend import Backend, Observer
 from xpnet.train.metrics import Metric, accuracy, mae, r2
 from xpnet.train.progress import Reporter
+from xpnet.train.run import Run
+from xpnet.verify.strict import StrictBackend
 
 
 def test_clip_bounds_every_step():
@@ -71,6 +77,23 @@ def test_one_sample_in_parts_is_one_part():
         value, y = train.train_step(model, loss, optimizer, blobs().x[:1], blobs().y[:1], accumulate=accumulate)
         results.append([float(value), *y.ravel(), *model.data])
     assert results[1] == pytest.approx(results[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "accumulate", "lengths"), [(7, 3, [2, 2, 3]), (5, 4, [1, 1, 1, 2]), (6, 3, [2, 2, 2]), (2, 3, [1, 1])]
+)
+def test_parts_are_as_many_as_asked_for_and_alike(n, accumulate, lengths):
+    """A part of one sample has no variance for `nn.BatchNorm`, a part more takes more time, one fewer more memory."""
+    seen = []
+
+    class Sees(Observer):
+        def loss(self, value, dy):
+            seen.append(len(dy))
+
+    model, loss, optimizer = setup(optim.SGD)
+    with model.backend.observed_by(Sees()):
+        train.train_step(model, loss, optimizer, blobs().x[:n], blobs().y[:n], accumulate=accumulate)
+    assert seen == lengths
 
 
 def test_measuring_drops_nothing_draws_nothing_and_keeps_the_mode():
@@ -270,3 +293,28 @@ def test_a_handler_that_is_not_pythons_stays(monkeypatch):
     model, loss, optimizer = setup()
     assert len(train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True).history) == 1
     assert changed == []
+
+
+@pytest.mark.parametrize("kind", [Backend, StrictBackend])
+@pytest.mark.parametrize("slope", [0.01, math.nan])
+def test_a_run_goes_when_it_ends_not_when_python_looks_for_cycles(kind, slope, monkeypatch):
+    """Also where steps are captured, and where a run ends by an error."""
+    runs = []
+    monkeypatch.setattr(
+        importlib.import_module("xpnet.train.fit"),
+        "Run",
+        lambda *args: runs.append(weakref.ref(run := Run(*args))) or run,
+    )
+    model = nn.Model(nn.mlp([2, 4, 3]), (2,), kind("float32"))
+    loss = lambda y, target, backend: ((y * slope).sum(), y * slope)
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            result = train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=1, metrics=[], quiet=True)
+            assert (result.eager, slope) == ("", 0.01)
+        except train.NotFiniteError:
+            assert math.isnan(slope)
+        assert [run() for run in runs] == [None]
+    finally:
+        gc.enable()

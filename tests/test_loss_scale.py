@@ -205,6 +205,14 @@ def test_an_overflow_in_one_sample_of_a_step_skips_it(accumulate):
     assert update.loss_scale.figures == {"loss_scale": 2.0**15, "skipped_steps": 1}
 
 
+def test_the_gradients_of_several_outputs_are_scaled_each():
+    model, update, _ = linear()
+    gradients = tuple(model.backend.asarray(np.ones(shape, np.float32)) for shape in [2, (1, 3)])
+    one, two = (model.backend.to_host(dy) for dy in update.scaled(gradients))
+    assert one.tolist() == [2.0**16] * 2
+    assert two.tolist() == [[2.0**16] * 3]
+
+
 def test_what_is_frozen_does_not_count():
     model, update, step = linear()
     model.freeze("b")

@@ -176,6 +176,18 @@ def test_bad_options_of_the_others(make, message):
         (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([[0.5, 0.5], [0.5, 0.6]]), (2,), "no distributions"),
         (losses.KLDivergence(), np.array([0]), (2,), r"need distributions of that shape, not \(1,\)"),
+        (losses.KLDivergence(), np.array([[0.5, 0.5], [np.nan, 1.0]]), (2,), r"no distributions.* index \(1,\)"),
+        (losses.SoftmaxCrossEntropy(), np.array([[0.5, 0.5], [-3.0, 9.0]]), (2,), r"no distributions.* index \(1,\)"),
+        (losses.SoftmaxCrossEntropy(), np.array([[1.5, -0.5]]), (2,), "no distributions"),
+        (losses.SoftmaxCrossEntropy(), np.array([[1, 1]]), (2,), "no distributions"),
+        (losses.SoftmaxCrossEntropy(), np.array([[[0, 0], [0, 1]]]), (None, 2), r"no distributions.* index \(0, 0\)"),
+        (losses.BinaryCrossEntropy(), np.array([[1.0], [7.0]]), (1,), r"numbers from 0 to 1, unlike at index \(1, 0\)"),
+        (losses.BinaryCrossEntropy(), np.array([[0, -1]]), (2,), r"numbers from 0 to 1, unlike at index \(0, 1\)"),
+        (losses.BinaryCrossEntropy(), np.array([[0.5, np.nan]]), (2,), "numbers from 0 to 1"),
+        (losses.MultiMargin(), np.array([[0.0, 1.0], [0.5, 0.5]]), (2,), r"with a single 1, unlike at index \(1,\)"),
+        (losses.MultiMargin(), np.array([[1, 1]]), (2,), "rows of zeros with a single 1"),
+        (losses.MultiMargin(), np.array([[2, -1]]), (2,), "rows of zeros with a single 1"),
+        (losses.MultiMargin(), np.array([[0, 0]]), (2,), "rows of zeros with a single 1"),
         (losses.Focal(), np.array([[0.5, 1.0]]), (2,), "0 or 1, nothing between"),
         (losses.CosineDistance(), np.array([0]), (2,), r"\(1, 2\) need targets of that shape, not \(1,\)"),
         (losses.MultiMargin(), np.array([2]), (2,), r"label 2 at index 0 is outside 0\.\.1"),
@@ -199,10 +211,22 @@ def test_targets_and_weights_are_checked_where_data_enter(loss, target, outputs,
         (losses.KLDivergence(), np.array([[0.0, 1.0]]), (2,)),
         (losses.KLDivergence(), np.array([[0.25, 0.75]], np.float32), (2,)),
         (losses.KLDivergence(), np.full((1, 3, 4), 0.25), (3, 4)),
+        (losses.SoftmaxCrossEntropy(), np.array([[0.0, 1.0]]), (2,)),
+        (losses.SoftmaxCrossEntropy(), np.array([[1, 0]], np.uint8), (2,)),
+        (losses.SoftmaxCrossEntropy(0.1), np.full((1, 5, 11), 1 / 11, np.float16), (None, 11)),
+        (losses.BinaryCrossEntropy(), np.array([[0.0, 0.3], [1.0, 1e-9]]), (2,)),
+        (losses.BinaryCrossEntropy(), np.array([[True, False]]), (2,)),
+        (losses.MultiMargin(), np.array([[0.0, 1.0], [1.0, 0.0]], np.float32), (2,)),
+        (losses.MultiMargin(), np.array([[True, False]]), (2,)),
     ],
 )
 def test_targets_and_weights_that_fit(loss, target, outputs):
     loss.check(target, outputs)
+
+
+def test_a_loss_of_ones_own_weighs_a_batch_by_its_samples():
+    one, two = np.ones((5, 3)), np.ones((5, 4))
+    assert losses.Loss().weight(one, None, Backend()) == losses.Loss().weight((one, two), None, Backend()) == 5
 
 
 @pytest.mark.parametrize("case", LOSSES, ids=name)
@@ -240,6 +264,24 @@ def test_a_weight_of_0_takes_a_sample_out(case):
     assert float(loss.weight(masked["y"], target_of(masked), backend)) == pytest.approx(
         float(loss.weight(cut["y"], target_of(cut), backend))
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_numbers_of_any_integer_type(kind, dtype, smoothing):
+    backend, rng = kind("float32", 0), np.random.default_rng(0)
+    y, labels, loss = rng.standard_normal((5, 300)), rng.integers(0, 200, 5), losses.SoftmaxCrossEntropy(smoothing)
+    results = [loss(backend.asarray(y), backend.asarray(t), backend) for t in (labels, labels.astype(dtype))]
+    (value, dy), (same, same_dy) = ([np.array(backend.to_host(a)) for a in result] for result in results)
+    assert value == same
+    assert np.array_equal(dy, same_dy)
+
+
+@pytest.mark.parametrize("scale", [2, np.float32(2), np.int64(2), [2.0], np.array([2, 2])])
+def test_a_scale_of_any_kind_of_number(scale):
+    value, dy = losses.MeanSquaredError(scale=scale)(np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]]), Backend("float64"))
+    assert float(value) == 2.5 / 4
+    assert dy.tolist() == [[0.25, -0.5]]
 
 
 @pytest.mark.parametrize("case", LOSSES, ids=name)

@@ -123,6 +123,18 @@ def test_where_a_sample_takes_nothing_the_model_itself_has_to_fit(monkeypatch):
         fit(model)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_samples_are_enough_to_know_what_a_step_takes(n):
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((n, 50), np.float32), np.arange(n))
+    model = wide(select("cpu", max_memory=10**9))
+    options = {"epochs": 1, "batch_size": n, "quiet": True}
+    assert len(train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), samples, **options).history) == 1
+    model.backend.max_memory = 1_000_000
+    with pytest.raises(train.OutOfMemoryError, match="not even one sample would fit"):
+        train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), samples, **options)
+
+
 def test_without_a_limit_nothing_is_refused():
     assert len(fit(wide(select("cpu"))).history) == 1
 

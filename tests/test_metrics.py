@@ -130,3 +130,23 @@ def test_figures_of_a_regression_against_their_formulas():
     assert np.isnan(r2(y, np.ones((7, 2))))
     halves = [np.array(mae.sums(y[part], t[part], np)) for part in (slice(0, 3), slice(3, 7))]
     assert mae.value(*sum(halves)) == pytest.approx(mae(y, t))
+
+
+@pytest.mark.parametrize("far", [0.0, 1e6, -1e9, 1e12])
+def test_r2_of_numbers_far_from_0_has_its_digits(far):
+    rng = np.random.default_rng(0)
+    t = far + rng.standard_normal((500, 2))
+    y = t + 0.1 * rng.standard_normal((500, 2))
+    expected = 1 - ((y - t) ** 2).sum() / ((t - t.mean()) ** 2).sum()
+    assert r2(y, t) == pytest.approx(expected, rel=1e-9)
+    t[0], weights = -1e20, np.ones((500, 2))
+    weights[0] = 0
+    rest = 1 - ((y[1:] - t[1:]) ** 2).sum() / ((t[1:] - t[1:].mean()) ** 2).sum()
+    assert r2(y, (t, weights)) == pytest.approx(rest, rel=1e-9)
+    assert r2(y, (t, weights[:, 0])) == pytest.approx(rest, rel=1e-9)
+
+
+def test_r2_of_targets_that_are_all_equal_or_none():
+    assert np.isnan(r2(np.zeros((7, 1)), np.full((7, 1), 0.1)))
+    assert np.isnan(r2(np.zeros((0, 1)), np.zeros((0, 1))))
+    assert np.isnan(r2(np.zeros((2, 1)), (np.ones((2, 1)), np.zeros(2))))

@@ -519,6 +519,19 @@ def test_threads_that_share_an_update_give_the_same_bits(kind, monkeypatch):
     assert len({updated(threads) for threads in (None, 2, 3)}) == 1
 
 
+def test_threads_find_zeros_where_no_gradient_came(monkeypatch):
+    """Those that looked first would write them while others had read them, and decayed, already."""
+    monkeypatch.setattr(optim.base, "ENOUGH", 1)
+    model = nn.Model(nn.Linear(900), (300,), Backend("float32", 3, threads=2))
+    seen, run = [], model.backend.team.run
+    monkeypatch.setattr(model.backend.team, "run", lambda jobs: seen.append(model._grad.copy()) or run(jobs))
+    model.grad[...] = np.nan
+    model.zero_grad()
+    optim.SGD(model, 0.1, weight_decay=1.0).step()
+    assert len(seen) == 1
+    assert not seen[0].any()
+
+
 def test_few_numbers_are_updated_by_one_thread(monkeypatch):
     model = nn.Model(nn.Linear(900), (300,), Backend("float32", 3, threads=2))
     monkeypatch.setattr(model.backend.team, "run", None)

@@ -28,8 +28,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"arguments", "deprecation", "files", "frames", "html", "probe", "schedules"},
-    {"backend"},
+    {"arguments", "deprecation", "files", "frames", "html", "probe"},
+    {"backend", "schedules"},
     {"data", "nn", "parallel"},
     {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},
     {"train"},

@@ -155,6 +155,27 @@ def test_fit_keeps_gradients_where_the_processes_share_an_update(monkeypatch):
         assert model.grad is windows[rank].grad
 
 
+def test_r2_of_numbers_far_from_0_is_that_of_one_process():
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((N, 3)), 0.1 * rng.standard_normal((N, 1))
+
+    def measured(group, weights=None):
+        model = nn.Model(nn.Linear(1), (3,), Backend("float64", 1))
+        model.parameters["b"].data += 1e9
+        y = model.predict(x) + noise
+        loss, samples, metrics = losses.MeanSquaredError(), data.Dataset(x, y, weights=weights), [train.r2]
+        figures = train.evaluate(model, loss, samples, 7, metrics, group).metrics
+        optimizer, kw = optim.SGD(model, 0.0), {"epochs": 1, "metrics": metrics, "quiet": True, "group": group}
+        row = train.fit(model, loss, optimizer, samples, batch_size=16, **kw).history[0]
+        counts = slice(0, None) if weights is None else weights > 0
+        expected = 1 - (noise[counts] ** 2).sum() / ((y[counts] - y[counts].mean()) ** 2).sum()
+        return figures["r2"] / expected, row["train_r2"] / expected
+
+    for weights in (None, (np.arange(N) > 9).astype(float)):
+        for found in [measured(ALONE, weights), *together(2, partial(measured, weights=weights))]:
+            assert found == pytest.approx((1, 1), rel=1e-6)
+
+
 # Every sample once, every mask another --------------------------------------------------------------------------
 
 

@@ -93,6 +93,7 @@ def test_what_plateau_has_seen_is_no_setting(state):
         (lambda: schedules.WarmUp(3, schedules.Plateau(0.1)), "Plateau"),
         (lambda: schedules.Plateau(0.0), "lr"),
         (lambda: schedules.Plateau(0.1, patience=0), "patience"),
+        (lambda: schedules.Plateau(0.1, patience=2.5), "patience must be a whole number >= 1, not 2.5"),
         (lambda: schedules.Plateau(0.1, factor=0.0), "factor"),
         (lambda: schedules.Plateau(0.1, factor=1.0), "factor"),
         (lambda: schedules.Plateau(0.1, final=0.2), "final"),

@@ -51,6 +51,29 @@ class Token(nn.Layer):
         return (x[..., None] == backend.xp.arange(self.n)).astype(backend.dtype), lambda dy, need_dx=True: None
 
 
+class Heads(nn.Layer):
+    """Two outputs, of 2 numbers and of 1."""
+
+    def build(self, shape):
+        self.two, self.one = nn.Linear(2), nn.Linear(1)
+        return self.two.built(shape), self.one.built(shape)
+
+    def forward(self, x, backend):
+        (two, of_two), (one, of_one) = self.two(x, backend), self.one(x, backend)
+
+        def backward(dy, need_dx=True):
+            dx = of_two(dy[0], need_dx), of_one(dy[1], need_dx)
+            return dx[0] + dx[1] if need_dx else None
+
+        return (two, one), backward
+
+
+def squares_of_heads(y, target, backend):
+    """The squared errors of both outputs, as a mean over samples."""
+    d = y[0] - target[:, :2], y[1] - target[:, 2:]
+    return ((d[0] * d[0]).sum() + (d[1] * d[1]).sum()) / len(d[0]), tuple(2 * part / len(part) for part in d)
+
+
 def regression(kind):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((90, 3))
@@ -290,6 +313,39 @@ def test_fit_accumulates():
         history(accumulate=0)
 
 
+@KINDS
+@pytest.mark.parametrize("options", [{"batch_size": 3}, {"batch_size": 4}, {"batch_size": 10, "accumulate": 3}])
+def test_several_outputs_count_as_many_samples_as_each_of_them_has(kind, options):
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((10, 3)), rng.integers(0, 9, (10, 3)))
+
+    def trained(lr, **options):
+        model = nn.Model(nn.Sequential(nn.Linear(3), Heads()), (3,), kind("float64", 1))
+        start = train.evaluate(model, squares_of_heads, samples, options["batch_size"])
+        optimizer = optim.SGD(model, lr)
+        row = train.fit(model, squares_of_heads, optimizer, samples, epochs=1, quiet=True, **options).history[0]
+        return start.loss, row["train_loss"], model.backend.to_host(model.data), start.metrics
+
+    start, mean, _, metrics = trained(0.0, **options)
+    expected, _, _, _ = trained(0.0, batch_size=10)
+    assert start == pytest.approx(expected)
+    assert mean == pytest.approx(expected)
+    assert metrics == {}
+    if "accumulate" in options:
+        _, _, whole, _ = trained(0.1, batch_size=10)
+        assert np.abs(trained(0.1, **options)[2] - whole).max() <= 1e-12
+
+
+def test_several_outputs_come_out_whole_of_a_step_in_parts():
+    x, target, steps = np.random.default_rng(0).standard_normal((5, 3)), np.ones((5, 3)), []
+    for parts in (1, 2):
+        model = nn.Model(nn.Sequential(Heads()), (3,), Backend("float64", 1))
+        value, y = train.train_step(model, squares_of_heads, optim.SGD(model, 0.1), x, target, accumulate=parts)
+        steps.append((value, *y))
+    for got, want in zip(*steps, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 def test_fit_averages_the_weights(tmp_path):
     """Each row measures the averages, the best of them are kept, and a run that is resumed goes on with them."""
 
@@ -377,7 +433,8 @@ def test_data_that_does_not_fit_is_named():
         )  # fmt: skip
     with pytest.raises(ValueError, match=r"late: outputs of shape .* need targets"):
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))
-    late = data.Dataset(np.zeros((2, 4), int), np.zeros((2, 4, 5)), name="late", weights=np.ones((2, 4, 5)))
+    rows = np.full((2, 4, 5), 0.2)
+    late = data.Dataset(np.zeros((2, 4), int), rows, name="late", weights=np.ones((2, 4, 5)))
     with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss of terms \(2, 4\)"):
         train.evaluate(model, loss, late)
     with pytest.raises(ValueError, match=r"late: .*label -100 at index \(0, 0\) is outside 0\.\.4"):

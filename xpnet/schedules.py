@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xpnet.arguments import whole
+
 
 class Schedule(Protocol):
     """What `fit` asks of a schedule."""
@@ -136,7 +138,8 @@ class Plateau:
     waited: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr, patience=self.patience)
+        _check(lr=self.lr)
+        whole("patience", self.patience, least=1)
         if not (0 < self.factor < 1 and 0 <= self.final <= self.lr):
             raise ValueError(f"Plateau needs 0 < factor < 1 and 0 <= final <= lr, not {self.factor} and {self.final}")
 

@@ -31,7 +31,7 @@ class Loss:
     def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
         """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean
         over all of them, however they were cut. By default the number of samples."""
-        return len(y)
+        return n_samples(y)
 
 
 class TermLoss(Loss):
@@ -105,6 +105,11 @@ class TermLoss(Loss):
         if c is None:
             return (y.size // max(y.shape[-1], 1) if self.of_rows else y.size) if w is None else w.sum()
         return c.sum() if w is None else (w * c).sum()
+
+
+def n_samples(arrays: Any) -> int:
+    """How many samples there are in an array, or in each array of a tuple: inputs or outputs."""
+    return len(arrays[0] if isinstance(arrays, tuple) else arrays)
 
 
 def inverse(total: Array | float, backend: Backend) -> Array | float:

@@ -9,7 +9,15 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import are_classes, check_target, look, one_hot_rows, values
+from xpnet.losses.target import (
+    are_classes,
+    check_distributions,
+    check_target,
+    look,
+    one_hot_rows,
+    require_all,
+    values,
+)
 from xpnet.nn.activation import sigmoid
 
 SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
@@ -68,7 +76,8 @@ class SoftmaxCrossEntropy(TermLoss):
         one-hot rows, and no reduction along a short row: those are the slow ones on a CPU."""
         xp, n_classes = backend.xp, y.shape[-1]
         look(target, n_classes, self.ignore)
-        classes = target.reshape(-1) if self.ignore is None else xp.maximum(target.reshape(-1), 0)
+        classes = target.reshape(-1).astype(np.int64, copy=False)  # unsigned ones would make places in floating point
+        classes = classes if self.ignore is None else xp.maximum(classes, 0)
         rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # results lie as they do, and are changed flat
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
         largest = rows.max(axis=1) if n_classes > SHORT_ROW else xp.ascontiguousarray(rows.T).max(axis=0)
@@ -95,6 +104,8 @@ class SoftmaxCrossEntropy(TermLoss):
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=False, ignore=self.ignore)
+        if target.shape == shape:
+            check_distributions(target)
 
     def _of_classes(self, n_classes: int, backend: Backend) -> Array:
         assert self.class_weights is not None
@@ -120,3 +131,8 @@ class BinaryCrossEntropy(TermLoss):
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, values(y, target, backend)
         return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        super()._check_target(target, shape)
+        if target.shape == shape:
+            require_all((target >= 0) & (target <= 1), "the targets of BinaryCrossEntropy are numbers from 0 to 1")

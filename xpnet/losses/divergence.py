@@ -6,7 +6,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import check_target, same_shape, values
+from xpnet.losses.target import check_distributions, check_target, same_shape, values
 from xpnet.nn.activation import sigmoid
 
 
@@ -32,8 +32,7 @@ class KLDivergence(TermLoss):
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         if target.shape != shape:
             raise ValueError(f"outputs of shape {shape} need distributions of that shape, not {target.shape}")
-        if target.size and (target.min() < 0 or np.abs(target.sum(axis=-1) - 1).max() > 1e-3):
-            raise ValueError("the targets are no distributions: they need numbers >= 0 that sum to 1 over the classes")
+        check_distributions(target)
 
 
 class Focal(TermLoss):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import one_hot_rows
+from xpnet.losses.target import one_hot_rows, require_all
 
 
 class MultiMargin(TermLoss):
@@ -31,3 +33,9 @@ class MultiMargin(TermLoss):
         hinges = backend.xp.maximum(behind, 0) * (1 - right)
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
         return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        super()._check_target(target, shape)
+        if target.shape == shape:
+            one_hot = ((target == 0) | (target == 1)).all(axis=-1) & (target.sum(axis=-1) == 1)
+            require_all(one_hot, "the targets of MultiMargin are class numbers, or rows of zeros with a single 1")

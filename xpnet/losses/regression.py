@@ -22,7 +22,7 @@ class MeanSquaredError(TermLoss):
 
     def __init__(self, reduction: str = "mean", scale: float | Sequence[float] = 1.0):
         super().__init__(reduction)
-        scales = (scale,) if isinstance(scale, (int, float)) else tuple(scale)
+        scales = (scale,) if isinstance(scale, (int, float, np.number)) else tuple(scale)
         if not scales or not all(0 < s < math.inf for s in scales):
             raise ValueError(f"scale must be finite and above 0, not {scale!r}")
         self.scale = tuple(float(s) for s in scales)
@@ -81,10 +81,10 @@ class CosineDistance(TermLoss):
     of_rows = True
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        u, length = _unit(y, backend)
+        u, per_length = _unit(y, backend)
         v, _ = _unit(same_shape(y, target), backend)
         cosine = (u * v).sum(axis=-1, keepdims=True)
-        return (1 - cosine)[..., 0], (cosine * u - v) * length
+        return (1 - cosine)[..., 0], (cosine * u - v) * per_length
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         if target.shape != shape:

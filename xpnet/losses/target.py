@@ -85,6 +85,20 @@ def require_shape(shape: tuple[int, ...], target: Array) -> None:
         )
 
 
+def require_all(right: np.ndarray, what: str) -> None:
+    """Raise ValueError, with the place of the first that is not, unless all targets are right."""
+    if not right.all():
+        raise ValueError(f"{what}, unlike at index {tuple(np.argwhere(~right)[0].tolist())}")
+
+
+def check_distributions(target: np.ndarray) -> None:
+    """Raise ValueError unless each row of the last axis is a distribution, but for rounding."""
+    require_all(
+        (target >= 0).all(axis=-1) & (np.abs(target.sum(axis=-1) - 1) <= 1e-3),
+        "the targets are no distributions: they need numbers >= 0 that sum to 1 over the classes",
+    )
+
+
 def require_weights(weights: Array, terms: tuple[int, ...]) -> None:
     """Raise ValueError unless the weights have the shape of the terms, or of its first axes."""
     if not weights.ndim or tuple(weights.shape) != terms[: weights.ndim]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.nn import Model
+from xpnet.nn.shapes import each
 
 START, LOWEST, HIGHEST = 2.0**16, 2.0**-16, 2.0**24
 EVERY = 2000  # good steps after which the scale is doubled
@@ -48,9 +49,9 @@ class LossScale:
         return LOWEST <= scale <= HIGHEST and min(counts) >= 0
 
     def scaled(self, dy: Array) -> Array:
-        """dy times the scale."""
+        """dy, or each in a tuple, times the scale."""
         self._pending = True
-        return dy * self.state[:1]
+        return each(lambda d: d * self.state[:1], dy)
 
     def unscale(self) -> None:
         """Divide the gradients by the scale if they were scaled, and settle whether the step is to be skipped."""

@@ -21,7 +21,7 @@ def capture(run: Run) -> str:
 
     Leaves the run as it was. The training mode must be on.
     """
-    run.call = eager = run.device_step
+    eager = run.device_step
     captured = run.model.backend.capture(eager)
     if captured is eager or run.position.batch == len(run.slices):
         return ""
@@ -38,7 +38,7 @@ def capture(run: Run) -> str:
     finally:
         run.go_back(start)
     if not difference:
-        run.call = captured
+        run.captured = captured
     return difference
 
 

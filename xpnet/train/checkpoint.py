@@ -171,5 +171,6 @@ def _memory(run: Run) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    """JSON has no infinity."""
+    """A number as JSON has them: Python's, not NumPy's; and infinity and NaN as texts."""
+    value = value.item() if isinstance(value, np.generic) else value
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,12 +138,13 @@ def fit(
     stopped, eager = _enough(run, patience), ""  # a run that was stopped and is resumed stays stopped
     keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
+    quietly = np.errstate(all="ignore")
     # One thread in a group: each of its processes has a core.
     threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
     reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
     memory = within_memory(run, train, -(-batch_size // group.size))
     shared = optimizer.shared_by(group)
-    with _alone(model), threads, memory, shared, reporter, _ctrl_c() as asked, np.errstate(all="ignore"):
+    with _alone(model), closing(run), threads, memory, shared, reporter, _ctrl_c() as asked, quietly:
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 eager = capture(run)

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from xpnet.data import Source
 from xpnet.nn import Model
 from xpnet.nn.shapes import each
@@ -48,7 +50,8 @@ def within_memory(run: Run, data: Source, batch_size: int) -> Iterator[None]:
 
 def _needs(run: Run, data: Source) -> tuple[int, int]:
     """Bytes of what a run keeps, and what each sample of a batch adds to a step, by `model.summary()`."""
-    one, eleven = _steps(run.model, each(lambda a: a[:3], run.model.as_input(data.x)))
+    three = each(lambda a: np.resize(a[:3], (3, *a.shape[1:])), run.model.as_input(data.x))  # of fewer, some again
+    one, eleven = _steps(run.model, three)
     each_sample = max((eleven - one) // 10, 1)
     optimizer = sum(a.nbytes for name, a in run.changing().items() if name != "the parameters")
     return one - each_sample + optimizer + run.best.nbytes, -(-each_sample // run.accumulate)

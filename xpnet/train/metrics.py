@@ -6,8 +6,9 @@ figure itself. The others take NumPy arrays; labels are (N,) integers in 0..C-1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,8 @@ class Metric:
         for part in target if isinstance(target, tuple) else (target,):
             if len(y) != len(part):
                 raise ValueError(f"{len(y)} outputs for {len(part)} targets")
-        return self.value(*(float(number) for number in self.sums(y, target, np)))
+        (metric,) = centred([self], *split_target(target))
+        return self.value(*(float(number) for number in metric.sums(y, target, np)))
 
 
 def _sums(weights: Array | None, *values: Array) -> list[Any]:
@@ -65,10 +67,22 @@ def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
     return _sums(weights, xp.abs(y - target), xp.ones(target.shape, bool))
 
 
-def _squares(y: Array, target: Any, xp: Any) -> list[Any]:
+def _squares(y: Array, target: Any, xp: Any, around: float = 0.0) -> list[Any]:
     target, weights = split_target(target)
     y, target = y.astype(np.float64), target.astype(np.float64)
-    return _sums(weights, (y - target) * (y - target), target, target * target, xp.ones(target.shape, bool))
+    t = target - around
+    return _sums(weights, (y - target) * (y - target), t, t * t, xp.ones(target.shape, bool))
+
+
+def centred(metrics: Sequence[Metric], target: np.ndarray, weights: np.ndarray | None) -> tuple[Metric, ...]:
+    """The same metrics, for sums over these targets, which lie on the host. Those of r2 are taken around the first
+    target that counts: of the squares of large numbers no digits would be left for how they differ. It is the same for
+    all batches and all processes, so that the sums can be added up."""
+    if not target.size:
+        return tuple(metrics)
+    first = 0 if weights is None else int((weights > 0).argmax()) * (target.size // weights.size)
+    squares = partial(_squares, around=float(target.flat[first]))
+    return tuple(replace(metric, sums=squares) if metric.sums is _squares else metric for metric in metrics)
 
 
 def _explained(error: float, total: float, squares: float, n: float) -> float:

@@ -23,7 +23,7 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
-from xpnet.train.metrics import Metric
+from xpnet.train.metrics import Metric, centred
 from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Run:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
-        self.metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+        self.metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+        self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
         self.data, self.slices, self._batch_size = data, batch_slices(len(data), batch_size), batch_size
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
@@ -81,7 +82,7 @@ class Run:
         self._each_total = [self.totals[i : i + 1] for i in range(len(self.totals))]
         self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
-        self.call: Callable[..., None] = self.device_step  # or a captured form of it
+        self.captured: Callable[..., None] | None = None  # `device_step`, if the device has captured it
         self._epoch_begun = -1
         if group.size > 1:
             self._join(group)
@@ -132,8 +133,13 @@ class Run:
         """The next batch: one update of the model."""
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.steps_done)
-        self.call(*self.next_inputs())
+        (self.captured or self.device_step)(*self.next_inputs())
         self.position.batch += 1
+
+    def close(self) -> None:
+        """Let go of the captured step, which holds the run: what both have on the device goes with the last one who
+        holds the run, not when Python next looks for cycles."""
+        self.captured = None
 
     def next_inputs(self) -> tuple[Array, ...]:
         """What `device_step` needs for the next batch."""
@@ -154,7 +160,7 @@ class Run:
             self.average.update()
         if y is None:  # there was no sample for this process
             return
-        sums = batch_sums(self.loss, self.metrics, y, target, value, backend)
+        sums = batch_sums(self.loss, self._summed, y, target, value, backend)
         for total, number in zip(self._each_total, sums, strict=True):
             total += number  # in place: a view of `totals`
 

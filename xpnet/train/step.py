@@ -13,12 +13,12 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
-from xpnet.losses.base import inverse
+from xpnet.losses.base import inverse, n_samples
 from xpnet.nn import Model
-from xpnet.nn.shapes import each
+from xpnet.nn.shapes import each, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
-from xpnet.train.metrics import Metric, accuracy
+from xpnet.train.metrics import Metric, accuracy, centred
 
 
 def train_step(
@@ -35,8 +35,9 @@ def train_step(
 
     Where products are float16 the loss is scaled on the way (`optim.loss_scale`); its value is not.
 
-    With `accumulate` k the batch goes through forward and backward in k parts, with memory for the activations of one,
-    and the gradients are those of the whole batch. Statistics that a layer takes of its batch are those of a part.
+    With `accumulate` k the batch goes through forward and backward in k parts, equally many samples to one or one more,
+    with memory for the activations of a part, and the gradients are those of the whole batch. Statistics that a layer
+    takes of its batch are those of a part.
 
     In a `group` of processes, x and target are this one's part of the batch, and value and outputs are those of the
     part; where it has no sample, they are 0 and None. The update is that of the whole batch, in all processes the same.
@@ -76,7 +77,7 @@ def _pass(
     weight: Array | float = 1.0
     if weigh and not is_sum(loss):
         weight = loss_weight(loss, y, target, backend)
-        value, dy = value * weight, dy * weight
+        value, dy = value * weight, each(lambda d: d * weight, dy)
     backward(optimizer.scaled(dy), need_dx=False)
     return value, y, weight
 
@@ -87,22 +88,29 @@ def _in_parts(
     """(value, outputs, weight) of a batch that goes through the model in parts. As the mean of the whole is
     sum_k weight_k mean_k / sum_k weight_k, each part adds weight_k times its gradients: they are still to be divided by
     the sum of the weights, unless the loss is a sum."""
-    xp, n = model.backend.xp, len(x[0] if isinstance(x, tuple) else x)
+    xp, n = model.backend.xp, n_samples(x)
     if n == 0:
         optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too
         return 0.0, None, 0.0
     value: Any = 0.0
     weight: Any = 0.0
-    outputs: Array = None
-    for part in batch_slices(n, -(-n // n_parts)):
+    outputs: Any = None
+    n_parts = min(n_parts, n)
+    for i in range(n_parts):
+        part = slice(n * i // n_parts, n * (i + 1) // n_parts)
         x_part, target_part = (each(itemgetter(part), arrays) for arrays in (x, target))
         part_value, part_y, part_weight = _pass(model, loss, optimizer, x_part, target_part, weigh=True)
         if outputs is None:
-            outputs = part_y if n_parts == 1 else xp.empty((n, *part_y.shape[1:]), part_y.dtype)
+            outputs = part_y if n_parts == 1 else each(lambda a: xp.empty((n, *a.shape[1:]), a.dtype), part_y)
         if n_parts > 1:
-            outputs[part] = part_y
+            for whole, its_part in zip(_in_tuple(outputs), _in_tuple(part_y), strict=True):
+                whole[part] = its_part
         value, weight = value + part_value, weight + part_weight
     return value if is_sum(loss) else value * inverse(weight, model.backend), outputs, weight
+
+
+def _in_tuple(arrays: Any) -> tuple[Array, ...]:
+    return arrays if isinstance(arrays, tuple) else (arrays,)
 
 
 @contextmanager
@@ -146,7 +154,8 @@ def evaluate(
     measures its part of every batch, and all get the figures of the whole.
     """
     check_data(model, loss, data)
-    metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+    metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+    summed = centred(metrics, data.y, getattr(data, "weights", None))
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
     parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
     feed.begin(np.arange(len(data)), parts)
@@ -157,7 +166,7 @@ def evaluate(
                 continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
-            sums = batch_sums(loss, metrics, y, target, loss(y, target, backend)[0], backend)
+            sums = batch_sums(loss, summed, y, target, loss(y, target, backend)[0], backend)
             totals += [float(number) for number in sums]
     mean, figures = means(group.sum(totals), metrics)
     return Evaluation(mean, figures)
@@ -179,9 +188,10 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
         raise ValueError(f"{data.name}: {error}") from None
 
 
-def usual_metrics(data: Source) -> tuple[Metric, ...]:
-    """Those that fit the targets: the accuracy of class numbers, and none beside the loss for a regression."""
-    return (accuracy,) if data.y.dtype.kind in "iu" else ()
+def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
+    """Those that fit the targets: the accuracy of class numbers, and none beside the loss for a regression, or for
+    several outputs."""
+    return (accuracy,) if data.y.dtype.kind in "iu" and not is_several(model.output_shape) else ()
 
 
 def batch_sums(
@@ -198,7 +208,7 @@ def batch_sums(
 
 def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | float:
     """`Loss.weight`, or of a plain function the number of samples."""
-    return loss.weight(y, target, backend) if isinstance(loss, Loss) else len(y)
+    return loss.weight(y, target, backend) if isinstance(loss, Loss) else n_samples(y)
 
 
 def is_sum(loss: Loss) -> bool:
