@@ -559,6 +559,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss: weights are not looked at", "check_weights(weights, self._shape_of_terms(shape))", "pass"),
     ],
     "losses/target.py": [
+        ("A single output: no word on how the targets of a regression are given",
+         "f\"{error}: whole numbers are class numbers, of a single output 0 or 1; the targets of a regression are \"\n"
+         "            \"floating point numbers, y.astype(float)[:, None]\"", "str(error)"),
         ("A single output: class numbers are not looked at in a step", "        look(target, 2)\n", ""),
         ("A single output: class numbers are not checked", "        check_labels(target, 2)\n", "        pass\n"),
         ("Targets are not checked before a run",
@@ -918,6 +921,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Arguments: True is a number", "if isinstance(value, bool) else", "if value is None else"),
         ("Arguments: the least is too few", "number < least)", "number <= least)"),
         ("Arguments: none are too few", "number < least)", "number < 0)"),
+        ("Arguments: the keys of a dict are taken for numbers", "(str, Mapping, Set)", "(str, Set)"),
+        ("Arguments: the numbers of a set are taken in any order", "(str, Mapping, Set)", "(str, Mapping)"),
     ],
     "schedules.py": [
         ("Step: one step too early", "(step // self.every)", "((step + 1) // self.every)"),
