@@ -851,6 +851,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("fit: softmaxes and sigmoids are not told apart",
+         "isinstance(loss, kinds) and isinstance(last, ends)", "isinstance(last, ends)"),
         ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
         ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
@@ -1027,6 +1029,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'return f"{name.removeprefix(f\'{part}_\')}/{part}"', "return name"),
         ("TensorBoard: the one layer of a network has no name", " or 'network'}", "}"),
         ("TensorBoard: the last rows stay in memory", "        self._writer.flush()\n", ""),
+    ],
+    "nn/ending.py": [
+        ("Probabilities: a second softmax of those that a network gives",
+         "isinstance(last, (Softmax, Sigmoid))", "isinstance(last, Sigmoid)"),
+        ("Probabilities: a second sigmoid of a single output", "p = outputs if is_done else sigmoid", "p = sigmoid"),
+        ("Probabilities: what ends a sequence in a sequence is not seen", "    while isinstance", "    if isinstance"),
+        ("Probabilities: the end of what a residual adds is taken for the network's",
+         " and type(network).forward in plain", ""),
     ],
     "nn/model.py": [
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
@@ -1719,6 +1729,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
+        ("fit: NumPy's True does not stop a run", "isinstance(answer, (bool, np.bool_)) and", "answer is True and"),
+        ("fit: whatever a callback returns stops a run", "isinstance(answer, (bool, np.bool_)) and", ""),
+        ("fit: a second softmax passes without a word", "    warn_of_doubled(model, loss)\n", ""),
         ("Sharing: callbacks see a part of the state", "optimizer.gather_state()  # for callbacks", "pass"),
         ("Group: each process updates all", "shared = optimizer.shared_by(group)",
          "shared = optimizer.shared_by(type(ALONE)())"),

@@ -300,12 +300,49 @@ def test_early_stopping_and_the_best_weights():
     np.testing.assert_array_equal(model.data, seen[result.best_epoch - 1])
 
 
-def test_a_callback_ends_the_run():
+@pytest.mark.parametrize("answer", [bool, np.bool_])
+def test_a_callback_ends_the_run(answer):
+    """A comparison with a number of NumPy's gives NumPy's own True."""
     model, loss, optimizer = setup()
+    others = [lambda row, m: [row], lambda row, m: None]  # what is neither True nor False asks for nothing
     result = train.fit(
-        model, loss, optimizer, blobs(), epochs=9, callbacks=[lambda row, m: row["epoch"] == 2], quiet=True
-    )
+        model, loss, optimizer, blobs(), epochs=9, callbacks=[lambda row, m: answer(row["epoch"] == 2), *others],
+        quiet=True,
+    )  # fmt: skip
     assert (len(result.history), result.stopped) == (2, "a callback asked for it")
+
+
+def test_every_callback_is_called_though_one_has_asked_to_stop():
+    model, loss, optimizer = setup()
+    seen = []
+    stop, note = lambda row, m: True, lambda row, m: seen.append(row["epoch"])
+    train.fit(model, loss, optimizer, blobs(), epochs=9, callbacks=[stop, note], quiet=True)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"),
+    [
+        (nn.Softmax(), losses.SoftmaxCrossEntropy()),
+        (nn.Sequential(nn.Sequential(nn.Softmax())), losses.SoftmaxCrossEntropy()),
+        (nn.Sigmoid(), losses.BinaryCrossEntropy()),
+        (nn.LogSoftmax(), losses.Focal()),
+    ],
+)
+def test_a_network_that_ends_in_what_the_loss_does_itself_is_warned_of(last, loss):
+    model = nn.Model(nn.Sequential(nn.Linear(3), last), (2,), xpnet.select("cpu"))
+    with pytest.warns(UserWarning, match="takes logits, and the network ends in .*Leave that layer out") as warned:
+        train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=2, quiet=True)
+    assert [warning.filename for warning in warned] == [__file__]  # once, and at the line that called fit
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"), [(nn.LogSoftmax(), losses.SoftmaxCrossEntropy()), (nn.Sigmoid(), losses.MeanSquaredError())]
+)
+def test_a_network_that_ends_otherwise_is_not_warned_of(last, loss):
+    """A softmax of what `LogSoftmax` gives is that of what went in. Warnings are errors in tests."""
+    model = nn.Model(nn.Sequential(nn.Linear(3), last), (2,), xpnet.select("cpu"))
+    train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=1, quiet=True)
 
 
 def test_the_schedule_sets_the_rate_of_every_step():

@@ -140,9 +140,9 @@ def test_weights_and_scales_without_an_order_are_refused(wrong):
 
 
 def test_weights_and_scales_are_lists_tuples_or_arrays():
-    for given in ([1, 2], (1, 2), np.array([1.0, 2.0], np.float32)):
-        assert losses.SoftmaxCrossEntropy(class_weights=given).class_weights == (1.0, 2.0)
-        assert losses.MeanSquaredError(scale=given).scale == (1.0, 2.0)
+    for numbered in ([1, 2], (1, 2), np.array([1.0, 2.0], np.float32)):
+        assert losses.SoftmaxCrossEntropy(class_weights=numbered).class_weights == (1.0, 2.0)
+        assert losses.MeanSquaredError(scale=numbered).scale == (1.0, 2.0)
     assert losses.MeanSquaredError(scale=np.float32(2)).scale == (2.0,)
 
 

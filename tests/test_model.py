@@ -458,6 +458,34 @@ def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
     np.testing.assert_allclose(model.probabilities(np.array([[0.0], [2.0]])), [[0.5, 0.5], [0.1192, 0.8808]], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("last", "given"),
+    [
+        (nn.Softmax(), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.LogSoftmax(), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.Sigmoid(), lambda y: 1 / (1 + np.exp(-y))),
+        (nn.Sequential(nn.Sequential(nn.Softmax())), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.Blocked(nn.Softmax()), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+    ],
+    ids=["softmax", "log softmax", "sigmoid", "in sequences", "in blocks"],
+)
+def test_probabilities_of_a_network_that_gives_them_are_its_own(last, given):
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    model = Model(nn.Sequential(nn.Flatten(), last), (3,), select("cpu", "float64"))
+    np.testing.assert_allclose(model.probabilities(x), given(x), rtol=1e-12)
+
+
+def test_the_probability_that_a_single_output_gives_is_that_of_class_1():
+    model = Model(nn.Sequential(nn.Sigmoid()), (1,), select("cpu"))
+    np.testing.assert_allclose(model.probabilities(np.array([[2.0]])), [[0.1192, 0.8808]], atol=1e-4)
+
+
+def test_a_softmax_inside_a_sum_is_not_the_end():
+    """As many numbers as classes, which need not sum to 1."""
+    model = Model(nn.Residual(nn.Softmax()), (3,), select("cpu", "float64"))
+    np.testing.assert_allclose(model.probabilities(np.ones((2, 3))).sum(axis=-1), [1, 1], rtol=1e-12)
+
+
 class Fickle(nn.Layer):
     """Gives one column less in the passes for which `wrong(x, backend)` holds."""
 

@@ -69,7 +69,7 @@ def check_target(target: np.ndarray, shape: tuple[int, ...], single: bool, ignor
 
 
 def _check_yes_or_no(target: np.ndarray) -> None:
-    """`check_labels` of a single output. Where it refuses them, they are most often a regression's, in whole numbers."""
+    """`check_labels` of a single output. Those that it refuses are most often a regression's, in whole numbers."""
     try:
         check_labels(target, 2)
     except ValueError as error:

@@ -13,8 +13,8 @@ import numpy as np
 from xpnet.arguments import whole
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
-from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.declared import check_tensors, declare
+from xpnet.nn.ending import as_probabilities
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
@@ -229,13 +229,14 @@ class Model:
     def probabilities(self, x: Any, batch_size: int = 1000) -> np.ndarray:
         """Of each class, for a model that was trained as a classifier: softmax(predict(x)), (N, ..., C).
 
-        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1.
+        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1. The outputs of a
+        network that ends in `nn.Softmax` or `nn.Sigmoid` are taken as they are. Where a network makes probabilities in
+        another way, as scikit-learn's of two classes in an ONNX file does, `predict` gives them.
+
+        Of several yes-or-no answers at once (C > 1 and `BinaryCrossEntropy`) it knows nothing, and gives rows that sum
+        to 1: the probability of each yes is 1 / (1 + np.exp(-model.predict(x))).
         """
-        outputs = self.predict(x, batch_size)
-        if self.output_shape[-1] == 1:
-            p = sigmoid(outputs, np)
-            return np.concatenate([1 - p, p], axis=-1)
-        return softmax(outputs, np)
+        return as_probabilities(self.network, self.predict(x, batch_size))
 
     # Elsewhere --------------------------------------------------------------------------------------------
 

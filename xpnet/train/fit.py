@@ -29,7 +29,7 @@ from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
-from xpnet.train.step import check_data, evaluate
+from xpnet.train.step import check_data, evaluate, warn_of_doubled
 
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
@@ -130,6 +130,7 @@ def fit(
     if validation is not None:
         check_data(model, loss, validation)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
+    warn_of_doubled(model, loss)
     if checkpoint is not None:
         if there:
             load_checkpoint(run, checkpoint)
@@ -222,7 +223,8 @@ def _ask_every(run: Run) -> int:
 
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
     """Whether one of them does; each is called."""
-    return True in [callback(row, model) is True for callback in callbacks]
+    answers = [callback(row, model) for callback in callbacks]
+    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
 def _enough(run: Run, patience: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +13,21 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
-from xpnet.losses import Loss
+from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
 from xpnet.losses.base import inverse
-from xpnet.nn import Model
+from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
+from xpnet.nn.ending import ending
 from xpnet.nn.shapes import each
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
 from xpnet.train.metrics import Metric, accuracy
+
+# Losses that apply a softmax or a sigmoid to the outputs, and what must not have done so before. A softmax of what
+# `LogSoftmax` gives is right: it is the softmax of what went in.
+DOUBLED = {
+    (SoftmaxCrossEntropy, KLDivergence): (Softmax, Sigmoid),
+    (BinaryCrossEntropy, Focal): (Softmax, LogSoftmax, Sigmoid),
+}
 
 
 def train_step(
@@ -177,6 +186,17 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
             loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
+
+
+def warn_of_doubled(model: Model, loss: Loss) -> None:
+    """Warn, at the line that called `fit`, of a network that ends in what the loss does itself."""
+    last = ending(model.network)
+    if any(isinstance(loss, kinds) and isinstance(last, ends) for kinds, ends in DOUBLED.items()):
+        warnings.warn(
+            f"{type(loss).__name__} takes logits, and the network ends in {type(last).__name__}: it learns badly so. "
+            "Leave that layer out; model.probabilities gives probabilities without it",
+            stacklevel=3,
+        )
 
 
 def usual_metrics(data: Source) -> tuple[Metric, ...]:
