@@ -543,6 +543,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("GlobalAvgPool2d: the mean of columns alone", "x.mean(axis=(1, 2))", "x.sum(axis=(1, 2)) * (1 / x.shape[1])"),
     ],
     "losses/base.py": [
+        ("Losses: a single value is taken for two", "isinstance(given, (tuple, list)) and len(given) == 2", "True"),
         ("Loss: weights are not used in the value", "terms = terms * w", "terms = terms * 1"),
         ("Loss: weights are not used in dy", "dy *= w[..., None] if self.of_rows else w", "dy *= 1"),
         ("Loss: a mask the wrong way round",
@@ -671,6 +672,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("NAdam: the gradient alone", "self._of_g * g + self._of_m * m", "self._of_g * g"),
     ],
     "optim/base.py": [
+        ("Optimizer: made for anything",
+         '        of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)\n', ""),
         ("Optimizer: tensors are views",
          "{name: np.array(to_host(a)) for name, a in", "{name: to_host(a) for name, a in"),
         ("Decay: a piece begins at the wrong number", "max(start - at.start, 0)", "start - at.start"),
@@ -759,6 +762,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
     ],
     "train/run.py": [
+        ("fit: a batch of 64 where there are fewer samples", "min(BATCH, len(data)) if", "BATCH if"),
+        ("fit: batches of all samples where no size is given", "min(BATCH, len(data)) if", "len(data) if"),
+        ("Arguments of fit: a class is a schedule",
+         "(isinstance(schedule, type) or not callable(schedule))", "not callable(schedule)"),
+        ("Arguments of fit: a class is an optimizer",
+         '        of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)\n', ""),
         ("Sharing: a checkpoint has a part of the state", "        self.optimizer.gather_state()\n", ""),
         ("Average: it is not kept up", "self.average.update()", "pass"),
         ("Average: the model's own weights are kept as the best",
@@ -851,6 +860,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("A loss: a dy of another shape goes into the network", 
+         "    if not isinstance(y, tuple) and (shape", "    if False and (shape"),
+        ("Arguments of fit: a text is a loss",
+         "isinstance(loss, type) or not callable(loss)", "isinstance(loss, type)"),
+        ("Arguments of fit: a function is a metric",
+         '        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)\n', "        pass\n"),
         ("fit: softmaxes and sigmoids are not told apart",
          "isinstance(loss, kinds) and isinstance(last, ends)", "isinstance(last, ends)"),
         ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
@@ -870,7 +885,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: in the mode of the caller",
          "with backend.mode(training=False):", "with backend.mode(backend.training):"),
         ("evaluate: metrics are ignored",
-         "usual_metrics(data) if metrics is None else tuple(metrics)\n    backend", "usual_metrics(data)\n    backend"),
+         "metrics = as_metrics(metrics, data)\n    backend", "metrics = as_metrics(None, data)\n    backend"),
         ("train_step: clips after the update",
          "    if clip is not None:\n        clip_norm(model, clip, optimizer.window)\n    optimizer.step()",
          "    optimizer.step()\n    if clip is not None:\n        clip_norm(model, clip, optimizer.window)"),
@@ -1030,6 +1045,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("TensorBoard: the one layer of a network has no name", " or 'network'}", "}"),
         ("TensorBoard: the last rows stay in memory", "        self._writer.flush()\n", ""),
     ],
+    "weights/reading.py": [
+        ("Weights: a model of xpnet's own is read for another's weights", "    if is_model:", "    if False:"),
+    ],
+    "nn/mlp.py": [
+        ("mlp: a layer is taken for a class of layers", "isinstance(activation, Layer) or not", "not"),
+    ],
     "nn/ending.py": [
         ("Probabilities: a second softmax of those that a network gives",
          "isinstance(last, (Softmax, Sigmoid))", "isinstance(last, Sigmoid)"),
@@ -1039,6 +1060,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          " and type(network).forward in plain", ""),
     ],
     "nn/model.py": [
+        ("predict: a batch that does not fit is taken for one sample", 'x[None]" if alone else ""', 'x[None]"'),
+        ("predict: one sample is told nothing", 'x[None]" if alone else ""', 'x[None]" if False else ""'),
+        ("Model: a device by its name",
+         "        of_kind('a backend is what xpnet.select(\"cpu\") gives', backend, Backend)\n", ""),
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
         ("Model: freezing forgets what was frozen",
          "self.frozen.union(*map(self.names_like, patterns))", "frozenset().union(*map(self.names_like, patterns))"),
@@ -1693,6 +1718,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "weights=None if self.weights is None else cut(self.weights)", "weights=self.weights"),
     ],
     "data/split.py": [
+        ("split: of what is no data set",
+         "    check_source(dataset)\n    if not 0 < fraction", "    if not 0 < fraction"),
         ("kfold: without the seed", '_shuffled(dataset, seed, "kfold")', '_shuffled(dataset, 0, "kfold")'),
     ],
     "train/checkpoint.py": [
@@ -1729,6 +1756,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
+        ("fit: a model keeps no names of classes", "        model.classes = classes\n", "        pass\n"),
+        ("fit: a model's own names of classes are lost", "if not model.classes and model", "if model"),
+        ("fit: names for other outputs than there are",
+         " and model.output_shape[-1:] == (len(classes),):", ":"),
         ("fit: NumPy's True does not stop a run", "isinstance(answer, (bool, np.bool_)) and", "answer is True and"),
         ("fit: whatever a callback returns stops a run", "isinstance(answer, (bool, np.bool_)) and", ""),
         ("fit: a second softmax passes without a word", "    warn_of_doubled(model, loss)\n", ""),
@@ -1862,6 +1893,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        yield from super().chunks(size, numbers)"),
     ],
     "verify/check.py": [
+        ("check_loss: an array is called", "    if not callable(target):", "    if False:"),
         ("check: the smaller of both measures",
          "np.maximum(of_terms[name]", "np.minimum(of_terms[name]"),
         ("check: how large long sums are is not seen", "if backend.longest > LONG else {}", "if False else {}"),
@@ -1998,6 +2030,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Frames: a text among numbers", "if value is not None and not isinstance(value, kind):", "if False:"),
     ],
     "data/table.py": [
+        ("Table: the letters of a text are names of columns", "if isinstance(names, str):", "if False:"),
         ("Table: columns to ignore stay", "if key != target and key not in ignore}", "if key != target}"),
         ("Table: the target is an input", "if key != target and key not in ignore}", "if key not in ignore}"),
         ("Table: the task that is named does not count", "    if task is None:\n", "    if True:\n"),

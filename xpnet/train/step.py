@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
+from xpnet.data.dataset import check_source
 from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
-from xpnet.losses.base import inverse
+from xpnet.losses.base import inverse, two
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
 from xpnet.nn.ending import ending
 from xpnet.nn.shapes import each
@@ -79,7 +81,9 @@ def _pass(
     mean, that is times the weight."""
     backend = model.backend
     y, backward = model.forward(x)
-    value, dy = loss(y, target, backend)
+    value, dy = two("a loss gives (value, dy)", loss(y, target, backend))
+    if not isinstance(y, tuple) and (shape := getattr(dy, "shape", ())) != y.shape:
+        raise ValueError(f"the dy of a loss needs the shape of the outputs, {y.shape}, not {shape}")
     if backend.observer is not None:
         backend.observer.loss(value, dy)
     weight: Array | float = 1.0
@@ -155,7 +159,7 @@ def evaluate(
     measures its part of every batch, and all get the figures of the whole.
     """
     check_data(model, loss, data)
-    metrics = usual_metrics(data) if metrics is None else tuple(metrics)
+    metrics = as_metrics(metrics, data)
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
     parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
     feed.begin(np.arange(len(data)), parts)
@@ -166,7 +170,8 @@ def evaluate(
                 continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
-            sums = batch_sums(loss, metrics, y, target, loss(y, target, backend)[0], backend)
+            value, _ = two("a loss gives (value, dy)", loss(y, target, backend))
+            sums = batch_sums(loss, metrics, y, target, value, backend)
             totals += [float(number) for number in sums]
     mean, figures = means(group.sum(totals), metrics)
     return Evaluation(mean, figures)
@@ -175,10 +180,10 @@ def evaluate(
 def check_data(model: Model, loss: Loss, data: Source) -> None:
     """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss; TypeError for what
     is no data set or no loss."""
-    if not hasattr(data, "feed"):
-        raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
-    if isinstance(loss, type):
-        raise TypeError(f"a loss is {loss.__name__}(), not the class {loss.__name__}")
+    check_source(data)
+    if isinstance(loss, type) or not callable(loss):
+        example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
+        raise TypeError(f"a loss is {example}, not {shown(loss)}")
     try:
         model.as_input(data.x)
         if isinstance(loss, Loss):  # a plain function has no more to say
@@ -197,6 +202,16 @@ def warn_of_doubled(model: Model, loss: Loss) -> None:
             "Leave that layer out; model.probabilities gives probabilities without it",
             stacklevel=3,
         )
+
+
+def as_metrics(metrics: Sequence[Metric] | None, data: Source) -> tuple[Metric, ...]:
+    """Those that were asked for, or where that is None those of the task."""
+    if metrics is None:
+        return usual_metrics(data)
+    of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
+    for metric in metrics:
+        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)
+    return tuple(metrics)
 
 
 def usual_metrics(data: Source) -> tuple[Metric, ...]:
