@@ -860,7 +860,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
-        ("A loss: a dy of another shape goes into the network", 
+        ("A loss: a dy of another shape goes into the network",
          "    if not isinstance(y, tuple) and (shape", "    if False and (shape"),
         ("Arguments of fit: a text is a loss",
          "isinstance(loss, type) or not callable(loss)", "isinstance(loss, type)"),
