@@ -543,6 +543,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("GlobalAvgPool2d: the mean of columns alone", "x.mean(axis=(1, 2))", "x.sum(axis=(1, 2)) * (1 / x.shape[1])"),
     ],
     "losses/base.py": [
+        ("Losses: a single value is taken for two", "isinstance(given, (tuple, list)) and len(given) == 2", "True"),
         ("Loss: weights are not used in the value", "terms = terms * w", "terms = terms * 1"),
         ("Loss: weights are not used in dy", "dy *= w[..., None] if self.of_rows else w", "dy *= 1"),
         ("Loss: a mask the wrong way round",
@@ -560,6 +561,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss: weights are not looked at", "check_weights(weights, self._shape_of_terms(shape))", "pass"),
     ],
     "losses/target.py": [
+        ("A single output: no word on how the targets of a regression are given",
+         "f\"{error}: whole numbers are class numbers, of a single output 0 or 1; the targets of a regression are \"\n"
+         "            \"floating point numbers, y.astype(float)[:, None]\"", "str(error)"),
         ("A single output: class numbers are not looked at in a step", "        look(target, 2)\n", ""),
         ("A single output: class numbers are not checked", "        check_labels(target, 2)\n", "        pass\n"),
         ("Targets are not checked before a run",
@@ -628,7 +632,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "scale = some / xp.maximum(largest, float(np.finfo(rows.dtype).tiny))", "scale = some.astype(rows.dtype)"),
         ("Squared error: a scaled error's dy is not scaled", "2 * d * inverse", "2 * d"),
         ("Squared error: scaled the wrong way", "tuple(1 / s for s in self.scale)", "self.scale"),
-        ("Squared error: a scale of NumPy's is none", "(int, float, np.number)", "(int, float)"),
+        ("Squared error: a scale of NumPy's is none", "isinstance(scale, Real)", "isinstance(scale, (int, float))"),
         ("Squared error: any number of scales", "if len(self.scale) not in (1, shape[-1]):", "if False:"),
     ],
     "losses/divergence.py": [
@@ -686,6 +690,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("NAdam: the gradient alone", "self._of_g * g + self._of_m * m", "self._of_g * g"),
     ],
     "optim/base.py": [
+        ("Optimizer: made for anything",
+         '        of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)\n', ""),
         ("Optimizer: tensors are views",
          "{name: np.array(to_host(a)) for name, a in", "{name: to_host(a) for name, a in"),
         ("Decay: a piece begins at the wrong number", "max(start - at.start, 0)", "start - at.start"),
@@ -776,6 +782,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
     ],
     "train/run.py": [
+        ("fit: a batch of 64 where there are fewer samples", "min(BATCH, len(data)) if", "BATCH if"),
+        ("fit: batches of all samples where no size is given", "min(BATCH, len(data)) if", "len(data) if"),
+        ("Arguments of fit: a class is a schedule",
+         "(isinstance(schedule, type) or not callable(schedule))", "not callable(schedule)"),
+        ("Arguments of fit: a class is an optimizer",
+         '        of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)\n', ""),
         ("Sharing: a checkpoint has a part of the state", "        self.optimizer.gather_state()\n", ""),
         ("Average: it is not kept up", "self.average.update()", "pass"),
         ("Average: the model's own weights are kept as the best",
@@ -872,6 +884,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
     "train/step.py": [
+        ("A loss: a dy of another shape goes into the network",
+         "    if not isinstance(y, tuple) and (shape", "    if False and (shape"),
+        ("Arguments of fit: a text is a loss",
+         "isinstance(loss, type) or not callable(loss)", "isinstance(loss, type)"),
+        ("Arguments of fit: a function is a metric",
+         '        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)\n', "        pass\n"),
+        ("fit: softmaxes and sigmoids are not told apart",
+         "isinstance(loss, kinds) and isinstance(last, ends)", "isinstance(last, ends)"),
         ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
         ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
@@ -900,8 +920,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: metrics are summed around 0", "summed = centred(metrics, data.y, getattr(data, \"weights\", None))",
          "summed = metrics"),
         ("evaluate: metrics are ignored",
-         "usual_metrics(model, data) if metrics is None else tuple(metrics)\n    summed",
-         "usual_metrics(model, data)\n    summed"),
+         "metrics = as_metrics(metrics, model, data)\n    summed",
+         "metrics = as_metrics(None, model, data)\n    summed"),
         ("train_step: clips after the update",
          "    if clip is not None:\n        clip_norm(model, clip, optimizer.window)\n    optimizer.step()",
          "    optimizer.step()\n    if clip is not None:\n        clip_norm(model, clip, optimizer.window)"),
@@ -957,6 +977,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Arguments: True is a number", "if isinstance(value, bool) else", "if value is None else"),
         ("Arguments: the least is too few", "number < least)", "number <= least)"),
         ("Arguments: none are too few", "number < least)", "number < 0)"),
+        ("Arguments: the keys of a dict are taken for numbers", "(str, Mapping, Set)", "(str, Set)"),
+        ("Arguments: the numbers of a set are taken in any order", "(str, Mapping, Set)", "(str, Mapping)"),
     ],
     "schedules.py": [
         ("Step: one step too early", "(step // self.every)", "((step + 1) // self.every)"),
@@ -1064,7 +1086,25 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("TensorBoard: the one layer of a network has no name", " or 'network'}", "}"),
         ("TensorBoard: the last rows stay in memory", "        self._writer.flush()\n", ""),
     ],
+    "weights/reading.py": [
+        ("Weights: a model of xpnet's own is read for another's weights", "    if is_model:", "    if False:"),
+    ],
+    "nn/mlp.py": [
+        ("mlp: a layer is taken for a class of layers", "isinstance(activation, Layer) or not", "not"),
+    ],
+    "nn/ending.py": [
+        ("Probabilities: a second softmax of those that a network gives",
+         "isinstance(last, (Softmax, Sigmoid))", "isinstance(last, Sigmoid)"),
+        ("Probabilities: a second sigmoid of a single output", "p = outputs if is_done else sigmoid", "p = sigmoid"),
+        ("Probabilities: what ends a sequence in a sequence is not seen", "    while isinstance", "    if isinstance"),
+        ("Probabilities: the end of what a residual adds is taken for the network's",
+         " and type(network).forward in plain", ""),
+    ],
     "nn/model.py": [
+        ("predict: a batch that does not fit is taken for one sample", 'x[None]" if alone else ""', 'x[None]"'),
+        ("predict: one sample is told nothing", 'x[None]" if alone else ""', 'x[None]" if False else ""'),
+        ("Model: a device by its name",
+         "        of_kind('a backend is what xpnet.select(\"cpu\") gives', backend, Backend)\n", ""),
         ("Model: unfreezing freezes", "self.frozen.difference(", "self.frozen.union("),
         ("Model: freezing forgets what was frozen",
          "self.frozen.union(*map(self.names_like, patterns))", "frozenset().union(*map(self.names_like, patterns))"),
@@ -1723,6 +1763,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "weights=None if self.weights is None else cut(self.weights)", "weights=self.weights"),
     ],
     "data/split.py": [
+        ("split: of what is no data set",
+         "    check_source(dataset)\n    if not 0 < fraction", "    if not 0 < fraction"),
         ("kfold: without the seed", '_shuffled(dataset, seed, "kfold")', '_shuffled(dataset, 0, "kfold")'),
     ],
     "train/checkpoint.py": [
@@ -1761,6 +1803,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
+        ("fit: a model keeps no names of classes", "        model.classes = classes\n", "        pass\n"),
+        ("fit: a model's own names of classes are lost", "if not model.classes and model", "if model"),
+        ("fit: names for other outputs than there are",
+         " and model.output_shape[-1:] == (len(classes),):", ":"),
+        ("fit: NumPy's True does not stop a run", "isinstance(answer, (bool, np.bool_)) and", "answer is True and"),
+        ("fit: whatever a callback returns stops a run", "isinstance(answer, (bool, np.bool_)) and", ""),
+        ("fit: a second softmax passes without a word", "    warn_of_doubled(model, loss)\n", ""),
         ("Sharing: callbacks see a part of the state", "optimizer.gather_state()  # for callbacks", "pass"),
         ("Group: each process updates all", "shared = optimizer.shared_by(group)",
          "shared = optimizer.shared_by(type(ALONE)())"),
@@ -1898,6 +1947,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '        "transposed": lambda v: backend.asarray(v.T.copy()).T,\n', ""),
         ("Check: a loss never sees gaps",
          '        "gaps": lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2],\n', ""),
+        ("check_loss: an array is called", "    if not callable(target):", "    if False:"),
         ("check: the smaller of both measures",
          "np.maximum(of_terms[name]", "np.minimum(of_terms[name]"),
         ("check: how large long sums are is not seen", "if backend.longest > LONG else {}", "if False else {}"),
@@ -2037,6 +2087,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Frames: a text among numbers", "if value is not None and not isinstance(value, kind):", "if False:"),
     ],
     "data/table.py": [
+        ("Table: the letters of a text are names of columns", "if isinstance(names, str):", "if False:"),
         ("Table: columns to ignore stay", "if key != target and key not in ignore}", "if key != target}"),
         ("Table: the target is an input", "if key != target and key not in ignore}", "if key not in ignore}"),
         ("Table: the task that is named does not count", "    if task is None:\n", "    if True:\n"),

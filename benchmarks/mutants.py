@@ -107,7 +107,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "data/images.py": ["test_data_images.py", "test_html.py"],
     "cli/tables.py": ["test_cli_tables.py"],
     "backend/interchange.py": ["test_interchange.py"],
-    "arguments.py": ["test_layers.py", "test_fit.py", "test_data_batches.py", "test_backend.py"],
+    "arguments.py": ["test_losses.py", "test_layers.py", "test_fit.py", "test_data_batches.py", "test_backend.py"],
     "schedules.py": ["test_schedules.py"],
     "serve/": ["test_serve_limits.py", "test_serve.py", "test_serve_walk.py"],
     "serve/learner.py": ["test_serve_training.py"],

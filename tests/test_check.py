@@ -259,6 +259,8 @@ def test_losses():
         verify.check_loss(WrongMean(), (3,), spread)
     with pytest.raises(verify.CheckFailed, match="FAILED  dtype kept"):
         verify.check_loss(Reads(), (3,), spread)
+    with pytest.raises(TypeError, match=r"target is a function that draws .*lambda rng, shape: .* not a ndarray"):
+        verify.check_loss(losses.MeanSquaredError(), (3,), np.zeros((4, 3)))
 
 
 class ChangesOutputs:

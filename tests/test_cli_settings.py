@@ -7,6 +7,7 @@ import json
 import os
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 
 import xpnet
 from xpnet import data
+from xpnet.cli.options import Val
 from xpnet.cli.run_folder import clear_halves
 from xpnet.cli.settings import in_words, read_config, settle
-from xpnet.cli.train import fitted_to, lowest_loss
+from xpnet.cli.train import FEWEST_TO_WATCH, fitted_to, lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
@@ -190,6 +192,7 @@ def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
     write_folder(tmp_path / "small", (4, 4))
     out = call(*SHORT, "--data", "small", "--batch-size", "10", "--out", "run").stdout
     assert "no validation part: with --val 0.1 the curves show" in out
+    assert f"unasked only where that is {FEWEST_TO_WATCH} samples or more" in get_args(Val)[1].help
     assert "validation_loss" not in history(tmp_path / "run")[0]
     call("train", "--resume", "run", "--epochs", "3", "--quiet")
 

@@ -53,6 +53,12 @@ def test_split_refuses_fractions_outside(fraction):
         split(numbered([0, 1] * 5), fraction, 0)
 
 
+@pytest.mark.parametrize("cut", [lambda data: split(data, 0.5, 0), lambda data: kfold(data, 2, 0)])
+def test_what_is_no_data_set_is_refused(cut):
+    with pytest.raises(TypeError, match=r"a data set, such as data\.Dataset\(x, y\), not a ndarray"):
+        cut(np.zeros((10, 2)))
+
+
 @pytest.mark.parametrize("fraction", [0.01, 0.99])
 def test_split_refuses_an_empty_part(fraction):
     with pytest.raises(ValueError, match="of 10 samples leaves one of the two parts empty"):

@@ -300,12 +300,49 @@ def test_early_stopping_and_the_best_weights():
     np.testing.assert_array_equal(model.data, seen[result.best_epoch - 1])
 
 
-def test_a_callback_ends_the_run():
+@pytest.mark.parametrize("answer", [bool, np.bool_])
+def test_a_callback_ends_the_run(answer):
+    """A comparison with a number of NumPy's gives NumPy's own True."""
     model, loss, optimizer = setup()
+    others = [lambda row, m: [row], lambda row, m: None]  # what is neither True nor False asks for nothing
     result = train.fit(
-        model, loss, optimizer, blobs(), epochs=9, callbacks=[lambda row, m: row["epoch"] == 2], quiet=True
-    )
+        model, loss, optimizer, blobs(), epochs=9, callbacks=[lambda row, m: answer(row["epoch"] == 2), *others],
+        quiet=True,
+    )  # fmt: skip
     assert (len(result.history), result.stopped) == (2, "a callback asked for it")
+
+
+def test_every_callback_is_called_though_one_has_asked_to_stop():
+    model, loss, optimizer = setup()
+    seen = []
+    stop, note = lambda row, m: True, lambda row, m: seen.append(row["epoch"])
+    train.fit(model, loss, optimizer, blobs(), epochs=9, callbacks=[stop, note], quiet=True)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"),
+    [
+        (nn.Softmax(), losses.SoftmaxCrossEntropy()),
+        (nn.Sequential(nn.Sequential(nn.Softmax())), losses.SoftmaxCrossEntropy()),
+        (nn.Sigmoid(), losses.BinaryCrossEntropy()),
+        (nn.LogSoftmax(), losses.Focal()),
+    ],
+)
+def test_a_network_that_ends_in_what_the_loss_does_itself_is_warned_of(last, loss):
+    model = nn.Model(nn.Sequential(nn.Linear(3), last), (2,), xpnet.select("cpu"))
+    with pytest.warns(UserWarning, match="takes logits, and the network ends in .*Leave that layer out") as warned:
+        train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=2, quiet=True)
+    assert [warning.filename for warning in warned] == [__file__]  # once, and at the line that called fit
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"), [(nn.LogSoftmax(), losses.SoftmaxCrossEntropy()), (nn.Sigmoid(), losses.MeanSquaredError())]
+)
+def test_a_network_that_ends_otherwise_is_not_warned_of(last, loss):
+    """A softmax of what `LogSoftmax` gives is that of what went in. Warnings are errors in tests."""
+    model = nn.Model(nn.Sequential(nn.Linear(3), last), (2,), xpnet.select("cpu"))
+    train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=1, quiet=True)
 
 
 def test_the_schedule_sets_the_rate_of_every_step():
@@ -534,3 +571,82 @@ def test_what_is_no_data_set_or_no_loss():
         train.fit(model, loss, optimizer, (x, y), epochs=1, quiet=True)
     with pytest.raises(TypeError, match=r"a loss is SoftmaxCrossEntropy\(\), not the class"):
         train.fit(model, losses.SoftmaxCrossEntropy, optimizer, data.Dataset(x, y), epochs=1, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"model": "mlp"}, r"a model is what nn\.Model\(network, input_shape, backend\) makes, not 'mlp'"),
+        ({"loss": "mse"}, r"a loss is an object such as losses\.MeanSquaredError\(\), not 'mse'"),
+        ({"optimizer": "adam"}, r"an optimizer is made for a model, such as optim\.Adam\(model\), not 'adam'"),
+        ({"optimizer": optim.Adam}, r"such as optim\.Adam\(model\), not the class Adam"),
+        ({"schedule": "cosine"}, r"a schedule is a function of the step, .*, not 'cosine'"),
+        ({"schedule": schedules.Cosine}, r"a schedule is a function of the step, .*, not the class Cosine"),
+        ({"metrics": "mae"}, r"metrics are a list, such as \[train\.mae\], not 'mae'"),
+        ({"metrics": train.mae}, r"metrics are a list, such as \[train\.mae\], not a Metric"),
+        ({"metrics": ["mae"]}, r"a metric is a train\.Metric, such as train\.mae, not 'mae'"),
+        ({"metrics": [train.accuracy, lambda y, t: 0.0]}, r"a metric is a train\.Metric, .*, not a function"),
+    ],
+)
+def test_arguments_of_another_kind(kw, message):
+    model, loss, optimizer = setup()
+    kw = {"model": model, "loss": loss, "optimizer": optimizer, "train": blobs(), "epochs": 1, "quiet": True, **kw}
+    with pytest.raises(TypeError, match=message):
+        train.fit(**kw)
+
+
+class OnlyTerms(losses.TermLoss):
+    def terms(self, y, target, backend):
+        return y * y
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda y, t, backend: (y * y).sum(), TypeError, r"a loss gives \(value, dy\), not a float32"),
+        (OnlyTerms(), TypeError, r"OnlyTerms\.terms gives \(L_i, dL_i/dy\), not a ndarray"),
+        (lambda y, t, b: (y.sum(), y.ravel()), ValueError, r"needs the shape of the outputs, \(64, 3\), not \(192,\)"),
+        (lambda y, t, b: (y.sum(), 0.0), ValueError, r"needs the shape of the outputs, \(64, 3\), not \(\)"),
+    ],
+)
+def test_a_loss_of_ones_own_that_gives_something_else(loss, error, message):
+    model, _, optimizer = setup()
+    with pytest.raises(error, match=message):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True)
+    if error is TypeError:
+        with pytest.raises(error, match=message):
+            train.evaluate(model, loss, blobs())
+
+
+def test_without_a_batch_size_a_step_takes_64_samples_or_all():
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(50), epochs=1, quiet=True)
+    assert int(optimizer.steps[0]) == 1
+    train.fit(model, loss, optimizer, blobs(130), epochs=1, quiet=True)
+    assert int(optimizer.steps[0]) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("own", "n_outputs", "names"), [((), 3, ("a", "b", "c")), (("x", "y", "z"), 3, ("x", "y", "z")), ((), 4, ())]
+)
+def test_a_model_without_classes_takes_the_names_of_the_data(own, n_outputs, names, tmp_path):
+    model = nn.Model(nn.Linear(n_outputs), (2,), xpnet.select("cpu"), classes=own)
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), blobs(), epochs=1, quiet=True)
+    model.save(tmp_path / "model.safetensors")
+    assert xpnet.load(tmp_path / "model.safetensors", "cpu").classes == names
+
+
+def test_each_call_begins_with_the_same_order_and_a_resumed_run_goes_on(tmp_path):
+    """As the docstring and the cookbook say."""
+
+    def first_of(epochs, **kw):
+        model, loss, optimizer = setup(dropout=0)
+        seen = []
+        augment = lambda x, backend: seen.append(x[0].tolist()) or x
+        train.fit(model, loss, optimizer, blobs(), epochs=epochs, batch_size=200, augment=augment, quiet=True, **kw)
+        return seen
+
+    first, second = first_of(2)
+    assert first_of(1) == [first] != [second]
+    run = {"checkpoint": tmp_path / "run"}
+    assert first_of(1, **run) + first_of(2, resume=True, **run) == [first, second]

@@ -143,6 +143,23 @@ def test_bad_options(options, message):
         losses.SoftmaxCrossEntropy(**options)
 
 
+@pytest.mark.parametrize("wrong", [{0: 10, 1: 1, 2: 1}, {1.0, 2.0}, "balanced", "123", 5, [1, None]])
+def test_weights_and_scales_without_an_order_are_refused(wrong):
+    """The keys of a dict are numbers too, and others."""
+    with pytest.raises(TypeError, match="class_weights are one number for each class, in their order, not "):
+        losses.SoftmaxCrossEntropy(class_weights=wrong)
+    if wrong != 5:
+        with pytest.raises(TypeError, match="scale is a number, or one for each entry of the last axis, in their"):
+            losses.MeanSquaredError(scale=wrong)
+
+
+def test_weights_and_scales_are_lists_tuples_or_arrays():
+    for numbered in ([1, 2], (1, 2), np.array([1.0, 2.0], np.float32)):
+        assert losses.SoftmaxCrossEntropy(class_weights=numbered).class_weights == (1.0, 2.0)
+        assert losses.MeanSquaredError(scale=numbered).scale == (1.0, 2.0)
+    assert losses.MeanSquaredError(scale=np.float32(2)).scale == (2.0,)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -331,7 +348,8 @@ def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient(kind):
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_single_output_has_two_classes(loss, label):
     target = np.array([0, label, 1])
-    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
+    how = r": whole numbers are class numbers.*a regression.*astype\(float\)\[:, None\]"
+    with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1{how}"):
         loss.check(target, (1,))
     with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
         loss(np.zeros((3, 1)), target, Backend("float64"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from xpnet import losses, nn, optim, select
+from xpnet import data, losses, nn, optim, select
 from xpnet.backend import Backend, Observer
 from xpnet.nn import Model, ModelFileError, Parameter, ShapeError, init
 from xpnet.verify.tolerances import LOSS_CURVE
@@ -94,7 +94,7 @@ def test_a_layer_used_twice_is_one_layer():
 
 def test_a_network_is_built_once():
     m = model()
-    with pytest.raises(ValueError, match=r"built already: build network\.copy\(\)"):
+    with pytest.raises(ValueError, match=r"model\.to\(backend\) keeps its values; network\.copy\(\) .*draws new ones"):
         nn.Model(m.network, (4,), Backend())
 
 
@@ -128,6 +128,35 @@ def test_inputs_that_do_not_fit(kind):
         m.forward(m.backend.xp.zeros((2, 4), dtype=np.float64))
     with pytest.raises(TypeError, match=r"put it there with backend\.asarray"):
         m.forward([[0.0] * 4])
+
+
+def test_one_sample_without_a_batch_axis_is_told_of_it():
+    m = Model(nn.Sequential(nn.Flatten(), nn.Linear(3)), (2, 2), select("cpu"))
+    for one in (np.zeros((2, 2)), np.zeros(4)):
+        with pytest.raises(ShapeError, match=r"do not fit .*: one sample needs a batch axis, x\[None\]$"):
+            m.predict(one)
+    with pytest.raises(ShapeError, match=r"do not fit a model that takes \(2, 2\)$"):
+        m.predict(np.zeros((2, 3)))
+
+
+def test_a_data_set_is_not_what_predict_takes():
+    m = Model(nn.Linear(3), (4,), select("cpu"))
+    with pytest.raises(TypeError, match=r"predict takes samples, such as data\.x, not a data set"):
+        m.predict(data.Dataset(np.zeros((2, 4)), np.zeros(2, int)))
+
+
+def test_a_device_is_a_backend_and_no_name():
+    wanted = r"a backend is what xpnet\.select\(\"cpu\"\) gives, not 'cpu'"
+    with pytest.raises(TypeError, match=wanted):
+        Model(nn.Linear(3), (4,), "cpu")
+    with pytest.raises(TypeError, match=wanted):
+        Model(nn.Linear(3), (4,), select("cpu")).to("cpu")
+
+
+@pytest.mark.parametrize(("activation", "words"), [("relu", "'relu'"), (nn.ReLU(), "a ReLU"), (None, "a NoneType")])
+def test_the_activation_of_an_mlp_is_a_class(activation, words):
+    with pytest.raises(TypeError, match=f"an activation is a class of layers, such as nn.ReLU, not {words}"):
+        nn.mlp([4, 3, 2], activation)
 
 
 def test_class_names_must_be_as_many_as_outputs():
@@ -456,6 +485,34 @@ def test_a_forward_that_does_not_keep_to_the_contract_is_named():
 def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
     model = Model(nn.Linear(1), (1,), select("cpu"), tensors={"W": np.ones((1, 1)), "b": np.zeros(1)})
     np.testing.assert_allclose(model.probabilities(np.array([[0.0], [2.0]])), [[0.5, 0.5], [0.1192, 0.8808]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("last", "given"),
+    [
+        (nn.Softmax(), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.LogSoftmax(), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.Sigmoid(), lambda y: 1 / (1 + np.exp(-y))),
+        (nn.Sequential(nn.Sequential(nn.Softmax())), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (nn.Blocked(nn.Softmax()), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+    ],
+    ids=["softmax", "log softmax", "sigmoid", "in sequences", "in blocks"],
+)
+def test_probabilities_of_a_network_that_gives_them_are_its_own(last, given):
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    model = Model(nn.Sequential(nn.Flatten(), last), (3,), select("cpu", "float64"))
+    np.testing.assert_allclose(model.probabilities(x), given(x), rtol=1e-12)
+
+
+def test_the_probability_that_a_single_output_gives_is_that_of_class_1():
+    model = Model(nn.Sequential(nn.Sigmoid()), (1,), select("cpu"))
+    np.testing.assert_allclose(model.probabilities(np.array([[2.0]])), [[0.1192, 0.8808]], atol=1e-4)
+
+
+def test_a_softmax_inside_a_sum_is_not_the_end():
+    """As many numbers as classes, which need not sum to 1."""
+    model = Model(nn.Residual(nn.Softmax()), (3,), select("cpu", "float64"))
+    np.testing.assert_allclose(model.probabilities(np.ones((2, 3))).sum(axis=-1), [1, 1], rtol=1e-12)
 
 
 class Fickle(nn.Layer):

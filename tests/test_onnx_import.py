@@ -222,6 +222,8 @@ def test_files_of_scikit_learn(kind, tmp_path):
     model = load(tmp_path / "net.onnx", "cpu")
     want = fitted.predict(x)[:, None] if kind == "regression" else fitted.predict_proba(x)
     close(model.predict(x), want.astype(np.float32))
+    if kind in ("three classes", "names of classes"):
+        close(model.probabilities(x), want.astype(np.float32))
     assert model.classes == {"names of classes": ("a", "b", "c"), "two classes": ("0", "1")}.get(kind, ())
 
 

@@ -191,6 +191,12 @@ def test_bad_options(make, message):
         make(network())
 
 
+def test_an_optimizer_takes_the_model_and_not_its_parameters():
+    model = nn.Model(nn.Linear(2), (3,), Backend())
+    with pytest.raises(TypeError, match=r"an optimizer takes the model, such as optim\.Adam\(model\), not a dict"):
+        optim.Adam(model.parameters)
+
+
 def test_state_of_another_optimizer_or_model_is_refused():
     adam = optim.Adam(network())
     with pytest.raises(ValueError, match="not the state of SGD on this model"):

@@ -296,6 +296,21 @@ def test_a_table_that_cannot_be_learnt(frame, options, message):
         data.table(frame, **{"target": "churn", **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": customers()["churn"]}, "the target is the name of a column, such as 'churn', not a ndarray"),
+        ({"ignore": "street"}, r"ignore is a list of names of columns, \['street'\], not 'street'"),
+        ({"categories": "age"}, r"categories is a list of names of columns, \['age'\], not 'age'"),
+        ({"embeddings": 3}, "embeddings are sizes by columns, such as {'city': 4}, not 3"),
+        ({"embeddings": ["city"]}, "embeddings are sizes by columns, such as {'city': 4}, not a list"),
+    ],
+)
+def test_arguments_of_another_kind(options, message):
+    with pytest.raises(TypeError, match=message):
+        data.table(customers(), **{"target": "churn", **options})
+
+
 def test_all_columns_with_missing_values_are_named():
     gaps = customers(
         age=with_values(customers()["age"], r9=None, r11=None), city=with_values(customers()["city"], r2=None)

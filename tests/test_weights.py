@@ -343,6 +343,9 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"\x40" + b"\0" * 7 + b'{"weight"')
     with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
         weights.load(two_alike(), tmp_path / "cut.safetensors")
+    two_alike().save(tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"is a model file of xpnet, .*: xpnet\.load\('.*model\.safetensors'\)"):
+        weights.load(two_alike(), tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no weights at .*: a folder"):
         weights.load(two_alike(), tmp_path)
     with pytest.raises(TypeError, match="or a dict of arrays, not from a list"):

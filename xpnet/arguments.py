@@ -1,8 +1,9 @@
-"""Arguments that count something."""
+"""Arguments that count something, that are of a kind, or that are rows of numbers."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping, Set
 from typing import Any
 
 
@@ -15,3 +16,27 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
     if number is None or (least is not None and number < least):
         raise ValueError(f"{name} must be a whole number{'' if least is None else f' >= {least}'}, not {value!r}")
     return number
+
+
+def of_kind(words: str, value: Any, kind: type | tuple[type, ...]) -> None:
+    """Raise TypeError unless `value` is of this class; `words` say what is asked for, and how it is made."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{words}, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A wrong argument, as a message names it: texts and numbers as they are, of others the class."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+
+
+def floats(words: str, values: Any) -> tuple[float, ...]:
+    """The numbers of a list, a tuple or an array. Raises TypeError for what has another order or none, as the keys of a
+    dict, a set and a text; `words` say what is asked for."""
+    try:
+        if not isinstance(values, (str, Mapping, Set)):
+            return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{words}, not {values!r}")

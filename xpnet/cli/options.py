@@ -60,7 +60,11 @@ Patience = Annotated[int | None, setting("patience", "Stop after so many epochs 
 Augment = Annotated[bool | None, setting("augment", "Shift, turn, bend and thicken the images a little, each time.")]
 Val = Annotated[
     float | None,
-    setting("val", "Fraction of the training data to watch the run on; the weights of the best epoch are then kept."),
+    setting(
+        "val",
+        "Fraction of the training data to watch the run on, unasked only where that is 200 samples or more; the "
+        "weights of the best epoch are then kept.",
+    ),
 ]
 
 # What else a run depends on

@@ -170,6 +170,12 @@ class _Resident:
         return rows(self._x), rows(self._y)
 
 
+def check_source(data: Any) -> None:
+    """Raise TypeError for what is no data set."""
+    if not hasattr(data, "feed"):
+        raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
+
+
 def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The targets as they are kept, and the names of the classes, if there are any."""
     if y.dtype.kind in "UTO" and all(isinstance(value, str) for value in y.ravel().tolist()):

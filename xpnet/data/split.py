@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xpnet.data.batches import permutation
-from xpnet.data.dataset import Dataset
+from xpnet.data.dataset import Dataset, check_source
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -20,6 +20,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     set's order.
     Raises ValueError if the fraction is outside (0, 1), or so near to its ends that one part would be empty.
     """
+    check_source(dataset)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, both excluded, not {fraction!r}")
     n = len(dataset)
@@ -40,6 +41,7 @@ def kfold(dataset: Dataset, k: int, seed: int) -> Iterator[tuple[Dataset, Datase
     size, too.
     Raises ValueError, at the call, if k < 2 or some class has fewer than k samples.
     """
+    check_source(dataset)
     if k < 2:
         raise ValueError(f"k must be at least 2, not {k}")
     if len(dataset) < k:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import of_kind
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std
 from xpnet.files import TABLES, expanded
@@ -88,6 +89,12 @@ def table(
     numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
     for an option that cannot be.
     """
+    of_kind("the target is the name of a column, such as 'churn'", target, str)
+    for option, names in (("ignore", ignore), ("categories", categories)):
+        if isinstance(names, str):
+            raise TypeError(f"{option} is a list of names of columns, [{names!r}], not {names!r}")
+    if embeddings is not None:
+        of_kind("embeddings are sizes by columns, such as {'city': 4}", embeddings, Mapping)
     for option, value, choices in (("missing", missing, MISSING), ("unseen", unseen, UNSEEN), ("task", task, TASKS)):
         if value not in choices and not (option == "task" and value is None):
             raise ValueError(f"{option} is one of {', '.join(choices)}, not {value!r}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import shown
 from xpnet.backend import Array, Backend
 from xpnet.losses.target import check_target, check_weights, outputs_shape, require_weights, split_target
 
@@ -61,7 +62,7 @@ class TermLoss(Loss):
 
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
         t, weights = split_target(target)
-        terms, dy = self.terms(y, t, backend)
+        terms, dy = two(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
         w = self._weights(y, t, weights, backend)
         if w is not None:
             terms = terms * w
@@ -110,6 +111,13 @@ class TermLoss(Loss):
 def n_samples(arrays: Any) -> int:
     """How many samples there are in an array, or in each array of a tuple: inputs or outputs."""
     return len(arrays[0] if isinstance(arrays, tuple) else arrays)
+
+
+def two(words: str, given: Any) -> Any:
+    """What was given, if it is a pair. Raises TypeError with these words for a single value."""
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        return given
+    raise TypeError(f"{words}, not {shown(given)}")
 
 
 def inverse(total: Array | float, backend: Backend) -> Array | float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import floats
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
@@ -47,12 +48,13 @@ class SoftmaxCrossEntropy(TermLoss):
         super().__init__(reduction)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing!r}")
-        if class_weights is not None and not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):
-            raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
+        if class_weights is not None:
+            class_weights = floats("class_weights are one number for each class, in their order", class_weights)
+            if not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):
+                raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
         if ignore is not None and ignore >= 0:
             raise ValueError(f"ignore must be below 0, where no class is, not {ignore}: give a class the weight 0")
-        self.label_smoothing, self.ignore = label_smoothing, ignore
-        self.class_weights = None if class_weights is None else tuple(float(w) for w in class_weights)
+        self.label_smoothing, self.class_weights, self.ignore = label_smoothing, class_weights, ignore
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         if y.ndim < 2:

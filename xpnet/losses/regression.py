@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
+from xpnet.arguments import floats
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import same_shape, values
@@ -22,10 +24,10 @@ class MeanSquaredError(TermLoss):
 
     def __init__(self, reduction: str = "mean", scale: float | Sequence[float] = 1.0):
         super().__init__(reduction)
-        scales = (scale,) if isinstance(scale, (int, float, np.number)) else tuple(scale)
-        if not scales or not all(0 < s < math.inf for s in scales):
+        words = "scale is a number, or one for each entry of the last axis, in their order"
+        self.scale = (float(scale),) if isinstance(scale, Real) else floats(words, scale)
+        if not self.scale or not all(0 < s < math.inf for s in self.scale):
             raise ValueError(f"scale must be finite and above 0, not {scale!r}")
-        self.scale = tuple(float(s) for s in scales)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         d = y - values(y, target, backend)

@@ -61,11 +61,22 @@ def outputs_shape(target: np.ndarray, outputs: tuple[Any, ...]) -> tuple[int, ..
 def check_target(target: np.ndarray, shape: tuple[int, ...], single: bool, ignore: int | None = None) -> None:
     """`Loss.check` for outputs of this shape; `single`: the class numbers of a single output are 0 and 1."""
     if single and _of_single_output(shape, target):
-        check_labels(target, 2)
+        _check_yes_or_no(target)
     elif are_classes(shape, target):
         check_classes(target, shape[-1], ignore)
     else:
         require_shape(shape, target)
+
+
+def _check_yes_or_no(target: np.ndarray) -> None:
+    """`check_labels` of a single output. Those that it refuses are most often a regression's, in whole numbers."""
+    try:
+        check_labels(target, 2)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: whole numbers are class numbers, of a single output 0 or 1; the targets of a regression are "
+            "floating point numbers, y.astype(float)[:, None]"
+        ) from None
 
 
 def are_classes(shape: tuple[int, ...], target: Array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from xpnet.arguments import shown
 from xpnet.nn.activation import ReLU
 from xpnet.nn.compose import Sequential
 from xpnet.nn.dropout import Dropout
@@ -21,6 +22,8 @@ def mlp(sizes: Sequence[int], activation: Callable[[], Layer] = ReLU, dropout: f
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"an mlp needs at least two sizes, all >= 1, not {list(sizes)}")
+    if isinstance(activation, Layer) or not callable(activation):
+        raise TypeError(f"an activation is a class of layers, such as nn.ReLU, not {shown(activation)}")
     layers: list[Layer] = []
     for n_in, n_out in pairwise(sizes[:-1]):
         layers += [Linear(n_out, n_in), activation()] + ([Dropout(dropout)] if dropout else [])

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import of_kind, whole
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
-from xpnet.nn.activation import sigmoid, softmax
 from xpnet.nn.declared import check_tensors, declare
+from xpnet.nn.ending import as_probabilities
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
-from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of
+from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of, size_of
 
 if TYPE_CHECKING:
     from xpnet.nn.summary import Summary
@@ -50,7 +50,11 @@ class Model:
         if not isinstance(network, Layer):
             raise TypeError(f"a network is a layer, such as nn.Sequential(nn.Linear(10), nn.ReLU()), not {network!r}")
         if any(p.data is not None for _, p in network.parameters()):
-            raise ValueError("this network is built already: build network.copy(), or use model.to(backend)")
+            raise ValueError(
+                "this network is built already: model.to(backend) keeps its values; network.copy() can be built again, "
+                "but has none of them, and draws new ones"
+            )
+        of_kind('a backend is what xpnet.select("cpu") gives', backend, Backend)
         self.network, self.backend = network, backend
         self.input_shape: Shape = as_shape(input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
@@ -201,7 +205,9 @@ class Model:
         if not fits(given, ours):
             rows = not (is_several(ours) or None in ours or isinstance(x, tuple)) and 1 in (len(given), len(ours))
             if not rows or math.prod(given) != math.prod(ours):
-                raise ShapeError(f"samples of shape {given} do not fit a model that takes {ours}")
+                alone = not isinstance(x, tuple) and (fits(x.shape, ours) or x.size == size_of(ours))
+                hint = ": one sample needs a batch axis, x[None]" if alone else ""
+                raise ShapeError(f"samples of shape {given} do not fit a model that takes {ours}{hint}")
             x = x.reshape(len(x), *ours)
         if all(isinstance(a, np.ndarray) for a in (x if isinstance(x, tuple) else (x,))):
             self.network.check_input(x)
@@ -214,6 +220,8 @@ class Model:
         network that begins with `nn.Columns`, a table of columns: a data frame, an Arrow table, a dict of arrays.
         """
         whole("batch_size", batch_size, least=1)
+        if hasattr(x, "feed"):
+            raise TypeError("predict takes samples, such as data.x, not a data set")
         x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
         n = len(x[0] if isinstance(x, tuple) else x)
         outputs = []
@@ -229,13 +237,14 @@ class Model:
     def probabilities(self, x: Any, batch_size: int = 1000) -> np.ndarray:
         """Of each class, for a model that was trained as a classifier: softmax(predict(x)), (N, ..., C).
 
-        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1.
+        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1. The outputs of a
+        network that ends in `nn.Softmax` or `nn.Sigmoid` are taken as they are. Where a network makes probabilities in
+        another way, as scikit-learn's of two classes in an ONNX file does, `predict` gives them.
+
+        Of several yes-or-no answers at once (C > 1 and `BinaryCrossEntropy`) it knows nothing, and gives rows that sum
+        to 1: the probability of each yes is 1 / (1 + np.exp(-model.predict(x))).
         """
-        outputs = self.predict(x, batch_size)
-        if self.output_shape[-1] == 1:
-            p = sigmoid(outputs, np)
-            return np.concatenate([1 - p, p], axis=-1)
-        return softmax(outputs, np)
+        return as_probabilities(self.network, self.predict(x, batch_size))
 
     # Elsewhere --------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import of_kind
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.loss_scale import LossScale
@@ -56,6 +57,7 @@ class Optimizer:
     by_parameter = False  # whether `_update` needs a parameter alone and whole, for its norm
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
+        of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)
         if not (math.isfinite(weight_decay) and weight_decay >= 0):
             raise ValueError(f"weight_decay must be >= 0, not {weight_decay!r}")
         self.model, self.weight_decay = model, float(weight_decay)

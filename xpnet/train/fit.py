@@ -29,7 +29,7 @@ from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
-from xpnet.train.step import check_data, evaluate
+from xpnet.train.step import check_data, evaluate, warn_of_doubled
 
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
@@ -64,7 +64,7 @@ def fit(
     validation: Source | None = None,
     *,
     epochs: int,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     schedule: Schedule | None = None,
     clip: float | None = None,
     augment: Augmentation | None = None,
@@ -82,6 +82,11 @@ def fit(
 ) -> Result:
     """Train `model` on `train` for `epochs`, in an order that depends on the backend's seed alone.
 
+    Each call begins with the order of epoch 0: a loop of calls with `epochs=1` goes through the samples in the same
+    order again and again. For something to be done between two epochs use `callbacks`; to train on after a call, give
+    both a `checkpoint`, the later one with `resume=True` and the number of all `epochs` together.
+
+    - A step takes `batch_size` samples: 64 where none is given, or all if there are fewer.
     - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
     - With `accumulate` k, each batch goes through the network in k parts, for larger batches than the memory holds:
@@ -90,6 +95,7 @@ def fit(
       `keep_best`. Without that, the model ends with its own; `with average.applied():` it has the averages.
     - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is
       given. Without `metrics`, those of the task: the accuracy where the targets are class numbers.
+    - A model without `classes` takes the names of the data's, if there are as many as outputs.
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
     - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
@@ -130,6 +136,10 @@ def fit(
     if validation is not None:
         check_data(model, loss, validation)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
+    warn_of_doubled(model, loss)
+    classes = getattr(train, "classes", ())  # of a `Dataset`; other sources need not have any
+    if not model.classes and model.output_shape[-1:] == (len(classes),):
+        model.classes = classes
     if checkpoint is not None:
         if there:
             load_checkpoint(run, checkpoint)
@@ -140,9 +150,9 @@ def fit(
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     quietly = np.errstate(all="ignore")
     # One thread in a group: each of its processes has a core.
-    threads = model.backend.threads_for(batch_size * model.n_parameters if group.size == 1 else 0)
+    threads = model.backend.threads_for(run.batch_size * model.n_parameters if group.size == 1 else 0)
     reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
-    memory = within_memory(run, train, -(-batch_size // group.size))
+    memory = within_memory(run, train, -(-run.batch_size // group.size))
     shared = optimizer.shared_by(group)
     with _alone(model), closing(run), threads, memory, shared, reporter, _ctrl_c() as asked, quietly:
         if not stopped and run.position.epoch < epochs:
@@ -223,7 +233,8 @@ def _ask_every(run: Run) -> int:
 
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
     """Whether one of them does; each is called."""
-    return True in [callback(row, model) is True for callback in callbacks]
+    answers = [callback(row, model) for callback in callbacks]
+    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
 def _enough(run: Run, patience: int | None) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -24,11 +25,12 @@ from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
 from xpnet.train.metrics import Metric, centred
-from xpnet.train.step import batch_sums, check_data, means, train_step, usual_metrics
+from xpnet.train.step import as_metrics, batch_sums, check_data, means, train_step
 
 if TYPE_CHECKING:
     from xpnet.schedules import Plateau, Schedule
 
+BATCH = 64  # samples in a step, where nothing else is asked for and the data has so many
 SMALLEST = 1e-30  # 175 factors of 0.9 above the first denormal number of float32
 
 Row = dict[str, float]
@@ -55,7 +57,7 @@ class Run:
         loss: Loss,
         optimizer: Optimizer,
         data: Source,
-        batch_size: int,
+        batch_size: int | None,
         schedule: Schedule | None = None,
         clip: float | None = None,
         augment: Augmentation | None = None,
@@ -64,6 +66,11 @@ class Run:
         average: WeightAverage | None = None,
         group: Group = ALONE,
     ):
+        of_kind("a model is what nn.Model(network, input_shape, backend) makes", model, Model)
+        of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
+            example = "such as schedules.Cosine(0.01, steps=1000)"
+            raise TypeError(f"a schedule is a function of the step, {example}, not {shown(schedule)}")
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
         if average is not None and average.model is not model:
@@ -72,9 +79,10 @@ class Run:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
-        self.metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+        self.metrics = as_metrics(metrics, model, data)
         self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
-        self.data, self.slices, self._batch_size = data, batch_slices(len(data), batch_size), batch_size
+        self.batch_size = min(BATCH, len(data)) if batch_size is None else batch_size
+        self.data, self.slices = data, batch_slices(len(data), self.batch_size)
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
         # float64: in float32 the sum of many batches would lose what the next one adds.
@@ -108,7 +116,7 @@ class Run:
         look at all of the data."""
         return {
             "samples": len(self.data),
-            "batch_size": self._batch_size,
+            "batch_size": self.batch_size,
             "seed": self.model.backend.seed,
             "precision": self.model.backend.precision,
             "data": self.data.digest(),

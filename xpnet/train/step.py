@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,15 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
-from xpnet.losses import Loss
-from xpnet.losses.base import inverse, n_samples
-from xpnet.nn import Model
+from xpnet.data.dataset import check_source
+from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
+from xpnet.losses.base import inverse, n_samples, two
+from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
+from xpnet.nn.ending import ending
 from xpnet.nn.shapes import each, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
 from xpnet.train.metrics import Metric, accuracy, centred
+
+# Losses that apply a softmax or a sigmoid to the outputs, and what must not have done so before. A softmax of what
+# `LogSoftmax` gives is right: it is the softmax of what went in.
+DOUBLED = {
+    (SoftmaxCrossEntropy, KLDivergence): (Softmax, Sigmoid),
+    (BinaryCrossEntropy, Focal): (Softmax, LogSoftmax, Sigmoid),
+}
 
 
 def train_step(
@@ -71,7 +82,9 @@ def _pass(
     mean, that is times the weight."""
     backend = model.backend
     y, backward = model.forward(x)
-    value, dy = loss(y, target, backend)
+    value, dy = two("a loss gives (value, dy)", loss(y, target, backend))
+    if not isinstance(y, tuple) and (shape := getattr(dy, "shape", ())) != y.shape:
+        raise ValueError(f"the dy of a loss needs the shape of the outputs, {y.shape}, not {shape}")
     if backend.observer is not None:
         backend.observer.loss(value, dy)
     weight: Array | float = 1.0
@@ -154,7 +167,7 @@ def evaluate(
     measures its part of every batch, and all get the figures of the whole.
     """
     check_data(model, loss, data)
-    metrics = usual_metrics(model, data) if metrics is None else tuple(metrics)
+    metrics = as_metrics(metrics, model, data)
     summed = centred(metrics, data.y, getattr(data, "weights", None))
     backend, feed = model.backend, data.feed(model.backend, model.as_input)
     parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
@@ -166,7 +179,8 @@ def evaluate(
                 continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
-            sums = batch_sums(loss, summed, y, target, loss(y, target, backend)[0], backend)
+            value, _ = two("a loss gives (value, dy)", loss(y, target, backend))
+            sums = batch_sums(loss, summed, y, target, value, backend)
             totals += [float(number) for number in sums]
     mean, figures = means(group.sum(totals), metrics)
     return Evaluation(mean, figures)
@@ -175,10 +189,10 @@ def evaluate(
 def check_data(model: Model, loss: Loss, data: Source) -> None:
     """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss; TypeError for what
     is no data set or no loss."""
-    if not hasattr(data, "feed"):
-        raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
-    if isinstance(loss, type):
-        raise TypeError(f"a loss is {loss.__name__}(), not the class {loss.__name__}")
+    check_source(data)
+    if isinstance(loss, type) or not callable(loss):
+        example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
+        raise TypeError(f"a loss is {example}, not {shown(loss)}")
     try:
         model.as_input(data.x)
         if isinstance(loss, Loss):  # a plain function has no more to say
@@ -186,6 +200,27 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
             loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
+
+
+def warn_of_doubled(model: Model, loss: Loss) -> None:
+    """Warn, at the line that called `fit`, of a network that ends in what the loss does itself."""
+    last = ending(model.network)
+    if any(isinstance(loss, kinds) and isinstance(last, ends) for kinds, ends in DOUBLED.items()):
+        warnings.warn(
+            f"{type(loss).__name__} takes logits, and the network ends in {type(last).__name__}: it learns badly so. "
+            "Leave that layer out; model.probabilities gives probabilities without it",
+            stacklevel=3,
+        )
+
+
+def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> tuple[Metric, ...]:
+    """Those that were asked for, or where that is None those of the task."""
+    if metrics is None:
+        return usual_metrics(model, data)
+    of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
+    for metric in metrics:
+        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)
+    return tuple(metrics)
 
 
 def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:

@@ -11,6 +11,7 @@ from functools import cache, partial
 
 import numpy as np
 
+from xpnet.arguments import shown
 from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
@@ -62,7 +63,10 @@ def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spr
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
     """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
-    or a tuple of that and weights."""
+    or a tuple of that and weights. Raises TypeError for a target that is an array."""
+    if not callable(target):
+        how = "lambda rng, shape: rng.standard_normal(shape)"
+        raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
     rng = np.random.default_rng(0)
     whole = (batch, *shape)
     values = loss_values(spread(rng, whole), target(rng, whole))

@@ -52,17 +52,21 @@ def check_file(path: Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, deserialize
+    from safetensors import SafetensorError, deserialize, safe_open
 
     with open(check_file(path), "rb") as file:
         start = file.read(9)
         if start.startswith(PICKLES) and not start.endswith(b"{"):  # a safetensors file has JSON after 8 bytes
             raise ModelFileError(f"{path}: " + CONVERT.format(name=path.name, new=path.stem + ".safetensors"))
     try:
-        tensors = dict(deserialize(path.read_bytes()))
-        return {name: _array(tensor) for name, tensor in tensors.items()}
+        tensors = {name: _array(tensor) for name, tensor in deserialize(path.read_bytes())}
+        with safe_open(path, framework="numpy") as file:
+            is_model = "xpnet" in (file.metadata() or {})
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from None
+    if is_model:
+        raise ModelFileError(f"{path} is a model file of xpnet, network and all: xpnet.load({str(path)!r}) opens it")
+    return tensors
 
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
