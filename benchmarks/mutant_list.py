@@ -1047,6 +1047,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
+        ("File: an argument called layer takes the place of the class", '"layer=" if k == "layer" else k: ', "k: "),
+        ("File: a layer with an argument called initializer is taken for one", 'if "layer" not in value:', "if True:"),
     ],
     "files.py": [
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
