@@ -1890,6 +1890,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
+        ("Any number of layers is taken from a file", "if any(n > MOST_LAYERS for n in", "if not any(True for n in"),
+        ("A recurrent layer counts once, whatever is inside", "layer.layers if isinstance", "1 if isinstance"),
+    ],
+    "nn/declared.py": [
+        ("A layer used twice has two sets of parameters", "            seen.add(id(parameter))\n", ""),
+        ("A message names all tensors that are missing", "SHOWN = 10 ", "SHOWN = 10_000_000 "),
+        ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
     ],
     "cli/predict.py": [("predict: an answer that nobody can read", "    check_output()\n", "")],
     "cli/evaluate.py": [("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n")],
