@@ -234,7 +234,14 @@ def test_bad_options(make, message):
         make()
 
 
-@pytest.mark.parametrize("layer", [nn.LogSoftmax(), nn.PReLU()], ids=repr)
-def test_channels_need_an_axis(layer):
-    with pytest.raises(nn.ShapeError, match="at least one axis"):
-        nn.Model(layer, (), Backend())
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nn.LogSoftmax(), (), "LogSoftmax: needs an input of at least one axis"),
+        (nn.PReLU(), (), "PReLU: needs an input whose last axis has a fixed length"),
+        (nn.PReLU(), (3, None), "PReLU: needs an input whose last axis has a fixed length"),
+    ],
+)
+def test_channels_need_an_axis(layer, shape, message):
+    with pytest.raises(nn.ShapeError, match=message):
+        nn.Model(layer, shape, Backend())

@@ -401,13 +401,16 @@ def test_everything_inside_a_layer_is_found_and_copied(tmp_path):
     np.testing.assert_array_equal(nn.load(tmp_path / "blocks", "cpu").predict(np.ones((1, 2))), [[2, 2]])
 
 
-def test_a_build_that_returns_nothing_is_named():
+@pytest.mark.parametrize("shape", [(2,), (None,)])
+def test_a_build_that_returns_nothing_is_named(shape):
     class Forgetful(nn.Layer):
         def build(self, shape):
             pass
 
-    with pytest.raises(TypeError, match=r"layers\.0 \(Forgetful\): build must return the shape of one output"):
-        Model(nn.Sequential(Forgetful()), (2,), select("cpu"))
+    with pytest.raises(
+        TypeError, match=r"layers\.0\.layers\.0 \(Forgetful\): build must return the shape of one output"
+    ):
+        Model(nn.Sequential(nn.Sequential(Forgetful())), shape, select("cpu"))
 
 
 def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():

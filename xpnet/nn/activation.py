@@ -11,7 +11,7 @@ import math
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, channels_of
 
 __all__ = [
     "ELU", "SELU", "HardSwish", "LeakyReLU", "LogSoftmax", "Mish", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softmax",
@@ -69,7 +69,7 @@ class PReLU(Layer):
         self.slope = float(slope)
 
     def build(self, shape: Shape) -> Shape:
-        self.a = Parameter(_at_least_one_axis(shape)[-1:], init.constant(self.slope), decay=False)
+        self.a = Parameter((channels_of(shape),), init.constant(self.slope), decay=False)
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:

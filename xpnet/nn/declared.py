@@ -17,7 +17,7 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
     try:
         output_shape = network.built(as_shape(input_shape))
     except LayerFault as fault:
-        raise fault.inside(network) from None
+        raise fault.inside(network) from fault.__cause__
     named: dict[str, Parameter] = {}
     seen: set[int] = set()
     for name, parameter in network.parameters():

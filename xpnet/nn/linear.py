@@ -11,7 +11,7 @@ from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, channels_of
 
 __all__ = ["Linear", "Standardize"]
 
@@ -40,11 +40,10 @@ class Linear(Layer):
         self.bias, self.init = bias, init
 
     def build(self, shape: Shape) -> Shape:
-        if not shape or shape[-1] is None:
-            raise ShapeError(f"needs an input whose last axis has a fixed length, got shape {shape}")
-        if self.n_in not in (None, shape[-1]):
+        n_in = channels_of(shape)
+        if self.n_in not in (None, n_in):
             raise ShapeError(f"connects ({self.n_in},) to ({self.n_out},), but its input has shape {shape}")
-        self.W = Parameter((shape[-1], self.n_out), self.init)
+        self.W = Parameter((n_in, self.n_out), self.init)
         if self.bias:
             self.b = Parameter((self.n_out,), initializers.zeros, decay=False)
         return (*shape[:-1], self.n_out)
