@@ -1060,6 +1060,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("File: an argument called layer takes the place of the class", '"layer=" if k == "layer" else k: ', "k: "),
         ("File: a layer with an argument called initializer is taken for one", 'if "layer" not in value:', "if True:"),
     ],
+    "scalar/weights_file.py": [
+        ("Scalar: a file is written in place",
+         "    with replacing(path) as temporary:", "    for temporary in [Path(path)]:"),
+        ("Scalar: a file is made anew, with the usual permissions",
+         "    with replacing(path) as temporary:",
+         "    Path(path).unlink(missing_ok=True)\n    with replacing(path) as temporary:"),
+    ],
     "files.py": [
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
         ("Files: renamed before they are flushed",
