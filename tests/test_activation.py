@@ -226,6 +226,11 @@ def test_slopes_at_0():
 # Options and parameters -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layer", [nn.ELU(1e9), nn.PReLU(1e9)], ids=repr)
+def test_the_slope_above_0_is_1_whatever_it_is_below(layer):
+    assert passed(layer, [0.5, 3.0], Backend("float32"))[1].tolist() == [1, 1]
+
+
 def test_slopes_of_prelu_start_alike_and_do_not_decay():
     model = nn.Model(nn.PReLU(0.1), (3, 4), Backend("float64"))
     assert model.parameters["a"].data.tolist() == [0.1] * 4

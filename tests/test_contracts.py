@@ -173,6 +173,19 @@ def test_a_type_error_of_a_build_on_a_fixed_shape_is_the_layers_own():
     assert type(raised.value) is TypeError
 
 
+def test_means_of_features_are_hashed_once_and_are_those_of_each_backend():
+    layer = nn.Standardize([1.0, 2.0], [0.5, 3.0])
+    double = select("cpu", "float64")
+    for each, backend in ((layer, select("cpu")), (layer, double), (layer.copy(), double), (layer, select("cpu"))):
+        for _ in range(2):
+            y, _ = each.forward(np.zeros((1, 2), backend.dtype), backend)
+            assert y.dtype == backend.dtype
+            np.testing.assert_allclose(y, [[-2, -2 / 3]], rtol=1e-6 if backend is not double else 1e-15)
+        assert "_hash" in vars(each._mean)
+        assert "_hash" in vars(each._factor)
+    assert layer.config() == {"mean": [1.0, 2.0], "std": [0.5, 3.0]}
+
+
 def test_features_may_be_standardised_one_by_one():
     x = np.random.default_rng(0).standard_normal((50, 4, 3)) * [1, 10, 100] + [5, 6, 7]
     mean, std = x.mean(axis=(0, 1)), x.std(axis=(0, 1))

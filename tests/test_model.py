@@ -401,6 +401,17 @@ def test_everything_inside_a_layer_is_found_and_copied(tmp_path):
     np.testing.assert_array_equal(nn.load(tmp_path / "blocks", "cpu").predict(np.ones((1, 2))), [[2, 2]])
 
 
+def test_a_copy_has_layers_of_its_own_in_dicts_too():
+    class Choice(nn.Layer):
+        def __init__(self, parts):
+            self.parts = parts
+
+    inner = nn.Linear(2)
+    copy = Choice({"one": inner, "rest": [inner, nn.ReLU()]}).copy()
+    assert repr(copy) == repr(Choice({"one": inner, "rest": [inner, nn.ReLU()]}))
+    assert copy.parts["one"] is copy.parts["rest"][0] is not inner
+
+
 @pytest.mark.parametrize("shape", [(2,), (None,)])
 def test_a_build_that_returns_nothing_is_named(shape):
     class Forgetful(nn.Layer):

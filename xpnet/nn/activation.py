@@ -79,7 +79,7 @@ class PReLU(Layer):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             self.a.add_grad_sum(dy * negative)
             positive = (x > 0).astype(dy.dtype)
-            return dy * (positive * (1 - a) + a) if need_dx else None
+            return dy * (positive + (1 - positive) * a) if need_dx else None
 
         return backend.xp.maximum(x, 0) + a * negative, backward
 
@@ -102,7 +102,7 @@ class ELU(Layer):
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (x > 0).astype(dy.dtype)
-            return dy * (xp.exp(negative) * (positive * (1 - self.alpha) + self.alpha))
+            return dy * (xp.exp(negative) * (positive + (1 - positive) * self.alpha))
 
         return xp.maximum(x, 0) + self.alpha * xp.expm1(negative), backward
 

@@ -260,6 +260,8 @@ def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
 def _copied(value: Any, copies: dict[int, Layer]) -> Any:
     if isinstance(value, Layer):
         return value.copy(copies)
+    if isinstance(value, dict):
+        return {key: _copied(v, copies) for key, v in value.items()}
     return type(value)(_copied(v, copies) for v in value) if isinstance(value, (list, tuple)) else value
 
 

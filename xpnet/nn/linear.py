@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,11 @@ class Standardize(Layer):
         if m.shape != s.shape:
             raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
         self.mean, self.std = m.tolist(), s.tolist()
-        self._shape, self._mean, self._factor = m.shape, m.ravel().tolist(), (1 / s).ravel().tolist()
+        self._shape, self._mean, self._factor = (
+            m.shape,
+            _Numbers(m.ravel().tolist()),
+            _Numbers((1 / s).ravel().tolist()),
+        )
 
     def build(self, shape: Shape) -> Shape:
         features = self._shape
@@ -101,6 +106,17 @@ class Standardize(Layer):
 
         return y, backward
 
-    def _constant(self, values: list[float], backend: Backend) -> Any:
+    def _constant(self, values: _Numbers, backend: Backend) -> Any:
         """A plain number, or an array that the backend keeps."""
-        return backend.constant(tuple(values)).reshape(self._shape) if self._shape else values[0]
+        return backend.constant(values).reshape(self._shape) if self._shape else values[0]
+
+
+class _Numbers(tuple[float, ...]):
+    """Numbers that are hashed once, not in each pass: of an image's pixels that took longer than the pass itself."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
