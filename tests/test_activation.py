@@ -150,6 +150,27 @@ def test_the_tanh_form_of_many_and_of_large_numbers():
     assert (np.abs(dx - (1 + t + x * slope * (1 - t * t)) / 2) <= 2e-6).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_tanh_form_is_flat_far_below_0_and_straight_far_above(dtype, kind):
+    far = np.array([-math.inf, -1e30, -1e20, -1e12, -1e4, -10.5])
+    y, dx = passed(nn.GELU(), far, kind(dtype, 0))
+    assert (np.abs(y) < 1e-36).all()
+    assert (np.abs(dx) < 3e-36).all()
+    y, dx = passed(nn.GELU(), -far[3:], kind(dtype, 0))
+    assert y.tolist() == np.asarray(-far[3:], dtype).tolist()
+    assert dx.tolist() == [1, 1, 1]
+
+
+def test_small_slopes_of_the_tanh_form_keep_their_digits_in_float32():
+    x = np.array([-9.96875, -9.5, -9.0, -8.0, -6.5, -4.0])
+    v, scale = 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3), 2 * math.sqrt(2 / math.pi)
+    s = 1 / (1 + np.exp(-v))
+    want = s + x * scale * (1 + 3 * 0.044715 * x**2) * s / (1 + np.exp(v))
+    y, dx = passed(nn.GELU(), x, Backend("float32"))
+    np.testing.assert_allclose(y, x * s, rtol=3e-5)  # the exponent, down to -86, has the error of float32
+    np.testing.assert_allclose(dx, want, rtol=3e-5)
+
+
 def test_a_gelu_that_was_saved_before_there_were_two_is_the_tanh_form():
     assert restore({"layer": "GELU"}, {}).approximate == "tanh"
 
@@ -205,6 +226,11 @@ def test_slopes_at_0():
 # Options and parameters -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layer", [nn.ELU(1e9), nn.PReLU(1e9)], ids=repr)
+def test_the_slope_above_0_is_1_whatever_it_is_below(layer):
+    assert passed(layer, [0.5, 3.0], Backend("float32"))[1].tolist() == [1, 1]
+
+
 def test_slopes_of_prelu_start_alike_and_do_not_decay():
     model = nn.Model(nn.PReLU(0.1), (3, 4), Backend("float64"))
     assert model.parameters["a"].data.tolist() == [0.1] * 4
@@ -234,7 +260,14 @@ def test_bad_options(make, message):
         make()
 
 
-@pytest.mark.parametrize("layer", [nn.LogSoftmax(), nn.PReLU()], ids=repr)
-def test_channels_need_an_axis(layer):
-    with pytest.raises(nn.ShapeError, match="at least one axis"):
-        nn.Model(layer, (), Backend())
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nn.LogSoftmax(), (), "LogSoftmax: needs an input of at least one axis"),
+        (nn.PReLU(), (), "PReLU: needs an input whose last axis has a fixed length"),
+        (nn.PReLU(), (3, None), "PReLU: needs an input whose last axis has a fixed length"),
+    ],
+)
+def test_channels_need_an_axis(layer, shape, message):
+    with pytest.raises(nn.ShapeError, match=message):
+        nn.Model(layer, shape, Backend())

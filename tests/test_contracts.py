@@ -130,12 +130,60 @@ def test_two_outputs_of_a_model_come_as_a_tuple():
         (nn.Tanh(), (2.5,), "an axis is a whole number, or None"),
         (nn.Tanh(), 784, r"a tuple, such as \(784,\), not 784"),
         (nn.Tanh(), "wide", "a tuple, such as"),
+        (nn.Linear(2), ((4,), (4,)), r"Linear: needs .*, got shape \(\(4,\), \(4,\)\)"),
+        (
+            nn.Sequential(nn.Flatten()),
+            ((4,), (4,)),
+            r"layers\.0 \(Flatten\): cannot be built on several inputs, of shapes",
+        ),
+        (nn.Reshape(8), ((4,), (4,)), "Reshape: cannot be built on several inputs"),
+        (nn.SinusoidalPosition(), ((4,), (4,)), "SinusoidalPosition: cannot be built on several inputs"),
+        (nn.LearnedPosition(9), ((4,), (4,)), "LearnedPosition: cannot be built on several inputs"),
+        (nn.TransformerBlock(2), ((4,), (4,)), "TransformerBlock: needs sequences"),
+        (nn.Parallel(nn.Linear(2)), ((4,), (4,)), r"branches\.0 \(Linear\): needs"),
         (nn.Standardize([1.0, 2.0], [1.0, 1.0]), (3,), r"means of shape \(2,\), its input has shape \(3,\)"),
     ],
 )
 def test_shapes_that_cannot_be(network, shape, message):
     with pytest.raises(ShapeError, match=message):
         Model(network, shape, select("cpu"))
+
+
+class Doubles(nn.Layer):
+    """It reckons with an axis, and with nothing else."""
+
+    def build(self, shape):
+        return (2 * shape[0],)
+
+
+def test_a_type_error_of_a_build_that_reckons_with_a_free_axis_names_the_layer_and_keeps_its_cause():
+    message = r"layers\.0 \(Doubles\): cannot be built on an axis of free length, in shape \(None,\): unsupported"
+    with pytest.raises(ShapeError, match=message) as raised:
+        Model(nn.Sequential(Doubles()), (None,), select("cpu"))
+    assert type(raised.value.__cause__) is TypeError
+
+
+def test_a_type_error_of_a_build_on_a_fixed_shape_is_the_layers_own():
+    class Wrong(nn.Layer):
+        def build(self, shape):
+            return len(3)
+
+    with pytest.raises(TypeError, match="has no len") as raised:
+        Model(nn.Sequential(Wrong()), (3,), select("cpu"))
+    assert type(raised.value) is TypeError
+
+
+def test_means_of_features_are_hashed_once_and_are_those_of_each_backend():
+    layer = nn.Standardize([1.0, 2.0], [0.5, 3.0])
+    double = select("cpu", "float64")
+    for each, backend in ((layer, select("cpu")), (layer, double), (layer.copy(), double), (layer, select("cpu"))):
+        for _ in range(2):
+            y, _ = each.forward(np.zeros((1, 2), backend.dtype), backend)
+            assert y.dtype == backend.dtype
+            np.testing.assert_allclose(y, [[-2, -2 / 3]], rtol=1e-6 if backend is not double else 1e-15)
+        assert "_hash" in vars(each._mean)
+        assert "_hash" in vars(each._factor)
+    assert layer.config() == {"mean": [1.0, 2.0], "std": [0.5, 3.0]}
 
 
 def test_features_may_be_standardised_one_by_one():

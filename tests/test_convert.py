@@ -129,6 +129,10 @@ SHARED = nn.Linear(3)
     [
         (nn.Sequential(nn.Linear(3), nn.GELU()), r"layers.1 \(GELU\) has no counterpart"),
         (nn.Sequential(nn.Linear(3), nn.Standardize(0, 1)), r"layers.1 \(Standardize\) has no counterpart"),
+        (
+            nn.Sequential(nn.Standardize([0, 1, 2], [1, 1, 1]), nn.Linear(3)),
+            r"layers.0 \(Standardize\) has a mean for each feature",
+        ),
         (nn.Sequential(nn.Linear(3), nn.Flatten()), r"layers.1 \(Flatten\) has no counterpart"),
         (nn.Sequential(nn.Standardize(0, 1), nn.ReLU(), nn.Linear(3)), r"layers.1 \(ReLU\) has no counterpart"),
         (nn.Sequential(nn.Standardize(0, 1), nn.Flatten()), "at least one layer"),

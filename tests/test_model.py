@@ -213,6 +213,30 @@ def test_layers_of_ones_own_options_and_sharing_survive(tmp_path):
     assert np.array_equal(loaded.predict(X.astype(np.float64)), m.predict(X.astype(np.float64)))
 
 
+class Named(nn.Layer):
+    """Its arguments have the names that files use for other things."""
+
+    def __init__(self, layer: nn.Layer, initializer, value: float, same_as: nn.Layer):
+        self.layer, self.initializer, self.value, self.same_as = layer, initializer, value, same_as
+
+    def build(self, shape):
+        return self.layer.built(shape)
+
+    def forward(self, x, backend):
+        return self.layer(x, backend)
+
+
+@pytest.mark.parametrize("initializer", [init.constant(0.5), "he_normal"])
+def test_an_argument_may_have_any_name(initializer, tmp_path):
+    inner = nn.Linear(3)
+    m = nn.Model(nn.Sequential(Named(inner, initializer, 2.0, inner), nn.ReLU()), (4,), Backend())
+    m.save(tmp_path / "named.safetensors")
+    loaded = nn.load(tmp_path / "named.safetensors", "cpu")
+    assert repr(loaded.network) == repr(m.network)
+    assert loaded.network.layers[0].same_as is loaded.network.layers[0].layer
+    assert np.array_equal(loaded.predict(X), m.predict(X))
+
+
 def test_an_option_that_was_not_kept_is_named():
     class Forgetful(nn.Layer):
         def __init__(self, width):
@@ -406,13 +430,27 @@ def test_everything_inside_a_layer_is_found_and_copied(tmp_path):
     np.testing.assert_array_equal(nn.load(tmp_path / "blocks", "cpu").predict(np.ones((1, 2))), [[2, 2]])
 
 
-def test_a_build_that_returns_nothing_is_named():
+def test_a_copy_has_layers_of_its_own_in_dicts_too():
+    class Choice(nn.Layer):
+        def __init__(self, parts):
+            self.parts = parts
+
+    inner = nn.Linear(2)
+    copy = Choice({"one": inner, "rest": [inner, nn.ReLU()]}).copy()
+    assert repr(copy) == repr(Choice({"one": inner, "rest": [inner, nn.ReLU()]}))
+    assert copy.parts["one"] is copy.parts["rest"][0] is not inner
+
+
+@pytest.mark.parametrize("shape", [(2,), (None,)])
+def test_a_build_that_returns_nothing_is_named(shape):
     class Forgetful(nn.Layer):
         def build(self, shape):
             pass
 
-    with pytest.raises(TypeError, match=r"layers\.0 \(Forgetful\): build must return the shape of one output"):
-        Model(nn.Sequential(Forgetful()), (2,), select("cpu"))
+    with pytest.raises(
+        TypeError, match=r"layers\.0\.layers\.0 \(Forgetful\): build must return the shape of one output"
+    ):
+        Model(nn.Sequential(nn.Sequential(Forgetful())), shape, select("cpu"))
 
 
 def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():

@@ -226,10 +226,12 @@ def test_bad_options(make, message):
     ("layer", "shape", "message"),
     [
         (nn.GroupNorm(4), (3, 3, 6), r"GroupNorm: cannot put 6 channels into 4 groups"),
-        (nn.BatchNorm(), (), r"BatchNorm: needs an input of at least one axis, the channels"),
-        (nn.LayerNorm(), (), r"LayerNorm: needs an input of at least one axis"),
-        (nn.RMSNorm(), (), r"RMSNorm: needs an input of at least one axis"),
-        (nn.GroupNorm(1), (), r"GroupNorm: needs an input of at least one axis"),
+        (nn.BatchNorm(), (), r"BatchNorm: needs an input whose last axis has a fixed length, got shape \(\)"),
+        (nn.BatchNorm(), (4, None), r"BatchNorm: needs an input whose last axis has a fixed length"),
+        (nn.LayerNorm(), (4, None), r"LayerNorm: needs an input whose last axis has a fixed length"),
+        (nn.RMSNorm(), (4, None), r"RMSNorm: needs an input whose last axis has a fixed length"),
+        (nn.GroupNorm(1), (4, None), r"GroupNorm: needs an input whose last axis has a fixed length"),
+        (nn.LayerNorm(), ((4,), (4,)), r"LayerNorm: .* got shape \(\(4,\), \(4,\)\)"),
     ],
     ids=str,
 )

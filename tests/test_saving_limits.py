@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 import xpnet
 from xpnet.nn import ModelFileError, loading
+from xpnet.nn.declared import check_tensors
 from xpnet.nn.shapes import size_of
 
 
@@ -67,6 +68,25 @@ def test_a_network_may_not_have_more_layers_either(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "MOST_LAYERS", 2)
     with pytest.raises(ModelFileError, match="its network has more than 2 layers"):
         xpnet.load(path, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_nor_may_a_recurrent_layer_have_more_inside(kind, tmp_path):
+    deep = [{"layer": kind, "units": 2, "layers": n} for n in (4_000, 5_998)]  # with the Sequential 9,999
+    path = lying(tmp_path / "model.safetensors", input_shape=[3, 2], network={"layer": "Sequential", "layers": deep})
+    with pytest.raises(ModelFileError, match="tensors are missing") as refused:
+        xpnet.load(path, "cpu")
+    assert len(str(refused.value)) < 1_000
+    deep[0]["layers"] = 10**12
+    lying(path, input_shape=[3, 2], network={"layer": "Sequential", "layers": deep})
+    with pytest.raises(ModelFileError, match="its network has more than 10000 layers"):
+        xpnet.load(path, "cpu")
+
+
+def test_of_many_tensors_that_are_missing_ten_are_named():
+    names = [f"t{i}" for i in range(13)]
+    with pytest.raises(ValueError, match=r"missing \(\['t0', .*'t6'\] and 3 more\), or belong to no layer \(\[\]\)"):
+        check_tensors({}, dict.fromkeys(names, (1,)), np.dtype("float32"))
 
 
 def test_the_limits_are_ten_thousand_layers_and_an_image_of_8192_squared():

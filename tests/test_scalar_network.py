@@ -7,6 +7,7 @@ import json
 import math
 import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -237,6 +238,21 @@ def test_a_save_that_fails_leaves_the_older_file_and_nothing_else(tmp_path, monk
         small_net().save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["net.json"]
+
+
+def test_a_save_is_that_of_all_files(tmp_path):
+    path = tmp_path / ("w" * 250 + ".json")  # the longest name that a file may have
+    small_net().save(path)
+    path.chmod(0o600)
+    small_net().save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    threads = [Thread(target=small_net().save, args=(path,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()  # an error in one of them fails the test, as a warning
+    assert repr(BasicNet.load(path)) == repr(small_net())
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def good_file() -> list:

@@ -26,6 +26,12 @@ from xpnet.verify import check
             (2, 4),
             r"Parallel: cannot join outputs of shapes \(2, 4\), \(2, 3\) along axis 0",
         ),
+        (nn.Parallel(nn.Tanh(), nn.Linear(4)), ((4,), (4,)), r"branches\.1 \(Linear\): needs an input whose last axis"),
+        (
+            nn.Parallel(nn.Tanh(), nn.Tanh()),
+            ((4,), (4,)),
+            r"Parallel: cannot join outputs of shapes \(\(4,\), \(4,\)\), ",
+        ),
         (nn.Parallel(nn.Tanh(), nn.Flatten()), (2, 4), r"cannot join outputs of shapes \(2, 4\), \(8,\)"),
         (nn.Parallel(nn.Tanh(), nn.Linear(3, n_in=5)), (4,), r"branches.1 \(Linear\): connects \(5,\) to \(3,\)"),
         (
@@ -58,6 +64,68 @@ def test_shapes_that_do_not_fit(layer, shape, message):
 def test_bad_options(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+class EveryOther(nn.Layer):
+    """y = x[:, ::2], of sequences of any length."""
+
+    def forward(self, x, backend):
+        def backward(dy, need_dx=True):
+            dx = backend.xp.zeros(x.shape, x.dtype)
+            dx[:, ::2] = dy
+            return dx
+
+        return x[:, ::2], backward
+
+
+@pytest.mark.parametrize(
+    ("parallel", "shape", "given"),
+    [
+        (nn.Parallel(nn.Linear(3), nn.Tanh()), (None, 5), (None, 8)),
+        (nn.Parallel(nn.Linear(3), nn.Linear(3), axis=0), (None, 5), (None, 3)),
+        (nn.Parallel(nn.Tanh(), EveryOther(), axis=0), (None, 5), (None, 5)),
+        (nn.Parallel(nn.Tanh(), EveryOther(), axis=-1), (None,), (None,)),
+    ],
+    ids=str,
+)
+def test_parallel_joins_axes_of_free_length(parallel, shape, given):
+    model, axis = nn.Model(parallel, shape, Backend("float64", 0)), parallel.axis % len(shape) + 1
+    assert model.output_shape == given
+    for n in (6, 3):
+        rng = np.random.default_rng(n)
+        x = rng.standard_normal((2, n, *shape[1:]))
+        ys, backwards = zip(*(branch(x, model.backend) for branch in parallel.branches), strict=True)
+        y, backward = model.forward(x)
+        assert np.array_equal(y, np.concatenate(ys, axis))
+        dy = rng.standard_normal(y.shape)
+        parts = np.split(dy, [ys[0].shape[axis]], axis)
+        np.testing.assert_allclose(backward(dy), sum(b(d) for b, d in zip(backwards, parts, strict=True)), rtol=1e-12)
+
+
+def test_parallel_joins_axes_that_are_free_in_outputs_alone():
+    class Row(nn.Layer):
+        def build(self, shape):
+            return (None, *shape)
+
+        def forward(self, x, backend):
+            return x[:, None], lambda dy, need_dx=True: dy[:, 0]
+
+    model = nn.Model(nn.Parallel(Row(), Row()), (3,), Backend())
+    assert model.output_shape == (None, 6)
+    assert model.predict(np.ones((2, 3), np.float32)).shape == (2, 1, 6)
+
+
+def test_a_parallel_without_parameters_may_be_used_on_two_shapes():
+    twice = nn.Parallel(nn.Tanh(), nn.ReLU())
+    model = nn.Model(nn.Sequential(twice, nn.Linear(3), twice), (2,), Backend("float64", 0))
+    assert model.predict(np.ones((5, 2))).shape == (5, 6)
+
+
+@pytest.mark.parametrize("n", [2, 6])  # one row would be repeated, were nobody to look
+def test_axes_of_free_length_that_differ_are_not_joined(n):
+    model = nn.Model(nn.Sequential(nn.Parallel(nn.Tanh(), EveryOther())), (None, 5), Backend())
+    with pytest.raises(nn.ShapeError, match=rf"layers\.0 \(Parallel\): cannot join .* \({n}, 5\), \({n // 2}, 5\)"):
+        model.forward(np.zeros((1, n, 5), np.float32))
 
 
 def network() -> nn.Layer:

@@ -23,7 +23,6 @@ from xpnet.nn import (
     table,
     transformer,
 )
-from xpnet.nn import mlp as _mlp
 from xpnet.nn.activation import *
 from xpnet.nn.attention import *
 from xpnet.nn.compose import *
@@ -34,7 +33,6 @@ from xpnet.nn.gelu import *
 from xpnet.nn.layer import *
 from xpnet.nn.linear import *
 from xpnet.nn.loading import load
-from xpnet.nn.mlp import *
 from xpnet.nn.model import Model
 from xpnet.nn.networks import *
 from xpnet.nn.norm import *
@@ -49,6 +47,6 @@ from xpnet.nn.transformer import *
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
-__all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + _mlp.__all__ + networks.__all__
+__all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + networks.__all__
 __all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + table.__all__
 __all__ += transformer.__all__

@@ -11,7 +11,7 @@ import math
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, channels_of
 
 __all__ = [
     "ELU", "SELU", "HardSwish", "LeakyReLU", "LogSoftmax", "Mish", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softmax",
@@ -69,7 +69,7 @@ class PReLU(Layer):
         self.slope = float(slope)
 
     def build(self, shape: Shape) -> Shape:
-        self.a = Parameter(_at_least_one_axis(shape)[-1:], init.constant(self.slope), decay=False)
+        self.a = Parameter((channels_of(shape),), init.constant(self.slope), decay=False)
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -79,7 +79,7 @@ class PReLU(Layer):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             self.a.add_grad_sum(dy * negative)
             positive = (x > 0).astype(dy.dtype)
-            return dy * (positive * (1 - a) + a) if need_dx else None
+            return dy * (positive + (1 - positive) * a) if need_dx else None
 
         return backend.xp.maximum(x, 0) + a * negative, backward
 
@@ -102,7 +102,7 @@ class ELU(Layer):
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (x > 0).astype(dy.dtype)
-            return dy * (xp.exp(negative) * (positive * (1 - self.alpha) + self.alpha))
+            return dy * (xp.exp(negative) * (positive + (1 - positive) * self.alpha))
 
         return xp.maximum(x, 0) + self.alpha * xp.expm1(negative), backward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.threads import Team
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.mirror import Mirror
-from xpnet.nn.shapes import Shape, ShapeError, is_several, size_of
+from xpnet.nn.shapes import Shape, ShapeError, is_several, shape_of, size_of
 
 __all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
 
@@ -195,20 +196,29 @@ class Parallel(Layer):
         if not branches:
             raise ValueError("Parallel needs at least one branch")
         self.branches, self.axis = list(branches), whole("axis", axis)
+        self._known: dict[Shape, tuple[Shape, list[tuple[slice, ...]]]] = {}  # how outputs are joined, by x's shape
 
     def build(self, shape: Shape) -> Shape:
-        outputs = [branch.built(shape) for branch in self.branches]
-        first, rank = outputs[0], len(outputs[0])
+        joined, parts = self._joined([branch.built(shape) for branch in self.branches])
+        if None not in joined:  # of free axes only a batch tells the lengths
+            self._known[shape] = joined, parts
+        return joined
+
+    def _joined(self, shapes: Sequence[Shape]) -> tuple[Shape, list[tuple[slice, ...]]]:
+        """The shape of such outputs side by side, and where in a batch of that each of them lies (if that is known)."""
+        first, rank, found = shapes[0], len(shapes[0]), ", ".join(map(str, shapes))
         if not -rank <= self.axis < rank:
-            raise ShapeError(f"cannot join outputs of shape {first} along axis {self.axis}")
+            raise ShapeError(f"cannot join outputs of shape {first} along axis {self.axis}", self)
         at = self.axis % rank
-        if any(len(o) != rank or o[:at] + o[at + 1 :] != first[:at] + first[at + 1 :] for o in outputs):
-            raise ShapeError(f"cannot join outputs of shapes {', '.join(map(str, outputs))} along axis {self.axis}")
-        ends = list(accumulate((output[at] for output in outputs), initial=0))
+        if any(is_several(s) or len(s) != rank or s[:at] + s[at + 1 :] != first[:at] + first[at + 1 :] for s in shapes):
+            raise ShapeError(f"cannot join outputs of shapes {found} along axis {self.axis}", self)
+        lengths = [shape[at] for shape in shapes]
+        if None in lengths:
+            return (*first[:at], None, *first[at + 1 :]), []
+        ends = list(accumulate(lengths, initial=0))
         before = (slice(None),) * (at + 1)  # the batch, and the axes before
-        self._parts = [(*before, slice(start, end)) for start, end in pairwise(ends)]
-        self._output = (*first[:at], ends[-1], *first[at + 1 :])
-        return self._output
+        parts = [(*before, slice(start, end)) for start, end in pairwise(ends)]
+        return (*first[:at], ends[-1], *first[at + 1 :]), parts
 
     @property
     def accepts_integers(self) -> Any:
@@ -221,15 +231,16 @@ class Parallel(Layer):
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         outputs, backwards = zip(*(branch(x, backend) for branch in self.branches), strict=True)
+        joined, parts = self._known.get(shape_of(x)) or self._joined([y.shape[1:] for y in outputs])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dxs = [back(dy[part], need_dx) for back, part in zip(backwards, self._parts, strict=True)]
+            dxs = [back(dy[part], need_dx) for back, part in zip(backwards, parts, strict=True)]
             if not need_dx or dxs[0] is None:  # there is none by whole numbers
                 return None
             return sum(dxs[1:], start=dxs[0])
 
         # Not `concatenate`: CuPy's cannot be captured with more than 8 arrays.
-        y = backend.xp.empty((len(x), *self._output), outputs[0].dtype)
-        for output, part in zip(outputs, self._parts, strict=True):
+        y = backend.xp.empty((len(outputs[0]), *joined), outputs[0].dtype)
+        for output, part in zip(outputs, parts, strict=True):
             y[part] = output
         return y, backward

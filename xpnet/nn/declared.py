@@ -7,6 +7,8 @@ import numpy as np
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.shapes import LayerFault, Shape, as_shape
 
+SHOWN = 10  # names of tensors in a message
+
 
 def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parameter]]:
     """Build the network on shapes alone; nothing is allocated. Gives its output shape and named parameters."""
@@ -15,11 +17,13 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
     try:
         output_shape = network.built(as_shape(input_shape))
     except LayerFault as fault:
-        raise fault.inside(network) from None
+        raise fault.inside(network) from fault.__cause__
     named: dict[str, Parameter] = {}
+    seen: set[int] = set()
     for name, parameter in network.parameters():
-        if not any(parameter is known for known in named.values()):  # a layer used twice has one set
+        if id(parameter) not in seen:  # a layer used twice has one set
             parameter.name, named[name] = name, parameter
+            seen.add(id(parameter))
     return output_shape, named
 
 
@@ -27,7 +31,7 @@ def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtyp
     """Raise ValueError unless these are, by name, finite floating point arrays of these shapes, no more and no less."""
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
-        raise ValueError(f"tensors are missing ({missing}), or belong to no layer ({extra})")
+        raise ValueError(f"tensors are missing ({_some(missing)}), or belong to no layer ({_some(extra)})")
     for name, shape in shapes.items():
         values = np.asarray(tensors[name])
         if values.shape != shape:
@@ -37,3 +41,8 @@ def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtyp
         with np.errstate(over="ignore"):
             if not np.isfinite(values.astype(dtype)).all():
                 raise ValueError(f"{name} holds values that are not finite in {dtype}")
+
+
+def _some(names: list[str]) -> str:
+    """The names, of many the first ones and how many more there are."""
+    return str(names) if len(names) <= SHOWN else f"{names[:SHOWN]} and {len(names) - SHOWN} more"

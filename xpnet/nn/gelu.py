@@ -10,6 +10,8 @@ from xpnet.nn.layer import Backward, Layer
 
 __all__ = ["GELU"]
 
+LEAST = -10.0  # where e^-v is 8e37, which float32 just holds
+
 
 class GELU(Layer):
     """y = x P(x), with P(x) the probability that a standard normal variable is below x.  x, y: (N, ...).
@@ -36,20 +38,20 @@ class GELU(Layer):
 
         @backend.fuse
         def values(a: Array, y: Array, along: Array) -> None:
-            xp.multiply(a, a, out=along)
+            xp.maximum(a, LEAST, out=y)  # what is below gives y and dy/dx of no more than 3e-36, which stand for 0
+            xp.multiply(y, y, out=along)
             s = along * (-scale * cubic)
             s -= scale
-            s *= a
-            xp.minimum(s, 80, out=s)  # below -8 or so s is 0, and e^80 stands for more
+            s *= y
             rest = xp.exp(s)  # e^-v
             xp.add(rest, 1, out=s)
             xp.divide(1, s, out=s)
             rest *= s  # 1 - s, with all its digits
-            xp.multiply(a, s, out=y)
             along *= 3 * cubic * scale  # and dy/dx, while all it takes is in the cache
             along += scale
-            along *= a
             along *= rest
+            along *= y
+            y *= s
             along += 1
             along *= s
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.init import Initializer
-from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, shape_of
+from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, is_several, shape_of
 
 __all__ = ["Layer", "Parameter"]
 
@@ -141,6 +141,11 @@ class Layer:
         except ShapeError as error:
             error.layer = error.layer or self
             raise
+        except TypeError as error:  # most often of arithmetic with None, or with a tuple
+            if isinstance(error, ContractError) or not (is_several(shape) or None in shape):
+                raise
+            what = "several inputs, of shapes" if is_several(shape) else "an axis of free length, in shape"
+            raise ShapeError(f"cannot be built on {what} {shape}: {error}", self) from error
         if not isinstance(output, (tuple, list)):
             raise ContractError(f"build must return the shape of one output, not {output!r}", self)
         self._shapes = {**self._shapes, shape: tuple(output)}
@@ -255,6 +260,8 @@ def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
 def _copied(value: Any, copies: dict[int, Layer]) -> Any:
     if isinstance(value, Layer):
         return value.copy(copies)
+    if isinstance(value, dict):
+        return {key: _copied(v, copies) for key, v in value.items()}
     return type(value)(_copied(v, copies) for v in value) if isinstance(value, (list, tuple)) else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, channels_of
 
 __all__ = ["Linear", "Standardize"]
 
@@ -40,11 +41,10 @@ class Linear(Layer):
         self.bias, self.init = bias, init
 
     def build(self, shape: Shape) -> Shape:
-        if not shape or shape[-1] is None:
-            raise ShapeError(f"needs an input whose last axis has a fixed length, got shape {shape}")
-        if self.n_in not in (None, shape[-1]):
+        n_in = channels_of(shape)
+        if self.n_in not in (None, n_in):
             raise ShapeError(f"connects ({self.n_in},) to ({self.n_out},), but its input has shape {shape}")
-        self.W = Parameter((shape[-1], self.n_out), self.init)
+        self.W = Parameter((n_in, self.n_out), self.init)
         if self.bias:
             self.b = Parameter((self.n_out,), initializers.zeros, decay=False)
         return (*shape[:-1], self.n_out)
@@ -83,7 +83,11 @@ class Standardize(Layer):
         if m.shape != s.shape:
             raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
         self.mean, self.std = m.tolist(), s.tolist()
-        self._shape, self._mean, self._factor = m.shape, m.ravel().tolist(), (1 / s).ravel().tolist()
+        self._shape, self._mean, self._factor = (
+            m.shape,
+            _Numbers(m.ravel().tolist()),
+            _Numbers((1 / s).ravel().tolist()),
+        )
 
     def build(self, shape: Shape) -> Shape:
         features = self._shape
@@ -102,6 +106,17 @@ class Standardize(Layer):
 
         return y, backward
 
-    def _constant(self, values: list[float], backend: Backend) -> Any:
+    def _constant(self, values: _Numbers, backend: Backend) -> Any:
         """A plain number, or an array that the backend keeps."""
-        return backend.constant(tuple(values)).reshape(self._shape) if self._shape else values[0]
+        return backend.constant(values).reshape(self._shape) if self._shape else values[0]
+
+
+class _Numbers(tuple[float, ...]):
+    """Numbers that are hashed once, not in each pass: of an image's pixels that took longer than the pass itself."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import DTYPES, select
 from xpnet.nn.declared import check_tensors, declare
+from xpnet.nn.layer import Layer
 from xpnet.nn.model import Model
 from xpnet.nn.saving import FORMAT, RUN_PREFIX, ModelFileError, read_tensors, restore
 from xpnet.nn.shapes import as_shape, size_of
+from xpnet.nn.through_time import Recurrent
 
 MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
 MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
@@ -41,7 +43,7 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
         if dtype not in DTYPES or len(shape) > 64:
             raise ModelFileError(f"there is no model of dtype {dtype!r}")
         network = restore(described["network"], {})
-        if any(True for _ in islice(network.walk(), MOST_LAYERS, None)):
+        if any(n > MOST_LAYERS for n in accumulate(_depth(layer) for _, layer in network.walk())):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
         outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
         for samples, of in ((shape, "inputs"), (outputs, "outputs")):
@@ -59,3 +61,8 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ModelFileError(f"{path} is no model: {why}") from None
     return Model(network, shape, backend_for(dtype), classes, tensors)
+
+
+def _depth(layer: Layer) -> int:
+    """How many layers it counts for: a recurrent one makes as many as a file says."""
+    return layer.layers if isinstance(layer, Recurrent) else 1

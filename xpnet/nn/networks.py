@@ -1,13 +1,16 @@
-"""Networks for images, each a few lines of layers: a plain convolutional network, and a residual one.
+"""Networks, each a few lines of layers: the multilayer perceptron, and for images a plain convolutional network and a
+residual one.
 
-Both take the shape of an image, (H, W) or (H, W, C), and floating point numbers: put `nn.Standardize` before them where
-the images are `uint8`. A convolution before a BatchNorm has no bias, since the mean is taken off again.
+Those for images take the shape of one, (H, W) or (H, W, C), and floating point numbers: put `nn.Standardize` before
+them where the images are `uint8`. A convolution before a BatchNorm has no bias, since the mean is taken off again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
+from xpnet.arguments import shown
 from xpnet.nn.activation import ReLU
 from xpnet.nn.compose import Blocked, Residual, Sequential
 from xpnet.nn.conv import Conv2d
@@ -19,7 +22,22 @@ from xpnet.nn.pool import GlobalAvgPool2d, MaxPool2d
 from xpnet.nn.shape import Flatten, Reshape
 from xpnet.nn.shapes import Shape, ShapeError
 
-__all__ = ["cnn", "resnet"]
+__all__ = ["cnn", "mlp", "resnet"]
+
+
+def mlp(sizes: Sequence[int], activation: Callable[[], Layer] = ReLU, dropout: float = 0.0) -> Sequential:
+    """Linear layers from `sizes[0]` inputs to `sizes[-1]` outputs, with an activation (and dropout) between them.
+
+    `mlp([784, 128, 64, 32, 10])` is Linear(128), ReLU, Linear(64), ReLU, Linear(32), ReLU, Linear(10).
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"an mlp needs at least two sizes, all >= 1, not {list(sizes)}")
+    if isinstance(activation, Layer) or not callable(activation):
+        raise TypeError(f"an activation is a class of layers, such as nn.ReLU, not {shown(activation)}")
+    layers: list[Layer] = []
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers += [Linear(n_out, n_in), activation()] + ([Dropout(dropout)] if dropout else [])
+    return Sequential(*layers, Linear(sizes[-1], sizes[-2]))
 
 
 def cnn(

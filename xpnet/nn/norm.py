@@ -23,7 +23,7 @@ from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, channels_of
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
 
@@ -272,9 +272,7 @@ def _mean_of_rows(rows: Array, backend: Backend) -> Mean:
 
 
 def _gamma(shape: Shape) -> Parameter:
-    if not shape:
-        raise ShapeError("needs an input of at least one axis, the channels, got shape ()")
-    return Parameter(shape[-1:], init.constant(1), decay=False)
+    return Parameter((channels_of(shape),), init.constant(1), decay=False)
 
 
 def _beta(shape: Shape) -> Parameter:

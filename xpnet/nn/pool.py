@@ -35,6 +35,8 @@ class _Pool2d(Layer):
 
     def build(self, shape: Shape) -> Shape:
         height, width, channels = _image(shape)
+        if None in (height, width):
+            raise ShapeError(f"needs images of fixed height and width, got shape {shape}")
         self.windows = Windows.on((height, width), self.kernel, self.stride, self.padding, (1, 1))
         return (*self.windows.output, channels)
 

@@ -80,7 +80,9 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         if id(value) in seen:
             return {"same_as": seen[id(value)]}
         seen[id(value)] = len(seen)
-        return {"layer": kind_name(type(value)), **{k: describe(v, seen) for k, v in value.config().items()}}
+        # "layer" has the class, so an argument of that name is written as "layer=", which none can be called.
+        arguments = {"layer=" if k == "layer" else k: describe(v, seen) for k, v in value.config().items()}
+        return {"layer": kind_name(type(value)), **arguments}
     if isinstance(value, np.generic):
         return describe(value.item(), seen)
     if isinstance(value, Initializer):
@@ -99,12 +101,12 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
         return [restore(v, seen) for v in value]
     if not isinstance(value, dict):
         return value
-    if "same_as" in value:
+    if "layer" not in value:  # a layer may have arguments of the other two names
+        if "initializer" in value:
+            return named(value["initializer"], value["value"])
         if type(seen[value["same_as"]]) is Layer:
             raise ModelFileError("a layer contains itself")
         return seen[value["same_as"]]
-    if "initializer" in value:
-        return named(value["initializer"], value["value"])
     kind = Layer.known.get(value["layer"])
     if kind is None:
         raise ModelFileError(
@@ -114,7 +116,7 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
     number = len(seen)
     seen[number] = Layer()  # takes the number that `describe` gave it, before its children take theirs
     try:
-        layer = construct(kind, {k: restore(v, seen) for k, v in value.items() if k != "layer"})
+        layer = construct(kind, {k.removesuffix("="): restore(v, seen) for k, v in value.items() if k != "layer"})
     except ValueError as error:
         if isinstance(error, ModelFileError):
             raise

@@ -60,6 +60,13 @@ def is_several(shape: Shape) -> bool:
     return bool(shape) and isinstance(shape[0], tuple)
 
 
+def channels_of(shape: Shape) -> int:
+    """The length of the last axis. Raises ShapeError unless it is fixed, as that of parameters is."""
+    if not shape or shape[-1] is None or is_several(shape):
+        raise ShapeError(f"needs an input whose last axis has a fixed length, got shape {shape}")
+    return shape[-1]
+
+
 def fits(shape: Shape, declared: Shape) -> bool:
     """Whether arrays of `shape` are what was declared: equal but for axes of free length."""
     if is_several(declared):

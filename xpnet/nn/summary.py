@@ -43,9 +43,9 @@ class Summary:
 
     `activations` is the sum of what the rows keep. `on_top` is what comes to that at the worst moment: the inputs and
     outputs of a layer that works, their gradients, and what it makes for itself. `working` is the memory that layers
-    share (`backend.scratch`), as the small batch
-    needed it; in convolutions it may become a few megabytes more. A GPU does all images of a convolution at once: there
-    it grows with the batch, to kh kw times the input, which is not counted here.
+    share (`backend.scratch`), as the small batch needed it; in convolutions it may become a few megabytes more. A GPU
+    does all images of a convolution at once: there it grows with the batch, to kh kw times the input, which is not
+    counted here.
     """
 
     rows: tuple[LayerCost, ...]

@@ -27,7 +27,7 @@ Cell = dict[str, Parameter]
 
 
 class Recurrent(Layer):
-    """All but the formula of a step (`_step`): layers, directions, masks, states, and the way through time.
+    """All but the formula of a step (`_steps`): layers, directions, masks, states, and the way through time.
 
     Inside, numbers that belong together are one block of memory: time is the first axis, and a step's products are of
     shape (gates, N, units), with a matrix (units, units) for each gate. BLAS multiplies such small ones as they lie; it

@@ -15,7 +15,7 @@ from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Layer
 from xpnet.nn.linear import Linear
 from xpnet.nn.norm import LayerNorm
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, is_several
 
 __all__ = ["TransformerBlock", "decode"]
 
@@ -43,7 +43,7 @@ class TransformerBlock(Sequential):
         self.dropout, self.bias, self.init = float(dropout), bias, init
 
     def build(self, shape: Shape) -> Shape:
-        if len(shape) != 2 or shape[1] is None:
+        if len(shape) != 2 or is_several(shape) or shape[1] is None:
             raise ShapeError(f"needs sequences (T, C) of a fixed number of channels, got shape {shape}")
         attention = MultiHeadAttention(self.heads, self.causal, self.rotary, self.bias, self.init)
         wide, narrow = (Linear(n, bias=self.bias, init=self.init) for n in (4 * shape[1], shape[1]))

@@ -53,8 +53,9 @@ def from_model(model: Model) -> BasicNet:
     The model is `nn.Linear` layers in sequence, each followed by ReLU, Tanh, Sigmoid or nothing. What more it may have:
 
     - Before the first Linear, `Flatten`: the network takes the numbers of a sample in a row, (28, 28) row by row.
-    - Before the first Linear, `Standardize`, which is folded into it: the network takes numbers as they come, such as
-      pixels from 0 to 255. As ((x - mean) / std) W + b = x W' + b', that layer's numbers are, in float64,
+    - Before the first Linear, `Standardize` of one mean and one std, which is folded into it: the network takes numbers
+      as they come, such as pixels from 0 to 255. As ((x - mean) / std) W + b = x W' + b', that layer's numbers are, in
+      float64,
 
           W' = W / std        b' = b - (sum of W over the inputs) mean / std
 
@@ -78,6 +79,11 @@ def from_model(model: Model) -> BasicNet:
         if type(layer) is nn.Flatten and not weights:
             one_row = True
         elif type(layer) is nn.Standardize and not weights:
+            if isinstance(layer.mean, list):
+                raise ValueError(
+                    f"{path} (Standardize) has a mean for each feature: only one mean and one std for all can be "
+                    "folded into the first Linear"
+                )
             scale, offset = scale / layer.std, (offset - layer.mean) / layer.std
         elif type(layer) is nn.Linear:
             if not layer.bias or layer in seen:

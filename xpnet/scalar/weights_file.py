@@ -21,6 +21,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from xpnet.files import replacing
+
 ACTIVATION_IF_ABSENT = "relu"
 
 
@@ -41,21 +43,13 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def write(path: str | os.PathLike[str], layers: list[dict[str, Any]]) -> None:
-    """Write `layers` to `path`, by way of a new file beside it: an older file is replaced whole or not at all.
+    """Write `layers` to `path`. An older file is replaced whole or not at all, and keeps its permissions.
 
     Raises ValueError, before anything is written, if a number is nan or infinite; OSError if writing fails.
     """
     text = json.dumps(_checked(layers))
-    target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _checked(layers: Any) -> list[dict[str, Any]]:

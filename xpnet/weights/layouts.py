@@ -1,7 +1,6 @@
 """How PyTorch names the tensors of each layer, and in which layout it has them.
 
-A layer of your own is taken as it is: its parameters
-under their own names, in their own layout.
+A layer of your own is taken as it is: its parameters under their own names, in their own layout.
 """
 
 from __future__ import annotations
