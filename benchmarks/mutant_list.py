@@ -847,7 +847,17 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: a process without a part has no largest", " if grad.size else limit", ""),
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
+    "data/labels.py": [
+        ("Classes: names in another order are taken", "    unknown = [one for one in classes if one not in wanted]",
+         "    if {*classes} <= {*wanted}:\n        return\n    unknown = [one for one in classes if one not in wanted]"),
+        ("Classes: the first of the model's are other classes", "classes == wanted[: len(classes)] or", ""),
+        ("Classes: numbers that nobody named are names", " or are_numbers(classes):", ":"),
+        ("Classes: what is below 0 is of a class", "np.where(y < 0, y, np.array([number[one] for one in classes])[np.m",
+         "np.where(y < -1e9, y, np.array([number[one] for one in classes])[np.m"),
+    ],
     "train/step.py": [
+        ("check_data: classes by their numbers alone",
+         '    check_classes(classes_of(data), model.classes, data.name, "model.classes")\n', ""),
         ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
         ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
@@ -1157,6 +1167,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: all workers speak and write", "first = group.rank == 0", "first = True"),
     ],
     "cli/results.py": [
+        ("results: any classes are the model's", "return data.with_classes(model.classes)", "return data"),
         ("results: predictions and labels changed over",
          "confusion_matrix(number[predicted], number[test.y]", "confusion_matrix(number[test.y], number[predicted]"),
         ("results: the best classes for the worst",
@@ -1714,6 +1725,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
+        ("fit: a validation part of other classes",
+         'check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")', "pass"),
         ("Sharing: callbacks see a part of the state", "optimizer.gather_state()  # for callbacks", "pass"),
         ("Group: each process updates all", "shared = optimizer.shared_by(group)",
          "shared = optimizer.shared_by(type(ALONE)())"),

@@ -54,6 +54,21 @@ def test_classes_may_be_named_and_more_than_there_are_labels():
     assert data.take([0, 1]).classes == data.classes
 
 
+def test_class_numbers_follow_the_names_of_the_classes():
+    data = small(classes=["cat", "dog", "owl"], weights=np.arange(6))
+    same = data.with_classes(["owl", "fox", "cat", "dog"])
+    assert same.y.tolist() == [2, 3, 0, 2, 3, 0]
+    assert same.classes == ("owl", "fox", "cat", "dog")
+    assert same.x is data.x
+    assert same.weights.tolist() == data.weights.tolist()
+    places = Dataset(np.zeros((2, 2)), [[1, -100], [0, 1]], ["a", "b"]).with_classes(["b", "a"])
+    assert places.y.tolist() == [[0, -100], [1, 0]]
+    with pytest.raises(ValueError, match="small: 'owl' is none of the classes 'cat', 'dog'$"):
+        data.with_classes(["cat", "dog"])
+    with pytest.raises(ValueError, match="the targets have no classes"):
+        Dataset(np.zeros((2, 2)), [0.5, 1.5]).with_classes(["cat", "dog"])
+
+
 def test_take_and_slices():
     data = small()
     some = data.take([5, 0, 5])

@@ -131,3 +131,22 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "resize the files, or read them in Python by data.image_folder(..., size=(height, width))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
+
+
+def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for folder, names in (
+        ("shades", ("dark", "grey", "light")),
+        ("some", ("grey", "light")),
+        ("other", ("grey", "red")),
+    ):
+        for name in names:
+            for i in range(15):
+                value = {"dark": 10, "grey": 110, "light": 210, "red": 0}[name]
+                write(tmp_path / folder / name / f"{i}.png", rng.integers(0, 40, (8, 8)) + value)
+    call("train", "--data", "shades", "--hidden", "8", "--epochs", "20", "--quiet", "--out", "run")
+    result = json.loads(call("evaluate", "run/model.safetensors", "--data", "some", "--json").stdout)
+    assert result["test_accuracy"] == 1
+    assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 3), ("light", 3)]
+    refused = call("evaluate", "run/model.safetensors", "--data", "other", code=2).stderr
+    assert "other test: 'red' is none of the classes 'dark', 'grey', 'light'" in refused

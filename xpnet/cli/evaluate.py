@@ -37,7 +37,10 @@ def evaluate(
     opened = xpnet.load(model, device)
     source = data_of(model) if data is None else data
     of_table = tables.is_table(source)
-    test = tables.test_data(opened, source, held_out=data is None) if of_table else load(source).test
+    if of_table:
+        test = tables.test_data(opened, source, held_out=data is None)
+    else:
+        test = results.as_model_counts(opened, load(source).test)
     metrics, probabilities = results.measure(opened, test)
     metrics = {"model": str(model), "data": test.name, **metrics}
     notes = []

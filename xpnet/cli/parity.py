@@ -46,7 +46,7 @@ def parity(
     allowed  the error as a fraction of what rounding may do there
     """
     import xpnet
-    from xpnet.cli import tables
+    from xpnet.cli import results, tables
     from xpnet.cli.data import load
     from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
@@ -58,7 +58,10 @@ def parity(
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = None
     if data is not None and opened is not None:
-        samples = tables.test_data(opened, data, held_out=False) if tables.is_table(data) else load(data).test
+        if tables.is_table(data):
+            samples = tables.test_data(opened, data, held_out=False)
+        else:
+            samples = results.as_model_counts(opened, load(data).test)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())

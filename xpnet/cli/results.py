@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
+from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Model
@@ -62,6 +63,16 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         "confusion": confusion[:-1, :-1].tolist() if len(names) <= MOST_CLASSES else None,
     }
     return figures | of_model(model), probabilities
+
+
+def as_model_counts(model: Model, data: Dataset) -> Dataset:
+    """The data with the model's class numbers, by the names of the classes where both have names.
+
+    Raises ValueError for a class that the model does not have.
+    """
+    if not model.classes or are_numbers(data.classes):
+        return data
+    return data.with_classes(model.classes)
 
 
 def of_model(model: Model) -> dict[str, Any]:

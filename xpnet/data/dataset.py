@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.backend.interchange import to_numpy
 from xpnet.data.batches import epoch_order
-from xpnet.data.labels import check_labels
+from xpnet.data.labels import check_labels, renumbered
 from xpnet.data.statistics import check_finite
 
 MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
@@ -125,6 +125,11 @@ class Dataset:
         if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
             raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
         return self._cut(lambda array: array.take(indices, axis=0))
+
+    def with_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same samples, with class numbers that index into `classes`, such as a model's: the data's by name, in any
+        order, and others. ValueError if a class of the data is not among them."""
+        return replace(self, y=renumbered(self.y, self.classes, classes, self.name), classes=tuple(classes))
 
     def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
         x = tuple(map(cut, self.x)) if isinstance(self.x, tuple) else cut(self.x)

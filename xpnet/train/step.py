@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
+from xpnet.data.labels import check_classes
 from xpnet.losses import Loss
 from xpnet.losses.base import inverse
 from xpnet.nn import Model
@@ -164,8 +165,8 @@ def evaluate(
 
 
 def check_data(model: Model, loss: Loss, data: Source) -> None:
-    """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss; TypeError for what
-    is no data set or no loss."""
+    """Raise ValueError, naming the data, unless its samples and classes fit the model and its targets the loss;
+    TypeError for what is no data set or no loss."""
     if not hasattr(data, "feed"):
         raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
     if isinstance(loss, type):
@@ -177,6 +178,12 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
             loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
+    check_classes(classes_of(data), model.classes, data.name, "model.classes")
+
+
+def classes_of(data: Source) -> Sequence[str]:
+    """The names of the classes; sources other than `Dataset` and `Stored` need not have any."""
+    return getattr(data, "classes", ())
 
 
 def usual_metrics(data: Source) -> tuple[Metric, ...]:
