@@ -76,6 +76,11 @@ def test_images_of_other_kinds_and_sizes(pets):
             "1.png is no",
         ),
         (lambda p: (p / "birds").mkdir(), ValueError, r"birds holds no image \(.png, .jpg"),
+        (
+            lambda p: write(p / "birds" / "owls" / "1.png", np.zeros((6, 4))),
+            ValueError,
+            r"birds holds no image itself, only folders \(owls\): if those are the classes, name .*birds, or call the",
+        ),
         (lambda p: (p / "cats").rename(p.parent / "cats"), ValueError, "a folder of images for each class.*it has 1"),
         (lambda p: p.rename(p.parent / "other"), FileNotFoundError, "there is no such folder"),
     ],
@@ -112,6 +117,21 @@ def test_a_fifth_is_held_out_or_the_folder_test(pets):
     assert (len(splits.train), len(splits.test)) == (22, 2)
     write(both / "test" / "birds" / "1.png", np.zeros((6, 4)))
     with pytest.raises(ValueError, match="both: both parts need the same classes"):
+        data.load(both)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_part_is_not_passed_over(pets, name):
+    both = pets.parent / "both"
+    both.mkdir()
+    pets.rename(both / "train")
+    for class_name in ("cats", "dogs"):
+        write(both / name / class_name / "1.png", np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=f"both has a part {name}, and what is read are train and test: call it test"):
+        data.load(both)
+    for class_name in ("cats", "dogs"):
+        write(both / "test" / class_name / "1.png", np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=f"both has a part {name}, .*: move its images into train, or it elsewhere"):
         data.load(both)
 
 

@@ -533,9 +533,7 @@ def named(*classes):
 def test_data_whose_classes_have_other_numbers_than_the_models_are_refused():
     model, loss, optimizer = setup()
     more = {"epochs": 1, "batch_size": 6, "quiet": True}
-    told = (
-        r"these has the classes 'b', 'c', and model\.classes are 'a', 'b', 'c': use the data's \.with_classes\(model\.c"
-    )
+    told = r"these has the classes 'b', 'c', and model\.classes are 'a', 'b', 'c': use the data's \.with_classes\(model"
     with pytest.raises(ValueError, match=told):
         train.evaluate(model, loss, named("b", "c"))
     with pytest.raises(ValueError, match="'d' is none of those"):

@@ -121,9 +121,7 @@ class Dataset:
 
     def take(self, indices: np.ndarray) -> Dataset:
         """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
-            raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+        indices = check_indices(indices)
         return self._cut(lambda array: array.take(indices, axis=0))
 
     def with_classes(self, classes: Sequence[str]) -> Dataset:
@@ -151,6 +149,14 @@ class Dataset:
         x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
         arrays = (*x, self.y) if weights is None else (*x, self.y, weights)
         return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
+
+
+def check_indices(indices: np.ndarray) -> np.ndarray:
+    """The indices (M,) that a `take` was given. Raises TypeError for a mask, which NumPy would take for 0 and 1."""
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+    return indices
 
 
 class _Resident:

@@ -59,7 +59,7 @@ def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, wher
 
 
 def renumbered(y: np.ndarray, classes: Sequence[str], wanted: Sequence[str], name: str) -> np.ndarray:
-    """Class numbers among `classes` as numbers among those `wanted`, by name. What is below 0 is of no class, and stays.
+    """Class numbers among `classes` as numbers among those `wanted`, by name. What is below 0 is of no class and stays.
 
     Raises ValueError for a class that is not among them, and for data without classes.
     """

@@ -117,9 +117,9 @@ def fit(
     augmentation, by weights that changed from batch to batch.
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
-    the data, targets that do not fit the loss, samples of another shape, other classes; `ModelFileError` for a checkpoint of another
-    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread;
-    `OutOfMemoryError`, which names a batch that would fit.
+    the data, targets that do not fit the loss, samples of another shape, other classes; `ModelFileError` for a
+    checkpoint of another run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in
+    another thread; `OutOfMemoryError`, which names a batch that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
