@@ -1140,6 +1140,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("MNIST: no file in the cache ends the run", "except (OSError, IdxError):", "except IdxError:"),
     ],
     "cli/train.py": [
+        ("train: the part that is watched is not trained on",
+         '"trained_on": trained_on,', '"trained_on": training.digest(),'),
         ("train: --tensorboard is ignored", "callbacks.append(event_file(folder))", "pass"),
         ("train: without the library there is a folder, and no more", "group.first(check_tensorboard)", "pass"),
         ("train: --tensorboard cannot be asked for later", '"workers", "tensorboard")  # by', '"workers")  # by'),
@@ -1696,6 +1698,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "train/checkpoint.py": [
         ("Checkpoint: any format", '            ("format", mine["format"], described["format"]),\n', ""),
+        ("Checkpoint: of other data the networks are told",
+         '            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a', "            # a"),
         ("Checkpoint: any dtype", '            ("dtype", mine["dtype"], described["dtype"]),\n', ""),
         ("Checkpoint: any network", '            ("network", mine["network"], described["network"]),\n', ""),
         ("Checkpoint: any optimizer",
@@ -1906,7 +1910,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
     "cli/predict.py": [("predict: an answer that nobody can read", "    check_output()\n", "")],
-    "cli/evaluate.py": [("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n")],
+    "cli/evaluate.py": [
+        ("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n"),
+        ("evaluate: what was trained on is measured", "training, test = tables.parts", "test, training = tables.parts"),
+        ("evaluate: changed data are not told", "say(changed, on_stderr=as_json)", "pass"),
+        ("evaluate: data are changed that were named", "    if data is None and trained_on", "    if trained_on"),
+        ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),
+    ],
     "cli/parity.py": [
         ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html)', "pass"),
         ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
@@ -2023,7 +2033,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images: negative values are black", "    low = min(low, 0.0)\n", "    low = 0.0\n"),
     ],
     "cli/tables.py": [
-        ("tables: evaluate measures what was trained on", "[1] if held_out else whole", "[0] if held_out else whole"),
         ("tables: --ignore is ignored", "ignore=names(settings.ignore)", "ignore=()"),
         ("tables: --categories is ignored", "categories=names(settings.categories)", "categories=()"),
         ("tables: --missing is ignored", "missing=settings.missing", 'missing="refuse"'),

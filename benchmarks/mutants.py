@@ -121,6 +121,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "files.py": ["test_files.py"],
     "data/idx.py": ["test_data_idx.py"],
     "cli/": ["test_cli_console.py"],
+    "cli/evaluate.py": ["test_cli_console.py", "test_cli_tables.py"],
     "cli/device.py": ["test_cli_settings.py"],
     "cli/parity.py": ["test_parity.py", "test_precision.py"],
     "cli/results.py": ["test_cli_results.py", "test_data_images.py"],

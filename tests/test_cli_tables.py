@@ -67,6 +67,25 @@ def test_classes_are_trained_measured_and_predicted(customers):
     assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
 
 
+def test_data_that_have_changed_since_the_run_are_told(customers):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--val", "0.2", "--out", "run")
+    noted = json.loads(Path("run/metrics.json").read_text())["trained_on"]
+    evaluate, changed = ["evaluate", "run/model.safetensors"], "the data have changed since the run"
+    assert changed not in call(*evaluate, "--out", "run").stdout
+    assert json.loads(Path("run/metrics.json").read_text())["trained_on"] == noted
+    customers.sort_values("churn").to_csv("customers.csv", index=False)
+    assert call(*evaluate).stdout.startswith(f"{changed}: the model may have been trained on some of these test")
+    told = call(*evaluate, "--json")
+    assert told.stderr.startswith(changed)
+    assert json.loads(told.stdout)["test_samples"] == 80
+    assert changed not in call(*evaluate, "--data", "customers.csv").stdout
+    refused = call("train", "--resume", "run", "--epochs", "16", "--quiet", code=1).stderr
+    assert refused.endswith("samples, here 256): it has changed since, or another data set is given\n")
+    for noted in ("[]", '{"trained_on": 3}', "none"):
+        Path("run/metrics.json").write_text(noted)
+        assert changed not in call(*evaluate).stdout
+
+
 def test_numbers_are_trained_measured_and_predicted(customers):
     said = call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--val", "0.2", "--out", "run").stdout
     assert "spent: regression, of numbers from 1900 to 5450" in said

@@ -59,7 +59,7 @@ def parity(
     samples: Dataset | None = None
     if data is not None and opened is not None:
         if tables.is_table(data):
-            samples = tables.test_data(opened, data, held_out=False)
+            samples = tables.rows_for(opened, data)
         else:
             samples = results.as_model_counts(opened, load(data).test)
     found = compare(opened, samples, batch, steps, precision=precision)

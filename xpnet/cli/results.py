@@ -20,6 +20,7 @@ from xpnet.nn import Model
 from xpnet.train import class_scores, confusion_matrix, evaluate, mae, r2
 from xpnet.train.run import Row
 
+METRICS = "metrics.json"
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
@@ -146,6 +147,15 @@ def write_text(path: Path, text: str) -> None:
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """The figures as JSON, to be read by people too."""
     write_text(path, json.dumps(metrics, indent=2) + "\n")
+
+
+def trained_on(folder: Path) -> dict[str, str]:
+    """What the run in the folder has noted of the data that it was trained on: {"trained_on": digest}, if anything."""
+    try:
+        noted = json.loads((folder / METRICS).read_bytes())["trained_on"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of another program, or of an earlier xpnet
+        return {}
+    return {"trained_on": noted} if isinstance(noted, str) else {}
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:

@@ -44,7 +44,7 @@ def load(settings: Settings) -> Splits:
         unseen=settings.unseen,
         name=path.name,
     )
-    return data.Splits(*data.split(whole, TEST, 0))
+    return parts(whole)
 
 
 def names(text: str) -> list[str]:
@@ -106,15 +106,21 @@ def columns_of(model: Model, path: Path | str) -> Columns:
     raise ValueError(f"{path} is a table, and the model was not trained on one")
 
 
-def test_data(model: Model, path: str, held_out: bool) -> Dataset:
-    """The rows of a file to measure the model on: all, or those that were held out when it was trained on that file."""
+def rows_for(model: Model, path: str) -> Dataset:
+    """The rows of a file to measure the model on."""
     from xpnet import data
     from xpnet.data.table import target_of
 
     columns, frame = columns_of(model, path), read(Path(path))
     y = target_of(frame, columns.target, model.classes)
-    whole = data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
-    return data.split(whole, TEST, 0)[1] if held_out else whole
+    return data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
+
+
+def parts(whole: Dataset) -> Splits:
+    """The rows that a run trains on, and those that it holds out."""
+    from xpnet import data
+
+    return data.Splits(*data.split(whole, TEST, 0))
 
 
 def predict(model: Model, path: Path, as_json: bool) -> None:
