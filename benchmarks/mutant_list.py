@@ -1059,6 +1059,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
     ],
     "files.py": [
+        ("Files: whether a folder takes files is not tried",
+         "    _create(temporary, path, 0o600)\n    temporary.unlink()", "    pass"),
+        ("Files: what was tried stays", "0o600)\n    temporary.unlink()", "0o600)"),
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
         ("Files: renamed before they are flushed",
          '        with open(temporary, "rb+") as file:  # on the disk before it takes the name\n'
@@ -1112,6 +1115,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'open(path, "rb") if packed else', 'open(path, "rb") if False else'),
     ],
     "data/datasets.py": [
+        ("Folder: images without classes are no images", "        if images_in(folder):", "        if False:"),
         ("Folder: a validation part is passed over",
          'if there[:1] == ["train"] and there[-1] in VALIDATION:', "if False:"),
         ("Folder: a part called valid is passed over", 'VALIDATION = ("val", "valid",', 'VALIDATION = ("val",'),
@@ -1395,6 +1399,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: a traceback for a strange host", "except ValueError:", "except KeyError:"),
     ],
     "photo/opening.py": [
+        ("Photos: errors without the folder",
+         'f"{os.fspath(source)}: {error}"', 'f"{os.path.basename(source)}: {error}"'),
         ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
     ],
     "train/plots.py": [
@@ -1683,6 +1689,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "key = (self._backend.training, *(", "key = (True, *("),
     ],
     "data/dataset.py": [
+        ("Dataset: numbers below 0 are told as too large", " and not classes and y.min() < 0:", " and False:"),
         ("Dataset: class numbers keep their dtype", "y = y.astype(np.int64, copy=False)", "y = y * 1"),
         ("Dataset: targets of a regression become float64",
          '        check_finite(y, f"{name}: y")\n        return y, ()',
@@ -1909,7 +1916,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "nn/loading.py": [
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
     ],
-    "cli/predict.py": [("predict: an answer that nobody can read", "    check_output()\n", "")],
+    "cli/predict.py": [
+        ("predict: an answer that nobody can read", "    check_output()\n", ""),
+        ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
+    ],
+    "cli/options.py": [
+        ("options: a folder is a model's file",
+         "path / MODEL if path is not None and (path / MODEL).is_file() else path", "path"),
+    ],
     "cli/evaluate.py": [
         ("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n"),
         ("evaluate: what was trained on is measured", "training, test = tables.parts", "test, training = tables.parts"),
@@ -2003,6 +2017,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Frames: infinite numbers", "if np.isinf(array).any():", "if False:"),
         ("Frames: coded categories are numbers", "if kind.startswith(CATEGORICAL) else array", "if False else array"),
         ("Frames: two columns of one name", "    if twice:\n", "    if False:\n"),
+        ("Frames: the first text is blamed",
+         "row for row in texts if not is_number(values[row])", "row for row in texts"),
         ("Frames: a text among numbers", "if value is not None and not isinstance(value, kind):", "if False:"),
     ],
     "data/table.py": [
@@ -2033,6 +2049,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images: negative values are black", "    low = min(low, 0.0)\n", "    low = 0.0\n"),
     ],
     "cli/tables.py": [
+        ("tables: any numbers may be classes", "if few else", "if True else"),
+        ("tables: halves are classes", " and all(map(float.is_integer, different))", ""),
         ("tables: --ignore is ignored", "ignore=names(settings.ignore)", "ignore=()"),
         ("tables: --categories is ignored", "categories=names(settings.categories)", "categories=()"),
         ("tables: --missing is ignored", "missing=settings.missing", 'missing="refuse"'),

@@ -139,6 +139,31 @@ def test_what_cannot_be_trained_is_said_before_there_is_a_folder(options, messag
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("churned", "hint"),
+    [([0.0, 1.0], "; --task classification takes them as 2 classes"), ([0.5, 1.0], ""), (np.arange(40.0), "")],
+)
+def test_few_whole_numbers_may_be_classes(customers, churned, hint):
+    customers.assign(churned=np.resize(churned, 400)).to_csv("customers.csv", index=False)
+    said = call(*TRAIN, "--target", "churned", "--ignore", "id,spent,churn", "--epochs", "1").stdout
+    assert f"churned: regression, of numbers from {churned[0]:g} to {churned[-1]:g}{hint}\n" in said
+
+
+def test_errors_of_tables_name_the_options(customers):
+    customers.assign(age=customers.age.where(customers.age > 20)).to_csv("customers.csv", index=False)
+    said = call("train", "--data", "customers.csv", "--target", "churn", "--ignore", "id", code=2).stderr
+    assert "(--missing fill)" in said
+    said = call("train", "--data", "customers.csv", "--target", "churn", "--missing", "fill", code=2).stderr
+    assert "(--ignore 'id')" in said
+
+
+def test_a_model_may_be_named_by_the_folder_of_its_run(customers):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    for command in (["predict", "run", "customers.csv"], ["parity", "run", "--steps", "2"], ["evaluate", "run"]):
+        named = [*command[:1], "run/model.safetensors", *command[2:]]
+        assert call(*command).stdout == call(*named).stdout
+
+
 def test_other_data_have_no_target():
     assert "target is for tables (.csv, .tsv, .parquet)" in call("train", "--target", "churn", code=2).stderr
 

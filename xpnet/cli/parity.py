@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xpnet.cli import options
 from xpnet.cli.console import check_plot, complain, print_json, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 def parity(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="MODEL", help="A network of yours. [default: every case of the table]"),
+        typer.Argument(
+            metavar="MODEL",
+            help="A network of yours, or the folder of its run. [default: every case of the table]",
+            callback=options.model_file,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Samples for MODEL: digits, mnist, or a folder. [default: random numbers]")

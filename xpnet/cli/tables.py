@@ -63,12 +63,16 @@ def read(path: Path) -> Any:
 
 def in_words(table: Table) -> str:
     """What is learnt, in a line, and how to have it otherwise."""
-    from xpnet.data.table import is_number
+    from xpnet.data.table import FEW
+    from xpnet.frames import is_number
 
     assert table.form is not None
     target = table.form.target
     if not table.classes:
-        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}"
+        different = set(table.y.ravel().tolist())
+        few = len(different) <= FEW and all(map(float.is_integer, different))
+        otherwise = f"; --task classification takes them as {len(different)} classes" if few else ""
+        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}{otherwise}"
     shown = ", ".join(table.classes[:8]) + (", .." if len(table.classes) > 8 else "")
     otherwise = "; --task regression takes them as numbers" if all(map(is_number, table.classes)) else ""
     return f"{target}: classification, of {len(table.classes)} classes ({shown}){otherwise}"

@@ -198,6 +198,10 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
     if y.dtype.kind not in "biu":
         raise ValueError(f"{name}: targets are class numbers, class names or floating point numbers, not {y.dtype}")
     y = y.astype(np.int64, copy=False)
+    if y.ndim == 1 and not classes and y.min() < 0:
+        at = int((y < 0).argmax())
+        what_to_do = "they are counted from 0, or texts that name the classes, as y.astype(str) are"
+        raise ValueError(f"{name}: label {y[at]} at index {at} is no class number: {what_to_do}")
     labels = y if y.ndim == 1 else np.maximum(y, 0)  # whether those below 0 are to be ignored, the loss will know
     check_labels(labels, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
     if y.ndim == 1 and not classes:

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.data import cifar, download
 from xpnet.data.dataset import Dataset
 from xpnet.data.idx import IdxError, decompressed, idx_array, idx_shape, read_idx
-from xpnet.data.images import class_folders, has_images, image_folder
+from xpnet.data.images import class_folders, has_images, image_folder, images_in
 from xpnet.data.split import split
 from xpnet.files import expanded
 
@@ -68,8 +68,12 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     if not os.fspath(source) or not folder.is_dir():
         known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files, or with images"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
-    if not any(_find(folder, name) for name in MNIST_SHA256) and class_folders(folder):
-        return _of_images(folder, seed)
+    if not any(_find(folder, name) for name in MNIST_SHA256):
+        if class_folders(folder):
+            return _of_images(folder, seed)
+        if images_in(folder):
+            what_to_do = "put those of each class into a folder that has the name of the class"
+            raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {what_to_do}")
     return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
@@ -214,7 +218,7 @@ def _file_in(folder: Path, name: str) -> Path:
     if path is None:
         raise FileNotFoundError(
             f"{folder} has no {name} (nor {', '.join(_spellings(name)[1:])}); "
-            f"a data folder needs all of {', '.join(MNIST_SHA256)}"
+            f"a data folder needs all of {', '.join(MNIST_SHA256)}, or a folder of images for each class"
         )
     return path
 
