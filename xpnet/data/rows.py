@@ -39,7 +39,7 @@ class Joined:
         return out
 
 
-class Part:
+class Chosen:
     """Some of other samples, by their numbers."""
 
     def __init__(self, rows: Rows, numbers: np.ndarray):

@@ -24,7 +24,7 @@ from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, Feed, check_indices
 from xpnet.data.images import files_of_classes
 from xpnet.data.labels import renumbered
-from xpnet.data.rows import Images, Joined, Part, Rows
+from xpnet.data.rows import Chosen, Images, Joined, Rows
 from xpnet.data.statistics import check_finite
 from xpnet.files import expanded
 
@@ -78,7 +78,7 @@ class Stored:
         """The samples at `indices` (M,) integer, in their order, which stay in their files. IndexError if one is out of
         range."""
         numbers = np.arange(len(self))[check_indices(indices)]
-        return Stored(Part(self._rows, numbers), self.y[numbers], self.classes, self.name, self.window)
+        return Stored(Chosen(self._rows, numbers), self.y[numbers], self.classes, self.name, self.window)
 
     def with_classes(self, classes: Sequence[str]) -> Stored:
         """The same samples with class numbers that index into `classes`, as `Dataset.with_classes`."""
