@@ -903,6 +903,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("clip_norm: a process without a part has no largest", " if grad.size else limit", ""),
         ("clip_norm: what is frozen counts", "model.parameters[name].grad.fill(0)", "pass"),
     ],
+    "data/labels.py": [
+        ("Classes: names in another order are taken",
+         "    if are_numbers(wanted) and not {*classes} & {*wanted}:", "    if {*classes} <= {*wanted}:"),
+        ("Classes: the first of the model's are other classes", "classes == wanted[: len(classes)] or", ""),
+        ("Classes: numbers that nobody named are names", " or are_numbers(classes):", ":"),
+        ("Classes: what is below 0 is of a class", "np.where(y < 0, y, np.array([number[one] for one in classes])[np.m",
+         "np.where(y < -1e9, y, np.array([number[one] for one in classes])[np.m"),
+    ],
     "train/step.py": [
         ("A loss: a dy of another shape goes into the network",
          "    if not isinstance(y, tuple) and (shape", "    if False and (shape"),
@@ -912,6 +920,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)\n', "        pass\n"),
         ("fit: softmaxes and sigmoids are not told apart",
          "isinstance(loss, kinds) and isinstance(last, ends)", "isinstance(last, ends)"),
+        ("check_data: classes by their numbers alone",
+         '    check_classes(classes_of(data), model.classes, data.name, "model.classes")\n', ""),
         ("Sharing: a step without the group", "if optimizer.window is not None and group.size == 1:", "if False:"),
         ("train_step: one sample in parts is none", "    if n == 0:", "    if n <= 1:"),
         ("Metrics: the second has the sums of the first", "        at += metric.size\n", ""),
@@ -1109,9 +1119,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "weights/reading.py": [
         ("Weights: a model of xpnet's own is read for another's weights", "    if is_model:", "    if False:"),
     ],
-    "nn/mlp.py": [
-        ("mlp: a layer is taken for a class of layers", "isinstance(activation, Layer) or not", "not"),
-    ],
     "nn/ending.py": [
         ("Probabilities: a second softmax of those that a network gives",
          "isinstance(last, (Softmax, Sigmoid))", "isinstance(last, Sigmoid)"),
@@ -1159,6 +1166,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    Path(path).unlink(missing_ok=True)\n    with replacing(path) as temporary:"),
     ],
     "files.py": [
+        ("Files: whether a folder takes files is not tried",
+         "    _create(temporary, path, 0o600)\n    temporary.unlink()", "    pass"),
+        ("Files: what was tried stays", "0o600)\n    temporary.unlink()", "0o600)"),
         ("Files: not flushed before they are renamed", "            os.fsync(file.fileno())\n", "            pass\n"),
         ("Files: renamed before they are flushed",
          '        with open(temporary, "rb+") as file:  # on the disk before it takes the name\n'
@@ -1212,6 +1222,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'open(path, "rb") if packed else', 'open(path, "rb") if False else'),
     ],
     "data/datasets.py": [
+        ("Folder: images without classes are no images", "        if images_in(folder):", "        if False:"),
+        ("Folder: a validation part is passed over",
+         'if there[:1] == ["train"] and there[-1] in VALIDATION:', "if False:"),
+        ("Folder: a part called valid is passed over", 'VALIDATION = ("val", "valid",', 'VALIDATION = ("val",'),
         ("Folder: a test set of another image size", "if shapes[0][1:] != shapes[2][1:]:", "if False:"),
         ("Folder: only the number of axes is compared",
          "if shapes[0][1:] != shapes[2][1:]:", "if len(shapes[0]) != len(shapes[2]):"),
@@ -1237,6 +1251,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("MNIST: no file in the cache ends the run", "except (OSError, IdxError):", "except IdxError:"),
     ],
     "cli/train.py": [
+        ("train: the part that is watched is not trained on",
+         '"trained_on": trained_on,', '"trained_on": training.digest(),'),
         ("train: --tensorboard is ignored", "callbacks.append(event_file(folder))", "pass"),
         ("train: without the library there is a folder, and no more", "group.first(check_tensorboard)", "pass"),
         ("train: --tensorboard cannot be asked for later", '"workers", "tensorboard")  # by', '"workers")  # by'),
@@ -1267,6 +1283,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: all workers speak and write", "first = group.rank == 0", "first = True"),
     ],
     "cli/results.py": [
+        ("results: any classes are the model's", "return data.with_classes(model.classes)", "return data"),
         ("results: predictions and labels changed over",
          "confusion_matrix(number[predicted], number[test.y]", "confusion_matrix(number[test.y], number[predicted]"),
         ("results: the best classes for the worst",
@@ -1489,6 +1506,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: a traceback for a strange host", "except ValueError:", "except KeyError:"),
     ],
     "photo/opening.py": [
+        ("Photos: errors without the folder",
+         'f"{os.fspath(source)}: {error}"', 'f"{os.path.basename(source)}: {error}"'),
         ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
     ],
     "train/plots.py": [
@@ -1517,6 +1536,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parity page: an empty header", '<th rowspan="2" scope="col">tensor</th>', '<th rowspan="2"></th>'),
     ],
     "nn/networks.py": [
+        ("mlp: a layer is taken for a class of layers", "isinstance(activation, Layer) or not", "not"),
         ("cnn: a bias that BatchNorm takes off again", '3, padding="same", bias=False)', '3, padding="same")'),
         ("resnet: a shortcut is missing", "    if stride > 1:", "    if stride > 2:"),
         ("resnet: no ReLU after the sum", "shortcut=shortcut), ReLU()]", "shortcut=shortcut)]"),
@@ -1781,6 +1801,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "key = (self._backend.training, *(", "key = (True, *("),
     ],
     "data/dataset.py": [
+        ("Dataset: numbers below 0 are told as too large", " and not classes and y.min() < 0:", " and False:"),
         ("Dataset: class numbers keep their dtype", "y = y.astype(np.int64, copy=False)", "y = y * 1"),
         ("Dataset: targets of a regression become float64",
          '        check_finite(y, f"{name}: y")\n        return y, ()',
@@ -1800,6 +1821,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: numbers of NumPy's are written by their names",
          "value.item() if isinstance(value, np.generic) else value", "value"),
         ("Checkpoint: any format", '            ("format", mine["format"], described["format"]),\n', ""),
+        ("Checkpoint: of other data the networks are told",
+         '            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a', "            # a"),
         ("Checkpoint: any dtype", '            ("dtype", mine["dtype"], described["dtype"]),\n', ""),
         ("Checkpoint: any network", '            ("network", mine["network"], described["network"]),\n', ""),
         ("Checkpoint: any optimizer",
@@ -1832,13 +1855,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: random states of any length", "rng.shape[-1] != words or ", ""),
     ],
     "train/fit.py": [
-        ("fit: a model keeps no names of classes", "        model.classes = classes\n", "        pass\n"),
+        ("fit: a model keeps no names of classes", "        model.classes = tuple(classes)\n", "        pass\n"),
         ("fit: a model's own names of classes are lost", "if not model.classes and model", "if model"),
         ("fit: names for other outputs than there are",
          " and model.output_shape[-1:] == (len(classes),):", ":"),
         ("fit: NumPy's True does not stop a run", "isinstance(answer, (bool, np.bool_)) and", "answer is True and"),
         ("fit: whatever a callback returns stops a run", "isinstance(answer, (bool, np.bool_)) and", ""),
         ("fit: a second softmax passes without a word", "    warn_of_doubled(model, loss)\n", ""),
+        ("fit: a validation part of other classes",
+         'check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")', "pass"),
         ("Sharing: callbacks see a part of the state", "optimizer.gather_state()  # for callbacks", "pass"),
         ("Group: each process updates all", "shared = optimizer.shared_by(group)",
          "shared = optimizer.shared_by(type(ALONE)())"),
@@ -2030,8 +2055,21 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A message names all tensors that are missing", "SHOWN = 10 ", "SHOWN = 10_000_000 "),
         ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
     ],
-    "cli/predict.py": [("predict: an answer that nobody can read", "    check_output()\n", "")],
-    "cli/evaluate.py": [("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n")],
+    "cli/predict.py": [
+        ("predict: an answer that nobody can read", "    check_output()\n", ""),
+        ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
+    ],
+    "cli/options.py": [
+        ("options: a folder is a model's file",
+         "path / MODEL if path is not None and (path / MODEL).is_file() else path", "path"),
+    ],
+    "cli/evaluate.py": [
+        ("evaluate: an answer that nobody can read", "        check_output()\n", "        pass\n"),
+        ("evaluate: what was trained on is measured", "training, test = tables.parts", "test, training = tables.parts"),
+        ("evaluate: changed data are not told", "say(changed, on_stderr=as_json)", "pass"),
+        ("evaluate: data are changed that were named", "    if data is None and trained_on", "    if trained_on"),
+        ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),
+    ],
     "cli/parity.py": [
         ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html)', "pass"),
         ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
@@ -2121,6 +2159,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Frames: infinite numbers", "if np.isinf(array).any():", "if False:"),
         ("Frames: coded categories are numbers", "if kind.startswith(CATEGORICAL) else array", "if False else array"),
         ("Frames: two columns of one name", "    if twice:\n", "    if False:\n"),
+        ("Frames: the first text is blamed",
+         "row for row in texts if not is_number(values[row])", "row for row in texts"),
         ("Frames: a text among numbers", "if value is not None and not isinstance(value, kind):", "if False:"),
     ],
     "data/table.py": [
@@ -2146,11 +2186,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images: hidden files", ' and not file.name.startswith(".")', ""),
         ("Images: 16 bits are cut at 255", ">> 8", ">> 0"),
         ("Images: sizes that differ", "if image.shape[:2] != images[0].shape[:2]:", "if False:"),
-        ("Images: a class of nothing", "    if empty:\n", "    if False:\n"),
+        ("Images: a class of nothing", "        if not of_class:\n", "        if False:\n"),
+        ("Images: parts of a data set are classes",
+         "if not any(file.parent == folder for file in of_class):", "if not of_class:"),
         ("Images: negative values are black", "    low = min(low, 0.0)\n", "    low = 0.0\n"),
     ],
     "cli/tables.py": [
-        ("tables: evaluate measures what was trained on", "[1] if held_out else whole", "[0] if held_out else whole"),
+        ("tables: any numbers may be classes", "if few else", "if True else"),
+        ("tables: halves are classes", " and all(map(float.is_integer, different))", ""),
         ("tables: --ignore is ignored", "ignore=names(settings.ignore)", "ignore=()"),
         ("tables: --categories is ignored", "categories=names(settings.categories)", "categories=()"),
         ("tables: --missing is ignored", "missing=settings.missing", 'missing="refuse"'),
@@ -2200,7 +2243,18 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Interchange: arrays of a GPU are taken for the host's",
          'where is None and hasattr(values, "__cuda_array_interface__")', "False"),
     ],
+    "data/rows.py": [
+        ("Stored: pieces, the last sample of a file is sought in the next", 'side="right")', 'side="left")'),
+        ("Stored: pieces, samples in the order of the files",
+         "out[here] = array[", "out[np.sort(here)[::-1]] = array["),
+        ("Stored: images, height and width changed over", "self._size[::-1]", "self._size"),
+        ("Stored: a part has the samples of the beginning",
+         "self._rows.read(self._numbers[indices])", "self._rows.read(indices)"),
+    ],
     "data/stored.py": [
+        ("Stored: a part has the targets of the beginning",
+         "self.y[numbers], self.classes", "self.y[: len(numbers)], self.classes"),
+        ("Stored: a part has classes of its own", "self.y[numbers], self.classes,", "self.y[numbers], (),"),
         ("Stored: an order without windows",
          'np.lexsort((host_generator(seed, "window", epoch).bit_generator.random_raw(n), window))',
          'np.argsort(host_generator(seed, "window", epoch).bit_generator.random_raw(n))'),
@@ -2218,11 +2272,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Stored: what was read for the last epoch stays",
          "self._order, self._parts = order, list(parts)\n        self._forget()",
          "self._order, self._parts = order, list(parts)"),
-        ("Stored: pieces, the last sample of a file is sought in the next", 'side="right")', 'side="left")'),
-        ("Stored: pieces, samples in the order of the files",
-         "out[here] = array[", "out[np.sort(here)[::-1]] = array["),
-        ("Stored: images, height and width changed over", "self._size[::-1]", "self._size"),
-        ("Stored: images, hidden files are images", ' and p.name[0] != "."', ""),
         ("Stored: samples of any shape",
          "if (array.shape[1:], array.dtype) != (arrays[0].shape[1:], arrays[0].dtype):", "if False:"),
         ("Stored: a file without samples", "if array.ndim == 0 or array.size == 0:", "if False:"),

@@ -67,6 +67,25 @@ def test_classes_are_trained_measured_and_predicted(customers):
     assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
 
 
+def test_data_that_have_changed_since_the_run_are_told(customers):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--val", "0.2", "--out", "run")
+    noted = json.loads(Path("run/metrics.json").read_text())["trained_on"]
+    evaluate, changed = ["evaluate", "run/model.safetensors"], "the data have changed since the run"
+    assert changed not in call(*evaluate, "--out", "run").stdout
+    assert json.loads(Path("run/metrics.json").read_text())["trained_on"] == noted
+    customers.sort_values("churn").to_csv("customers.csv", index=False)
+    assert call(*evaluate).stdout.startswith(f"{changed}: the model may have been trained on some of these test")
+    told = call(*evaluate, "--json")
+    assert told.stderr.startswith(changed)
+    assert json.loads(told.stdout)["test_samples"] == 80
+    assert changed not in call(*evaluate, "--data", "customers.csv").stdout
+    refused = call("train", "--resume", "run", "--epochs", "16", "--quiet", code=1).stderr
+    assert refused.endswith("samples, here 256): it has changed since, or another data set is given\n")
+    for noted in ("[]", '{"trained_on": 3}', "none"):
+        Path("run/metrics.json").write_text(noted)
+        assert changed not in call(*evaluate).stdout
+
+
 def test_numbers_are_trained_measured_and_predicted(customers):
     said = call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--val", "0.2", "--out", "run").stdout
     assert "spent: regression, of numbers from 1900 to 5450" in said
@@ -118,6 +137,31 @@ def test_a_small_table_is_one_batch(customers):
 def test_what_cannot_be_trained_is_said_before_there_is_a_folder(options, message):
     assert message in call("train", "--data", "customers.csv", *options, code=2).stderr
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("churned", "hint"),
+    [([0.0, 1.0], "; --task classification takes them as 2 classes"), ([0.5, 1.0], ""), (np.arange(40.0), "")],
+)
+def test_few_whole_numbers_may_be_classes(customers, churned, hint):
+    customers.assign(churned=np.resize(churned, 400)).to_csv("customers.csv", index=False)
+    said = call(*TRAIN, "--target", "churned", "--ignore", "id,spent,churn", "--epochs", "1").stdout
+    assert f"churned: regression, of numbers from {churned[0]:g} to {churned[-1]:g}{hint}\n" in said
+
+
+def test_errors_of_tables_name_the_options(customers):
+    customers.assign(age=customers.age.where(customers.age > 20)).to_csv("customers.csv", index=False)
+    said = call("train", "--data", "customers.csv", "--target", "churn", "--ignore", "id", code=2).stderr
+    assert "(--missing fill)" in said
+    said = call("train", "--data", "customers.csv", "--target", "churn", "--missing", "fill", code=2).stderr
+    assert "(--ignore 'id')" in said
+
+
+def test_a_model_may_be_named_by_the_folder_of_its_run(customers):
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    for command in (["predict", "run", "customers.csv"], ["parity", "run", "--steps", "2"], ["evaluate", "run"]):
+        named = [*command[:1], "run/model.safetensors", *command[2:]]
+        assert call(*command).stdout == call(*named).stdout
 
 
 def test_other_data_have_no_target():

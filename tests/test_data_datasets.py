@@ -54,6 +54,21 @@ def test_classes_may_be_named_and_more_than_there_are_labels():
     assert data.take([0, 1]).classes == data.classes
 
 
+def test_class_numbers_follow_the_names_of_the_classes():
+    data = small(classes=["cat", "dog", "owl"], weights=np.arange(6))
+    same = data.with_classes(["owl", "fox", "cat", "dog"])
+    assert same.y.tolist() == [2, 3, 0, 2, 3, 0]
+    assert same.classes == ("owl", "fox", "cat", "dog")
+    assert same.x is data.x
+    assert same.weights.tolist() == data.weights.tolist()
+    places = Dataset(np.zeros((2, 2)), [[1, -100], [0, 1]], ["a", "b"]).with_classes(["b", "a"])
+    assert places.y.tolist() == [[0, -100], [1, 0]]
+    with pytest.raises(ValueError, match="small: 'owl' is none of the classes 'cat', 'dog'"):
+        data.with_classes(["cat", "dog"])
+    with pytest.raises(ValueError, match="the targets have no classes"):
+        Dataset(np.zeros((2, 2)), [0.5, 1.5]).with_classes(["cat", "dog"])
+
+
 def test_take_and_slices():
     data = small()
     some = data.take([5, 0, 5])
@@ -90,7 +105,10 @@ def test_one_sample_is_no_dataset():
         ({"y": 1}, "need equal lengths"),
         ({"x": np.zeros((0, 4)), "y": np.zeros(0, int)}, r"small: x has nothing in it, its shape is \(0, 4\)"),
         ({"x": np.zeros((6, 0))}, "x has nothing in it"),
-        ({"y": [0, 1, 2, 0, 1, -3]}, "small: label -3 at index 5 is outside 0..65535"),
+        (
+            {"y": [0, 1, 2, 0, 1, -3]},
+            "small: label -3 at index 5 is no class number: they are counted from 0, or texts",
+        ),
         ({"y": [0, 1, 2, 7, 9, 0], "classes": ("a", "b", "c")}, "label 7 at index 3 is outside 0..2 .and 1 more"),
         ({"y": [0, 1, 2, 10**12, 1, 2]}, "label 1000000000000 at index 3 is outside 0..65535"),
         ({"y": np.arange(6.0) * np.nan}, r"small: y: nan at index \(0,\)"),
@@ -162,6 +180,12 @@ def test_both_splits_have_the_classes_of_the_larger(tmp_path):
     write_folder(tmp_path, n_test=1)
     train, test = load(tmp_path)
     assert train.classes == test.classes == ("0", "1", "2")
+
+
+def test_a_folder_of_images_without_classes(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="has images, and no folders that say what they are: put those of each"):
+        load(tmp_path)
 
 
 def test_a_folder_without_a_file(tmp_path):

@@ -76,6 +76,11 @@ def test_images_of_other_kinds_and_sizes(pets):
             "1.png is no",
         ),
         (lambda p: (p / "birds").mkdir(), ValueError, r"birds holds no image \(.png, .jpg"),
+        (
+            lambda p: write(p / "birds" / "owls" / "1.png", np.zeros((6, 4))),
+            ValueError,
+            r"birds holds no image itself, only folders \(owls\): if those are the classes, name .*birds, or call the",
+        ),
         (lambda p: (p / "cats").rename(p.parent / "cats"), ValueError, "a folder of images for each class.*it has 1"),
         (lambda p: p.rename(p.parent / "other"), FileNotFoundError, "there is no such folder"),
     ],
@@ -115,6 +120,21 @@ def test_a_fifth_is_held_out_or_the_folder_test(pets):
         data.load(both)
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_part_is_not_passed_over(pets, name):
+    both = pets.parent / "both"
+    both.mkdir()
+    pets.rename(both / "train")
+    for class_name in ("cats", "dogs"):
+        write(both / name / class_name / "1.png", np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=f"both has a part {name}, and what is read are train and test: call it test"):
+        data.load(both)
+    for class_name in ("cats", "dogs"):
+        write(both / "test" / class_name / "1.png", np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=f"both has a part {name}, .*: move its images into train, or it elsewhere"):
+        data.load(both)
+
+
 def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (pytest's way to name a fixture)
     rng = np.random.default_rng(0)
     for name, value in (("dark", 40), ("light", 180)):
@@ -131,3 +151,22 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "resize the files, or read them in Python by data.image_folder(..., size=(height, width))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
+
+
+def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for folder, names in (
+        ("shades", ("dark", "grey", "light")),
+        ("some", ("grey", "light")),
+        ("other", ("grey", "red")),
+    ):
+        for name in names:
+            for i in range(15):
+                value = {"dark": 10, "grey": 110, "light": 210, "red": 0}[name]
+                write(tmp_path / folder / name / f"{i}.png", rng.integers(0, 40, (8, 8)) + value)
+    call("train", "--data", "shades", "--hidden", "8", "--epochs", "20", "--quiet", "--out", "run")
+    result = json.loads(call("evaluate", "run/model.safetensors", "--data", "some", "--json").stdout)
+    assert result["test_accuracy"] == 1
+    assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 3), ("light", 3)]
+    refused = call("evaluate", "run/model.safetensors", "--data", "other", code=2).stderr
+    assert "other test: 'red' is none of the classes 'dark', 'grey', 'light'" in refused

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xpnet.files import cut, expanded, locked, replacing
+from xpnet.files import check_place, cut, expanded, locked, replacing
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links as POSIX has them")
 
@@ -75,6 +75,14 @@ def test_a_writer_that_makes_the_file_anew_does_not_change_its_permissions(tmp_p
         temporary.touch(0o600)
     (tmp_path / "plain").touch()
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_place_that_is_tried_is_left_as_it_was(tmp_path):
+    (tmp_path / "old").write_text("kept")
+    for name in ("old", "new"):
+        check_place(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "kept"
 
 
 @POSIX

@@ -147,7 +147,12 @@ def change_beta(kw):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(change_batch, "batch_size"), (change_data, "data"), (change_optimizer, "optimizer"), (change_beta, "optimizer")],
+    [
+        (change_batch, "batch_size is"),
+        (change_data, r"data is not this run's \(200 samples, here 200\): it has changed"),
+        (change_optimizer, "optimizer is"),
+        (change_beta, "optimizer is"),
+    ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, named, tmp_path):
     def arguments():
@@ -158,7 +163,7 @@ def test_a_checkpoint_of_another_run_is_refused(change, named, tmp_path):
     kw = arguments()
     change(kw)
     before = (tmp_path / "run").read_bytes()
-    with pytest.raises(ModelFileError, match=f"its {named} is"):
+    with pytest.raises(ModelFileError, match=f"its {named}"):
         train.fit(**kw, epochs=2, checkpoint=tmp_path / "run", resume=True, quiet=True)
     assert (tmp_path / "run").read_bytes() == before
 
@@ -561,6 +566,51 @@ def test_images_with_swapped_axes_are_not_reshaped_in_silence():
     model = nn.Model(nn.Flatten(), (2, 2, 3), xpnet.select("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
         train.evaluate(model, losses.MeanSquaredError(), data.Dataset(np.zeros((4, 3, 2, 2)), np.zeros(4, int)))
+
+
+def named(*classes):
+    return data.Dataset(np.zeros((6, 2), np.float32), np.arange(6) % len(classes), classes, "these")
+
+
+def test_data_whose_classes_have_other_numbers_than_the_models_are_refused():
+    model, loss, optimizer = setup()
+    more = {"epochs": 1, "batch_size": 6, "quiet": True}
+    told = r"these has the classes 'b', 'c', and model\.classes are 'a', 'b', 'c': use the data's \.with_classes\(model"
+    with pytest.raises(ValueError, match=told):
+        train.evaluate(model, loss, named("b", "c"))
+    with pytest.raises(ValueError, match="'d' is none of those"):
+        train.evaluate(model, loss, named("a", "b", "d"))
+    with pytest.raises(ValueError, match=r"these has the classes 'b', 'c', and model\.classes"):
+        train.fit(model, loss, optimizer, named("b", "c"), **more)
+    with pytest.raises(ValueError, match=r"these has the classes 'c', 'b', 'a', and model\.classes"):
+        train.fit(model, loss, optimizer, blobs(), named("c", "b", "a"), **more)
+    model.classes = ()
+    with pytest.raises(ValueError, match=r"these has the classes 'b', 'c', and train\.classes are 'a', 'b', 'c': use"):
+        train.fit(model, loss, optimizer, blobs(), named("b", "c"), **more)
+    train.fit(model, loss, optimizer, blobs(), named("b", "c").with_classes(blobs().classes), **more)
+
+
+@pytest.mark.parametrize(
+    ("classes", "of_data"),
+    [
+        (("a", "b", "c"), ("a", "b")),  # with the same numbers
+        (("a", "b", "c"), ("0", "1")),  # nobody named these,
+        (("0", "1", "2"), ("a", "b", "c")),  # and nobody those
+        (("0", "1", "2"), ("0", "1")),
+        ((), ("b", "c")),
+    ],
+)
+def test_class_numbers_that_mean_the_same_are_taken(classes, of_data):
+    model, loss, _ = setup()
+    model.classes = classes
+    train.evaluate(model, loss, named(*of_data))
+
+
+def test_digits_by_their_names_are_no_numbers_from_0():
+    model, loss, _ = setup()
+    model.classes = ("0", "1", "2")
+    with pytest.raises(ValueError, match=r"the classes '1', '2', and model\.classes are '0', '1', '2'"):
+        train.evaluate(model, loss, named("1", "2"))
 
 
 def test_what_is_no_data_set_or_no_loss():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from html.parser import HTMLParser
 
@@ -403,6 +405,17 @@ def test_where_no_page_can_be_written_nothing_is_compared(command, saved, tmp_pa
     done = command(saved, "--html", tmp_path / name)
     assert done.exit_code == 1
     assert "there is" in done.stderr
+
+
+def test_a_folder_that_takes_no_file_is_said_before_anything_is_compared(command, saved, tmp_path, monkeypatch):
+    def refuse(path, *arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("xpnet.load", lambda *arguments: pytest.fail("the model was read"))
+    monkeypatch.setattr(os, "open", refuse)
+    done = command(saved, "--html", tmp_path / "page.html")
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'page.html'}: Permission denied" in done.stderr
 
 
 def test_without_plots_there_is_no_page_and_nothing_is_compared(command, saved, tmp_path, monkeypatch):

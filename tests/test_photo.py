@@ -633,7 +633,7 @@ def test_bad_files_give_one_clear_line(name, tmp_path: Path):
         with pytest.raises(ImageError, match=reason) as caught:
             open_image(source)
         assert "\n" not in str(caught.value)
-        assert str(caught.value).startswith("scan.png: ") == (source is path)
+        assert str(caught.value).startswith(f"{path}: ") == (source is path)
 
 
 def test_every_cut_of_a_file_is_refused_or_read():

@@ -217,7 +217,7 @@ OTHERS = {  # what the first run is made with, what the second, and what must be
     "dtype": ({"dtype": "float32"}, {"dtype": "float64"}, "dtype"),
     "labels": ({"train": blobs()}, {"train": other_labels()}, "data"),
     "samples": ({"train": blobs()}, {"train": blobs(seed=2)}, "data"),
-    "more samples": ({"train": blobs()}, {"train": blobs(210)}, "samples"),
+    "more samples": ({"train": blobs()}, {"train": blobs(210)}, "data"),
     "clip": ({"clip": 1.0}, {"clip": 2.0}, "clip"),
     "no clip": ({"clip": 1.0}, {}, "clip"),
     "augmentation": ({"augment": noise}, {}, "augment"),

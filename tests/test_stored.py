@@ -172,6 +172,40 @@ def test_a_group_shares_the_reading():
     np.testing.assert_allclose(values[0], go(begun(stored()), 32).model.data, rtol=1e-4, atol=1e-6)
 
 
+def test_a_part_stays_in_its_files():
+    x, y = samples()
+    rows = Rows(x)
+    source = Stored(rows, y, ("a", "b", "c"), "some", window=160)
+    numbers = np.array([7, -1, 3])
+    part = source.take(numbers)
+    assert np.array_equal(part.read(np.array([2, 1])), x[[3, 999]])
+    assert np.array_equal(part.y, y[numbers])
+    assert (part.classes, part.name, part.window) == (("a", "b", "c"), "some", 160)
+    assert np.array_equal(part.take(np.array([1])).read(np.array([0])), x[[999]])
+    assert max(len(indices) for _, indices in rows.reads) == 2
+    for bad, error in ([1000], IndexError), ([True, False], TypeError), ([], TypeError):
+        with pytest.raises(error):
+            source.take(bad)
+
+
+def test_parts_of_files_are_split_as_those_in_memory():
+    x, y = samples(100)
+    in_memory, in_files = data.Dataset(x, y), Stored(Rows(x), y)
+    pairs = zip(data.split(in_memory, 0.1, 3), data.split(in_files, 0.1, 3), strict=True)
+    folds = zip(data.kfold(in_memory, 4, 3), data.kfold(in_files, 4, 3), strict=True)
+    for whole, part in [*pairs, *(two for one, other in folds for two in zip(one, other, strict=True))]:
+        assert np.array_equal(part.read(np.arange(len(part))), whole.x)
+        assert np.array_equal(part.y, whole.y)
+
+
+def test_classes_of_files_in_another_order():
+    x, y = samples(10)
+    source = Stored(Rows(x), y, ("a", "b", "c")).with_classes(("c", "d", "b", "a"))
+    assert np.array_equal(source.y, np.array([3, 2, 0])[y])
+    assert source.classes == ("c", "d", "b", "a")
+    assert np.array_equal(source.read(np.arange(10)), x)
+
+
 def test_evaluating_reads_all_in_order():
     x, y = samples()
     source = stored()
@@ -229,6 +263,7 @@ def test_folders_of_images(tmp_path):
         for number in range(3):
             Image.new("RGB", (8 + number, 6), colour).save(tmp_path / name / f"{number}.png")
     (tmp_path / "cats" / ".hidden").write_text("no image")
+    (tmp_path / "cats" / "notes.txt").write_text("no image")
     source = data.open_images(tmp_path, size=(6, 8))
     assert (source.classes, source.y.tolist()) == (("cats", "dogs"), [0, 0, 0, 1, 1, 1])
     read = source.read(np.array([5, 0]))
@@ -240,6 +275,9 @@ def test_folders_of_images(tmp_path):
     (tmp_path / "dogs" / "1.png").write_text("no image")
     with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
         source.read(np.arange(6))
+    (tmp_path / "birds").mkdir()
+    with pytest.raises(ValueError, match="birds holds no image"):
+        data.open_images(tmp_path, size=(6, 8))
 
 
 def test_what_is_no_data_is_named(tmp_path):
@@ -261,7 +299,7 @@ def test_what_is_no_data_is_named(tmp_path):
         (lambda: data.open_shards([tmp_path / "x.safetensors"]), "has no tensor 'y': there is x"),
         (lambda: data.open_shards([tmp_path / "cut.safetensors"]), r"cut\.safetensors is not a whole safetensors"),
         (lambda: data.open_shards([]), "no file was named"),
-        (lambda: data.open_images(tmp_path, (8, 8)), "no folders with images"),
+        (lambda: data.open_images(tmp_path, (8, 8)), "needs a folder of images for each class, and two"),
     ]:
         with pytest.raises(ValueError, match=reason):
             opening()

@@ -216,7 +216,7 @@ def test_targets_of_every_kind():
         (np.array([0.5, 1.0, 2.0]), ("a", "b"), "2 classes need class numbers"),
         (np.array([0.5, np.nan, 2.0]), (), "y: nan at index"),
         (np.array([1j, 2, 3]), (), "class numbers, class names or floating point numbers"),
-        (np.array([0, 1, -1]), (), "label -1 at index 2 is outside"),
+        (np.array([0, 1, -1]), (), "label -1 at index 2 is no class number"),
     ]:
         with pytest.raises(ValueError, match=message):
             data.Dataset(x, y, classes)

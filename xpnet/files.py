@@ -22,9 +22,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     After an error, a full disk or a kill, whatever was at `path` before is still there, whole.
     """
-    path = place_of(path)
+    path = _place_of(path)
     old_mode = path.stat().st_mode & 0o777 if path.exists() else None
-    temporary = path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
+    temporary = _beside(path)
     # What replaces a file that only its owner can read is never readable by others, not even for a moment.
     _create(temporary, path, 0o666 if old_mode is None else 0o600)
     mode = temporary.stat().st_mode & 0o777 if old_mode is None else old_mode
@@ -40,15 +40,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def place_of(path: str | os.PathLike) -> Path:
-    """Where a file of that name goes, links followed. Raises OSError if nothing can go there: to be asked before hours
-    of work whose result it is to take."""
+def check_place(path: str | os.PathLike) -> None:
+    """Raise OSError if no file can be written there: to be asked before hours of work whose result it is to take."""
+    path = _place_of(path)
+    temporary = _beside(path)
+    _create(temporary, path, 0o600)
+    temporary.unlink()
+
+
+def _place_of(path: str | os.PathLike) -> Path:
+    """Where a file of that name goes, links followed. Raises OSError if there is no such folder, or a folder in its
+    place."""
     path = Path(os.path.realpath(path))  # where a link leads, not the link
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
     return path
+
+
+def _beside(path: Path) -> Path:
+    """A name for what is to take the place of a file."""
+    return path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
 
 
 def _create(temporary: Path, path: Path, mode: int) -> None:

@@ -49,7 +49,7 @@ class Form:
         values = {name: as_numbers(values_of(columns[name], name), name) for name in self.numbers}
         values |= {name: as_texts(values_of(columns[name], name)) for name in self.categories}
         if self.missing == "refuse":
-            refuse_missing(values, "fill them in, leave those rows out, or train with the option missing: fill")
+            refuse_missing(values, "fill them in, leave those rows out, or train with missing='fill' (--missing fill)")
         parts = []
         if self.numbers:
             each = zip(self.numbers, self.fill, strict=True)
@@ -67,7 +67,7 @@ class Form:
             others = f" and {n - 1:,} rows more" if n > 1 else ""
             raise ValueError(
                 f"column {name!r}, row {row}{others}: {texts[row]!r} was not there in training, which had "
-                f"{listed(levels)}: correct it, or train with the option unseen: zeros"
+                f"{listed(levels)}: correct it, or train with unseen='zeros' (--unseen zeros)"
             )
         return np.maximum(counted, 0)
 
@@ -138,10 +138,19 @@ def as_numbers(values: np.ndarray, name: str) -> np.ndarray:
     """The values of a column, which must be numbers (or all missing)."""
     if values.dtype != object:
         return values
-    row = next((row for row, value in enumerate(values) if value is not None), None)
-    if row is not None:
+    texts = [row for row, value in enumerate(values) if value is not None]
+    if texts:  # one that is no number makes texts of all in a CSV file: that is the one to be named
+        row = next((row for row in texts if not is_number(values[row])), texts[0])
         raise ValueError(f"column {name!r}, row {row}: {values[row]!r} is a text, where numbers should be")
     return np.full(len(values), np.nan)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def as_texts(values: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ class Failed(Exception):
 
 def check_plot(option: str, path: Path) -> None:
     """Raise `Failed` or OSError, before any work, where what this option asks for cannot be drawn or written."""
-    from xpnet.files import place_of
+    from xpnet.files import check_place
 
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise Failed(f'{option} needs matplotlib: pip install "xpnet[plots]"') from None
-    place_of(path)
+    check_place(path)
 
 
 def say(text: str, style: str = "", on_stderr: bool = False) -> None:

@@ -37,13 +37,22 @@ def evaluate(
     opened = xpnet.load(model, device)
     source = data_of(model) if data is None else data
     of_table = tables.is_table(source)
-    test = tables.test_data(opened, source, held_out=data is None) if of_table else load(source).test
+    if of_table:
+        rows = tables.rows_for(opened, source)
+        training, test = tables.parts(rows) if data is None else (rows, rows)
+    else:
+        training, test = load(source)
+    trained_on = results.trained_on(model.parent)
+    if data is None and trained_on and trained_on["trained_on"] != training.digest():
+        changed = "the data have changed since the run: the model may have been trained on some of these test samples"
+        say(changed, on_stderr=as_json)
+    test = results.as_model_counts(opened, test)
     metrics, probabilities = results.measure(opened, test)
-    metrics = {"model": str(model), "data": test.name, **metrics}
+    metrics = {"model": str(model), "data": test.name, **metrics, **trained_on}
     notes = []
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        results.write_metrics(out / "metrics.json", metrics)
+        results.write_metrics(out / results.METRICS, metrics)
         notes = results.draw(out, results.images_of_test(metrics, test, probabilities))
     if as_json:
         print_json(metrics)

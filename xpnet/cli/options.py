@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from xpnet.cli.run_folder import MODEL
 from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES, TABLE
+
+Given = TypeVar("Given", Path, Path | None)
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -26,6 +29,11 @@ def setting(name: str, text: str, **more: Any) -> Any:
     default = ", ".join([*(f"{value} for {kind}" for kind, value in special.items()), (special and "else ") or ""])
     default += shown[-1]
     return typer.Option(help=f"{text} [default: {default}]", **more)
+
+
+def model_file(path: Given) -> Given:
+    """The file of a model that may be named by the folder of its run."""
+    return path / MODEL if path is not None and (path / MODEL).is_file() else path
 
 
 def names(table: dict[str, Any]) -> str:
@@ -163,4 +171,11 @@ Resume = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors or checkpoint.safetensors.")]
+ModelFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model.safetensors or checkpoint.safetensors, or the folder of a run.",
+        callback=model_file,
+    ),
+]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xpnet.cli import options
 from xpnet.cli.console import check_plot, complain, print_json, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 def parity(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="MODEL", help="A network of yours. [default: every case of the table]"),
+        typer.Argument(
+            metavar="MODEL",
+            help="A network of yours, or the folder of its run. [default: every case of the table]",
+            callback=options.model_file,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Samples for MODEL: digits, mnist, or a folder. [default: random numbers]")
@@ -46,7 +51,7 @@ def parity(
     allowed  the error as a fraction of what rounding may do there
     """
     import xpnet
-    from xpnet.cli import tables
+    from xpnet.cli import results, tables
     from xpnet.cli.data import load
     from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
@@ -58,7 +63,10 @@ def parity(
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = None
     if data is not None and opened is not None:
-        samples = tables.test_data(opened, data, held_out=False) if tables.is_table(data) else load(data).test
+        if tables.is_table(data):
+            samples = tables.rows_for(opened, data)
+        else:
+            samples = results.as_model_counts(opened, load(data).test)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())

@@ -22,8 +22,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN} (else the one built in, which "
-            "reads digits), and images, or a table.",
+            help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN}, or the folder of its run (else "
+            "the one built in, which reads digits), and images, or a table.",
         ),
     ],
     explain: Annotated[
@@ -90,11 +90,12 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
     """The model's file, which is the first one or the one built in, and the images."""
     from xpnet.photo import shipped_model_path
 
-    if files[0].suffix.lower() != MODEL_ENDS_IN:
+    first = options.model_file(files[0])
+    if first.suffix.lower() != MODEL_ENDS_IN:
         return shipped_model_path(), files
     if len(files) == 1:
-        raise typer.BadParameter(f"{files[0]} is a model; which images is it to read?")
-    return files[0], files[1:]
+        raise typer.BadParameter(f"{first} is a model; which images is it to read?")
+    return first, files[1:]
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
+from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Model
 from xpnet.train import class_scores, confusion_matrix, evaluate, mae, r2
 from xpnet.train.run import Row
 
+METRICS = "metrics.json"
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
@@ -62,6 +64,16 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         "confusion": confusion[:-1, :-1].tolist() if len(names) <= MOST_CLASSES else None,
     }
     return figures | of_model(model), probabilities
+
+
+def as_model_counts(model: Model, data: Dataset) -> Dataset:
+    """The data with the model's class numbers, by the names of the classes where both have names.
+
+    Raises ValueError for a class that the model does not have.
+    """
+    if not model.classes or are_numbers(data.classes):
+        return data
+    return data.with_classes(model.classes)
 
 
 def of_model(model: Model) -> dict[str, Any]:
@@ -135,6 +147,15 @@ def write_text(path: Path, text: str) -> None:
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """The figures as JSON, to be read by people too."""
     write_text(path, json.dumps(metrics, indent=2) + "\n")
+
+
+def trained_on(folder: Path) -> dict[str, str]:
+    """What the run in the folder has noted of the data that it was trained on: {"trained_on": digest}, if anything."""
+    try:
+        noted = json.loads((folder / METRICS).read_bytes())["trained_on"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of another program, or of an earlier xpnet
+        return {}
+    return {"trained_on": noted} if isinstance(noted, str) else {}
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:

@@ -18,7 +18,10 @@ def serve(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="MODEL", help="A model of digits that `xpnet train` made, or one of text; else the one built in."
+            metavar="MODEL",
+            help="A model of digits that `xpnet train` made, the folder of its run, or a model of text; else the one "
+            "built in.",
+            callback=options.model_file,
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for every machine around.")] = "127.0.0.1",

@@ -44,7 +44,7 @@ def load(settings: Settings) -> Splits:
         unseen=settings.unseen,
         name=path.name,
     )
-    return data.Splits(*data.split(whole, TEST, 0))
+    return parts(whole)
 
 
 def names(text: str) -> list[str]:
@@ -63,12 +63,16 @@ def read(path: Path) -> Any:
 
 def in_words(table: Table) -> str:
     """What is learnt, in a line, and how to have it otherwise."""
-    from xpnet.data.table import is_number
+    from xpnet.data.table import FEW
+    from xpnet.frames import is_number
 
     assert table.form is not None
     target = table.form.target
     if not table.classes:
-        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}"
+        different = set(table.y.ravel().tolist())
+        few = len(different) <= FEW and all(map(float.is_integer, different))
+        otherwise = f"; --task classification takes them as {len(different)} classes" if few else ""
+        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}{otherwise}"
     shown = ", ".join(table.classes[:8]) + (", .." if len(table.classes) > 8 else "")
     otherwise = "; --task regression takes them as numbers" if all(map(is_number, table.classes)) else ""
     return f"{target}: classification, of {len(table.classes)} classes ({shown}){otherwise}"
@@ -106,15 +110,21 @@ def columns_of(model: Model, path: Path | str) -> Columns:
     raise ValueError(f"{path} is a table, and the model was not trained on one")
 
 
-def test_data(model: Model, path: str, held_out: bool) -> Dataset:
-    """The rows of a file to measure the model on: all, or those that were held out when it was trained on that file."""
+def rows_for(model: Model, path: str) -> Dataset:
+    """The rows of a file to measure the model on."""
     from xpnet import data
     from xpnet.data.table import target_of
 
     columns, frame = columns_of(model, path), read(Path(path))
     y = target_of(frame, columns.target, model.classes)
-    whole = data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
-    return data.split(whole, TEST, 0)[1] if held_out else whole
+    return data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
+
+
+def parts(whole: Dataset) -> Splits:
+    """The rows that a run trains on, and those that it holds out."""
+    from xpnet import data
+
+    return data.Splits(*data.split(whole, TEST, 0))
 
 
 def predict(model: Model, path: Path, as_json: bool) -> None:

@@ -147,6 +147,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
     training, test = loaded(settings)
+    trained_on = training.digest()  # with the part that is held out to watch the run on
     settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
@@ -181,7 +182,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
         )  # fmt: skip
         if first:
             what = f"{Path(settings.data).name}, {recipe.model} of {model.n_parameters:,} parameters"
-            metrics, notes = write_results(folder, what, model, result, training, test, augment)
+            metrics, notes = write_results(folder, what, model, result, training, test, trained_on, augment)
             if settings.tensorboard:
                 notes.append(f"events: tensorboard --logdir {quoted(folder)}")
     if first and as_json:
@@ -226,10 +227,17 @@ def lowest_loss(recipe: Recipe, data: Dataset) -> float:
 
 
 def write_results(
-    folder: Path, what: str, model: Model, result: Result, training: Dataset, test: Dataset, augment: Augment | None
+    folder: Path,
+    what: str,
+    model: Model,
+    result: Result,
+    training: Dataset,
+    test: Dataset,
+    trained_on: str,
+    augment: Augment | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """All files of the run but its settings and its checkpoint. `what` was trained is told with the curves. Gives the
-    metrics, and what could not be made."""
+    """All files of the run but its settings and its checkpoint. `what` was trained is told with the curves, and
+    `trained_on` is the digest of all training data. Gives the metrics, and what could not be made."""
     from xpnet.cli import results
     from xpnet.doctor.machine import software
 
@@ -243,9 +251,10 @@ def write_results(
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
+        "trained_on": trained_on,
         "versions": software(),
     }
-    results.write_metrics(folder / "metrics.json", metrics)
+    results.write_metrics(folder / results.METRICS, metrics)
     if results.is_grey(test.x):
         results.write_example(folder / EXAMPLE, test)
     images = {

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.backend.interchange import to_numpy
 from xpnet.data.batches import epoch_order
-from xpnet.data.labels import check_labels
+from xpnet.data.labels import check_labels, renumbered
 from xpnet.data.statistics import check_finite
 
 MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
@@ -121,10 +121,13 @@ class Dataset:
 
     def take(self, indices: np.ndarray) -> Dataset:
         """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or indices.dtype.kind not in "iu":  # NumPy would take a mask for indices 0 and 1
-            raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+        indices = check_indices(indices)
         return self._cut(lambda array: array.take(indices, axis=0))
+
+    def with_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same samples, with class numbers that index into `classes`, such as a model's: the data's by name, in any
+        order, and others. ValueError if a class of the data is not among them."""
+        return replace(self, y=renumbered(self.y, self.classes, classes, self.name), classes=tuple(classes))
 
     def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
         x = tuple(map(cut, self.x)) if isinstance(self.x, tuple) else cut(self.x)
@@ -146,6 +149,14 @@ class Dataset:
         x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
         arrays = (*x, self.y) if weights is None else (*x, self.y, weights)
         return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
+
+
+def check_indices(indices: np.ndarray) -> np.ndarray:
+    """The indices (M,) that a `take` was given. Raises TypeError for a mask, which NumPy would take for 0 and 1."""
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+    return indices
 
 
 class _Resident:
@@ -193,6 +204,10 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
     if y.dtype.kind not in "biu":
         raise ValueError(f"{name}: targets are class numbers, class names or floating point numbers, not {y.dtype}")
     y = y.astype(np.int64, copy=False)
+    if y.ndim == 1 and not classes and y.min() < 0:
+        at = int((y < 0).argmax())
+        what_to_do = "they are counted from 0, or texts that name the classes, as y.astype(str) are"
+        raise ValueError(f"{name}: label {y[at]} at index {at} is no class number: {what_to_do}")
     labels = y if y.ndim == 1 else np.maximum(y, 0)  # whether those below 0 are to be ignored, the loss will know
     check_labels(labels, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
     if y.ndim == 1 and not classes:

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.data import cifar, download
 from xpnet.data.dataset import Dataset
 from xpnet.data.idx import IdxError, decompressed, idx_array, idx_shape, read_idx
-from xpnet.data.images import class_folders, has_images, image_folder
+from xpnet.data.images import class_folders, has_images, image_folder, images_in
 from xpnet.data.split import split
 from xpnet.files import expanded
 
@@ -26,6 +26,7 @@ MNIST_SHA256 = {  # of the decompressed content: the archives of two mirrors may
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+VALIDATION = ("val", "valid", "validation")  # folders of a part that a data set does not have
 
 
 class Splits(NamedTuple):
@@ -52,7 +53,7 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
               train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..);
               or with a folder of images for each class, all of one size (`image_folder`), of which a stratified fifth
-              is the test split, or with folders `train` and `test` of such folders.
+              is the test split, or with folders `train` and `test` of such folders (and none of a validation part).
 
     Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
     FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.
@@ -67,8 +68,12 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     if not os.fspath(source) or not folder.is_dir():
         known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files, or with images"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
-    if not any(_find(folder, name) for name in MNIST_SHA256) and class_folders(folder):
-        return _of_images(folder, seed)
+    if not any(_find(folder, name) for name in MNIST_SHA256):
+        if class_folders(folder):
+            return _of_images(folder, seed)
+        if images_in(folder):
+            what_to_do = "put those of each class into a folder that has the name of the class"
+            raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {what_to_do}")
     return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
@@ -82,7 +87,14 @@ def _digits(seed: int) -> Splits:
 
 def _of_images(folder: Path, seed: int) -> Splits:
     name, parts = folder.resolve().name, (folder / "train", folder / "test")
-    if all(part.is_dir() and has_images(part) for part in parts):
+    there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
+    if there[:1] == ["train"] and there[-1] in VALIDATION:
+        what_to_do = "move its images into train, or it elsewhere" if "test" in there else "call it test"
+        raise ValueError(
+            f"{folder} has a part {there[-1]}, and what is read are train and test: {what_to_do}. A part to watch a "
+            f"run on is held out of train, by data.split or xpnet train --val 0.1"
+        )
+    if there == ["train", "test"]:
         train, test = map(image_folder, parts)
         if train.classes != test.classes or train.x.shape[1:] != test.x.shape[1:]:
             found = f"{train!r} in {parts[0].name}, {test!r} in {parts[1].name}"
@@ -206,7 +218,7 @@ def _file_in(folder: Path, name: str) -> Path:
     if path is None:
         raise FileNotFoundError(
             f"{folder} has no {name} (nor {', '.join(_spellings(name)[1:])}); "
-            f"a data folder needs all of {', '.join(MNIST_SHA256)}"
+            f"a data folder needs all of {', '.join(MNIST_SHA256)}, or a folder of images for each class"
         )
     return path
 

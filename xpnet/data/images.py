@@ -13,6 +13,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.files import expanded
 
 ENDS_IN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SHOWN = 5  # folders in a message
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
 
 
@@ -23,31 +24,47 @@ def image_folder(path: str | os.PathLike[str], size: tuple[int, int] | None = No
     the class's too; those that are hidden, or whose names end in nothing that an image's does, are left alone. With
     `size`, (height, width), all are brought to that size; without, they must have one.
 
-    Raises ValueError, naming the file or the folder, for less than two classes, a class without an image, sizes that
-    differ and what is no image; OSError for what cannot be read.
+    Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
+    sizes that differ and what is no image; OSError for what cannot be read.
     """
     path = expanded(path)
+    files, y, classes = files_of_classes(path)
+    images = [_read(file, size) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            one, first = (" x ".join(map(str, shown.shape[:2])) for shown in (image, images[0]))
+            raise ValueError(
+                f"{file} has {one} pixels, {files[0]} has {first}, and all must have one size: resize the files, or "
+                "read them in Python by data.image_folder(..., size=(height, width))"
+            )
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+    return Dataset(np.stack(images), y, classes, path.resolve().name)
+
+
+def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
+    """The images in the folders of a folder: (files, class numbers (N,), names of the classes).
+
+    Raises ValueError for less than two classes and for a class without an image, or with none but in folders inside it:
+    those are classes of their own more likely; OSError for what is no folder.
+    """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {'no folder' if path.exists() else 'there is no such folder'}")
     folders = class_folders(path)
     if len(folders) < 2:
         raise ValueError(f"{path} needs a folder of images for each class, and two classes: it has {len(folders)}")
-    files = [(file, number) for number, folder in enumerate(folders) for file in _images_in(folder)]
-    empty = sorted(set(range(len(folders))) - {number for _, number in files})
-    if empty:
-        raise ValueError(f"{folders[empty[0]]} holds no image ({', '.join(ENDS_IN)})")
-    images = [_read(file, size) for file, _ in files]
-    for (file, _), image in zip(files, images, strict=True):
-        if image.shape[:2] != images[0].shape[:2]:
-            one, first = (" x ".join(map(str, shown.shape[:2])) for shown in (image, images[0]))
+    files = [images_in(folder) for folder in folders]
+    for folder, of_class in zip(folders, files, strict=True):
+        if not of_class:
+            raise ValueError(f"{folder} holds no image ({', '.join(ENDS_IN)})")
+        if not any(file.parent == folder for file in of_class):
+            inside = ", ".join(inner.name for inner in class_folders(folder)[:SHOWN])
             raise ValueError(
-                f"{file} has {one} pixels, {files[0][0]} has {first}, and all must have one size: resize the files, or "
-                "read them in Python by data.image_folder(..., size=(height, width))"
+                f"{folder} holds no image itself, only folders ({inside}): if those are the classes, name {folder}, or "
+                f"call the parts of {path} train and test; if {folder.name} is a class, move its images up into it"
             )
-    if any(image.ndim == 3 for image in images):
-        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    names = tuple(folder.name for folder in folders)
-    return Dataset(np.stack(images), np.array([number for _, number in files]), names, path.resolve().name)
+    y = np.repeat(np.arange(len(folders)), [len(of_class) for of_class in files])
+    return [file for of_class in files for file in of_class], y, tuple(folder.name for folder in folders)
 
 
 def class_folders(path: Path) -> list[Path]:
@@ -57,7 +74,7 @@ def class_folders(path: Path) -> list[Path]:
 
 def has_images(path: Path) -> bool:
     """Whether a folder has folders with images in them."""
-    return any(True for folder in class_folders(path) for _ in _images_in(folder))
+    return any(images_in(folder) for folder in class_folders(path))
 
 
 def is_images(x: Any) -> bool:
@@ -76,7 +93,8 @@ def as_colours(x: np.ndarray) -> np.ndarray:
     return np.broadcast_to((x - low) / max(high - low, 1e-9), (*x.shape[:3], 3))
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder and in those inside it."""
     files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not file.name.startswith("."))
     return sorted(file for file in files if file.is_file())
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from xpnet.frames import listed
 
 
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -31,3 +35,38 @@ def check_labels(labels: np.ndarray, n_classes: int, name: str = "labels") -> np
         place = at[0] if len(at) == 1 else at
         raise ValueError(f"{name}: label {labels[at]} at index {place} is outside 0..{n_classes - 1}{others}")
     return labels.astype(np.int64, copy=False)
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether the classes are called "0", "1", .., as those are to which nobody gave a name."""
+    return all(name == str(i) for i, name in enumerate(classes))
+
+
+def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, where: str) -> None:
+    """Raise ValueError if a class number means something else among `classes`, the data's, than among those `wanted`,
+    which the program has as `where`.
+
+    Numbers that nobody named mean what the other side says, and nothing is wanted where one of the two has no classes.
+    """
+    classes, wanted = tuple(classes), tuple(wanted)
+    if not classes or not wanted or classes == wanted[: len(classes)] or are_numbers(classes):
+        return
+    if are_numbers(wanted) and not {*classes} & {*wanted}:
+        return
+    unknown = [one for one in classes if one not in wanted]
+    what_to_do = f"{unknown[0]!r} is none of those" if unknown else f"use the data's .with_classes({where})"
+    raise ValueError(f"{name} has the classes {listed(classes)}, and {where} are {listed(wanted)}: {what_to_do}")
+
+
+def renumbered(y: np.ndarray, classes: Sequence[str], wanted: Sequence[str], name: str) -> np.ndarray:
+    """Class numbers among `classes` as numbers among those `wanted`, by name. What is below 0 is of no class and stays.
+
+    Raises ValueError for a class that is not among them, and for data without classes.
+    """
+    if not classes:
+        raise ValueError(f"{name}: the targets have no classes")
+    number = {one: i for i, one in enumerate(map(str, wanted))}
+    unknown = [one for one in classes if one not in number]
+    if unknown:
+        raise ValueError(f"{name}: {unknown[0]!r} is none of the classes {listed(number)}")
+    return np.where(y < 0, y, np.array([number[one] for one in classes])[np.maximum(y, 0)])

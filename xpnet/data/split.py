@@ -6,18 +6,22 @@ Everything here is drawn on the host, so that it is the same for every device.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
 from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, check_source
+from xpnet.data.stored import Stored
+
+Data = TypeVar("Data", Dataset, Stored)
 
 
-def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def split(dataset: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     """Cut a data set in two: (rest, part), where part has about `fraction` of the samples, 0 < fraction < 1.
 
     Stratified where there are classes: in each the fraction is exact to within one sample. Both parts keep the data
-    set's order.
+    set's order; what is `Stored` stays in its files.
     Raises ValueError if the fraction is outside (0, 1), or so near to its ends that one part would be empty.
     """
     check_source(dataset)
@@ -34,7 +38,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     return dataset.take(np.flatnonzero(~in_part)), dataset.take(np.flatnonzero(in_part))
 
 
-def kfold(dataset: Dataset, k: int, seed: int) -> Iterator[tuple[Dataset, Dataset]]:
+def kfold(dataset: Data, k: int, seed: int) -> Iterator[tuple[Data, Data]]:
     """The k pairs (train, validation) of k-fold cross-validation; every sample is in one validation part.
 
     Stratified where there are classes: any two validation parts differ by one at most in the count of a class. In
@@ -58,12 +62,12 @@ def kfold(dataset: Dataset, k: int, seed: int) -> Iterator[tuple[Dataset, Datase
     return ((dataset.take(train), dataset.take(validation)) for train, validation in parts)
 
 
-def _has_classes(dataset: Dataset) -> bool:
+def _has_classes(dataset: Dataset | Stored) -> bool:
     """Whether each sample is of one class."""
     return bool(dataset.classes) and dataset.y.ndim == 1
 
 
-def _shuffled(dataset: Dataset, seed: int, purpose: str) -> np.ndarray:
+def _shuffled(dataset: Dataset | Stored, seed: int, purpose: str) -> np.ndarray:
     """The indices of all samples in random order; where there are classes, those of a class next to each other."""
     order = permutation(len(dataset), seed, purpose)
     return order[np.argsort(dataset.y[order], kind="stable")] if _has_classes(dataset) else order

@@ -14,15 +14,19 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.backend.random import host_generator
 from xpnet.data.batches import permutation
-from xpnet.data.dataset import Dataset, Feed
+from xpnet.data.dataset import Dataset, Feed, check_indices
+from xpnet.data.images import files_of_classes
+from xpnet.data.labels import renumbered
+from xpnet.data.rows import Chosen, Images, Joined, Rows
 from xpnet.data.statistics import check_finite
+from xpnet.files import expanded
 
 AnyPath = str | os.PathLike
 
@@ -30,16 +34,6 @@ AHEAD = 4  # batches that are read before they are asked for
 WINDOW = 1 << 14  # samples that are mixed with one another
 BLOCKS = 16  # of consecutive samples, in a window
 DTYPES = {"F64": "f8", "F32": "f4", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U16": "u2", "U8": "u1"}
-
-
-class Rows(Protocol):
-    """Samples in files: `shape` and `dtype` of one, how many, and `read(indices)`, which gives (M, *shape)."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __len__(self) -> int: ...
-    def read(self, indices: np.ndarray) -> np.ndarray: ...
 
 
 class Stored:
@@ -63,9 +57,9 @@ class Stored:
         if window < 1:
             raise ValueError(f"{name}: window must be at least 1 sample, not {window}")
         self.name, self.window, self._rows = name, window, rows
-        self.x = np.broadcast_to(self.read(np.zeros(1, np.int64)), (len(rows), *rows.shape))
         targets = Dataset(np.zeros((len(y), 1), np.uint8), y, tuple(classes), name)
         self.y, self.classes = targets.y, targets.classes
+        self.x = np.broadcast_to(self.read(np.zeros(1, np.int64)), (len(rows), *rows.shape))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -79,6 +73,17 @@ class Stored:
         x = self._rows.read(indices)
         check_finite(x, f"{self.name}, of the samples {indices[0]} .. {indices[-1]}" if len(indices) else self.name)
         return x
+
+    def take(self, indices: np.ndarray) -> Stored:
+        """The samples at `indices` (M,) integer, in their order, which stay in their files. IndexError if one is out of
+        range."""
+        numbers = np.arange(len(self))[check_indices(indices)]
+        return Stored(Chosen(self._rows, numbers), self.y[numbers], self.classes, self.name, self.window)
+
+    def with_classes(self, classes: Sequence[str]) -> Stored:
+        """The same samples with class numbers that index into `classes`, as `Dataset.with_classes`."""
+        y = renumbered(self.y, self.classes, classes, self.name)
+        return Stored(self._rows, y, classes, self.name, self.window)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """The order in which an epoch visits the samples, (N,) int64."""
@@ -147,55 +152,6 @@ class _Ahead:
 # What is in the files -----------------------------------------------------------------------------------------
 
 
-class Joined:
-    """Arrays of samples one behind the other, such as memory maps of several files."""
-
-    def __init__(self, arrays: Sequence[np.ndarray]):
-        self.shape, self.dtype, self._arrays = arrays[0].shape[1:], arrays[0].dtype, arrays
-        self._ends = np.cumsum([len(array) for array in arrays])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        out = np.empty((len(indices), *self.shape), self.dtype)
-        piece = np.searchsorted(self._ends, indices, side="right")
-        for number in np.unique(piece).tolist():
-            here = np.flatnonzero(piece == number)
-            array = self._arrays[number]
-            out[here] = array[indices[here] - (self._ends[number] - len(array))]
-        return out
-
-
-class Images:
-    """Image files, each brought to `size` (height, width): (H, W) uint8 in grey, (H, W, 3) in colour."""
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, files: Sequence[Path], size: tuple[int, int], grey: bool):
-        self.shape: tuple[int, ...] = size if grey else (*size, 3)
-        self._files, self._size, self._mode = files, size, "L" if grey else "RGB"
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        out = np.empty((len(indices), *self.shape), np.uint8)
-        for image, i in zip(out, indices.tolist(), strict=True):
-            image[...] = self._image(self._files[i])
-        return out
-
-    def _image(self, path: Path) -> np.ndarray:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert(self._mode)
-                return np.asarray(upright.resize(self._size[::-1], Image.Resampling.BILINEAR))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from None
-
-
 def open_npy(
     x: AnyPath | Sequence[AnyPath], y: AnyPath | np.ndarray, classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
@@ -222,19 +178,14 @@ def open_shards(
 
 
 def open_images(folder: AnyPath, size: tuple[int, int], grey: bool = False) -> Stored:
-    """Images in a folder for each class, `folder/<class>/<any name>`, brought to `size` (height, width) as uint8.
+    """Images in a folder for each class, brought to `size` (height, width) as uint8: the files of `image_folder`.
 
-    All of them are mixed: with a file for each sample, any order is as good to read as another. Hidden files are passed
-    over. Raises OSError or ValueError where there is no image.
+    All of them are mixed: with a file for each sample, any order is as good to read as another. Raises ValueError for
+    less than two classes and a class without an image of its own, OSError for what is no folder.
     """
-    root = Path(folder)
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = [sorted(p for p in (root / name).iterdir() if p.is_file() and p.name[0] != ".") for name in classes]
-    if not any(files):
-        raise ValueError(f"{root} has no folders with images in them: one for each class is needed")
-    y = np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files])
-    rows = Images([path for of_class in files for path in of_class], size, grey)
-    return Stored(rows, y, classes, root.name, window=2 * len(y))
+    root = expanded(folder)
+    files, y, classes = files_of_classes(root)
+    return Stored(Images(files, size, grey), y, classes, root.resolve().name, window=2 * len(y))
 
 
 def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:

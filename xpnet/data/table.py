@@ -22,6 +22,7 @@ from xpnet.frames import (
     as_texts,
     columns_of,
     is_frame,
+    is_number,
     listed,
     missing_in,
     refuse_missing,
@@ -112,7 +113,7 @@ def table(
     read = {key: values_of(column, key) for key, column in inputs.items()}
     read |= {key: as_texts(read[key]) for key in categories if key in read}
     if missing == "refuse":
-        refuse_missing(read, "fill them in, leave those rows or columns out, or use the option missing: fill")
+        refuse_missing(read, "fill them in, leave those rows or columns out, or use missing='fill' (--missing fill)")
     form = _form(read, missing, unseen, target)
     sizes = _sizes(form, embeddings)
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
@@ -192,7 +193,7 @@ def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -
     for name, values in read.items():
         there = values[~missing_in(values)]
         if not len(there):
-            raise ValueError(f"column {name!r} holds nothing at all: leave it out by the option ignore")
+            raise ValueError(f"column {name!r} holds nothing at all: {_left_out(name)}")
         if values.dtype != object:
             fill[name] = float(np.median(there))
             continue
@@ -201,7 +202,7 @@ def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -
         if len(levels[name]) > max(MOST_LEVELS, len(there) // 2):
             raise ValueError(
                 f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, as names have: "
-                f"nothing can be learnt from it, leave it out by the option ignore"
+                f"nothing can be learnt from it, {_left_out(name)}"
             )
     return Form(list(fill), list(fill.values()), list(levels), list(levels.values()), missing, unseen, target)
 
@@ -214,16 +215,13 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
         others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
         raise ValueError(
             f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
-            f"correct it, leave the value empty, or leave the column out by the option ignore"
+            f"correct it, leave the value empty, or {_left_out(name)}"
         )
 
 
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _left_out(name: str) -> str:
+    """What to do with a column that is no use."""
+    return f"leave the column out by ignore=[{name!r}] (--ignore {name!r})"
 
 
 def _sizes(form: Form, embeddings: Mapping[str, int] | None) -> tuple[int, ...]:

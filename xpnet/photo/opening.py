@@ -7,7 +7,6 @@ import io
 import os
 import threading
 import warnings
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -53,7 +52,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Luma:
         try:
             return _checked(_decode(file, max_pixels))
         except ImageError as error:
-            raise type(error)(f"{Path(source).name}: {error}") from error
+            raise type(error)(f"{os.fspath(source)}: {error}") from error
 
 
 def _from_array(array: np.ndarray) -> Luma:

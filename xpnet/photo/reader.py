@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +67,7 @@ class ImageReader:
         if luma.shape == self.size:
             return self._read_whole(luma)
         if not self.reads_digits:
-            name = f"{Path(image).name}: " if isinstance(image, (str, os.PathLike)) else ""
+            name = f"{os.fspath(image)}: " if isinstance(image, (str, os.PathLike)) else ""
             raise ImageError(
                 f"{name}the model takes images of {self.size[1]} x {self.size[0]} pixels, and this is none"
             )

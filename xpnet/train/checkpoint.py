@@ -41,11 +41,18 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
         theirs = described["run"]
         for what, ours, saved in [
             ("format", mine["format"], described["format"]),
+            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a network may differ for them
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
             *((name, value, theirs["settings"][name]) for name, value in mine["run"]["settings"].items()),
         ]:
+            if ours != saved and what == "data":
+                there, here = theirs["settings"]["samples"], run.settings["samples"]
+                raise ModelFileError(
+                    f"its data is not this run's ({there} samples, here {here}): it has changed since, or another data "
+                    f"set is given"
+                )
             if ours != saved:
                 raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
         own, rest = _tensors(run, tensors)

@@ -17,6 +17,7 @@ import numpy as np
 from xpnet.arguments import whole
 from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
+from xpnet.data.labels import check_classes
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
@@ -29,7 +30,7 @@ from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
-from xpnet.train.step import check_data, evaluate, warn_of_doubled
+from xpnet.train.step import check_data, classes_of, evaluate, warn_of_doubled
 
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
@@ -122,9 +123,9 @@ def fit(
     augmentation, by weights that changed from batch to batch.
 
     Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
-    the data, targets that do not fit the loss, samples of another shape; `ModelFileError` for a checkpoint of another
-    run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in another thread;
-    `OutOfMemoryError`, which names a batch that would fit.
+    the data, targets that do not fit the loss, samples of another shape, other classes; `ModelFileError` for a
+    checkpoint of another run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in
+    another thread; `OutOfMemoryError`, which names a batch that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
@@ -135,11 +136,12 @@ def fit(
         whole("patience", patience, least=1)
     if validation is not None:
         check_data(model, loss, validation)
+        check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
     warn_of_doubled(model, loss)
-    classes = getattr(train, "classes", ())  # of a `Dataset`; other sources need not have any
+    classes = classes_of(train)
     if not model.classes and model.output_shape[-1:] == (len(classes),):
-        model.classes = classes
+        model.classes = tuple(classes)
     if checkpoint is not None:
         if there:
             load_checkpoint(run, checkpoint)

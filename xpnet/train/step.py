@@ -15,6 +15,7 @@ from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.data.dataset import check_source
+from xpnet.data.labels import check_classes
 from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
 from xpnet.losses.base import inverse, n_samples, two
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
@@ -187,8 +188,8 @@ def evaluate(
 
 
 def check_data(model: Model, loss: Loss, data: Source) -> None:
-    """Raise ValueError, naming the data, unless its samples fit the model and its targets the loss; TypeError for what
-    is no data set or no loss."""
+    """Raise ValueError, naming the data, unless its samples and classes fit the model and its targets the loss;
+    TypeError for what is no data set or no loss."""
     check_source(data)
     if isinstance(loss, type) or not callable(loss):
         example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
@@ -200,6 +201,12 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
             loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
+    check_classes(classes_of(data), model.classes, data.name, "model.classes")
+
+
+def classes_of(data: Source) -> Sequence[str]:
+    """The names of the classes; sources other than `Dataset` and `Stored` need not have any."""
+    return getattr(data, "classes", ())
 
 
 def warn_of_doubled(model: Model, loss: Loss) -> None:

@@ -1,0 +1,81 @@
+"""Where `Stored` reads its samples: arrays one behind the other, image files, and some of other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+class Rows(Protocol):
+    """Samples in files: `shape` and `dtype` of one, how many, and `read(indices)`, which gives (M, *shape)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+    def read(self, indices: np.ndarray) -> np.ndarray: ...
+
+
+class Joined:
+    """Arrays of samples one behind the other, such as memory maps of several files."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]):
+        self.shape, self.dtype, self._arrays = arrays[0].shape[1:], arrays[0].dtype, arrays
+        self._ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape), self.dtype)
+        piece = np.searchsorted(self._ends, indices, side="right")
+        for number in np.unique(piece).tolist():
+            here = np.flatnonzero(piece == number)
+            array = self._arrays[number]
+            out[here] = array[indices[here] - (self._ends[number] - len(array))]
+        return out
+
+
+class Chosen:
+    """Some of other samples, by their numbers."""
+
+    def __init__(self, rows: Rows, numbers: np.ndarray):
+        self.shape, self.dtype, self._rows, self._numbers = rows.shape, rows.dtype, rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        return self._rows.read(self._numbers[indices])
+
+
+class Images:
+    """Image files, each brought to `size` (height, width): (H, W) uint8 in grey, (H, W, 3) in colour."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Sequence[Path], size: tuple[int, int], grey: bool):
+        self.shape: tuple[int, ...] = size if grey else (*size, 3)
+        self._files, self._size, self._mode = files, size, "L" if grey else "RGB"
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape), np.uint8)
+        for image, i in zip(out, indices.tolist(), strict=True):
+            image[...] = self._image(self._files[i])
+        return out
+
+    def _image(self, path: Path) -> np.ndarray:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image).convert(self._mode)
+                return np.asarray(upright.resize(self._size[::-1], Image.Resampling.BILINEAR))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from None
