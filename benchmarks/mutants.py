@@ -100,6 +100,13 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "data/batches.py": ["test_data_batches.py"],
     "data/cifar.py": ["test_data_cifar.py"],
     "data/datasets.py": ["test_data_cifar.py", "test_data_datasets.py", "test_data_images.py"],
+    "data/dataset.py": [
+        "test_data_datasets.py",
+        "test_data_split.py",
+        "test_augment.py",
+        "test_tasks.py",
+        "test_fit_options.py",
+    ],
     "data/download.py": ["test_data_download.py"],
     "train/recipes.py": ["test_recipes.py", "test_cli_models.py", "test_cli_settings.py", "test_cli_tables.py"],
     "sklearn/": ["test_sklearn.py", "test_sklearn_workers.py"],

@@ -677,7 +677,7 @@ def test_without_a_batch_size_a_step_takes_64_samples_or_all():
 
 
 @pytest.mark.parametrize(
-    ("own", "n_outputs", "names"), [((), 3, ("a", "b", "c")), (("x", "y", "z"), 3, ("x", "y", "z")), ((), 4, ())]
+    ("own", "n_outputs", "names"), [((), 3, ("a", "b", "c")), (("0", "1", "2"), 3, ("0", "1", "2")), ((), 4, ())]
 )
 def test_a_model_without_classes_takes_the_names_of_the_data(own, n_outputs, names, tmp_path):
     model = nn.Model(nn.Linear(n_outputs), (2,), xpnet.select("cpu"), classes=own)

@@ -298,13 +298,15 @@ def test_a_handler_that_is_not_pythons_stays(monkeypatch):
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
 @pytest.mark.parametrize("slope", [0.01, math.nan])
 def test_a_run_goes_when_it_ends_not_when_python_looks_for_cycles(kind, slope, monkeypatch):
-    """Also where steps are captured, and where a run ends by an error."""
-    runs = []
-    monkeypatch.setattr(
-        importlib.import_module("xpnet.train.fit"),
-        "Run",
-        lambda *args: runs.append(weakref.ref(run := Run(*args))) or run,
-    )
+    """Nor do the data stay on the device: also where steps are captured, and where a run ends by an error."""
+    gone = []
+
+    def made(*args):
+        run = Run(*args)
+        gone.extend([weakref.ref(run), weakref.ref(run.feed)])
+        return run
+
+    monkeypatch.setattr(importlib.import_module("xpnet.train.fit"), "Run", made)
     model = nn.Model(nn.mlp([2, 4, 3]), (2,), kind("float32"))
     loss = lambda y, target, backend: ((y * slope).sum(), y * slope)
     gc.collect()
@@ -315,6 +317,6 @@ def test_a_run_goes_when_it_ends_not_when_python_looks_for_cycles(kind, slope, m
             assert (result.eager, slope) == ("", 0.01)
         except train.NotFiniteError:
             assert math.isnan(slope)
-        assert [run() for run in runs] == [None]
+        assert [one() for one in gone] == [None, None]
     finally:
         gc.enable()

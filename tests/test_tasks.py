@@ -188,7 +188,11 @@ def test_sequences_for_the_next_token():
     assert sequences.x.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert sequences.y.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert sequences.x.dtype == np.uint8
-    assert len(data.next_tokens(tokens, 4, stride=1)) == 6
+    windows = data.next_tokens(tokens, 4, stride=1)
+    assert len(windows) == 6
+    for rows in (windows.x, windows.y):  # as many numbers as there are tokens, however many windows
+        assert np.ptp([*np.lib.array_utils.byte_bounds(rows)]) <= 8 * len(tokens)
+    assert windows.y.dtype == np.int64
     for wrong, message in (
         (tokens[:4], "no sequence of 4"),
         (tokens / 2, "a row of integers"),

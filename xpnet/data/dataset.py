@@ -174,17 +174,18 @@ class _Resident:
 
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
         (indices,) = inputs
-
-        def rows(held: Any) -> Any:
-            return tuple(map(rows, held)) if isinstance(held, tuple) else self._backend.take(held, indices)
-
-        return rows(self._x), rows(self._y)
+        return _rows(self._x, indices, self._backend), _rows(self._y, indices, self._backend)
 
 
 def check_source(data: Any) -> None:
     """Raise TypeError for what is no data set."""
     if not hasattr(data, "feed"):
         raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
+
+
+def _rows(held: Any, indices: Array, backend: Backend) -> Any:
+    """The samples at these places of an array, or of each in a tuple."""
+    return tuple(backend.take(a, indices) for a in held) if isinstance(held, tuple) else backend.take(held, indices)
 
 
 def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -208,8 +209,10 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
         at = int((y < 0).argmax())
         what_to_do = "they are counted from 0, or texts that name the classes, as y.astype(str) are"
         raise ValueError(f"{name}: label {y[at]} at index {at} is no class number: {what_to_do}")
-    labels = y if y.ndim == 1 else np.maximum(y, 0)  # whether those below 0 are to be ignored, the loss will know
-    check_labels(labels, len(classes) or (MAX_UNNAMED if y.ndim == 1 else np.iinfo(np.int64).max), name)
+    if y.ndim == 1:
+        check_labels(y, len(classes) or MAX_UNNAMED, name)
+    elif classes and y.max(initial=0) >= len(classes):
+        check_labels(np.maximum(y, 0), len(classes), name)  # whether those below 0 are to be ignored, the loss knows
     if y.ndim == 1 and not classes:
         classes = tuple(str(label) for label in range(int(y.max()) + 1))
     return y, classes
@@ -244,5 +247,6 @@ def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name
         raise ValueError(f"{name}: length and stride must be at least 1, not {length} and {stride}")
     if len(tokens) <= length:
         raise ValueError(f"{name}: {len(tokens)} tokens have no sequence of {length} and a token after it")
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::stride]
-    return Dataset(windows[:, :-1], windows[:, 1:], name=name)
+    windows = lambda row: np.lib.stride_tricks.sliding_window_view(row, length + 1)[::stride]
+    targets = tokens.astype(np.int64, copy=False)  # before they are many: a data set would copy all windows
+    return Dataset(windows(tokens)[:, :-1], windows(targets)[:, 1:], name=name)

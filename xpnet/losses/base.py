@@ -8,7 +8,15 @@ import numpy as np
 
 from xpnet.arguments import shown
 from xpnet.backend import Array, Backend
-from xpnet.losses.target import check_target, check_weights, outputs_shape, require_weights, split_target
+from xpnet.losses.target import (
+    check_target,
+    check_weights,
+    in_shape,
+    outputs_shape,
+    require_all,
+    require_weights,
+    split_target,
+)
 
 REDUCTIONS = ("mean", "sum")
 
@@ -46,6 +54,7 @@ class TermLoss(Loss):
     """
 
     of_rows = False
+    right_targets = ""  # what the error says where `_right` says no
 
     def __init__(self, reduction: str = "mean"):
         if reduction not in REDUCTIONS:
@@ -84,9 +93,17 @@ class TermLoss(Loss):
         self._check_target(t, shape)
         if weights is not None:
             check_weights(weights, self._shape_of_terms(shape))
+        right = self._right(t) if t.shape == shape else None
+        if right is not None:
+            require_all(right if weights is None else right | (in_shape(weights, right.shape) == 0), self.right_targets)
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=not self.of_rows)
+
+    def _right(self, target: np.ndarray) -> np.ndarray | None:
+        """Whether the target of each term, of y's shape, is one of `right_targets`; None where any number is. Those of
+        weight 0 may be what they like."""
+        return None
 
     def _shape_of_terms(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(shape[:-1] if self.of_rows else shape)
@@ -97,8 +114,7 @@ class TermLoss(Loss):
             return None
         shape = self._shape_of_terms(y.shape)
         require_weights(weights, shape)
-        w = weights.astype(y.dtype, copy=False).reshape(*weights.shape, *[1] * (len(shape) - weights.ndim))
-        return backend.xp.broadcast_to(w, shape)
+        return backend.xp.broadcast_to(in_shape(weights.astype(y.dtype, copy=False), shape), shape)
 
     def _total(self, y: Array, target: Array, w: Array | None, backend: Backend) -> Array | int:
         """sum_i w_i c_i."""

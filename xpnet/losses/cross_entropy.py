@@ -11,12 +11,12 @@ from xpnet.arguments import floats
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
+    DISTRIBUTIONS,
     are_classes,
-    check_distributions,
+    are_distributions,
     check_target,
     look,
     one_hot_rows,
-    require_all,
     values,
 )
 from xpnet.nn.activation import sigmoid
@@ -36,7 +36,7 @@ class SoftmaxCrossEntropy(TermLoss):
     Recognition and Machine Learning", 4.3.4.)  log p = y - max y - log sum e^(y - max y): stable for logits up to 1e37.
     """
 
-    of_rows = True
+    of_rows, right_targets = True, DISTRIBUTIONS
 
     def __init__(
         self,
@@ -106,8 +106,9 @@ class SoftmaxCrossEntropy(TermLoss):
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=False, ignore=self.ignore)
-        if target.shape == shape:
-            check_distributions(target)
+
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return are_distributions(target)
 
     def _of_classes(self, n_classes: int, backend: Backend) -> Array:
         assert self.class_weights is not None
@@ -130,11 +131,11 @@ class BinaryCrossEntropy(TermLoss):
     As L_i = max(y, 0) - t y + log(1 + e^-|y|), nothing overflows.  dL_i/dy = p - t.
     """
 
+    right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
+
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, values(y, target, backend)
         return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t
 
-    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        super()._check_target(target, shape)
-        if target.shape == shape:
-            require_all((target >= 0) & (target <= 1), "the targets of BinaryCrossEntropy are numbers from 0 to 1")
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return (target >= 0) & (target <= 1)

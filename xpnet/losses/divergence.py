@@ -6,7 +6,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import check_distributions, check_target, same_shape, values
+from xpnet.losses.target import DISTRIBUTIONS, are_distributions, check_target, same_shape, values
 from xpnet.nn.activation import sigmoid
 
 
@@ -17,7 +17,7 @@ class KLDivergence(TermLoss):
     the target, and so 0 if p = t (Kullback and Leibler, 1951).  dL_i/dy_ij = p_ij sum_c t_ic - t_ij.
     """
 
-    of_rows = True
+    of_rows, right_targets = True, DISTRIBUTIONS
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, same_shape(y, target)
@@ -32,7 +32,9 @@ class KLDivergence(TermLoss):
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         if target.shape != shape:
             raise ValueError(f"outputs of shape {shape} need distributions of that shape, not {target.shape}")
-        check_distributions(target)
+
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return are_distributions(target)
 
 
 class Focal(TermLoss):
@@ -48,6 +50,8 @@ class Focal(TermLoss):
     With z = y where t = 1, else -y:  q = sigmoid(z), -log q = max(-z, 0) + log(1 + e^-|z|), and as
     dq/dz = q (1 - q):  dL_i/dz = - a (1 - q)^gamma (1 - q - gamma q log q).
     """
+
+    right_targets = "the targets of Focal are 0 or 1, nothing between"
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "mean"):
         super().__init__(reduction)
@@ -68,5 +72,6 @@ class Focal(TermLoss):
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=True)
-        if target.shape == shape and not ((target == 0) | (target == 1)).all():
-            raise ValueError("the targets of Focal are 0 or 1, nothing between")
+
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return (target == 0) | (target == 1)

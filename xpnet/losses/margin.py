@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import one_hot_rows, require_all
+from xpnet.losses.target import one_hot_rows
 
 
 class MultiMargin(TermLoss):
@@ -20,6 +20,7 @@ class MultiMargin(TermLoss):
     """
 
     of_rows = True
+    right_targets = "the targets of MultiMargin are class numbers, or rows of zeros with a single 1"
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean"):
         super().__init__(reduction)
@@ -34,8 +35,5 @@ class MultiMargin(TermLoss):
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
         return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)
 
-    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        super()._check_target(target, shape)
-        if target.shape == shape:
-            one_hot = ((target == 0) | (target == 1)).all(axis=-1) & (target.sum(axis=-1) == 1)
-            require_all(one_hot, "the targets of MultiMargin are class numbers, or rows of zeros with a single 1")
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return ((target == 0) | (target == 1)).all(axis=-1) & (target.sum(axis=-1) == 1)

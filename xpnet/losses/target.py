@@ -102,12 +102,17 @@ def require_all(right: np.ndarray, what: str) -> None:
         raise ValueError(f"{what}, unlike at index {tuple(np.argwhere(~right)[0].tolist())}")
 
 
-def check_distributions(target: np.ndarray) -> None:
-    """Raise ValueError unless each row of the last axis is a distribution, but for rounding."""
-    require_all(
-        (target >= 0).all(axis=-1) & (np.abs(target.sum(axis=-1) - 1) <= 1e-3),
-        "the targets are no distributions: they need numbers >= 0 that sum to 1 over the classes",
-    )
+DISTRIBUTIONS = "the targets are distributions, numbers >= 0 that sum to 1 over the classes"
+
+
+def are_distributions(target: np.ndarray) -> np.ndarray:
+    """Whether each row of the last axis is a distribution, but for rounding."""
+    return (target >= 0).all(axis=-1) & (np.abs(target.sum(axis=-1) - 1) <= 1e-3)
+
+
+def in_shape(weights: Array, terms: tuple[int, ...]) -> Array:
+    """The weights with as many axes as the terms."""
+    return weights.reshape(*weights.shape, *[1] * (len(terms) - weights.ndim))
 
 
 def require_weights(weights: Array, terms: tuple[int, ...]) -> None:
