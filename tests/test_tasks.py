@@ -182,6 +182,14 @@ def test_cross_entropy_of_class_numbers_is_that_of_one_hot_rows(kind, n_classes)
 # Data ---------------------------------------------------------------------------------------------------------
 
 
+def test_class_numbers_in_sequences_are_those_of_the_classes_or_below_0():
+    """Those below 0 may be ignored, which the loss knows."""
+    x = np.zeros((2, 3))
+    assert data.Dataset(x, np.array([[0, 1, -100], [1, 0, 0]]), classes=("a", "b")).y.min() == -100
+    with pytest.raises(ValueError, match=r"label 2 at index \(1, 2\) is outside 0\.\.1"):
+        data.Dataset(x, np.array([[0, 1, -100], [1, 0, 2]]), classes=("a", "b"))
+
+
 def test_sequences_for_the_next_token():
     tokens = np.arange(10, dtype=np.uint8)
     sequences = data.next_tokens(tokens, 4)
