@@ -85,7 +85,7 @@ DEFAULTS = [
     (
         train.fit,
         {
-            "validation": None, "batch_size": 64, "schedule": None, "clip": None, "augment": None, "metrics": None,
+            "validation": None, "batch_size": None, "schedule": None, "clip": None, "augment": None, "metrics": None,
             "accumulate": 1, "average": None, "patience": None, "keep_best": False, "callbacks": (),
             "checkpoint": None, "resume": False, "quiet": False,
         },
