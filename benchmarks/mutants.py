@@ -43,6 +43,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/layer.py": ["test_gradients.py", "test_init.py", "test_model.py", "test_contracts.py", "test_layers.py"],
     "nn/linear.py": ["test_contracts.py", "test_layers.py", "test_init.py", "test_model.py"],
     "nn/declared.py": ["test_saving_limits.py", "test_contracts.py", "test_model.py"],
+    "nn/ending.py": ["test_model.py", "test_fit.py"],
     "nn/mirror.py": ["test_threads.py"],
     "nn/embedding.py": ["test_embedding.py", "test_layers.py", "test_precision.py"],
     "nn/gelu.py": ["test_activation.py", "test_layers.py"],
