@@ -94,6 +94,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "probe/": ["test_probe.py"],
     "doctor/": ["test_doctor.py"],
     "losses/": ["test_losses.py"],
+    "losses/base.py": ["test_losses.py", "test_fit.py"],
     "optim/": ["test_optim.py", "test_loss_scale.py", "test_precision.py"],
     "optim/loss_scale.py": ["test_loss_scale.py"],
     "deprecation.py": ["test_deprecation.py"],
