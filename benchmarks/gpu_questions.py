@@ -146,7 +146,7 @@ REDUCTIONS: dict[str, Callable] = {
 
 
 def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
-    """Each in a step of its own: the same result replayed as eager. Sorts are not used in any step so far."""
+    """Each in a step of its own: the same result replayed as eager. Of sorts a step has only that of an embedding."""
     found = {}
     host = np.random.default_rng(0).standard_normal((64, 1000))
     for name, function in REDUCTIONS.items():

@@ -1828,6 +1828,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    check_source(dataset)\n    if not 0 < fraction", "    if not 0 < fraction"),
         ("kfold: without the seed", '_shuffled(dataset, seed, "kfold")', '_shuffled(dataset, 0, "kfold")'),
     ],
+    "train/capture.py": [
+        ("capture: what is different every other time is proved",
+         "if call in (0, 1, CALLS - 1):", "if call in (0, CALLS - 1):"),
+    ],
     "train/checkpoint.py": [
         ("Checkpoint: numbers of NumPy's are written by their names",
          "value.item() if isinstance(value, np.generic) else value", "value"),

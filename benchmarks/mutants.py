@@ -160,6 +160,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_loss_scale.py",
         "test_parallel.py",
     ],
+    "train/capture.py": ["test_capture.py"],
     "train/debug.py": ["test_debug.py"],
     "train/lines.py": ["test_debug.py"],
     "train/metrics.py": ["test_metrics.py", "test_tasks.py"],

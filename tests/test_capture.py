@@ -189,3 +189,37 @@ def test_after_a_nan_state_that_is_not_trained_is_as_before_the_step_too():
             model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), points(), epochs=2, quiet=True, batch_size=10
         )
     assert model.tensors()["layers.0.n"].tolist() == [3.0]
+
+
+class EveryOther(nn.Layer):
+    """Doubles every other time: a state of the host's that a recording fixes."""
+
+    def __init__(self):
+        self.times = 0
+
+    def forward(self, x, backend):
+        self.times += 1
+        factor = 1 + self.times % 2
+        return x * factor, lambda dy, need_dx=True: dy * factor
+
+
+def test_what_is_different_every_other_time_is_not_captured():
+    """A graph repeats the third call, which would do as the first one did."""
+    layer = EveryOther()
+
+    class Recorded(Backend):
+        def capture(self, step):
+            calls = []
+
+            def call(*inputs):
+                calls.append(layer.times)
+                if len(calls) > 3:
+                    layer.times = calls[2]
+                return step(*inputs)
+
+            return call
+
+    model = nn.Model(nn.Sequential(nn.Linear(3), layer), (2,), Recorded())
+    samples = data.Dataset(np.ones((8, 2)), np.arange(8) % 3)
+    result = train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), samples, epochs=1, quiet=True)
+    assert "a replayed step does not repeat an eager one: the parameters" in result.eager

@@ -185,6 +185,14 @@ def test_cupy_for_rocm_is_refused(cupy, monkeypatch):
     assert diagnosis.fix == f"pip uninstall -y cupy-rocm-7-0\n{CUDA12}"
 
 
+def test_a_cupy_that_is_too_old_is_refused(cupy, monkeypatch):
+    cupy.__version__ = "13.6.0"
+    packages(monkeypatch, "cupy-cuda12x")
+    diagnosis = probe.cuda()
+    assert (diagnosis.state, diagnosis.detail) == ("broken-cupy", "CuPy 13.6.0 is too old, 14 or newer is needed")
+    assert "pip install" in diagnosis.fix
+
+
 def run(folder: Path, code: str, **environment: str) -> str:
     """What Python prints for `code` in a process of its own, with `folder` in front of its path."""
     path = os.pathsep.join([str(folder), str(Path(probe.__file__).parents[2])])

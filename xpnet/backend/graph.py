@@ -45,9 +45,10 @@ class Captured:
             self._recordings[key] = _Recording(self._step, self._backend, self._stream, inputs)
         caller = cp.cuda.get_current_stream()
         self._stream.wait_event(caller.record())  # what the caller has written is there before the step reads
-        output = self._recordings[key](inputs)
-        caller.wait_event(self._stream.record())
-        return output
+        try:
+            return self._recordings[key](inputs)
+        finally:  # after an error too, what was begun ends before the caller writes on
+            caller.wait_event(self._stream.record())
 
 
 class _Recording:

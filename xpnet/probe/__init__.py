@@ -20,6 +20,8 @@ from xpnet.probe.obstacles import Diagnosis
 
 __all__ = ["Diagnosis", "cuda"]
 
+OLDEST_CUPY = 14
+
 _working: dict[tuple[int, int], Diagnosis] = {}
 
 
@@ -57,6 +59,8 @@ def _check_cupy() -> Diagnosis | None:
         return obstacles.unwritable_cache(error) or obstacles.broken_cupy(error)
     if is_hip:
         return obstacles.for_rocm(cupy.__version__)
+    if int(cupy.__version__.partition(".")[0]) < OLDEST_CUPY:
+        return obstacles.old_cupy(cupy.__version__)
     return None
 
 

@@ -81,6 +81,11 @@ def for_rocm(version: str) -> Diagnosis:
     return Diagnosis("broken-cupy", f"CuPy {version} is built for AMD's ROCm, not for CUDA", install)
 
 
+def old_cupy(version: str) -> Diagnosis:
+    install = install_commands(fitting_extra(driver_version()))
+    return Diagnosis("broken-cupy", f"CuPy {version} is too old, 14 or newer is needed", install)
+
+
 def no_driver(wheel: int) -> Diagnosis:
     newer = f"{OLDEST_DRIVER[fitting_extra(wheel)]} or newer"
     fix = f"install the NVIDIA driver, {newer}, and reboot (in a container: start it with --gpus all)"
