@@ -92,11 +92,9 @@ class CudaBackend(Backend):
             return self._gemm(a, b, out)
         if a.dtype.itemsize == 2:  # CuPy's own products of 16 bits give results of 16 bits
             return self._gemm_of(cp.cuda.get_current_stream())(a, b, out)
-        if b.ndim == 2 < a.ndim and out is None and a.size:  # one tall product, not many small
-            return cp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
         # CuPy's product of a batch refuses the strides of a reversed one, such as x[::-1].
         a, b = (m.copy() if min(m.strides, default=0) < 0 else m for m in (a, b))
-        return cp.matmul(a, b, out=out)
+        return super()._product(a, b, out)
 
     def _gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
         if stream.ptr not in self._eager:
