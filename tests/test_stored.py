@@ -306,3 +306,17 @@ def test_what_is_no_data_is_named(tmp_path):
     for opening in (lambda: data.open_npy(tmp_path / "?", y), lambda: data.open_images(tmp_path / "?", (8, 8))):
         with pytest.raises(FileNotFoundError):
             opening()
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_images_are_those_of_the_folder_in_memory(tmp_path, grey):
+    """Of 16 bits too, whose upper ones are taken, and resized."""
+    rng = np.random.default_rng(0)
+    for name, top, dtype in (("a", 65536, np.uint16), ("b", 256, np.uint8)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.fromarray(rng.integers(0, top, (6, 8)).astype(dtype)).save(tmp_path / name / f"{i}.png")
+    memory, stored = data.image_folder(tmp_path, (4, 5)), data.open_images(tmp_path, (4, 5), grey)
+    read = stored.read(np.arange(4))
+    assert read.shape == ((4, 4, 5) if grey else (4, 4, 5, 3))
+    np.testing.assert_array_equal(read if grey else read[..., 1], memory.x)

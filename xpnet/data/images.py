@@ -101,20 +101,29 @@ def images_in(folder: Path) -> list[Path]:
 
 def _read(file: Path, size: tuple[int, int] | None) -> np.ndarray:
     """(height, width) uint8 of a grey image, (height, width, 3) of another."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with open(file, "rb") as opened, warnings.catch_warnings():
         warnings.simplefilter("error")  # of sizes that would fill the memory, and of damage that Pillow puts up with
         try:
             with Image.open(opened) as image:
-                ImageOps.exif_transpose(image, in_place=True)
-                grey = image.mode in GREY or image.mode.startswith("I")
-                converted = _as_grey(image) if grey else image.convert("RGB")
-                if size is not None:
-                    converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-                return np.asarray(converted)
+                return pixels(image, size)
         except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
+
+
+def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -> np.ndarray:
+    """Upright, of `size` (height, width) if that is given: (H, W) uint8 in grey, (H, W, 3) in colour; without `grey`
+    as the image is."""
+    from PIL import Image, ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)
+    is_grey = image.mode in GREY or image.mode.startswith("I")
+    converted = _as_grey(image) if is_grey else image
+    converted = converted.convert("L" if (is_grey if grey is None else grey) else "RGB")
+    if size is not None:
+        converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(converted)
 
 
 def _as_grey(image: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from xpnet.data.images import pixels
+
 
 class Rows(Protocol):
     """Samples in files: `shape` and `dtype` of one, how many, and `read(indices)`, which gives (M, *shape)."""
@@ -59,7 +61,7 @@ class Images:
 
     def __init__(self, files: Sequence[Path], size: tuple[int, int], grey: bool):
         self.shape: tuple[int, ...] = size if grey else (*size, 3)
-        self._files, self._size, self._mode = files, size, "L" if grey else "RGB"
+        self._files, self._size, self._grey = files, size, grey
 
     def __len__(self) -> int:
         return len(self._files)
@@ -71,11 +73,10 @@ class Images:
         return out
 
     def _image(self, path: Path) -> np.ndarray:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert(self._mode)
-                return np.asarray(upright.resize(self._size[::-1], Image.Resampling.BILINEAR))
+                return pixels(image, self._size, self._grey)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} cannot be read as an image: {error}") from None
