@@ -8,10 +8,11 @@ import pytest
 from xpnet import losses, nn, optim, schedules
 from xpnet.backend import Backend
 from xpnet.backend.precision import to_bfloat16
+from xpnet.nn.shapes import in_tuple
 from xpnet.optim import loss_scale
 from xpnet.verify.cases import LAYERS, LOSSES, OPTIMIZERS
 from xpnet.verify.check import run_loss, tolerance
-from xpnet.verify.passes import SEED, draw_values, in_tuple, is_data, named, run, run_optimizer, target_of, unnamed
+from xpnet.verify.passes import SEED, draw_values, is_data, named, run, run_optimizer, target_of, unnamed
 from xpnet.verify.report import compare
 from xpnet.verify.rows import name
 from xpnet.verify.strict import StrictBackend

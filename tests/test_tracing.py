@@ -13,7 +13,7 @@ from host_kernels import compiler, numbers  # noqa: F401 (a fixture)
 from xpnet.backend import kernels
 from xpnet.backend.fusion import FUNCTIONS, NoChainError
 from xpnet.backend.tracing import fused, trace
-from xpnet.verify import passes
+from xpnet.nn import shapes
 from xpnet.verify.strict import StrictBackend
 
 
@@ -230,7 +230,7 @@ def test_what_is_no_chain_runs_as_it_stands(f):
         pytest.fail("it was launched")
 
     expected, got = f(ROW[:1], COLUMN), fused(f, np.ndarray, launch)(ROW[:1], COLUMN)
-    for a, b in zip(passes.in_tuple(expected), passes.in_tuple(got), strict=True):
+    for a, b in zip(shapes.in_tuple(expected), shapes.in_tuple(got), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

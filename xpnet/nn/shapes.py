@@ -43,6 +43,11 @@ def each(function: Callable[[Any], Any], values: Any) -> Any:
     return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
 
 
+def in_tuple(values: Any) -> tuple:
+    """One array, or several, as a tuple."""
+    return values if isinstance(values, tuple) else (values,)
+
+
 def shape_of(arrays: Any) -> Shape:
     """The shape of one sample of these arrays (N, ...)."""
     return each(lambda a: a.shape[1:], arrays)

@@ -20,7 +20,7 @@ from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxC
 from xpnet.losses.base import inverse, n_samples, two
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
 from xpnet.nn.ending import ending
-from xpnet.nn.shapes import each, is_several
+from xpnet.nn.shapes import each, in_tuple, is_several
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
 from xpnet.train.metrics import Metric, accuracy, centred
@@ -117,14 +117,10 @@ def _in_parts(
         if outputs is None:
             outputs = part_y if n_parts == 1 else each(lambda a: xp.empty((n, *a.shape[1:]), a.dtype), part_y)
         if n_parts > 1:
-            for whole, its_part in zip(_in_tuple(outputs), _in_tuple(part_y), strict=True):
+            for whole, its_part in zip(in_tuple(outputs), in_tuple(part_y), strict=True):
                 whole[part] = its_part
         value, weight = value + part_value, weight + part_weight
     return value if is_sum(loss) else value * inverse(weight, model.backend), outputs, weight
-
-
-def _in_tuple(arrays: Any) -> tuple[Array, ...]:
-    return arrays if isinstance(arrays, tuple) else (arrays,)
 
 
 @contextmanager

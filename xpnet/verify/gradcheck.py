@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, in_tuple, is_data, run, signs, target_of
+from xpnet.nn.shapes import in_tuple
+from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, is_data, run, signs, target_of
 from xpnet.verify.report import Found, Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEP, Arrays
 

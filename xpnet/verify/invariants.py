@@ -16,8 +16,8 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.nn import load
-from xpnet.nn.shapes import each
-from xpnet.verify.passes import Pass, Trial, draw_values, in_tuple, is_data, named, unnamed
+from xpnet.nn.shapes import each, in_tuple
+from xpnet.verify.passes import Pass, Trial, draw_values, is_data, named, unnamed
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import SETTLED, Arrays
 

@@ -18,7 +18,7 @@ from xpnet import probe
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
-from xpnet.nn.shapes import shape_of
+from xpnet.nn.shapes import in_tuple, shape_of
 from xpnet.optim import Adam
 from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
@@ -33,7 +33,6 @@ from xpnet.verify.passes import (
     Subject,
     draw_values,
     in_float32,
-    in_tuple,
     named,
     run,
     run_optimizer,

@@ -10,8 +10,8 @@ import numpy as np
 
 from xpnet.backend import Observer
 from xpnet.nn import Layer, Sequential
-from xpnet.nn.shapes import each, shape_of
-from xpnet.verify.passes import Float64, Pass, Subject, in_float32, in_tuple, named, spread
+from xpnet.nn.shapes import each, in_tuple, shape_of
+from xpnet.verify.passes import Float64, Pass, Subject, in_float32, named, spread
 from xpnet.verify.tolerances import Arrays
 
 

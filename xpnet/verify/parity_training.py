@@ -11,7 +11,7 @@ from xpnet import data as datasets
 from xpnet.backend import Array, Backend
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
-from xpnet.nn.shapes import each
+from xpnet.nn.shapes import each, in_tuple
 from xpnet.optim import Adam
 from xpnet.train.step import check_data, train_step
 from xpnet.verify.parity_result import REFERENCE, Training
@@ -22,7 +22,6 @@ from xpnet.verify.passes import (
     MovedProducts,
     concrete,
     in_float32,
-    in_tuple,
     spread,
     spread_samples,
 )

@@ -120,11 +120,6 @@ def named(name: str, values: Any, several: bool | None = None) -> dict[str, Any]
     return {f"{name}[{i}]": value for i, value in enumerate(values)} if several else {name: values}
 
 
-def in_tuple(values: Any) -> tuple:
-    """One array, or several, as a tuple."""
-    return values if isinstance(values, tuple) else (values,)
-
-
 def unnamed(name: str, values: dict[str, Any]) -> Any:
     """The reverse: one value, or a tuple of several."""
     several = tuple(value for key, value in values.items() if re.fullmatch(rf"{name}\[\d+\]", key))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.nn.shapes import each
+from xpnet.nn.shapes import each, in_tuple
 from xpnet.scalar import Value
 from xpnet.verify.cases.arithmetic import filled
 from xpnet.verify.cases.optimizer import clipped
@@ -21,7 +21,6 @@ from xpnet.verify.passes import (
     SEED,
     BackendFactory,
     draw_values,
-    in_tuple,
     is_data,
     named,
     run,

@@ -11,11 +11,12 @@ import numpy as np
 
 from xpnet import nn
 from xpnet.nn import Layer
+from xpnet.nn.shapes import in_tuple
 from xpnet.verify.cases.activation import gelu, softmax
 from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, each, filled, inside, plain, residual, sequential
 from xpnet.verify.cases.linear import linear
 from xpnet.verify.cases.norm import layer_norm
-from xpnet.verify.passes import in_tuple, spread
+from xpnet.verify.passes import spread
 from xpnet.verify.rows import LayerCase
 
 # From the formulas ----------------------------------------------------------------------------------------------

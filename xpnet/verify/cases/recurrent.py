@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from xpnet import nn
+from xpnet.nn.shapes import in_tuple
 from xpnet.verify.cases.activation import sigmoid
 from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, plain, tanh
-from xpnet.verify.passes import in_tuple, spread
+from xpnet.verify.passes import spread
 from xpnet.verify.rows import LayerCase
 
 States = list[list[Number]]  # of one sample: h, or h and c, one number for each unit
