@@ -276,9 +276,10 @@ def test_settings_out_of_range(bad):
         Augment(**bad)
 
 
-def test_a_crop_of_half_a_pixel():
-    with pytest.raises(ValueError, match=r"crop must be a whole number of pixels, not 1\.5"):
-        Augment(crop=1.5)
+@pytest.mark.parametrize("crop", [1.5, 2.0])
+def test_a_crop_is_a_whole_number_of_pixels(crop):
+    with pytest.raises(ValueError, match=rf"crop must be a whole number, not {crop}"):
+        Augment(crop=crop)
 
 
 @pytest.mark.parametrize(

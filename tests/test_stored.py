@@ -286,6 +286,7 @@ def test_what_is_no_data_is_named(tmp_path):
     np.save(tmp_path / "wide.npy", x[:, :, :2])
     np.save(tmp_path / "none.npy", x[:0])
     (tmp_path / "text.npy").write_text("no array")
+    np.save(tmp_path / "words.npy", np.array(["cat"] * 10))
     save_file({"x": x}, tmp_path / "x.safetensors")
     header = json.dumps({"x": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}).encode()
     (tmp_path / "cut.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
@@ -294,6 +295,7 @@ def test_what_is_no_data_is_named(tmp_path):
         (lambda: data.open_npy([tmp_path / "x.npy", tmp_path / "wide.npy"], y), r"wide\.npy has samples of float32"),
         (lambda: data.open_npy(tmp_path / "none.npy", y), r"none\.npy has no sample"),
         (lambda: data.open_npy(tmp_path / "text.npy", y), r"text\.npy is no \.npy file"),
+        (lambda: data.open_npy(tmp_path / "words.npy", y), r"words\.npy holds no array of numbers"),
         (lambda: data.open_npy([], y), "no file was named"),
         (lambda: data.open_npy(tmp_path / "x.npy", y, window=0), "window must be at least 1"),
         (lambda: data.open_shards([tmp_path / "x.safetensors"]), "has no tensor 'y': there is x"),

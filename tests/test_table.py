@@ -66,6 +66,20 @@ def test_columns_become_numbers_and_categories():
     assert data.table(customers(), "churn", embeddings={"city": 2}).sizes == (2, 0)
 
 
+def test_categories_too_large_to_be_told_apart():
+    """As float64, 2^53 and 2^53 + 1 are one number."""
+    ids = np.tile([2**53, 2**53 + 1, 7], 40)
+    for target, options in [("churn", {"categories": ["id"]}), ("id", {"task": "classification"})]:
+        with pytest.raises(ValueError, match="column 'id' has the category 9007199254740992: numbers as large"):
+            data.table(customers(id=ids), target, **options)
+    assert str(2**53 + 1) in data.table(customers(id=ids.astype(str)), "id").classes
+    assert data.table(customers(id=ids - 2), "id", task="classification").classes == (
+        "5",
+        str(2**53 - 2),
+        str(2**53 - 1),
+    )
+
+
 def test_categories_that_are_numbers():
     codes = np.tile([3.0, 10.0, 2.5, 3.0], 30)
     table = data.table(customers(code=codes), "churn", categories=["code"])

@@ -47,7 +47,7 @@ class Form:
         if absent:
             raise ValueError(f"there is no column {listed(absent)}: there are {listed(columns)}")
         values = {name: as_numbers(values_of(columns[name], name), name) for name in self.numbers}
-        values |= {name: as_texts(values_of(columns[name], name)) for name in self.categories}
+        values |= {name: as_texts(values_of(columns[name], name), name) for name in self.categories}
         if self.missing == "refuse":
             refuse_missing(values, "fill them in, leave those rows out, or train with missing='fill' (--missing fill)")
         parts = []
@@ -110,7 +110,7 @@ def values_of(column: Any, name: str) -> np.ndarray:
         array = array.astype(np.float64)
         if np.isinf(array).any():
             raise ValueError(f"column {name!r}, row {np.isinf(array).argmax()}: the number is infinite")
-    return as_texts(array) if kind.startswith(CATEGORICAL) else array
+    return as_texts(array, name) if kind.startswith(CATEGORICAL) else array
 
 
 def _of_objects(values: list[Any], name: str) -> np.ndarray:
@@ -153,10 +153,19 @@ def is_number(text: str) -> bool:
     return True
 
 
-def as_texts(values: np.ndarray) -> np.ndarray:
-    """Categories as texts, also where they are numbers: "3" for 3 and 3.0."""
+def as_texts(values: np.ndarray, name: str) -> np.ndarray:
+    """Categories as texts, also where they are numbers: "3" for 3 and 3.0.
+
+    Raises ValueError for numbers from 2^53 on: as float64 two of them may be one.
+    """
     if values.dtype == object:
         return values
+    large = np.abs(values) >= 2**53
+    if large.any():
+        raise ValueError(
+            f"column {name!r} has the category {values[large.argmax()]:.0f}: numbers as large as this cannot be told "
+            "from their neighbours, make texts of the column"
+        )
     texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.tolist()]
     return np.array(texts, object)
 

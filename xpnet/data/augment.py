@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 
 LIMITS = {
@@ -56,8 +57,7 @@ class Augment:
             value, limit = getattr(self, field.name), LIMITS[field.name]
             if not 0 <= value <= limit:
                 raise ValueError(f"{field.name} must be in 0..{limit}, not {value!r}")
-        if self.crop != int(self.crop):
-            raise ValueError(f"crop must be a whole number of pixels, not {self.crop!r}")
+        whole("crop", self.crop)
 
     def __call__(self, x: Array, backend: Backend) -> Array:
         if x.ndim not in (3, 4) or x.dtype != np.uint8 or min(x.shape[1:3]) < 2:

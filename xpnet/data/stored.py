@@ -160,8 +160,8 @@ def open_npy(
     Raises OSError or ValueError for what is no such file, or does not fit the others.
     """
     paths = [Path(path) for path in ([x] if isinstance(x, (str, os.PathLike)) else x)]
-    targets = _npy(Path(y), None) if isinstance(y, (str, os.PathLike)) else np.asarray(y)
-    return Stored(_joined(paths, [_npy(path, "r") for path in paths]), targets, classes, paths[0].name, window)
+    targets = _npy(Path(y), None, "buifU") if isinstance(y, (str, os.PathLike)) else np.asarray(y)
+    return Stored(_joined(paths, [_npy(path, "r", "buif") for path in paths]), targets, classes, paths[0].name, window)
 
 
 def open_shards(
@@ -202,13 +202,13 @@ def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:
     return Joined(arrays)
 
 
-def _npy(path: Path, mode: Any) -> np.ndarray:
+def _npy(path: Path, mode: Any, kinds: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is no .npy file: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buifU":
-        raise ValueError(f"{path} holds no array of numbers")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+        raise ValueError(f"{path} holds no array of numbers{' or texts' if 'U' in kinds else ''}")
     return array
 
 

@@ -111,7 +111,7 @@ def table(
     if not inputs:
         raise ValueError(f"there is no column to predict {target!r} from")
     read = {key: values_of(column, key) for key, column in inputs.items()}
-    read |= {key: as_texts(read[key]) for key in categories if key in read}
+    read |= {key: as_texts(read[key], key) for key in categories if key in read}
     if missing == "refuse":
         refuse_missing(read, "fill them in, leave those rows or columns out, or use missing='fill' (--missing fill)")
     form = _form(read, missing, unseen, target)
@@ -154,7 +154,7 @@ def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
     refuse_missing({name: values}, "leave those rows out")
     if not classes:
         return as_numbers(values, name)[:, None]
-    texts, number = _class_names(columns[name], values), {label: i for i, label in enumerate(classes)}
+    texts, number = _class_names(columns[name], values, name), {label: i for i, label in enumerate(classes)}
     for row, text in enumerate(texts):
         if text not in number:
             raise ValueError(f"column {name!r}, row {row}: {text!r} is none of the classes {listed(classes)}")
@@ -173,7 +173,7 @@ def _target(column: Any, name: str, task: str | None) -> tuple[np.ndarray, tuple
         task = "classification" if values.dtype == object or few or _is_boolean(column) else "regression"
     if task == "regression":
         return as_numbers(values, name)[:, None], ()
-    names = _class_names(column, different)
+    names = _class_names(column, different, name)
     return np.searchsorted(different, values), tuple(names)
 
 
@@ -182,9 +182,9 @@ def _is_boolean(column: Any) -> bool:
     return array.dtype.kind == "b" or (array.dtype.kind == "O" and isinstance(array.tolist()[0], bool))
 
 
-def _class_names(column: Any, values: np.ndarray) -> list[str]:
+def _class_names(column: Any, values: np.ndarray, name: str) -> list[str]:
     """Classes as texts: "True" and "False" for booleans, "3" for 3."""
-    return [str(bool(v)) for v in values.tolist()] if _is_boolean(column) else as_texts(values).tolist()
+    return [str(bool(v)) for v in values.tolist()] if _is_boolean(column) else as_texts(values, name).tolist()
 
 
 def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -> Form:
