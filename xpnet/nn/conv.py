@@ -128,6 +128,9 @@ class Conv2d(Layer):
     def _spread(self, pixels: Array, image: Array, backend: Backend) -> None:
         """image = pixels W^T, each row added up where its window lies: the transpose of `_gather`."""
         windows, groups = self.windows, self.groups
+        if groups == 1 and windows.are_pixels:
+            backend.matmul(_by_group(pixels, 1), _by_group(self.W.data, 1).mT, out=_by_group(image, 1))
+            return
         parts: Iterator[Array]
         if self._depthwise:
             memory = backend.scratch("product", pixels.shape)

@@ -91,8 +91,10 @@ class Windows:
     def columns(self, x: Array, groups: int, backend: Backend) -> Array:
         """Every window of x (n, *size, C) as a row: (rows, entries C), the rows in order of n and *output.
 
-        With groups of channels a matrix for each: (groups, rows, entries C / groups). In scratch memory.
+        With groups of channels a matrix for each: (groups, rows, entries C / groups). In scratch memory, or x itself.
         """
+        if groups == 1 and self.are_pixels:
+            return x.reshape(-1, x.shape[-1])
         x = self._padded(x, backend)
         n, channels = x.shape[0], x.shape[-1]
         first, *steps, last = x.strides
@@ -118,6 +120,11 @@ class Windows:
                 channels = groups * part.shape[-1]
                 part = part.transpose(*range(1, part.ndim - 1), 0, -1).reshape(*part.shape[1:-1], channels)
             yield part
+
+    @cached_property
+    def are_pixels(self) -> bool:
+        """Whether each pixel is a window of its own: no padding, and as many windows as there are only of kernel 1."""
+        return self.size == self.padded_size == self.output
 
     @cached_property
     def _apart(self) -> bool:

@@ -103,6 +103,10 @@ CASES: tuple[LayerCase, ...] = (
     _row("3 x 3", nn.Conv2d(3, 3), (5, 4, 2)),
     _row("1 x 1", nn.Conv2d(3, 1, n_in=2), (2, 3, 2)),
     _row("1 x 1, stride 2", nn.Conv2d(2, 1, stride=2), (4, 3, 2), stride=2),
+    _row(
+        "1 x 1, stride 2, padded to the size it had", nn.Conv2d(2, 1, 2, 1), (3, 3, 2), stride=2, padding=(1, 1, 1, 1)
+    ),
+    _row("1 x 1, groups", nn.Conv2d(4, 1, groups=2), (2, 3, 4), groups=2),
     _row("no bias", nn.Conv2d(2, (2, 3), bias=False), (3, 4, 2)),
     _row("kernel as large as the image", nn.Conv2d(4, (3, 2), init=init.lecun_normal), (3, 2, 2)),
     _row("stride, columns left over", nn.Conv2d(2, (3, 2), (2, 3)), (6, 6, 2), stride=(2, 3)),
@@ -136,6 +140,7 @@ CASES: tuple[LayerCase, ...] = (
         "same, groups, no bias", nn.Conv1d(4, 4, padding="same", groups=2, bias=False), (4, 2), padding=(1, 2, 0, 0),
         groups=2,
     ),
+    _row("1 x 1", nn.ConvTranspose2d(3, 1), (2, 3, 2), size=(2, 3)),
     _row("3 x 2", nn.ConvTranspose2d(3, (3, 2)), (2, 3, 2), size=(4, 4)),
     _row("stride", nn.ConvTranspose2d(2, 2, (2, 3)), (2, 3, 2), size=(4, 8), stride=(2, 3)),
     _row("padding", nn.ConvTranspose2d(2, (3, 4), 2, 1), (3, 2, 1), size=(5, 4), stride=2, padding=(1, 1, 1, 1)),
