@@ -212,7 +212,7 @@ def test_the_devices_agree_on_a_table():
 def test_a_model_of_a_table_reads_no_image(tmp_path):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
     Image.new("L", (40, 40), 255).save("a.png")
-    assert "which are no grey images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
+    assert "which are no images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
 
 
 def test_a_model_of_images_reads_no_table():

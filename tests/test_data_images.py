@@ -51,7 +51,7 @@ def test_one_image_in_colour_makes_all_of_them_rgb(pets):
 def test_images_of_other_kinds_and_sizes(pets):
     values = np.arange(24).reshape(4, 6).astype(np.uint16) * 256
     Image.fromarray(values).save(pets / "cats" / "deep.png")
-    with pytest.raises(ValueError, match=r"deep.png has 4 x 6 pixels, .*0.png has 6 x 4, and all must have one size"):
+    with pytest.raises(ValueError, match=r"deep.png has 6 x 4 pixels, .*0.png has 4 x 6, and all must have one size"):
         data.image_folder(pets)
     images = data.image_folder(pets, size=(4, 6))
     assert images.x.shape == (5, 4, 6)
@@ -81,6 +81,11 @@ def test_images_of_other_kinds_and_sizes(pets):
             ValueError,
             r"birds holds no image itself, only folders \(owls\): if those are the classes, name .*birds, or call the",
         ),
+        (
+            lambda p: write(p / "train" / "owls" / "1.png", np.zeros((6, 4))),
+            ValueError,
+            r"train holds no image itself, only folders \(owls\)",
+        ),
         (lambda p: (p / "cats").rename(p.parent / "cats"), ValueError, "a folder of images for each class.*it has 1"),
         (lambda p: p.rename(p.parent / "other"), FileNotFoundError, "there is no such folder"),
     ],
@@ -89,12 +94,24 @@ def test_what_is_no_folder_of_images(pets, break_it, error, message):
     break_it(pets)
     with pytest.raises(error, match=message):
         data.image_folder(pets)
+    if pets.is_dir():
+        with pytest.raises(error, match=message):
+            data.load(pets)
 
 
 def test_an_image_that_would_fill_the_memory_is_refused(pets, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ValueError, match=r"0.png is no image that can be read: .*exceeds limit of 20 pixels"):
         data.image_folder(pets)
+
+
+@pytest.mark.parametrize(("grey", "shape"), [(None, (4, 6, 4)), (True, (4, 6, 4)), (False, (4, 6, 4, 3))])
+def test_the_colours_may_be_chosen(pets, grey, shape):
+    assert data.image_folder(pets, grey=grey).x.shape == shape
+    write(pets / "cats" / "0.png", np.full((6, 4, 3), (9, 90, 0)))
+    images = data.image_folder(pets, grey=grey)
+    assert images.x.shape == ((4, 6, 4) if grey else (4, 6, 4, 3))
+    assert images.x[0, 0, 0].tolist() == (56 if grey else [9, 90, 0])  # luma: 0.299 9 + 0.587 90
 
 
 # As a data set --------------------------------------------------------------------------------------------------
@@ -148,9 +165,71 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "dark at" in call("predict", "run/model.safetensors", "new.png").stdout
     write(tmp_path / "shades" / "dark" / "0.png", np.zeros((9, 8)))
     refused = call("train", "--data", "shades", code=1).stderr
-    assert "resize the files, or read them in Python by data.image_folder(..., size=(height, width))" in refused
+    assert "by xpnet train --size 64, or in Python by data.image_folder(..., size=(64, 64))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
+
+
+def shapes_in_colours(folder, n, rng, grey=False):
+    """Photos of many sizes in two classes, which differ in the colour of what is in the middle."""
+    for name, colour in (("leaf", (40, 160, 60)), ("rose", (190, 40, 60))):
+        for i in range(n):
+            height, width = rng.integers(20, 60, 2)
+            values = rng.integers(0, 60, (height, width, 3))
+            values[height // 4 : -height // 4, width // 4 : -width // 4] += np.array(colour)
+            values = values.clip(0, 255)
+            write(folder / name / f"{i}.png", values.mean(axis=2) if grey else values)
+
+
+def test_photos_of_many_sizes_from_training_to_an_answer(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    shapes_in_colours(tmp_path / "plants", 40, rng)
+    shapes_in_colours(tmp_path / "more", 10, rng)
+    options = ["--data", "plants", "--size", "12x8", "--hidden", "8", "--epochs", "15", "--quiet", "--out", "run"]
+    said = call("train", *options).stdout
+    assert "plants train: 64 samples of 8 x 12 x 3 uint8" in said
+    assert "try it:" in said
+    assert 'size = "12x8"' in (tmp_path / "run" / "config.toml").read_text()
+    assert np.asarray(Image.open("run/example.png")).shape == (8, 12, 3)
+    result = json.loads(call("predict", "run", "more/leaf/1.png", "more/rose/2.png", "--json").stdout)
+    assert [row["text"] for row in result["predictions"]] == ["leaf", "rose"]
+    measured = json.loads(call("evaluate", "run", "--json").stdout)  # the images of the run, in its size
+    assert measured["test_accuracy"] == json.loads((tmp_path / "run" / "metrics.json").read_text())["test_accuracy"]
+    assert "data have changed" not in call("evaluate", "run").stdout
+    assert "accuracy 100.00% (0 of 20 wrong)" in call("evaluate", "run", "--data", "more").stdout  # all are new
+    assert "(0 of 16 wrong)" in call("evaluate", "run", "--data", "plants").stdout
+    (tmp_path / "plants").rename(tmp_path / "train")
+    (tmp_path / "both").mkdir()
+    for name, folder in (("train", "train"), ("test", "more")):
+        (tmp_path / folder).rename(tmp_path / "both" / name)
+    assert "<both test: 20 samples" in call("evaluate", "run", "--data", "both").stdout
+    (tmp_path / "both" / "train").rename(tmp_path / "plants")
+    (tmp_path / "both" / "test").rename(tmp_path / "more")
+    shapes_in_colours(tmp_path / "grey", 10, rng, grey=True)  # in the colours that the model knows
+    call("evaluate", "run", "--data", "grey")
+    call("parity", "run", "--data", "more", "--batch", "4", "--steps", "1")
+    call("train", "--resume", "run", "--epochs", "16", "--quiet")
+    call("train", "--config", "run/config.toml", "--epochs", "1", "--quiet", "--out", "again")
+    assert "64 samples of 9 x 9 x 3 uint8" in call("data", "plants", "--size", "9").stdout
+
+
+@pytest.mark.parametrize("size", ["0", "8x", "x8", "8x8x8", "-8", "8.5", "ten", "10000", ""])
+def test_what_is_no_size(elsewhere, pets, size):  # noqa: F811
+    for command in ("train", "--data", pets), ("data", pets):
+        assert "size is a number of pixels, such as 64, or width x height" in call(
+            *command, f"--size={size}", code=2
+        ).stderr.replace("\n", " ")
+
+
+def test_a_size_is_for_images_alone(elsewhere, tmp_path):  # noqa: F811
+    for source, code in (("digits", 2), ("mnist", 1)):
+        refused = call("train", "--data", source, "--size", "8", code=code).stderr
+        assert f"a size is for folders of images, one for each class, and '{source}' is none" in refused
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    refused = call("train", "--data", "a.csv", "--target", "b", "--size", "8", code=2).stderr
+    assert "size is for folders of images, and the data are" in refused
+    (tmp_path / "set.toml").write_text("size = 8")
+    assert "size must be a text, not 8" in call("train", "--config", "set.toml", code=2).stderr
 
 
 def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  # noqa: F811
@@ -164,9 +243,9 @@ def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  
             for i in range(15):
                 value = {"dark": 10, "grey": 110, "light": 210, "red": 0}[name]
                 write(tmp_path / folder / name / f"{i}.png", rng.integers(0, 40, (8, 8)) + value)
-    call("train", "--data", "shades", "--hidden", "8", "--epochs", "20", "--quiet", "--out", "run")
+    call("train", "--data", "shades", "--hidden", "8", "--epochs", "60", "--quiet", "--out", "run")
     result = json.loads(call("evaluate", "run/model.safetensors", "--data", "some", "--json").stdout)
     assert result["test_accuracy"] == 1
-    assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 3), ("light", 3)]
+    assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 15), ("light", 15)]
     refused = call("evaluate", "run/model.safetensors", "--data", "other", code=2).stderr
-    assert "other test: 'red' is none of the classes 'dark', 'grey', 'light'" in refused
+    assert "other: 'red' is none of the classes 'dark', 'grey', 'light'" in refused

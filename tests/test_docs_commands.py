@@ -61,9 +61,16 @@ def place(tmp_path_factory) -> Path:
     photo = Image.new("L", (200, 260), 235)
     ImageDraw.Draw(photo).line([(60, 50), (140, 50), (90, 120), (150, 180), (60, 210)], 20, 14, joint="curve")
     photo.save(folder / "photo.jpg")
+    photo.save(folder / "new.jpg")
+    for part in ("plants", "other-plants"):
+        for number, name in enumerate(["leaf", "rose"]):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(5):
+                Image.new("RGB", (20 + i, 16), (90 * number, 90, 20 * i)).save(folder / part / name / f"{i}.png")
     with pytest.MonkeyPatch.context() as patch:
         small(patch, folder)
         call("train", "--data", "mnist", *SMALL)
+        call("train", "--data", "plants", "--size", "8", *SMALL)
         if not missing("customers.csv"):
             call("train", "--data", "customers.csv", "--target", "churn", *SMALL)
         call("train", "--out", "run", *SMALL)

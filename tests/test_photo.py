@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import xpnet
-from xpnet import nn
+from xpnet import data, nn
 from xpnet.photo import (
     Glyph,
     ImageError,
@@ -26,12 +26,13 @@ from xpnet.photo import (
     decide,
     explain,
     find_glyphs,
-    image_size,
+    image_kind,
     open_image,
     shifted,
 )
 from xpnet.photo.components import find_pieces
 from xpnet.photo.glyph import stroke_width
+from xpnet.photo.opening import open_whole
 from xpnet.photo.page import find_page
 
 TWO = [(70, 90), (85, 60), (120, 50), (150, 70), (145, 110), (70, 190), (160, 190)]
@@ -512,8 +513,54 @@ def test_an_image_of_the_models_size_goes_to_the_model_untouched():
     assert (digit.label, digit.probability, digit.reason, digit.glyph.box) == (1, 0.7, "", (0, 0, 1, 1))
     assert reading.text == "bee"
     assert explain(reading).height > 100
-    with pytest.raises(ImageError, match="takes images of 12 x 9"):  # only digits are searched for
-        reader.read(save(draw(TWO)))
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path):
+    """Nothing is searched for, cut out or inverted: as `data.image_folder` gives them, in the model's colours."""
+    photo = Image.effect_noise((90, 60), 80).convert("RGB")
+    photo.putpixel((0, 0), (255, 0, 0))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        photo.save(tmp_path / name / "photo.png", exif=turned)
+    (wanted, _) = data.image_folder(tmp_path, (9, 12), grey).x
+    seen = []
+
+    def answer(images):
+        seen.append(images)
+        return np.array([[0.25, 0.75]])
+
+    shape = (9, 12) if grey else (9, 12, 3)
+    reader = ImageReader(Oracle(answer, shape, ("cats", "dogs")))
+    assert not reader.reads_digits
+    path = tmp_path / "cats" / "photo.png"
+    for source in (
+        path,
+        path.read_bytes(),
+        io.BytesIO(path.read_bytes()),
+        np.asarray(photo.transpose(Image.ROTATE_270)),
+    ):
+        reading = reader.read(source)
+        assert (reading.text, reading.digits[0].probability) == ("dogs", 0.75)
+        np.testing.assert_array_equal(seen.pop(), wanted[None].astype(np.float32))
+        assert np.array_equal(reading.digits[0].glyph.pixels, wanted)
+        assert explain(reading).height > 100
+    (tmp_path / "cut.png").write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ImageError, match=r"cut\.png: damaged or cut off"):
+        reader.read(tmp_path / "cut.png")
+    with pytest.raises(ImageError, match="million pixels"):
+        open_whole(path, (9, 12), grey, max_pixels=1000)
+    for array in (np.zeros((9, 12)), np.zeros((9, 12, 4), np.uint8), np.zeros((0, 3), np.uint8)):
+        with pytest.raises(ImageError, match=r"uint8 \(H, W\) or \(H, W, 3\), not"):
+            reader.read(array)
+
+
+def test_digits_in_colour_are_taken_whole():
+    reader = ImageReader(Oracle(lambda images: np.eye(10)[[3]], (8, 8, 3)))
+    assert not reader.reads_digits
+    assert reader.read(save(draw(TWO))).text == "3"
 
 
 @pytest.mark.parametrize("names", ["0123456789", "abcdefghij"])
@@ -535,18 +582,19 @@ def test_a_light_image_of_the_models_size_is_inverted_for_digits_alone(names):
 def test_a_model_of_something_else_is_refused():
     with pytest.raises(ValueError, match="not one number for each class"):
         ImageReader(Oracle(None, classes=("only one",)))
-    with pytest.raises(ValueError, match="no grey images"):
+    with pytest.raises(ValueError, match="no images"):
         ImageReader(Oracle(None, (7,)))
 
 
 def test_what_a_model_takes():
     model = lambda shape: nn.Model(nn.Sequential(nn.Flatten(), nn.Linear(3)), shape, xpnet.select("cpu"))
-    assert image_size(model((9, 12))) == (9, 12)
-    assert image_size(model((6, 5, 1))) == (6, 5)
-    assert image_size(model((49,))) == (7, 7)
-    for shape in ((7,), (4, 4, 3)):
-        with pytest.raises(ValueError, match="no grey images"):
-            image_size(model(shape))
+    assert image_kind(model((9, 12))) == ((9, 12), True)
+    assert image_kind(model((6, 5, 1))) == ((6, 5), True)
+    assert image_kind(model((6, 5, 3))) == ((6, 5), False)
+    assert image_kind(model((49,))) == ((7, 7), True)
+    for shape in ((7,), (4, 4, 2), (3, 4, 4, 3)):
+        with pytest.raises(ValueError, match="no images"):
+            image_kind(model(shape))
     pixels = np.arange(98, dtype=np.uint8).reshape(2, 7, 7)
     samples = as_model_input(model((49,)), pixels)
     assert (samples.shape, samples.dtype) == ((2, 49), np.float32)

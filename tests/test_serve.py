@@ -155,6 +155,11 @@ def test_a_model_of_other_classes_than_the_digits_is_refused(classes):
         reader(nn.Flatten(), nn.Linear(len(classes)), classes=list(classes))
 
 
+def test_a_model_of_images_in_colour_is_refused():
+    with pytest.raises(ValueError, match="the page makes grey images, and this model takes images in colour"):
+        reader(nn.Flatten(), nn.Linear(10), shape=(28, 28, 3))
+
+
 @pytest.mark.parametrize("shape", [(2, 2), (7, 8), (1, 4000), (28, 129)])
 def test_a_model_of_too_small_or_too_large_images_is_refused(shape):
     with pytest.raises(ValueError, match=f"takes {shape[1]} x {shape[0]}"):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xpnet.cli import tables
+from xpnet.cli import options, tables
 from xpnet.cli.console import Failed, say
 from xpnet.files import expanded
 
 if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits
+    from xpnet.nn import Model
 
 
 def show_data(
@@ -22,6 +25,7 @@ def show_data(
             help="digits, mnist or cifar10 (downloaded if not there yet), a folder, or a table. [default: list]"
         ),
     ] = None,
+    size: options.Size = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
     ] = None,
@@ -40,7 +44,7 @@ def show_data(
             raise typer.BadParameter("a table holds no images", param_hint="--image")
         tables.describe(expanded(name))
         return
-    splits = load(name)
+    splits = load(name, size)
     for part in splits:
         describe(part)
     if image:
@@ -51,16 +55,46 @@ def show_data(
         say(f"samples: {image}")
 
 
-def load(source: str) -> Splits:
+def load(source: str, size: str | None = None) -> Splits:
     """`data.load`, with bad content told from a bad name: `Failed` for the first, ValueError for the second."""
+    return _load(source, size=None if size is None else height_and_width(size))
+
+
+def load_for(model: Model, source: str, unseen: bool = False) -> tuple[Dataset, Dataset]:
+    """`load`, with the images of a folder brought to the model's size and colours. Where the model has seen none of
+    them in training, all are to test with, unless the folder has parts itself."""
+    import numpy as np
+
+    from xpnet.data.datasets import has_parts, holds_images
+    from xpnet.photo import image_kind
+
+    if not holds_images(source):
+        return _load(source)
+    size, grey = image_kind(model)
+    training, test = _load(source, size=size, grey=grey)
+    if unseen and not has_parts(expanded(source)):
+        x, y = (np.concatenate(both) for both in ((training.x, test.x), (training.y, test.y)))
+        test = replace(test, x=x, y=y, name=expanded(source).resolve().name)
+    return training, test
+
+
+def _load(source: str, **options: Any) -> Splits:
     from xpnet import data
 
     try:
-        return data.load(source)
+        return data.load(source, **options)
     except ValueError as error:
         if source in ("mnist", "cifar10") or (source and expanded(source).is_dir()):
             raise Failed(str(error)) from None
         raise
+
+
+def height_and_width(size: str) -> tuple[int, int]:
+    """ "64", or "64x48" for width x height. Raises ValueError for what is neither."""
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(re.fullmatch(r"0*[1-9]\d{0,3}", side) for side in sides):
+        raise ValueError(f"size is a number of pixels, such as 64, or width x height, 64x48, up to 9999; not {size!r}")
+    return int(sides[-1]), int(sides[0])
 
 
 def list_sets() -> None:

@@ -9,6 +9,8 @@ import typer
 
 from xpnet.cli import options
 from xpnet.cli.console import check_output, print_json, say
+from xpnet.cli.run_folder import CONFIG
+from xpnet.files import expanded
 
 
 def evaluate(
@@ -16,8 +18,8 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, mnist, or a folder, of which the test part counts; or a table, of which all rows do. "
-            "[default: what the model's run had]"
+            help="digits, mnist, or a folder, of which the test part counts; all images of a folder without such a "
+            "part that is not the run's own; or a table, of which all rows do. [default: what the model's run had]"
         ),
     ] = None,
     device: options.Device = None,
@@ -30,18 +32,22 @@ def evaluate(
     """
     import xpnet
     from xpnet.cli import results, tables
-    from xpnet.cli.data import load
+    from xpnet.cli.data import load_for
 
     if not out:
         check_output()
     opened = xpnet.load(model, device)
-    source = data_of(model) if data is None else data
+    own = data_of(model)
+    source = own if data is None else data
+    if source is None:
+        raise ValueError(f"which data? There is no {CONFIG} beside {model} that says it: use --data")
     of_table = tables.is_table(source)
     if of_table:
         rows = tables.rows_for(opened, source)
         training, test = tables.parts(rows) if data is None else (rows, rows)
     else:
-        training, test = load(source)
+        unseen = own is not None and expanded(source).resolve() != Path(own).resolve()
+        training, test = load_for(opened, source, unseen)
     trained_on = results.trained_on(model.parent)
     if data is None and trained_on and trained_on["trained_on"] != training.digest():
         changed = "the data have changed since the run: the model may have been trained on some of these test samples"
@@ -75,11 +81,9 @@ def scores_of_classes(metrics: dict[str, Any]) -> None:
         say(f"{row['class']:<{width}}  {scores}")
 
 
-def data_of(model: Path) -> str:
-    """The data set that the run beside the model was on. Raises ValueError if there is none."""
+def data_of(model: Path) -> str | None:
+    """The data set that the run beside the model was on, if there is one."""
     from xpnet.cli.settings import read_config
 
-    config = model.parent / "config.toml"
-    if not config.is_file():
-        raise ValueError(f"which data? There is no config.toml beside {model} that says it: use --data")
-    return read_config(config).get("data", "digits")
+    config = model.parent / CONFIG
+    return read_config(config).get("data", "digits") if config.is_file() else None

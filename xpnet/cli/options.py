@@ -92,6 +92,14 @@ Data = Annotated[
         "(.csv, .tsv, .parquet) with --target. [default: digits]"
     ),
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N or WxH",
+        help="Of a folder of images: bring all to so many pixels, such as 64, or 64x48 for width x height. "
+        "[default: as they are, of one size]",
+    ),
+]
 Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column to be predicted.")]
 Task = Annotated[
     str | None, typer.Option(help="Of a table: classification or regression. [default: what the target looks like]")

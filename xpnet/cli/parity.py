@@ -52,7 +52,7 @@ def parity(
     """
     import xpnet
     from xpnet.cli import results, tables
-    from xpnet.cli.data import load
+    from xpnet.cli.data import load_for
     from xpnet.files import replacing
     from xpnet.verify.parity import parity as compare
 
@@ -66,7 +66,8 @@ def parity(
         if tables.is_table(data):
             samples = tables.rows_for(opened, data)
         else:
-            samples = results.as_model_counts(opened, load(data).test)
+            _, test = load_for(opened, data)
+            samples = results.as_model_counts(opened, test)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())

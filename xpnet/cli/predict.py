@@ -44,10 +44,11 @@ def predict(
     xpnet predict model.safetensors new.csv       each row of a table, as CSV
 
     A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
-    and read from left to right. A digit that is not clear is "?". An image that has exactly the model's own size
-    is taken whole: nothing is searched for in it. A model of anything else takes only such images.
+    and read from left to right. A digit that is not clear is "?", and no digit is an answer too. An image that has
+    exactly the model's own size is taken whole: nothing is searched for in it. A model of anything else takes each
+    image whole, brought to its size and colours.
 
-    No digit in an image is an answer too. An image that cannot be read is complained about, the others are done all
+    An image that cannot be read is complained about, the others are done all
     the same, and the exit code is 1.
     """
     import xpnet

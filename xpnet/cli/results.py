@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
+from xpnet.data.images import is_images
 from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
@@ -208,8 +209,6 @@ def limits(data: Dataset) -> list[str]:
     notes = []
     if not is_images(data.x):
         notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
-    elif not is_grey(data.x):
-        notes.append("colour images: predict and serve read grey ones only; use evaluate, or xpnet.load")
     if len(data.classes) > MOST_CLASSES:
         notes.append(
             f"{len(data.classes):,} classes are too many to show: metrics.json gets the {MOST_CLASSES} worst, "
@@ -218,20 +217,11 @@ def limits(data: Dataset) -> list[str]:
     return notes
 
 
-def is_images(x: np.ndarray) -> bool:
-    """Whether samples (N, ...) can be shown: grey, or colour (N, H, W, 3)."""
-    return is_grey(x) or (isinstance(x, np.ndarray) and x.ndim == 4 and x.shape[3] == 3)
-
-
-def is_grey(x: np.ndarray) -> bool:
-    """Whether samples are grey images, (N, H, W) or (N, H, W, 1): those that photos are turned into."""
-    return isinstance(x, np.ndarray) and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 1))
-
-
 def write_example(path: Path, data: Dataset) -> None:
-    """The first of some grey images as a file of its own size, black to white over what the data set holds."""
+    """The first of some images as a file of its own size, black to white over what the data set holds."""
     from PIL import Image
 
-    luma = data.x[0].reshape(data.x.shape[1:3]) / max(float(data.x.max()), 1e-9) * 255
+    values = data.x[0] / max(float(data.x.max()), 1e-9) * 255
+    pixels = values.round().clip(0, 255).astype(np.uint8)
     with replacing(path) as temporary:
-        Image.fromarray(luma.round().clip(0, 255).astype(np.uint8)).save(temporary, format="png")
+        Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(temporary, format="png")

@@ -16,7 +16,7 @@ from xpnet.files import TABLES
 from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
-KINDS |= {"threads": int, "workers": int, "tensorboard": bool}
+KINDS |= {"size": str, "threads": int, "workers": int, "tensorboard": bool}
 TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # what can be said of a table alone
 KINDS |= dict.fromkeys(TABLE, str)
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
@@ -36,6 +36,7 @@ class Settings:
     named: str
     changed: tuple[str, ...] = field(default=(), compare=False)
     data: str = "digits"
+    size: str | None = None
     seed: int = 0
     dtype: str = "float32"
     precision: str | None = None
@@ -60,9 +61,11 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     for name, value in both.items():
         if isinstance(value, int) and abs(value) >= MOST:
             raise ValueError(f"{option(name)} must be a whole number below {MOST}")
-    plain = ("data", "seed", "dtype", "precision", "device", "threads", "workers", "tensorboard", *TABLE)
+    plain = ("data", "size", "seed", "dtype", "precision", "device", "threads", "workers", "tensorboard", *TABLE)
     own = {name: both[name] for name in plain if name in both}
     own["data"] = _lasting(own.get("data", Settings.data))
+    if "size" in own and is_table(own["data"]):
+        raise ValueError(f"size is for folders of images, and the data are {own['data']}")
     said = [option(name) for name in TABLE if own.get(name, getattr(Settings, name)) != getattr(Settings, name)]
     if said and not is_table(own["data"]):
         raise ValueError(f"{said[0]} is for tables ({', '.join(TABLES)}), and the data are {own['data']}")

@@ -46,6 +46,7 @@ FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: few
 def train(
     ctx: typer.Context,
     data: options.Data = None,
+    size: options.Size = None,
     target: options.Target = None,
     recipe: options.RecipeName = None,
     model: options.ModelName = None,
@@ -100,7 +101,7 @@ def train(
       history.csv             loss, accuracy and rate of every epoch
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
       augmentation.png        with --augment: what each setting does to the images
-      example.png             the first test image if it is a grey one, to try the model on
+      example.png             the first test image, to try the model on
       events.out.tfevents.*   with --tensorboard
     Without matplotlib (pip install "xpnet[plots]") the images but the example are left out.
     """
@@ -198,7 +199,7 @@ def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
     from xpnet.cli import tables
     from xpnet.cli.data import load
 
-    return tables.load(settings) if tables.is_table(settings.data) else load(settings.data)
+    return tables.load(settings) if tables.is_table(settings.data) else load(settings.data, settings.size)
 
 
 def fitted_to(settings: Settings, n_samples: int) -> Settings:
@@ -239,6 +240,7 @@ def write_results(
     """All files of the run but its settings and its checkpoint. `what` was trained is told with the curves, and
     `trained_on` is the digest of all training data. Gives the metrics, and what could not be made."""
     from xpnet.cli import results
+    from xpnet.data.images import is_images
     from xpnet.doctor.machine import software
 
     model.save(folder / MODEL)
@@ -255,7 +257,7 @@ def write_results(
         "versions": software(),
     }
     results.write_metrics(folder / results.METRICS, metrics)
-    if results.is_grey(test.x):
+    if is_images(test.x):
         results.write_example(folder / EXAMPLE, test)
     images = {
         "learning-curves.png": lambda plots: plots.learning_curves(
@@ -263,7 +265,7 @@ def write_results(
         ),
         **results.images_of_test(metrics, test, probabilities),
     }
-    if results.is_images(training.x):
+    if is_images(training.x):
         images["samples.png"] = lambda plots: plots.samples(training)
     if augment:
         images["augmentation.png"] = lambda plots: plots.augmentations(training, augment)

@@ -36,7 +36,13 @@ class Splits(NamedTuple):
     test: Dataset
 
 
-def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
+def load(
+    source: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    grey: bool | None = None,
+) -> Splits:
     """A data set by name, or from a folder.
 
     "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
@@ -52,12 +58,15 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
               for, and downloaded, as MNIST is, in folders called cifar10; its SHA-256 is checked.
     a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
               train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..);
-              or with a folder of images for each class, all of one size (`image_folder`), of which a stratified fifth
-              is the test split, or with folders `train` and `test` of such folders (and none of a validation part).
+              or with a folder of images for each class, of which a stratified fifth is the test split, or with folders
+              `train` and `test` of such folders (and none of a validation part). `size` and `grey` are for these
+              alone, and those of `image_folder`.
 
     Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
     FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.
     """
+    if (size, grey) != (None, None) and not holds_images(source):
+        raise ValueError(f"a size is for folders of images, one for each class, and {os.fspath(source)!r} is none")
     if source == "digits":
         return _digits(seed)
     if source == "mnist":
@@ -68,13 +77,27 @@ def load(source: str | os.PathLike[str], *, seed: int = 0) -> Splits:
     if not os.fspath(source) or not folder.is_dir():
         known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files, or with images"
         raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
-    if not any(_find(folder, name) for name in MNIST_SHA256):
-        if class_folders(folder):
-            return _of_images(folder, seed)
-        if images_in(folder):
-            what_to_do = "put those of each class into a folder that has the name of the class"
-            raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {what_to_do}")
+    if holds_images(source):
+        return _of_images(folder, seed, size, grey)
+    if not any(_find(folder, name) for name in MNIST_SHA256) and images_in(folder):
+        what_to_do = "put those of each class into a folder that has the name of the class"
+        raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {what_to_do}")
     return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
+
+
+def holds_images(source: str | os.PathLike[str]) -> bool:
+    """Whether `load` takes this for a folder with a folder of images for each class."""
+    if source in ("digits", "mnist", "cifar10") or not os.fspath(source):
+        return False
+    folder = expanded(source)
+    if not folder.is_dir() or any(_find(folder, name) for name in MNIST_SHA256):
+        return False
+    return bool(class_folders(folder))
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a folder of images says itself which are to train on and which to test with."""
+    return all((folder / part).is_dir() and has_images(folder / part) for part in ("train", "test"))
 
 
 def _digits(seed: int) -> Splits:
@@ -85,7 +108,7 @@ def _digits(seed: int) -> Splits:
     return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
 
 
-def _of_images(folder: Path, seed: int) -> Splits:
+def _of_images(folder: Path, seed: int, size: tuple[int, int] | None, grey: bool | None) -> Splits:
     name, parts = folder.resolve().name, (folder / "train", folder / "test")
     there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
     if there[:1] == ["train"] and there[-1] in VALIDATION:
@@ -94,13 +117,13 @@ def _of_images(folder: Path, seed: int) -> Splits:
             f"{folder} has a part {there[-1]}, and what is read are train and test: {what_to_do}. A part to watch a "
             f"run on is held out of train, by data.split or xpnet train --val 0.1"
         )
-    if there == ["train", "test"]:
-        train, test = map(image_folder, parts)
+    if has_parts(folder):
+        train, test = (image_folder(part, size, grey) for part in parts)
         if train.classes != test.classes or train.x.shape[1:] != test.x.shape[1:]:
             found = f"{train!r} in {parts[0].name}, {test!r} in {parts[1].name}"
             raise ValueError(f"{name}: both parts need the same classes, and images of one size and kind: {found}")
     else:
-        train, test = split(image_folder(folder), 1 / 5, seed)
+        train, test = split(image_folder(folder, size, grey), 1 / 5, seed)
     return Splits(replace(train, name=f"{name} train"), replace(test, name=f"{name} test"))
 
 

@@ -17,25 +17,27 @@ SHOWN = 5  # folders in a message
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
 
 
-def image_folder(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Dataset:
+def image_folder(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None, grey: bool | None = None
+) -> Dataset:
     """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
 
-    They are grey if all of them are, else RGB without transparency, and upright. Files are looked for in folders inside
-    the class's too; those that are hidden, or whose names end in nothing that an image's does, are left alone. With
-    `size`, (height, width), all are brought to that size; without, they must have one.
+    They are upright, and grey or RGB without transparency as `grey` says; of itself grey if all of them are. Files are
+    looked for in folders inside the class's too; those that are hidden, or whose names end in nothing that an image's
+    does, are left alone. With `size`, (height, width), all are brought to that size; without, they must have one.
 
     Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
     sizes that differ and what is no image; OSError for what cannot be read.
     """
     path = expanded(path)
     files, y, classes = files_of_classes(path)
-    images = [_read(file, size) for file in files]
+    images = [_read(file, size, grey) for file in files]
     for file, image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
-            one, first = (" x ".join(map(str, shown.shape[:2])) for shown in (image, images[0]))
+            one, first = (f"{shown.shape[1]} x {shown.shape[0]}" for shown in (image, images[0]))
             raise ValueError(
-                f"{file} has {one} pixels, {files[0]} has {first}, and all must have one size: resize the files, or "
-                "read them in Python by data.image_folder(..., size=(height, width))"
+                f"{file} has {one} pixels, {files[0]} has {first}, and all must have one size: let them be brought to "
+                "one by xpnet train --size 64, or in Python by data.image_folder(..., size=(64, 64))"
             )
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
@@ -79,7 +81,7 @@ def has_images(path: Path) -> bool:
 
 def is_images(x: Any) -> bool:
     """Whether samples (N, ...) can be shown: grey (N, H, W) or (N, H, W, 1), or colour (N, H, W, 3)."""
-    return x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
+    return not isinstance(x, tuple) and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3)))
 
 
 def as_colours(x: np.ndarray) -> np.ndarray:
@@ -99,15 +101,15 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
-def _read(file: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """(height, width) uint8 of a grey image, (height, width, 3) of another."""
+def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
+    """`pixels` of an image in a file."""
     from PIL import Image
 
     with open(file, "rb") as opened, warnings.catch_warnings():
         warnings.simplefilter("error")  # of sizes that would fill the memory, and of damage that Pillow puts up with
         try:
             with Image.open(opened) as image:
-                return pixels(image, size)
+                return pixels(image, size, grey)
         except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
 

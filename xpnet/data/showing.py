@@ -19,7 +19,7 @@ IMAGES, ROWS, COLUMNS = 10, 5, 8  # at most
 def as_html(data: Dataset) -> str | None:
     """None for samples that are neither images nor rows of numbers."""
     head = html.line(repr(data)[1:-1])
-    if not isinstance(data.x, tuple) and is_images(data.x):
+    if is_images(data.x):
         shown = np.arange(min(IMAGES, len(data))) * len(data) // min(IMAGES, len(data))  # from all of it
         return head + html.images(as_colours(data.x[shown]), [_target(data, i) for i in shown.tolist()])
     form: Form | None = getattr(data, "form", None)

@@ -13,7 +13,7 @@ of that), `digit` (what a model says of one glyph), `reader` (the whole way), `e
 from xpnet.photo.digit import Digit, decide, shifted
 from xpnet.photo.explain import explain
 from xpnet.photo.glyph import Glyph, Pixels
-from xpnet.photo.model_input import as_model_input, image_size
+from xpnet.photo.model_input import as_model_input, image_kind
 from xpnet.photo.opening import ImageError, open_image
 from xpnet.photo.reader import ImageReader, Reading
 from xpnet.photo.sheet import Sheet, find_glyphs
@@ -31,7 +31,7 @@ __all__ = [
     "decide",
     "explain",
     "find_glyphs",
-    "image_size",
+    "image_kind",
     "open_image",
     "shifted",
     "shipped_model_path",

@@ -19,8 +19,9 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Glyph:
-    """One thing on the page. `pixels` uint8 (H, W), white on black, as a model wants it. `box` (left, top, right,
-    bottom) in fractions of the upright image's width and height. `reason`: why it is no digit, "" if it may be.
+    """One thing on the page. `pixels` uint8 (H, W), white on black, as a model wants it; (H, W, 3) of a model of colour
+    images. `box` (left, top, right, bottom) in fractions of the upright image's width and height. `reason`: why it is
+    no digit, "" if it may be.
     """
 
     pixels: Pixels

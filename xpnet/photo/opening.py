@@ -7,14 +7,20 @@ import io
 import os
 import threading
 import warnings
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xpnet.data.images import pixels
+
 Luma = NDArray[np.float32]
-Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+File = str | os.PathLike[str] | bytes | BinaryIO
+Source = File | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 8192 * 6144  # the largest photo of a common phone
@@ -44,13 +50,31 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Luma:
     """
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source))
+    return _opened(source, max_pixels, lambda image: _checked(_to_luma(image)))
+
+
+def open_whole(source: Source, size: tuple[int, int], grey: bool, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The whole image, upright and brought to `size` (height, width), as `data.image_folder` does it: uint8, (H, W) if
+    `grey`, else (H, W, 3).
+
+    `source` and what is raised are those of `open_image`; an array is uint8, (H, W) or (H, W, 3).
+    """
+    if not isinstance(source, np.ndarray):
+        return _opened(source, max_pixels, lambda image: pixels(image, size, grey))
+    if source.dtype != np.uint8 or source.size == 0 or not (source.ndim == 2 or source.shape[2:] == (3,)):
+        raise ImageError(f"an image as an array is uint8 (H, W) or (H, W, 3), not {source.dtype} {source.shape}")
+    return pixels(Image.fromarray(source), size, grey)
+
+
+def _opened(source: File, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
+    """What `convert` makes of the image."""
     if isinstance(source, bytes):
-        return _checked(_decode(io.BytesIO(source), max_pixels))
+        return _decode(io.BytesIO(source), max_pixels, convert)
     if not isinstance(source, (str, os.PathLike)):
-        return _checked(_decode(source, max_pixels))
+        return _decode(source, max_pixels, convert)
     with open(source, "rb") as file:
         try:
-            return _checked(_decode(file, max_pixels))
+            return _decode(file, max_pixels, convert)
         except ImageError as error:
             raise type(error)(f"{os.fspath(source)}: {error}") from error
 
@@ -65,7 +89,7 @@ def _from_array(array: np.ndarray) -> Luma:
     return _shrunk(array.astype(np.float32))
 
 
-def _decode(file: BinaryIO, max_pixels: int) -> Luma:
+def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
     start = file.read(32)
     scans = file.read().count(b"\xff\xda") if start.startswith(b"\xff\xd8") else 0  # as their headers begin
     file.seek(0)
@@ -77,7 +101,10 @@ def _decode(file: BinaryIO, max_pixels: int) -> Luma:
         warnings.filterwarnings("error", module=r"PIL\.")
         try:
             with Image.open(file, formats=formats) as image:
-                return _to_luma(image, max_pixels)
+                width, height = image.size
+                if width * height > max_pixels:  # the header says so; nothing has been decoded yet
+                    raise ImageTooLargeError(f"{width} x {height} is {TOO_LARGE}")
+                return convert(image)
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -108,10 +135,8 @@ def _formats(start: bytes) -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _to_luma(image: Image.Image, max_pixels: int) -> Luma:
+def _to_luma(image: Image.Image) -> Luma:
     width, height = image.size
-    if width * height > max_pixels:  # the header says so; nothing has been decoded yet
-        raise ImageTooLargeError(f"{width} x {height} is {TOO_LARGE}")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
     image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth

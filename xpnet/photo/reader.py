@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from xpnet.nn import Model
 from xpnet.photo.digit import Digit, decide, shifted
 from xpnet.photo.glyph import Glyph, Pixels
-from xpnet.photo.model_input import as_model_input, image_size
-from xpnet.photo.opening import ImageError, Luma, Source, open_image
+from xpnet.photo.model_input import as_model_input, image_kind
+from xpnet.photo.opening import Source, open_image, open_whole
 from xpnet.photo.sheet import Sheet, find_glyphs
 
 DIGITS = tuple("0123456789")
@@ -40,37 +39,37 @@ class ImageReader:
     """A model that reads images. It may be used from several threads: one at a time has the model itself (`lock`),
     because layers share scratch memory.
 
-    `size`: (height, width) of the images that the model takes; `classes`: the names of its outputs.
-    Raises ValueError for a model that takes no grey images, or whose output is not one number for each of at least
-    two classes.
+    `size`: (height, width) of the images that the model takes, which are `grey` or of three colours; `classes`: the
+    names of its outputs. Raises ValueError for a model that takes no images, or whose output is not one number for each
+    of at least two classes.
     """
 
     def __init__(self, model: Model):
         if len(model.output_shape) != 1 or model.output_shape[0] < 2:
             raise ValueError(f"the model has outputs of shape {model.output_shape}, not one number for each class")
-        self.model, self.size = model, image_size(model)
+        self.model, (self.size, self.grey) = model, image_kind(model)
         self.classes = model.classes or tuple(str(i) for i in range(model.output_shape[0]))
         self.lock = threading.Lock()
 
     @property
     def reads_digits(self) -> bool:
-        """Whether the classes are the ten digits."""
-        return self.classes == DIGITS
+        """Whether the classes are the ten digits, of grey images."""
+        return self.grey and self.classes == DIGITS
 
     def read(self, image: Source) -> Reading:
         """What the model reads in an image.
 
-        An image of exactly the model's size is taken whole. In any other, digits are searched for; only a model of
-        digits reads those. Raises `ImageError` for what cannot be read, OSError for a file that cannot be opened.
+        A model of digits searches for them; an image of exactly its own size it takes whole, inverted if the border is
+        light, because it knows only light on dark. Any other model takes the whole image, brought to its size as
+        `data.image_folder` does it. Raises `ImageError` for what cannot be read, OSError for a file that cannot be
+        opened.
         """
+        if not self.reads_digits:
+            return self._read_whole(open_whole(image, self.size, self.grey))
         luma = open_image(image)
         if luma.shape == self.size:
-            return self._read_whole(luma)
-        if not self.reads_digits:
-            name = f"{os.fspath(image)}: " if isinstance(image, (str, os.PathLike)) else ""
-            raise ImageError(
-                f"{name}the model takes images of {self.size[1]} x {self.size[0]} pixels, and this is none"
-            )
+            border = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
+            return self._read_whole(np.round((1 - luma if np.median(border) > 0.5 else luma) * 255).astype(np.uint8))
         sheet = find_glyphs(luma, self.size)
         if not sheet.glyphs:
             return Reading([], sheet.reason, sheet)
@@ -78,20 +77,16 @@ class ImageReader:
         answers = self.probabilities(views.reshape(-1, *self.size)).reshape(*views.shape[:2], -1)
         return Reading([decide(*pair) for pair in zip(sheet.glyphs, answers, strict=True)], "", sheet)
 
-    def _read_whole(self, luma: Luma) -> Reading:
-        """An image of the model's own kind, such as one of its training set: the likeliest class is the answer. A
-        model of digits knows only light on dark, so that an image with a light border is inverted for it."""
-        border = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
-        if self.reads_digits and np.median(border) > 0.5:
-            luma = 1 - luma
-        pixels = np.round(luma * 255).astype(np.uint8)
+    def _read_whole(self, pixels: Pixels) -> Reading:
+        """An image of the model's own kind, such as one of its training set: the likeliest class is the answer."""
         (probabilities,) = self.probabilities(pixels[None])
         glyph = Glyph(pixels, (0.0, 0.0, 1.0, 1.0))
         label = int(probabilities.argmax())
         digit = Digit(label, float(probabilities[label]), probabilities, glyph)
-        return Reading([digit], "", Sheet([glyph], "", {"image": luma}), self.classes)
+        shown = (pixels if self.grey else pixels.mean(axis=2)).astype(np.float32) / np.float32(255)
+        return Reading([digit], "", Sheet([glyph], "", {"image": shown}), self.classes)
 
     def probabilities(self, pixels: Pixels) -> NDArray:
-        """What the model says of images (k, H, W): (k, C)."""
+        """What the model says of images (k, H, W), or (k, H, W, 3): (k, C)."""
         with self.lock:
             return self.model.probabilities(as_model_input(self.model, pixels))

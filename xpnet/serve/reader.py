@@ -34,6 +34,8 @@ class Reader:
     def __init__(self, model: Model):
         self.model, self.images = model, ImageReader(model)
         self.size, self.classes = self.images.size, list(self.images.classes)
+        if not self.images.grey:
+            raise ValueError("the page makes grey images, and this model takes images in colour")
         if not self.images.reads_digits:
             others = ", ".join(self.classes[:10]) + (", ..." if len(self.classes) > 10 else "")
             raise ValueError(f"the page reads digits, and this model knows the classes {others}")
