@@ -81,6 +81,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_interchange.py",
         "test_backend.py",
         "test_graph.py",
+        "test_debug.py",
         "test_precision.py",
     ],
     "backend/gemm.py": ["test_gemm.py", "test_precision.py"],
