@@ -1725,6 +1725,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Mirror: need_dx is lost", "return backward_copy(dy, need_dx)", "return backward_copy(dy)"),
     ],
     "backend/cuda.py": [
+        ("CUDA: CuPy's own array on the GPU beside is taken for one here",
+         "return values if values.device.id == self.ordinal else None", "return values"),
+        ("CUDA: CuPy's own array here is refused",
+         "return values if values.device.id == self.ordinal else None", "return None"),
         ("debug: a GPU's get is heard inside to_host",
          "        with self.observed_by(None):  # who", "        if True:  # who"),
         ("Memory: graphs are not counted", ", *(pool for captured in self._captured for pool in captured.pools)]", "]"),

@@ -62,8 +62,8 @@ class CudaBackend(Backend):
             raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
 
     def _adopted(self, values: Any) -> Array | None:
-        if isinstance(values, cp.ndarray):
-            return values
+        if isinstance(values, cp.ndarray):  # on the GPU beside, it is refused as every other library's
+            return values if values.device.id == self.ordinal else None
         where = dlpack_device(values)
         if where == (CUDA, self.ordinal):
             return cp.from_dlpack(values)
