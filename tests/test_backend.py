@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import xpnet
-from xpnet import nn, probe
+from xpnet import data, losses, nn, optim, probe
 from xpnet.backend import Backend, base
 from xpnet.verify.strict import StrictBackend
 
@@ -218,6 +218,49 @@ def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordin
     assert (probed, sys.modules["cupy"].used) == ([ordinal], [ordinal])
     assert (backend.device, str(backend.dtype), backend.seed, backend.threads) == (f"cuda:{ordinal}", "float64", 3, 2)
     assert backend.team is None
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda backend: backend.asarray([1.0]),
+        lambda backend: backend.xp,
+        lambda backend: backend.mode(training=True).__enter__(),
+    ],
+    ids=["asarray", "xp", "mode"],
+)
+def test_of_two_gpus_the_one_that_is_asked_is_used(cuda, door):
+    older, _ = cuda.CudaBackend(ordinal=1), cuda.CudaBackend(ordinal=0)
+    used = sys.modules["cupy"].used
+    assert used[-1] == 0
+    door(older)
+    assert used[-1] == 1
+
+
+class InUse(Backend):
+    """Knows whether it was used last."""
+
+    last: str | Backend = ""
+
+    def use(self):
+        InUse.last = self
+
+
+def test_a_pass_is_made_where_its_model_lies():
+    model = nn.Model(nn.Linear(2), (3,), InUse())
+    InUse.last = "another"
+    model.forward(np.ones((1, 3), np.float32))
+    assert InUse.last is model.backend
+
+
+def test_fit_goes_on_where_its_model_lies_whatever_a_callback_used():
+    model = nn.Model(nn.Linear(2), (3,), InUse())
+    samples = data.Dataset(np.ones((4, 3), np.float32), np.zeros((4, 2)))
+    xpnet.train.fit(
+        model, losses.MeanSquaredError(), optim.SGD(model, 0.1), samples, epochs=1, quiet=True,
+        callbacks=[lambda row, model: setattr(InUse, "last", "another")],
+    )  # fmt: skip
+    assert InUse.last is model.backend
 
 
 BROKEN = probe.Diagnosis("fault", "it broke", "turn it off\nturn it on")

@@ -37,7 +37,6 @@ class CudaPhilox(DevicePhilox):
 class CudaBackend(Backend):
     """One CUDA GPU. Everything that a `Backend` promises, with CuPy's arrays."""
 
-    xp = cp
     array_type = cp.ndarray
     precisions = PRECISIONS
     team = None  # the host's threads have nothing to share
@@ -60,6 +59,12 @@ class CudaBackend(Backend):
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
         if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
             raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
+
+    @property
+    def xp(self) -> Any:
+        """CuPy. Who asks for it will make arrays: on this GPU, whichever another backend has made the thread's own."""
+        self.use()
+        return cp
 
     def _adopted(self, values: Any) -> Array | None:
         if isinstance(values, cp.ndarray):  # on the GPU beside, it is refused as every other library's

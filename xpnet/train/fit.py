@@ -236,6 +236,7 @@ def _ask_every(run: Run) -> int:
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
     """Whether one of them does; each is called."""
     answers = [callback(row, model) for callback in callbacks]
+    model.backend.use()  # one of them may have used another GPU
     return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
