@@ -325,15 +325,17 @@ def test_pieces_hold_65536_numbers_or_one_item(size, numbers, ends):
     assert [piece.start for piece in pieces] == [0, *ends][: len(ends)]
 
 
-def test_products_of_a_step_that_is_captured_bring_their_own_memory(cuda):
-    backend = cuda.CudaBackend()
-    eager, gemm = backend.kept, SimpleNamespace(kept={})
-    seen: list = []
-    left_by_an_error(backend.products_by(gemm), lambda: seen.extend([backend.kept, backend._gemm]))
-    assert seen[0] is gemm.kept
-    assert seen[1] is gemm
-    assert backend.kept is eager
+def test_products_of_a_step_that_is_captured_have_their_own_handle(cuda):
+    backend, gemm, seen = cuda.CudaBackend(), SimpleNamespace(), []
+    left_by_an_error(backend.products_by(gemm), lambda: seen.append(backend._gemm))
+    assert seen[0] is gemm
     assert backend._gemm is None
+
+
+def test_all_captured_steps_of_a_gpu_have_one_stream(cuda):
+    one, other = cuda.CudaBackend(), cuda.CudaBackend()
+    assert one.graph_stream.non_blocking
+    assert one.graph_stream is one.graph_stream is not other.graph_stream
 
 
 def test_a_sum_takes_no_notice_of_what_lies_beside_its_numbers(monkeypatch):
