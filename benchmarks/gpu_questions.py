@@ -28,6 +28,7 @@ from xpnet.train import train_step
 
 BackendFactory = Callable[..., Backend]  # of dtype, seed and, where the device has some, precision
 Answer = dict[str, Any]
+GROWTH = 4 << 20  # bytes, a few blocks of a pool: 10,000 replays that lose CuPy's smallest, of 512 bytes, lose more
 LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; TF32 is off by 2e-5 and more
 
 
@@ -140,13 +141,12 @@ REDUCTIONS: dict[str, Callable] = {
     "mean": lambda xp, x: x.mean(),
     "max": lambda xp, x: x.max(axis=1, keepdims=True),
     "argmax": lambda xp, x: x.argmax(axis=1),
-    "sort": lambda xp, x: xp.sort(x, axis=1),
-    "argsort": lambda xp, x: xp.argsort(x, axis=1),
+    "sort of integers": lambda xp, x: xp.sort((x * 1000).astype(np.int64).reshape(-1)),  # an embedding's
 }
 
 
 def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
-    """Each in a step of its own: the same result replayed as eager. Of sorts a step has only that of an embedding."""
+    """Each in a step of its own: the same result replayed as eager."""
     found = {}
     host = np.random.default_rng(0).standard_normal((64, 1000))
     for name, function in REDUCTIONS.items():
@@ -159,7 +159,7 @@ def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
             found[name] = "ok" if all(np.array_equal(want, r) for r in results) else "other values"
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"
-    return {"holds": all(v == "ok" for k, v in found.items() if "sort" not in k), **found}
+    return {"holds": all(v == "ok" for v in found.values()), **found}
 
 
 def products_are_float32(kind: BackendFactory) -> Answer:
@@ -285,7 +285,7 @@ def the_probe_says_ok(kind: BackendFactory) -> Answer:
 
 
 def memory_stays_flat(kind: BackendFactory, replays: int = 10_000) -> Answer:
-    """Free memory on the GPU before and after many replays."""
+    """Free memory on the GPU before and after many replays: it shrinks by a few blocks of a pool at most."""
     import cupy as cp
 
     one = Training(kind("float32", 0))
@@ -298,7 +298,7 @@ def memory_stays_flat(kind: BackendFactory, replays: int = 10_000) -> Answer:
         captured(one.x, one.target)
     one.model.backend.synchronize()
     after, _ = cp.cuda.runtime.memGetInfo()
-    return {"holds": before == after, "replays": replays, "grown_bytes": before - after, "total_bytes": total}
+    return {"holds": before - after <= GROWTH, "replays": replays, "grown_bytes": before - after, "total_bytes": total}
 
 
 def the_graph_allocates_nothing(kind: BackendFactory) -> Answer:

@@ -54,6 +54,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/init.py": ["test_init.py"],
     "nn/model.py": [
         "test_model.py",
+        "test_backend.py",
         "test_optim.py",
         "test_interchange.py",
         "test_fit_options.py",
@@ -81,6 +82,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_interchange.py",
         "test_backend.py",
         "test_graph.py",
+        "test_debug.py",
         "test_precision.py",
     ],
     "backend/gemm.py": ["test_gemm.py", "test_precision.py"],

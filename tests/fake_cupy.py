@@ -78,12 +78,14 @@ class Stream:
 
 
 class MemoryPool:
-    limit: int | None = None
+    """Knows where it takes its memory from."""
+
+    def __init__(self, allocator: Callable | None = None):
+        self.allocator = allocator
 
     def malloc(self, size: int) -> None: ...
 
-    def set_limit(self, size: int) -> None:
-        self.limit = size
+    def free_all_blocks(self) -> None: ...
 
 
 def launch(kernel: Callable) -> None:
@@ -112,6 +114,8 @@ def module() -> ModuleType:
     fake.empty_like = lambda a: fake.empty(a.shape, a.dtype)
     fake.ascontiguousarray = lambda a: np.ascontiguousarray(a).view(Array)
     fake.broadcast_to = lambda a, shape: np.broadcast_to(a, shape, subok=True)
+    pool = MemoryPool()
+    fake.get_default_memory_pool = lambda: pool
     fake.cuda = SimpleNamespace(
         alloc=lambda size: SimpleNamespace(ptr=8192),
         get_current_stream=lambda: Stream.current,

@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import xpnet
-from xpnet import nn, probe
+from xpnet import data, losses, nn, optim, probe
 from xpnet.backend import Backend, base
 from xpnet.verify.strict import StrictBackend
 
@@ -220,6 +220,49 @@ def test_the_gpu_that_is_named_is_probed_and_used(cuda, monkeypatch, name, ordin
     assert backend.team is None
 
 
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda backend: backend.asarray([1.0]),
+        lambda backend: backend.xp,
+        lambda backend: backend.mode(training=True).__enter__(),
+    ],
+    ids=["asarray", "xp", "mode"],
+)
+def test_of_two_gpus_the_one_that_is_asked_is_used(cuda, door):
+    older, _ = cuda.CudaBackend(ordinal=1), cuda.CudaBackend(ordinal=0)
+    used = sys.modules["cupy"].used
+    assert used[-1] == 0
+    door(older)
+    assert used[-1] == 1
+
+
+class InUse(Backend):
+    """Knows whether it was used last."""
+
+    last: str | Backend = ""
+
+    def use(self):
+        InUse.last = self
+
+
+def test_a_pass_is_made_where_its_model_lies():
+    model = nn.Model(nn.Linear(2), (3,), InUse())
+    InUse.last = "another"
+    model.forward(np.ones((1, 3), np.float32))
+    assert InUse.last is model.backend
+
+
+def test_fit_goes_on_where_its_model_lies_whatever_a_callback_used():
+    model = nn.Model(nn.Linear(2), (3,), InUse())
+    samples = data.Dataset(np.ones((4, 3), np.float32), np.zeros((4, 2)))
+    xpnet.train.fit(
+        model, losses.MeanSquaredError(), optim.SGD(model, 0.1), samples, epochs=1, quiet=True,
+        callbacks=[lambda row, model: setattr(InUse, "last", "another")],
+    )  # fmt: skip
+    assert InUse.last is model.backend
+
+
 BROKEN = probe.Diagnosis("fault", "it broke", "turn it off\nturn it on")
 
 
@@ -282,15 +325,17 @@ def test_pieces_hold_65536_numbers_or_one_item(size, numbers, ends):
     assert [piece.start for piece in pieces] == [0, *ends][: len(ends)]
 
 
-def test_products_of_a_step_that_is_captured_bring_their_own_memory(cuda):
-    backend = cuda.CudaBackend()
-    eager, gemm = backend.kept, SimpleNamespace(kept={})
-    seen: list = []
-    left_by_an_error(backend.products_by(gemm), lambda: seen.extend([backend.kept, backend._gemm]))
-    assert seen[0] is gemm.kept
-    assert seen[1] is gemm
-    assert backend.kept is eager
+def test_products_of_a_step_that_is_captured_have_their_own_handle(cuda):
+    backend, gemm, seen = cuda.CudaBackend(), SimpleNamespace(), []
+    left_by_an_error(backend.products_by(gemm), lambda: seen.append(backend._gemm))
+    assert seen[0] is gemm
     assert backend._gemm is None
+
+
+def test_all_captured_steps_of_a_gpu_have_one_stream(cuda):
+    one, other = cuda.CudaBackend(), cuda.CudaBackend()
+    assert one.graph_stream.non_blocking
+    assert one.graph_stream is one.graph_stream is not other.graph_stream
 
 
 def test_a_sum_takes_no_notice_of_what_lies_beside_its_numbers(monkeypatch):

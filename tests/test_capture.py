@@ -46,7 +46,8 @@ def test_a_run_of_captured_steps_gives_the_bits_of_an_eager_one():
     backend = Counting("float32", 3)
     result, model = trained(backend, schedule=schedules.Cosine(0.01, 8))
     assert result.eager == ""
-    assert backend.calls == 4 + 8  # the proof, and every step of the run
+    # The proof, and every step; the short batch's the second time that it comes.
+    assert backend.calls == (4 + 6) + (4 + 1)
     eager = StrictBackend("float32", 3)
     eager.capture = lambda step: step
     same, other = trained(eager, schedule=schedules.Cosine(0.01, 8))
@@ -128,6 +129,70 @@ def test_a_replay_that_gives_other_bits_is_not_relied_on(what):
     assert all(np.array_equal(a, eager.tensors()[name]) for name, a in model.tensors().items())
 
 
+# Batches of another shape ---------------------------------------------------------------------------------------------
+
+
+class Short(nn.Layer):
+    """The identity, with a step that cannot be captured where the batch is the short one."""
+
+    def forward(self, x, backend):
+        if len(x) == 2:
+            backend.to_host(x)
+        return x, lambda dy, need_dx=True: dy
+
+
+class ForgetsShort(StrictBackend):
+    """A device whose replays differ on the short batch."""
+
+    def capture(self, step):
+        captured, calls = StrictCapture(step, self), 0
+
+        def call(*inputs):
+            nonlocal calls
+            calls += 1
+            captured(*inputs)
+            if calls >= 4 and len(inputs[0]) == 2:
+                step.__self__.model.data[...] += 1e-7
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "reason"),
+    [
+        (ForgetsShort, [], "a replayed step does not repeat an eager one: the parameters differ"),
+        (StrictBackend, [Short()], "capturing the step failed: HostReadError: "),
+    ],
+)
+def test_a_short_batch_has_to_prove_itself_too(kind, layers, reason, capsys):
+    result, model = trained(kind("float32", 3), layers, quiet=False)
+    assert result.eager.startswith(f"batches of 2 samples: {reason}")
+    assert capsys.readouterr().err.count(result.eager) == 1
+    _, eager = trained(Backend("float32", 3), layers)
+    assert all(np.array_equal(a, eager.tensors()[name]) for name, a in model.tensors().items())
+
+
+def test_the_reasons_of_all_batches_are_in_the_result():
+    backend = StrictBackend("float32", 3)
+    model = nn.Model(nn.Linear(3), (3,), backend)
+    run, said = Run(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), points(), 16), []
+    steps = train.capture._Steps(run, said.append)
+    steps.refuse("one")
+    steps.refuse("two")
+    assert (run.eager, said) == ("one; two", ["one", "two"])
+
+
+def test_a_shape_that_comes_once_or_is_watched_is_not_captured():
+    for watched, proofs_and_steps in ((False, 4 + 3), (True, 4 + 2 * 3)):
+        backend = Counting("float32", 3)
+        model = nn.Model(nn.Linear(3), (3,), backend)
+        train.fit(
+            model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), points(), epochs=1 + watched, batch_size=16,
+            quiet=True, watch=train.LayerSizes(model, every=1) if watched else None,
+        )  # fmt: skip
+        assert backend.calls == proofs_and_steps
+
+
 def test_a_replay_that_draws_other_random_numbers_is_found():
     class SameMask(StrictBackend):
         def capture(self, step):
@@ -151,7 +216,9 @@ def test_the_proof_leaves_the_run_as_it_was():
     run = Run(model, losses.SoftmaxCrossEntropy(), optim.Adam(model), points(), 16)
     before = {name: np.array(model.backend.to_host(a)) for name, a in run.changing().items()}
     with model.backend.mode(training=True):
-        assert train.capture.capture(run) == ""
+        train.capture.capture(run)
+    assert run.eager == ""
+    assert run.captured
     for name, array in run.changing().items():
         np.testing.assert_array_equal(model.backend.to_host(array), before[name])
     assert (run.position.batch, run.steps_done) == (0, 0)

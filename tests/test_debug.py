@@ -186,6 +186,25 @@ def test_a_read_that_reads_again_is_counted_once():
     assert [line.rpartition(": ")[2] for line in watch.transfers] == ["__float__ inside a step"] * 2
 
 
+def test_what_a_gpu_brings_to_the_host_is_counted_once(cuda, monkeypatch):
+    class OnGpu(np.ndarray):
+        def get(self):
+            return np.array(self)
+
+    cupy = sys.modules["cupy"]
+    monkeypatch.setattr(cupy, "ndarray", OnGpu)
+    monkeypatch.setattr(cupy, "asnumpy", lambda array: array.get(), raising=False)
+    monkeypatch.setattr(cuda.CudaBackend, "array_type", OnGpu)
+    model, array = Model(nn.Linear(3), (4,), Backend()), np.zeros(2, np.float32).view(OnGpu)
+    model.backend = cuda.CudaBackend()
+    with debug() as watch:
+        model.zero_grad()
+        for _ in range(2):
+            model.backend.to_host(array)
+            array.get()
+    assert [line.rpartition(": ")[2] for line in watch.transfers] == ["to_host inside a step", "get inside a step"] * 2
+
+
 def test_a_pass_before_the_first_step_is_nobodys_business():
     model = Model(nn.Linear(3), (4,), Backend())
     with debug() as watch:

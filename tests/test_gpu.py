@@ -18,6 +18,9 @@ from xpnet.verify.strict import StrictBackend
 pytestmark = pytest.mark.gpu
 
 
+WORKSPACE = 33 << 20  # bytes, of cuBLAS, and some for what else is kept
+
+
 @pytest.fixture
 def cuda():
     """kind(dtype, seed) of the first GPU."""
@@ -139,6 +142,31 @@ def test_an_error_while_recording_leaves_the_device_usable(cuda):
         captured(x)
     assert backend.to_host(captured(x)).tolist() == [1] * 5
     assert backend.to_host(backend.matmul(backend.xp.ones((2, 3)), backend.xp.ones((3, 2)))).tolist() == [[3, 3]] * 2
+
+
+def test_a_captured_steps_memory_is_counted_limited_and_given_back(cuda):
+    backend, large = cuda("float32", 0), 1 << 22
+    x = backend.xp.ones(large, "float32")
+    captured = backend.capture(lambda x: (x * 2 + 1).sum())
+    backend.free_memory()
+    before = backend.memory().used
+    for _ in range(4):
+        captured(x)
+    assert backend.memory().used >= before + 2 * x.nbytes  # its input, and what it computes
+    peak = backend.memory().pooled
+    del captured
+    backend.free_memory()
+    assert backend.memory().used < before + x.nbytes + WORKSPACE
+    assert backend.memory().peak >= peak
+
+    backend.limit_memory(backend.memory().pooled + 2 * x.nbytes)
+    captured = backend.capture(lambda x: x * 2 + 1)
+    try:
+        with pytest.raises(MemoryError):
+            captured(x)
+        assert backend.memory().pooled <= backend.max_memory
+    finally:
+        backend.xp.get_default_memory_pool().set_limit(size=0)
 
 
 # Random numbers, files, checkpoints -------------------------------------------------------------------------------

@@ -98,6 +98,35 @@ def test_a_device_that_is_wrong_is_found(questions):
     assert not questions.products_are_float32(OtherNumbers)["holds"]
 
 
+class CannotSort(Backend):
+    """A device that cannot sort inside a graph."""
+
+    def capture(self, step):
+        def call(*inputs):
+            result = step(*inputs)
+            if result.ndim == 1 and result.dtype == "int64" and (result[1:] >= result[:-1]).all():
+                raise RuntimeError("a sort waits")
+            return result
+
+        return call
+
+
+def test_a_sort_that_cannot_be_captured_is_found(questions):
+    answer = questions.reductions_and_sorts_can_be_captured(CannotSort)
+    assert not answer.pop("holds")
+    assert answer.pop("sort of integers") == "RuntimeError: a sort waits"
+    assert set(answer.values()) == {"ok"}
+
+
+@pytest.mark.parametrize(("lost", "holds"), [(0, True), (-5000, True), (4 << 20, True), (10_000 * 512, False)])
+def test_memory_may_grow_by_some_blocks_but_not_with_each_replay(questions, monkeypatch, lost, holds):
+    free = iter([10**9, 10**9 - lost])
+    runtime = SimpleNamespace(memGetInfo=lambda: (next(free), 2 * 10**9))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    answer = questions.memory_stays_flat(Backend, replays=1)
+    assert (answer["holds"], answer["grown_bytes"]) == (holds, lost)
+
+
 def test_without_a_gpu_there_is_no_record():
     if probe.cuda(0).ok:
         pytest.skip("there is a GPU here")

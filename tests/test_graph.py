@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import fake_cupy
 import numpy as np
 import pytest
 from fake_cupy import Stream
-
-
-class FakeGemm:
-    """A cuBLAS handle in name."""
-
-    def __init__(self, stream):
-        self.stream, self.kept = stream, {}
 
 
 @pytest.fixture
@@ -28,10 +21,7 @@ def cupy():
 
 @pytest.fixture
 def graph(cupy, monkeypatch):
-    gemm: Any = ModuleType("xpnet.backend.gemm")
-    gemm.CublasGemm = FakeGemm
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(sys.modules, "xpnet.backend.gemm", gemm)
     return fake_cupy.load("graph")
 
 
@@ -39,10 +29,19 @@ class FakeBackend:
     """A backend as far as `Captured` is concerned."""
 
     def __init__(self):
-        self.gemm = None
+        self.gemm, self.kept = None, None
         self.training = True
         self.observer = None
-        self.max_memory = None
+        self.used = 0
+        self.graph_stream = Stream(non_blocking=True)
+        self.handle = SimpleNamespace(stream=self.graph_stream)
+
+    def use(self):
+        self.used += 1
+
+    def gemm_of(self, stream):
+        assert stream is self.graph_stream
+        return self.handle
 
     @contextmanager
     def products_by(self, gemm):
@@ -51,6 +50,14 @@ class FakeBackend:
             yield
         finally:
             self.gemm = None
+
+    @contextmanager
+    def own_memory(self, memory):
+        self.kept = memory
+        try:
+            yield
+        finally:
+            self.kept = None
 
 
 def device(*values: float, dtype: str = "float64") -> fake_cupy.Array:
@@ -72,6 +79,7 @@ class Summing:
                 capturing=Stream.current.capturing is not None,
                 allocator=self.cupy.allocator,
                 gemm=self.backend.gemm,
+                kept=self.backend.kept,
                 stream=Stream.current,
             )
         )
@@ -107,6 +115,12 @@ def test_two_calls_warm_up_the_third_is_recorded_and_all_later_ones_replay_it(ca
     assert Stream.log == ["synchronize", "begin", "end", "launch", "launch", "launch", "launch"]
 
 
+def test_each_call_is_made_on_the_gpu_of_the_step(captured, backend):
+    for i in range(1, 6):
+        captured(device(i))
+        assert backend.used == i
+
+
 def test_replays_use_the_same_inputs_and_outputs(captured, step):
     mine = device(1, 2)
     outputs = [captured(mine) for _ in range(5)]
@@ -125,7 +139,7 @@ def test_one_graph_for_each_set_of_shapes_and_types(captured, step):
     assert Stream.log.count("launch") == 6
     assert float(step.total[0]) == 4 * (1 + 3 + 1)
     assert len({id(seen.allocator.__self__) for seen in step.seen}) == 3  # each with memory of its own
-    assert len({id(seen.gemm) for seen in step.seen}) == 3
+    assert len({id(seen.kept) for seen in step.seen}) == 3
     assert len({id(seen.stream) for seen in step.seen}) == 1
 
 
@@ -142,11 +156,12 @@ def test_the_step_has_a_stream_memory_and_products_of_its_own_and_gives_them_bac
     eager = Stream.current
     for _ in range(4):
         captured(device(1))
-        assert (Stream.current, cupy.allocator, backend.gemm) == (eager, None, None)
+        assert (Stream.current, cupy.allocator, backend.gemm, backend.kept) == (eager, None, None, None)
     for seen in step.seen:
         assert seen.stream.non_blocking
         assert seen.stream is seen.gemm.stream
         assert seen.allocator is not None
+        assert seen.kept is step.seen[0].kept is not None
 
 
 def test_the_step_waits_for_its_caller_and_its_caller_for_the_step(captured, step):
@@ -181,7 +196,8 @@ def test_after_an_error_in_the_step_all_is_in_order(captured, step, cupy, backen
     step.fail = True
     with pytest.raises(ZeroDivisionError):
         captured(device(1))
-    assert (Stream.current, cupy.allocator, backend.gemm, gc.isenabled()) == (eager, None, None, True)
+    assert (Stream.current, cupy.allocator, gc.isenabled()) == (eager, None, True)
+    assert (backend.gemm, backend.kept) == (None, None)
     assert step.seen[-1].stream.capturing is None
     assert "launch" not in Stream.log  # half a graph is no graph
 
@@ -209,11 +225,38 @@ def test_while_somebody_observes_the_step_runs_as_it_stands(captured, step):
     assert step.seen[-1].gemm is None
 
 
-def test_the_limit_on_memory_is_also_that_of_each_graph(graph):
-    backend = FakeBackend()
-    backend.max_memory = 1234
-    captured = graph.Captured(lambda x: x, backend)
-    assert captured.pools == []
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_memory_of_each_graph_is_a_part_of_cupys_pool(captured, step, cupy):
     captured(device(1.0))
     captured(device(1.0, 2.0))
-    assert [pool.limit for pool in captured.pools] == [1234, 1234]
+    pools = [seen.allocator.__self__ for seen in step.seen]
+    assert len(set(pools)) == 2
+    assert [pool.allocator for pool in pools] == [cupy.get_default_memory_pool().malloc] * 2
+
+
+def test_steps_of_one_backend_share_a_workspace(graph, cupy, backend):
+    steps = [Summing(cupy, backend) for _ in range(2)]
+    for step in steps:
+        graph.Captured(step, backend)(device(1))
+        assert step.seen[0].gemm is backend.handle
+    assert steps[0].seen[0].kept is not steps[1].seen[0].kept
+
+
+def test_a_graph_that_is_gone_gives_its_memory_back_for_the_next_one(graph, step, backend):
+    captured = graph.Captured(step, backend)
+    for _ in range(4):
+        captured(device(1))
+    pool = step.seen[0].allocator.__self__
+    held = [weakref.ref(step.seen[0].x), weakref.ref(captured(device(1)))]
+    pool.free_all_blocks = lambda: freed.append([array() for array in held])
+    freed: list = []
+    step.seen.clear()
+    del captured
+    assert freed == [[None, None]], "once nothing of the graph lies in it"
+    del pool.free_all_blocks
+    two = [graph.Captured(step, backend) for _ in range(2)]
+    for again in two:
+        again(device(1))
+    assert [seen.allocator.__self__ is pool for seen in step.seen] == [True, False], "two at once have one each"

@@ -36,6 +36,16 @@ class OnGpu:
     __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
 
 
+class Cupys(Foreign):
+    """CuPy's own array, on the GPU of that number."""
+
+    def __init__(self, values, ordinal):
+        super().__init__(values, SimpleNamespace(id=ordinal))
+
+    def __dlpack_device__(self):
+        return (2, self.device.id)
+
+
 class Cuda:
     """An array that speaks `__cuda_array_interface__` alone, with a pointer, as Numba's do. The memory is the host's,
     which the stand-in for CuPy takes for its GPU's."""
@@ -225,6 +235,17 @@ def test_numbers_of_another_precision_are_converted_on_the_gpu(cuda_backend):
     assert backend.taken(Cuda(values)).dtype == np.float64, "as they lie"
     with pytest.raises(TypeError, match="cannot put an array of complex128 on cuda:1"):
         backend.asarray(Cuda(np.zeros(2, complex)))
+
+
+def test_an_array_of_cupy_on_the_gpu_beside_is_refused(cuda_backend):
+    backend, cupy = cuda_backend
+    cupy.ndarray = Cupys
+    ours, beside = (Cupys(np.zeros(3, np.float32), ordinal) for ordinal in (1, 0))
+    assert backend.taken(ours) is ours
+    for take in (backend.asarray, backend.taken):
+        with pytest.raises(TypeError, match=r"this test_interchange.Cupys is not in the memory of the host"):
+            take(beside)
+    assert cupy.came == []
 
 
 def test_an_array_that_speaks_both_is_taken_by_dlpack(cuda_backend):

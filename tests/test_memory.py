@@ -198,18 +198,19 @@ class Pool:
         self.limit = size
 
 
-def test_a_gpu_counts_all_pools_and_remembers_the_peak(cuda, monkeypatch):
-    pool, graphs = Pool(30, 100), [SimpleNamespace(pools=[Pool(5, 7)])]
-    cupy = sys.modules["cupy"]
-    monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: pool, raising=False)
-    monkeypatch.setattr(cupy.cuda, "Device", lambda ordinal=0: SimpleNamespace(use=lambda: None, mem_info=(200, 900)))
-    backend = cuda.CudaBackend()
-    backend._captured = graphs
-    assert backend.memory() == (35, 107, 107)
+def test_a_gpu_remembers_the_peak_of_its_pool(cuda, monkeypatch):
+    pool, used, cupy = Pool(30, 100), [], sys.modules["cupy"]
+    monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: pool)
+    device = lambda ordinal=0: SimpleNamespace(use=lambda: used.append(ordinal), mem_info=(200, 900))
+    monkeypatch.setattr(cupy.cuda, "Device", device)
+    backend, _ = cuda.CudaBackend(ordinal=1), cuda.CudaBackend()
+    assert used[-1] == 0
+    assert backend.memory() == (30, 100, 100)
+    assert used[-1] == 1, "CuPy gives the pool of the GPU that is in use"
     assert backend.available_memory() == 300
     pool.total = 200
     backend.free_memory()
-    assert backend.memory() == (35, 37, 207)
+    assert backend.memory() == (30, 30, 200)
     backend.limit_memory(250)
     assert pool.limit == 250
     assert backend.available_memory() == 230  # 200 that are free and the 30 of the pool
@@ -219,6 +220,6 @@ def test_a_gpu_counts_all_pools_and_remembers_the_peak(cuda, monkeypatch):
 
 def test_the_limit_is_set_where_the_device_is_chosen(cuda, monkeypatch):
     pool = Pool(0, 0)
-    monkeypatch.setattr(sys.modules["cupy"], "get_default_memory_pool", lambda: pool, raising=False)
+    monkeypatch.setattr(sys.modules["cupy"], "get_default_memory_pool", lambda: pool)
     monkeypatch.setattr(xpnet.probe, "cuda", lambda number: xpnet.probe.Diagnosis("ok", "it works", ""))
     assert (select("cuda", max_memory=77).max_memory, pool.limit) == (77, 77)

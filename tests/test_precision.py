@@ -187,14 +187,14 @@ def test_eager_products_have_a_handle_for_each_stream_and_captured_ones_their_ow
     a, b = (normal(2, 2, seed=i).view(fake_cupy.Array) for i in (0, 1))
     backend.matmul(a, b)
     backend.matmul(a, b)
-    assert list(backend._eager) == [4096]
+    assert list(backend._gemms) == [4096]
     other = fake_cupy.Stream(non_blocking=True)
     other.ptr = 8192
     with other:
         backend.matmul(a, b)
-    assert list(backend._eager) == [4096, 8192]
+    assert list(backend._gemms) == [4096, 8192]
     used = []
-    with backend.products_by(SimpleNamespace(kept={})):
+    with backend.products_by(SimpleNamespace()):
         backend._gemm = lambda a, b, out: used.append((a.dtype.name, b.dtype.name))
         backend.matmul(a, b)
         backend.full_matmul(a, b)

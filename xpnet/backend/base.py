@@ -65,8 +65,7 @@ class Backend:
         if precision is not None:
             check_precision(precision, self.dtype, self.precisions, device)
         self.precision = precision
-        self.why = why
-        self.training = False
+        self.why, self.training = why, False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
         self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
@@ -94,6 +93,7 @@ class Backend:
         Arrays of any library are taken, and not copied where they lie on this device in that dtype already. Raises
         TypeError for what is no array of real numbers, and for an array on another device that is not the host.
         """
+        self.use()
         adopted = self._adopted(values)
         array = to_numpy(values) if adopted is None else adopted
         if array.dtype.kind not in "biuf":
@@ -126,7 +126,6 @@ class Backend:
             self.observer.transfer(what)
 
     # What these, and products, do on another device:
-
     def _adopted(self, values: Any) -> Array | None:
         """An array that lies on this device, of any library, as one of ours; None for all else."""
         return values if isinstance(values, self.array_type) else None
@@ -157,7 +156,7 @@ class Backend:
         return host_generator(self.seed, purpose)
 
     def use(self) -> None:
-        """Make this device the calling thread's own: each thread of a process starts with the first GPU."""
+        """Make this device the thread's own, as `asarray`, `xp`, `mode`, a model's forward and a captured step do."""
 
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
@@ -280,6 +279,7 @@ class Backend:
     @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
         """`with backend.mode(training=True):` dropout drops, batch statistics are taken; off by default."""
+        self.use()
         before, self.training = self.training, training
         try:
             yield

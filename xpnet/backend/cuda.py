@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
-from weakref import WeakSet
 
 import cupy as cp
 import numpy as np
@@ -37,7 +37,6 @@ class CudaPhilox(DevicePhilox):
 class CudaBackend(Backend):
     """One CUDA GPU. Everything that a `Backend` promises, with CuPy's arrays."""
 
-    xp = cp
     array_type = cp.ndarray
     precisions = PRECISIONS
     team = None  # the host's threads have nothing to share
@@ -53,17 +52,22 @@ class CudaBackend(Backend):
     ):
         self.ordinal = ordinal
         self.use()
-        self._captured: WeakSet[Captured] = WeakSet()
-        self._peak = 0  # bytes of all pools
+        self._peak = 0  # bytes of CuPy's pool
         self._gemm: CublasGemm | None = None  # set while a step is being captured
-        self._eager: dict[int, CublasGemm] = {}  # for products of 16 bits in eager steps, by stream
+        self._gemms: dict[int, CublasGemm] = {}  # for captured steps, and for products of 16 bits in eager ones
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
         if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
             raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
 
+    @property
+    def xp(self) -> Any:
+        """CuPy. Who asks for it will make arrays: on this GPU, whichever another backend has made the thread's own."""
+        self.use()
+        return cp
+
     def _adopted(self, values: Any) -> Array | None:
-        if isinstance(values, cp.ndarray):
-            return values
+        if isinstance(values, cp.ndarray):  # on the GPU beside, it is refused as every other library's
+            return values if values.device.id == self.ordinal else None
         where = dlpack_device(values)
         if where == (CUDA, self.ordinal):
             return cp.from_dlpack(values)
@@ -73,7 +77,8 @@ class CudaBackend(Backend):
         return None
 
     def _download(self, array: Array) -> np.ndarray:
-        return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
+        with self.observed_by(None):  # who is told of `to_host` need not hear of the array's `get`
+            return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
 
     def _sent(self, host: np.ndarray) -> Array:
         return cp.asarray(host)
@@ -91,15 +96,21 @@ class CudaBackend(Backend):
         if self._gemm is not None:
             return self._gemm(a, b, out)
         if a.dtype.itemsize == 2:  # CuPy's own products of 16 bits give results of 16 bits
-            return self._gemm_of(cp.cuda.get_current_stream())(a, b, out)
+            return self.gemm_of(cp.cuda.get_current_stream())(a, b, out)
         # CuPy's product of a batch refuses the strides of a reversed one, such as x[::-1].
         a, b = (m.copy() if min(m.strides, default=0) < 0 else m for m in (a, b))
         return super()._product(a, b, out)
 
-    def _gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
-        if stream.ptr not in self._eager:
-            self._eager[stream.ptr] = CublasGemm(stream)
-        return self._eager[stream.ptr]
+    def gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
+        """The stream's own handle of cuBLAS, with its workspace."""
+        if stream.ptr not in self._gemms:
+            self._gemms[stream.ptr] = CublasGemm(stream)
+        return self._gemms[stream.ptr]
+
+    @cached_property
+    def graph_stream(self) -> cp.cuda.Stream:
+        """The stream of all captured steps, which run one after the other: so they can share a workspace of cuBLAS."""
+        return cp.cuda.Stream(non_blocking=True)
 
     def _rounded(self, a: Array) -> Array:
         # A matrix keeps its layout, which cuBLAS takes as it is; of a batch it takes the rows of each in a row.
@@ -114,24 +125,28 @@ class CudaBackend(Backend):
     def fuse(self, f: Callable) -> Callable:
         return fused(f, cp.ndarray, launch)
 
+    @property
+    def _pool(self) -> Any:
+        """CuPy's pool of this GPU; those of captured steps lie in it."""
+        self.use()  # CuPy means the pool of the GPU that is in use
+        return cp.get_default_memory_pool()
+
     def memory(self) -> Memory:
-        pools = [cp.get_default_memory_pool(), *(pool for captured in self._captured for pool in captured.pools)]
-        pooled = sum(pool.total_bytes() for pool in pools)  # a pool grows until it is told to free what it has
+        pooled = self._pool.total_bytes()  # a pool grows until it is told to free what it has
         self._peak = max(self._peak, pooled)
-        return Memory(sum(pool.used_bytes() for pool in pools), pooled, self._peak)
+        return Memory(self._pool.used_bytes(), pooled, self._peak)
 
     def free_memory(self) -> None:
         self.memory()  # for the peak
         super().free_memory()
-        cp.get_default_memory_pool().free_all_blocks()
+        self._pool.free_all_blocks()
 
     def limit_memory(self, size: int) -> None:
         super().limit_memory(size)
-        cp.get_default_memory_pool().set_limit(size=self.max_memory)
+        self._pool.set_limit(size=self.max_memory)
 
     def available_memory(self) -> int | None:
-        pool, free = cp.get_default_memory_pool(), cp.cuda.Device(self.ordinal).mem_info[0]
-        there = free + pool.total_bytes()
+        there = cp.cuda.Device(self.ordinal).mem_info[0] + self._pool.total_bytes()
         return there if self.max_memory is None else min(there, self.max_memory)
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
@@ -142,16 +157,13 @@ class CudaBackend(Backend):
         yield  # the host multiplies nothing
 
     def capture(self, step: Callable) -> Callable:
-        captured = Captured(step, self)
-        self._captured.add(captured)
-        return captured
+        return Captured(step, self)
 
     @contextmanager
     def products_by(self, gemm: CublasGemm) -> Iterator[None]:
         """While a step is captured, products go through a cuBLAS handle of its own (see `gemm.py`)."""
         self._gemm = gemm
         try:
-            with self.own_memory(gemm.kept):
-                yield
+            yield
         finally:
             self._gemm = None

@@ -68,7 +68,6 @@ class CublasGemm:
         self._check(self._lib.cublasSetStream_v2(self._handle, stream.ptr), "set the stream")
         self._workspace = cp.cuda.alloc(WORKSPACE)  # after the stream: setting a stream resets the workspace
         self._check(self._lib.cublasSetWorkspace_v2(self._handle, self._workspace.ptr, WORKSPACE), "set the workspace")
-        self.kept: dict[Any, Any] = {}  # the captured step's own working memory
 
     def __del__(self) -> None:
         if self._handle:

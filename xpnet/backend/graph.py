@@ -3,20 +3,23 @@
 A graph repeats the very same kernels on the very same addresses. Hence the rules for a step: fixed shapes,
 nothing read back by the host, whatever varies (rate, step count, random counter) in device arrays that are
 updated in place. The memory of the step comes from a pool that nothing else uses, or eager code would be handed
-blocks that the graph still writes to.
+blocks that the graph still writes to. That pool in turn takes what it needs from CuPy's own, where it is counted and
+limited with all the rest.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import cupy as cp
 
-from xpnet.backend.gemm import CublasGemm
-
 WARM_UP = 2  # eager calls that compile the kernels, fill the pool and create the handles
+# Pools of graphs that are gone, for those to come. CuPy never gives back what is free in a pool that nobody holds, and
+# next to an array that a step has left behind, such as an optimizer's, a block stays free.
+IDLE: list[Any] = []
 
 
 class Captured:
@@ -29,53 +32,57 @@ class Captured:
 
     def __init__(self, step: Callable, backend: Any):
         self._step, self._backend = step, backend
-        self._stream = cp.cuda.Stream(non_blocking=True)
         self._recordings: dict[tuple, _Recording] = {}
 
-    @property
-    def pools(self) -> list[Any]:
-        """The memory pools of the graphs."""
-        return [recording.pool for recording in self._recordings.values()]
-
     def __call__(self, *inputs: Any) -> Any:
+        self._backend.use()
         if self._backend.observer is not None:  # a replay shows nothing
             return self._step(*inputs)
         key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         if key not in self._recordings:
-            self._recordings[key] = _Recording(self._step, self._backend, self._stream, inputs)
-        caller = cp.cuda.get_current_stream()
-        self._stream.wait_event(caller.record())  # what the caller has written is there before the step reads
+            self._recordings[key] = _Recording(self._step, self._backend, inputs)
+        caller, own = cp.cuda.get_current_stream(), self._backend.graph_stream
+        own.wait_event(caller.record())  # what the caller has written is there before the step reads
         try:
             return self._recordings[key](inputs)
         finally:  # after an error too, what was begun ends before the caller writes on
-            caller.wait_event(self._stream.record())
+            caller.wait_event(own.record())
 
 
 class _Recording:
     """The graph of one set of shapes, with all that must live as long as it does."""
 
-    def __init__(self, step: Callable, backend: Any, stream: Any, inputs: tuple):
-        self._step, self._backend, self._stream = step, backend, stream
-        self.pool = cp.cuda.MemoryPool()
-        if backend.max_memory is not None:
-            self.pool.set_limit(size=backend.max_memory)
-        with stream, cp.cuda.using_allocator(self.pool.malloc):
-            self._gemm = CublasGemm(stream)
+    def __init__(self, step: Callable, backend: Any, inputs: tuple):
+        self._pool = IDLE.pop() if IDLE else cp.cuda.MemoryPool(cp.get_default_memory_pool().malloc)
+        self._step, self._backend, self._stream = step, backend, backend.graph_stream
+        self._gemm, self._kept = backend.gemm_of(self._stream), dict[Any, Any]()
+        with self._stream, cp.cuda.using_allocator(self._pool.malloc):
             self._inputs = tuple(cp.empty_like(a) for a in inputs)
         self._calls, self._graph, self._output = 0, None, None
 
+    def __del__(self) -> None:
+        """Give back the memory, once all that lay in it is gone."""
+        pool = self._pool
+        vars(self).clear()
+        if not sys.is_finalizing():
+            pool.free_all_blocks()
+            IDLE.append(pool)
+
     def __call__(self, inputs: tuple) -> Any:
-        with self._stream, cp.cuda.using_allocator(self.pool.malloc):
+        with self._stream, cp.cuda.using_allocator(self._pool.malloc):
             for mine, theirs in zip(self._inputs, inputs, strict=True):
                 mine[...] = theirs
             self._calls += 1
             if self._calls <= WARM_UP:
-                with self._backend.products_by(self._gemm):
-                    return self._step(*self._inputs)
+                return self._run()
             if self._graph is None:
                 self._record()
             self._graph.launch(self._stream)  # type: ignore[attr-defined]
         return self._output
+
+    def _run(self) -> Any:
+        with self._backend.products_by(self._gemm), self._backend.own_memory(self._kept):
+            return self._step(*self._inputs)
 
     def _record(self) -> None:
         self._stream.synchronize()
@@ -85,8 +92,7 @@ class _Recording:
         try:
             self._stream.begin_capture()
             try:
-                with self._backend.products_by(self._gemm):
-                    self._output = self._step(*self._inputs)
+                self._output = self._run()
             finally:  # also after an error: the stream must leave the capture, and the partial graph is dropped
                 graph = self._stream.end_capture()
             self._graph = graph

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 
 class Memory(NamedTuple):
-    """Bytes. On a GPU `used` are those of arrays, `pooled` those that CuPy's pools hold, for these and for arrays to
-    come, and `peak` the most that they have held. On the CPU `used` and `peak` are the whole process's (0 where the
-    system does not say), `pooled` those of working memory that is kept for the next step."""
+    """Bytes. On a GPU `used` are those of arrays and captured steps, `pooled` those that CuPy's pool holds, for these
+    and for arrays to come, and `peak` the most that it has held. On the CPU `used` and `peak` are the whole process's
+    (0 where the system does not say), `pooled` those of working memory that is kept for the next step."""
 
     used: int
     pooled: int

@@ -87,13 +87,13 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
     run = _run(model.to(model.backend), x, batch_size)
     backend = run.model.backend
     with backend.threads_for(batch_size * model.n_parameters), backend.mode(training=True), np.errstate(all="ignore"):
-        eager = capture(run)
+        capture(run)
         rounds = list(_rounds(run, seconds))
         clock = _Clock(run, steps=max(3, math.ceil(seconds / 3 / min(rounds))))
         products = _products(run.model, each(lambda a: a[:batch_size], x), clock.steps)
     return Bench(
         backend.device, batch_size, statistics.median(rounds), min(rounds), max(rounds), clock.layers(),
-        clock.seconds("loss"), clock.seconds("update"), products, eager,
+        clock.seconds("loss"), clock.seconds("update"), products, run.eager,
     )  # fmt: skip
 
 

@@ -147,6 +147,7 @@ class Model:
         known = kind in self._seen
         if not known:
             self._check(x)
+        backend.use()
         before, backend.trusting = backend.trusting, known and backend.observer is None
         try:
             result = self.network(x, backend)

@@ -1,7 +1,8 @@
-"""A run's step as a captured one, once it has proved itself.
+"""A run's steps as captured ones, once they have proved themselves.
 
 A captured step repeats what it did when it was recorded, whatever has changed since. So before a run relies on it, it
 must do, replayed from the same state, bit for bit what it did eagerly; otherwise the run goes on eagerly, and says why.
+Batches of another shape, such as a short last one, are another recording, which has to prove itself too.
 """
 
 from __future__ import annotations
@@ -16,30 +17,65 @@ from xpnet.train.run import Run
 CALLS = 4  # on a GPU: two warm-ups, which run eagerly, the recording, and a replay
 
 
-def capture(run: Run) -> str:
-    """Let the run's steps be captured from now on, where the device can. Gives the reason why not, or "".
+def capture(run: Run, say: Callable[[str], None] = lambda reason: None) -> None:
+    """Let the run's steps be captured from now on, where the device can. If all or some of them cannot be, `run.eager`
+    gets the reason, and `say` is told of it.
 
     Leaves the run as it was. The training mode must be on.
     """
-    eager = run.device_step
-    captured = run.model.backend.capture(eager)
-    if captured is eager or run.position.batch == len(run.slices):
-        return ""
+    backend, eager = run.model.backend, run.device_step
+    if backend.capture(eager) is eager or run.position.batch == len(run.slices):
+        return
+    steps = _Steps(run, say)
     if run.group.size > 1:
-        return "in a group of processes steps are not captured"
-    if run.model.backend.observer is not None:
-        return "the backend is observed: steps are not captured"
-    inputs = run.next_inputs()
-    start = run.snapshot()
-    try:
-        difference = _difference(run, captured, inputs)
-    except Exception as error:  # whatever a step does that cannot be captured: it still trains
-        difference = f"capturing the step failed: {type(error).__name__}: {error}"
-    finally:
-        run.go_back(start)
-    if not difference:
-        run.captured = captured
-    return difference
+        steps.refuse("in a group of processes steps are not captured")
+    elif backend.observer is not None:
+        steps.refuse("the backend is observed: steps are not captured")
+    elif reason := steps.prove(run.next_inputs()):
+        steps.refuse(reason)
+    else:
+        run.captured = steps
+
+
+class _Steps:
+    """Called like the run's step: a captured one for each shape of the inputs, once that has proved itself."""
+
+    def __init__(self, run: Run, say: Callable[[str], None]):
+        self._run, self._say = run, say
+        self._of: dict[tuple, Callable[..., None]] = {}  # by shape, captured or eager
+        self._once: set[tuple] = set()  # shapes that came, and are not worth a proof if they do not come again
+
+    def __call__(self, *inputs: Array) -> None:
+        run, shape = self._run, _shape(inputs)
+        if shape in self._once and run.model.backend.observer is None:
+            self._once.remove(shape)
+            if reason := self.prove(inputs):
+                part = run.parts[run.position.batch]
+                self.refuse(f"batches of {part.stop - part.start} samples: {reason}")
+        elif shape not in self._of:
+            self._once.add(shape)
+        self._of.get(shape, run.device_step)(*inputs)
+
+    def prove(self, inputs: tuple[Array, ...]) -> str:
+        """Let steps on inputs of this shape be captured from now on, or give the reason why not."""
+        run = self._run
+        captured, start = run.model.backend.capture(run.device_step), run.snapshot()
+        try:
+            reason = _difference(run, captured, inputs)
+        except Exception as error:  # whatever a step does that cannot be captured: it still trains
+            reason = f"capturing the step failed: {type(error).__name__}: {error}"
+        finally:
+            run.go_back(start)
+        self._of[_shape(inputs)] = run.device_step if reason else captured
+        return reason
+
+    def refuse(self, reason: str) -> None:
+        self._run.eager = f"{self._run.eager}; {reason}" if self._run.eager else reason
+        self._say(reason)
+
+
+def _shape(inputs: tuple[Array, ...]) -> tuple:
+    return tuple((a.shape, a.dtype.str) for a in inputs)
 
 
 def _difference(run: Run, captured: Callable, inputs: tuple[Array, ...]) -> str:

@@ -96,7 +96,7 @@ class _StepObserver(Observer):
         self._in_step = self.begun = True
         self._finite = FiniteObserver(model.network, model.backend)
         self._before = model, model.data.copy()
-        self._step.enter_context(self._array_reads(model.backend.array_type))
+        self._step.enter_context(self._array_reads(model.backend))
         if model.backend.dtype == np.float32:
             self._float64 = self._step.enter_context(Float64Watch(model.backend.array_type))
         if self._forbid and model.backend.device.startswith("cuda"):
@@ -156,12 +156,13 @@ class _StepObserver(Observer):
                 raise TransferError(f"{seen}: the host and the device have to wait for each other")
 
     @contextmanager
-    def _array_reads(self, kind: type) -> Iterator[None]:
+    def _array_reads(self, backend: Backend) -> Iterator[None]:
         """A device's arrays tell nobody when they are read: inside the block, their reading methods tell us."""
+        kind = backend.array_type
         names = [] if kind is np.ndarray else [name for name in HOST_READS if hasattr(kind, name)]  # NumPy's are fixed
         before = {name: vars(kind).get(name) for name in names}
         for name in names:
-            setattr(kind, name, self._counted(getattr(kind, name)))
+            setattr(kind, name, self._counted(getattr(kind, name), backend))
         try:
             yield
         finally:
@@ -171,10 +172,11 @@ class _StepObserver(Observer):
                 else:
                     setattr(kind, name, own)
 
-    def _counted(self, plain: Callable) -> Callable:
+    def _counted(self, plain: Callable, backend: Backend) -> Callable:
         @wraps(plain)
         def method(*args: Any, **kwargs: Any) -> Any:
-            self.transfer(plain.__name__)
+            if backend.observer is self:  # not inside `to_host`, which has told us
+                self.transfer(plain.__name__)
             with self._exempted():
                 return plain(*args, **kwargs)
 

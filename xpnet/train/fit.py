@@ -43,7 +43,7 @@ Callback = Callable[[Row, Model], object]
 @dataclass(frozen=True)
 class Result:
     """What `fit` gives back. `history` has a row an epoch; `stopped` is "" if all epochs were done, else why not;
-    `eager` is "" where the device captured the steps or cannot capture any, else why they ran one by one."""
+    `eager` is "" where the device captured the steps or cannot capture any, else why they, or some, ran one by one."""
 
     history: list[Row]
     best_epoch: int
@@ -107,8 +107,8 @@ def fit(
       and seed must be those of the file; where the run stands, its rate and what `Plateau` remembers come from the
       file; `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
-    - Where the device can capture a step (a GPU), it is captured, once a replayed step has given the same bits as
-      an eager one; otherwise the steps run one by one, and the result says why.
+    - Where the device can capture a step (a GPU), it is captured, once a replayed step on a batch of that size has
+      given the same bits as an eager one; otherwise the steps run one by one, and the result says why.
     - With `group` (`parallel.join()`, in a program that `mpiexec -n N` has started) the processes train one model
       together: see `xpnet.parallel`.
 
@@ -147,7 +147,7 @@ def fit(
             load_checkpoint(run, checkpoint)
         else:
             save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
-    stopped, eager = _enough(run, patience), ""  # a run that was stopped and is resumed stays stopped
+    stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
     keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     quietly = np.errstate(all="ignore")
@@ -159,8 +159,7 @@ def fit(
     with _alone(model), closing(run), threads, memory, shared, reporter, _ctrl_c() as asked, quietly:
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
-                eager = capture(run)
-            reporter.note(eager)
+                capture(run, reporter.note)
         while run.position.epoch < epochs and not stopped:
             started = time.perf_counter()
             if not _epoch(run, reporter, asked, watch):
@@ -183,7 +182,7 @@ def fit(
         save_checkpoint(run, checkpoint)
     if keep_best and run.position.best_epoch:
         model.data[...] = run.best
-    return Result(run.history, run.position.best_epoch, stopped, eager)
+    return Result(run.history, run.position.best_epoch, stopped, run.eager)
 
 
 def _is_there(checkpoint: str | os.PathLike, resume: bool) -> bool:
@@ -236,6 +235,7 @@ def _ask_every(run: Run) -> int:
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
     """Whether one of them does; each is called."""
     answers = [callback(row, model) for callback in callbacks]
+    model.backend.use()  # one of them may have used another GPU
     return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 

@@ -90,7 +90,8 @@ class Run:
         self._each_total = [self.totals[i : i + 1] for i in range(len(self.totals))]
         self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
-        self.captured: Callable[..., None] | None = None  # `device_step`, if the device has captured it
+        self.captured: Callable[..., None] | None = None  # `device_step`, where the device has captured it
+        self.eager = ""  # why not all steps are captured, where the device could
         self._epoch_begun = -1
         if group.size > 1:
             self._join(group)
