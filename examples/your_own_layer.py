@@ -52,9 +52,10 @@ for epoch in range(10):
     order = data.epoch_order(len(digits.train), seed=0, epoch=epoch)
     for batch in data.batch_slices(len(order), batch_size=32):
         x, target = (backend.asarray(values[order[batch]]) for values in (digits.train.x, digits.train.y))
-        model.zero_grad()
-        y, backward = model.forward(x)
-        backward(loss(y, target, backend)[1], need_dx=False)
-        optimizer.step()
+        with backend.mode(training=True):
+            model.zero_grad()
+            y, backward = model.forward(x)
+            backward(loss(y, target, backend)[1], need_dx=False)
+            optimizer.step()
 right = model.predict(digits.test.x).argmax(axis=1) == digits.test.y
 print(f"{right.mean():.1%} of {len(right)} unseen digits read right")

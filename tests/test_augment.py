@@ -186,6 +186,12 @@ def test_one_setting_does_not_change_what_another_does():
 # Mixup ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_mixup_takes_class_numbers_that_are_there(label):
+    with pytest.raises(ValueError, match=f"label {label} at index 1 is outside"):
+        data.mixup(np.zeros((2, 4)), np.array([0, label]), 3, select("cpu"))
+
+
 def test_mixup_by_hand():
     x, target = colours(64), np.arange(64) % 4
     backend = select("cpu", seed=5)

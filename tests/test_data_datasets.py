@@ -84,7 +84,7 @@ def test_take_and_slices():
 
 @pytest.mark.parametrize("indices", [[True, False, True, True, False, True], [[0, 1]], [0.0], 3])
 def test_take_refuses_what_are_no_indices(indices):
-    with pytest.raises(TypeError, match="take needs a row of integers"):
+    with pytest.raises(TypeError, match="samples are named by a row of integers"):
         small().take(indices)
 
 

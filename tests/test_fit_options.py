@@ -56,6 +56,50 @@ def test_each_of_several_metrics_has_its_own_sums():
         assert row[f"validation_{metric.name}"] == pytest.approx(metric(y, samples.y), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metrics": [Metric("loss", 1, None, None)]}, ValueError, "two figures would be called 'loss'"),
+        ({"metrics": [mae, Metric("mae", 1, None, None)]}, ValueError, "two figures would be called 'mae'"),
+        (
+            {"metrics": [Metric("short", 2, lambda y, target, xp: [y.sum()], lambda total, n: total)]},
+            ValueError,
+            "the metric 'short' is of size 2, and gives 1 sums",
+        ),
+        ({"augment": data.Augment}, TypeError, r"such as data.Augment\(rotate=10\), not the class Augment"),
+        ({"augment": True}, TypeError, "an augmentation is a function of a batch, .*, not True"),
+        ({"average": 0.9}, TypeError, r"an average is made for a model, as optim.WeightAverage\(model\), not 0.9"),
+        ({"average": optim.WeightAverage}, TypeError, "not the class WeightAverage"),
+        ({"callbacks": print}, TypeError, r"callbacks are a list of functions, such as \[print\]"),
+        ({"callbacks": None}, TypeError, "callbacks are a list of functions"),
+        ({"patience": 0}, ValueError, "patience must be a whole number >= 1, not 0"),
+    ],
+)
+def test_options_that_cannot_be(options, error, message):
+    model, loss, optimizer = setup()
+    before = model.data.copy()
+    with pytest.raises(error, match=message):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, batch_size=20, quiet=True, **options)
+    assert np.array_equal(model.data, before) or "metrics" in options
+
+
+def test_several_answers_to_a_sample_have_no_accuracy_of_one():
+    """The highest of several yes-or-no outputs says little about them."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    for rows, measured in ((np.eye(3, dtype=int)[labels], True), ((x[:, :3] > 0).astype(int), False)):
+        model = nn.Model(nn.Linear(3), (4,), Backend())
+        loss, samples = losses.BinaryCrossEntropy(), data.Dataset(x, rows)
+        result = train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=1, quiet=True)
+        assert ("train_accuracy" in result.history[0]) == measured
+        evaluated = train.evaluate(model, loss, samples)
+        if measured:
+            assert evaluated.accuracy == accuracy(model.predict(x), rows)
+        else:
+            with pytest.raises(ValueError, match="no accuracy was measured, as the targets are no class numbers"):
+                evaluated.accuracy  # noqa: B018
+
+
 def test_what_a_metric_adds_up_is_added_up():
     """A ratio of two sums would hide it if both were taken off."""
     model, loss, optimizer = setup()
@@ -199,6 +243,17 @@ def test_what_is_large_enough_to_matter_stays_bit_for_bit():
     run.drop_denormals()
     np.testing.assert_array_equal(optimizer.state["sum"], -sizes)
     np.testing.assert_array_equal(optimizer.state["squares"], sizes)
+
+
+def test_of_float64_only_much_smaller_numbers_are_dropped():
+    """Squares of gradients of 1e-17, which an optimizer with a small eps lives on."""
+    samples = blobs()
+    model = nn.Model(nn.Linear(3), samples.x.shape[1:], Backend("float64"))
+    run = train.Run(model, losses.SoftmaxCrossEntropy(), optim.Adam(model), samples, 20)
+    run.optimizer.state["squares"][...] = 1e-34
+    run.optimizer.state["squares"][0] = 1e-301
+    run.drop_denormals()
+    assert run.optimizer.state["squares"].tolist() == [0] + [1e-34] * (model.n_parameters - 1)
 
 
 def test_denormal_numbers_are_looked_for_every_50_steps_and_when_an_epoch_ends(monkeypatch):

@@ -115,7 +115,19 @@ def test_class_numbers_and_one_hot_rows_of_any_length_are_the_same_loss(kind, n_
         (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros((2, 4)), r"outputs of shape \(2, 3\).* got .*\(2, 4\)"),
         (losses.SoftmaxCrossEntropy(0, [1, 2]), (2, 3), np.array([0, 1]), "2 class weights for 3 classes"),
         (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got .*\(2, 1\)"),
-        (losses.MeanSquaredError(), (2, 1), np.zeros(2), r"outputs of shape \(2, 1\).*got float64 of shape \(2,\)"),
+        (
+            losses.MeanSquaredError(),
+            (2, 1),
+            np.zeros(2),
+            r"outputs of shape \(2, 1\).*got float64 of shape \(2,\): y\[:, None\] has that shape$",
+        ),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros(2), r"of class numbers, y\.astype\(int\) has that type$"),
+        (
+            losses.SoftmaxCrossEntropy(),
+            (2, 3),
+            np.zeros((2, 1), int),
+            r"of shape \(2, 1\): y\[\.\.\., 0\] has that shape$",
+        ),
         (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
         (losses.SoftmaxCrossEntropy(), (3,), np.zeros(3), r"needs logits of shape \(N, \.\.\., C\), not \(3,\)"),
         (losses.MeanSquaredError(), (2, 3), (np.zeros((2, 3)), np.ones(3)), r"weights of shape \(3,\) do not fit"),
@@ -358,6 +370,30 @@ def test_known_values_of_the_others():
     assert float(losses.KLDivergence()(np.zeros((1, 2)), np.array([[1.0, 0.0]]), backend)[0]) == pytest.approx(
         math.log(2)
     )
+
+
+@pytest.mark.parametrize("target", [np.array([0, 2]), np.eye(3)[[0, 2]]], ids=["class numbers", "rows"])
+def test_classes_that_are_ruled_out_are_no_part_of_the_loss(kind, target):
+    """By logits of -inf, as masks set them: 0 times -inf is NaN."""
+    backend = kind("float32", 0)
+    y, target = backend.asarray(np.array([[1, -math.inf, 2], [1, -math.inf, 2]])), backend.asarray(target)
+    for loss in (losses.SoftmaxCrossEntropy(), losses.SoftmaxCrossEntropy(class_weights=[1.0, 1.0, 1.0])):
+        value, dy = loss(y, target, backend)
+        log = math.log(math.e + math.e**2)
+        assert float(value) == pytest.approx((log - 1 + log - 2) / 2, rel=1e-6)
+        assert np.isfinite(np.array(backend.to_host(dy))).all()
+    assert float(losses.SoftmaxCrossEntropy(label_smoothing=0.1)(y, target, backend)[0]) == math.inf
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e35, 5e-31])
+def test_weights_too_far_from_1_for_float32_are_refused(size):
+    """Their sum would be 0 or infinite there."""
+    loss, target = losses.SoftmaxCrossEntropy(), np.array([0, 1, 1])
+    with pytest.raises(ValueError, match=r"the largest weight is .*, too far from 1 for sums in float32: scale all"):
+        loss.check((target, np.full(3, size)), (2,))
+    loss.check((target, np.array([1e-40, 1.0, 0.0])), (2,))
+    for right in (1e-29, 1e29, 0):
+        loss.check((target, np.full(3, right)), (2,))
 
 
 def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient(kind):

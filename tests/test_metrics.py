@@ -68,6 +68,43 @@ def test_what_is_outside_is_named():
         confusion_matrix(np.array([0, 1]), np.array([1, 2]), 2)
 
 
+def test_accuracy_is_of_outputs_not_of_answers():
+    """Answers (N,) would be one row of scores, and (N, 1) beside (N,) would be compared with each other all."""
+    y = np.array([0, 1, 1, 0])
+    for outputs, labels in (
+        (y, y),
+        (np.eye(2)[y], y[:, None]),
+        (np.eye(2)[y], y[:3]),
+        (np.eye(2)[y], np.eye(3)[:, :2]),
+    ):
+        with pytest.raises(ValueError, match=r"accuracy takes outputs \(N, ..., C\)|4 outputs for 3 targets"):
+            accuracy(outputs, labels)
+    assert accuracy(np.eye(2)[y], y) == accuracy(np.eye(2)[y], np.eye(2)[y]) == 1
+    assert accuracy(y[:, None] - 0.5, y[:, None]) == accuracy(y[:, None] - 0.5, y) == 1
+    with pytest.raises(ValueError, match="labels"):
+        top_k(np.eye(2)[y], y[:, None], 1)
+    with pytest.raises(ValueError, match=r"predictions of shape \(1,\) for labels of shape \(4,\)"):
+        confusion_matrix(np.array([1]), y, 2)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_class_numbers_are_the_targets_of_a_regression_as_its_loss_has_them(outputs):
+    rng = np.random.default_rng(0)
+    y, labels = rng.standard_normal((6, outputs)), np.array([0, 1, 1, 0, outputs - 1, 1])
+    rows = labels[:, None].astype(float) if outputs == 1 else np.eye(3)[labels]
+    squares = ((y - rows) ** 2).sum(), ((rows - rows.mean()) ** 2).sum()
+    assert mae(y, labels) == pytest.approx(np.abs(y - rows).mean())
+    assert r2(y, labels) == pytest.approx(1 - squares[0] / squares[1])
+    with pytest.raises(ValueError, match=r"y\[:, None\] has that shape" if outputs == 1 else r"y\.astype\(int\)"):
+        mae(y, labels.astype(float))
+    with pytest.raises(ValueError, match="need targets of that shape"):
+        r2(y, np.zeros((6, 2)))
+
+
+def test_the_mean_absolute_error_of_bytes_does_not_wrap():
+    assert mae(np.array([[1], [3]], np.uint8), np.array([[3], [1]], np.uint8)) == 2
+
+
 def test_of_many_equal_scores_the_first_classes_are_the_highest():
     scores = np.array([np.arange(100) % 7])
     hits = [label for label in range(100) if top_k(scores, np.array([label]), 5)]

@@ -533,8 +533,12 @@ def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
         (nn.Sigmoid(), lambda y: 1 / (1 + np.exp(-y))),
         (nn.Sequential(nn.Sequential(nn.Softmax())), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
         (nn.Blocked(nn.Softmax()), lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True)),
+        (
+            nn.Sequential(nn.Softmax(), nn.Sequential(nn.Dropout(0.5), nn.Reshape(3))),
+            lambda y: np.exp(y) / np.exp(y).sum(axis=-1, keepdims=True),
+        ),
     ],
-    ids=["softmax", "log softmax", "sigmoid", "in sequences", "in blocks"],
+    ids=["softmax", "log softmax", "sigmoid", "in sequences", "in blocks", "before what keeps values"],
 )
 def test_probabilities_of_a_network_that_gives_them_are_its_own(last, given):
     x = np.random.default_rng(0).standard_normal((5, 3))
@@ -551,6 +555,19 @@ def test_a_softmax_inside_a_sum_is_not_the_end():
     """As many numbers as classes, which need not sum to 1."""
     model = Model(nn.Residual(nn.Softmax()), (3,), select("cpu", "float64"))
     np.testing.assert_allclose(model.probabilities(np.ones((2, 3))).sum(axis=-1), [1, 1], rtol=1e-12)
+
+
+def test_several_inputs_hold_as_many_samples():
+    """The rows of one would be left out, or one row be given to all."""
+    columns = nn.Columns(["a"], [0.0], [1.0], [0.0], ["c"], [["x", "y"]], [0])
+    model = Model(columns, ((1,), (1,)), select("cpu"))
+    for n, m in ((3, 6), (4, 1), (6, 3)):
+        x = np.ones((n, 1)), np.ones((m, 1), np.int64)
+        with pytest.raises(ShapeError, match=f"the inputs hold {n}, {m} samples: all need the same number"):
+            model.predict(x, batch_size=3)
+        with pytest.raises(ShapeError, match=f"hold {n}, {m} samples"):
+            model.forward(tuple(map(model.backend.asarray, x)))
+    assert model.predict((np.ones((3, 1)), np.ones((3, 1), np.int64)), batch_size=2).shape == (3, 3)
 
 
 class Fickle(nn.Layer):

@@ -151,6 +151,13 @@ def test_clip_norm_of_any_gradient(gradient, limit):
     assert math.sqrt(float((model.grad**2).sum())) <= limit * (1 + 1e-12)
 
 
+def test_a_limit_beyond_what_float32_holds_changes_nothing():
+    model = nn.Model(nn.Linear(2), (2,), Backend("float32"))
+    model.grad.fill(0.3)
+    optim.clip_norm(model, 1e39)
+    assert np.array_equal(model.grad, np.full(6, 0.3, np.float32))
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e25])
 def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
     model = nn.Model(nn.Linear(2), (2,), Backend("float32"))

@@ -30,6 +30,22 @@ def fit(built: nn.Model, sizes: train.LayerSizes | None, **options) -> train.Res
 
 
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
+@pytest.mark.parametrize("loss", [losses.SoftmaxCrossEntropy(), losses.SoftmaxCrossEntropy(reduction="sum")])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 12)])
+def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(kind, loss, weights):
+    rows = []
+    for parts in (1, 3):
+        built = model(kind("float64"))
+        sizes = train.LayerSizes(built, every=1)
+        shown = data.Dataset(samples().x.astype(float), samples().y, weights=weights)
+        options = {"epochs": 2, "batch_size": 12, "quiet": True, "watch": sizes}
+        train.fit(built, loss, optim.SGD(built, 0.01), shown, accumulate=parts, **options)
+        rows.append([{k: v for k, v in row.items() if k not in ("layer", "kind")} for row in sizes.rows])
+    for one, several in zip(*rows, strict=True):
+        assert several == pytest.approx(one, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Backend, StrictBackend])
 def test_sizes_are_those_of_a_pass_by_hand(kind):
     built = model(kind())
     W1, b1, W2, b2 = (built.tensors()[f"layers.{name}"] for name in ("0.W", "0.b", "2.W", "2.b"))

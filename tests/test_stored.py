@@ -280,6 +280,20 @@ def test_folders_of_images(tmp_path):
         data.open_images(tmp_path, size=(6, 8))
 
 
+def test_samples_that_are_not_there_are_refused(tmp_path):
+    x, y = samples(20)
+    for name, part in (("a", x[:10]), ("b", x[10:])):
+        np.save(tmp_path / f"{name}.npy", part)
+    source = data.open_npy([tmp_path / "a.npy", tmp_path / "b.npy"], y)
+    for wrong in ([-1], [20], [3, 25]):
+        with pytest.raises(IndexError, match=r"a\.npy has samples 0\.\.19, not"):
+            source.read(np.array(wrong))
+    with pytest.raises(TypeError, match="a row of integers, not bool"):
+        source.read(np.arange(20) == 3)
+    np.testing.assert_array_equal(source.read(np.array([19, 0, 10])), x[[19, 0, 10]])
+    assert len(source.read(np.array([], int))) == 0
+
+
 def test_what_is_no_data_is_named(tmp_path):
     x, y = samples(10)
     np.save(tmp_path / "x.npy", x)

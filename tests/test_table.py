@@ -255,6 +255,8 @@ def test_the_layer_checks_what_it_is_told():
     with pytest.raises(nn.ShapeError, match=r"has columns of shape \(\(3,\), \(2,\)\), its input has shape \(5,\)"):
         nn.Model(nn.Columns(**columns), (5,), Backend())
     model = nn.Model(nn.Columns(**columns), ((3,), (2,)), Backend())
+    with pytest.raises(ValueError, match="categories are whole numbers, counted from 1, not float64"):
+        model.predict((np.zeros((2, 3)), np.array([[1.5, 1], [np.nan, 2]])))
     with pytest.raises(ValueError, match=r"column 'street' has categories 0\.\.20, its input holds 0\.\.21"):
         model.predict((np.zeros((2, 3), np.float32), np.array([[0, 0], [3, 21]])))
 

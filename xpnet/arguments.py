@@ -24,6 +24,12 @@ def of_kind(words: str, value: Any, kind: type | tuple[type, ...]) -> None:
         raise TypeError(f"{words}, not {shown(value)}")
 
 
+def a_function(words: str, value: Any) -> None:
+    """Raise TypeError unless `value` can be called, and is no class that is still to be made something of."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"{words}, not {shown(value)}")
+
+
 def shown(value: Any) -> str:
     """A wrong argument, as a message names it: texts and numbers as they are, of others the class."""
     if isinstance(value, type):

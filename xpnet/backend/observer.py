@@ -29,6 +29,10 @@ class Observer:
     def backward(self, layer: Any, dy: Any, dx: Any) -> None:
         """The backward of `layer` has made dx of dy, and added to its gradients. dx is None where nobody needs it."""
 
+    def weighed(self, weight: Any) -> None:
+        """All gradients of this step, those that were shown too, are still to be divided by this, a number or an array:
+        the batch went through in parts. Only `train_step` tells of it."""
+
     def step_ends(self, optimizer: Any) -> None:
         """`optimizer.step()` has updated the parameters."""
 

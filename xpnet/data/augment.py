@@ -19,6 +19,7 @@ import numpy as np
 
 from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
+from xpnet.data.labels import check_labels
 
 LIMITS = {
     "shift": 0.5, "rotate": 45.0, "scale": 0.5, "shear": 0.5, "elastic": 8.0, "thickness": 1, "crop": 64, "flip": 1,
@@ -140,12 +141,14 @@ def mixup(x: Array, target: Array, n_classes: int, backend: Backend) -> tuple[Ar
     x: (N, ...) of any real dtype; target: class numbers (N,), whose one-hot rows are q. Gives both in the backend's
     dtype: the mixed samples, and distributions (N, n_classes) for `losses.SoftmaxCrossEntropy`. Uniform is Beta(1, 1),
     the paper's choice for CIFAR-10. A batch is in random order, so that the next is as good as any; the last takes the
-    first.
+    first. Raises ValueError for class numbers out of range, where looking at them costs nothing: on the host.
 
     `fit` has no place for it, as its metrics need class numbers; in a loop of one's own it stands before `train_step`:
         x, target = data.mixup(x, target, 10, backend)
     """
     xp, n = backend.xp, len(x)
+    if isinstance(target, np.ndarray):
+        check_labels(target, n_classes)
     x, q = x.astype(backend.dtype), (target.reshape(n, 1) == xp.arange(n_classes)).astype(backend.dtype)
     following = (xp.arange(n) + 1) % n
     amount = backend.rng.random((n,), np.float32).astype(backend.dtype)

@@ -152,10 +152,10 @@ class Dataset:
 
 
 def check_indices(indices: np.ndarray) -> np.ndarray:
-    """The indices (M,) that a `take` was given. Raises TypeError for a mask, which NumPy would take for 0 and 1."""
+    """The indices (M,) of samples. Raises TypeError for a mask, which NumPy would take for 0 and 1."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise TypeError(f"take needs a row of integers, not {indices.dtype} of shape {indices.shape}")
+        raise TypeError(f"samples are named by a row of integers, not {indices.dtype} of shape {indices.shape}")
     return indices
 
 

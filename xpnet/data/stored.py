@@ -69,7 +69,10 @@ class Stored:
         return f"<{self.name}: {len(self)} samples of {shape} {self.x.dtype}, in files>"
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The samples at `indices` (M,), in their order."""
+        """The samples at `indices` (M,) integer, in their order. IndexError if one is not in 0..N-1."""
+        indices = check_indices(indices)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{self.name} has samples 0..{len(self) - 1}, not {indices.min()}..{indices.max()}")
         x = self._rows.read(indices)
         check_finite(x, f"{self.name}, of the samples {indices[0]} .. {indices[-1]}" if len(indices) else self.name)
         return x

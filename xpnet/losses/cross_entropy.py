@@ -61,7 +61,7 @@ class SoftmaxCrossEntropy(TermLoss):
             raise ValueError(f"SoftmaxCrossEntropy needs logits of shape (N, ..., C), not {y.shape}")
         if not self.label_smoothing and self.class_weights is None and are_classes(y.shape, target):
             return self._of_class_numbers(y, target, backend)
-        xp, q = backend.xp, one_hot_rows(y, target, backend, self.ignore)
+        xp, q = backend.xp, one_hot_rows(y, target, backend.xp, self.ignore)
         if self.label_smoothing:
             q = (1 - self.label_smoothing) * q + self.label_smoothing / y.shape[-1]
         if self.class_weights is not None:
@@ -70,6 +70,8 @@ class SoftmaxCrossEntropy(TermLoss):
         shifted, p = backend.fuse(_exponentials)(y, y.max(axis=-1, keepdims=True), xp)
         total = p.sum(axis=-1, keepdims=True)
         log_p = shifted - xp.log(total)
+        if not self.label_smoothing:
+            log_p = xp.where(q == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
         p /= total
         return -(q * log_p).sum(axis=-1), p * q.sum(axis=-1, keepdims=True) - q
 
@@ -94,7 +96,7 @@ class SoftmaxCrossEntropy(TermLoss):
     def counts(self, y: Array, target: Array, backend: Backend) -> Array | None:
         if self.class_weights is None:
             return None
-        rows = one_hot_rows(y, target, backend, self.ignore)
+        rows = one_hot_rows(y, target, backend.xp, self.ignore)
         return (rows * self._of_classes(y.shape[-1], backend)).sum(axis=-1)
 
     def _weights(self, y: Array, target: Array, weights: Array | None, backend: Backend) -> Array | None:
@@ -134,7 +136,7 @@ class BinaryCrossEntropy(TermLoss):
     right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        xp, t = backend.xp, values(y, target, backend)
+        xp, t = backend.xp, values(y, target, backend.xp)
         return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t
 
     def _right(self, target: np.ndarray) -> np.ndarray:

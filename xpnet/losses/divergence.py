@@ -62,7 +62,7 @@ class Focal(TermLoss):
         self.gamma, self.alpha = float(gamma), float(alpha)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        xp, t = backend.xp, values(y, target, backend)
+        xp, t = backend.xp, values(y, target, backend.xp)
         sign = 2 * t - 1
         z = sign * y
         q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # 1 - q would lose the digits of small ones

@@ -29,7 +29,7 @@ class MultiMargin(TermLoss):
         self.margin = float(margin)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        right = one_hot_rows(y, target, backend)
+        right = one_hot_rows(y, target, backend.xp)
         behind = self.margin + y - (right * y).sum(axis=-1, keepdims=True)
         hinges = backend.xp.maximum(behind, 0) * (1 - right)
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])

@@ -30,7 +30,7 @@ class MeanSquaredError(TermLoss):
             raise ValueError(f"scale must be finite and above 0, not {scale!r}")
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        d = y - values(y, target, backend)
+        d = y - values(y, target, backend.xp)
         if self.scale == (1.0,):
             return d * d, 2 * d
         inverse = backend.constant(tuple(1 / s for s in self.scale))
@@ -50,7 +50,7 @@ class MeanAbsoluteError(TermLoss):
     """
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        difference = y - values(y, target, backend)
+        difference = y - values(y, target, backend.xp)
         return backend.xp.abs(difference), backend.xp.sign(difference)
 
 
@@ -69,7 +69,7 @@ class Huber(TermLoss):
         self.delta = float(delta)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        difference = y - values(y, target, backend)
+        difference = y - values(y, target, backend.xp)
         cut = backend.xp.clip(difference, -self.delta, self.delta)
         return cut * (difference - 0.5 * cut), cut
 

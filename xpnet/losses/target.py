@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array
 from xpnet.data.labels import check_labels
+
+SMALLEST = 1e-30  # of the largest weight: its inverse is the greatest
 
 
 def split_target(target: Any) -> tuple[Array, Array | None]:
@@ -15,22 +17,22 @@ def split_target(target: Any) -> tuple[Array, Array | None]:
     return target if isinstance(target, tuple) else (target, None)
 
 
-def one_hot_rows(y: Array, target: Array, backend: Backend, ignore: int | None = None) -> Array:
+def one_hot_rows(y: Array, target: Array, xp: Any, ignore: int | None = None) -> Array:
     """The target in y's shape and dtype; class numbers (N, ...) for outputs (N, ..., C) become one-hot rows, rows of
     zeros for `ignore`."""
     if are_classes(y.shape, target):
         look(target, y.shape[-1], ignore)
-        return (target[..., None] == backend.xp.arange(y.shape[-1])).astype(y.dtype)
+        return (target[..., None] == xp.arange(y.shape[-1])).astype(y.dtype)
     require_shape(y.shape, target)
     return target.astype(y.dtype, copy=False)
 
 
-def values(y: Array, target: Array, backend: Backend) -> Array:
+def values(y: Array, target: Array, xp: Any) -> Array:
     """The same, but the class numbers of a single output (N, 1) are its values, 0 or 1."""
     if _of_single_output(y.shape, target):
         look(target, 2)
         return target[:, None].astype(y.dtype)
-    return one_hot_rows(y, target, backend)
+    return one_hot_rows(y, target, xp)
 
 
 def same_shape(y: Array, target: Array) -> Array:
@@ -92,8 +94,17 @@ def require_shape(shape: tuple[int, ...], target: Array) -> None:
     if tuple(target.shape) != tuple(shape):
         raise ValueError(
             f"outputs of shape {tuple(shape)} need targets of that shape, or class numbers of an integer type and "
-            f"shape {tuple(shape[:-1])}; got {target.dtype} of shape {tuple(target.shape)}"
+            f"shape {tuple(shape[:-1])}; got {target.dtype} of shape {tuple(target.shape)}{_cure(shape, target)}"
         )
+
+
+def _cure(shape: tuple[int, ...], target: Array) -> str:
+    """What most often is to be done about targets of another shape, for a message."""
+    if target.dtype.kind == "f" and tuple(target.shape) == tuple(shape[:-1]):
+        return ": y[:, None] has that shape" if shape[-1] == 1 else ": of class numbers, y.astype(int) has that type"
+    if target.dtype.kind in "iu" and tuple(target.shape) == (*shape[:-1], 1):
+        return ": y[..., 0] has that shape"
+    return ""
 
 
 def require_all(right: np.ndarray, what: str) -> None:
@@ -131,3 +142,6 @@ def check_weights(weights: np.ndarray, terms: tuple[int, ...]) -> None:
     if len(wrong):
         at = tuple(wrong[0].tolist())
         raise ValueError(f"weights must be finite and >= 0, not {weights[at]} at index {at}")
+    largest = float(weights.max(initial=0.0))
+    if largest and not SMALLEST <= largest <= 1 / SMALLEST:
+        raise ValueError(f"the largest weight is {largest:g}, too far from 1 for sums in float32: scale all of them")

@@ -6,15 +6,27 @@ import numpy as np
 
 from xpnet.nn.activation import Sigmoid, Softmax, sigmoid, softmax
 from xpnet.nn.compose import Blocked, Sequential
+from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer
 
 
 def ending(network: Layer) -> Layer:
-    """The layer whose outputs are the network's: of layers in sequence, in whatever sequences, the last."""
-    plain = Sequential.forward, Blocked.forward
-    while isinstance(network, Sequential) and type(network).forward in plain and network.layers:
-        network = network.layers[-1]
-    return network
+    """The layer whose outputs are the network's: of layers in sequence, in whatever sequences, the last that does more
+    than to move its values, or to drop some in training."""
+    last = next((layer for layer in reversed(_in_sequence(network)) if not _keeps_values(layer)), None)
+    return network if last is None or last is network else ending(last)
+
+
+def _in_sequence(network: Layer) -> list[Layer]:
+    plain = isinstance(network, Sequential) and type(network).forward in (Sequential.forward, Blocked.forward)
+    return network.layers if plain else [network]
+
+
+def _keeps_values(layer: Layer) -> bool:
+    inside = _in_sequence(layer)
+    if inside != [layer]:
+        return all(map(_keeps_values, inside))
+    return layer.accepts_integers is None or isinstance(layer, Dropout)
 
 
 def as_probabilities(network: Layer, outputs: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
 from xpnet.nn.declared import check_tensors, declare
 from xpnet.nn.ending import as_probabilities
+from xpnet.nn.inputs import check_on_device, in_shape
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
-from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, fits, is_several, shape_of, size_of
+from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, n_samples
 
 if TYPE_CHECKING:
     from xpnet.nn.summary import Summary
@@ -146,7 +147,7 @@ class Model:
         backend, kind = self.backend, (self._kind(x), self.backend.training)
         known = kind in self._seen
         if not known:
-            self._check(x)
+            check_on_device(x, self.input_shape, self.network, backend)
         backend.use()
         before, backend.trusting = backend.trusting, known and backend.observer is None
         try:
@@ -164,28 +165,6 @@ class Model:
             return tuple(map(self._kind, x))
         return type(x), getattr(x, "dtype", None), getattr(x, "shape", None)
 
-    def _check(self, x: Any) -> None:
-        arrays, accepts = x if isinstance(x, tuple) else (x,), self.network.accepts_integers
-        several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
-        for array, integers in zip(arrays, several, strict=True):
-            if not isinstance(array, self.backend.array_type):
-                raise TypeError(
-                    f"the model is on {self.backend.device}, its input is a {type(array).__module__}."
-                    f"{type(array).__name__}: put it there with backend.asarray(x)"
-                )
-            if array.dtype.kind == "f":
-                if array.dtype != self.backend.dtype:
-                    raise TypeError(
-                        f"the model runs in {self.backend.dtype}, its input is {array.dtype}: use backend.asarray"
-                    )
-            elif not integers:
-                raise TypeError(
-                    f"the model takes {self.backend.dtype}, its input is {array.dtype}: convert it with "
-                    "x.astype, or let the network begin with nn.Standardize"
-                )
-        if not fits(shape_of(x), self.input_shape):
-            raise ShapeError(f"the model takes samples of shape {self.input_shape}, got {shape_of(x)}")
-
     def zero_grad(self) -> None:
         """All gradients to 0: backward passes add to them."""
         if self.backend.observer is not None:
@@ -199,20 +178,11 @@ class Model:
     def as_input(self, x: Any) -> Any:
         """x (N, ...) in the shape that the model takes: images (28, 28) for a model of (784,), or the reverse.
 
-        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row; ValueError for arrays of
-        the host with values that the network cannot take (`Layer.check_input`).
+        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row, and for several inputs of
+        different length; ValueError for arrays of the host with values that the network cannot take
+        (`Layer.check_input`).
         """
-        given, ours = shape_of(x), self.input_shape
-        if not fits(given, ours):
-            rows = not (is_several(ours) or None in ours or isinstance(x, tuple)) and 1 in (len(given), len(ours))
-            if not rows or math.prod(given) != math.prod(ours):
-                alone = not isinstance(x, tuple) and (fits(x.shape, ours) or x.size == size_of(ours))
-                hint = ": one sample needs a batch axis, x[None]" if alone else ""
-                raise ShapeError(f"samples of shape {given} do not fit a model that takes {ours}{hint}")
-            x = x.reshape(len(x), *ours)
-        if all(isinstance(a, np.ndarray) for a in (x if isinstance(x, tuple) else (x,))):
-            self.network.check_input(x)
-        return x
+        return in_shape(x, self.input_shape, self.network)
 
     def predict(self, x: Any, batch_size: int = 1000) -> Any:
         """Outputs (N, *output_shape) on the host for x (N, *input_shape), in evaluation mode.
@@ -224,12 +194,11 @@ class Model:
         if hasattr(x, "feed"):
             raise TypeError("predict takes samples, such as data.x, not a data set")
         x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
-        n = len(x[0] if isinstance(x, tuple) else x)
-        outputs = []
+        n, outputs = n_samples(x), []
         with self.backend.mode(training=False):
             for start in range(0, max(n, 1), batch_size):
                 part = slice(start, start + batch_size)
-                batch = tuple(a[part] for a in x) if isinstance(x, tuple) else x[part]
+                batch = each(itemgetter(part), x)
                 outputs.append(each(self.backend.to_host, self.forward(each(self.backend.asarray, batch))[0]))
         if isinstance(outputs[0], tuple):
             return tuple(map(np.concatenate, zip(*outputs, strict=True)))

@@ -53,6 +53,14 @@ def shape_of(arrays: Any) -> Shape:
     return each(lambda a: a.shape[1:], arrays)
 
 
+def n_samples(arrays: Any) -> int:
+    """How many samples there are in an array, or in each array of a tuple. Raises ShapeError if these differ."""
+    counts = {len(array) for array in in_tuple(arrays)}
+    if len(counts) > 1:
+        raise ShapeError(f"the inputs hold {', '.join(str(len(a)) for a in arrays)} samples: all need the same number")
+    return counts.pop()
+
+
 def size_of(shape: Shape) -> int:
     """How many values a sample has at least: an axis of free length counts as 1."""
     if is_several(shape):

@@ -81,6 +81,8 @@ class Columns(Layer):
     def check_input(self, x: Any) -> None:
         """Raise ValueError for a category that is counted beyond its levels. `x` is on the host."""
         codes = x[-1] if isinstance(x, tuple) else x
+        if self.levels and codes.dtype.kind not in "iu":
+            raise ValueError(f"categories are whole numbers, counted from 1, not {codes.dtype}")
         for j, levels in enumerate(self.levels):
             if codes.size and (codes[:, j].min() < 0 or codes[:, j].max() > len(levels)):
                 raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from xpnet.nn import Model
 from xpnet.optim.base import positive
 from xpnet.parallel.window import Window
@@ -18,6 +20,7 @@ def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
         model.parameters[name].grad.fill(0)
     if model.n_parameters:
         xp, grad = model.backend.xp, model.grad if window is None else model.grad[window.own]
+        limit = min(limit, float(np.finfo(grad.dtype).max))
         # The largest is divided out first: a square overflows at 1e19.
         largest = xp.maximum(xp.abs(grad).max(), limit) if grad.size else limit
         scaled = grad / largest

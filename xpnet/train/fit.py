@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import of_kind, whole
 from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
 from xpnet.data.labels import check_classes
@@ -132,8 +132,8 @@ def fit(
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     whole("epochs", epochs, least=1)
     whole("accumulate", accumulate, least=1)
-    if patience is not None:
-        whole("patience", patience, least=1)
+    whole("patience", 1 if patience is None else patience, least=1)
+    of_kind("callbacks are a list of functions, such as [print]", callbacks, (list, tuple))
     if validation is not None:
         check_data(model, loss, validation)
         check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")

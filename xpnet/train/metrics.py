@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
-from xpnet.losses.target import split_target
+from xpnet.losses.target import split_target, values
 from xpnet.nn.shapes import each
 
 
@@ -52,6 +52,11 @@ def _sums(weights: Array | None, *values: Array) -> list[Any]:
 
 def _right(y: Array, target: Any, xp: Any) -> list[Any]:
     target, weights = split_target(target)
+    if y.ndim < 2 or tuple(target.shape) not in (tuple(y.shape), tuple(y.shape[:-1])):
+        raise ValueError(
+            f"accuracy takes outputs (N, ..., C) and class numbers (N, ...) or rows like the outputs, not {y.shape} "
+            f"and {target.shape}; of predicted class numbers it is (predicted == labels).mean()"
+        )
     single = y.shape[-1] == 1
     predicted = y[..., 0] > 0 if single else y.argmax(axis=-1)
     if tuple(target.shape) == tuple(y.shape):  # one-hot rows, distributions, or numbers in [0, 1]
@@ -62,16 +67,22 @@ def _right(y: Array, target: Any, xp: Any) -> list[Any]:
     return _sums(weights, right, counts)
 
 
-def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
+def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None]:
+    """(y, target, weights), the first two as float64 of one shape: class numbers as a loss of a regression has them."""
     target, weights = split_target(target)
-    return _sums(weights, xp.abs(y - target), xp.ones(target.shape, bool))
+    y = y.astype(np.float64)
+    return y, values(y, target, xp), weights
+
+
+def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
+    y, t, weights = _numbers(y, target, xp)
+    return _sums(weights, xp.abs(y - t), xp.ones(t.shape, bool))
 
 
 def _squares(y: Array, target: Any, xp: Any, around: float = 0.0) -> list[Any]:
-    target, weights = split_target(target)
-    y, target = y.astype(np.float64), target.astype(np.float64)
-    t = target - around
-    return _sums(weights, (y - target) * (y - target), t, t * t, xp.ones(target.shape, bool))
+    y, t, weights = _numbers(y, target, xp)
+    from_there = t - around
+    return _sums(weights, (y - t) * (y - t), from_there, from_there * from_there, xp.ones(t.shape, bool))
 
 
 def centred(metrics: Sequence[Metric], target: np.ndarray, weights: np.ndarray | None) -> tuple[Metric, ...]:
@@ -100,10 +111,11 @@ single output (N, 1) class 1 where it is above 0. Targets: class numbers (N, ...
 or rows like the outputs; weights as in the loss."""
 
 mae = Metric("mae", 2, _absolute, _ratio)
-"""Mean absolute error of a regression, over all entries."""
+"""Mean absolute error of a regression, over all entries. Targets are as of `losses.MeanSquaredError`."""
 
 r2 = Metric("r2", 4, _squares, _explained)
-"""Coefficient of determination, 1 - sum (y - t)^2 / sum (t - mean t)^2, over all entries; NaN if all t are equal."""
+"""Coefficient of determination, 1 - sum (y - t)^2 / sum (t - mean t)^2, over all entries; NaN if all t are equal.
+Targets are as of `losses.MeanSquaredError`."""
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -113,8 +125,9 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k must be in 1..{scores.shape[1]}, the number of classes, not {k}")
-    if len(scores) != len(labels):
-        raise ValueError(f"{len(scores)} rows of scores for {len(labels)} labels")
+    labels = check_labels(labels, scores.shape[1])
+    if labels.shape != (len(scores),):
+        raise ValueError(f"{len(scores)} rows of scores for {len(labels)} labels of shape {labels.shape}")
     best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
 
@@ -122,6 +135,8 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """(C, C) counts: row i, column j is how often a sample of class i was taken for class j."""
     predicted, labels = check_labels(predicted, n_classes, "predicted"), check_labels(labels, n_classes)
+    if predicted.shape != labels.shape:
+        raise ValueError(f"predictions of shape {predicted.shape} for labels of shape {labels.shape}")
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import of_kind, shown
+from xpnet.arguments import a_function, of_kind
 from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xpnet.schedules import Plateau, Schedule
 
 BATCH = 64  # samples in a step, where nothing else is asked for and the data has so many
-SMALLEST = 1e-30  # 175 factors of 0.9 above the first denormal number of float32
+ABOVE_DENORMALS = 1e8  # 175 factors of 0.9
 
 Row = dict[str, float]
 Augmentation = Callable[[Array, Backend], Array]
@@ -68,9 +68,12 @@ class Run:
     ):
         of_kind("a model is what nn.Model(network, input_shape, backend) makes", model, Model)
         of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)
-        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
-            example = "such as schedules.Cosine(0.01, steps=1000)"
-            raise TypeError(f"a schedule is a function of the step, {example}, not {shown(schedule)}")
+        if schedule is not None:
+            a_function("a schedule is a function of the step, such as schedules.Cosine(0.01, steps=1000)", schedule)
+        if augment is not None:
+            a_function("an augmentation is a function of a batch, such as data.Augment(rotate=10)", augment)
+        if average is not None:
+            of_kind("an average is made for a model, as optim.WeightAverage(model)", average, WeightAverage)
         if optimizer.model is not model:
             raise ValueError("the optimizer was made for another model")
         if average is not None and average.model is not model:
@@ -191,7 +194,7 @@ class Run:
             self.best[...] = self.model.data if self.average is None else self.average.values
 
     def drop_denormals(self) -> None:
-        """What is below 1e-30 in the optimizer's state becomes 0.
+        """What is as small as 1e-30 (in float64 1e-300) in the optimizer's state becomes 0.
 
         Where gradients are 0 from some step on, as those of a unit that is never active again, sums of past gradients
         shrink until they are denormal numbers, which take a CPU thirty times as long. By then no parameter feels them.
@@ -199,7 +202,7 @@ class Run:
         for array in self.optimizer.state.values():
             for piece in self.model.backend.chunks(len(array)):
                 part = array[piece]
-                part *= abs(part) >= SMALLEST
+                part *= abs(part) >= float(np.finfo(part.dtype).tiny) * ABOVE_DENORMALS
 
     def measured(self) -> AbstractContextManager[object]:
         """Inside the block the model has the values that are to be measured: the averages, if there are any."""

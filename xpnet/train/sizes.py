@@ -40,13 +40,14 @@ class LayerSizes(Observer):
             if not any(True for _ in layer.children()):
                 self._paths.setdefault(layer, path)
         self._sums: dict[Layer, dict[str, tuple[Any, int]]] = {}  # of this step: sums of squares, and of how many
+        self._weight: Any = 1.0  # by which its gradients are still to be divided
 
     def wants(self, step: int) -> bool:
         """Whether step number `step`, from 0, is to be watched: the first is, and the last of every `every`."""
         return step == 0 or (step + 1) % self.every == 0
 
     def step_begins(self, model: Model) -> None:
-        self._sums = {layer: {} for layer in self._paths}
+        self._sums, self._weight = {layer: {} for layer in self._paths}, 1.0
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self._add(layer, "activation", y)
@@ -60,6 +61,9 @@ class LayerSizes(Observer):
             self._sums[layer].pop("weight_gradient", None)  # of a layer that is used twice, the second has the sum
             self._add(layer, "weight_gradient", own)
 
+    def weighed(self, weight: Any) -> None:
+        self._weight = weight
+
     def _add(self, layer: Layer, quantity: str, arrays: Any) -> None:
         for array in arrays if isinstance(arrays, tuple) else (arrays,):
             if layer in self._sums and array is not None and array.dtype.kind == "f":
@@ -68,8 +72,11 @@ class LayerSizes(Observer):
 
     def step_done(self, step: int) -> None:
         """Step number `step`, from 0, has been watched: read the numbers, and keep them as rows."""
+        weight = float(self._weight if isinstance(self._weight, (int, float)) else self._to_host(self._weight))
         for layer, path in self._paths.items():
             sizes = {name: float(self._to_host(total) / n) ** 0.5 for name, (total, n) in self._sums[layer].items()}
+            for name in sizes.keys() - {"activation"}:
+                sizes[name] /= weight or 1.0
             if sizes:
                 self.rows.append({"step": step + 1, "layer": path, "kind": type(layer).__name__, **sizes})
 

@@ -67,6 +67,8 @@ def train_step(
             value, y, weight = _in_parts(model, loss, optimizer, x, target, accumulate)
         weight = (optimizer.window or group).sum_gradients(model.grad, weight)
         if not is_sum(loss):
+            if model.backend.observer is not None:
+                model.backend.observer.weighed(weight)
             own = model.grad[optimizer.own]
             own *= inverse(weight, model.backend)
     optimizer.unscale()
@@ -146,7 +148,11 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The fraction of right answers, for data with class numbers as targets."""
+        """The fraction of right answers, where it was measured. Raises ValueError where it was not."""
+        if "accuracy" not in self.metrics:
+            raise ValueError(
+                "no accuracy was measured, as the targets are no class numbers: evaluate(..., metrics=[train.accuracy])"
+            )
         return self.metrics["accuracy"]
 
 
@@ -223,13 +229,19 @@ def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> 
     of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
     for metric in metrics:
         of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)
+    names = ["loss", *(metric.name for metric in metrics)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two figures would be called {twice!r}: give the metric another name")
     return tuple(metrics)
 
 
 def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
-    """Those that fit the targets: the accuracy of class numbers, and none beside the loss for a regression, or for
-    several outputs."""
-    return (accuracy,) if data.y.dtype.kind in "iu" and not is_several(model.output_shape) else ()
+    """Those that fit the targets: the accuracy of class numbers, or of whole numbers as one-hot rows, and none beside
+    the loss for a regression, for several answers to a sample, or for several outputs."""
+    if data.y.dtype.kind not in "iu" or is_several(model.output_shape):
+        return ()
+    rows = data.y.ndim > len(model.output_shape) and model.output_shape[-1] != 1
+    return () if rows and ((data.y != 0).sum(axis=-1) != 1).any() else (accuracy,)
 
 
 def batch_sums(
@@ -240,7 +252,10 @@ def batch_sums(
     weight = loss_weight(loss, y, target, backend)
     sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
     for metric in metrics:
-        sums += metric.sums(y, target, backend.xp)
+        given = metric.sums(y, target, backend.xp)
+        if len(given) != metric.size:
+            raise ValueError(f"the metric {metric.name!r} is of size {metric.size}, and gives {len(given)} sums")
+        sums += given
     return sums
 
 

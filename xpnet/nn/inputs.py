@@ -1,0 +1,52 @@
+"""What a model takes: arrays of its device, kind and shape."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Backend
+from xpnet.nn.layer import Layer
+from xpnet.nn.shapes import Shape, ShapeError, fits, in_tuple, is_several, n_samples, shape_of, size_of
+
+
+def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> None:
+    """Raise TypeError for arrays that lie elsewhere or are of another dtype, ShapeError for those of another shape."""
+    accepts = network.accepts_integers
+    arrays = in_tuple(x)
+    several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+    for array, integers in zip(arrays, several, strict=True):
+        if not isinstance(array, backend.array_type):
+            raise TypeError(
+                f"the model is on {backend.device}, its input is a {type(array).__module__}."
+                f"{type(array).__name__}: put it there with backend.asarray(x)"
+            )
+        if array.dtype.kind == "f":
+            if array.dtype != backend.dtype:
+                raise TypeError(f"the model runs in {backend.dtype}, its input is {array.dtype}: use backend.asarray")
+        elif not integers:
+            raise TypeError(
+                f"the model takes {backend.dtype}, its input is {array.dtype}: convert it with "
+                "x.astype, or let the network begin with nn.Standardize"
+            )
+    if not fits(shape_of(x), shape):
+        raise ShapeError(f"the model takes samples of shape {shape}, got {shape_of(x)}")
+    n_samples(x)
+
+
+def in_shape(x: Any, shape: Shape, network: Layer) -> Any:
+    """x (N, ...) in the shape that the model takes: `Model.as_input`."""
+    given = shape_of(x)
+    n_samples(x)
+    if not fits(given, shape):
+        rows = not (is_several(shape) or None in shape or isinstance(x, tuple)) and 1 in (len(given), len(shape))
+        if not rows or math.prod(given) != math.prod(shape):
+            alone = not isinstance(x, tuple) and (fits(x.shape, shape) or x.size == size_of(shape))
+            hint = ": one sample needs a batch axis, x[None]" if alone else ""
+            raise ShapeError(f"samples of shape {given} do not fit a model that takes {shape}{hint}")
+        x = x.reshape(len(x), *shape)
+    if all(isinstance(array, np.ndarray) for array in in_tuple(x)):
+        network.check_input(x)
+    return x
