@@ -213,3 +213,14 @@ def test_the_command(tmp_path, monkeypatch):
     assert "no model at none" in call("export", "none", "out.onnx", code=1).stderr
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert 'pip install "xpnet[onnx]"' in call("export", "model.safetensors", "out.onnx", code=1).stderr
+
+
+def test_a_pooling_of_images_of_several_sizes():
+    """Its padding has to be the same: one node has one."""
+    pool = nn.MaxPool2d(2)
+    model = model_of(nn.Sequential(nn.Conv2d(3, 3, padding=1), pool, nn.ReLU(), pool), (9, 8, 1))
+    x = np.random.default_rng(0).standard_normal((2, 9, 8, 1)).astype(np.float32)
+    close(run(to_onnx(model), x), model.predict(x))
+    same = nn.AvgPool2d(2, padding="same")
+    with pytest.raises(ExportError, match="used on images of sizes that it pads in different ways"):
+        to_onnx(model_of(nn.Sequential(same, nn.ConvTranspose2d(1, 2), same), (8, 5, 1)))

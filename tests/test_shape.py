@@ -180,3 +180,29 @@ def test_no_gradient_is_taken_that_nobody_reads():
         gradients.append(np.array(model.grad))
     assert np.array_equal(*gradients)
     assert (gradients[0] != 0).all()
+
+
+# One layer in several places ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shape"),
+    [
+        (nn.MaxPool2d, {"kernel": 2}, (5, 7, 1)),
+        (nn.AvgPool2d, {"kernel": 2, "padding": "same"}, (5, 7, 1)),
+        (nn.Reshape, {"shape": (-1, 2)}, (2, 2, 4)),
+    ],
+)
+def test_a_layer_without_parameters_may_be_used_on_several_shapes(kind, options, shape):
+    """As if there were one for each place."""
+    make = lambda: kind(*options["shape"]) if "shape" in options else kind(**options)
+    shared, models = make(), []
+    for one, another in ((shared, shared), (make(), make())):
+        network = nn.Sequential(one, nn.Linear(3) if kind is nn.Reshape else nn.Conv2d(3, 2, padding=1), another)
+        models.append(nn.Model(network, shape, Backend("float64", seed=1)))
+    x = np.random.default_rng(0).standard_normal((4, *shape))
+    (y, backward), (expected, wanted) = (model.forward(x) for model in models)
+    np.testing.assert_array_equal(y, expected)
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    np.testing.assert_array_equal(backward(dy), wanted(dy))
+    np.testing.assert_array_equal(models[0].grad, models[1].grad)

@@ -45,6 +45,18 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(kind, loss, weight
         assert several == pytest.approx(one, rel=1e-9)
 
 
+def test_a_step_in_parts_leaves_nothing_for_the_next():
+    built = model(Backend("float64"))
+    loss, optimizer, sizes = losses.SoftmaxCrossEntropy(), optim.SGD(built, 0.0), train.LayerSizes(built, every=1)
+    x, y = samples().x.astype(float), samples().y
+    with built.backend.observed_by(sizes):
+        for step, parts in enumerate((2, 1)):
+            train.train_step(built, loss, optimizer, x, y, accumulate=parts)
+            sizes.step_done(step)
+    first, second = ([row["gradient"] for row in sizes.rows if row["step"] == step] for step in (1, 2))
+    assert second == pytest.approx(first, rel=1e-9)
+
+
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
 def test_sizes_are_those_of_a_pass_by_hand(kind):
     built = model(kind())

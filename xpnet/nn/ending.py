@@ -18,8 +18,9 @@ def ending(network: Layer) -> Layer:
 
 
 def _in_sequence(network: Layer) -> list[Layer]:
-    plain = isinstance(network, Sequential) and type(network).forward in (Sequential.forward, Blocked.forward)
-    return network.layers if plain else [network]
+    if isinstance(network, Sequential) and type(network).forward in (Sequential.forward, Blocked.forward):
+        return network.layers
+    return [network]
 
 
 def _keeps_values(layer: Layer) -> bool:

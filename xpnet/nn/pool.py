@@ -30,6 +30,7 @@ class _Pool2d(Layer):
         self.kernel = per_axis("kernel", kernel, 2)
         self.stride = self.kernel if stride is None else per_axis("stride", stride, 2)
         self.padding = padding_of(padding, 2)
+        self.windows: dict[Shape, Windows] = {}  # by the size of the images, as a layer may be used on several
         if not isinstance(self.padding, str) and any(p >= k for p, k in zip(self.padding, self.kernel, strict=True)):
             raise ValueError(f"padding {padding} must be less than kernel {kernel}: some windows would hold no pixel")
 
@@ -37,8 +38,9 @@ class _Pool2d(Layer):
         height, width, channels = _image(shape)
         if None in (height, width):
             raise ShapeError(f"needs images of fixed height and width, got shape {shape}")
-        self.windows = Windows.on((height, width), self.kernel, self.stride, self.padding, (1, 1))
-        return (*self.windows.output, channels)
+        size = height, width
+        self.windows[size] = Windows.on(size, self.kernel, self.stride, self.padding, (1, 1))
+        return (*self.windows[size].output, channels)
 
 
 class MaxPool2d(_Pool2d):
@@ -51,7 +53,7 @@ class MaxPool2d(_Pool2d):
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp, windows = backend.xp, self.windows
+        xp, windows = backend.xp, self.windows[x.shape[1:3]]
         y = xp.full((x.shape[0], *windows.output, x.shape[-1]), -math.inf, x.dtype)
         for images in windows.blocks(x.shape[0], x.shape[-1], backend):
             largest = y[images]
@@ -86,7 +88,7 @@ class AvgPool2d(_Pool2d):
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp, windows, n_entries = backend.xp, self.windows, math.prod(self.kernel)
+        xp, windows, n_entries = backend.xp, self.windows[x.shape[1:3]], math.prod(self.kernel)
         y = xp.zeros((x.shape[0], *windows.output, x.shape[-1]), x.dtype)
         for images in windows.blocks(x.shape[0], x.shape[-1], backend):
             total = y[images]

@@ -41,6 +41,7 @@ class Reshape(Layer):
         self.shape = [whole("an axis", n) for n in shape]
         if any(n < 1 for n in self.shape if n != -1) or self.shape.count(-1) > 1:
             raise ValueError(f"Reshape takes axes >= 1, of which one may be -1, not {shape}")
+        self._outputs: dict[Shape, Shape] = {}  # by the shape of the input, as a layer may be used on several
 
     def build(self, shape: Shape) -> Shape:
         if None in shape:
@@ -49,14 +50,14 @@ class Reshape(Layer):
         output = tuple(math.prod(shape) // known if n == -1 else n for n in self.shape)
         if math.prod(output) != math.prod(shape):
             raise ShapeError(f"cannot give the {math.prod(shape)} numbers of {tuple(shape)} the shape {self.shape}")
-        self._output = output
+        self._outputs[tuple(shape)] = output
         return output
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             return dy.reshape(x.shape)
 
-        return x.reshape(len(x), *self._output), backward
+        return x.reshape(len(x), *self._outputs[x.shape[1:]]), backward
 
 
 class Transpose(Layer):

@@ -6,7 +6,7 @@ from xpnet import nn
 from xpnet.onnx.chain import Chain
 from xpnet.onnx.conv import geometry, padding_of
 from xpnet.onnx.graph import GraphWriter, Tensor, channels_first, in_order
-from xpnet.onnx.registry import exporter, importer
+from xpnet.onnx.registry import ExportError, exporter, importer
 from xpnet.onnx.structure import Node
 
 
@@ -21,8 +21,11 @@ def average_pool(layer: nn.AvgPool2d, x: Tensor, graph: GraphWriter) -> Tensor:
 
 
 def _pooled(kind: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Tensor, graph: GraphWriter, **more: int) -> Tensor:
-    x, windows = graph.arranged(x, channels_first(len(x.axes))), layer.windows
-    sizes = {"kernel_shape": windows.kernel, "strides": windows.stride, "pads": [*windows.before, *windows.after]}
+    x = graph.arranged(x, channels_first(len(x.axes)))
+    paddings = {(*windows.before, *windows.after) for windows in layer.windows.values()}
+    if len(paddings) > 1:
+        raise ExportError(f"{layer!r} is used on images of sizes that it pads in different ways: take a layer for each")
+    sizes = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": paddings.pop()}
     return x.computed(graph.op(kind, x.name, **sizes, **more))
 
 
@@ -47,7 +50,8 @@ def from_pool(node: Node, chain: Chain) -> None:
         raise node.error("it leaves padding out of the mean (count_include_pad=0): AvgPool2d counts it as 0")
     layer = nn.AvgPool2d(kernel, stride, padding) if averages else nn.MaxPool2d(kernel, stride, padding)
     chain.add(layer)
-    ends = zip(layer.windows.padded_size, kernel, stride, strict=True)
+    (windows,) = layer.windows.values()
+    ends = zip(windows.padded_size, kernel, stride, strict=True)
     if node.get("ceil_mode", 0) and any((n - k) % s for n, k, s in ends):
         raise node.error("its last windows go beyond the image (ceil_mode=1)")
 
