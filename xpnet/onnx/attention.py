@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpnet import nn
-from xpnet.onnx.embedding import length, waves
+from xpnet.onnx.embedding import waves
 from xpnet.onnx.graph import GraphWriter, Tensor
 from xpnet.onnx.registry import exporter
 
@@ -58,7 +58,7 @@ def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, gra
 
 def _turned(layer: nn.MultiHeadAttention, graph: GraphWriter, *heads: str) -> list[str]:
     """Each pair (a_i, a_(i + d/2)) turned by an angle that grows with its position."""
-    cos, sin = waves(length(heads[0], 2, graph), layer.out.W.shape[0] // layer.heads, graph)
+    cos, sin = waves(heads[0], 2, graph)
     turned = []
     for name in heads:
         first, second = graph.ops("Split", name, outputs=2, axis=-1, num_outputs=2)
