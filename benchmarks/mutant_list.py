@@ -117,6 +117,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "xp.maximum(p.max(axis=-2", "xp.maximum(p.max(axis=-1"),
         ("Attention: no maximum is taken off",
          "p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))", "pass"),
+        ("Attention: a maximum of no keys is asked for", "if p.shape[-2]:", "if True:"),
+        ("Attention: of a single key no maximum is taken off", "if p.shape[-2]:", "if p.shape[-2] > 1:"),
         ("Attention: nothing to read makes NaN", ", float(xp.finfo(p.dtype).min))", ", -math.inf)"),
         ("Attention: nothing to read is divided by 0",
          "xp.maximum(backend.full_matmul(of_keys, p), 1)", "backend.full_matmul(of_keys, p)"),

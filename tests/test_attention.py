@@ -103,6 +103,34 @@ def test_where_nothing_may_be_read_the_heads_are_0_and_learn_nothing(kind):
     assert learnt == {"out.b"}
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_a_sequence_without_positions_has_an_output_without_any(rotary, masked, kind):
+    backend = kind("float32", 0)
+    shape = ((None, 4), (None,)) if masked else (None, 4)
+    model = built(nn.MultiHeadAttention(2, causal=True, rotary=rotary), shape, backend)
+    x = backend.asarray(np.zeros((3, 0, 4)))
+    y, backward = model.forward((x, backend.asarray(np.zeros((3, 0), np.int64))) if masked else x)
+    dx = backward(backend.asarray(np.zeros((3, 0, 4))))
+    assert y.shape == (dx[0] if masked else dx).shape == (3, 0, 4)
+    assert not backend.to_host(model.grad).any()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_of_a_memory_without_positions_the_heads_are_0_and_learn_nothing(masked, kind):
+    backend = kind("float32", 0)
+    shapes = ((None, 4), (None, 6), (None,))
+    model = built(nn.MultiHeadAttention(2), shapes if masked else shapes[:2], backend)
+    x = tuple(map(backend.asarray, (numbers(2, 3, 4), np.zeros((2, 0, 6)), np.zeros((2, 0), np.int64))))
+    y, backward = model.forward(x if masked else x[:2])
+    dx, dmemory, *_ = backward(backend.asarray(np.ones((2, 3, 4))))
+    assert (backend.to_host(y) == backend.to_host(model.parameters["out.b"].data)).all()
+    assert dx.shape == (2, 3, 4)
+    assert not backend.to_host(dx).any()
+    assert dmemory.shape == (2, 0, 6)
+    assert {name for name, p in model.parameters.items() if backend.to_host(p.grad).any()} == {"out.b"}
+
+
 def test_scores_of_any_size_are_safe(kind):
     """exp of such scores would overflow; some differ by far more than float32 can hold."""
     backend = kind("float32", 0)
