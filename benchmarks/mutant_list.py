@@ -2495,10 +2495,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if any(state is not None and state.any()", "if any(False and state.any()"),
     ],
     "onnx/attention.py": [
-        ("ONNX: scores are not scaled", "graph.constant(1 / math.sqrt(d))", "graph.constant(1.0)"),
+        ("ONNX: scores are not scaled", "graph.constant(1 / math.sqrt(_width(layer)))", "graph.constant(1.0)"),
         ("ONNX: every position reads what comes after it", "if layer.causal:", "if False:"),
         ("ONNX: heads where nothing may be read are means",
          'p = graph.op("Where", hidden, graph.constant(0.0), p)', "p = p"),
+        ("ONNX: heads of no position have no shape", "layer.heads, _width(layer)]", "layer.heads, -1]"),
+        ("ONNX: joined heads of no position have no shape", "[0, 0, layer.out.W.shape[0]]", "[0, 0, -1]"),
         ("ONNX: rotary attention is not turned", "if layer.rotary:", "if False:"),
     ],
     "onnx/embedding.py": [

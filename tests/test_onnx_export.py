@@ -90,9 +90,16 @@ def test_axes_are_named_where_they_are_free():
 def test_one_file_for_batches_and_sequences_of_any_length():
     model = model_of(nn.Sequential(nn.Embedding(7, 4), nn.SinusoidalPosition(), nn.TransformerBlock(2, True)), (None,))
     proto, rng = to_onnx(model), np.random.default_rng(0)
-    for n, length in ((1, 1), (3, 2), (2, 40)):
+    for n, length in ((1, 1), (3, 2), (2, 40), (2, 0)):
         x = rng.integers(0, 7, (n, length))
         close(run(proto, x), model.predict(x))
+
+
+def test_a_memory_without_positions():
+    model = model_of(nn.MultiHeadAttention(2), ((None, 4), (None, 6)))
+    model.parameters["out.b"].data[...] = 1
+    x = np.ones((2, 3, 4), np.float32), np.ones((2, 0, 6), np.float32)
+    close(run(to_onnx(model), x), model.predict(x))
 
 
 def test_images_are_transposed_on_the_way_in_and_where_they_are_flattened_only():

@@ -35,7 +35,7 @@ def sinusoidal_position(layer: nn.SinusoidalPosition, x: Tensor, graph: GraphWri
     cos, sin = waves(x.name, 1, graph)
     last = graph.constant([-1], "int64")
     pairs = graph.op("Concat", *(graph.op("Unsqueeze", wave, last) for wave in (sin, cos)), axis=-1)
-    return x.computed(graph.op("Add", x.name, graph.op("Reshape", pairs, graph.constant([0, -1], "int64"))))
+    return x.computed(graph.op("Add", x.name, graph.op("Flatten", pairs, axis=1)))
 
 
 def length(name: str, axis: int, graph: GraphWriter) -> str:
