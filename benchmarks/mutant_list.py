@@ -189,7 +189,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if not isinstance(layer, Residual):", "if not isinstance(layer, Residual) or layer.shortcut:"),
         ("decode: all layers have one cache", "cache.setdefault(path, {})", 'cache.setdefault("", {})'),
         ("decode: attention in another layer goes on without a cache",
-         "if any(hasattr(inner", "if False and any(hasattr(inner"),
+         'if hasattr(inner, "decode"):', "if False:"),
+        ("decode: goes on through layers that see positions together", "if not inner.by_position:", "if False:"),
+        ("decode: of layers inside another one nobody asks", "for _, inner in layer.walk():", "for inner in [layer]:"),
     ],
     "nn/gelu.py": [
         ("GELU: a term is missing",
@@ -223,6 +225,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/norm.py": [
         ("BatchNorm: may be cut in blocks", "by_sample = False", "by_sample = True"),
+        ("GroupNorm: passes for a layer that takes each position by itself",
+         "    def __init__(self, groups: int,", "    by_position = True\n\n    def __init__(self, groups: int,"),
         ("BatchNorm: running statistics in training", "of_batch = backend.training and n > 0", "of_batch = False"),
         ("BatchNorm: batch statistics in evaluation", "of_batch = backend.training and n > 0", "of_batch = n > 1"),
         ("BatchNorm: the running variance is biased", "variance * (n / (n - 1))", "variance"),
@@ -396,6 +400,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "there = (0, *(self.axes.index(axis) + 1 for axis in range(len(self.axes))))"),
     ],
     "nn/compose.py": [
+        ("Parallel: joined along the positions it passes for a layer that takes each by itself",
+         "self.by_position = self.axis % len(joined) > 0", "self.by_position = True"),
         ("Parallel: dx of the first branch alone", "sum(dxs[1:], start=dxs[0])", "dxs[0]"),
         ("Parallel: every branch gets the first part of dy",
          "back(dy[part], need_dx)", "back(dy[parts[0]], need_dx)"),

@@ -259,6 +259,46 @@ def test_what_cannot_go_on_says_so():
         nn.decode(model.network, x, cache, backend)
 
 
+def test_layers_that_take_each_position_by_itself_go_on():
+    backend, x = Backend("float64"), numbers(2, 6, 4)
+    network = nn.Sequential(
+        nn.Standardize(0.1, 2.0), nn.Linear(4), nn.BatchNorm(), nn.PReLU(), nn.TransformerBlock(2, causal=True),
+        nn.Parallel(nn.Sequential(nn.RMSNorm(), nn.Tanh()), nn.Linear(2)), nn.Blocked(nn.Linear(3), nn.Softmax()),
+    )  # fmt: skip
+    model, cache = built(network, (None, 4), backend), {}
+    model.parameters["layers.2.running_var"].data[...] = 2
+    got = [nn.decode(network, x[:, part], cache, backend) for part in (slice(0, 1), slice(1, 4), slice(4, 6))]
+    assert np.allclose(np.concatenate(got, axis=1), model.predict(x), rtol=0, atol=1e-12)
+
+
+class FromTheMean(nn.Layer):
+    """A layer of one's own, which says nothing about positions."""
+
+    def forward(self, x, backend):
+        return x - x.mean(axis=1, keepdims=True), lambda dy, need_dx=True: dy - dy.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (nn.RNN(4), "RNN"),
+        (nn.LSTM(4), "LSTM"),
+        (nn.GRU(4, bidirectional=True), "GRU"),
+        (nn.GroupNorm(2), "GroupNorm"),
+        (FromTheMean(), "FromTheMean"),
+        (nn.Residual(nn.Linear(4), nn.GRU(4)), "GRU"),
+        (nn.Parallel(nn.Linear(2), nn.LSTM(2)), "LSTM"),
+        (nn.Parallel(nn.Linear(4), nn.Tanh(), axis=0), "Parallel"),
+    ],
+    ids=repr,
+)
+def test_layers_that_see_positions_together_cannot_go_on(layer, kind):
+    backend = Backend("float64")
+    model = built(nn.Sequential(nn.Linear(4), layer, nn.TransformerBlock(2, causal=True)), (None, 4), backend)
+    with pytest.raises(TypeError, match=f"decode cannot go on through {kind}: it does not say that it takes each"):
+        nn.decode(model.network, numbers(2, 2, 4), {}, backend)
+
+
 # Blocks and options ---------------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,10 @@ class Layer:
     """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
     others, as in BatchNorm, or on a random number."""
 
+    by_position: bool = False
+    """Whether y at a position of a sequence (N, T, ...) depends, when not training, on x at that position alone: only
+    then can `decode` go on through the layer. Layers inside another one answer for themselves."""
+
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
     _declared: frozenset[str] = frozenset()  # names of the attributes that are there since `build`
