@@ -39,7 +39,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
     "nn/activation.py": ["test_activation.py", "test_layers.py"],
     "nn/attention.py": ["test_attention.py", "test_layers.py"],
-    "nn/compose.py": ["test_shape.py", "test_layers.py", "test_blocked.py", "test_threads.py"],
+    "nn/compose.py": ["test_shape.py", "test_attention.py", "test_layers.py", "test_blocked.py", "test_threads.py"],
     "nn/layer.py": ["test_gradients.py", "test_init.py", "test_model.py", "test_contracts.py", "test_layers.py"],
     "nn/linear.py": ["test_contracts.py", "test_layers.py", "test_init.py", "test_model.py"],
     "nn/declared.py": ["test_saving_limits.py", "test_contracts.py", "test_model.py"],

@@ -103,6 +103,34 @@ def test_where_nothing_may_be_read_the_heads_are_0_and_learn_nothing(kind):
     assert learnt == {"out.b"}
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_a_sequence_without_positions_has_an_output_without_any(rotary, masked, kind):
+    backend = kind("float32", 0)
+    shape = ((None, 4), (None,)) if masked else (None, 4)
+    model = built(nn.MultiHeadAttention(2, causal=True, rotary=rotary), shape, backend)
+    x = backend.asarray(np.zeros((3, 0, 4)))
+    y, backward = model.forward((x, backend.asarray(np.zeros((3, 0), np.int64))) if masked else x)
+    dx = backward(backend.asarray(np.zeros((3, 0, 4))))
+    assert y.shape == (dx[0] if masked else dx).shape == (3, 0, 4)
+    assert not backend.to_host(model.grad).any()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_of_a_memory_without_positions_the_heads_are_0_and_learn_nothing(masked, kind):
+    backend = kind("float32", 0)
+    shapes = ((None, 4), (None, 6), (None,))
+    model = built(nn.MultiHeadAttention(2), shapes if masked else shapes[:2], backend)
+    x = tuple(map(backend.asarray, (numbers(2, 3, 4), np.zeros((2, 0, 6)), np.zeros((2, 0), np.int64))))
+    y, backward = model.forward(x if masked else x[:2])
+    dx, dmemory, *_ = backward(backend.asarray(np.ones((2, 3, 4))))
+    assert (backend.to_host(y) == backend.to_host(model.parameters["out.b"].data)).all()
+    assert dx.shape == (2, 3, 4)
+    assert not backend.to_host(dx).any()
+    assert dmemory.shape == (2, 0, 6)
+    assert {name for name, p in model.parameters.items() if backend.to_host(p.grad).any()} == {"out.b"}
+
+
 def test_scores_of_any_size_are_safe(kind):
     """exp of such scores would overflow; some differ by far more than float32 can hold."""
     backend = kind("float32", 0)
@@ -229,6 +257,46 @@ def test_what_cannot_go_on_says_so():
         nn.decode(model.network, x, cache, backend)
     with pytest.raises(ShapeError, match="has 2 positions, and a sequence of 3 is longer"):
         nn.decode(model.network, x, cache, backend)
+
+
+def test_layers_that_take_each_position_by_itself_go_on():
+    backend, x = Backend("float64"), numbers(2, 6, 4)
+    network = nn.Sequential(
+        nn.Standardize(0.1, 2.0), nn.Linear(4), nn.BatchNorm(), nn.PReLU(), nn.TransformerBlock(2, causal=True),
+        nn.Parallel(nn.Sequential(nn.RMSNorm(), nn.Tanh()), nn.Linear(2)), nn.Blocked(nn.Linear(3), nn.Softmax()),
+    )  # fmt: skip
+    model, cache = built(network, (None, 4), backend), {}
+    model.parameters["layers.2.running_var"].data[...] = 2
+    got = [nn.decode(network, x[:, part], cache, backend) for part in (slice(0, 1), slice(1, 4), slice(4, 6))]
+    assert np.allclose(np.concatenate(got, axis=1), model.predict(x), rtol=0, atol=1e-12)
+
+
+class FromTheMean(nn.Layer):
+    """A layer of one's own, which says nothing about positions."""
+
+    def forward(self, x, backend):
+        return x - x.mean(axis=1, keepdims=True), lambda dy, need_dx=True: dy - dy.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (nn.RNN(4), "RNN"),
+        (nn.LSTM(4), "LSTM"),
+        (nn.GRU(4, bidirectional=True), "GRU"),
+        (nn.GroupNorm(2), "GroupNorm"),
+        (FromTheMean(), "FromTheMean"),
+        (nn.Residual(nn.Linear(4), nn.GRU(4)), "GRU"),
+        (nn.Parallel(nn.Linear(2), nn.LSTM(2)), "LSTM"),
+        (nn.Parallel(nn.Linear(4), nn.Tanh(), axis=0), "Parallel"),
+    ],
+    ids=repr,
+)
+def test_layers_that_see_positions_together_cannot_go_on(layer, kind):
+    backend = Backend("float64")
+    model = built(nn.Sequential(nn.Linear(4), layer, nn.TransformerBlock(2, causal=True)), (None, 4), backend)
+    with pytest.raises(TypeError, match=f"decode cannot go on through {kind}: it does not say that it takes each"):
+        nn.decode(model.network, numbers(2, 2, 4), {}, backend)
 
 
 # Blocks and options ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from xpnet.verify.cases import LAYERS, TABLE, uncovered
 from xpnet.verify.cases import activation as ref
 from xpnet.verify.cases.arithmetic import each_row
 from xpnet.verify.check import layer_findings
-from xpnet.verify.passes import SEED, Subject, draw_values, run, spread
+from xpnet.verify.passes import SEED, Subject, draw_values, is_data, run, spread, unnamed
 from xpnet.verify.report import Finding, finding
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import FLOAT32
@@ -49,6 +49,27 @@ def test_every_layer_has_rows_of_three_shapes():
 def test_invariants_gradients_and_agreement(case, kind):
     for batch in case.batches:
         assert_all(list(layer_findings(case.subject(batch), kind, f"batch of {batch}")))
+
+
+def test_layers_that_take_each_position_by_itself():
+    """What they give at a position stays when all others change: `nn.decode` relies on it."""
+    checked = set()
+    for case in LAYERS:
+        subject = case.subject(max(case.batches))
+        values = draw_values(subject)
+        tensors = {key: v for key, v in values.items() if not is_data(key)}
+        model, x = nn.Model(subject.make(), subject.shape, Backend("float64"), tensors=tensors), unnamed("x", values)
+        layers = [layer for _, layer in model.network.walk()]
+        if not all(layer.by_position for layer in layers) or len(model.output_shape) < 2:
+            continue
+        y = model.predict(x)
+        for t in range(x.shape[1]):
+            others = x[::-1].copy()
+            others[:, t] = x[:, t]
+            assert np.abs(model.predict(others)[:, t] - y[:, t]).max() <= 1e-12, name(case)
+        checked |= {type(layer) for layer in layers}
+    marked = {kind for kind in vars(nn).values() if isinstance(kind, type) and getattr(kind, "by_position", False)}
+    assert marked - checked == {nn.Blocked, nn.TransformerBlock}  # of convolutions; of attention
 
 
 @pytest.mark.parametrize("case", [case for case in LAYERS if case.reference], ids=name)

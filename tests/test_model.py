@@ -459,6 +459,29 @@ def test_a_layer_used_twice_on_different_shapes_is_a_shape_error():
         Model(nn.Sequential(layer, layer), (3,), select("cpu"))
 
 
+class Picky(nn.Layer):
+    """Declares one parameter for two numbers, which it then refuses, and another one for more."""
+
+    def build(self, shape):
+        if shape == (2,):
+            self.of_two = nn.Parameter(shape, nn.init.zeros)
+            raise nn.ShapeError("needs more than two")
+        self.of_more = nn.Parameter(shape, nn.init.zeros)
+        return shape
+
+
+def test_nothing_is_left_of_a_model_that_could_not_be_made():
+    """Attention has other layers inside for two sequences than for one."""
+    attention, picky = nn.MultiHeadAttention(2), Picky()
+    with pytest.raises(nn.ShapeError, match="1 class names for 8 outputs"):
+        Model(attention, ((5, 8), (3, 4)), select("cpu"), classes=("a",))
+    with pytest.raises(nn.ShapeError, match="needs more than two"):
+        Model(picky, (2,), select("cpu"))
+    assert list(Model(attention, (5, 8), select("cpu")).parameters) == ["qkv.W", "qkv.b", "out.W", "out.b"]
+    assert [path for path, _ in attention.walk()] == ["", "qkv", "out"]
+    assert list(Model(picky, (3,), select("cpu")).parameters) == ["of_more"]
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -90,9 +90,16 @@ def test_axes_are_named_where_they_are_free():
 def test_one_file_for_batches_and_sequences_of_any_length():
     model = model_of(nn.Sequential(nn.Embedding(7, 4), nn.SinusoidalPosition(), nn.TransformerBlock(2, True)), (None,))
     proto, rng = to_onnx(model), np.random.default_rng(0)
-    for n, length in ((1, 1), (3, 2), (2, 40)):
+    for n, length in ((1, 1), (3, 2), (2, 40), (2, 0)):
         x = rng.integers(0, 7, (n, length))
         close(run(proto, x), model.predict(x))
+
+
+def test_a_memory_without_positions():
+    model = model_of(nn.MultiHeadAttention(2), ((None, 4), (None, 6)))
+    model.parameters["out.b"].data[...] = 1
+    x = np.ones((2, 3, 4), np.float32), np.ones((2, 0, 6), np.float32)
+    close(run(to_onnx(model), x), model.predict(x))
 
 
 def test_images_are_transposed_on_the_way_in_and_where_they_are_flattened_only():
@@ -111,6 +118,49 @@ def test_a_layer_that_is_used_twice_is_in_the_file_once():
     layer = nn.Linear(4)
     proto = to_onnx(model_of(nn.Sequential(layer, nn.Tanh(), layer), (4,)))
     assert [t.name for t in proto.graph.initializer] == ["layers.0.W", "layers.0.b"]
+
+
+def test_one_value_in_several_orders_has_a_transpose_for_each():
+    network = nn.Parallel(
+        *(nn.Sequential(nn.Transpose(*axes), nn.Flatten()) for axes in ((1, 2, 0), (2, 0, 1), (1, 2, 0)))
+    )
+    model = model_of(network, (2, 3, 4))
+    x, proto = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32), to_onnx(model)
+    close(run(proto, x), model.predict(x))
+    assert kinds(proto).count("Transpose") == 2
+
+
+def test_slopes_that_are_used_along_two_axes():
+    """Behind the convolution the channels are first, behind the normalisation last; the third use is as the second."""
+    slopes = nn.PReLU()
+    network = nn.Sequential(nn.Conv2d(4, 1), slopes, nn.LayerNorm(), slopes, slopes)
+    model = model_of(network, (4, 4, 4))
+    model.parameters["layers.1.a"].data[...] = [-2, 0.5, 3, -1]
+    x, proto = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32), to_onnx(model)
+    close(run(proto, x), model.predict(x))
+    assert len([t for t in proto.graph.initializer if t.name.startswith("layers.1.a")]) == 2
+
+
+@pytest.mark.parametrize(("order", "kind"), [((0, 1), "tensor(int64)"), ((1, 0), "tensor(float)")])
+def test_an_input_that_is_read_as_indices_and_as_numbers(order, kind):
+    branches = nn.Sequential(nn.Embedding(5, 3), nn.Flatten()), nn.Sequential(nn.Reshape(4), nn.Standardize(1.0, 2.0))
+    model = model_of(nn.Parallel(*(branches[i] for i in order)), (4,))
+    x, proto = np.random.default_rng(0).integers(0, 5, (2, 4)), to_onnx(model)
+    assert ort.InferenceSession(proto.SerializeToString()).get_inputs()[0].type == kind
+    close(run(proto, x), model.predict(x))
+
+
+def test_no_cast_where_an_input_is_read_in_one_way():
+    assert "Cast" not in kinds(to_onnx(model_of(nn.Standardize(1.0, 2.0), (4,))))
+    assert "Cast" not in kinds(to_onnx(model_of(nn.Embedding(5, 3), (4,))))
+
+
+def test_positions_on_two_numbers_of_channels():
+    """Of so many that an angle of float32 would be uncertain by 1e-4."""
+    positions = nn.SinusoidalPosition()
+    model = model_of(nn.Sequential(positions, nn.Linear(10), positions), (None, 16))
+    x = np.random.default_rng(0).normal(size=(1, 10_000, 16)).astype(np.float32)
+    close(run(to_onnx(model), x), model.predict(x))
 
 
 def test_layers_of_images_and_others_in_turn():

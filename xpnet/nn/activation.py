@@ -19,10 +19,14 @@ __all__ = [
 ]  # fmt: skip
 
 
+class _Activation(Layer):
+    by_position = True  # none looks at another
+
+
 # Rectifiers: straight lines, or nearly so, on either side of 0 --------------------------------------------------
 
 
-class ReLU(Layer):
+class ReLU(_Activation):
     """y = max(x, 0).  dx = dy where y > 0, else 0.  Nair and Hinton (2010)."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -37,7 +41,7 @@ class ReLU(Layer):
         return y, backward
 
 
-class LeakyReLU(Layer):
+class LeakyReLU(_Activation):
     """y = x where x > 0, else slope x.  dx = dy, or slope dy.  Maas, Hannun and Ng (2013)."""
 
     def __init__(self, slope: float = 0.01):
@@ -56,7 +60,7 @@ class LeakyReLU(Layer):
         return y, backward
 
 
-class PReLU(Layer):
+class PReLU(_Activation):
     """y = x where x > 0, else a x, with a trained slope for each channel.  x, y: (N, ..., C), a: (C,).
 
     dx = dy, or a dy;  da = the sum of dy x where x <= 0. The slopes start at `slope`. They have no weight decay, which
@@ -84,7 +88,7 @@ class PReLU(Layer):
         return backend.xp.maximum(x, 0) + a * negative, backward
 
 
-class ELU(Layer):
+class ELU(_Activation):
     """y = x where x > 0, else alpha (e^x - 1).  dx = dy, or alpha e^x dy.
 
     Clevert, Unterthiner and Hochreiter, "Exponential linear units" (2016).
@@ -127,7 +131,7 @@ class SELU(ELU):
         return scale * y, backward
 
 
-class HardSwish(Layer):
+class HardSwish(_Activation):
     """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU from straight lines.  dx = dy (h + x / 6 where |x| < 3).
 
     Howard et al., "Searching for MobileNetV3" (2019).
@@ -147,7 +151,7 @@ class HardSwish(Layer):
 # Smooth ones ----------------------------------------------------------------------------------------------------
 
 
-class Sigmoid(Layer):
+class Sigmoid(_Activation):
     """y = 1 / (1 + e^-x).  dx = dy y (1 - y) = dy e / (1 + e)^2 with e = e^-|x|."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -160,7 +164,7 @@ class Sigmoid(Layer):
         return y, backward
 
 
-class Tanh(Layer):
+class Tanh(_Activation):
     """y = tanh x.  dx = dy (1 - y^2) = dy 4 e / (1 + e)^2 with e = e^-2|x|, as tanh x = 2 sigmoid(2 x) - 1."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -173,7 +177,7 @@ class Tanh(Layer):
         return xp.tanh(x), backward
 
 
-class SiLU(Layer):
+class SiLU(_Activation):
     """y = x s with s = sigmoid(x).  dx = dy (s + x s (1 - s)).
 
     Also known as swish. Elfwing, Uchibe and Doya (2018); Ramachandran, Zoph and Le (2017).
@@ -189,7 +193,7 @@ class SiLU(Layer):
         return x * s, backward
 
 
-class Mish(Layer):
+class Mish(_Activation):
     """y = x t with t = tanh(log(1 + e^x)).  dx = dy (t + x t').  Misra (2020).
 
     With e^x = a / b, the larger of which is 1, and D = a^2 + 2 a b + 2 b^2:  t = a (a + 2 b) / D and
@@ -209,7 +213,7 @@ class Mish(Layer):
         return x * t, backward
 
 
-class Softplus(Layer):
+class Softplus(_Activation):
     """y = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).  dx = dy sigmoid(x)."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -225,7 +229,7 @@ class Softplus(Layer):
 # Of a whole row -------------------------------------------------------------------------------------------------
 
 
-class Softmax(Layer):
+class Softmax(_Activation):
     """y_i = e^x_i / sum_j e^x_j over the last axis, shifted by max x so that nothing overflows.
 
     dx_i = y_i (dy_i - sum_j dy_j y_j).  For training a classifier use `losses.SoftmaxCrossEntropy` on the inputs
@@ -244,7 +248,7 @@ class Softmax(Layer):
         return y, backward
 
 
-class LogSoftmax(Layer):
+class LogSoftmax(_Activation):
     """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, also where that would be 0.
 
     dx_i = dy_i - e^y_i sum_j dy_j.

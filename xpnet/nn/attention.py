@@ -172,8 +172,9 @@ def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backen
     p *= scale
     for part in hidden:
         p += part
-    # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
-    p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
+    if p.shape[-2]:  # of no keys there is no maximum, and nothing to take it off
+        # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
+        p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
     xp.exp(p, out=p)
     p /= xp.maximum(backend.full_matmul(of_keys, p), 1)  # at least e^0, and 0 where nothing may be read
     y = backend.matmul(p.swapaxes(-1, -2), v)

@@ -22,6 +22,8 @@ SHARE = 1 << 18  # numbers that layers give in a pass, below which a thread is n
 class Sequential(Layer):
     """One layer after the other: y = f_n(... f_2(f_1(x)))."""
 
+    by_position = True
+
     def __init__(self, *layers: Layer):
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
@@ -202,6 +204,7 @@ class Parallel(Layer):
         joined, parts = self._joined([branch.built(shape) for branch in self.branches])
         if None not in joined:  # of free axes only a batch tells the lengths
             self._known[shape] = joined, parts
+        self.by_position = self.axis % len(joined) > 0
         return joined
 
     def _joined(self, shapes: Sequence[Shape]) -> tuple[Shape, list[tuple[slice, ...]]]:

@@ -15,6 +15,8 @@ class Dropout(Layer):
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), in the "inverted" form.
     """
 
+    by_position = True
+
     def __init__(self, p: float = 0.5):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs 0 <= p < 1, not {p!r}")

@@ -31,6 +31,7 @@ class Embedding(Layer):
     """
 
     accepts_integers = True
+    by_position = True
 
     def __init__(self, n: int, size: int, padding: int | None = None, init: Initializer = STANDARD_NORMAL):
         if not callable(init):

@@ -24,6 +24,8 @@ class GELU(Layer):
     The names are PyTorch's, where "none" is the default. Hendrycks and Gimpel, "Gaussian error linear units" (2016).
     """
 
+    by_position = True
+
     def __init__(self, approximate: str = "tanh"):
         if approximate not in ("tanh", "none"):
             raise ValueError(f'GELU is approximate="tanh" or approximate="none", not {approximate!r}')

@@ -101,8 +101,13 @@ class Layer:
     """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
     others, as in BatchNorm, or on a random number."""
 
+    by_position: bool = False
+    """Whether y at a position of a sequence (N, T, ...) depends, when not training, on x at that position alone: only
+    then can `decode` go on through the layer. Layers inside another one answer for themselves."""
+
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
+    _declared: frozenset[str] = frozenset()  # names of the attributes that are there since `build`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -136,6 +141,10 @@ class Layer:
         """`build(shape)`, with what it returned checked. Raises `ShapeError`, and `ContractError` for no shape."""
         if self._shapes and shape not in self._shapes and any(True for _ in self.parameters()):
             raise ShapeError(f"is used twice, on shape {next(iter(self._shapes))} and on {shape}", self)
+        if not self._shapes:  # what is left of a model that could not be made is not this one's
+            for name in self._declared:
+                vars(self).pop(name, None)
+        before = set(vars(self))
         try:
             output = self.build(shape)
         except ShapeError as error:
@@ -146,6 +155,8 @@ class Layer:
                 raise
             what = "several inputs, of shapes" if is_several(shape) else "an axis of free length, in shape"
             raise ShapeError(f"cannot be built on {what} {shape}: {error}", self) from error
+        finally:
+            self._declared |= vars(self).keys() - before
         if not isinstance(output, (tuple, list)):
             raise ContractError(f"build must return the shape of one output, not {output!r}", self)
         self._shapes = {**self._shapes, shape: tuple(output)}

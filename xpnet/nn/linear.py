@@ -26,6 +26,8 @@ class Linear(Layer):
     `n_in` need not be given: it is the last axis of the input. Where it is given, it is checked.
     """
 
+    by_position = True
+
     def __init__(
         self,
         n_out: int,
@@ -75,6 +77,7 @@ class Standardize(Layer):
     """
 
     accepts_integers = True
+    by_position = True
 
     def __init__(self, mean: Any, std: Any):
         m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)

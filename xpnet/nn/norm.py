@@ -46,6 +46,7 @@ class BatchNorm(Layer):
     """
 
     by_sample = False
+    by_position = True  # by statistics that were there before
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
         if not 0 <= momentum <= 1:
@@ -114,6 +115,8 @@ class LayerNorm(Layer):
     dgamma = sum dy xhat, dbeta = sum dy, dx as in `normalised_dx`. Ba, Kiros and Hinton, "Layer normalization" (2016).
     """
 
+    by_position = True
+
     def __init__(self, eps: float = 1e-5):
         self.eps = _positive(eps, self)
 
@@ -144,6 +147,8 @@ class RMSNorm(Layer):
     dgamma = sum dy xhat.  The mean square m depends on x, with dm/dx = 2 x / C, so with d = dy gamma:
     dx = (d - xhat mean(d xhat)) / sqrt(m + eps).  Zhang and Sennrich, "Root mean square layer normalization" (2019).
     """
+
+    by_position = True
 
     def __init__(self, eps: float = 1e-6):
         self.eps = _positive(eps, self)

@@ -59,8 +59,9 @@ def decode(layer: Layer, x: Array, cache: dict[str, Any], backend: Backend, path
 
     Equal, but for rounding, to the last T of a pass over all that it has been given. `cache`, {} for a new sequence,
     keeps what attention needs of the positions before; to go back, begin with a new one. The network is made of
-    `Sequential` and `Residual`, of causal attention and positions, and of layers that take each position by itself.
-    Raises TypeError for attention inside another layer.
+    `Sequential` and `Residual`, of causal attention and positions, and of layers that take each position by itself
+    (`Layer.by_position`). Raises TypeError for attention inside another layer, and for a layer that sees positions
+    together, such as a recurrent one.
     """
     if isinstance(layer, Sequential):
         y = x
@@ -71,6 +72,12 @@ def decode(layer: Layer, x: Array, cache: dict[str, Any], backend: Backend, path
         return y + (decode(layer.shortcut, x, cache, backend, f"{path}.shortcut") if layer.shortcut else x)
     if hasattr(layer, "decode"):
         return layer.decode(x, cache.setdefault(path, {}), backend)
-    if any(hasattr(inner, "decode") for _, inner in layer.walk()):
-        raise TypeError(f"decode cannot look into {type(layer).__name__}: only into Sequential and Residual")
+    for _, inner in layer.walk():
+        if hasattr(inner, "decode"):
+            raise TypeError(f"decode cannot look into {type(layer).__name__}: only into Sequential and Residual")
+        if not inner.by_position:
+            raise TypeError(
+                f"decode cannot go on through {type(inner).__name__}: it does not say that it takes each position by "
+                "itself (Layer.by_position)"
+            )
     return layer(x, backend)[0]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpnet import nn
-from xpnet.onnx.embedding import length, waves
+from xpnet.onnx.embedding import waves
 from xpnet.onnx.graph import GraphWriter, Tensor
 from xpnet.onnx.registry import exporter
 
@@ -23,8 +23,7 @@ def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tenso
         q, k, v = _heads(layer, graph.layer(layer.qkv, inputs[0]), 3, graph)
     if layer.rotary:
         q, k = _turned(layer, graph, q, k)
-    d = layer.out.W.shape[0] // layer.heads
-    scaled = graph.op("Mul", q, graph.constant(1 / math.sqrt(d)))
+    scaled = graph.op("Mul", q, graph.constant(1 / math.sqrt(_width(layer))))
     scores = graph.op("MatMul", scaled, graph.op("Transpose", k, perm=[0, 1, 3, 2]))
     hidden = _hidden(layer, inputs, scores, graph)
     if hidden:
@@ -33,15 +32,20 @@ def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tenso
     else:
         p = graph.op("Softmax", scores, axis=-1)
     rows = graph.op("Transpose", graph.op("MatMul", p, v), perm=[0, 2, 1, 3])
-    joined = graph.op("Reshape", rows, graph.constant([0, 0, -1], "int64"))
+    joined = graph.op("Reshape", rows, graph.constant([0, 0, layer.out.W.shape[0]], "int64"))
     return graph.layer(layer.out, inputs[0].computed(joined))
 
 
 def _heads(layer: nn.MultiHeadAttention, a: Tensor, parts: int, graph: GraphWriter) -> list[str]:
     """(N, T, m C) as m times (N, h, T, d)."""
     names = graph.ops("Split", a.name, outputs=parts, axis=-1, num_outputs=parts) if parts > 1 else [a.name]
-    shape = graph.constant([0, 0, layer.heads, -1], "int64")
+    shape = graph.constant([0, 0, layer.heads, _width(layer)], "int64")
     return [graph.op("Transpose", graph.op("Reshape", name, shape), perm=[0, 2, 1, 3]) for name in names]
+
+
+def _width(layer: nn.MultiHeadAttention) -> int:
+    """Channels of a head. In a Reshape they are a number, not -1, which is none where a sequence has no positions."""
+    return layer.out.W.shape[0] // layer.heads
 
 
 def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, graph: GraphWriter) -> str:
@@ -58,7 +62,7 @@ def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, gra
 
 def _turned(layer: nn.MultiHeadAttention, graph: GraphWriter, *heads: str) -> list[str]:
     """Each pair (a_i, a_(i + d/2)) turned by an angle that grows with its position."""
-    cos, sin = waves(length(heads[0], 2, graph), layer.out.W.shape[0] // layer.heads, graph)
+    cos, sin = waves(heads[0], 2, graph)
     turned = []
     for name in heads:
         first, second = graph.ops("Split", name, outputs=2, axis=-1, num_outputs=2)

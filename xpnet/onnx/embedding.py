@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from onnx import TensorProto
 
 from xpnet import nn
@@ -33,11 +32,10 @@ def learned_position(layer: nn.LearnedPosition, x: Tensor, graph: GraphWriter) -
 def sinusoidal_position(layer: nn.SinusoidalPosition, x: Tensor, graph: GraphWriter) -> Tensor:
     """Sine and cosine of each angle become neighbours: (T, C / 2, 2), then (T, C)."""
     x = graph.plain(x)
-    _, channels = graph.input_shape(layer)
-    cos, sin = waves(length(x.name, 1, graph), channels, graph)
+    cos, sin = waves(x.name, 1, graph)
     last = graph.constant([-1], "int64")
     pairs = graph.op("Concat", *(graph.op("Unsqueeze", wave, last) for wave in (sin, cos)), axis=-1)
-    return x.computed(graph.op("Add", x.name, graph.op("Reshape", pairs, graph.constant([0, -1], "int64"))))
+    return x.computed(graph.op("Add", x.name, graph.op("Flatten", pairs, axis=1)))
 
 
 def length(name: str, axis: int, graph: GraphWriter) -> str:
@@ -45,14 +43,28 @@ def length(name: str, axis: int, graph: GraphWriter) -> str:
     return graph.op("Shape", name, start=axis, end=axis + 1)
 
 
-def waves(n: str, channels: int, graph: GraphWriter) -> tuple[str, str]:
-    """cos and sin of t w_i, (n, channels / 2) each, for n positions t. Angles are float64, as in `nn/position.py`."""
-    t = graph.op("Range", graph.constant(0, "int64"), graph.op("Squeeze", n), graph.constant(1, "int64"))
-    column = graph.op("Unsqueeze", graph.op("Cast", t, to=TensorProto.DOUBLE), graph.constant([1], "int64"))
-    w = np.exp(np.arange(channels // 2) * (-2 * math.log(BASE) / channels))
-    angle = graph.op("Mul", column, graph.constant(w, "float64"))
+def waves(name: str, time: int, graph: GraphWriter) -> tuple[str, str]:
+    """cos and sin of t w_i, (T, C / 2) each, for a value (..., T, C) whose axis `time` is T.
+
+    C is read off the value, as T is: a layer without parameters may be used on several. Angles are float64, as in
+    `nn/position.py`.
+    """
+    T, C = (graph.op("Squeeze", length(name, axis, graph)) for axis in (time, time + 1))
+    column = graph.op("Unsqueeze", _counted(T, graph), graph.constant([1], "int64"))
+    i = _counted(graph.op("Div", C, graph.constant(2, "int64")), graph)
+    slower = graph.op("Div", graph.constant(-2 * math.log(BASE), "float64"), _as_double(C, graph))
+    angle = graph.op("Mul", column, graph.op("Exp", graph.op("Mul", i, slower)))
     cos, sin = (graph.op("Cast", graph.op(wave, angle), to=TensorProto.FLOAT) for wave in ("Cos", "Sin"))
     return cos, sin
+
+
+def _counted(n: str, graph: GraphWriter) -> str:
+    """0, 1, .., n - 1."""
+    return _as_double(graph.op("Range", graph.constant(0, "int64"), n, graph.constant(1, "int64")), graph)
+
+
+def _as_double(name: str, graph: GraphWriter) -> str:
+    return graph.op("Cast", name, to=TensorProto.DOUBLE)
 
 
 # From ONNX ----------------------------------------------------------------------------------------------------------

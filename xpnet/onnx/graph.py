@@ -17,7 +17,6 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.model import Model
-from xpnet.nn.shapes import Shape
 from xpnet.onnx.registry import EXPORTERS, ExportError
 
 Order = tuple[int, ...]
@@ -63,18 +62,20 @@ class GraphWriter:
 
     `op(kind, *inputs, **attributes)` adds a node and gives the name of its output. `parameter` and `constant` give
     names of values that are known. `layer` writes a layer inside another one. `plain(x)` is x with its axes in the
-    layer's order, `arranged(x, axes)` in another one; `as_integers(x)` is x for an operator that needs whole numbers.
+    layer's order, `arranged(x, axes)` in another one. `as_integers(x)` is x for an operator that needs whole numbers,
+    `as_numbers(x)` for a layer that takes them, but needs float32.
     """
 
     def __init__(self, model: Model):
         self._values = model.tensors()
         self._paths = {id(layer): path for path, layer in model.network.walk()}
-        self._arranged: dict[tuple[str, Order], Tensor] = {}
+        self._transposed: dict[tuple[str, Order], str] = {}
         self._place = ""
         self._count = 0
         self.nodes: list[NodeProto] = []
         self.initialisers: dict[str, TensorProto] = {}
         self.integers: set[str] = set()  # inputs that are read as whole numbers
+        self._numbers: set[str] = set()  # inputs that could be, and are not
 
     def layer(self, layer: Layer, x: Any) -> Any:
         """The outputs of the layer for x. Raises `ExportError` where nobody has said how such a layer is written."""
@@ -91,10 +92,6 @@ class GraphWriter:
             return write(layer, x, self)
         finally:
             self._place = outer
-
-    def input_shape(self, layer: Layer) -> Shape:
-        """The shape of a sample that the layer was built for."""
-        return next(iter(layer._shapes))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node; the name of its output."""
@@ -124,10 +121,13 @@ class GraphWriter:
 
     def parameter(self, parameter: Parameter, change: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
         """The values of a parameter, under its name; `change` brings them into the operator's layout."""
-        if parameter.name not in self.initialisers:  # a layer that is used twice has one set
-            values = self.values(parameter)
-            self._keep(parameter.name, values if change is None else change(values))
-        return parameter.name
+        name, values = parameter.name, self.values(parameter)
+        values = values if change is None else change(values)
+        while name in self.initialisers:  # a layer that is used twice has one set, unless its layouts differ
+            if np.array_equal(numpy_helper.to_array(self.initialisers[name]), values):
+                return name
+            name += "'"
+        return self._keep(name, values)
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
         """Numbers that are no parameter's."""
@@ -148,15 +148,27 @@ class GraphWriter:
         """x with its axes in this order, by a Transpose if need be. Asked twice, it is written once."""
         if x.axes == axes:
             return x
-        key = (x.name, axes)
-        if key not in self._arranged:
-            name = self.op("Transpose", x.name, perm=[x.axes.index(axis) for axis in axes])
-            self._arranged[key] = x.moved(name, axes)
-        return self._arranged[key]
+        perm = tuple(x.axes.index(axis) for axis in axes)
+        key = (x.name, perm)  # one name may stand for several orders: `nn.Transpose` writes no node
+        if key not in self._transposed:
+            self._transposed[key] = self.op("Transpose", x.name, perm=perm)
+        return x.moved(self._transposed[key], axes)
+
+    # Whole numbers ------------------------------------------------------------------------------------------
 
     def as_integers(self, x: Tensor) -> str:
-        """The name of x as whole numbers: where it is an input, that is what the graph takes."""
-        if x.source:
+        """The name of x as whole numbers: where it is an input, that is what the graph takes.
+
+        An input that layers read as both, such as pixels that are looked up too, is what the first of them reads.
+        """
+        if x.source and x.source not in self._numbers:
             self.integers.add(x.source)
             return x.name
         return self.op("Cast", x.name, to=TensorProto.INT64)
+
+    def as_numbers(self, x: Tensor) -> str:
+        """The name of x as float32, for an operator of a layer that takes whole numbers too."""
+        if x.source in self.integers:
+            return self.op("Cast", x.name, to=TensorProto.FLOAT)
+        self._numbers.add(x.source)
+        return x.name

@@ -22,7 +22,7 @@ def linear(layer: nn.Linear, x: Tensor, graph: GraphWriter) -> Tensor:
 @exporter(nn.Standardize)
 def standardize(layer: nn.Standardize, x: Tensor, graph: GraphWriter) -> Tensor:
     x = graph.plain(x)
-    centred = graph.op("Sub", x.name, graph.constant(layer.mean))
+    centred = graph.op("Sub", graph.as_numbers(x), graph.constant(layer.mean))
     return x.computed(graph.op("Div", centred, graph.constant(layer.std)))
 
 
