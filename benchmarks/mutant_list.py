@@ -1205,12 +1205,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "nn/inputs.py": [
         ("predict: a batch that does not fit is taken for one sample", 'x[None]" if alone else ""', 'x[None]"'),
         ("predict: one sample is told nothing", 'x[None]" if alone else ""', 'x[None]" if False else ""'),
-        ("predict: several inputs of different lengths",
-         "    given = shape_of(x)\n    n_samples(x)\n", "    given = shape_of(x)\n"),
         ("Model: several inputs of different lengths on the device",
          "got {shape_of(x)}\")\n    n_samples(x)\n", "got {shape_of(x)}\")\n"),
     ],
     "nn/model.py": [
+        ("predict: several inputs of different lengths",
+         "n, outputs = n_samples(x), []", "n, outputs = len(x[0] if isinstance(x, tuple) else x), []"),
         ("Model: a pass is made on the GPU that was used last", "        backend.use()\n", ""),
         ("Model: a device by its name",
          "        of_kind('a backend is what xpnet.select(\"cpu\") gives', backend, Backend)\n", ""),
@@ -1270,6 +1270,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Homes of nobody are a RuntimeError", "except RuntimeError:", "except KeyError:"),
     ],
     "data/statistics.py": [
+        ("mean_std: a data set", 'if hasattr(x, "feed"):', "if False:"),
         ("Mean of bytes: the first row alone", "in row_blocks(x, IN_CACHE):", "in [slice(1)]:"),
         ("Mean of bytes: the mean of the squares, not of the deviations", "squares - total * total", "squares"),
         ("Mean of bytes: a deviation of 0", " if n_squared_variance else 1.0", ""),
@@ -1929,6 +1930,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "key = (self._backend.training, *(", "key = (True, *("),
     ],
     "data/dataset.py": [
+        ("Dataset: two classes of one name", "if twice := next(", "if False and next("),
         ("Feed: each batch makes a cycle that holds the data", "return _rows(self._x, indices, self._backend), _",
          "self._last = self\n        return _rows(self._x, indices, self._backend), _"),
         ("Tokens: every window of targets is copied",

@@ -13,7 +13,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from xpnet.data import Dataset, DownloadError, IdxError, datasets, load, read_idx, write_idx
+from xpnet.data import Dataset, DownloadError, IdxError, datasets, load, mean_std, read_idx, write_idx
 from xpnet.data.idx import CHUNK, decompressed
 
 NAMES = tuple(datasets.MNIST_SHA256)
@@ -463,3 +463,13 @@ def test_a_digest_is_of_samples_and_targets():
     }
     assert len(digests) == 4
     assert small().digest() == small(classes=("a", "b", "c")).digest()
+
+
+def test_two_classes_of_one_name():
+    with pytest.raises(ValueError, match="data: two classes are called 'a'"):
+        Dataset(np.zeros((3, 2)), np.array([0, 1, 2]), ("a", "b", "a"))
+
+
+def test_the_mean_of_a_data_set_is_asked_of_its_samples():
+    with pytest.raises(TypeError, match=r"mean_std takes samples, such as data\.x, not a data set"):
+        mean_std(load("digits").train)

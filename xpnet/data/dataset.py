@@ -190,6 +190,8 @@ def _rows(held: Any, indices: Array, backend: Backend) -> Any:
 
 def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The targets as they are kept, and the names of the classes, if there are any."""
+    if twice := next((label for i, label in enumerate(classes) if label in classes[:i]), None):
+        raise ValueError(f"{name}: two classes are called {twice!r}")
     if y.dtype.kind in "UTO" and all(isinstance(value, str) for value in y.ravel().tolist()):
         classes = classes or tuple(sorted(set(y.ravel().tolist())))
         number = {label: i for i, label in enumerate(classes)}

@@ -24,10 +24,13 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
 
     Computed in float64, block by block, without a float64 copy of x. Blocks are joined as in Chan, Golub and
     LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-    Raises ValueError if x is empty, has a value that is NaN or infinite, or values whose squares overflow.
+    Raises TypeError for a data set, and ValueError if x is empty, has a value that is NaN or infinite, or values whose
+    squares overflow.
     """
     if axis not in (None, 0):
         raise ValueError(f"axis must be None (all values together) or 0 (feature by feature), not {axis!r}")
+    if hasattr(x, "feed"):
+        raise TypeError("mean_std takes samples, such as data.x, not a data set")
     x = np.asarray(x)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"x needs at least one sample and one value, not shape {x.shape}")

@@ -39,7 +39,6 @@ def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> N
 def in_shape(x: Any, shape: Shape, network: Layer) -> Any:
     """x (N, ...) in the shape that the model takes: `Model.as_input`."""
     given = shape_of(x)
-    n_samples(x)
     if not fits(given, shape):
         rows = not (is_several(shape) or None in shape or isinstance(x, tuple)) and 1 in (len(given), len(shape))
         if not rows or math.prod(given) != math.prod(shape):

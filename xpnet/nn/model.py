@@ -178,9 +178,8 @@ class Model:
     def as_input(self, x: Any) -> Any:
         """x (N, ...) in the shape that the model takes: images (28, 28) for a model of (784,), or the reverse.
 
-        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row, and for several inputs of
-        different length; ValueError for arrays of the host with values that the network cannot take
-        (`Layer.check_input`).
+        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row; ValueError for arrays of
+        the host with values that the network cannot take (`Layer.check_input`).
         """
         return in_shape(x, self.input_shape, self.network)
 
