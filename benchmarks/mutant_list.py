@@ -2276,6 +2276,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Table: a target of one value", "if len(different) == 1:", "if False:"),
         ("Table: a missing target", 'refuse_missing({name: values}, "leave those rows out: nothing', 'str("nothing'),
     ],
+    "data/table_file.py": [
+        ("Table file: a field too many moves all names", "if len(first) > len(names):", "if False:"),
+        ("Table file: an empty line is the header",
+         "filter(None, csv.reader(file, delimiter=sep))", "csv.reader(file, delimiter=sep)"),
+        ("Table file: fields are cut at commas", "delimiter=sep", 'delimiter=","'),
+        ("Table file: a broken field is an error of the csv module",
+         "(ValueError, OSError, csv.Error)", "(ValueError, OSError)"),
+    ],
     "data/images.py": [
         ("Folder: the colours that were asked for are ignored",
          "return pixels(image, size, grey)", "return pixels(image, size)"),

@@ -415,6 +415,10 @@ def test_files_are_read(pandas, tmp_path, ending):
         ("a.txt", b"x", ValueError, "a.txt is no table: there is .csv, .tsv, .parquet"),
         ("a.csv", b"", ValueError, "a.csv is not a whole CSV file"),
         ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv is not .*: its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "its rows have 3 fields, its header 2 names: give each column a"),
+        ("a.tsv", b"a\tb\n1\t2\t3\t4\n", ValueError, "its rows have 4 fields, its header 2 names"),
+        ("a.csv", b"a,b\n1," + b"x" * 200_000 + b"\n", ValueError, "a.csv is not a whole CSV file: field larger"),
         ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not a whole CSV file"),
         ("a.csv", b"a,b\n", ValueError, "a row at least"),
         ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet is not a whole PARQUET file"),
@@ -425,6 +429,11 @@ def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, messag
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         data.table(tmp_path / name, "b")
+
+
+def test_empty_lines_of_a_file_are_no_rows(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("\na,b\n\n1,x\n\n2,y\n")
+    assert data.table(tmp_path / "a.csv", "b").x.tolist() == [[1], [2]]
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path):

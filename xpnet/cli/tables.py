@@ -53,7 +53,7 @@ def names(text: str) -> list[str]:
 
 def read(path: Path) -> Any:
     """The file as a data frame. Raises `Failed` where pandas is missing."""
-    from xpnet.data.table import read_frame
+    from xpnet.data.table_file import read_frame
 
     try:
         return read_frame(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from xpnet.arguments import of_kind
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std
-from xpnet.files import TABLES, expanded
+from xpnet.data.table_file import read_frame
 from xpnet.frames import (
     MISSING,
     UNSEEN,
@@ -117,29 +116,6 @@ def table(
     form = _form(read, missing, unseen, target)
     sizes = _sizes(form, embeddings)
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
-
-
-def read_frame(path: str | os.PathLike[str]) -> Any:
-    """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
-    path = expanded(path)
-    if path.suffix.lower() not in TABLES:
-        raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
-        ) from None
-    with open(path, "rb"):  # a missing or locked file is the system's error, in its words
-        pass
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pandas.read_parquet(path)
-        return pandas.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-    except ImportError as error:
-        raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
-    except (ValueError, OSError) as error:  # pandas' own, of parsing, and those of the encoding, are ValueErrors
-        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
 
 
 def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
