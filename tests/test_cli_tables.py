@@ -52,7 +52,8 @@ def test_classes_are_trained_measured_and_predicted(customers):
     measured = json.loads(call("evaluate", "run/model.safetensors", "--json").stdout)
     assert measured["test_accuracy"] == metrics["test_accuracy"]
     assert measured["confusion"] == metrics["confusion"], "the same held-out rows"
-    everything = call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+    Path("again.csv").write_bytes(Path("customers.csv").read_bytes())
+    everything = call("evaluate", "run/model.safetensors", "--data", "again.csv").stdout
     assert "of 400 wrong" in everything
     assert "precision" in everything
 
@@ -67,6 +68,16 @@ def test_classes_are_trained_measured_and_predicted(customers):
     assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
 
 
+def test_of_the_table_of_the_run_the_held_out_rows_count():
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    unnamed = call("evaluate", "run/model.safetensors").stdout
+    assert "80 samples" in unnamed
+    for way in ("customers.csv", "run/../customers.csv", str(Path("customers.csv").absolute())):
+        assert call("evaluate", "run/model.safetensors", "--data", way).stdout == unnamed
+    Path("run/config.toml").unlink()
+    assert "400 samples" in call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+
+
 def test_data_that_have_changed_since_the_run_are_told(customers):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--val", "0.2", "--out", "run")
     noted = json.loads(Path("run/metrics.json").read_text())["trained_on"]
@@ -78,7 +89,9 @@ def test_data_that_have_changed_since_the_run_are_told(customers):
     told = call(*evaluate, "--json")
     assert told.stderr.startswith(changed)
     assert json.loads(told.stdout)["test_samples"] == 80
-    assert changed not in call(*evaluate, "--data", "customers.csv").stdout
+    assert call(*evaluate, "--data", "customers.csv").stdout == call(*evaluate).stdout, "the run's own, by its name"
+    Path("again.csv").write_bytes(Path("customers.csv").read_bytes())
+    assert changed not in call(*evaluate, "--data", "again.csv").stdout
     refused = call("train", "--resume", "run", "--epochs", "16", "--quiet", code=1).stderr
     assert refused.endswith("samples, here 256): it has changed since, or another data set is given\n")
     for noted in ("[]", '{"trained_on": 3}', "none"):
