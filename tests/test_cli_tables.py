@@ -41,7 +41,7 @@ def customers(elsewhere):  # noqa: F811 (pytest's way to name a fixture)
 
 def test_classes_are_trained_measured_and_predicted(customers):
     said = call(*TRAIN, "--target", "churn", "--ignore", "id, spent", "--categories", "zip", "--out", "run").stdout
-    assert "churn: classification, of 2 classes (no, yes)\n" in said
+    assert "churn: classification, of 2 classes (no, yes)\nfrom numbers: 'age'; categories: 'city', 'zip'\n" in said
     assert "test accuracy" in said
     assert "no images" not in said
     metrics = json.loads(Path("run/metrics.json").read_text())
@@ -124,6 +124,26 @@ def test_the_config_of_a_run_on_a_table_repeats_it():
     assert Path("first/config.toml").read_text() == Path("second/config.toml").read_text()
 
 
+def test_what_a_column_is_perhaps_not_meant_to_be_is_said(customers):
+    odd = customers.assign(row=np.arange(400), paid="5,30", when=1.7e9 + customers.age)[
+        ["row", "paid", "when", "churn"]
+    ]
+    odd.to_csv("odd.csv", index=False)
+    told = call("train", "--data", "odd.csv", "--target", "churn", "--epochs", "1", "--quiet", "--out", "run")
+    said = told.stdout.splitlines()
+    assert "from numbers: 'row', 'when'; categories: 'paid'" in said
+    for start in ("column 'row' counts the rows", "column 'when' is so far from 0", "column 'paid' holds texts that"):
+        assert sum(line.startswith(start) for line in said) == 1, start
+    assert "column" not in told.stderr
+    described = call("data", "odd.csv").stdout
+    assert "  paid: 1 different texts that look like numbers, '5,30'" in described
+    customers.drop(columns="id").to_csv("rows.csv")
+    unnamed = ["train", "--data", "rows.csv", "--target", "churn", "--quiet", "--epochs", "1", "--out", "named"]
+    assert "(--ignore 'Unnamed: 0')" in call(*unnamed, code=2).stderr
+    said = call(*unnamed, "--ignore", "Unnamed: 0,city").stdout.splitlines()
+    assert "from numbers: 'age', 'zip', 'spent'" in said
+
+
 def test_a_small_table_is_one_batch(customers):
     customers.head(40).to_csv("few.csv", index=False)
     call(
@@ -204,12 +224,14 @@ def test_new_rows_that_do_not_fit_are_said(customers):
 
 def test_a_table_is_described(customers):
     customers["when"] = pandas.Timestamp("2026-01-01")
+    customers["empty"] = None
     customers.loc[3, "city"] = None
     customers.to_parquet("customers.parquet")
     lines = call("data", "customers.parquet").stdout.splitlines()
-    assert lines[0] == "customers.parquet: 400 rows, 7 columns"
+    assert lines[0] == "customers.parquet: 400 rows, 8 columns"
     assert "  age: numbers from 18 to 79" in lines
     assert "  city: 3 different texts, 'Lima', 'Oslo', 'Rome', 1 missing" in lines
+    assert any(line.startswith("  empty: 0 different texts") for line in lines)
     assert any("column 'when' holds dates or times" in line for line in lines)
     assert "a table holds no images" in call("data", "customers.csv", "--image", "a.png", code=2).stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -306,6 +307,16 @@ def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
             {},
             "'name' has 120 different texts in 120 rows",
         ),
+        (
+            customers(paid=np.array([f"€{i}" for i in range(120)])),
+            {},
+            r"120 different texts in 120 rows, that look like numbers: make .* by ignore=\['paid'\] \(--ig",
+        ),
+        (customers(code=np.arange(120) * 3), {"categories": ["code"]}, "120 rows, as names have: nothing is learnt fr"),
+        (customers(**{"Unnamed: 0": np.arange(120)}), {}, r"'Unnamed: 0' has no name .* \(--ignore 'Unnamed: 0'\)$"),
+        (customers(**{"": np.arange(120)}), {}, r"column '' has no name in the header, .* ignore=\[''\]"),
+        (customers(age=[1, "2", 3, 4] * 30), {}, "column 'age', row 1: '2' is not a number"),
+        (customers(age=("a", 2, "b", "c") * 30), {}, "column 'age', row 1: 2 is not a text"),
         (customers(day=np.full(120, np.datetime64("2026-01-01"))), {}, "column 'day' holds dates or times"),
         (customers(day=[datetime.date(2026, 1, 1)] * 120), {}, r"column 'day', row 0: .* is not a number"),
         (customers(empty=[None] * 120), {"missing": "fill"}, "column 'empty' holds nothing at all"),
@@ -316,6 +327,81 @@ def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
 def test_a_table_that_cannot_be_learnt(frame, options, message):
     with pytest.raises(ValueError, match=message):
         data.table(frame, **{"target": "churn", **options})
+
+
+def noted(frame, target="churn", **options):
+    """What a table warns of, at the line that asks for it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = data.table(frame, target, **options)
+    assert table.notes == tuple(str(warning.message) for warning in caught)
+    assert {warning.filename for warning in caught} <= {__file__}
+    assert data.split(table, 0.5, 0)[0].notes == table.notes
+    return list(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["5,3", "6,1"], "numbers"),
+        (["3,000", "1,200.5"], "numbers"),
+        (["€3000", "20 €", "-$5"], "numbers"),
+        (["45%", "5 %"], "numbers"),
+        (["30", "1e3"], "numbers"),
+        (["2026-01-01", "2026-02-01 10:00"], "dates"),
+        (["31.12.2025", "1/2/2026"], "dates"),
+        (["5,3", "6,1", "(none)"], "numbers"),
+        (["5,3", "none"], ""),
+        (["18-25", "26-40"], ""),
+        (["C3", "3rd", "12:30", "%"], ""),
+    ],
+)
+def test_texts_that_look_like_numbers_or_dates(texts, kind):
+    column = np.resize(np.array(texts, object), 120)
+    notes = noted(customers(x=column))
+    assert len(notes) == bool(kind)
+    for note in notes:
+        assert note.startswith(f"column 'x' holds texts that look like {kind}, such as ")
+        assert "such as '(none)'" not in note
+    assert noted(customers(x=column), categories=["x"]) == []
+    assert noted(customers(churn=column)) == [], "few classes are shown"
+
+
+def test_a_target_of_texts_that_look_like_numbers():
+    paid = customers(churn=np.array([f"{i % 21},5" for i in range(120)]))
+    (note,) = noted(paid)
+    assert note.startswith(
+        "column 'churn' holds texts that look like numbers, such as '0,5', and each is a class: make"
+    )
+    assert "task='classification' (--task classification)" in note
+    assert noted(paid, task="classification") == []
+    assert noted(customers(churn=np.array([f"name {i % 21}" for i in range(120)]))) == []
+
+
+def test_texts_of_a_categorical_type_are_meant(pandas):
+    frame = pandas.DataFrame(customers(x=np.tile(["5,3", "6,1"], 60)))
+    assert len(noted(frame)) == 1
+    assert noted(frame.astype({"x": "category"})) == []
+
+
+def test_a_column_that_counts_the_rows():
+    for start in (0, 1):
+        (note,) = noted(customers(row=np.arange(120) + start))
+        assert note.startswith("column 'row' counts the rows: ")
+        assert note.endswith("(--ignore 'row')")
+    for other in (np.arange(120) + 2, np.arange(120)[::-1], np.arange(120) * 2, [None, *range(1, 120)]):
+        assert noted(customers(row=other), missing="fill") == []
+
+
+def test_numbers_that_float32_cannot_tell_apart():
+    seconds = np.random.default_rng(0).permutation(120).astype(float)
+    (note,) = noted(customers(when=1.7e9 + seconds))
+    assert note.startswith("column 'when' is so far from 0 (1700000000 to 1700000119) that float32 rounds its differ")
+    assert "subtract a number from it first, such as 1700000000," in note
+    assert len(noted(customers(when=-1.7e9 - seconds))) == 1
+    assert len(noted(customers(when=with_values(1.7e9 + seconds, r3=None)), missing="fill")) == 1
+    for fine in (seconds, 2000 + seconds, 1.7e9 + 1e4 * seconds, np.full(120, 1.7e9)):
+        assert noted(customers(when=fine)) == []
 
 
 @pytest.mark.parametrize(
@@ -346,6 +432,7 @@ def test_values_of_every_kind():
     assert np.isnan(values_of([1, None], "a")[1])
     assert values_of([Decimal("1.5"), Decimal("NaN"), np.bool_(True)], "a")[[0, 2]].tolist() == [1.5, 1.0]
     assert values_of(["x", None, float("nan")], "a").tolist() == ["x", None, None]
+    assert values_of(["x", float("nan")], "a").tolist() == ["x", None]
     assert values_of(np.array(["x", "y"], np.dtypes.StringDType()), "a").tolist() == ["x", "y"]
 
 
@@ -432,8 +519,8 @@ def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, messag
 
 
 def test_empty_lines_of_a_file_are_no_rows(pandas, tmp_path):
-    (tmp_path / "a.csv").write_text("\na,b\n\n1,x\n\n2,y\n")
-    assert data.table(tmp_path / "a.csv", "b").x.tolist() == [[1], [2]]
+    (tmp_path / "a.csv").write_text("\na,b\n\n7,x\n\n9,y\n")
+    assert data.table(tmp_path / "a.csv", "b").x.tolist() == [[7], [9]]
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path):

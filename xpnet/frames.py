@@ -101,16 +101,21 @@ def values_of(column: Any, name: str) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
     if array.dtype.kind in "OUT":
-        array = _of_objects([None if _is_missing(value) else value for value in array.tolist()], name)
+        values = column if isinstance(column, (list, tuple)) else array.tolist()  # NumPy makes texts of [1, "2"]
+        array = _of_objects([None if _is_missing(value) else value for value in values], name)
     elif array.dtype.kind not in "biuf":
         what = "dates or times" if array.dtype.kind in "mM" else str(array.dtype)
         raise ValueError(f"column {name!r} holds {what}: make numbers or texts of them, or leave the column out")
-    kind = str(getattr(column, "dtype", getattr(column, "type", "")))
     if array.dtype != object:
         array = array.astype(np.float64)
         if np.isinf(array).any():
             raise ValueError(f"column {name!r}, row {np.isinf(array).argmax()}: the number is infinite")
-    return as_texts(array, name) if kind.startswith(CATEGORICAL) else array
+    return as_texts(array, name) if is_categorical(column) else array
+
+
+def is_categorical(column: Any) -> bool:
+    """Whether the column says of itself that it holds categories."""
+    return str(getattr(column, "dtype", getattr(column, "type", ""))).startswith(CATEGORICAL)
 
 
 def _of_objects(values: list[Any], name: str) -> np.ndarray:
