@@ -204,7 +204,7 @@ def test_other_data_have_no_target():
 def test_a_file_that_is_missing_or_broken_is_said(customers):
     assert "no.csv: No such file" in call("train", "--data", "no.csv", "--target", "a", code=1).stderr
     Path("broken.csv").write_bytes(b"a,b\n\xff,1\n")
-    assert "broken.csv is not a whole CSV file" in call("train", "--data", "broken.csv", "--target", "a", code=2).stderr
+    assert "broken.csv is not written in UTF-8" in call("train", "--data", "broken.csv", "--target", "a", code=2).stderr
 
 
 def test_new_rows_that_do_not_fit_are_said(customers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import sys
 import warnings
@@ -419,6 +420,21 @@ def test_arguments_of_another_kind(options, message):
         data.table(customers(), **{"target": "churn", **options})
 
 
+@pytest.mark.parametrize("source", [[{"age": 30, "churn": "no"}], np.zeros((3, 2)), None])
+def test_what_is_no_table(source):
+    message = r"a table is a data frame, a dict .*, not a \w+: pandas.DataFrame makes one of records and arrays"
+    with pytest.raises(TypeError, match=message):
+        data.table(source, "churn")
+
+
+@pytest.mark.parametrize("value", [30.0, "Rome", np.float32(30), np.array(30.0), None])
+def test_a_single_value_is_no_column(value):
+    model = model_for(data.table(customers(), "churn"))
+    message = f"column 'age' is {value!r}: a column has a value for each row, {{'age': [{value!r}]}}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        model.predict(customers() | {"age": value})
+
+
 def test_all_columns_with_missing_values_are_named():
     gaps = customers(
         age=with_values(customers()["age"], r9=None, r11=None), city=with_values(customers()["city"], r2=None)
@@ -506,7 +522,10 @@ def test_files_are_read(pandas, tmp_path, ending):
         ("a.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "its rows have 3 fields, its header 2 names: give each column a"),
         ("a.tsv", b"a\tb\n1\t2\t3\t4\n", ValueError, "its rows have 4 fields, its header 2 names"),
         ("a.csv", b"a,b\n1," + b"x" * 200_000 + b"\n", ValueError, "a.csv is not a whole CSV file: field larger"),
-        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a;b\n1;2;3\n", ValueError, "its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not written in UTF-8: save it so, in Excel as 'CSV"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
+        ("a.csv", b"caf\xe9,b\n1,2\n", ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"a,b\n", ValueError, "a row at least"),
         ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet is not a whole PARQUET file"),
     ],
@@ -516,6 +535,31 @@ def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, messag
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         data.table(tmp_path / name, "b")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "values"),
+    [
+        ("age;spent;churn", "{};{},5;{}", [30, 7.5]),  # as Excel writes where the comma is the decimal sign
+        ("age;spent;churn", "{};{}.5;{}", [30, 7.5]),
+        ("\nage;spent;churn", "{};{},5;{}", [30, 7.5]),
+        ("\ufeffage;spent;churn", "{};{},5;{}", [30, 7.5]),
+        ('age,"spent; EUR",churn', "{},{}.5,{}", [30, 7.5]),
+    ],
+)
+def test_semicolons_between_the_fields(pandas, tmp_path, header, row, values):
+    rows = [row.format(30 + 5 * i, 7 + 2 * i, "yn"[i % 2]) for i in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    table = data.table(tmp_path / "a.csv", "churn")
+    assert table.form.numbers[0] == "age"
+    assert table.x[0].tolist() == values
+
+
+def test_points_beside_decimal_commas_are_not_those_of_decimals(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("paid;rate;churn\n1.200;0,5;y\n3.400;1,5;n\n")
+    with pytest.warns(UserWarning, match="column 'paid' holds texts that look like numbers, such as '1.200'"):
+        table = data.table(tmp_path / "a.csv", "churn")
+    assert table.form.numbers == ["rate"]
 
 
 def test_empty_lines_of_a_file_are_no_rows(pandas, tmp_path):

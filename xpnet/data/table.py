@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Collection, Mapping
@@ -98,6 +99,11 @@ def table(
     """
     _check_options(target, task, ignore, categories, missing, unseen, embeddings)
     if not is_frame(source):
+        if not isinstance(source, (str, os.PathLike)):
+            raise TypeError(
+                "a table is a data frame, a dict of columns such as {'age': [30, 41]}, or the path of a file, not a "
+                f"{type(source).__name__}: pandas.DataFrame makes one of records and arrays"
+            )
         name = Path(source).name if name is None else name
         source = read_frame(source)
     columns = columns_of(source)
