@@ -117,6 +117,8 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "frames.py": ["test_table.py"],
     "nn/table.py": ["test_table.py", "test_layers.py"],
     "data/table.py": ["test_table.py"],
+    "data/table_file.py": ["test_table.py"],
+    "data/doubts.py": ["test_table.py", "test_cli_tables.py"],
     "data/images.py": ["test_data_images.py", "test_stored.py", "test_html.py"],
     "cli/tables.py": ["test_cli_tables.py"],
     "backend/interchange.py": ["test_interchange.py"],

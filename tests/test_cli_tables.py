@@ -41,7 +41,7 @@ def customers(elsewhere):  # noqa: F811 (pytest's way to name a fixture)
 
 def test_classes_are_trained_measured_and_predicted(customers):
     said = call(*TRAIN, "--target", "churn", "--ignore", "id, spent", "--categories", "zip", "--out", "run").stdout
-    assert "churn: classification, of 2 classes (no, yes)\n" in said
+    assert "churn: classification, of 2 classes (no, yes)\nfrom numbers: 'age'; categories: 'city', 'zip'\n" in said
     assert "test accuracy" in said
     assert "no images" not in said
     metrics = json.loads(Path("run/metrics.json").read_text())
@@ -52,7 +52,8 @@ def test_classes_are_trained_measured_and_predicted(customers):
     measured = json.loads(call("evaluate", "run/model.safetensors", "--json").stdout)
     assert measured["test_accuracy"] == metrics["test_accuracy"]
     assert measured["confusion"] == metrics["confusion"], "the same held-out rows"
-    everything = call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+    Path("again.csv").write_bytes(Path("customers.csv").read_bytes())
+    everything = call("evaluate", "run/model.safetensors", "--data", "again.csv").stdout
     assert "of 400 wrong" in everything
     assert "precision" in everything
 
@@ -67,6 +68,16 @@ def test_classes_are_trained_measured_and_predicted(customers):
     assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
 
 
+def test_of_the_table_of_the_run_the_held_out_rows_count():
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    unnamed = call("evaluate", "run/model.safetensors").stdout
+    assert "80 samples" in unnamed
+    for way in ("customers.csv", "run/../customers.csv", str(Path("customers.csv").absolute())):
+        assert call("evaluate", "run/model.safetensors", "--data", way).stdout == unnamed
+    Path("run/config.toml").unlink()
+    assert "400 samples" in call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+
+
 def test_data_that_have_changed_since_the_run_are_told(customers):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--val", "0.2", "--out", "run")
     noted = json.loads(Path("run/metrics.json").read_text())["trained_on"]
@@ -78,7 +89,9 @@ def test_data_that_have_changed_since_the_run_are_told(customers):
     told = call(*evaluate, "--json")
     assert told.stderr.startswith(changed)
     assert json.loads(told.stdout)["test_samples"] == 80
-    assert changed not in call(*evaluate, "--data", "customers.csv").stdout
+    assert call(*evaluate, "--data", "customers.csv").stdout == call(*evaluate).stdout, "the run's own, by its name"
+    Path("again.csv").write_bytes(Path("customers.csv").read_bytes())
+    assert changed not in call(*evaluate, "--data", "again.csv").stdout
     refused = call("train", "--resume", "run", "--epochs", "16", "--quiet", code=1).stderr
     assert refused.endswith("samples, here 256): it has changed since, or another data set is given\n")
     for noted in ("[]", '{"trained_on": 3}', "none"):
@@ -109,6 +122,26 @@ def test_the_config_of_a_run_on_a_table_repeats_it():
     np.testing.assert_array_equal(first.data, second.data)
     assert (second.network.layers[0].unseen, second.network.layers[0].missing) == ("zeros", "fill")
     assert Path("first/config.toml").read_text() == Path("second/config.toml").read_text()
+
+
+def test_what_a_column_is_perhaps_not_meant_to_be_is_said(customers):
+    odd = customers.assign(row=np.arange(400), paid="5,30", when=1.7e9 + customers.age)[
+        ["row", "paid", "when", "churn"]
+    ]
+    odd.to_csv("odd.csv", index=False)
+    told = call("train", "--data", "odd.csv", "--target", "churn", "--epochs", "1", "--quiet", "--out", "run")
+    said = told.stdout.splitlines()
+    assert "from numbers: 'row', 'when'; categories: 'paid'" in said
+    for start in ("column 'row' counts the rows", "column 'when' is so far from 0", "column 'paid' holds texts that"):
+        assert sum(line.startswith(start) for line in said) == 1, start
+    assert "column" not in told.stderr
+    described = call("data", "odd.csv").stdout
+    assert "  paid: 1 different texts that look like numbers, '5,30'" in described
+    customers.drop(columns="id").to_csv("rows.csv")
+    unnamed = ["train", "--data", "rows.csv", "--target", "churn", "--quiet", "--epochs", "1", "--out", "named"]
+    assert "(--ignore 'Unnamed: 0')" in call(*unnamed, code=2).stderr
+    said = call(*unnamed, "--ignore", "Unnamed: 0,city").stdout.splitlines()
+    assert "from numbers: 'age', 'zip', 'spent'" in said
 
 
 def test_a_small_table_is_one_batch(customers):
@@ -171,7 +204,7 @@ def test_other_data_have_no_target():
 def test_a_file_that_is_missing_or_broken_is_said(customers):
     assert "no.csv: No such file" in call("train", "--data", "no.csv", "--target", "a", code=1).stderr
     Path("broken.csv").write_bytes(b"a,b\n\xff,1\n")
-    assert "broken.csv is not a whole CSV file" in call("train", "--data", "broken.csv", "--target", "a", code=2).stderr
+    assert "broken.csv is not written in UTF-8" in call("train", "--data", "broken.csv", "--target", "a", code=2).stderr
 
 
 def test_new_rows_that_do_not_fit_are_said(customers):
@@ -191,12 +224,14 @@ def test_new_rows_that_do_not_fit_are_said(customers):
 
 def test_a_table_is_described(customers):
     customers["when"] = pandas.Timestamp("2026-01-01")
+    customers["empty"] = None
     customers.loc[3, "city"] = None
     customers.to_parquet("customers.parquet")
     lines = call("data", "customers.parquet").stdout.splitlines()
-    assert lines[0] == "customers.parquet: 400 rows, 7 columns"
+    assert lines[0] == "customers.parquet: 400 rows, 8 columns"
     assert "  age: numbers from 18 to 79" in lines
     assert "  city: 3 different texts, 'Lima', 'Oslo', 'Rome', 1 missing" in lines
+    assert any(line.startswith("  empty: 0 different texts") for line in lines)
     assert any("column 'when' holds dates or times" in line for line in lines)
     assert "a table holds no images" in call("data", "customers.csv", "--image", "a.png", code=2).stderr
 

@@ -87,7 +87,7 @@ def test_names_are_escaped_everywhere():
     finally:
         nn.Layer.known = {name: of for name, of in nn.Layer.known.items() if of is not kind}
     images = data.Dataset(np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1]), (EVIL, "b"), EVIL)
-    columns = {EVIL: [1.0, 2.0, 3.0, 4.0], "city": [EVIL, "b", "b", EVIL], "y": [EVIL, "b", EVIL, "b"]}
+    columns = {EVIL: [1.0, 2.0, 4.0, 8.0], "city": [EVIL, "b", "b", EVIL], "y": [EVIL, "b", EVIL, "b"]}
     shown += [images._repr_html_(), data.table(columns, "y", name=EVIL)._repr_html_()]
     shown += [xpnet.Backend(why=EVIL)._repr_html_(), Result([{"epoch": 1, EVIL: 1.0}], 1, EVIL)._repr_html_()]
     for content in shown:

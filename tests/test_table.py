@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import sys
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -308,6 +310,16 @@ def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
             {},
             "'name' has 120 different texts in 120 rows",
         ),
+        (
+            customers(paid=np.array([f"€{i}" for i in range(120)])),
+            {},
+            r"120 different texts in 120 rows, that look like numbers: make .* by ignore=\['paid'\] \(--ig",
+        ),
+        (customers(code=np.arange(120) * 3), {"categories": ["code"]}, "120 rows, as names have: nothing is learnt fr"),
+        (customers(**{"Unnamed: 0": np.arange(120)}), {}, r"'Unnamed: 0' has no name .* \(--ignore 'Unnamed: 0'\)$"),
+        (customers(**{"": np.arange(120)}), {}, r"column '' has no name in the header, .* ignore=\[''\]"),
+        (customers(age=[1, "2", 3, 4] * 30), {}, "column 'age', row 1: '2' is not a number"),
+        (customers(age=("a", 2, "b", "c") * 30), {}, "column 'age', row 1: 2 is not a text"),
         (customers(day=np.full(120, np.datetime64("2026-01-01"))), {}, "column 'day' holds dates or times"),
         (customers(day=[datetime.date(2026, 1, 1)] * 120), {}, r"column 'day', row 0: .* is not a number"),
         (customers(empty=[None] * 120), {"missing": "fill"}, "column 'empty' holds nothing at all"),
@@ -318,6 +330,81 @@ def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
 def test_a_table_that_cannot_be_learnt(frame, options, message):
     with pytest.raises(ValueError, match=message):
         data.table(frame, **{"target": "churn", **options})
+
+
+def noted(frame, target="churn", **options):
+    """What a table warns of, at the line that asks for it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = data.table(frame, target, **options)
+    assert table.notes == tuple(str(warning.message) for warning in caught)
+    assert {warning.filename for warning in caught} <= {__file__}
+    assert data.split(table, 0.5, 0)[0].notes == table.notes
+    return list(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["5,3", "6,1"], "numbers"),
+        (["3,000", "1,200.5"], "numbers"),
+        (["€3000", "20 €", "-$5"], "numbers"),
+        (["45%", "5 %"], "numbers"),
+        (["30", "1e3"], "numbers"),
+        (["2026-01-01", "2026-02-01 10:00"], "dates"),
+        (["31.12.2025", "1/2/2026"], "dates"),
+        (["5,3", "6,1", "(none)"], "numbers"),
+        (["5,3", "none"], ""),
+        (["18-25", "26-40"], ""),
+        (["C3", "3rd", "12:30", "%"], ""),
+    ],
+)
+def test_texts_that_look_like_numbers_or_dates(texts, kind):
+    column = np.resize(np.array(texts, object), 120)
+    notes = noted(customers(x=column))
+    assert len(notes) == bool(kind)
+    for note in notes:
+        assert note.startswith(f"column 'x' holds texts that look like {kind}, such as ")
+        assert "such as '(none)'" not in note
+    assert noted(customers(x=column), categories=["x"]) == []
+    assert noted(customers(churn=column)) == [], "few classes are shown"
+
+
+def test_a_target_of_texts_that_look_like_numbers():
+    paid = customers(churn=np.array([f"{i % 21},5" for i in range(120)]))
+    (note,) = noted(paid)
+    assert note.startswith(
+        "column 'churn' holds texts that look like numbers, such as '0,5', and each is a class: make"
+    )
+    assert "task='classification' (--task classification)" in note
+    assert noted(paid, task="classification") == []
+    assert noted(customers(churn=np.array([f"name {i % 21}" for i in range(120)]))) == []
+
+
+def test_texts_of_a_categorical_type_are_meant(pandas):
+    frame = pandas.DataFrame(customers(x=np.tile(["5,3", "6,1"], 60)))
+    assert len(noted(frame)) == 1
+    assert noted(frame.astype({"x": "category"})) == []
+
+
+def test_a_column_that_counts_the_rows():
+    for start in (0, 1):
+        (note,) = noted(customers(row=np.arange(120) + start))
+        assert note.startswith("column 'row' counts the rows: ")
+        assert note.endswith("(--ignore 'row')")
+    for other in (np.arange(120) + 2, np.arange(120)[::-1], np.arange(120) * 2, [None, *range(1, 120)]):
+        assert noted(customers(row=other), missing="fill") == []
+
+
+def test_numbers_that_float32_cannot_tell_apart():
+    seconds = np.random.default_rng(0).permutation(120).astype(float)
+    (note,) = noted(customers(when=1.7e9 + seconds))
+    assert note.startswith("column 'when' is so far from 0 (1700000000 to 1700000119) that float32 rounds its differ")
+    assert "subtract a number from it first, such as 1700000000," in note
+    assert len(noted(customers(when=-1.7e9 - seconds))) == 1
+    assert len(noted(customers(when=with_values(1.7e9 + seconds, r3=None)), missing="fill")) == 1
+    for fine in (seconds, 2000 + seconds, 1.7e9 + 1e4 * seconds, np.full(120, 1.7e9)):
+        assert noted(customers(when=fine)) == []
 
 
 @pytest.mark.parametrize(
@@ -335,6 +422,21 @@ def test_arguments_of_another_kind(options, message):
         data.table(customers(), **{"target": "churn", **options})
 
 
+@pytest.mark.parametrize("source", [[{"age": 30, "churn": "no"}], np.zeros((3, 2)), None])
+def test_what_is_no_table(source):
+    message = r"a table is a data frame, a dict .*, not a \w+: pandas.DataFrame makes one of records and arrays"
+    with pytest.raises(TypeError, match=message):
+        data.table(source, "churn")
+
+
+@pytest.mark.parametrize("value", [30.0, "Rome", np.float32(30), np.array(30.0), None])
+def test_a_single_value_is_no_column(value):
+    model = model_for(data.table(customers(), "churn"))
+    message = f"column 'age' is {value!r}: a column has a value for each row, {{'age': [{value!r}]}}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        model.predict(customers() | {"age": value})
+
+
 def test_all_columns_with_missing_values_are_named():
     gaps = customers(
         age=with_values(customers()["age"], r9=None, r11=None), city=with_values(customers()["city"], r2=None)
@@ -348,6 +450,7 @@ def test_values_of_every_kind():
     assert np.isnan(values_of([1, None], "a")[1])
     assert values_of([Decimal("1.5"), Decimal("NaN"), np.bool_(True)], "a")[[0, 2]].tolist() == [1.5, 1.0]
     assert values_of(["x", None, float("nan")], "a").tolist() == ["x", None, None]
+    assert values_of(["x", float("nan")], "a").tolist() == ["x", None]
     assert values_of(np.array(["x", "y"], np.dtypes.StringDType()), "a").tolist() == ["x", "y"]
 
 
@@ -417,7 +520,14 @@ def test_files_are_read(pandas, tmp_path, ending):
         ("a.txt", b"x", ValueError, "a.txt is no table: there is .csv, .tsv, .parquet"),
         ("a.csv", b"", ValueError, "a.csv is not a whole CSV file"),
         ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv is not a whole CSV file"),
-        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not a whole CSV file"),
+        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv is not .*: its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "its rows have 3 fields, its header 2 names: give each column a"),
+        ("a.tsv", b"a\tb\n1\t2\t3\t4\n", ValueError, "its rows have 4 fields, its header 2 names"),
+        ("a.csv", b"a,b\n1," + b"x" * 200_000 + b"\n", ValueError, "a.csv is not a whole CSV file: field larger"),
+        ("a.csv", b"a;b\n1;2;3\n", ValueError, "its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not written in UTF-8: save it so, in Excel as 'CSV"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
+        ("a.csv", b"caf\xe9,b\n1,2\n", ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"a,b\n", ValueError, "a row at least"),
         ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet is not a whole PARQUET file"),
     ],
@@ -427,6 +537,36 @@ def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, messag
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
         data.table(tmp_path / name, "b")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "values"),
+    [
+        ("age;spent;churn", "{};{},5;{}", [30, 7.5]),  # as Excel writes where the comma is the decimal sign
+        ("age;spent;churn", "{};{}.5;{}", [30, 7.5]),
+        ("\nage;spent;churn", "{};{},5;{}", [30, 7.5]),
+        ("\ufeffage;spent;churn", "{};{},5;{}", [30, 7.5]),
+        ('age,"spent; EUR",churn', "{},{}.5,{}", [30, 7.5]),
+    ],
+)
+def test_semicolons_between_the_fields(pandas, tmp_path, header, row, values):
+    rows = [row.format(30 + 5 * i, 7 + 2 * i, "yn"[i % 2]) for i in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    table = data.table(tmp_path / "a.csv", "churn")
+    assert table.form.numbers[0] == "age"
+    assert table.x[0].tolist() == values
+
+
+def test_points_beside_decimal_commas_are_not_those_of_decimals(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("paid;rate;churn\n1.200;0,5;y\n3.400;1,5;n\n")
+    with pytest.warns(UserWarning, match="column 'paid' holds texts that look like numbers, such as '1.200'"):
+        table = data.table(tmp_path / "a.csv", "churn")
+    assert table.form.numbers == ["rate"]
+
+
+def test_empty_lines_of_a_file_are_no_rows(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("\na,b\n\n7,x\n\n9,y\n")
+    assert data.table(tmp_path / "a.csv", "b").x.tolist() == [[7], [9]]
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path):

@@ -78,13 +78,19 @@ def is_frame(x: Any) -> bool:
 
 
 def columns_of(frame: Any) -> dict[str, Any]:
-    """The columns by name, in their order. Raises ValueError for two of one name, of different lengths, or no row."""
+    """The columns by name, in their order. Raises ValueError for two of one name, of different lengths, or no row,
+    TypeError for one that is a single value."""
     names = list(frame) if isinstance(frame, dict) else list(getattr(frame, "column_names", None) or frame.columns)
     texts = [str(name) for name in names]
     twice = [name for i, name in enumerate(texts) if name in texts[:i]]
     if twice:
         raise ValueError(f"several columns are called {twice[0]!r}: each needs a name of its own")
     columns = {text: frame[name] for text, name in zip(texts, names, strict=True)}
+    for name, column in columns.items():
+        if isinstance(column, str) or not hasattr(column, "__len__") or getattr(column, "ndim", 1) == 0:
+            raise TypeError(
+                f"column {name!r} is {column!r}: a column has a value for each row, {{{name!r}: [{column!r}]}}"
+            )
     lengths = sorted({len(column) for column in columns.values()})
     if len(lengths) != 1 or not lengths[0]:
         raise ValueError(f"a table needs columns of one length, and a row at least, not lengths {lengths}")
@@ -101,16 +107,21 @@ def values_of(column: Any, name: str) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
     if array.dtype.kind in "OUT":
-        array = _of_objects([None if _is_missing(value) else value for value in array.tolist()], name)
+        values = column if isinstance(column, (list, tuple)) else array.tolist()  # NumPy makes texts of [1, "2"]
+        array = _of_objects([None if _is_missing(value) else value for value in values], name)
     elif array.dtype.kind not in "biuf":
         what = "dates or times" if array.dtype.kind in "mM" else str(array.dtype)
         raise ValueError(f"column {name!r} holds {what}: make numbers or texts of them, or leave the column out")
-    kind = str(getattr(column, "dtype", getattr(column, "type", "")))
     if array.dtype != object:
         array = array.astype(np.float64)
         if np.isinf(array).any():
             raise ValueError(f"column {name!r}, row {np.isinf(array).argmax()}: the number is infinite")
-    return as_texts(array, name) if kind.startswith(CATEGORICAL) else array
+    return as_texts(array, name) if is_categorical(column) else array
+
+
+def is_categorical(column: Any) -> bool:
+    """Whether the column says of itself that it holds categories."""
+    return str(getattr(column, "dtype", getattr(column, "type", ""))).startswith(CATEGORICAL)
 
 
 def _of_objects(values: list[Any], name: str) -> np.ndarray:
@@ -164,7 +175,7 @@ def as_texts(values: np.ndarray, name: str) -> np.ndarray:
     if large.any():
         raise ValueError(
             f"column {name!r} has the category {values[large.argmax()]:.0f}: numbers as large as this cannot be told "
-            "from their neighbours, make texts of the column"
+            "from their neighbours, make texts of the column (in a CSV file, by a letter before each)"
         )
     texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.tolist()]
     return np.array(texts, object)

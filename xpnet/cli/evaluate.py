@@ -19,7 +19,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="digits, mnist, or a folder, of which the test part counts; all images of a folder without such a "
-            "part that is not the run's own; or a table, of which all rows do. [default: what the model's run had]"
+            "part that is not the run's own; or a table, of which all rows do, but of the run's own those that it held "
+            "out. [default: what the model's run had]"
         ),
     ] = None,
     device: options.Device = None,
@@ -41,15 +42,15 @@ def evaluate(
     source = own if data is None else data
     if source is None:
         raise ValueError(f"which data? There is no {CONFIG} beside {model} that says it: use --data")
+    of_run = own is not None and expanded(source).resolve() == Path(own).resolve()
     of_table = tables.is_table(source)
     if of_table:
         rows = tables.rows_for(opened, source)
-        training, test = tables.parts(rows) if data is None else (rows, rows)
+        training, test = tables.parts(rows) if of_run else (rows, rows)
     else:
-        unseen = own is not None and expanded(source).resolve() != Path(own).resolve()
-        training, test = load_for(opened, source, unseen)
+        training, test = load_for(opened, source, unseen=own is not None and not of_run)
     trained_on = results.trained_on(model.parent)
-    if data is None and trained_on and trained_on["trained_on"] != training.digest():
+    if of_run and trained_on and trained_on["trained_on"] != training.digest():
         changed = "the data have changed since the run: the model may have been trained on some of these test samples"
         say(changed, on_stderr=as_json)
     test = results.as_model_counts(opened, test)

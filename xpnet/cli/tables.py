@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +35,18 @@ def load(settings: Settings) -> Splits:
         raise ValueError(
             f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
         )
-    whole = data.table(
-        frame,
-        settings.target,
-        task=settings.task,
-        ignore=names(settings.ignore),
-        categories=names(settings.categories),
-        missing=settings.missing,
-        unseen=settings.unseen,
-        name=path.name,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # `in_words` says them
+        whole = data.table(
+            frame,
+            settings.target,
+            task=settings.task,
+            ignore=names(settings.ignore),
+            categories=names(settings.categories),
+            missing=settings.missing,
+            unseen=settings.unseen,
+            name=path.name,
+        )
     return parts(whole)
 
 
@@ -53,7 +56,7 @@ def names(text: str) -> list[str]:
 
 def read(path: Path) -> Any:
     """The file as a data frame. Raises `Failed` where pandas is missing."""
-    from xpnet.data.table import read_frame
+    from xpnet.data.table_file import read_frame
 
     try:
         return read_frame(path)
@@ -61,13 +64,20 @@ def read(path: Path) -> Any:
         raise Failed(str(error)) from None
 
 
-def in_words(table: Table) -> str:
-    """What is learnt, in a line, and how to have it otherwise."""
+def in_words(table: Table) -> list[str]:
+    """What is learnt, from what, and how to have it otherwise."""
+    from xpnet.frames import listed
+
+    assert table.form is not None
+    kinds = {"numbers": table.form.numbers, "categories": table.form.categories}
+    read = "; ".join(f"{kind}: {listed(of_kind)}" for kind, of_kind in kinds.items() if of_kind)
+    return [_target_in_words(table, table.form.target), f"from {read}", *table.notes]
+
+
+def _target_in_words(table: Table, target: str) -> str:
     from xpnet.data.table import FEW
     from xpnet.frames import is_number
 
-    assert table.form is not None
-    target = table.form.target
     if not table.classes:
         different = set(table.y.ravel().tolist())
         few = len(different) <= FEW and all(map(float.is_integer, different))
@@ -81,6 +91,7 @@ def in_words(table: Table) -> str:
 def describe(path: Path) -> None:
     """Each column of a table: what it holds, and how much of it is missing."""
     from xpnet import frames
+    from xpnet.data.doubts import look_like
 
     columns = frames.columns_of(read(path))
     say(f"{path.name}: {len(next(iter(columns.values()))):,} rows, {len(columns)} columns", style="bold")
@@ -96,7 +107,8 @@ def describe(path: Path) -> None:
             what = f"numbers from {there.min():g} to {there.max():g}"
         else:
             levels = sorted(set(there.tolist()))
-            what = f"{len(levels):,} different texts, {frames.listed(levels)}"
+            kind = look_like(levels)
+            what = f"{len(levels):,} different texts{kind and f' that look like {kind}'}, {frames.listed(levels)}"
         say(f"  {name}: {what}{f', {missing.sum():,} missing' if missing.any() else ''}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.arguments import of_kind
+from xpnet.data import doubts
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std
-from xpnet.files import TABLES, expanded
+from xpnet.data.table_file import read_frame
 from xpnet.frames import (
     MISSING,
     UNSEEN,
@@ -21,6 +24,7 @@ from xpnet.frames import (
     as_numbers,
     as_texts,
     columns_of,
+    is_categorical,
     is_frame,
     is_number,
     listed,
@@ -40,11 +44,13 @@ class Table(Dataset):
     """A data set that was read from a table; `table` makes it.
 
     x: numbers (N, n) float64 as they are in the table, categories (N, k) as whole numbers, or a tuple of both.
-    `form` says how they were read; `sizes` of the embeddings, 0 for one-hot rows.
+    `form` says how they were read; `sizes` of the embeddings, 0 for one-hot rows;
+    `notes` what its columns are perhaps not meant to be, of which `table` warns.
     """
 
     form: Form | None = None
     sizes: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -88,18 +94,16 @@ def table(
 
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
     numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
-    for an option that cannot be.
+    for an option that cannot be, or a column without a name. Warns of texts that look like numbers or dates, of a
+    column that counts the rows, and of numbers that float32 cannot tell apart: the `notes` of the table.
     """
-    of_kind("the target is the name of a column, such as 'churn'", target, str)
-    for option, names in (("ignore", ignore), ("categories", categories)):
-        if isinstance(names, str):
-            raise TypeError(f"{option} is a list of names of columns, [{names!r}], not {names!r}")
-    if embeddings is not None:
-        of_kind("embeddings are sizes by columns, such as {'city': 4}", embeddings, Mapping)
-    for option, value, choices in (("missing", missing, MISSING), ("unseen", unseen, UNSEEN), ("task", task, TASKS)):
-        if value not in choices and not (option == "task" and value is None):
-            raise ValueError(f"{option} is one of {', '.join(choices)}, not {value!r}")
+    _check_options(target, task, ignore, categories, missing, unseen, embeddings)
     if not is_frame(source):
+        if not isinstance(source, (str, os.PathLike)):
+            raise TypeError(
+                "a table is a data frame, a dict of columns such as {'age': [30, 41]}, or the path of a file, not a "
+                f"{type(source).__name__}: pandas.DataFrame makes one of records and arrays"
+            )
         name = Path(source).name if name is None else name
         source = read_frame(source)
     columns = columns_of(source)
@@ -110,36 +114,55 @@ def table(
     inputs = {key: column for key, column in columns.items() if key != target and key not in ignore}
     if not inputs:
         raise ValueError(f"there is no column to predict {target!r} from")
+    _refuse_unnamed(inputs)
     read = {key: values_of(column, key) for key, column in inputs.items()}
     read |= {key: as_texts(read[key], key) for key in categories if key in read}
     if missing == "refuse":
         refuse_missing(read, "fill them in, leave those rows or columns out, or use missing='fill' (--missing fill)")
-    form = _form(read, missing, unseen, target)
+    meant = {*categories, *(key for key, column in columns.items() if is_categorical(column))}
+    form = _form(read, meant, missing, unseen, target)
     sizes = _sizes(form, embeddings)
-    return Table(form.arrays(source), y, classes, name or "table", None, form, sizes)
+    notes = _doubts(form, read, meant, classes if task is None else ())
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return Table(form.arrays(source), y, classes, name or "table", None, form, sizes, notes)
 
 
-def read_frame(path: str | os.PathLike[str]) -> Any:
-    """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
-    path = expanded(path)
-    if path.suffix.lower() not in TABLES:
-        raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
-        ) from None
-    with open(path, "rb"):  # a missing or locked file is the system's error, in its words
-        pass
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pandas.read_parquet(path)
-        return pandas.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-    except ImportError as error:
-        raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
-    except (ValueError, OSError) as error:  # pandas' own, of parsing, and those of the encoding, are ValueErrors
-        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
+def _check_options(
+    target: Any, task: Any, ignore: Any, categories: Any, missing: Any, unseen: Any, embeddings: Any
+) -> None:
+    of_kind("the target is the name of a column, such as 'churn'", target, str)
+    for option, names in (("ignore", ignore), ("categories", categories)):
+        if isinstance(names, str):
+            raise TypeError(f"{option} is a list of names of columns, [{names!r}], not {names!r}")
+    if embeddings is not None:
+        of_kind("embeddings are sizes by columns, such as {'city': 4}", embeddings, Mapping)
+    for option, value, choices in (("missing", missing, MISSING), ("unseen", unseen, UNSEEN), ("task", task, TASKS)):
+        if value not in choices and not (option == "task" and value is None):
+            raise ValueError(f"{option} is one of {', '.join(choices)}, not {value!r}")
+
+
+def _refuse_unnamed(names: Collection[str]) -> None:
+    """Raise ValueError for a column without a name, as `to_csv` of pandas writes the numbers of rows."""
+    for name in names:
+        if not name or re.fullmatch(r"Unnamed: \d+", name):  # the second is how pandas reads the first
+            raise ValueError(
+                f"column {name!r} has no name in the header, as the numbers of the rows that pandas writes without "
+                f"index=False: name it, or {_left_out(name)}"
+            )
+
+
+def _doubts(
+    form: Form, read: dict[str, np.ndarray], meant: Collection[str], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What is perhaps not meant: `meant` are the categories that somebody asked for, `classes` what nobody did."""
+    notes = [note for name in form.numbers for note in doubts.of_numbers(name, read[name])]
+    for name, levels in zip(form.categories, form.levels, strict=True):
+        if name not in meant:
+            notes += doubts.of_texts(name, levels, "category", f"categories=[{name!r}] (--categories {name!r})")
+    if form.target not in meant and len(classes) > FEW:
+        notes += doubts.of_texts(form.target, classes, "class", "task='classification' (--task classification)")
+    return tuple(notes)
 
 
 def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
@@ -187,8 +210,8 @@ def _class_names(column: Any, values: np.ndarray, name: str) -> list[str]:
     return [str(bool(v)) for v in values.tolist()] if _is_boolean(column) else as_texts(values, name).tolist()
 
 
-def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -> Form:
-    """What the columns hold. Raises ValueError for those that are no use."""
+def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, unseen: str, target: str) -> Form:
+    """What the columns hold; `meant` are categories because somebody said so. Raises ValueError for those of no use."""
     fill, levels = dict[str, float](), dict[str, list[str]]()
     for name, values in read.items():
         there = values[~missing_in(values)]
@@ -200,9 +223,15 @@ def _form(read: dict[str, np.ndarray], missing: str, unseen: str, target: str) -
         levels[name] = sorted(set(there.tolist()))
         _refuse_numbers(values, name)
         if len(levels[name]) > max(MOST_LEVELS, len(there) // 2):
+            kind = "" if name in meant else doubts.look_like(levels[name])
+            why = (
+                f"that look like {kind}: {doubts.MEND[kind]}, or"
+                if kind
+                else "as names have: nothing is learnt from it,"
+            )
             raise ValueError(
-                f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, as names have: "
-                f"nothing can be learnt from it, {_left_out(name)}"
+                f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, {why} "
+                f"{_left_out(name)}"
             )
     return Form(list(fill), list(fill.values()), list(levels), list(levels.values()), missing, unseen, target)
 

@@ -1,0 +1,61 @@
+"""What a table's columns may not be meant to be: it is said, not refused."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from xpnet.frames import is_number
+
+DATE = re.compile(r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ].*)?")
+AROUND = "+-−$€£¥% \u00a0"  # signs, currencies and spaces
+GROUPED = re.compile(r"\d[\d.,' \u00a0]*")  # 3,000 and 5,3
+MEND = {
+    "numbers": "make numbers of them, such as 1234.5, without signs or separators",
+    "dates": "make numbers of them, such as days since the first",
+}
+FEW_STEPS = 1e3  # of float32, in a deviation: fewer, and values that differ may be one
+
+
+def look_like(texts: Collection[str]) -> str:
+    """What most of the texts were perhaps written for: "numbers", "dates", or "" for texts."""
+    return next((kind for kind, n in Counter(map(_kind, texts)).items() if n > len(texts) / 2), "")
+
+
+def _kind(text: str) -> str:
+    if DATE.fullmatch(text.strip()):
+        return "dates"
+    return "numbers" if is_number(text) or GROUPED.fullmatch(text.strip(AROUND)) else ""
+
+
+def of_texts(name: str, texts: Sequence[str], what: str, option: str) -> list[str]:
+    """Of a column that was read as `what`, from the different texts in it, where no `option` has asked for that."""
+    kind = look_like(texts)
+    if not kind:
+        return []
+    such = next(text for text in texts if _kind(text) == kind)
+    return [
+        f"column {name!r} holds texts that look like {kind}, such as {such!r}, and each is a {what}: {MEND[kind]}, "
+        f"or say by {option} that this is meant"
+    ]
+
+
+def of_numbers(name: str, values: np.ndarray) -> list[str]:
+    """Of a column of numbers, NaN where they are missing."""
+    first, there = values[0], values[~np.isnan(values)]
+    if first in (0, 1) and np.array_equal(values, first + np.arange(len(values))):
+        return [
+            f"column {name!r} counts the rows: if it is but their number, which says nothing of new rows, leave it out "
+            f"by ignore=[{name!r}] (--ignore {name!r})"
+        ]
+    low, high = there.min(), there.max()
+    largest = max(-low, high)
+    if low < high and there.std() < FEW_STEPS * np.finfo(np.float32).eps * largest:
+        return [
+            f"column {name!r} is so far from 0 ({low:.10g} to {high:.10g}) that float32 rounds its differences away: "
+            f"subtract a number from it first, such as {low:.10g}, or compute in float64 (--dtype float64)"
+        ]
+    return []

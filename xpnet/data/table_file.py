@@ -1,0 +1,53 @@
+"""Tables in files: CSV, TSV and Parquet, which pandas reads."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from xpnet.files import TABLES, expanded
+
+
+def read_frame(path: str | os.PathLike[str]) -> Any:
+    """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
+    path = expanded(path)
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
+        ) from None
+    with open(path, "rb"):  # a missing or locked file is the system's error, in its words
+        pass
+    try:
+        return pandas.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    except ImportError as error:
+        raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
+    except UnicodeError:
+        raise ValueError(f"{path} is not written in UTF-8: save it so, in Excel as 'CSV UTF-8'") from None
+    except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
+        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
+
+
+def _read_text(path: Path) -> Any:
+    """A CSV or TSV file as a data frame."""
+    import pandas
+
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        header = next(filter(str.strip, file), "")
+        sep = "\t" if path.suffix.lower() == ".tsv" else max(",;", key=header.count)
+        file.seek(0)
+        rows = filter(None, csv.reader(file, delimiter=sep))  # an empty line is no row
+        names, first = next(rows, []), next(rows, [])
+    if len(first) > len(names):  # pandas would take the first fields for names of rows, and move all columns
+        raise ValueError(
+            f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
+            "the fields that have none"
+        )
+    # Excel writes semicolons where the comma is the decimal sign; other programs also where it is not.
+    frames = [pandas.read_csv(path, sep=sep, decimal=sign) for sign in (",." if sep == ";" else ".")]
+    return max(frames, key=lambda frame: frame.select_dtypes("number").shape[1])
