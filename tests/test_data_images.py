@@ -10,6 +10,8 @@ from command_line import call, elsewhere  # noqa: F401
 from PIL import Image
 
 from xpnet import data
+from xpnet.data.images import pixels
+from xpnet.photo.opening import open_whole
 
 
 def write(path, values, **how):
@@ -114,6 +116,49 @@ def test_the_colours_may_be_chosen(pets, grey, shape):
     assert images.x[0, 0, 0].tolist() == (56 if grey else [9, 90, 0])  # luma: 0.299 9 + 0.587 90
 
 
+INK = np.pad(np.full((2, 2), 255, np.uint8), 2)  # 6 x 6
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_what_is_transparent_lies_on_white(tmp_path, mode, grey):
+    """Black ink, whose shape is nowhere but in the transparency; in training, from the disk and in an answer."""
+    black = np.zeros_like(INK)
+    if mode in ("RGBA", "LA"):
+        image, more = Image.fromarray(np.dstack([black] * (len(mode) - 1) + [INK])), {}
+        assert image.mode == mode
+    elif mode == "P":
+        image, more = Image.fromarray(INK // 255), {"transparency": b"\x00\xff"}
+        image.putpalette([0] * 6)
+    else:
+        image, more = Image.fromarray(255 - INK), {"transparency": 255}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.png", **more)
+    wanted = 255 - INK if grey else np.dstack([255 - INK] * 3)
+    np.testing.assert_array_equal(data.image_folder(tmp_path, grey=grey).x[0], wanted)
+    np.testing.assert_array_equal(data.open_images(tmp_path, (6, 6), grey).x[0], wanted)
+    np.testing.assert_array_equal(open_whole(tmp_path / "a" / "0.png", (6, 6), grey), wanted)
+
+
+@pytest.mark.parametrize(("dtype", "what"), [(np.float32, "floats"), (np.int32, "numbers of 32 bits")])
+def test_numbers_without_a_known_white_are_refused(pets, dtype, what):
+    path = pets / "cats" / "0.tif"
+    Image.fromarray(np.arange(24, dtype=dtype).reshape(6, 4)).save(path)
+    message = f"0.tif.*: it holds {what}, and which of them is white is not known: save it with 8 or 16 bits"
+    with pytest.raises(ValueError, match=message):
+        data.image_folder(pets)
+    with pytest.raises(ValueError, match=message):
+        data.open_images(pets, (6, 4), grey=True).read(np.arange(5))
+
+
+def test_pngs_of_16_bits_are_read_in_pillows_mode_of_32_too():
+    """Pillow opens some of them so."""
+    image = Image.fromarray(np.array([[0, 256], [512, 65535]], np.int32))
+    image.format = "PNG"
+    assert pixels(image, None).tolist() == [[0, 1], [2, 255]]
+
+
 # As a data set --------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +213,18 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "by xpnet train --size 64, or in Python by data.image_folder(..., size=(64, 64))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
+
+
+def test_images_of_one_colour_are_told(elsewhere, tmp_path):  # noqa: F811
+    for name in ("cats", "dogs"):
+        for i in range(5):
+            write(tmp_path / "pets" / name / f"{i}.png", np.full((6, 4, 3), (9, 90, 0)))
+    said = "all images are of one colour: there is nothing to learn in them"
+    assert said in call("data", "pets").stdout
+    assert said in call("train", "--data", "pets", "--epochs", "1", "--hidden", "", "--quiet").stdout
+    write(tmp_path / "pets" / "cats" / "0.png", np.full((6, 4, 3), (9, 90, 1)))
+    write(tmp_path / "pets" / "dogs" / "0.png", np.full((6, 4, 3), (9, 90, 2)))
+    assert said not in call("data", "pets").stdout.split("pets test")[0]
 
 
 def shapes_in_colours(folder, n, rng, grey=False):

@@ -550,6 +550,9 @@ def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path)
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:300])
     with pytest.raises(ImageError, match=r"cut\.png: damaged or cut off"):
         reader.read(tmp_path / "cut.png")
+    Image.fromarray(np.zeros((9, 12), np.float32)).save(tmp_path / "deep.tif")
+    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, and which of them is white is not known"):
+        reader.read(tmp_path / "deep.tif")
     with pytest.raises(ImageError, match="million pixels"):
         open_whole(path, (9, 12), grey, max_pixels=1000)
     for array in (np.zeros((9, 12)), np.zeros((9, 12, 4), np.uint8), np.zeros((0, 3), np.uint8)):

@@ -122,7 +122,9 @@ def describe(part: Dataset) -> None:
     """Shape, values and counts of one split."""
     import numpy as np
 
+    from xpnet.cli.results import ONE_COLOUR
     from xpnet.data import mean_std
+    from xpnet.data.images import of_one_colour
 
     mean, std = mean_std(part.x)
     say(f"{part!r}"[1:-1], style="bold")
@@ -130,3 +132,5 @@ def describe(part: Dataset) -> None:
     counts = np.bincount(part.y, minlength=len(part.classes))
     shown = [f"{name}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
     say("  " + ", ".join(shown[:20]) + (f", and {len(shown) - 20} classes more" if len(shown) > 20 else ""))
+    if of_one_colour(part.x):
+        say(f"  {ONE_COLOUR}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import Dataset
-from xpnet.data.images import is_images
+from xpnet.data.images import is_images, of_one_colour
 from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
@@ -26,6 +26,7 @@ MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever th
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
 BLOCK = 1 << 22  # and outputs that are computed at a time
+ONE_COLOUR = "all images are of one colour: there is nothing to learn in them"
 COLUMNS = (
     *("epoch", "train_loss", "train_accuracy", "train_r2", "validation_loss", "validation_accuracy", "validation_r2"),
     *("lr", "seconds", "loss_scale", "skipped_steps"),
@@ -209,6 +210,8 @@ def limits(data: Dataset) -> list[str]:
     notes = []
     if not is_images(data.x):
         notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
+    if of_one_colour(data.x):
+        notes.append(ONE_COLOUR)
     if len(data.classes) > MOST_CLASSES:
         notes.append(
             f"{len(data.classes):,} classes are too many to show: metrics.json gets the {MOST_CLASSES} worst, "

@@ -15,6 +15,7 @@ from xpnet.files import expanded
 ENDS_IN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 5  # folders in a message
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
+OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in others it has 32
 
 
 def image_folder(
@@ -22,9 +23,10 @@ def image_folder(
 ) -> Dataset:
     """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
 
-    They are upright, and grey or RGB without transparency as `grey` says; of itself grey if all of them are. Files are
-    looked for in folders inside the class's too; those that are hidden, or whose names end in nothing that an image's
-    does, are left alone. With `size`, (height, width), all are brought to that size; without, they must have one.
+    They are upright, and grey or RGB as `grey` says; of itself grey if all of them are. What is transparent lies on
+    white; of 16 bits the upper 8 are taken. Files are looked for in folders inside the class's too; those that are
+    hidden, or whose names end in nothing that an image's does, are left alone. With `size`, (height, width), all are
+    brought to that size; without, they must have one.
 
     Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
     sizes that differ and what is no image; OSError for what cannot be read.
@@ -84,6 +86,11 @@ def is_images(x: Any) -> bool:
     return not isinstance(x, tuple) and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3)))
 
 
+def of_one_colour(x: np.ndarray) -> bool:
+    """Whether samples are images, and all of them nothing but one and the same colour."""
+    return is_images(x) and not (x != x[:1, :1, :1]).any()
+
+
 def as_colours(x: np.ndarray) -> np.ndarray:
     """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white. ValueError if they are no
     images."""
@@ -114,24 +121,42 @@ def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.nda
             raise ValueError(f"{file} is no image that can be read: {error}") from None
 
 
+class NoWhiteError(ValueError):
+    """An image of numbers of which none is known to be white."""
+
+
 def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -> np.ndarray:
     """Upright, of `size` (height, width) if that is given: (H, W) uint8 in grey, (H, W, 3) in colour; without `grey`
-    as the image is."""
+    as the image is.
+
+    What is transparent lies on white. Of 16 bits the upper 8 are taken. Raises `NoWhiteError` for numbers of 32 bits
+    and floats, as some TIFF files have: each image would need a scale of its own.
+    """
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)
     is_grey = image.mode in GREY or image.mode.startswith("I")
-    converted = _as_grey(image) if is_grey else image
+    converted = _of_8_bits(image) if image.mode.startswith(("I", "F")) else _on_white(image)
     converted = converted.convert("L" if (is_grey if grey is None else grey) else "RGB")
     if size is not None:
         converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(converted)
 
 
-def _as_grey(image: Any) -> Any:
-    """8 bits; of 16 the upper ones."""
+def _of_8_bits(image: Any) -> Any:
+    """Of 16 the upper ones."""
     from PIL import Image
 
-    if not image.mode.startswith("I"):
-        return image.convert("L")
+    if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
+        kind = "floats" if image.mode == "F" else "numbers of 32 bits"
+        raise NoWhiteError(f"it holds {kind}, and which of them is white is not known: save it with 8 or 16 bits")
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _on_white(image: Any) -> Any:
+    """Without transparency: a black drawing may have its shape in nothing else."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

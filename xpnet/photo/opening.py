@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xpnet.data.images import pixels
+from xpnet.data.images import NoWhiteError, pixels
 
 Luma = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -113,6 +113,8 @@ def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]
             raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageTooLargeError(TOO_LARGE) from None
+        except NoWhiteError as error:
+            raise ImageError(str(error)) from None
         except MemoryError:
             raise ImageError("too large for the memory that there is; make it smaller first") from None
         except Exception as error:  # a decoder meets hostile bytes here, and Pillow lets many kinds through
