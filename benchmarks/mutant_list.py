@@ -1342,6 +1342,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: a target of digits is ignored", "if said and not is_table", "if False and not is_table"),
     ],
     "cli/console.py": [
+        ("console: a file of another kind is lost", "if path.suffix.lower() != ending:", "if False:"),
         ("console: escape codes reach the terminal", "if c.isprintable() or c in", "if True or c in"),
         ("console: nearly certain reads as certain", "if 0.9995 <= fraction < 1:", "if False:"),
         ("console: Ctrl-C is a traceback", "if isinstance(error, KeyboardInterrupt):", "if False:"),
@@ -2156,7 +2157,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("options: a folder is a model's file",
          "path / MODEL if path is not None and (path / MODEL).is_file() else path", "path"),
     ],
+    "cli/bench.py": [
+        ("xpnet bench: the plot takes the place of any file", 'check_plot("--plot", image, ".png")', "pass"),
+    ],
     "cli/evaluate.py": [
+        ("evaluate: the figures of the run are lost", "elif (out / CONFIG).is_file():", "elif False:"),
         ("evaluate: all of the run's own folder is new",
          "unseen = own is not None and expanded(source).resolve() != Path(own).resolve()", "unseen = True"),
         ("evaluate: nothing is new",
@@ -2168,7 +2173,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),
     ],
     "cli/parity.py": [
-        ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html)', "pass"),
+        ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html, ".html")', "pass"),
+        ("xpnet parity: the page takes the place of a model",
+         'check_plot("--html", html, ".html")', 'check_plot("--html", html, html.suffix)'),
         ("xpnet parity: the precision is dropped", "steps, precision=precision)", "steps)"),
     ],
     "train/progress.py": [
@@ -2763,6 +2770,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: without a model of text a failure", "if writer is None:", "if False:"),
     ],
     "cli/data.py": [
+        ("data: the grid takes the place of any file", 'check_file("--image", image, ".png")', "pass"),
+        ("data: the grid takes the place of an image", "in image.resolve().parent.parents:", "in ():"),
+        ("data: no grid among the images' folders", "image.resolve().parent.parents", "image.resolve().parents"),
         ("data: images of one colour are not told", "if of_one_colour(part.x):", "if False:"),
         ("--size: height before width", "return int(sides[-1]), int(sides[0])", "return int(sides[0]), int(sides[-1])"),
         ("--size: 0 pixels", r'"0*[1-9]\d{0,3}"', r'"\d{1,4}"'),

@@ -15,7 +15,7 @@ from PIL import Image
 import xpnet
 from xpnet import nn
 from xpnet.cli import console
-from xpnet.cli.console import command, in_percent, printable
+from xpnet.cli.console import check_file, command, in_percent, printable
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -162,3 +162,13 @@ def test_ctrl_c_in_any_command_is_a_line_and_1(monkeypatch):
     assert call("data", "digits", code=1).stderr == "xpnet: interrupted\n"
     assert call("train", code=1).stderr == "xpnet: interrupted\n"
     assert not os.path.exists("runs")
+
+
+def test_what_is_written_takes_the_place_of_its_own_kind_alone(tmp_path):
+    for name in ("new.html", "NEW.HTML"):
+        check_file("--html", tmp_path / name, ".html")
+    with pytest.raises(ValueError, match=r"--html: the file to write must be called something\.html, not .*model\.sa"):
+        check_file("--html", tmp_path / "model.safetensors", ".html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        check_file("--html", tmp_path / "nowhere" / "new.html", ".html")

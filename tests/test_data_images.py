@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +226,20 @@ def test_images_of_one_colour_are_told(elsewhere, tmp_path):  # noqa: F811
     write(tmp_path / "pets" / "cats" / "0.png", np.full((6, 4, 3), (9, 90, 1)))
     write(tmp_path / "pets" / "dogs" / "0.png", np.full((6, 4, 3), (9, 90, 2)))
     assert said not in call("data", "pets").stdout.split("pets test")[0]
+
+
+def test_a_grid_of_samples_takes_the_place_of_no_other_file(elsewhere, pets):  # noqa: F811
+    for i in range(4):
+        write(pets / "cats" / f"{i}.png", np.full((6, 4), i))
+    for name, message in (
+        ("pets/list.txt", "--image: the file to write must be called something.png, not pets/list.txt"),
+        ("pets/cats/0.png", "--image: pets/cats/0.png would be one of the images of pets: name a file elsewhere"),
+    ):
+        before = Path(name).read_bytes()
+        assert message in call("data", "pets", "--image", name, code=2).stderr
+        assert Path(name).read_bytes() == before
+    call("data", "pets", "--image", "pets/grid.png")
+    assert "there is no such folder" in call("data", "nothing", "--image", "nowhere/grid.png", code=1).stderr
 
 
 def shapes_in_colours(folder, n, rng, grey=False):

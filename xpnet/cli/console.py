@@ -14,15 +14,23 @@ class Failed(Exception):
     """The run failed, for the reason that the message gives to the user. Exit code 1."""
 
 
-def check_plot(option: str, path: Path) -> None:
-    """Raise `Failed` or OSError, before any work, where what this option asks for cannot be drawn or written."""
+def check_file(option: str, path: Path, ending: str) -> None:
+    """Raise ValueError or OSError, before any work, where no file can be written, or where its name is that of another
+    kind: a model, whose place it would take."""
     from xpnet.files import check_place
 
+    check_place(path)
+    if path.suffix.lower() != ending:
+        raise ValueError(f"{option}: the file to write must be called something{ending}, not {path}")
+
+
+def check_plot(option: str, path: Path, ending: str) -> None:
+    """`check_file`, and `Failed` where what this option asks for cannot be drawn."""
+    check_file(option, path, ending)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise Failed(f'{option} needs matplotlib: pip install "xpnet[plots]"') from None
-    check_place(path)
 
 
 def say(text: str, style: str = "", on_stderr: bool = False) -> None:

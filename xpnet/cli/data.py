@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options, tables
-from xpnet.cli.console import Failed, say
+from xpnet.cli.console import Failed, check_file, say
 from xpnet.files import expanded
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def show_data(
     ] = None,
     size: options.Size = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
+        Path | None, typer.Option(metavar="FILE.png", help="Write a grid of training samples there.")
     ] = None,
 ) -> None:
     """List the data sets, or describe one.
@@ -44,6 +44,8 @@ def show_data(
             raise typer.BadParameter("a table holds no images", param_hint="--image")
         tables.describe(expanded(name))
         return
+    if image:
+        check_grid(image, name)
     splits = load(name, size)
     for part in splits:
         describe(part)
@@ -53,6 +55,15 @@ def show_data(
         for note in results.draw(image.parent, {image.name: lambda plots: plots.samples(splits.train)}):
             raise Failed(note)
         say(f"samples: {image}")
+
+
+def check_grid(image: Path, source: str) -> None:
+    """Raise ValueError or OSError where the grid cannot be written, or would be one of the images itself."""
+    from xpnet.data.datasets import holds_images
+
+    check_file("--image", image, ".png")
+    if holds_images(source) and expanded(source).resolve() in image.resolve().parent.parents:
+        raise ValueError(f"--image: {image} would be one of the images of {source}: name a file elsewhere")
 
 
 def load(source: str, size: str | None = None) -> Splits:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import check_output, print_json, say
+from xpnet.cli.console import check_output, print_json, quoted, say
 from xpnet.cli.run_folder import CONFIG
 from xpnet.files import expanded
 
@@ -34,8 +34,13 @@ def evaluate(
     from xpnet.cli import results, tables
     from xpnet.cli.data import load_for
 
-    if not out:
+    if out is None:
         check_output()
+    elif (out / CONFIG).is_file():
+        raise ValueError(
+            f"{out} is the folder of a run, whose own {results.METRICS} would be lost: name another, such as "
+            f"--out {quoted(out / 'evaluated')}"
+        )
     opened = xpnet.load(model, device)
     own = data_of(model)
     source = own if data is None else data
