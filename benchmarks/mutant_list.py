@@ -2287,6 +2287,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Table: a missing target", 'refuse_missing({name: values}, "leave those rows out: nothing', 'str("nothing'),
     ],
     "data/images.py": [
+        ("Images: a full memory is the fault of an image",
+         "        except MemoryError:  # which", "        except KeyError:  # which"),
+        ("Images: a full memory says nothing", "    except MemoryError:\n", "    except KeyError:\n"),
+        ("Images: a number is no size",
+         "sides = size if isinstance(size, (tuple, list)) else (size, size)", "sides = size"),
+        ("Images: no pixels are a size", 'whole("a side", side, 1)', 'whole("a side", side)'),
         ("Folder: the colours that were asked for are ignored",
          "return pixels(image, size, grey)", "return pixels(image, size)"),
         ("Images: colours are lost", 'else "RGB")', 'else "L")'),
@@ -2372,6 +2378,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "self._rows.read(self._numbers[indices])", "self._rows.read(indices)"),
     ],
     "data/stored.py": [
+        ("Stored images: a number is no size", "expanded(folder), as_size(size)", "expanded(folder), size"),
         ("open_npy: samples may be texts", '[_npy(path, "r", "buif")', '[_npy(path, "r", "buifU")'),
         ("Stored: a part has the targets of the beginning",
          "self.y[numbers], self.classes", "self.y[: len(numbers)], self.classes"),

@@ -108,6 +108,18 @@ def test_an_image_that_would_fill_the_memory_is_refused(pets, monkeypatch):
         data.image_folder(pets)
 
 
+@pytest.mark.parametrize("where", ["xpnet.data.images.pixels", "numpy.stack"])
+def test_images_that_do_not_fit_into_the_memory_are_good_ones(elsewhere, pets, monkeypatch, where):  # noqa: F811
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(where, full)
+    said = call("data", "pets", code=1).stderr
+    assert said.startswith("xpnet: not enough memory: the 4 images of pets do not fit: make them smaller by ")
+    assert "xpnet train --size 64 or data.image_folder(..., size=64), or leave them on the disk" in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(("grey", "shape"), [(None, (4, 6, 4)), (True, (4, 6, 4)), (False, (4, 6, 4, 3))])
 def test_the_colours_may_be_chosen(pets, grey, shape):
     assert data.image_folder(pets, grey=grey).x.shape == shape
@@ -115,6 +127,23 @@ def test_the_colours_may_be_chosen(pets, grey, shape):
     images = data.image_folder(pets, grey=grey)
     assert images.x.shape == ((4, 6, 4) if grey else (4, 6, 4, 3))
     assert images.x[0, 0, 0].tolist() == (56 if grey else [9, 90, 0])  # luma: 0.299 9 + 0.587 90
+
+
+def test_one_number_is_a_square(pets):
+    for size in (5, np.int64(5), [5, 5]):
+        assert data.image_folder(pets, size).x.shape == (4, 5, 5)
+        assert data.open_images(pets, size, grey=True).x.shape == (4, 5, 5)
+    assert data.load(pets, size=5).train.x.shape[1:] == (5, 5)
+
+
+@pytest.mark.parametrize("size", [0, -8, 8.0, "64", True, (8,), (8, 8, 3), (8, 0), (8, 2.5), None])
+def test_another_size_is_none(pets, size):
+    readings = [lambda: data.open_images(pets, size)]
+    if size is not None:
+        readings += [lambda: data.image_folder(pets, size), lambda: data.load(pets, size=size)]
+    for read in readings:
+        with pytest.raises(ValueError, match=r"size is \(height, width\) in pixels, or a number for squares, not "):
+            read()
 
 
 INK = np.pad(np.full((2, 2), 255, np.uint8), 2)  # 6 x 6

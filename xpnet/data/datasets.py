@@ -40,7 +40,7 @@ def load(
     source: str | os.PathLike[str],
     *,
     seed: int = 0,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     grey: bool | None = None,
 ) -> Splits:
     """A data set by name, or from a folder.
@@ -108,7 +108,7 @@ def _digits(seed: int) -> Splits:
     return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
 
 
-def _of_images(folder: Path, seed: int, size: tuple[int, int] | None, grey: bool | None) -> Splits:
+def _of_images(folder: Path, seed: int, size: int | tuple[int, int] | None, grey: bool | None) -> Splits:
     name, parts = folder.resolve().name, (folder / "train", folder / "test")
     there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
     if there[:1] == ["train"] and there[-1] in VALIDATION:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.data.dataset import Dataset
 from xpnet.files import expanded
 
@@ -19,21 +20,32 @@ OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in othe
 
 
 def image_folder(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, grey: bool | None = None
+    path: str | os.PathLike[str], size: int | tuple[int, int] | None = None, grey: bool | None = None
 ) -> Dataset:
     """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
 
     They are upright, and grey or RGB as `grey` says; of itself grey if all of them are. What is transparent lies on
     white; of 16 bits the upper 8 are taken. Files are looked for in folders inside the class's too; those that are
-    hidden, or whose names end in nothing that an image's does, are left alone. With `size`, (height, width), all are
-    brought to that size; without, they must have one.
+    hidden, or whose names end in nothing that an image's does, are left alone. With `size`, (height, width) or a number
+    for squares, all are brought to that size; without, they must have one.
 
     Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
-    sizes that differ and what is no image; OSError for what cannot be read.
+    sizes that differ and what is no image; OSError for what cannot be read, MemoryError for more than the memory holds.
     """
-    path = expanded(path)
+    path, size = expanded(path), None if size is None else as_size(size)
     files, y, classes = files_of_classes(path)
-    images = [_read(file, size, grey) for file in files]
+    try:
+        x = _as_one([_read(file, size, grey) for file in files], files)
+    except MemoryError:
+        raise MemoryError(
+            f"the {len(files):,} images of {path} do not fit: make them smaller by xpnet train --size 64 or "
+            "data.image_folder(..., size=64), or leave them on the disk by data.open_images"
+        ) from None
+    return Dataset(x, y, classes, path.resolve().name)
+
+
+def _as_one(images: list[np.ndarray], files: list[Path]) -> np.ndarray:
+    """The images of these files as one array, in colour if one of them is."""
     for file, image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             one, first = (f"{shown.shape[1]} x {shown.shape[0]}" for shown in (image, images[0]))
@@ -43,7 +55,17 @@ def image_folder(
             )
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    return Dataset(np.stack(images), y, classes, path.resolve().name)
+    return np.stack(images)
+
+
+def as_size(size: Any) -> tuple[int, int]:
+    """(height, width), of one number both. Raises ValueError for anything else."""
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    try:
+        height, width = (whole("a side", side, 1) for side in sides)
+    except ValueError:
+        raise ValueError(f"size is (height, width) in pixels, or a number for squares, not {size!r}") from None
+    return height, width
 
 
 def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
@@ -117,6 +139,8 @@ def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.nda
         try:
             with Image.open(opened) as image:
                 return pixels(image, size, grey)
+        except MemoryError:  # which is no fault of the image
+            raise
         except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
 
