@@ -1240,6 +1240,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'open(path, "rb") if packed else', 'open(path, "rb") if False else'),
     ],
     "data/datasets.py": [
+        ("Folder: a test part without classes is a class", 'if "train" in there and "test" not in there', "if False"),
+        ("Folder: the class that test lacks is not named",
+         '("train", train, test), ("test", test, train)', '("train", train, test),'),
+        ("Folder: colour for training and grey to test with",
+         "        if train.x.shape[1:] != test.x.shape[1:]:\n", "        if False:\n"),
         ("Folder: images without classes are no images",
          "if not any(_find(folder, name) for name in MNIST_SHA256) and images_in(folder):", "if False:"),
         ("Folder: a size is ignored for IDX files", "if (size, grey) != (None, None) and not", "if False and not"),

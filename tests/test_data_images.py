@@ -208,7 +208,34 @@ def test_a_fifth_is_held_out_or_the_folder_test(pets):
     splits = data.load(both)
     assert (len(splits.train), len(splits.test)) == (22, 2)
     write(both / "test" / "birds" / "1.png", np.zeros((6, 4)))
-    with pytest.raises(ValueError, match="both: both parts need the same classes"):
+    with pytest.raises(ValueError, match=r"both: both parts need the same classes, and train has no folder 'birds'$"):
+        data.load(both)
+    write(both / "train" / "birds" / "1.png", np.zeros((6, 4)))
+    (both / "test" / "cats").rename(both / "test" / "apes")
+    with pytest.raises(ValueError, match="and train has no folder 'apes'"):
+        data.load(both)
+    (both / "test" / "apes").rename(both / ".apes")
+    with pytest.raises(ValueError, match="and test has no folder 'cats'"):
+        data.load(both)
+    (both / ".apes").rename(both / "test" / "cats")
+    write(both / "test" / "cats" / "1.png", np.zeros((6, 4, 3)))
+    with pytest.raises(ValueError, match=r"both: both parts need images of one size and kind: .* 6 x 4 x 3 uint8"):
+        data.load(both)
+    assert data.load(both, grey=True).test.x.shape == (3, 6, 4)
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_a_test_part_without_classes_is_named(pets, validation):
+    """As data sets of competitions have it."""
+    both = pets.parent / "both"
+    both.mkdir()
+    pets.rename(both / "train")
+    write(both / "test" / "1.png", np.zeros((6, 4)))
+    if validation:
+        for class_name in ("cats", "dogs"):
+            write(both / "val" / class_name / "1.png", np.zeros((6, 4)))
+    message = r"both.test has images, and no folders .*: put those of .*; or name .*train alone"
+    with pytest.raises(ValueError, match=message):
         data.load(both)
 
 
