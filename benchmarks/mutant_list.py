@@ -2144,6 +2144,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Invariants: a copy may be configured otherwise", "if repr(copied) != repr(one.model.network):", "if False:"),
     ],
     "nn/loading.py": [
+        ("Loading: the folder of a run is no model",
+         "    if (of_run := Path(path) / MODEL).is_file():\n", "    if of_run := None:\n"),
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
         ("Any number of layers is taken from a file", "if any(n > MOST_LAYERS for n in", "if not any(True for n in"),
         ("A recurrent layer counts once, whatever is inside", "layer.layers if isinstance", "1 if isinstance"),
@@ -2155,6 +2157,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
     ],
     "cli/predict.py": [
+        ("predict: a folder is an image", "((file.is_dir() and images_in(file)) or [file])", "[file]"),
+        ("predict: a folder without images is not named", "            if image.is_dir():\n", "            if False:\n"),
         ("predict: an answer that nobody can read", "    check_output()\n", ""),
         ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
     ],

@@ -137,7 +137,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "data/idx.py": ["test_data_idx.py"],
     "cli/": ["test_cli_console.py"],
     "cli/options.py": ["test_cli_tables.py"],
-    "cli/predict.py": ["test_cli_console.py", "test_cli_tables.py"],
+    "cli/predict.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py"],
     "cli/bench.py": ["test_bench.py"],
     "cli/evaluate.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
     "cli/data.py": ["test_data_images.py"],

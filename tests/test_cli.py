@@ -338,7 +338,7 @@ def bad_images():
         "bomb.png": "too large",
         "pixel.png": "too small",
         "colour.png": "all one colour",
-        "folder": "denied" if sys.platform == "win32" else "a directory",
+        "folder": "a folder without images",
     }
 
 

@@ -321,6 +321,12 @@ def test_photos_of_many_sizes_from_training_to_an_answer(elsewhere, tmp_path):  
     assert np.asarray(Image.open("run/example.png")).shape == (8, 12, 3)
     result = json.loads(call("predict", "run", "more/leaf/1.png", "more/rose/2.png", "--json").stdout)
     assert [row["text"] for row in result["predictions"]] == ["leaf", "rose"]
+    lines = call("predict", "run", "more/rose", "more/leaf/1.png").stdout.splitlines()
+    read = [line.partition(": ")[0] for line in lines]
+    assert read == [*(f"more/rose/{i}.png" for i in range(10)), "more/leaf/1.png"]
+    (tmp_path / "empty").mkdir()
+    assert "xpnet: empty: a folder without images" in call("predict", "run", "empty", code=1).stderr
+    assert "a step of 2 samples" in call("bench", "run", "--device=cpu", "--seconds=0.01", "--batch-size=2").stdout
     measured = json.loads(call("evaluate", "run", "--json").stdout)  # the images of the run, in its size
     assert measured["test_accuracy"] == json.loads((tmp_path / "run" / "metrics.json").read_text())["test_accuracy"]
     assert "data have changed" not in call("evaluate", "run").stdout

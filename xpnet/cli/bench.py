@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def bench(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A network of yours. [default: one that --model makes]")
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", help="A network of yours, or the folder of its run. [default: one that --model makes]"
+        ),
     ] = None,
     kind: Annotated[
         str, typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28 pixels.")
