@@ -2182,6 +2182,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),
     ],
     "cli/parity.py": [
+        ("xpnet parity: a fifth of a folder", "load_for(opened, data, whole=True)", "load_for(opened, data, whole=False)"),
         ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html, ".html")', "pass"),
         ("xpnet parity: the page takes the place of a model",
          'check_plot("--html", html, ".html")', 'check_plot("--html", html, html.suffix)'),
@@ -2797,8 +2798,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "return _load(source)\n    size, grey = image_kind(model)",
          "return _load(source)\n    size, grey = None, None"),
         ("evaluate: the training part of a new folder is left out",
-         "if unseen and not has_parts", "if False and not has_parts"),
-        ("evaluate: parts are taken together", "if unseen and not has_parts(expanded(source)):", "if unseen:"),
+         "if whole and not has_parts", "if False and not has_parts"),
+        ("evaluate: parts are taken together", "if whole and not has_parts(expanded(source)):", "if whole:"),
         ("evaluate: labels of a whole folder in another order", "(training.y, test.y)))", "(test.y, training.y)))"),
     ],
     "photo/model_input.py": [

@@ -142,7 +142,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "cli/evaluate.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
     "cli/data.py": ["test_data_images.py"],
     "cli/device.py": ["test_cli_settings.py"],
-    "cli/parity.py": ["test_parity.py", "test_precision.py"],
+    "cli/parity.py": ["test_parity.py", "test_precision.py", "test_data_images.py"],
     "cli/results.py": ["test_cli_results.py", "test_data_images.py"],
     "cli/run_folder.py": ["test_tensorboard.py", "test_cli_results.py", "test_cli_settings.py"],
     "cli/settings.py": [

@@ -341,7 +341,7 @@ def test_photos_of_many_sizes_from_training_to_an_answer(elsewhere, tmp_path):  
     (tmp_path / "both" / "test").rename(tmp_path / "more")
     shapes_in_colours(tmp_path / "grey", 10, rng, grey=True)  # in the colours that the model knows
     call("evaluate", "run", "--data", "grey")
-    call("parity", "run", "--data", "more", "--batch", "4", "--steps", "1")
+    call("parity", "run", "--data", "more", "--batch", "20", "--steps", "1")  # all of them
     call("train", "--resume", "run", "--epochs", "16", "--quiet")
     call("train", "--config", "run/config.toml", "--epochs", "1", "--quiet", "--out", "again")
     assert "64 samples of 9 x 9 x 3 uint8" in call("data", "plants", "--size", "9").stdout

@@ -71,9 +71,9 @@ def load(source: str, size: str | None = None) -> Splits:
     return _load(source, size=None if size is None else height_and_width(size))
 
 
-def load_for(model: Model, source: str, unseen: bool = False) -> tuple[Dataset, Dataset]:
-    """`load`, with the images of a folder brought to the model's size and colours. Where the model has seen none of
-    them in training, all are to test with, unless the folder has parts itself."""
+def load_for(model: Model, source: str, whole: bool) -> tuple[Dataset, Dataset]:
+    """`load`, with the images of a folder brought to the model's size and colours. With `whole`, all of them are to
+    test with, unless the folder has parts itself."""
     import numpy as np
 
     from xpnet.data.datasets import has_parts, holds_images
@@ -83,7 +83,7 @@ def load_for(model: Model, source: str, unseen: bool = False) -> tuple[Dataset, 
         return _load(source)
     size, grey = image_kind(model)
     training, test = _load(source, size=size, grey=grey)
-    if unseen and not has_parts(expanded(source)):
+    if whole and not has_parts(expanded(source)):
         x, y = (np.concatenate(both) for both in ((training.x, test.x), (training.y, test.y)))
         test = replace(test, x=x, y=y, name=expanded(source).resolve().name)
     return training, test

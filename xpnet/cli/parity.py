@@ -66,7 +66,7 @@ def parity(
         if tables.is_table(data):
             samples = tables.rows_for(opened, data)
         else:
-            _, test = load_for(opened, data)
+            _, test = load_for(opened, data, whole=True)
             samples = results.as_model_counts(opened, test)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
