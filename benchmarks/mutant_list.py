@@ -1316,6 +1316,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: all workers speak and write", "first = group.rank == 0", "first = True"),
     ],
     "cli/results.py": [
+        ("train: files that are not read are passed over in silence",
+         "notes = [note] if (note :=", "notes = [] if (note :="),
         ("train: images of one colour are not told", "if of_one_colour(data.x):", "if False:"),
         ("train: the example in colour is of one channel",
          "if pixels.shape[2:] == (1,) else pixels", "if pixels.ndim == 3 else pixels"),
@@ -1550,6 +1552,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: a traceback for a strange host", "except ValueError:", "except KeyError:"),
     ],
     "photo/opening.py": [
+        ("Photos: a model of .pgm files reads none", 'max_pixels, convert, ("PPM",))', "max_pixels, convert)"),
+        ("Photos: formats that take long are taken from anyone",
+         "more: tuple[str, ...] = ()", 'more: tuple[str, ...] = ("PPM",)'),
         ("A whole image without a known white is damaged",
          "except NoWhiteError as error:", "except KeyError as error:"),
         ("A whole image keeps its size",
@@ -2158,7 +2163,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "cli/predict.py": [
         ("predict: a folder is an image", "((file.is_dir() and images_in(file)) or [file])", "[file]"),
-        ("predict: a folder without images is not named", "            if image.is_dir():\n", "            if False:\n"),
+        ("predict: a folder without images is not named",
+         "            if image.is_dir():\n", "            if False:\n"),
         ("predict: an answer that nobody can read", "    check_output()\n", ""),
         ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
     ],
@@ -2182,7 +2188,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),
     ],
     "cli/parity.py": [
-        ("xpnet parity: a fifth of a folder", "load_for(opened, data, whole=True)", "load_for(opened, data, whole=False)"),
+        ("xpnet parity: a fifth of a folder",
+         "load_for(opened, data, whole=True)", "load_for(opened, data, whole=False)"),
         ("xpnet parity: that no page can be written is said in the end", 'check_plot("--html", html, ".html")', "pass"),
         ("xpnet parity: the page takes the place of a model",
          'check_plot("--html", html, ".html")', 'check_plot("--html", html, html.suffix)'),
@@ -2297,6 +2304,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Table: a missing target", 'refuse_missing({name: values}, "leave those rows out: nothing', 'str("nothing'),
     ],
     "data/images.py": [
+        ("Images: those of some cameras and data sets are passed over", '".jfif", ".ppm", ".pgm", ', ""),
+        ("Images: those that are read are said to be left alone", "not in (*ENDS_IN, ", "in (*ENDS_IN, "),
+        ("Images: hidden files are told of", 'any(part.startswith(".") for part in', "any(False for part in"),
+        ("Images: what Windows leaves is told of", '*ENDS_IN, ".db", ".ini")', "*ENDS_IN,)"),
         ("Images: a full memory is the fault of an image",
          "        except MemoryError:  # which", "        except KeyError:  # which"),
         ("Images: a full memory says nothing", "    except MemoryError:\n", "    except KeyError:\n"),
@@ -2787,6 +2798,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: without a model of text a failure", "if writer is None:", "if False:"),
     ],
     "cli/data.py": [
+        ("data: files that are not read are passed over in silence",
+         "    if note := left_alone(name):\n", "    if note := None:\n"),
+        ("data: all kinds of files that are not read in a line", "kinds[:KINDS]", "kinds"),
         ("data: the grid takes the place of any file", 'check_file("--image", image, ".png")', "pass"),
         ("data: the grid takes the place of an image", "in image.resolve().parent.parents:", "in ():"),
         ("data: no grid among the images' folders", "image.resolve().parent.parents", "image.resolve().parents"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call, elsewhere  # noqa: F401
-from PIL import Image
+from PIL import Image, features
 
 from xpnet import data
 from xpnet.data.images import pixels
@@ -296,6 +296,45 @@ def test_a_grid_of_samples_takes_the_place_of_no_other_file(elsewhere, pets):  #
         assert Path(name).read_bytes() == before
     call("data", "pets", "--image", "pets/grid.png")
     assert "there is no such folder" in call("data", "nothing", "--image", "nowhere/grid.png", code=1).stderr
+
+
+def test_files_that_are_not_read_are_told(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        for i in range(5):
+            write(tmp_path / "pets" / name / f"{i}.png", rng.integers(0, 255, (8, 8)))
+    assert "left alone" not in call("data", "pets").stdout
+    cats = tmp_path / "pets" / "cats"
+    (cats / ".hidden").mkdir()
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".hidden/a.txt", "../list.txt"):
+        (cats / name).write_text("none")
+    assert "left alone" not in call("data", "pets").stdout
+    for i in range(12):
+        (cats / f"{i}.HEIC").write_text("none")
+    (cats / "more").mkdir()
+    (cats / "more" / "README").write_text("none")
+    said = "files that are left alone, because their names are no images': 12 .heic, 1 without an ending\n"
+    assert said in call("data", "pets").stdout
+    assert said in call("train", "--data", "pets", "--epochs", "1", "--hidden", "", "--quiet", "--out", "run").stdout
+    assert said in call("evaluate", "run").stdout
+    for i in range(9):
+        (cats / f"a.{i}").write_text("none")
+    assert ": 12 .heic, 1 without an ending, 1 .0, 1 .1, 1 .2, ..\n" in call("data", "pets").stdout
+
+
+KINDS = {".jfif": "JPEG", ".pgm": "PPM", ".ppm": "PPM", ".avif": "AVIF"}
+
+
+@pytest.mark.parametrize(("ending", "kind"), list(KINDS.items()))
+def test_images_of_less_usual_names(tmp_path, ending, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    for name in ("cats", "dogs"):
+        write(tmp_path / name / f"0{ending}", np.full((9, 8, 3), 100), format=kind)
+    wanted = data.image_folder(tmp_path, grey=True).x
+    assert np.abs(wanted.astype(int) - 100).max() <= 2
+    path = tmp_path / "cats" / f"0{ending}"
+    np.testing.assert_array_equal(open_whole(path, (9, 8), True), wanted[0])
 
 
 def shapes_in_colours(folder, n, rng, grey=False):

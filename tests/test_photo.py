@@ -727,6 +727,14 @@ def test_heic_without_its_plug_in_says_how_to_get_it():
         open_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
 
 
+def test_formats_that_take_long_are_read_from_files_alone(tmp_path: Path):
+    """A server is sent bytes, by anyone."""
+    draw(TWO).save(tmp_path / "two.pgm")
+    np.testing.assert_array_equal(open_image(tmp_path / "two.pgm"), open_image(save(draw(TWO))))
+    with pytest.raises(ImageError, match="no image file"):
+        open_image((tmp_path / "two.pgm").read_bytes())
+
+
 def test_avif_is_read_by_a_pillow_that_can(monkeypatch):
     if ".avif" in Image.registered_extensions():
         assert difference(glyph(draw(TWO)), glyph(save(draw(TWO), "AVIF"))) < 0.1

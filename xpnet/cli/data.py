@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits
     from xpnet.nn import Model
 
+KINDS = 5  # of files, in a line
+
 
 def show_data(
     name: Annotated[
@@ -49,6 +51,8 @@ def show_data(
     splits = load(name, size)
     for part in splits:
         describe(part)
+    if note := left_alone(name):
+        say(note)
     if image:
         from xpnet.cli import results
 
@@ -98,6 +102,19 @@ def _load(source: str, **options: Any) -> Splits:
         if source in ("mnist", "cifar10") or (source and expanded(source).is_dir()):
             raise Failed(str(error)) from None
         raise
+
+
+def left_alone(source: str) -> str:
+    """How many files of a folder of images are not read, and of what kinds; "" for none."""
+    from xpnet.data.datasets import holds_images
+    from xpnet.data.images import others_in
+
+    if not holds_images(source):
+        return ""
+    counts = sorted(others_in(expanded(source)).items(), key=lambda pair: (-pair[1], pair[0]))
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in counts]
+    shown = ", ".join(kinds[:KINDS]) + (", .." if len(kinds) > KINDS else "")
+    return f"files that are left alone, because their names are no images': {shown}" if kinds else ""
 
 
 def height_and_width(size: str) -> tuple[int, int]:

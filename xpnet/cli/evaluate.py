@@ -68,7 +68,7 @@ def evaluate(
     if as_json:
         print_json(metrics)
         return
-    notes += [] if of_table else results.limits(test)
+    notes += [] if of_table else results.limits(test, source)
     loss = f", loss {metrics['test_loss']:.4f}" if "test_loss" in metrics else ""
     say(f"{results.headline(metrics)}{loss}: {test!r}", style="bold")
     if test.classes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.cli.data import left_alone
 from xpnet.data import Dataset
 from xpnet.data.images import is_images, of_one_colour
 from xpnet.data.labels import are_numbers
@@ -205,9 +206,10 @@ def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.nda
     return images
 
 
-def limits(data: Dataset) -> list[str]:
-    """What cannot be done with such data, or with a model of them: a line each, to be read before the training."""
-    notes = []
+def limits(data: Dataset, source: str) -> list[str]:
+    """What of the source is no part of the data, and what cannot be done with them, or with a model of them: a line
+    each, to be read before the training."""
+    notes = [note] if (note := left_alone(source)) else []
     if not is_images(data.x):
         notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
     if of_one_colour(data.x):

@@ -152,7 +152,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
-    notes = [tables.in_words(training)] if isinstance(training, data.Table) else results.limits(training)
+    notes = [tables.in_words(training)] if isinstance(training, data.Table) else results.limits(training, settings.data)
     validation = None
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from xpnet.arguments import whole
 from xpnet.data.dataset import Dataset
 from xpnet.files import expanded
 
-ENDS_IN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ENDS_IN = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    ".avif",  # which Pillow reads since 11.3
+)
 SHOWN = 5  # folders in a message
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
 OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in others it has 32
@@ -128,6 +132,19 @@ def images_in(folder: Path) -> list[Path]:
     """The images in a folder and in those inside it."""
     files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not file.name.startswith("."))
     return sorted(file for file in files if file.is_file())
+
+
+def others_in(path: Path) -> Counter[str]:
+    """How many files in the folders of a folder are no images, by what their names end in. Hidden ones, and those that
+    Windows makes (Thumbs.db, desktop.ini), are not counted."""
+    files = (
+        file
+        for folder in class_folders(path)
+        for file in folder.rglob("*")
+        if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini")
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    return Counter(file.suffix.lower() for file in files if file.is_file())
 
 
 def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
