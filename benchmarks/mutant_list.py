@@ -2162,6 +2162,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
     ],
     "cli/predict.py": [
+        ("predict: a class breaks the line",
+         """escaped(f"{prediction['image']}: {in_words(prediction)}")""",
+         """f"{prediction['image']}: {in_words(prediction)}\""""),
         ("predict: a folder is an image", "((file.is_dir() and images_in(file)) or [file])", "[file]"),
         ("predict: a folder without images is not named",
          "            if image.is_dir():\n", "            if False:\n"),
@@ -2176,6 +2179,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("xpnet bench: the plot takes the place of any file", 'check_plot("--plot", image, ".png")', "pass"),
     ],
     "cli/evaluate.py": [
+        ("evaluate: a class breaks the table", 'escaped(row["class"])', 'row["class"]'),
         ("evaluate: the figures of the run are lost", "elif (out / CONFIG).is_file():", "elif False:"),
         ("evaluate: all of the run's own folder is new",
          "unseen = own is not None and expanded(source).resolve() != Path(own).resolve()", "unseen = True"),
@@ -2798,6 +2802,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: without a model of text a failure", "if writer is None:", "if False:"),
     ],
     "cli/data.py": [
+        ("data: a class breaks the line", "{escaped(name)}: {n:,}", "{name}: {n:,}"),
         ("data: files that are not read are passed over in silence",
          "    if note := left_alone(name):\n", "    if note := None:\n"),
         ("data: all kinds of files that are not read in a line", "kinds[:KINDS]", "kinds"),

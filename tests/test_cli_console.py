@@ -56,6 +56,27 @@ def test_names_of_classes_and_files_are_printed_without_their_escape_codes():
         assert output.replace("\n", "").replace("\t", "").isprintable()
 
 
+def test_names_of_classes_break_no_line():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(10))
+    names = ["sev\nen", "a\tb", "\x1b[2J", *"3456789"]
+    nn.Model(network, (8, 8), xpnet.select("cpu"), names).save("model.safetensors")
+    title, head, *rows = call("evaluate", "model.safetensors", "--data", "digits").stdout.splitlines()
+    assert "accuracy" in title
+    assert [row.split()[0] for row in rows] == ["sev\\nen", "a\\tb", "\\x1b[2J", *"3456789"]
+    assert {len(row) for row in rows} == {len(head)}
+
+
+@POSIX
+def test_names_of_files_break_no_line():
+    Image.effect_noise((28, 28), 60).save("im\nage.png")
+    assert call("predict", "im\nage.png").stdout.count("\n") == 1
+    for name in ("a\nb", "c"):
+        for i in range(2):
+            Path("pets", name).mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((8, 8), 60).save(Path("pets", name, f"{i}.png"))
+    assert "  a\\nb: 2, c: 1\n" in call("data", "pets").stdout
+
+
 def test_doctor_prints_without_escape_codes(monkeypatch):
     monkeypatch.setenv("XPNET_CACHE", "/dev/null/\x1b[31m")
     out = call("doctor", code=1).stdout

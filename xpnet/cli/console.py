@@ -86,8 +86,12 @@ def verdict(error: BaseException) -> tuple[int, str]:
 def printable(text: str, encoding: str) -> str:
     """A file, or a class of a model from elsewhere, may have any name: what would command the terminal (escape codes,
     a change of the direction of writing) is shown as an escape, and so is what it has no letter for."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return escaped(text, but="\n\t").encode(encoding, "backslashreplace").decode(encoding)
+
+
+def escaped(text: str, but: str = "") -> str:
+    """A name as part of a line, which it does not break: all but letters, and what is excepted, as escapes."""
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def in_percent(fraction: float) -> str:

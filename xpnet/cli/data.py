@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options, tables
-from xpnet.cli.console import Failed, check_file, say
+from xpnet.cli.console import Failed, check_file, escaped, say
 from xpnet.files import expanded
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def describe(part: Dataset) -> None:
     say(f"{part!r}"[1:-1], style="bold")
     say(f"  values {part.x.min()} to {part.x.max()}, mean {mean:.4g}, standard deviation {std:.4g}")
     counts = np.bincount(part.y, minlength=len(part.classes))
-    shown = [f"{name}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
+    shown = [f"{escaped(name)}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
     say("  " + ", ".join(shown[:20]) + (f", and {len(shown) - 20} classes more" if len(shown) > 20 else ""))
     if of_one_colour(part.x):
         say(f"  {ONE_COLOUR}")

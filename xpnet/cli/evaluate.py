@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import check_output, print_json, quoted, say
+from xpnet.cli.console import check_output, escaped, print_json, quoted, say
 from xpnet.cli.run_folder import CONFIG
 from xpnet.files import expanded
 
@@ -79,11 +79,12 @@ def evaluate(
 
 def scores_of_classes(metrics: dict[str, Any]) -> None:
     """A line for each class."""
-    width = max(5, *(len(row["class"]) for row in metrics["classes"]))
+    names = [escaped(row["class"]) for row in metrics["classes"]]
+    width = max(5, *map(len, names))
     say(f"{'class':<{width}}  precision  recall      F1  samples")
-    for row in metrics["classes"]:
+    for name, row in zip(names, metrics["classes"], strict=True):
         scores = f"{row['precision']:>9.1%}  {row['recall']:>6.1%}  {row['f1']:>6.1%}  {row['support']:>7,}"
-        say(f"{row['class']:<{width}}  {scores}")
+        say(f"{name:<{width}}  {scores}")
 
 
 def data_of(model: Path) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, check_output, complain, in_percent, print_json, say, verdict
+from xpnet.cli.console import Failed, check_output, complain, escaped, in_percent, print_json, say, verdict
 
 if TYPE_CHECKING:
     from xpnet.photo import Reading
@@ -84,7 +84,7 @@ def predict(
         print_json({"model": str(path), "device": opened.backend.device, "predictions": predictions})
     else:
         for prediction in predictions:
-            say(f"{prediction['image']}: {in_words(prediction)}")
+            say(escaped(f"{prediction['image']}: {in_words(prediction)}"))
     if len(predictions) < len(images):
         raise Failed(f"{len(images) - len(predictions)} of {len(images)} images could not be read")
 
