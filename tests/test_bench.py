@@ -201,3 +201,12 @@ def test_the_command_needs_no_plots(monkeypatch):
 def test_where_no_plot_can_be_written_nothing_is_measured(monkeypatch, tmp_path, name):
     monkeypatch.setattr("xpnet.bench.bench", lambda *arguments, **options: pytest.fail("it was measured"))
     assert "there is" in call("bench", "--plot", str(tmp_path / name), code=1).stderr
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "step.svg", "step"])
+def test_a_plot_takes_the_place_of_no_other_file(monkeypatch, tmp_path, name):
+    monkeypatch.setattr("xpnet.bench.bench", lambda *arguments, **options: pytest.fail("it was measured"))
+    (tmp_path / name).write_text("mine")
+    refused = call("bench", "--plot", str(tmp_path / name), code=2).stderr
+    assert "--plot: the file to write must be called something.png, not" in refused
+    assert (tmp_path / name).read_text() == "mine"

@@ -188,6 +188,15 @@ def test_samples_that_are_no_images(tmp_path):
 # Other commands -----------------------------------------------------------------------------------------------
 
 
+def test_evaluate_leaves_the_figures_of_a_run(finished):
+    folder, _ = finished
+    before = (folder / "metrics.json").read_bytes()
+    refused = call("evaluate", folder, "--out", folder, code=2).stderr
+    assert f"{folder} is the folder of a run, whose own metrics.json would be lost: name another, such as" in refused
+    assert (folder / "metrics.json").read_bytes() == before
+    call("evaluate", folder, "--out", folder / "evaluated")
+
+
 def test_evaluate_says_what_training_said(finished, tmp_path):
     folder, result = finished
     trained = json.loads(result.stdout)
@@ -329,7 +338,7 @@ def bad_images():
         "bomb.png": "too large",
         "pixel.png": "too small",
         "colour.png": "all one colour",
-        "folder": "denied" if sys.platform == "win32" else "a directory",
+        "folder": "a folder without images",
     }
 
 

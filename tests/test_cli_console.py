@@ -15,7 +15,7 @@ from PIL import Image
 import xpnet
 from xpnet import nn
 from xpnet.cli import console
-from xpnet.cli.console import command, in_percent, printable
+from xpnet.cli.console import check_file, command, in_percent, printable
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -54,6 +54,27 @@ def test_names_of_classes_and_files_are_printed_without_their_escape_codes():
     for output in outputs:
         assert "\\x1b[31m" in output
         assert output.replace("\n", "").replace("\t", "").isprintable()
+
+
+def test_names_of_classes_break_no_line():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(10))
+    names = ["sev\nen", "a\tb", "\x1b[2J", *"3456789"]
+    nn.Model(network, (8, 8), xpnet.select("cpu"), names).save("model.safetensors")
+    title, head, *rows = call("evaluate", "model.safetensors", "--data", "digits").stdout.splitlines()
+    assert "accuracy" in title
+    assert [row.split()[0] for row in rows] == ["sev\\nen", "a\\tb", "\\x1b[2J", *"3456789"]
+    assert {len(row) for row in rows} == {len(head)}
+
+
+@POSIX
+def test_names_of_files_break_no_line():
+    Image.effect_noise((28, 28), 60).save("im\nage.png")
+    assert call("predict", "im\nage.png").stdout.count("\n") == 1
+    for name in ("a\nb", "c"):
+        for i in range(2):
+            Path("pets", name).mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((8, 8), 60).save(Path("pets", name, f"{i}.png"))
+    assert "  a\\nb: 2, c: 1\n" in call("data", "pets").stdout
 
 
 def test_doctor_prints_without_escape_codes(monkeypatch):
@@ -162,3 +183,13 @@ def test_ctrl_c_in_any_command_is_a_line_and_1(monkeypatch):
     assert call("data", "digits", code=1).stderr == "xpnet: interrupted\n"
     assert call("train", code=1).stderr == "xpnet: interrupted\n"
     assert not os.path.exists("runs")
+
+
+def test_what_is_written_takes_the_place_of_its_own_kind_alone(tmp_path):
+    for name in ("new.html", "NEW.HTML"):
+        check_file("--html", tmp_path / name, ".html")
+    with pytest.raises(ValueError, match=r"--html: the file to write must be called something\.html, not .*model\.sa"):
+        check_file("--html", tmp_path / "model.safetensors", ".html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        check_file("--html", tmp_path / "nowhere" / "new.html", ".html")

@@ -82,8 +82,8 @@ def test_data_that_have_changed_since_the_run_are_told(customers):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--val", "0.2", "--out", "run")
     noted = json.loads(Path("run/metrics.json").read_text())["trained_on"]
     evaluate, changed = ["evaluate", "run/model.safetensors"], "the data have changed since the run"
-    assert changed not in call(*evaluate, "--out", "run").stdout
-    assert json.loads(Path("run/metrics.json").read_text())["trained_on"] == noted
+    assert changed not in call(*evaluate, "--out", "run/evaluated").stdout
+    assert json.loads(Path("run/evaluated/metrics.json").read_text())["trained_on"] == noted
     customers.sort_values("churn").to_csv("customers.csv", index=False)
     assert call(*evaluate).stdout.startswith(f"{changed}: the model may have been trained on some of these test")
     told = call(*evaluate, "--json")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import call, elsewhere  # noqa: F401
-from PIL import Image
+from PIL import Image, features
 
 from xpnet import data
+from xpnet.data.images import pixels
+from xpnet.photo.opening import open_whole
 
 
 def write(path, values, **how):
@@ -105,6 +108,18 @@ def test_an_image_that_would_fill_the_memory_is_refused(pets, monkeypatch):
         data.image_folder(pets)
 
 
+@pytest.mark.parametrize("where", ["xpnet.data.images.pixels", "numpy.stack"])
+def test_images_that_do_not_fit_into_the_memory_are_good_ones(elsewhere, pets, monkeypatch, where):  # noqa: F811
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(where, full)
+    said = call("data", "pets", code=1).stderr
+    assert said.startswith("xpnet: not enough memory: the 4 images of pets do not fit: make them smaller by ")
+    assert "xpnet train --size 64 or data.image_folder(..., size=64), or leave them on the disk" in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(("grey", "shape"), [(None, (4, 6, 4)), (True, (4, 6, 4)), (False, (4, 6, 4, 3))])
 def test_the_colours_may_be_chosen(pets, grey, shape):
     assert data.image_folder(pets, grey=grey).x.shape == shape
@@ -112,6 +127,66 @@ def test_the_colours_may_be_chosen(pets, grey, shape):
     images = data.image_folder(pets, grey=grey)
     assert images.x.shape == ((4, 6, 4) if grey else (4, 6, 4, 3))
     assert images.x[0, 0, 0].tolist() == (56 if grey else [9, 90, 0])  # luma: 0.299 9 + 0.587 90
+
+
+def test_one_number_is_a_square(pets):
+    for size in (5, np.int64(5), [5, 5]):
+        assert data.image_folder(pets, size).x.shape == (4, 5, 5)
+        assert data.open_images(pets, size, grey=True).x.shape == (4, 5, 5)
+    assert data.load(pets, size=5).train.x.shape[1:] == (5, 5)
+
+
+@pytest.mark.parametrize("size", [0, -8, 8.0, "64", True, (8,), (8, 8, 3), (8, 0), (8, 2.5), None])
+def test_another_size_is_none(pets, size):
+    readings = [lambda: data.open_images(pets, size)]
+    if size is not None:
+        readings += [lambda: data.image_folder(pets, size), lambda: data.load(pets, size=size)]
+    for read in readings:
+        with pytest.raises(ValueError, match=r"size is \(height, width\) in pixels, or a number for squares, not "):
+            read()
+
+
+INK = np.pad(np.full((2, 2), 255, np.uint8), 2)  # 6 x 6
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_what_is_transparent_lies_on_white(tmp_path, mode, grey):
+    """Black ink, whose shape is nowhere but in the transparency; in training, from the disk and in an answer."""
+    black = np.zeros_like(INK)
+    if mode in ("RGBA", "LA"):
+        image, more = Image.fromarray(np.dstack([black] * (len(mode) - 1) + [INK])), {}
+        assert image.mode == mode
+    elif mode == "P":
+        image, more = Image.fromarray(INK // 255), {"transparency": b"\x00\xff"}
+        image.putpalette([0] * 6)
+    else:
+        image, more = Image.fromarray(255 - INK), {"transparency": 255}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.png", **more)
+    wanted = 255 - INK if grey else np.dstack([255 - INK] * 3)
+    np.testing.assert_array_equal(data.image_folder(tmp_path, grey=grey).x[0], wanted)
+    np.testing.assert_array_equal(data.open_images(tmp_path, (6, 6), grey).x[0], wanted)
+    np.testing.assert_array_equal(open_whole(tmp_path / "a" / "0.png", (6, 6), grey), wanted)
+
+
+@pytest.mark.parametrize(("dtype", "what"), [(np.float32, "floats"), (np.int32, "numbers of 32 bits")])
+def test_numbers_without_a_known_white_are_refused(pets, dtype, what):
+    path = pets / "cats" / "0.tif"
+    Image.fromarray(np.arange(24, dtype=dtype).reshape(6, 4)).save(path)
+    message = f"0.tif.*: it holds {what}, and which of them is white is not known: save it with 8 or 16 bits"
+    with pytest.raises(ValueError, match=message):
+        data.image_folder(pets)
+    with pytest.raises(ValueError, match=message):
+        data.open_images(pets, (6, 4), grey=True).read(np.arange(5))
+
+
+def test_pngs_of_16_bits_are_read_in_pillows_mode_of_32_too():
+    """Pillow opens some of them so."""
+    image = Image.fromarray(np.array([[0, 256], [512, 65535]], np.int32))
+    image.format = "PNG"
+    assert pixels(image, None).tolist() == [[0, 1], [2, 255]]
 
 
 # As a data set --------------------------------------------------------------------------------------------------
@@ -133,7 +208,34 @@ def test_a_fifth_is_held_out_or_the_folder_test(pets):
     splits = data.load(both)
     assert (len(splits.train), len(splits.test)) == (22, 2)
     write(both / "test" / "birds" / "1.png", np.zeros((6, 4)))
-    with pytest.raises(ValueError, match="both: both parts need the same classes"):
+    with pytest.raises(ValueError, match=r"both: both parts need the same classes, and train has no folder 'birds'$"):
+        data.load(both)
+    write(both / "train" / "birds" / "1.png", np.zeros((6, 4)))
+    (both / "test" / "cats").rename(both / "test" / "apes")
+    with pytest.raises(ValueError, match="and train has no folder 'apes'"):
+        data.load(both)
+    (both / "test" / "apes").rename(both / ".apes")
+    with pytest.raises(ValueError, match="and test has no folder 'cats'"):
+        data.load(both)
+    (both / ".apes").rename(both / "test" / "cats")
+    write(both / "test" / "cats" / "1.png", np.zeros((6, 4, 3)))
+    with pytest.raises(ValueError, match=r"both: both parts need images of one size and kind: .* 6 x 4 x 3 uint8"):
+        data.load(both)
+    assert data.load(both, grey=True).test.x.shape == (3, 6, 4)
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_a_test_part_without_classes_is_named(pets, validation):
+    """As data sets of competitions have it."""
+    both = pets.parent / "both"
+    both.mkdir()
+    pets.rename(both / "train")
+    write(both / "test" / "1.png", np.zeros((6, 4)))
+    if validation:
+        for class_name in ("cats", "dogs"):
+            write(both / "val" / class_name / "1.png", np.zeros((6, 4)))
+    message = r"both.test has images, and no folders .*: put those of .*; or name .*train alone"
+    with pytest.raises(ValueError, match=message):
         data.load(both)
 
 
@@ -170,6 +272,71 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
 
 
+def test_images_of_one_colour_are_told(elsewhere, tmp_path):  # noqa: F811
+    for name in ("cats", "dogs"):
+        for i in range(5):
+            write(tmp_path / "pets" / name / f"{i}.png", np.full((6, 4, 3), (9, 90, 0)))
+    said = "all images are of one colour: there is nothing to learn in them"
+    assert said in call("data", "pets").stdout
+    assert said in call("train", "--data", "pets", "--epochs", "1", "--hidden", "", "--quiet").stdout
+    write(tmp_path / "pets" / "cats" / "0.png", np.full((6, 4, 3), (9, 90, 1)))
+    write(tmp_path / "pets" / "dogs" / "0.png", np.full((6, 4, 3), (9, 90, 2)))
+    assert said not in call("data", "pets").stdout.split("pets test")[0]
+
+
+def test_a_grid_of_samples_takes_the_place_of_no_other_file(elsewhere, pets):  # noqa: F811
+    for i in range(4):
+        write(pets / "cats" / f"{i}.png", np.full((6, 4), i))
+    for name, message in (
+        ("pets/list.txt", "--image: the file to write must be called something.png, not pets/list.txt"),
+        ("pets/cats/0.png", "--image: pets/cats/0.png would be one of the images of pets: name a file elsewhere"),
+    ):
+        before = Path(name).read_bytes()
+        assert message in call("data", "pets", "--image", name, code=2).stderr
+        assert Path(name).read_bytes() == before
+    call("data", "pets", "--image", "pets/grid.png")
+    assert "there is no such folder" in call("data", "nothing", "--image", "nowhere/grid.png", code=1).stderr
+
+
+def test_files_that_are_not_read_are_told(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        for i in range(5):
+            write(tmp_path / "pets" / name / f"{i}.png", rng.integers(0, 255, (8, 8)))
+    assert "left alone" not in call("data", "pets").stdout
+    cats = tmp_path / "pets" / "cats"
+    (cats / ".hidden").mkdir()
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".hidden/a.txt", "../list.txt"):
+        (cats / name).write_text("none")
+    assert "left alone" not in call("data", "pets").stdout
+    for i in range(12):
+        (cats / f"{i}.HEIC").write_text("none")
+    (cats / "more").mkdir()
+    (cats / "more" / "README").write_text("none")
+    said = "files that are left alone, because their names are no images': 12 .heic, 1 without an ending\n"
+    assert said in call("data", "pets").stdout
+    assert said in call("train", "--data", "pets", "--epochs", "1", "--hidden", "", "--quiet", "--out", "run").stdout
+    assert said in call("evaluate", "run").stdout
+    for i in range(9):
+        (cats / f"a.{i}").write_text("none")
+    assert ": 12 .heic, 1 without an ending, 1 .0, 1 .1, 1 .2, ..\n" in call("data", "pets").stdout
+
+
+KINDS = {".jfif": "JPEG", ".pgm": "PPM", ".ppm": "PPM", ".avif": "AVIF"}
+
+
+@pytest.mark.parametrize(("ending", "kind"), list(KINDS.items()))
+def test_images_of_less_usual_names(tmp_path, ending, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    for name in ("cats", "dogs"):
+        write(tmp_path / name / f"0{ending}", np.full((9, 8, 3), 100), format=kind)
+    wanted = data.image_folder(tmp_path, grey=True).x
+    assert np.abs(wanted.astype(int) - 100).max() <= 2
+    path = tmp_path / "cats" / f"0{ending}"
+    np.testing.assert_array_equal(open_whole(path, (9, 8), True), wanted[0])
+
+
 def shapes_in_colours(folder, n, rng, grey=False):
     """Photos of many sizes in two classes, which differ in the colour of what is in the middle."""
     for name, colour in (("leaf", (40, 160, 60)), ("rose", (190, 40, 60))):
@@ -193,6 +360,12 @@ def test_photos_of_many_sizes_from_training_to_an_answer(elsewhere, tmp_path):  
     assert np.asarray(Image.open("run/example.png")).shape == (8, 12, 3)
     result = json.loads(call("predict", "run", "more/leaf/1.png", "more/rose/2.png", "--json").stdout)
     assert [row["text"] for row in result["predictions"]] == ["leaf", "rose"]
+    lines = call("predict", "run", "more/rose", "more/leaf/1.png").stdout.splitlines()
+    read = [line.partition(": ")[0] for line in lines]
+    assert read == [*(f"more/rose/{i}.png" for i in range(10)), "more/leaf/1.png"]
+    (tmp_path / "empty").mkdir()
+    assert "xpnet: empty: a folder without images" in call("predict", "run", "empty", code=1).stderr
+    assert "a step of 2 samples" in call("bench", "run", "--device=cpu", "--seconds=0.01", "--batch-size=2").stdout
     measured = json.loads(call("evaluate", "run", "--json").stdout)  # the images of the run, in its size
     assert measured["test_accuracy"] == json.loads((tmp_path / "run" / "metrics.json").read_text())["test_accuracy"]
     assert "data have changed" not in call("evaluate", "run").stdout
@@ -207,7 +380,7 @@ def test_photos_of_many_sizes_from_training_to_an_answer(elsewhere, tmp_path):  
     (tmp_path / "both" / "test").rename(tmp_path / "more")
     shapes_in_colours(tmp_path / "grey", 10, rng, grey=True)  # in the colours that the model knows
     call("evaluate", "run", "--data", "grey")
-    call("parity", "run", "--data", "more", "--batch", "4", "--steps", "1")
+    call("parity", "run", "--data", "more", "--batch", "20", "--steps", "1")  # all of them
     call("train", "--resume", "run", "--epochs", "16", "--quiet")
     call("train", "--config", "run/config.toml", "--epochs", "1", "--quiet", "--out", "again")
     assert "64 samples of 9 x 9 x 3 uint8" in call("data", "plants", "--size", "9").stdout

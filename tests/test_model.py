@@ -656,3 +656,13 @@ def test_a_network_is_a_layer():
     for wrong in ([nn.Linear(3)], nn.Linear):
         with pytest.raises(TypeError, match="a network is a layer, such as"):
             nn.Model(wrong, (4,), Backend())
+
+
+def test_a_model_is_loaded_by_the_folder_of_its_run_too(tmp_path):
+    model = Model(nn.mlp([3, 2]), (3,), select("cpu"))
+    model.save(tmp_path / "model.safetensors")
+    for folder in (tmp_path, str(tmp_path)):
+        assert nn.load(folder, "cpu").data.tobytes() == model.data.tobytes()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no model at .*other: a folder"):
+        nn.load(tmp_path / "other")

@@ -399,6 +399,14 @@ def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_p
     assert "<svg" in (tmp_path / "page.html").read_text("utf-8")
 
 
+def test_a_page_takes_the_place_of_no_model(command, saved):
+    before = saved.read_bytes()
+    done = command(saved, "--html", saved)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--html: the file to write must be called something.html, not {saved}" in done.stderr
+    assert saved.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["nowhere/page.html", "."])
 def test_where_no_page_can_be_written_nothing_is_compared(command, saved, tmp_path, monkeypatch, name):
     monkeypatch.setattr("xpnet.load", lambda *arguments: pytest.fail("the model was read"))

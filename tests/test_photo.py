@@ -550,6 +550,9 @@ def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path)
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:300])
     with pytest.raises(ImageError, match=r"cut\.png: damaged or cut off"):
         reader.read(tmp_path / "cut.png")
+    Image.fromarray(np.zeros((9, 12), np.float32)).save(tmp_path / "deep.tif")
+    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, and which of them is white is not known"):
+        reader.read(tmp_path / "deep.tif")
     with pytest.raises(ImageError, match="million pixels"):
         open_whole(path, (9, 12), grey, max_pixels=1000)
     for array in (np.zeros((9, 12)), np.zeros((9, 12, 4), np.uint8), np.zeros((0, 3), np.uint8)):
@@ -722,6 +725,14 @@ def test_heic_without_its_plug_in_says_how_to_get_it():
         pytest.skip("the plug-in pillow-heif is installed here")
     with pytest.raises(ImageError, match="pip install pillow-heif"):
         open_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
+
+
+def test_formats_that_take_long_are_read_from_files_alone(tmp_path: Path):
+    """A server is sent bytes, by anyone."""
+    draw(TWO).save(tmp_path / "two.pgm")
+    np.testing.assert_array_equal(open_image(tmp_path / "two.pgm"), open_image(save(draw(TWO))))
+    with pytest.raises(ImageError, match="no image file"):
+        open_image((tmp_path / "two.pgm").read_bytes())
 
 
 def test_avif_is_read_by_a_pillow_that_can(monkeypatch):

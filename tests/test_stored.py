@@ -269,7 +269,7 @@ def test_folders_of_images(tmp_path):
     read = source.read(np.array([5, 0]))
     assert (read.shape, read.dtype) == ((2, 6, 8, 3), np.uint8)
     assert read[:, 3, 4].tolist() == [[0, 20, 240], [250, 10, 0]]
-    grey = data.open_images(tmp_path, size=(4, 4), grey=True)
+    grey = data.open_images(tmp_path, size=4, grey=True)
     assert grey.x.shape == (6, 4, 4)
     assert sorted(grey.order(0, 0).tolist()) == list(range(6))
     (tmp_path / "dogs" / "1.png").write_text("no image")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_NAME = 255  # bytes, on most file systems
+MODEL = "model.safetensors"  # in the folder of a run
 TABLES = (".csv", ".tsv", ".parquet")  # what the names of tables end in
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 

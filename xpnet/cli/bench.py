@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def bench(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A network of yours. [default: one that --model makes]")
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", help="A network of yours, or the folder of its run. [default: one that --model makes]"
+        ),
     ] = None,
     kind: Annotated[
         str, typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28 pixels.")
@@ -30,7 +33,7 @@ def bench(
     threads: options.Threads = None,
     seconds: Annotated[float, typer.Option(help="How long to measure on each device, about.", min=0.01)] = 2.0,
     image: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the parts of a step there.")
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the parts of a step there.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def bench(
     from xpnet.bench.report import comparison, plot
 
     if image is not None:
-        check_plot("--plot", image)
+        check_plot("--plot", image, ".png")
     found = []
     for backend in backends(device, dtype or "float32", threads):
         result = measure(opened(model, kind, backend), batch_size, seconds=seconds)

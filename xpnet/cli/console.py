@@ -14,15 +14,23 @@ class Failed(Exception):
     """The run failed, for the reason that the message gives to the user. Exit code 1."""
 
 
-def check_plot(option: str, path: Path) -> None:
-    """Raise `Failed` or OSError, before any work, where what this option asks for cannot be drawn or written."""
+def check_file(option: str, path: Path, ending: str) -> None:
+    """Raise ValueError or OSError, before any work, where no file can be written, or where its name is that of another
+    kind: a model, whose place it would take."""
     from xpnet.files import check_place
 
+    check_place(path)
+    if path.suffix.lower() != ending:
+        raise ValueError(f"{option}: the file to write must be called something{ending}, not {path}")
+
+
+def check_plot(option: str, path: Path, ending: str) -> None:
+    """`check_file`, and `Failed` where what this option asks for cannot be drawn."""
+    check_file(option, path, ending)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise Failed(f'{option} needs matplotlib: pip install "xpnet[plots]"') from None
-    check_place(path)
 
 
 def say(text: str, style: str = "", on_stderr: bool = False) -> None:
@@ -78,8 +86,12 @@ def verdict(error: BaseException) -> tuple[int, str]:
 def printable(text: str, encoding: str) -> str:
     """A file, or a class of a model from elsewhere, may have any name: what would command the terminal (escape codes,
     a change of the direction of writing) is shown as an escape, and so is what it has no letter for."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return escaped(text, but="\n\t").encode(encoding, "backslashreplace").decode(encoding)
+
+
+def escaped(text: str, but: str = "") -> str:
+    """A name as part of a line, which it does not break: all but letters, and what is excepted, as escapes."""
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def in_percent(fraction: float) -> str:

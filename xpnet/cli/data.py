@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options, tables
-from xpnet.cli.console import Failed, say
+from xpnet.cli.console import Failed, check_file, escaped, say
 from xpnet.files import expanded
 
 if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits
     from xpnet.nn import Model
+
+KINDS = 5  # of files, in a line
 
 
 def show_data(
@@ -27,7 +29,7 @@ def show_data(
     ] = None,
     size: options.Size = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a grid of training samples there, as PNG.")
+        Path | None, typer.Option(metavar="FILE.png", help="Write a grid of training samples there.")
     ] = None,
 ) -> None:
     """List the data sets, or describe one.
@@ -44,9 +46,13 @@ def show_data(
             raise typer.BadParameter("a table holds no images", param_hint="--image")
         tables.describe(expanded(name))
         return
+    if image:
+        check_grid(image, name)
     splits = load(name, size)
     for part in splits:
         describe(part)
+    if note := left_alone(name):
+        say(note)
     if image:
         from xpnet.cli import results
 
@@ -55,14 +61,23 @@ def show_data(
         say(f"samples: {image}")
 
 
+def check_grid(image: Path, source: str) -> None:
+    """Raise ValueError or OSError where the grid cannot be written, or would be one of the images itself."""
+    from xpnet.data.datasets import holds_images
+
+    check_file("--image", image, ".png")
+    if holds_images(source) and expanded(source).resolve() in image.resolve().parent.parents:
+        raise ValueError(f"--image: {image} would be one of the images of {source}: name a file elsewhere")
+
+
 def load(source: str, size: str | None = None) -> Splits:
     """`data.load`, with bad content told from a bad name: `Failed` for the first, ValueError for the second."""
     return _load(source, size=None if size is None else height_and_width(size))
 
 
-def load_for(model: Model, source: str, unseen: bool = False) -> tuple[Dataset, Dataset]:
-    """`load`, with the images of a folder brought to the model's size and colours. Where the model has seen none of
-    them in training, all are to test with, unless the folder has parts itself."""
+def load_for(model: Model, source: str, whole: bool) -> tuple[Dataset, Dataset]:
+    """`load`, with the images of a folder brought to the model's size and colours. With `whole`, all of them are to
+    test with, unless the folder has parts itself."""
     import numpy as np
 
     from xpnet.data.datasets import has_parts, holds_images
@@ -72,7 +87,7 @@ def load_for(model: Model, source: str, unseen: bool = False) -> tuple[Dataset, 
         return _load(source)
     size, grey = image_kind(model)
     training, test = _load(source, size=size, grey=grey)
-    if unseen and not has_parts(expanded(source)):
+    if whole and not has_parts(expanded(source)):
         x, y = (np.concatenate(both) for both in ((training.x, test.x), (training.y, test.y)))
         test = replace(test, x=x, y=y, name=expanded(source).resolve().name)
     return training, test
@@ -87,6 +102,19 @@ def _load(source: str, **options: Any) -> Splits:
         if source in ("mnist", "cifar10") or (source and expanded(source).is_dir()):
             raise Failed(str(error)) from None
         raise
+
+
+def left_alone(source: str) -> str:
+    """How many files of a folder of images are not read, and of what kinds; "" for none."""
+    from xpnet.data.datasets import holds_images
+    from xpnet.data.images import others_in
+
+    if not holds_images(source):
+        return ""
+    counts = sorted(others_in(expanded(source)).items(), key=lambda pair: (-pair[1], pair[0]))
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in counts]
+    shown = ", ".join(kinds[:KINDS]) + (", .." if len(kinds) > KINDS else "")
+    return f"files that are left alone, because their names are no images': {shown}" if kinds else ""
 
 
 def height_and_width(size: str) -> tuple[int, int]:
@@ -122,11 +150,15 @@ def describe(part: Dataset) -> None:
     """Shape, values and counts of one split."""
     import numpy as np
 
+    from xpnet.cli.results import ONE_COLOUR
     from xpnet.data import mean_std
+    from xpnet.data.images import of_one_colour
 
     mean, std = mean_std(part.x)
     say(f"{part!r}"[1:-1], style="bold")
     say(f"  values {part.x.min()} to {part.x.max()}, mean {mean:.4g}, standard deviation {std:.4g}")
     counts = np.bincount(part.y, minlength=len(part.classes))
-    shown = [f"{name}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
+    shown = [f"{escaped(name)}: {n:,}" for name, n in zip(part.classes, counts.tolist(), strict=True)]
     say("  " + ", ".join(shown[:20]) + (f", and {len(shown) - 20} classes more" if len(shown) > 20 else ""))
+    if of_one_colour(part.x):
+        say(f"  {ONE_COLOUR}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import check_output, print_json, say
+from xpnet.cli.console import check_output, escaped, print_json, quoted, say
 from xpnet.cli.run_folder import CONFIG
 from xpnet.files import expanded
 
@@ -35,8 +35,13 @@ def evaluate(
     from xpnet.cli import results, tables
     from xpnet.cli.data import load_for
 
-    if not out:
+    if out is None:
         check_output()
+    elif (out / CONFIG).is_file():
+        raise ValueError(
+            f"{out} is the folder of a run, whose own {results.METRICS} would be lost: name another, such as "
+            f"--out {quoted(out / 'evaluated')}"
+        )
     opened = xpnet.load(model, device)
     own = data_of(model)
     source = own if data is None else data
@@ -48,7 +53,7 @@ def evaluate(
         rows = tables.rows_for(opened, source)
         training, test = tables.parts(rows) if of_run else (rows, rows)
     else:
-        training, test = load_for(opened, source, unseen=own is not None and not of_run)
+        training, test = load_for(opened, source, whole=own is not None and not of_run)
     trained_on = results.trained_on(model.parent)
     if of_run and trained_on and trained_on["trained_on"] != training.digest():
         changed = "the data have changed since the run: the model may have been trained on some of these test samples"
@@ -64,7 +69,7 @@ def evaluate(
     if as_json:
         print_json(metrics)
         return
-    notes += [] if of_table else results.limits(test)
+    notes += [] if of_table else results.limits(test, source)
     loss = f", loss {metrics['test_loss']:.4f}" if "test_loss" in metrics else ""
     say(f"{results.headline(metrics)}{loss}: {test!r}", style="bold")
     if test.classes:
@@ -75,11 +80,12 @@ def evaluate(
 
 def scores_of_classes(metrics: dict[str, Any]) -> None:
     """A line for each class."""
-    width = max(5, *(len(row["class"]) for row in metrics["classes"]))
+    names = [escaped(row["class"]) for row in metrics["classes"]]
+    width = max(5, *map(len, names))
     say(f"{'class':<{width}}  precision  recall      F1  samples")
-    for row in metrics["classes"]:
+    for name, row in zip(names, metrics["classes"], strict=True):
         scores = f"{row['precision']:>9.1%}  {row['recall']:>6.1%}  {row['f1']:>6.1%}  {row['support']:>7,}"
-        say(f"{row['class']:<{width}}  {scores}")
+        say(f"{name:<{width}}  {scores}")
 
 
 def data_of(model: Path) -> str | None:

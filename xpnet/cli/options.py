@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from xpnet.cli.run_folder import MODEL
+from xpnet.files import MODEL
 from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES, TABLE
 
 Given = TypeVar("Given", Path, Path | None)

@@ -34,7 +34,7 @@ def parity(
     precision: Annotated[
         str | None, typer.Option(help="float16 or bfloat16: compare the GPU with products of 16 bits, and it alone.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots there too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots there too.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
     ] = False,
@@ -59,14 +59,14 @@ def parity(
     if data is not None and model is None:
         raise typer.BadParameter("samples for which model? Name one too.", param_hint="--data")
     if html:
-        check_plot("--html", html)
+        check_plot("--html", html, ".html")
     opened = xpnet.load(model, "cpu") if model else None
     samples: Dataset | None = None
     if data is not None and opened is not None:
         if tables.is_table(data):
             samples = tables.rows_for(opened, data)
         else:
-            _, test = load_for(opened, data)
+            _, test = load_for(opened, data, whole=True)
             samples = results.as_model_counts(opened, test)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:

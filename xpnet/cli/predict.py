@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, check_output, complain, in_percent, print_json, say, verdict
+from xpnet.cli.console import Failed, check_output, complain, escaped, in_percent, print_json, say, verdict
 
 if TYPE_CHECKING:
     from xpnet.photo import Reading
@@ -23,7 +23,7 @@ def predict(
         typer.Argument(
             metavar="[MODEL] FILE...",
             help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN}, or the folder of its run (else "
-            "the one built in, which reads digits), and images, or a table.",
+            "the one built in, which reads digits), and images, folders of them, or a table.",
         ),
     ],
     explain: Annotated[
@@ -70,6 +70,8 @@ def predict(
     predictions = []
     for image, strip in zip(images, strips, strict=True):
         try:
+            if image.is_dir():
+                raise FileNotFoundError(f"{image}: a folder without images")
             with opened.backend.threads_for(opened.n_parameters):
                 reading = reader.read(image)
         except (OSError, ValueError) as error:
@@ -82,21 +84,28 @@ def predict(
         print_json({"model": str(path), "device": opened.backend.device, "predictions": predictions})
     else:
         for prediction in predictions:
-            say(f"{prediction['image']}: {in_words(prediction)}")
+            say(escaped(f"{prediction['image']}: {in_words(prediction)}"))
     if len(predictions) < len(images):
         raise Failed(f"{len(images) - len(predictions)} of {len(images)} images could not be read")
 
 
 def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
-    """The model's file, which is the first one or the one built in, and the images."""
+    """The model's file, which is the first one or the one built in, and the images, those of folders by name."""
     from xpnet.photo import shipped_model_path
 
     first = options.model_file(files[0])
     if first.suffix.lower() != MODEL_ENDS_IN:
-        return shipped_model_path(), files
+        return shipped_model_path(), in_folders(files)
     if len(files) == 1:
         raise typer.BadParameter(f"{first} is a model; which images is it to read?")
-    return first, files[1:]
+    return first, in_folders(files[1:])
+
+
+def in_folders(files: list[Path]) -> list[Path]:
+    """Files, and in the place of a folder the images in it, if there are any."""
+    from xpnet.data.images import images_in
+
+    return [image for file in files for image in ((file.is_dir() and images_in(file)) or [file])]
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.cli.data import left_alone
 from xpnet.data import Dataset
-from xpnet.data.images import is_images
+from xpnet.data.images import is_images, of_one_colour
 from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
 from xpnet.losses import MeanSquaredError, SoftmaxCrossEntropy
@@ -26,6 +27,7 @@ MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever th
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
 MOST_VALUES = 1 << 26  # probabilities that are kept,
 BLOCK = 1 << 22  # and outputs that are computed at a time
+ONE_COLOUR = "all images are of one colour: there is nothing to learn in them"
 COLUMNS = (
     *("epoch", "train_loss", "train_accuracy", "train_r2", "validation_loss", "validation_accuracy", "validation_r2"),
     *("lr", "seconds", "loss_scale", "skipped_steps"),
@@ -204,11 +206,14 @@ def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.nda
     return images
 
 
-def limits(data: Dataset) -> list[str]:
-    """What cannot be done with such data, or with a model of them: a line each, to be read before the training."""
-    notes = []
+def limits(data: Dataset, source: str) -> list[str]:
+    """What of the source is no part of the data, and what cannot be done with them, or with a model of them: a line
+    each, to be read before the training."""
+    notes = [note] if (note := left_alone(source)) else []
     if not is_images(data.x):
         notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
+    if of_one_colour(data.x):
+        notes.append(ONE_COLOUR)
     if len(data.classes) > MOST_CLASSES:
         notes.append(
             f"{len(data.classes):,} classes are too many to show: metrics.json gets the {MOST_CLASSES} worst, "

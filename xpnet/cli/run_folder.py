@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from xpnet.cli.console import Failed, command, quoted, verdict
 from xpnet.cli.settings import Settings, to_toml
 from xpnet.cli.tables import is_table
-from xpnet.files import LONGEST_NAME, cut, locked
+from xpnet.files import LONGEST_NAME, MODEL, cut, locked
 
 if TYPE_CHECKING:
     from xpnet import Model
     from xpnet.train import TensorBoard
 
-CONFIG, CHECKPOINT, MODEL = "config.toml", "checkpoint.safetensors", "model.safetensors"
+CONFIG, CHECKPOINT = "config.toml", "checkpoint.safetensors"
 
 
 def new_folder(data: str, out: Path | None) -> Path:

@@ -17,7 +17,6 @@ from xpnet.cli.device import FASTEST, device_line, on_fastest
 from xpnet.cli.run_folder import (
     CHECKPOINT,
     CONFIG,
-    MODEL,
     check_tensorboard,
     clear_halves,
     event_file,
@@ -29,6 +28,7 @@ from xpnet.cli.run_folder import (
 )
 from xpnet.cli.settings import KINDS, Settings, in_words, option, read_config, settle
 from xpnet.cli.workers import device_for, started
+from xpnet.files import MODEL
 
 if TYPE_CHECKING:
     from xpnet import Backend, Model
@@ -152,7 +152,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     settings = fitted_to(settings, len(training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
-    notes = tables.in_words(training) if isinstance(training, data.Table) else results.limits(training)
+    notes = tables.in_words(training) if isinstance(training, data.Table) else results.limits(training, settings.data)
     validation = None
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)

@@ -26,6 +26,7 @@ MNIST_SHA256 = {  # of the decompressed content: the archives of two mirrors may
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+INTO_FOLDERS = "put those of each class into a folder that has the name of the class"
 VALIDATION = ("val", "valid", "validation")  # folders of a part that a data set does not have
 
 
@@ -40,7 +41,7 @@ def load(
     source: str | os.PathLike[str],
     *,
     seed: int = 0,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     grey: bool | None = None,
 ) -> Splits:
     """A data set by name, or from a folder.
@@ -80,8 +81,7 @@ def load(
     if holds_images(source):
         return _of_images(folder, seed, size, grey)
     if not any(_find(folder, name) for name in MNIST_SHA256) and images_in(folder):
-        what_to_do = "put those of each class into a folder that has the name of the class"
-        raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {what_to_do}")
+        raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {INTO_FOLDERS}")
     return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
@@ -108,9 +108,14 @@ def _digits(seed: int) -> Splits:
     return Splits(replace(train, name="digits train"), replace(test, name="digits test"))
 
 
-def _of_images(folder: Path, seed: int, size: tuple[int, int] | None, grey: bool | None) -> Splits:
+def _of_images(folder: Path, seed: int, size: int | tuple[int, int] | None, grey: bool | None) -> Splits:
     name, parts = folder.resolve().name, (folder / "train", folder / "test")
     there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
+    if "train" in there and "test" not in there and images_in(parts[1]):
+        raise ValueError(
+            f"{parts[1]} has images, and no folders that say what they are: {INTO_FOLDERS}; or name {parts[0]} alone, "
+            "of which a fifth is then held out"
+        )
     if there[:1] == ["train"] and there[-1] in VALIDATION:
         what_to_do = "move its images into train, or it elsewhere" if "test" in there else "call it test"
         raise ValueError(
@@ -119,9 +124,12 @@ def _of_images(folder: Path, seed: int, size: tuple[int, int] | None, grey: bool
         )
     if has_parts(folder):
         train, test = (image_folder(part, size, grey) for part in parts)
-        if train.classes != test.classes or train.x.shape[1:] != test.x.shape[1:]:
-            found = f"{train!r} in {parts[0].name}, {test!r} in {parts[1].name}"
-            raise ValueError(f"{name}: both parts need the same classes, and images of one size and kind: {found}")
+        for part, one, other in (("train", train, test), ("test", test, train)):
+            if lacking := ", ".join(repr(of_class) for of_class in other.classes if of_class not in one.classes):
+                raise ValueError(f"{name}: both parts need the same classes, and {part} has no folder {lacking}")
+        if train.x.shape[1:] != test.x.shape[1:]:
+            found = f"{train!r} in train, {test!r} in test"
+            raise ValueError(f"{name}: both parts need images of one size and kind: {found}")
     else:
         train, test = split(image_folder(folder, size, grey), 1 / 5, seed)
     return Splits(replace(train, name=f"{name} train"), replace(test, name=f"{name} test"))

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.data.dataset import Dataset
 from xpnet.files import expanded
 
-ENDS_IN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ENDS_IN = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    ".avif",  # which Pillow reads since 11.3
+)
 SHOWN = 5  # folders in a message
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
+OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in others it has 32
 
 
 def image_folder(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, grey: bool | None = None
+    path: str | os.PathLike[str], size: int | tuple[int, int] | None = None, grey: bool | None = None
 ) -> Dataset:
     """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
 
-    They are upright, and grey or RGB without transparency as `grey` says; of itself grey if all of them are. Files are
-    looked for in folders inside the class's too; those that are hidden, or whose names end in nothing that an image's
-    does, are left alone. With `size`, (height, width), all are brought to that size; without, they must have one.
+    They are upright, and grey or RGB as `grey` says; of itself grey if all of them are. What is transparent lies on
+    white; of 16 bits the upper 8 are taken. Files are looked for in folders inside the class's too; those that are
+    hidden, or whose names end in nothing that an image's does, are left alone. With `size`, (height, width) or a number
+    for squares, all are brought to that size; without, they must have one.
 
     Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
-    sizes that differ and what is no image; OSError for what cannot be read.
+    sizes that differ and what is no image; OSError for what cannot be read, MemoryError for more than the memory holds.
     """
-    path = expanded(path)
+    path, size = expanded(path), None if size is None else as_size(size)
     files, y, classes = files_of_classes(path)
-    images = [_read(file, size, grey) for file in files]
+    try:
+        x = _as_one([_read(file, size, grey) for file in files], files)
+    except MemoryError:
+        raise MemoryError(
+            f"the {len(files):,} images of {path} do not fit: make them smaller by xpnet train --size 64 or "
+            "data.image_folder(..., size=64), or leave them on the disk by data.open_images"
+        ) from None
+    return Dataset(x, y, classes, path.resolve().name)
+
+
+def _as_one(images: list[np.ndarray], files: list[Path]) -> np.ndarray:
+    """The images of these files as one array, in colour if one of them is."""
     for file, image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             one, first = (f"{shown.shape[1]} x {shown.shape[0]}" for shown in (image, images[0]))
@@ -41,7 +59,17 @@ def image_folder(
             )
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    return Dataset(np.stack(images), y, classes, path.resolve().name)
+    return np.stack(images)
+
+
+def as_size(size: Any) -> tuple[int, int]:
+    """(height, width), of one number both. Raises ValueError for anything else."""
+    sides = size if isinstance(size, (tuple, list)) else (size, size)
+    try:
+        height, width = (whole("a side", side, 1) for side in sides)
+    except ValueError:
+        raise ValueError(f"size is (height, width) in pixels, or a number for squares, not {size!r}") from None
+    return height, width
 
 
 def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
@@ -84,6 +112,11 @@ def is_images(x: Any) -> bool:
     return not isinstance(x, tuple) and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3)))
 
 
+def of_one_colour(x: np.ndarray) -> bool:
+    """Whether samples are images, and all of them nothing but one and the same colour."""
+    return is_images(x) and not (x != x[:1, :1, :1]).any()
+
+
 def as_colours(x: np.ndarray) -> np.ndarray:
     """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white. ValueError if they are no
     images."""
@@ -101,6 +134,19 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
+def others_in(path: Path) -> Counter[str]:
+    """How many files in the folders of a folder are no images, by what their names end in. Hidden ones, and those that
+    Windows makes (Thumbs.db, desktop.ini), are not counted."""
+    files = (
+        file
+        for folder in class_folders(path)
+        for file in folder.rglob("*")
+        if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini")
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    return Counter(file.suffix.lower() for file in files if file.is_file())
+
+
 def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
     """`pixels` of an image in a file."""
     from PIL import Image
@@ -110,28 +156,48 @@ def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.nda
         try:
             with Image.open(opened) as image:
                 return pixels(image, size, grey)
+        except MemoryError:  # which is no fault of the image
+            raise
         except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
 
 
+class NoWhiteError(ValueError):
+    """An image of numbers of which none is known to be white."""
+
+
 def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -> np.ndarray:
     """Upright, of `size` (height, width) if that is given: (H, W) uint8 in grey, (H, W, 3) in colour; without `grey`
-    as the image is."""
+    as the image is.
+
+    What is transparent lies on white. Of 16 bits the upper 8 are taken. Raises `NoWhiteError` for numbers of 32 bits
+    and floats, as some TIFF files have: each image would need a scale of its own.
+    """
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)
     is_grey = image.mode in GREY or image.mode.startswith("I")
-    converted = _as_grey(image) if is_grey else image
+    converted = _of_8_bits(image) if image.mode.startswith(("I", "F")) else _on_white(image)
     converted = converted.convert("L" if (is_grey if grey is None else grey) else "RGB")
     if size is not None:
         converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(converted)
 
 
-def _as_grey(image: Any) -> Any:
-    """8 bits; of 16 the upper ones."""
+def _of_8_bits(image: Any) -> Any:
+    """Of 16 the upper ones."""
     from PIL import Image
 
-    if not image.mode.startswith("I"):
-        return image.convert("L")
+    if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
+        kind = "floats" if image.mode == "F" else "numbers of 32 bits"
+        raise NoWhiteError(f"it holds {kind}, and which of them is white is not known: save it with 8 or 16 bits")
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _on_white(image: Any) -> Any:
+    """Without transparency: a black drawing may have its shape in nothing else."""
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

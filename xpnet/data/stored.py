@@ -22,7 +22,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.random import host_generator
 from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, Feed, check_indices
-from xpnet.data.images import files_of_classes
+from xpnet.data.images import as_size, files_of_classes
 from xpnet.data.labels import renumbered
 from xpnet.data.rows import Chosen, Images, Joined, Rows
 from xpnet.data.statistics import check_finite
@@ -180,13 +180,14 @@ def open_shards(
     return Stored(rows, np.concatenate(targets), classes, files[0].name, window)
 
 
-def open_images(folder: AnyPath, size: tuple[int, int], grey: bool = False) -> Stored:
-    """Images in a folder for each class, brought to `size` (height, width) as uint8: the files of `image_folder`.
+def open_images(folder: AnyPath, size: int | tuple[int, int], grey: bool = False) -> Stored:
+    """Images in a folder for each class, brought to `size` as uint8: the files of `image_folder`. `size` is (height,
+    width), or a number for squares.
 
     All of them are mixed: with a file for each sample, any order is as good to read as another. Raises ValueError for
     less than two classes and a class without an image of its own, OSError for what is no folder.
     """
-    root = expanded(folder)
+    root, size = expanded(folder), as_size(size)
     files, y, classes = files_of_classes(root)
     return Stored(Images(files, size, grey), y, classes, root.resolve().name, window=2 * len(y))
 

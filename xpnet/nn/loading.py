@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend import DTYPES, select
+from xpnet.files import MODEL
 from xpnet.nn.declared import check_tensors, declare
 from xpnet.nn.layer import Layer
 from xpnet.nn.model import Model
@@ -21,7 +23,7 @@ MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 81
 
 
 def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
-    """The model in the file (or the checkpoint) at `path`, on any device (see `select`).
+    """The model in the file (or the checkpoint) at `path`, or of the run in that folder, on any device (see `select`).
 
     Without `dtype`, in the one it was saved in.
 
@@ -29,6 +31,8 @@ def load(path: str | os.PathLike, device: str | None = None, dtype: str | None =
     that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that
     cannot be read.
     """
+    if (of_run := Path(path) / MODEL).is_file():
+        path = of_run
     tensors, described = read_tensors(path)
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN_PREFIX)}
     return model_from(own, described, path, lambda saved: select(device, dtype or saved, seed))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xpnet.data.images import pixels
+from xpnet.data.images import NoWhiteError, pixels
 
 Luma = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -74,7 +74,7 @@ def _opened(source: File, max_pixels: int, convert: Callable[[Image.Image], T]) 
         return _decode(source, max_pixels, convert)
     with open(source, "rb") as file:
         try:
-            return _decode(file, max_pixels, convert)
+            return _decode(file, max_pixels, convert, ("PPM",))
         except ImageError as error:
             raise type(error)(f"{os.fspath(source)}: {error}") from error
 
@@ -89,13 +89,14 @@ def _from_array(array: np.ndarray) -> Luma:
     return _shrunk(array.astype(np.float32))
 
 
-def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
+def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T], more: tuple[str, ...] = ()) -> T:
+    """`more`: formats that are taken from one's own files alone, because Pillow takes long for some of them."""
     start = file.read(32)
     scans = file.read().count(b"\xff\xda") if start.startswith(b"\xff\xd8") else 0  # as their headers begin
     file.seek(0)
     if scans > MAX_SCANS:
         raise ImageError(f"a JPEG of {scans} scans, which would take too long to open (at most {MAX_SCANS})")
-    formats = _formats(start)
+    formats = (*_formats(start), *more)
     Image.init()  # Pillow knows only some of its formats before that
     with _one_at_a_time, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
@@ -113,6 +114,8 @@ def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]
             raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageTooLargeError(TOO_LARGE) from None
+        except NoWhiteError as error:
+            raise ImageError(str(error)) from None
         except MemoryError:
             raise ImageError("too large for the memory that there is; make it smaller first") from None
         except Exception as error:  # a decoder meets hostile bytes here, and Pillow lets many kinds through
