@@ -157,8 +157,11 @@ def test_a_mask_that_does_not_fit():
 @KINDS
 def test_states_of_another_batch(layer):
     model, x, first, _ = with_states(layer)
-    with pytest.raises(ShapeError, match=f"{layer.__name__}: states of 1.* samples do not fit 2"):
-        model.forward((x, *(s[:1] for s in first)))
+    wrong = x, *(s[:1] for s in first)
+    with pytest.raises(ShapeError, match=r"the inputs hold 2, 1.* samples"):
+        model.forward(wrong)
+    with pytest.raises(ShapeError, match=r"states of 1.* samples do not fit 2"):  # given by another layer
+        model.network(wrong, model.backend)
 
 
 # Directions, products -------------------------------------------------------------------------------------------
