@@ -34,6 +34,7 @@ def pets(tmp_path):
 
 
 def test_folders_are_classes(pets):
+    write(pets / "dogs" / ".ipynb_checkpoints" / "0-checkpoint.png", np.zeros((6, 4)))  # a copy that Jupyter made
     images = data.image_folder(pets)
     assert images.classes == ("cats", "dogs")
     assert (images.x.shape, images.x.dtype, images.name) == ((4, 6, 4), np.uint8, "pets")

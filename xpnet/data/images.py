@@ -129,8 +129,8 @@ def as_colours(x: np.ndarray) -> np.ndarray:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images in a folder and in those inside it."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not file.name.startswith("."))
+    """The images in a folder and in those inside it, but for what is hidden."""
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not _is_hidden(file, folder))
     return sorted(file for file in files if file.is_file())
 
 
@@ -141,10 +141,14 @@ def others_in(path: Path) -> Counter[str]:
         file
         for folder in class_folders(path)
         for file in folder.rglob("*")
-        if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini")
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini") and not _is_hidden(file, folder)
     )
     return Counter(file.suffix.lower() for file in files if file.is_file())
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether the file, or a folder that it is in inside this one, is hidden, such as Jupyter's .ipynb_checkpoints."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
