@@ -1563,6 +1563,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: hang-ups are logged", "exception_handler(ClientDisconnect)", "exception_handler(KeyError)"),
     ],
     "serve/question.py": [
+        ("serve: numbers that are not finite are no JSON", 'inf_nan_mode="null"', 'inf_nan_mode="constants"'),
         ("serve: an error for each wrong number", "Annotated[list[Level], FailFast()]", "list[Level]"),
         ("serve: an error for each wrong row", "Annotated[list[PixelRow], FailFast()]", "list[PixelRow]"),
     ],

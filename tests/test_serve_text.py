@@ -210,8 +210,8 @@ def test_a_bad_text_gives_one_clear_line(client, body, line):
 
 def test_the_model_is_asked_off_the_event_loop(client, monkeypatch):
     threads = []
-    real = text.JSONResponse
-    monkeypatch.setattr(text, "JSONResponse", lambda *a: threads.append(threading.current_thread().name) or real(*a))
+    real = text.answer
+    monkeypatch.setattr(text, "answer", lambda *a: threads.append(threading.current_thread().name) or real(*a))
     assert client.post("/api/text", json={"text": "ab"}).status_code == 200
     assert [name.startswith("xpnet") for name in threads] == [True]
 

@@ -18,7 +18,7 @@ pytest.importorskip("httpx2", reason="FastAPI's test client needs it")
 from fastapi.testclient import TestClient
 from small_server import pixels, reader
 
-from xpnet.serve import maps, walk, walk_routes
+from xpnet.serve import maps, question, walk, walk_routes
 from xpnet.serve.app import create_app
 from xpnet.serve.reader import QuestionError
 from xpnet.serve.unit import at_unit
@@ -349,7 +349,7 @@ def test_a_bad_question_gives_one_clear_line(client, path, more, line):
 
 def test_questions_are_parsed_and_answers_written_off_the_event_loop(client, monkeypatch):
     names = []
-    for part in ("question", "JSONResponse"):
+    for part in ("question", "answer"):
         real = getattr(walk_routes, part)
         seen = lambda *a, real=real: names.append(threading.current_thread().name) or real(*a)
         monkeypatch.setattr(walk_routes, part, seen)
@@ -366,3 +366,16 @@ def test_the_answers_are_what_their_description_says(client):
     for number in (0, 2, 3):
         found = ask("/unit", layer=number, unit=[0, 0, 3])
         walk_routes.UnitResponse.model_validate(found, strict=True, extra="forbid")
+
+
+def test_answers_are_json_whatever_they_hold():
+    """Shapes, texts and numbers as Python's own module writes them; what is not finite has no place in JSON."""
+    values = {
+        "shape": [2, 3],
+        "numbers": [[0.1, -2.5e22, 1e-320], [1e7, 0.123457, -0.0]],
+        "kind": "Größe\n",
+        "none": None,
+    }
+    response = question.answer(values | {"ends": [math.inf, -math.inf, math.nan]})
+    assert response.headers["content-type"] == "application/json"
+    assert json.loads(response.body) == values | {"ends": [None, None, None]}

@@ -20,7 +20,7 @@ from xpnet.photo import ImageError
 from xpnet.photo.opening import Luma
 from xpnet.serve.guard import Guard
 from xpnet.serve.limits import IMAGE_BYTES, SETTINGS_BYTES, question_bytes, text_bytes
-from xpnet.serve.question import Image, described, problems, question
+from xpnet.serve.question import Image, answer, described, problems, question
 from xpnet.serve.reader import QuestionError, Reader
 from xpnet.serve.text import add_text
 from xpnet.serve.training import add_training
@@ -154,11 +154,11 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
     # What takes time, the conversion from and to JSON included, for the threads of `work`
 
     def reading(image: Luma) -> Response:
-        return JSONResponse(reader.read(image))
+        return answer(reader.read(image))
 
     def explanation(body: bytes) -> Response:
         asked = question(Question, body)
-        return JSONResponse(reader.explain(asked.pixels, asked.answer, asked.against))
+        return answer(reader.explain(asked.pixels, asked.answer, asked.against))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:

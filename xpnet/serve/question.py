@@ -1,10 +1,12 @@
-"""What clients send as JSON: read with one clear line for whatever is wrong."""
+"""What clients send as JSON, read with one clear line for whatever is wrong, and what they get."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
+from fastapi import Response
 from pydantic import BaseModel, FailFast, Field, ValidationError
+from pydantic_core import to_json
 
 from xpnet.serve.reader import QuestionError
 
@@ -34,6 +36,12 @@ def question(kind: type[Asked], body: bytes) -> Asked:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise QuestionError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from None
+
+
+def answer(values: Any) -> Response:
+    """Values as JSON, written in a fifth of the time that Python's own module takes: an explanation has 60,000 numbers.
+    One that is not finite is null."""
+    return Response(to_json(values, inf_nan_mode="null"), media_type="application/json")
 
 
 def described(kind: type[BaseModel]) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from xpnet.serve import limits
-from xpnet.serve.question import described, problems, question
+from xpnet.serve.question import answer, described, problems, question
 from xpnet.serve.work import Work
 from xpnet.serve.writer import Writer
 
@@ -89,7 +89,7 @@ def add_text(app: FastAPI, writer: Writer | None, work: Work) -> None:
 
     def continuation(body: bytes) -> Response:
         asked = question(Beginning, body)
-        return JSONResponse(served().go_on(asked.text, asked.length, asked.temperature, np.random.default_rng()))
+        return answer(served().go_on(asked.text, asked.length, asked.temperature, np.random.default_rng()))
 
     def served() -> Writer:
         if writer is None:

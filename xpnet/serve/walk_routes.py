@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
-from xpnet.serve.question import Image, described, problems, question
+from xpnet.serve.question import Image, answer, described, problems, question
 from xpnet.serve.reader import Reader
 from xpnet.serve.unit import at_unit
 from xpnet.serve.walk import at_layer, overview
@@ -165,15 +165,15 @@ def add_walk(app: FastAPI, reader: Reader, work: Work) -> None:
 
     def whole(body: bytes) -> Response:
         asked = question(WalkQuestion, body)
-        return JSONResponse(overview(reader, asked.pixels, asked.target))
+        return answer(overview(reader, asked.pixels, asked.target))
 
     def one_layer(body: bytes) -> Response:
         asked = question(LayerQuestion, body)
-        return JSONResponse(at_layer(reader, asked.pixels, asked.layer, asked.target))
+        return answer(at_layer(reader, asked.pixels, asked.layer, asked.target))
 
     def one_unit(body: bytes) -> Response:
         asked = question(UnitQuestion, body)
-        return JSONResponse(at_unit(reader, asked.pixels, asked.layer, asked.unit, asked.target))
+        return answer(at_unit(reader, asked.pixels, asked.layer, asked.unit, asked.target))
 
     @app.api_route("/network", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
