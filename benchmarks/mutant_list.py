@@ -2140,12 +2140,16 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):", "if self.problem:"),
     ],
     "verify/parity_result.py": [
+        ("Parity: small losses of all kinds are compared with themselves",
+         "max(self.smallest, *map(abs, reference)) or 1.0", "max(*map(abs, reference), 0.0) or 1.0"),
         ("Parity: a device that cannot train agrees", "return not self.problems and all(", "return all("),
         ("Parity: a curve of NaN agrees",
          "[math.inf if math.isnan(gap) else gap for gap in gaps]", "[0.0 if math.isnan(gap) else gap for gap in gaps]"),
         ("Parity: the training does not count", "for row in self.rows) and self.training.ok", "for row in self.rows)"),
     ],
     "verify/parity_training.py": [
+        ("Parity: the loss of a network that is sure is compared with itself",
+         "smallest = SURE if isinstance(task.loss, SoftmaxCrossEntropy) else 0.0", "smallest = 0.0"),
         ("Parity: Adam makes whole steps of rounding", "Adam(model, eps=EPS)", "Adam(model)"),
         ("Parity: Adam makes no steps", "EPS = 1e-4\n", "EPS = 1e4\n"),
         ("Parity: whole numbers one beyond those that are taken", "drawn[0], below // 2", "drawn[0] + 1, below // 2"),

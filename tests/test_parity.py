@@ -21,7 +21,7 @@ from xpnet.verify.parity_page import page
 from xpnet.verify.parity_result import REFERENCE, Comparison, Device, Parity, Training
 from xpnet.verify.parity_training import random_samples, task_for, train_everywhere
 from xpnet.verify.strict import StrictBackend
-from xpnet.verify.tolerances import LOSS_CURVE
+from xpnet.verify.tolerances import LOSS_CURVE, SURE
 
 
 class Faulty(Backend):
@@ -297,6 +297,31 @@ def test_a_curve_that_leaves_the_others_is_a_difference_on_its_own():
     assert not broken.ok
 
 
+@pytest.mark.usefixtures("few_rows")
+def test_a_network_that_is_sure_of_all_its_answers_is_no_difference():
+    """Its loss is smaller than what float32 rounds off a logarithm."""
+    backend = Backend("float64")
+    model = nn.Model(nn.Linear(2), (2,), backend, ("0", "1"))
+    model.parameters["W"].data[...], model.parameters["b"].data[...] = np.array([[16.0, -16.0], [0, 0]]), 0
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 64)
+    x = np.stack([np.where(y, -1, 1) * rng.uniform(0.48, 0.52, 64), rng.standard_normal(64)], axis=1)
+    found = parity(model, data.Dataset(x, y), batch=8, steps=3)
+    assert max(found.training.curves["cpu, float64"]) < 1e-5
+    assert found.training.smallest == SURE
+    assert found.ok, found.verdict
+
+
+def test_small_losses_of_numbers_are_compared_as_they_are():
+    curve = (2e-9, 1e-9)
+    other = (2e-9, 1e-9 * (1 + 5 * LOSS_CURVE))
+    numbers = Training("", {REFERENCE: curve, "gpu": other}, {})
+    assert numbers.gaps["gpu"] == pytest.approx(2.5 * LOSS_CURVE)
+    assert not numbers.ok
+    assert Training("", {REFERENCE: curve, "gpu": other}, {}, smallest=SURE).ok
+    assert not Training("", {REFERENCE: curve, "gpu": (2e-9, 2e-6)}, {}, smallest=SURE).ok
+
+
 def test_ulps():
     one = np.array([1.0, 0.25])
     assert ulps(np.float32([1, 0.25]), one) == 0
@@ -390,7 +415,7 @@ def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_p
     assert found.keys() == {
         "title", "ok", "verdict", "gpu", "reference", "devices", "first", "rows", "training", "notes",
     }  # fmt: skip
-    assert found["training"].keys() == {"what", "ok", "gaps", "allowed", "problems", "curves"}
+    assert found["training"].keys() == {"what", "ok", "gaps", "allowed", "smallest", "problems", "curves"}
     assert found["ok"]
     assert not found["gpu"]
     assert found["devices"][1]["role"] == "stand-in"

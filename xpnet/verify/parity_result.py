@@ -59,11 +59,12 @@ class Training:
     curves: dict[str, tuple[float, ...]]
     problems: dict[str, str]
     allowed: float = LOSS_CURVE
+    smallest: float = 0.0  # loss that is compared as a fraction of itself
 
     def distances(self, device: str) -> list[float]:
         """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""
         reference = self.curves[REFERENCE]
-        size = max(map(abs, reference), default=0.0) or 1.0
+        size = max(self.smallest, *map(abs, reference)) or 1.0
         gaps = [abs(a - b) / size for a, b in zip(self.curves[device], reference, strict=True)]
         return [math.inf if math.isnan(gap) else gap for gap in gaps]
 

@@ -25,7 +25,7 @@ from xpnet.verify.passes import (
     spread,
     spread_samples,
 )
-from xpnet.verify.tolerances import EPSILON, LOSS_CURVE, product_rounding
+from xpnet.verify.tolerances import EPSILON, LOSS_CURVE, SURE, product_rounding
 
 BATCHES = 8  # different ones; then they come again
 LARGEST = 256  # of random whole numbers, at most
@@ -113,7 +113,8 @@ def train_everywhere(task: Task, kinds: dict[str, BackendFactory], precision: st
             curves[device] = _curve(task, kind("float32", SEED))
         except Exception as error:  # a device that cannot train this is a finding
             problems[device] = f"{type(error).__name__}: {error}"
-    return Training(task.what, curves, problems, allowed)
+    smallest = SURE if isinstance(task.loss, SoftmaxCrossEntropy) else 0.0
+    return Training(task.what, curves, problems, allowed, smallest)
 
 
 def _curve(task: Task, backend: Backend) -> tuple[float, ...]:

@@ -32,6 +32,10 @@ LOSS_CURVE = 1e-4
 between float32 and float64 it came to 1e-6 in small networks. A gradient that is wrong by a tenth comes to 1e-2 after
 ten steps of SGD."""
 
+SURE = 1e-2
+"""A cross-entropy below this is compared as a fraction of this: in float32 it is the logarithm of a sum near 1, or the
+difference of numbers of the size of the logits, and so off by some 2^-24 times these, however small it is."""
+
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The machine epsilon of what the operands of products are rounded to: of each, by half of that at most."""
 
