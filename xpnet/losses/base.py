@@ -17,6 +17,7 @@ from xpnet.losses.target import (
     require_weights,
     split_target,
 )
+from xpnet.nn.shapes import n_samples
 
 REDUCTIONS = ("mean", "sum")
 
@@ -122,11 +123,6 @@ class TermLoss(Loss):
         if c is None:
             return (y.size // max(y.shape[-1], 1) if self.of_rows else y.size) if w is None else w.sum()
         return c.sum() if w is None else (w * c).sum()
-
-
-def n_samples(arrays: Any) -> int:
-    """How many samples there are in an array, or in each array of a tuple: inputs or outputs."""
-    return len(arrays[0] if isinstance(arrays, tuple) else arrays)
 
 
 def two(words: str, given: Any) -> Any:

@@ -123,7 +123,7 @@ class Windows:
 
     @cached_property
     def are_pixels(self) -> bool:
-        """Whether each pixel is a window of its own: no padding, and as many windows as there are only of kernel 1."""
+        """Whether each pixel is a window of its own: no padding, and a window at every pixel, as only kernel 1 has."""
         return self.size == self.padded_size == self.output
 
     @cached_property

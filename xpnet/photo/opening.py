@@ -17,7 +17,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from xpnet.data.images import NoWhiteError, pixels
 
 Luma = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes | BinaryIO
 Source = File | np.ndarray
@@ -53,7 +52,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Luma:
     return _opened(source, max_pixels, lambda image: _checked(_to_luma(image)))
 
 
-def open_whole(source: Source, size: tuple[int, int], grey: bool, max_pixels: int = MAX_PIXELS) -> Pixels:
+def open_whole(source: Source, size: tuple[int, int], grey: bool, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The whole image, upright and brought to `size` (height, width), as `data.image_folder` does it: uint8, (H, W) if
     `grey`, else (H, W, 3).
 

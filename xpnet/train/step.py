@@ -17,10 +17,10 @@ from xpnet.data import Source, batch_slices
 from xpnet.data.dataset import check_source
 from xpnet.data.labels import check_classes
 from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
-from xpnet.losses.base import inverse, n_samples, two
+from xpnet.losses.base import inverse, two
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
 from xpnet.nn.ending import ending
-from xpnet.nn.shapes import each, in_tuple, is_several
+from xpnet.nn.shapes import each, in_tuple, is_several, n_samples
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
 from xpnet.train.metrics import Metric, accuracy, centred
