@@ -172,6 +172,23 @@ def test_what_is_transparent_lies_on_white(tmp_path, mode, grey):
     np.testing.assert_array_equal(open_whole(tmp_path / "a" / "0.png", (6, 6), grey), wanted)
 
 
+@pytest.mark.parametrize("paint", [(255, 255, 255), (255, 255, 200)])
+def test_a_white_drawing_lies_on_black(tmp_path, paint):
+    """Whose shape is nowhere but in the transparency; one dark point in it, and it is no white drawing."""
+    pixels = np.dstack([np.broadcast_to(np.array(paint, np.uint8), (*INK.shape, 3)), INK])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    wanted = pixels[..., :3] * (INK > 0)[..., None]
+    np.testing.assert_array_equal(data.image_folder(tmp_path, grey=False).x[0], wanted)
+    np.testing.assert_array_equal(open_whole(tmp_path / "a" / "0.png", (6, 6), False), wanted)
+    pixels[3, 3, :3] = 200
+    Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
+    seen = data.image_folder(tmp_path, grey=True).x[0]
+    assert seen[0, 0] == 255
+    assert seen[3, 3] == 200
+
+
 @pytest.mark.parametrize(("dtype", "what"), [(np.float32, "floats"), (np.int32, "numbers of 32 bits")])
 def test_numbers_without_a_known_white_are_refused(pets, dtype, what):
     path = pets / "cats" / "0.tif"

@@ -19,6 +19,7 @@ ENDS_IN = (
     ".avif",  # which Pillow reads since 11.3
 )
 SHOWN = 5  # folders in a message
+WHITE = 230  # of 255: a drawing in which nothing is darker would be lost on white
 GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
 OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in others it has 32
 
@@ -29,9 +30,9 @@ def image_folder(
     """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
 
     They are upright, and grey or RGB as `grey` says; of itself grey if all of them are. What is transparent lies on
-    white; of 16 bits the upper 8 are taken. Files are looked for in folders inside the class's too; those that are
-    hidden, or whose names end in nothing that an image's does, are left alone. With `size`, (height, width) or a number
-    for squares, all are brought to that size; without, they must have one.
+    white, of a white drawing on black; of 16 bits the upper 8 are taken. Files are looked for in folders inside the
+    class's too; those that are hidden, or whose names end in nothing that an image's does, are left alone. With `size`,
+    (height, width) or a number for squares, all are brought to that size; without, they must have one.
 
     Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
     sizes that differ and what is no image; OSError for what cannot be read, MemoryError for more than the memory holds.
@@ -174,14 +175,14 @@ def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -
     """Upright, of `size` (height, width) if that is given: (H, W) uint8 in grey, (H, W, 3) in colour; without `grey`
     as the image is.
 
-    What is transparent lies on white. Of 16 bits the upper 8 are taken. Raises `NoWhiteError` for numbers of 32 bits
-    and floats, as some TIFF files have: each image would need a scale of its own.
+    What is transparent lies on white, of a white drawing on black. Of 16 bits the upper 8 are taken. Raises
+    `NoWhiteError` for numbers of 32 bits and floats, as some TIFF files have: each image would need a scale of its own.
     """
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)
     is_grey = image.mode in GREY or image.mode.startswith("I")
-    converted = _of_8_bits(image) if image.mode.startswith(("I", "F")) else _on_white(image)
+    converted = _of_8_bits(image) if image.mode.startswith(("I", "F")) else _opaque(image)
     converted = converted.convert("L" if (is_grey if grey is None else grey) else "RGB")
     if size is not None:
         converted = converted.resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -198,10 +199,13 @@ def _of_8_bits(image: Any) -> Any:
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
-def _on_white(image: Any) -> Any:
-    """Without transparency: a black drawing may have its shape in nothing else."""
+def _opaque(image: Any) -> Any:
+    """Without transparency, which alone may have a drawing's shape: on white, or on black if it is white itself."""
     from PIL import Image
 
     if not image.has_transparency_data:
         return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    drawing = image.convert("RGBA")
+    on = lambda background: Image.alpha_composite(Image.new("RGBA", image.size, background), drawing)
+    on_white = on("white")
+    return on_white if on_white.convert("L").getextrema()[0] < WHITE else on("black")
