@@ -2468,7 +2468,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if not image.has_transparency_data:\n", "    if True:\n"),
         ("Images: what is transparent lies on black", 'on_white = on("white")', 'on_white = on("black")'),
         ("Images: a white drawing is lost on white", 'else on("black")', 'else on("white")'),
-        ("Images: a drawing with one dark point is lost on black", "getextrema()[0]", "getextrema()[1]"),
+        ("Images: a drawing with one dark point is lost on black", 'convert("L")).min()', 'convert("L")).max()'),
         ("Images: only what is quite white is a white drawing", "WHITE = 230", "WHITE = 255"),
         ("Images: floats are cut at 255", 'if image.mode == "F" or (', "if False or ("),
         ("Images: of 32 bits some are taken", '(image.mode == "I" and image.format', '(False and image.format'),

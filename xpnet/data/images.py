@@ -208,4 +208,4 @@ def _opaque(image: Any) -> Any:
     drawing = image.convert("RGBA")
     on = lambda background: Image.alpha_composite(Image.new("RGBA", image.size, background), drawing)
     on_white = on("white")
-    return on_white if on_white.convert("L").getextrema()[0] < WHITE else on("black")
+    return on_white if np.asarray(on_white.convert("L")).min() < WHITE else on("black")
