@@ -30,6 +30,13 @@ NETWORKS = {
     "mlp": (nn.Standardize(33.0, 79.0), nn.mlp([784, 16, 10])),
     "cnn": (nn.Standardize(33.0, 79.0), nn.cnn((28, 28), 10, channels=(3, 4), hidden=8, dropout=0.5)),
     "resnet": (nn.Standardize(33.0, 79.0), nn.resnet((28, 28), 10, depth=8, width=2)),
+    "parallel": (
+        nn.Reshape(28, 28, 1),
+        nn.Conv2d(2, 5, 4),
+        nn.Parallel(nn.Sequential(nn.Conv2d(3, 3, padding="same"), nn.ReLU()), nn.Dropout(0.5), nn.Conv2d(2, 1)),
+        nn.Flatten(),
+        nn.Linear(10),
+    ),
     "one layer used twice": (nn.Flatten(), nn.Linear(12), SHARED, nn.ReLU(), SHARED, nn.Linear(10)),
 }
 
@@ -86,7 +93,7 @@ def test_the_way_is_all_layers_in_order_up_to_what_the_model_answers(served):
     whole, model = overview(served, pixels(), TARGET), served.model
     kinds = [type(layer).__name__ for _, layer in model.network.walk() if not any(layer.children())]
     paths = [s["path"] for s in whole["stations"]]
-    assert sorted(s["kind"] for s in whole["stations"] if s["kind"] != "Residual") == sorted(kinds)
+    assert sorted(s["kind"] for s in whole["stations"] if s["kind"] not in ("Residual", "Parallel")) == sorted(kinds)
     assert paths[0] == "layers.0"
     assert whole["stations"][0]["sources"] == [walk.IMAGE]
     image = np.array(pixels(), np.float64).reshape(1, *model.input_shape)
@@ -215,6 +222,23 @@ def test_a_shortcut_is_a_source_of_the_sum():
     assert all(term["place"] == [1, 2, 3] for term in terms)
     before = [at_layer(about, pixels(), t["layer"])["values"]["numbers"][1][2][3] for t in terms]
     assert before == pytest.approx([t["number"] for t in terms], abs=1e-5)
+
+
+def test_what_is_joined_comes_from_the_end_of_each_branch():
+    """In the order of the branches, one of which gives what it is given."""
+    about = reader(*NETWORKS["parallel"])
+    stations = overview(about, pixels())["stations"]
+    kinds = ["Reshape", "Conv2d", "Conv2d", "ReLU", "Dropout", "Conv2d", "Parallel", "Flatten", "Linear"]
+    assert [s["kind"] for s in stations] == kinds
+    assert [s["sources"] for s in stations] == [[-1], [0], [1], [2], [1], [1], [3, 4, 5], [6], [7]]
+    for channel, source, before in [(0, 3, 0), (2, 3, 2), (3, 4, 0), (4, 4, 1), (5, 5, 0), (6, 5, 1)]:
+        found = at_unit(about, pixels(), 6, [channel, 2, 3])
+        [term] = found["forward"]["terms"]
+        assert (term["layer"], term["place"], term["weight"]) == (source, [before, 2, 3], 1)
+        assert term["number"] == found["value"]
+    assert {term["layer"] for term in at_unit(about, pixels(), 1, [1, 2, 3], TARGET)["backward"]["terms"]} == {2, 4, 5}
+    [term] = at_unit(about, pixels(), 4, [1, 2, 3], TARGET)["backward"]["terms"]
+    assert (term["layer"], term["place"]) == (6, [4, 2, 3])
 
 
 class Twice(Layer):

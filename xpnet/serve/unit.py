@@ -12,18 +12,19 @@ up; whether they do is checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn import Conv2d, ConvTranspose2d, Linear
+from xpnet.nn import Conv2d, ConvTranspose2d, Linear, Parallel
 from xpnet.nn.shapes import Shape, size_of
 from xpnet.serve import maps
 from xpnet.serve.maps import place, rounded
 from xpnet.serve.reader import QuestionError, Reader
-from xpnet.serve.walk import Station, Walk, is_sum, walked
+from xpnet.serve.walk import Station, Walk, puts_together, walked
 
 TERMS = 12  # the largest of a sum
 EXACT = 1e-4  # of the sum of all sizes: what float32 may have lost
@@ -63,7 +64,7 @@ def at_unit(
             "before": rounded(x[at]) if x.size == station.y.size else None,
             "forward": _sum(terms, bias, y),
             "backward": _sum(_backward(walk, number, at), 0.0, gradient),
-            "inputs": None if is_sum(station.layer) else _window(terms[0]),
+            "inputs": None if puts_together(station.layer) else _window(terms[0]),
             **_weights(walk, station, at),
         }
 
@@ -105,13 +106,9 @@ def _whose(parts: list[Terms], i: int) -> dict[str, Any]:
 
 def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]:
     """What y[at] is the sum of, and the bias."""
-    if is_sum(station.layer):
-        y = float(walk.host(station.y).ravel()[at])
-        through = float(walk.host(walk.stations[station.sources[0]].y).ravel()[at])
-        numbers = through, y - through
-        shape = walk.shape_from(station.sources[0])
-        both = zip(station.sources, numbers, strict=True)
-        return [Terms(source, shape, *_one(number, at, shape)) for source, number in both], 0.0
+    if puts_together(station.layer):
+        parts = _together(walk, station)
+        return [_alone(walk, s, given, int(i)) for s, given, goes in parts for i in np.flatnonzero(goes == at)], 0.0
     backend, layer = walk.model.backend, station.layer
     y, backward = layer(station.x, backend)
     one = np.zeros(tuple(y.shape), backend.dtype)
@@ -126,11 +123,25 @@ def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]
     return [Terms(source, shape, walk.host(station.x).ravel().astype(np.float64), weights.astype(np.float64))], bias
 
 
-def _one(number: float, at: int, shape: Shape) -> tuple[NDArray, NDArray]:
-    """A single number at a place, with the weight 1."""
-    numbers, weights = np.zeros((2, size_of(shape)))
-    numbers[at], weights[at] = number, 1
-    return numbers, weights
+def _together(walk: Walk, station: Station) -> Iterator[tuple[int, NDArray, NDArray]]:
+    """Of a layer that adds or joins what others gave: for each of those its station, its numbers, and to which places
+    of y they go."""
+    parts = [walk.host(part) for part in station.parts]
+    places = np.arange(walk.host(station.y).size)
+    goes = [places] * len(parts)
+    if isinstance(station.layer, Parallel):
+        axis = station.layer.axis % parts[0].ndim
+        ends = np.cumsum([part.shape[axis] for part in parts])
+        goes = np.split(places.reshape(walk.host(station.y).shape), ends[:-1], axis)
+    for source, part, where in zip(station.sources, parts, goes, strict=True):
+        yield source, part.ravel().astype(np.float64), where.ravel()
+
+
+def _alone(walk: Walk, source: int, numbers: NDArray, at: int) -> Terms:
+    """A single number of a station, with the weight 1."""
+    weights = np.zeros(numbers.size)
+    weights[at] = 1
+    return Terms(source, walk.shape_from(source), numbers, weights)
 
 
 def _backward(walk: Walk, number: int, at: int) -> list[Terms]:
@@ -140,8 +151,11 @@ def _backward(walk: Walk, number: int, at: int) -> list[Terms]:
         if number not in station.sources or isinstance(station.x, tuple) or isinstance(station.y, tuple):
             continue
         shape, gradient = walk.shape_from(after), walk.gradient_of(station).ravel().astype(np.float64)
-        if is_sum(station.layer):
-            weights = station.sources.count(number) * _one(1.0, at, shape)[1]
+        if puts_together(station.layer):
+            weights = np.zeros(gradient.size)
+            for source, _, goes in _together(walk, station):
+                if source == number:
+                    weights[goes[at]] += 1
         elif station.x.size == walk.stations[number].y.size:
             weights = _changes(walk, station, at)
         else:

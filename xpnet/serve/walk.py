@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.nn import Flatten, Layer, Model, Reshape, Residual, Standardize
+from xpnet.nn import Flatten, Layer, Model, Parallel, Reshape, Residual, Standardize
 from xpnet.nn.activation import softmax
 from xpnet.nn.layer import Parameter
 from xpnet.nn.shapes import Shape
@@ -35,45 +35,48 @@ IMAGE = -1  # as the number of a station
 
 @dataclass
 class Station:
-    """One use of a layer: y = layer(x). `sources`: the numbers of the stations that y is made of."""
+    """One use of a layer: y = layer(x). `parts`: the arrays that y is made of, x or what several layers inside gave;
+    `sources`: the numbers of the stations that have made those."""
 
     path: str
     layer: Layer
     x: Any
     y: Any
+    parts: list[Any]
     sources: list[int]
     dy: Any = None
 
 
 class Recorder(Observer):
     """The stations of a pass, in order: each layer that holds no others, and each that makes something new of what the
-    layers inside it gave, as `Residual` does."""
+    layers inside it gave, as `Residual` and `Parallel` do."""
 
     def __init__(self, model: Model):
         self.stations: list[Station] = []
         self._paths = {layer: path for path, layer in reversed(list(model.network.walk()))}
+        self._around = {way: layer for layer in self._paths for way in ways(layer)}
         self._made: dict[int, int] = {}  # the number of the station that made an array, by the array's id
-        self._outputs: dict[Layer, Any] = {}
+        self._given: dict[Layer, int] = {}  # the number of the station that made what a layer is given
+        self._outputs: dict[Layer, tuple[Any, int]] = {}  # what a layer gave, and the station that made it
         self._uses: defaultdict[Layer, list[Station | None]] = defaultdict(list)
 
     def forward_begins(self, layer: Layer, x: Any) -> None:
         if not self._made:
             self._made[id(x)] = IMAGE
+        if layer in self._around:  # the way before may have given what it was given, as if it had made that
+            self._made[id(x)] = self._given[self._around[layer]]
+        self._given[layer] = self._made.get(id(x), len(self.stations) - 1)
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
-        self._outputs[layer] = y
         station = None
         if not any(layer.children()) or id(y) not in self._made:
-            parts = self._added(layer, x) if is_sum(layer) else [x]
-            sources = [self._made.get(id(part), len(self.stations) - 1) for part in parts]
-            station = Station(self._paths[layer], layer, x, y, sources)
+            given = x, self._given[layer]
+            parts = [self._outputs[end] if end else given for end in ends(layer)] or [given]
+            station = Station(self._paths[layer], layer, x, y, *(list(of) for of in zip(*parts, strict=True)))
             self._made[id(y)] = len(self.stations)
             self.stations.append(station)
+        self._outputs[layer] = y, self._made[id(y)]
         self._uses[layer].append(station)
-
-    def _added(self, layer: Any, x: Any) -> list[Any]:
-        """The two that a `Residual` adds."""
-        return [self._outputs[layer.layers[-1]], self._outputs[layer.shortcut] if layer.shortcut else x]
 
     def backward_begins(self, layer: Layer, dy: Any) -> None:
         station = self._uses[layer].pop()  # the last use comes back first
@@ -81,8 +84,23 @@ class Recorder(Observer):
             station.dy = dy
 
 
-def is_sum(layer: Layer) -> bool:
-    return isinstance(layer, Residual) and bool(layer.layers)
+def ways(layer: Layer) -> list[Layer]:
+    """The first layers of the ways on which one that puts their ends together sends what it is given."""
+    if isinstance(layer, Residual):
+        return [*layer.layers[:1], *([layer.shortcut] if layer.shortcut else [])]
+    return layer.branches if isinstance(layer, Parallel) else []
+
+
+def ends(layer: Layer) -> list[Layer] | list[Layer | None]:
+    """The last layers of these ways, None for one without any: what the layer itself is given."""
+    if isinstance(layer, Residual) and layer.layers:
+        return [layer.layers[-1], layer.shortcut]
+    return layer.branches if isinstance(layer, Parallel) else []
+
+
+def puts_together(layer: Layer) -> bool:
+    """Whether each of its numbers is one that a layer inside it gave, or the sum of two."""
+    return bool(ends(layer))
 
 
 class Walk:
