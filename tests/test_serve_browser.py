@@ -142,6 +142,25 @@ def test_a_digit_is_drawn_and_read(page):
     playwright.expect(page.locator("#spoken")).to_contain_text("This is 3")
 
 
+def test_no_arrow_leads_from_the_end_of_a_branch_to_the_next(page):
+    """The layers of a `Parallel` come one after the other; each branch begins with what the first began with."""
+    inside = "layers.1.branches"
+    paths = ["layers.0", f"{inside}.0.layers.0", f"{inside}.0.layers.1", f"{inside}.1.layers.0", f"{inside}.1.layers.1"]
+
+    def answer(route):
+        response = route.fetch()
+        explained = response.json()
+        few = zip(explained["layers"], [*paths, f"{inside}.2", "layers.2"], strict=False)
+        route.fulfill(response=response, json=explained | {"layers": [layer | {"path": path} for layer, path in few]})
+
+    page.route("**/api/explain", answer)
+    draw(page, THREE)
+    page.wait_for_selector("#layer-list li.apart")
+    before = "(all) => all.map((one) => getComputedStyle(one, '::before').content)"
+    arrows = ["→" in content for content in page.locator("#layer-list li").evaluate_all(before)]
+    assert arrows == [False, True, True, False, True, False, True]
+
+
 IN_SIGHT = """(parts) => parts.filter((part) => {
     const box = document.querySelector(part).getBoundingClientRect();
     return box.width === 0 || box.top < 0 || box.bottom > innerHeight || box.left < 0 || box.right > innerWidth;

@@ -139,7 +139,8 @@ function reason({ answer, margin, contribution }, instead) {
     `that at the ${worst.place} most against it (${short(worst.value)}).`;
 }
 
-function layer({ path, kind, shape, values }) {
+/** A layer of the list. The first of another branch is given what the first branch is, not what that one made of it. */
+function layer({ path, kind, shape, values }, i, layers) {
   const maps = values.numbers;
   const canvas = element("canvas");
   fill(canvas, maps, { within: 140 });
@@ -151,7 +152,9 @@ function layer({ path, kind, shape, values }) {
   canvas.ariaLabel = `${kind}: ${some}${count} numbers from ${low} to ${high}, ${active} of them positive`;
   const caption = element("figcaption", {}, element("b", { textContent: kind }));
   caption.append(element("span", { textContent: `${shape.join(" × ")}, ${path}` }));
-  return element("li", {}, element("figure", {}, canvas, caption));
+  const branch = (of) => of.replace(/(.*branches\.\d+).*/, "$1");
+  const apart = /branches\.[1-9]\d*(?!.*branches)/.test(path) && branch(layers[i - 1].path) !== branch(path);
+  return element("li", { className: apart ? "apart" : "" }, element("figure", {}, canvas, caption));
 }
 
 /** Nothing to explain. */
