@@ -241,6 +241,14 @@ def test_what_is_joined_comes_from_the_end_of_each_branch():
     assert (term["layer"], term["place"]) == (6, [4, 2, 3])
 
 
+def test_a_branch_may_be_used_elsewhere_too():
+    shared = nn.Linear(12)
+    join = nn.Parallel(shared, nn.ReLU())
+    about = reader(nn.Flatten(), nn.Linear(12), shared, join, nn.Linear(12), shared, nn.Linear(10))
+    stations = overview(about, pixels())["stations"]
+    assert [s["sources"] for s in stations] == [[-1], [0], [1], [2], [2], [3, 4], [5], [6], [7]]
+
+
 class Twice(Layer):
     def build(self, shape):
         return (shape, shape)

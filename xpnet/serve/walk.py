@@ -56,22 +56,22 @@ class Recorder(Observer):
         self._paths = {layer: path for path, layer in reversed(list(model.network.walk()))}
         self._around = {way: layer for layer in self._paths for way in ways(layer)}
         self._made: dict[int, int] = {}  # the number of the station that made an array, by the array's id
-        self._given: dict[Layer, int] = {}  # the number of the station that made what a layer is given
+        self._given: dict[Layer | None, tuple[Any, int]] = {}  # what a layer is given, and the station that made it
         self._outputs: dict[Layer, tuple[Any, int]] = {}  # what a layer gave, and the station that made it
         self._uses: defaultdict[Layer, list[Station | None]] = defaultdict(list)
 
     def forward_begins(self, layer: Layer, x: Any) -> None:
         if not self._made:
             self._made[id(x)] = IMAGE
-        if layer in self._around:  # the way before may have given what it was given, as if it had made that
-            self._made[id(x)] = self._given[self._around[layer]]
-        self._given[layer] = self._made.get(id(x), len(self.stations) - 1)
+        around = self._given.get(self._around.get(layer))
+        if around and around[0] is x:  # the way before may have given what it was given, as if it had made that
+            self._made[id(x)] = around[1]
+        self._given[layer] = x, self._made.get(id(x), len(self.stations) - 1)
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         station = None
         if not any(layer.children()) or id(y) not in self._made:
-            given = x, self._given[layer]
-            parts = [self._outputs[end] if end else given for end in ends(layer)] or [given]
+            parts = [self._outputs[end] if end else self._given[layer] for end in ends(layer)] or [self._given[layer]]
             station = Station(self._paths[layer], layer, x, y, *(list(of) for of in zip(*parts, strict=True)))
             self._made[id(y)] = len(self.stations)
             self.stations.append(station)
