@@ -372,6 +372,48 @@ def test_the_loose_bar_of_a_5_is_kept():
     assert pixels[:8, 15:].sum() > 5
 
 
+TO_THE_RIGHT = [(80, 70), (165, 58)]
+BELOW_ITS_LEFT = [(70, 96), (85, 136), (60, 166)]
+STROKE_OF_A_6, DOT, LOOP_OF_A_6 = [(74, 30), (66, 75)], [(64, 86), (64, 96)], [(56, 130), (71, 165), (130, 165)]
+
+
+@pytest.mark.parametrize(
+    ("strokes", "box"),
+    [
+        ([TO_THE_RIGHT, BELOW_ITS_LEFT], (57, 54, 167, 169)),
+        ([STROKE_OF_A_6, DOT, [*LOOP_OF_A_6, (130, 120), (75, 125)]], (51, 30, 135, 170)),
+        ([[(60, 60), (150, 50), (60, 60), (65, 95), (110, 95)], [(50, 120), (110, 130)]], (49, 45, 156, 136)),
+    ],
+    ids=["a 5 without its left side", "a 6 in three", "a 5 without its right side"],
+)
+def test_the_parts_of_a_digit_are_found_together(strokes, box):
+    (found,) = find_glyphs(save(draw(*strokes, pen=10))).glyphs
+    assert 240 * np.array(found.box) == pytest.approx(box, abs=3)
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        [SEVEN, moved(SEVEN, 0, 195)],  # a quarter of their height apart
+        [moved(SEVEN, 120), moved(SEVEN, 0, 185)],
+        [TWO, [(40, 240), (190, 240)]],
+        [TO_THE_RIGHT, moved(BELOW_ITS_LEFT, 0, 25)],
+    ],
+    ids=["two lines", "a staircase", "a line below a digit", "far apart"],
+)
+def test_two_things_near_each_other_are_not_found_together(strokes):
+    assert len(find_glyphs(save(draw(*strokes, size=(300, 440), pen=10))).glyphs) == 2
+
+
+def test_a_narrow_0_of_a_bold_pen_is_no_blot():
+    image = Image.new("L", (300, 300), 245)
+    ImageDraw.Draw(image).ellipse((105, 60, 195, 240), 20)
+    slit = image.copy()
+    ImageDraw.Draw(slit).ellipse((146, 120, 154, 180), 245)
+    assert find_glyphs(save(image.rotate(-20, fillcolor=245))).reason == "a blot"
+    assert len(find_glyphs(save(slit.rotate(-20, fillcolor=245))).glyphs) == 1
+
+
 def test_digits_come_in_reading_order():
     upper, lower = [SEVEN, TWO, ONE], [TWO, ONE]
     page = draw(

@@ -16,6 +16,7 @@ MOST_PIECES = 200
 MOST_DIGITS = 24  # more than that is a page of text or a texture
 SOLID, BAR = 0.94, 3.1  # what is so solid and no longer is a bar or a blot; of MNIST's 1s it is 7 in 1,000
 LONG, STRAIGHT = 2.6, 0.965  # what is so long is one only if it is as straight: the edges of a bold 1 are not
+LEVEL = 2.2  # what is so many times wider than high is a level line
 Box = tuple[int, int, int, int]
 
 
@@ -109,11 +110,12 @@ def why_no_digit(shape: Shape) -> str:
     """What speaks against a digit in this shape's geometry; "" if nothing does."""
     if shape.clear < 0.75 - 0.3 / shape.stroke:  # the soft edges are a large part of a thin stroke
         return "a smudge"
-    if shape.width > 2.2 * shape.height:
+    if shape.width > LEVEL * shape.height:
         return "a level line"
     if shape.length > 4 or shape.crossings > 4 or shape.holes > 4:
         return "a scribble"
-    if shape.elongation < BAR and shape.solidity > (SOLID if shape.elongation < LONG else STRAIGHT):
+    solid = shape.solidity > (SOLID if shape.elongation < LONG else STRAIGHT)
+    if shape.elongation < BAR and solid and not shape.holes:  # a bold, narrow 0 is nearly as solid
         return "a blot"
     return ""
 
@@ -199,13 +201,25 @@ def _gap(a: Box, b: Box) -> float | None:
     small, large = sorted((a, b), key=lambda box: (box[3] - box[1]) * (box[2] - box[0]))
     overlap_x = min(a[2], b[2]) - max(a[0], b[0])
     overlap_y = min(a[3], b[3]) - max(a[1], b[1])
-    height = max(large[3] - large[1], small[3] - small[1])
+    lower, height = sorted((large[3] - large[1], small[3] - small[1]))
     gap_x, gap_y = max(-overlap_x, 0) / height, max(-overlap_y, 0) / height
     gap = math.hypot(gap_x, gap_y)
-    stacked = overlap_x >= 0.5 * (small[2] - small[0]) and gap_y <= 0.2
-    slanted = overlap_y <= 0.3 * (small[3] - small[1]) and gap <= 0.2  # the halves of a 1 that leans
-    a_part_beside = small[3] - small[1] < 0.7 * height and gap <= 0.12
-    return gap if stacked or slanted or a_part_beside else None
+    a_part = lower < 0.7 * height
+    most = 0.3 if _wide_together(a, b) else 0.2
+    stacked = overlap_x >= 0.5 * (small[2] - small[0]) and gap_y <= most
+    slanted = overlap_y <= 0.3 * lower and gap <= (most if a_part else 0.2)  # the halves of a 1 that leans
+    beside = a_part and gap <= 0.12
+    return gap if stacked or slanted or beside else None
+
+
+def _wide_together(a: Box, b: Box) -> bool:
+    """Whether two parts, far from each other, are about as wide as one digit: two digits, one above the other, are
+    narrower for their height, and a line that juts out on both sides is drawn below a digit."""
+    left, top, right, bottom = _union(a, b)
+    flat = min(a, b, key=lambda box: (box[3] - box[1]) / (box[2] - box[0]))
+    level = flat[2] - flat[0] > LEVEL * (flat[3] - flat[1])
+    juts_out = level and flat[0] == left and flat[2] == right
+    return 2 * (right - left) >= bottom - top and not juts_out
 
 
 def _union(a: Box, b: Box) -> Box:
