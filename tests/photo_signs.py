@@ -101,11 +101,11 @@ def filled(sign: np.ndarray) -> np.ndarray:
 # No digits ------------------------------------------------------------------------------------------------------
 
 
-def letter(rng: np.random.Generator, letters: str = LETTERS) -> np.ndarray:
+def letter(rng: np.random.Generator) -> np.ndarray:
     """A capital of a font, written with a pen of any width, tilted, and bent as by hand."""
     font = ImageFont.truetype(str(FONTS[rng.integers(len(FONTS))]), 100)
     page = Image.new("L", (260, 260))
-    ImageDraw.Draw(page).text((130, 130), letters[rng.integers(len(letters))], 255, font, anchor="mm")
+    ImageDraw.Draw(page).text((130, 130), LETTERS[rng.integers(len(LETTERS))], 255, font, anchor="mm")
     page = page.crop(page.getbbox())
     page = page.resize((max(int(page.width * rng.uniform(0.75, 1.15)), 4), page.height))
     page = Image.fromarray(np.pad(np.asarray(page), 8)).filter(ImageFilter.MaxFilter(2 * int(rng.integers(4)) + 1))
@@ -113,12 +113,12 @@ def letter(rng: np.random.Generator, letters: str = LETTERS) -> np.ndarray:
     return bent(np.asarray(page, np.float32) / 255, rng.uniform(0, 0.05), rng)
 
 
-def hand_letter(rng: np.random.Generator, letters: str = LETTERS) -> np.ndarray:
+def hand_letter(rng: np.random.Generator) -> np.ndarray:
     """A capital of `STROKES`, every point a little off its place."""
     page, pen = Image.new("L", (240, 240)), int(rng.integers(8, 26))
     size = np.array([40 * rng.uniform(0.6, 1.1), 30])  # of a square of the grid, across and down
     slant = rng.uniform(-0.25, 0.25)
-    way = rng.choice(STROKES[letters[rng.integers(len(letters))]].split("|"))
+    way = rng.choice(STROKES[LETTERS[rng.integers(len(LETTERS))]].split("|"))
     for stroke in way.split(","):
         points = np.array([[int(name[0]), int(name[1])] for name in stroke.split() if name != "~"], float)
         points = (points - [2, 3] + rng.normal(0, 0.2, points.shape)) * size
