@@ -222,6 +222,68 @@ def test_new_rows_that_do_not_fit_are_said(customers):
     assert "a table is read alone" in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("codes", "first"), [(["01", "1", "A1"], "01"), (["True", "False", "unknown"], "True"), (["2.0", "2", "x"], "2.0")]
+)
+def test_what_was_text_in_training_is_text_in_a_file_of_few_rows(customers, codes, first):
+    """A file in which "01" alone stands is no file of the number 1."""
+    code = np.random.default_rng(1).choice(codes, 400)
+    frame = pandas.DataFrame({"age": customers.age, "code": code, "kind": np.where(code == first, code, "other")})
+    frame.to_csv("coded.csv", index=False)
+    options = ["--data", "coded.csv", "--target", "kind", "--unseen", "zeros", "--categories", "code", "--epochs", "40"]
+    call(*TRAIN[:1], *TRAIN[3:], *options, "--out", "run")
+    frame[code == first].drop(columns="kind").head(3).to_csv("new.csv", index=False)
+    rows = list(csv.DictReader(io.StringIO(call("predict", "run", "new.csv").stdout)))
+    assert [row["kind"] for row in rows] == [first] * 3
+    assert min(float(row["probability"]) for row in rows) > 0.9
+    frame[code == first].to_csv("new.csv", index=False)
+    assert json.loads(call("evaluate", "run", "--data", "new.csv", "--json").stdout)["test_accuracy"] == 1
+
+
+def test_categories_that_were_numbers_are_numbers_in_other_files(customers):
+    call(*TRAIN, "--target", "zip", "--task", "classification", "--ignore", "id", "--categories", "age", "--out", "run")
+    text = Path("customers.csv").read_text().splitlines()
+    parted = [line.split(",") for line in text[1:]]
+    lines = [",".join([i, f"{age}.0", city, f"0{code}", *rest]) for i, age, city, code, *rest in parted]
+    Path("other.csv").write_text("\n".join([text[0], *lines]))
+    both = [json.loads(call("evaluate", "run", "--data", f"{n}.csv", "--json").stdout) for n in ("customers", "other")]
+    Path("same.csv").write_text("\n".join(text))
+    same = json.loads(call("evaluate", "run", "--data", "same.csv", "--json").stdout)
+    assert both[1]["confusion"] == same["confusion"]
+
+
+def test_answers_far_from_0_have_all_their_digits(customers):
+    customers.assign(spent=1.7e9 + 1e5 * customers.age).to_csv("customers.csv", index=False)
+    call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--out", "run")
+    rows = list(csv.DictReader(io.StringIO(call("predict", "run", "customers.csv").stdout)))
+    model = xpnet.load("run/model.safetensors", device="cpu")
+    np.testing.assert_array_equal(np.array([row["spent"] for row in rows], np.float32), model.predict(customers)[:, 0])
+    assert len({row["spent"] for row in rows}) > 40
+
+
+def test_a_run_that_cannot_go_on_keeps_its_settings(customers):
+    call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--out", "run")
+    before = Path("run/config.toml").read_bytes()
+    customers.head(390).to_csv("customers.csv", index=False)
+    refused = call("train", "--resume", "run", "--epochs", "40", "--quiet", code=1)
+    assert "its data is not this run's" in refused.stderr
+    assert Path("run/config.toml").read_bytes() == before
+    customers.to_csv("customers.csv", index=False)
+    call("train", "--resume", "run", "--epochs", "16", "--quiet")
+    assert "epochs = 16\n" in Path("run/config.toml").read_text()
+
+
+def test_what_is_no_number_is_null_in_json():
+    Path("few.csv").write_text("a,y\n" + "".join(f"{i * i % 7},{1.5 * i}\n" for i in range(6)))
+    said = call("train", "--data", "few.csv", "--target", "y", "--epochs", "2", "--out", "run", "--json", "--quiet")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for text in (said.stdout, Path("run/metrics.json").read_text(), call("evaluate", "run", "--json").stdout):
+        assert json.loads(text, parse_constant=refuse)["test_r2"] is None
+
+
 def test_a_table_is_described(customers):
     customers["when"] = pandas.Timestamp("2026-01-01")
     customers["empty"] = None

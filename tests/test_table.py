@@ -403,6 +403,9 @@ def test_numbers_that_float32_cannot_tell_apart():
     assert "subtract a number from it first, such as 1700000000," in note
     assert len(noted(customers(when=-1.7e9 - seconds))) == 1
     assert len(noted(customers(when=with_values(1.7e9 + seconds, r3=None)), missing="fill")) == 1
+    assert noted(customers(when=1.7e9 + seconds), "when") == [note]
+    for fine in (seconds, 2000 + seconds, 1.7e9 + 1e4 * seconds):
+        assert noted(customers(when=fine), "when") == []
     for fine in (seconds, 2000 + seconds, 1.7e9 + 1e4 * seconds, np.full(120, 1.7e9)):
         assert noted(customers(when=fine)) == []
 
@@ -555,6 +558,37 @@ def test_semicolons_between_the_fields(pandas, tmp_path, header, row, values):
     table = data.table(tmp_path / "a.csv", "churn")
     assert table.form.numbers[0] == "age"
     assert table.x[0].tolist() == values
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"age, years";"EUR, net";churn',
+        "age, years;EUR, net;churn",
+        '"a; b; c; d",paid,churn',
+        '"a, b",paid,churn',
+        '"a; b";"c; d";churn',
+    ],
+)
+def test_the_other_separator_within_names(pandas, tmp_path, header):
+    sep = ";" if ";churn" in header else ","
+    rows = [sep.join(row) for row in (["30", "2,5" if sep == ";" else "2.5", "y"], ["35", "3", "n"])]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]))
+    assert data.table(tmp_path / "a.csv", "churn").x.tolist() == [[30, 2.5], [35, 3]]
+
+
+def test_a_line_for_excel_alone_is_named(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\na;b\n1;2\n")
+    with pytest.raises(ValueError, match=r"a.csv is not a whole CSV file: its first line is 'sep=;', which only Excel"):
+        data.table(tmp_path / "a.csv", "b")
+
+
+def test_codes_of_which_most_are_digits_may_be_named_as_categories():
+    codes = ["01", "02", "A1", "03", "B2"] * 4
+    frame = {"code": codes, "churn": ["y" if code > "02" else "n" for code in codes]}
+    with pytest.raises(ValueError, match=r"name it in categories=\['code'\] \(--categories code\)"):
+        data.table(frame, "churn")
+    assert data.table(frame, "churn", categories=["code"]).form.levels == [["01", "02", "03", "A1", "B2"]]
 
 
 def test_points_beside_decimal_commas_are_not_those_of_decimals(pandas, tmp_path):

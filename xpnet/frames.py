@@ -6,7 +6,7 @@ Rows are counted from 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Number, Real
 from typing import Any
@@ -177,8 +177,16 @@ def as_texts(values: np.ndarray, name: str) -> np.ndarray:
             f"column {name!r} has the category {values[large.argmax()]:.0f}: numbers as large as this cannot be told "
             "from their neighbours, make texts of the column (in a CSV file, by a letter before each)"
         )
-    texts = [None if v != v else str(int(v)) if v.is_integer() else repr(v) for v in values.tolist()]
-    return np.array(texts, object)
+    return np.array([None if v != v else _in_text(v) for v in values.tolist()], object)
+
+
+def _in_text(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def written_as_values(texts: Collection[str]) -> bool:
+    """Whether all of them are what `as_texts` makes of numbers, or booleans: "3", but not "03" or "3.0"."""
+    return {*texts} <= {"True", "False"} or all(is_number(text) and text == _in_text(float(text)) for text in texts)
 
 
 def missing_in(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -56,7 +57,20 @@ def check_output() -> None:
 def print_json(result: dict[str, Any], indent: int | None = None) -> None:
     """One object on standard output, on one line unless it is indented. Raises `Failed` if that is closed."""
     check_output()
-    sys.stdout.write(json.dumps(result, indent=indent) + "\n")
+    sys.stdout.write(json_text(result, indent) + "\n")
+
+
+def json_text(result: dict[str, Any], indent: int | None = None) -> str:
+    """JSON that every reader takes: null for a number that is not finite."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: finite(inner) for name, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [finite(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(result), indent=indent, allow_nan=False)
 
 
 def verdict(error: BaseException) -> tuple[int, str]:

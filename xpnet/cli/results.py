@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.cli.console import json_text
 from xpnet.cli.data import left_alone
 from xpnet.data import Dataset
 from xpnet.data.images import is_images, of_one_colour
@@ -149,7 +150,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """The figures as JSON, to be read by people too."""
-    write_text(path, json.dumps(metrics, indent=2) + "\n")
+    write_text(path, json_text(metrics, 2) + "\n")
 
 
 def trained_on(folder: Path) -> dict[str, str]:

@@ -83,10 +83,21 @@ def clear_halves(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
+@contextmanager
+def with_settings(folder: Path, settings: Settings) -> Iterator[None]:
+    """The settings in the folder of the run; those of before again where its checkpoint is refused."""
     from xpnet.cli.results import write_text
+    from xpnet.nn import ModelFileError
 
-    write_text(folder / CONFIG, to_toml(settings))
+    path = folder / CONFIG
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    write_text(path, to_toml(settings))
+    try:
+        yield
+    except ModelFileError:
+        if before is not None:
+            write_text(path, before)
+        raise
 
 
 @contextmanager

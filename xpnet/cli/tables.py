@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +55,12 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def read(path: Path) -> Any:
-    """The file as a data frame. Raises `Failed` where pandas is missing."""
+def read(path: Path, texts: Collection[str] = ()) -> Any:
+    """The file as a data frame, its columns `texts` as they stand there. Raises `Failed` where pandas is missing."""
     from xpnet.data.table_file import read_frame
 
     try:
-        return read_frame(path)
+        return read_frame(path, texts)
     except ModuleNotFoundError as error:
         raise Failed(str(error)) from None
 
@@ -127,9 +128,19 @@ def rows_for(model: Model, path: str) -> Dataset:
     from xpnet import data
     from xpnet.data.table import target_of
 
-    columns, frame = columns_of(model, path), read(Path(path))
+    columns = columns_of(model, path)
+    frame = read(Path(path), texts_for(model, columns))
     y = target_of(frame, columns.target, model.classes)
     return data.Dataset(columns.arrays_of(frame), y, model.classes, Path(path).name)
+
+
+def texts_for(model: Model, columns: Columns) -> list[str]:
+    """The columns that were texts in training, and are to be texts in another file too: one in which "01" or "True"
+    alone stand would otherwise be read as numbers or booleans."""
+    from xpnet.frames import written_as_values
+
+    known = dict(zip(columns.categories, columns.levels, strict=True)) | {columns.target: list(model.classes)}
+    return [name for name, texts in known.items() if not written_as_values(texts)]
 
 
 def parts(whole: Dataset) -> Splits:
@@ -141,21 +152,21 @@ def parts(whole: Dataset) -> Splits:
 
 def predict(model: Model, path: Path, as_json: bool) -> None:
     """Answer each row of a table, on standard output: as CSV, or as one JSON object."""
-    target = columns_of(model, path).target
-    frame = read(path)
+    columns = columns_of(model, path)
+    target, frame = columns.target, read(path, texts_for(model, columns))
     if model.classes:
         probabilities = model.probabilities(frame)
         best = probabilities.argmax(axis=1)
         answers = [model.classes[i] for i in best]
         rows = [
-            {target: answer, "probability": float(p[i])}
+            {target: answer, "probability": float(p[i]) if as_json else f"{p[i]:.6g}"}
             for answer, p, i in zip(answers, probabilities, best, strict=True)
         ]
-    else:
-        rows = [{target: float(value)} for value in model.predict(frame)[:, 0]]
+    else:  # in as many digits as tell it from its neighbours
+        rows = [{target: float(value) if as_json else str(value)} for value in model.predict(frame)[:, 0]]
     if as_json:
         print_json({"table": str(path), "device": model.backend.device, "predictions": rows})
         return
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    writer.writerows(rows)

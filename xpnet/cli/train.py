@@ -24,7 +24,7 @@ from xpnet.cli.run_folder import (
     kept,
     new_folder,
     only_run_in,
-    write_settings,
+    with_settings,
 )
 from xpnet.cli.settings import KINDS, Settings, in_words, option, read_config, settle
 from xpnet.cli.workers import device_for, started
@@ -173,7 +173,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
             clear_halves(folder)
             if settings.tensorboard:
                 callbacks.append(event_file(folder))
-            write_settings(folder, settings)
+            inside.enter_context(with_settings(folder, settings))
         result = fit(
             model, loss, optimizer, training, validation,
             epochs=recipe.epochs, batch_size=recipe.batch_size, schedule=schedule, clip=recipe.clip or None,

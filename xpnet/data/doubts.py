@@ -45,12 +45,17 @@ def of_texts(name: str, texts: Sequence[str], what: str, option: str) -> list[st
 
 def of_numbers(name: str, values: np.ndarray) -> list[str]:
     """Of a column of numbers, NaN where they are missing."""
-    first, there = values[0], values[~np.isnan(values)]
+    first = values[0]
     if first in (0, 1) and np.array_equal(values, first + np.arange(len(values))):
         return [
             f"column {name!r} counts the rows: if it is but their number, which says nothing of new rows, leave it out "
             f"by ignore=[{name!r}] (--ignore {name!r})"
         ]
+    return of_rounding(name, values[~np.isnan(values)])
+
+
+def of_rounding(name: str, there: np.ndarray) -> list[str]:
+    """Of a column or a target of numbers that are so far from 0 that they are hardly told apart."""
     low, high = there.min(), there.max()
     largest = max(-low, high)
     if low < high and there.std() < FEW_STEPS * np.finfo(np.float32).eps * largest:

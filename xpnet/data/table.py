@@ -95,7 +95,7 @@ def table(
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
     numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
     for an option that cannot be, or a column without a name. Warns of texts that look like numbers or dates, of a
-    column that counts the rows, and of numbers that float32 cannot tell apart: the `notes` of the table.
+    column that counts the rows, and of numbers, the target too, that float32 cannot tell apart: the `notes`.
     """
     _check_options(target, task, ignore, categories, missing, unseen, embeddings)
     if not is_frame(source):
@@ -123,6 +123,8 @@ def table(
     form = _form(read, meant, missing, unseen, target)
     sizes = _sizes(form, embeddings)
     notes = _doubts(form, read, meant, classes if task is None else ())
+    if not classes:
+        notes += tuple(doubts.of_rounding(target, y[:, 0]))
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes, notes)
@@ -221,7 +223,8 @@ def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, uns
             fill[name] = float(np.median(there))
             continue
         levels[name] = sorted(set(there.tolist()))
-        _refuse_numbers(values, name)
+        if name not in meant:
+            _refuse_numbers(values, name)
         if len(levels[name]) > max(MOST_LEVELS, len(there) // 2):
             kind = "" if name in meant else doubts.look_like(levels[name])
             why = (
@@ -244,7 +247,8 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
         others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
         raise ValueError(
             f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
-            f"correct it, leave the value empty, or {_left_out(name)}"
+            f"correct it, leave the value empty, name it in categories=[{name!r}] (--categories {name}), "
+            f"or {_left_out(name)}"
         )
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xpnet.files import TABLES, expanded
 
 
-def read_frame(path: str | os.PathLike[str]) -> Any:
-    """A CSV, TSV or Parquet file as a data frame of pandas. Raises ValueError for a file that is none, OSError."""
+def read_frame(path: str | os.PathLike[str], texts: Collection[str] = ()) -> Any:
+    """A CSV, TSV or Parquet file as a data frame of pandas; what stands in the columns `texts` of a CSV or TSV file is
+    text, even where all of it looks like numbers. Raises ValueError for a file that is none, OSError.
+    """
     path = expanded(path)
     if path.suffix.lower() not in TABLES:
         raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
@@ -24,7 +29,7 @@ def read_frame(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb"):  # a missing or locked file is the system's error, in its words
         pass
     try:
-        return pandas.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+        return pandas.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path, texts)
     except ImportError as error:
         raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
     except UnicodeError:
@@ -33,13 +38,12 @@ def read_frame(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
 
 
-def _read_text(path: Path) -> Any:
-    """A CSV or TSV file as a data frame."""
+def _read_text(path: Path, texts: Collection[str]) -> Any:
+    """A CSV or TSV file as a data frame, the columns `texts` as they stand there."""
     import pandas
 
     with open(path, encoding="utf-8-sig", newline="") as file:
-        header = next(filter(str.strip, file), "")
-        sep = "\t" if path.suffix.lower() == ".tsv" else max(",;", key=header.count)
+        sep = "\t" if path.suffix.lower() == ".tsv" else _separator(file)
         file.seek(0)
         rows = filter(None, csv.reader(file, delimiter=sep))  # an empty line is no row
         names, first = next(rows, []), next(rows, [])
@@ -49,5 +53,21 @@ def _read_text(path: Path) -> Any:
             "the fields that have none"
         )
     # Excel writes semicolons where the comma is the decimal sign; other programs also where it is not.
-    frames = [pandas.read_csv(path, sep=sep, decimal=sign) for sign in (",." if sep == ";" else ".")]
+    as_text = dict.fromkeys(texts, str)
+    frames = [pandas.read_csv(path, sep=sep, decimal=sign, dtype=as_text) for sign in (",." if sep == ";" else ".")]
     return max(frames, key=lambda frame: frame.select_dtypes("number").shape[1])
+
+
+def _separator(file: IO[str]) -> str:
+    """Semicolon or comma: what parts the names and the first row into equally many fields, or else into more names.
+    Where both do, the semicolon: the commas are within names then, and decimal signs in the row.
+    """
+    lines = list(islice(filter(str.strip, file), 2))
+    if lines and re.match(r'"?sep=', lines[0]):
+        raise ValueError(f"its first line is {lines[0].strip()!r}, which only Excel takes for no row: take it out")
+
+    def merit(sep: str) -> tuple[bool, int]:
+        fields = [len(row) for row in csv.reader(lines, delimiter=sep)]
+        return len(fields) == 2 and fields[0] == fields[1] > 1, max(fields[:1], default=0)
+
+    return max(";,", key=merit)
