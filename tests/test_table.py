@@ -15,7 +15,7 @@ import pytest
 import xpnet
 from xpnet import data, losses, nn, optim, train
 from xpnet.backend import Backend
-from xpnet.frames import columns_of, values_of
+from xpnet.frames import columns_of, values_of, written_as_values
 from xpnet.verify.strict import StrictBackend
 
 
@@ -565,6 +565,7 @@ def test_semicolons_between_the_fields(pandas, tmp_path, header, row, values):
     [
         '"age, years";"EUR, net";churn',
         "age, years;EUR, net;churn",
+        "age, years, today;EUR, net;churn",
         '"a; b; c; d",paid,churn',
         '"a, b",paid,churn',
         '"a; b";"c; d";churn',
@@ -572,9 +573,26 @@ def test_semicolons_between_the_fields(pandas, tmp_path, header, row, values):
 )
 def test_the_other_separator_within_names(pandas, tmp_path, header):
     sep = ";" if ";churn" in header else ","
-    rows = [sep.join(row) for row in (["30", "2,5" if sep == ";" else "2.5", "y"], ["35", "3", "n"])]
+    point = "," if sep == ";" else "."
+    rows = [sep.join(row) for row in ([f"30{point}5", f"2{point}5", "y"], ["35", "3", "n"])]
     (tmp_path / "a.csv").write_text("\n".join([header, *rows]))
-    assert data.table(tmp_path / "a.csv", "churn").x.tolist() == [[30, 2.5], [35, 3]]
+    assert data.table(tmp_path / "a.csv", "churn").x.tolist() == [[30.5, 2.5], [35, 3]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (["-3", "1", "2.5"], True),
+        (["False", "True"], True),
+        (["01", "02"], False),
+        (["1.0"], False),
+        (["1", "True"], False),
+        (["1", "A"], False),
+        ([], True),
+    ],
+)
+def test_texts_that_were_made_of_values(texts, values):
+    assert written_as_values(texts) == values
 
 
 def test_a_line_for_excel_alone_is_named(pandas, tmp_path):
