@@ -604,7 +604,7 @@ def test_a_line_for_excel_alone_is_named(pandas, tmp_path):
 def test_codes_of_which_most_are_digits_may_be_named_as_categories():
     codes = ["01", "02", "A1", "03", "B2"] * 4
     frame = {"code": codes, "churn": ["y" if code > "02" else "n" for code in codes]}
-    with pytest.raises(ValueError, match=r"name it in categories=\['code'\] \(--categories code\)"):
+    with pytest.raises(ValueError, match=r"name it in categories=\['code'\] \(--categories 'code'\)"):
         data.table(frame, "churn")
     assert data.table(frame, "churn", categories=["code"]).form.levels == [["01", "02", "03", "A1", "B2"]]
 

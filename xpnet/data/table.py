@@ -247,7 +247,7 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
         others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
         raise ValueError(
             f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
-            f"correct it, leave the value empty, name it in categories=[{name!r}] (--categories {name}), "
+            f"correct it, leave the value empty, name it in categories=[{name!r}] (--categories {name!r}), "
             f"or {_left_out(name)}"
         )
 

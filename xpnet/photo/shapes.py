@@ -198,10 +198,10 @@ def _nearest(box: Box, boxes: list[Box]) -> int | None:
 
 def _gap(a: Box, b: Box) -> float | None:
     """The distance of two boxes of the same digit in units of its height; None if they are two things."""
-    small, large = sorted((a, b), key=lambda box: (box[3] - box[1]) * (box[2] - box[0]))
+    small = min(a, b, key=lambda box: (box[3] - box[1]) * (box[2] - box[0]))
     overlap_x = min(a[2], b[2]) - max(a[0], b[0])
     overlap_y = min(a[3], b[3]) - max(a[1], b[1])
-    lower, height = sorted((large[3] - large[1], small[3] - small[1]))
+    lower, height = sorted(box[3] - box[1] for box in (a, b))
     gap_x, gap_y = max(-overlap_x, 0) / height, max(-overlap_y, 0) / height
     gap = math.hypot(gap_x, gap_y)
     a_part = lower < 0.7 * height
