@@ -785,7 +785,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Sharing: the rest is not taken from the others",
          "            self.window.exchange(self.model.data[: self.model.n_parameters])\n", "            pass\n"),
         ("Sharing: the parts of before are updated",
-         "        self.window = window\n        self._parts, self._without = self._divided(), self.model.frozen\n",
+         "        self.window = window\n        self._divide()\n",
          "        self.window = window\n"),
         ("Sharing: a decay reaches beyond the part", "min(whole.stop, own.stop))", "whole.stop)"),
         ("Sharing: a norm is of a piece of a parameter", "if self.by_parameter else ())\n        self.model",

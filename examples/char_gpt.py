@@ -136,24 +136,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="a text file to learn from, UTF-8; without it, five sonnets")
     parser.add_argument("--config", choices=CONFIGS, default="quick")
-    parser.add_argument("--begin", default="\n", help="what the written text begins with")
+    parser.add_argument("--begin", help="what the written text begins with, a line break if there are any")
     parser.add_argument("--length", type=int, default=300, help="how many characters are written")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--top-k", type=int, default=40, help="only the most probable characters are drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="a file for the model, which `xpnet serve` opens")
     options = parser.parse_args()
-    if options.temperature <= 0 or options.top_k < 1 or not options.begin:
+    if options.temperature <= 0 or options.top_k < 1 or options.begin == "":
         parser.error("--temperature must be above 0, --top-k at least 1, and --begin not empty")
     if options.save is not None and not options.save.absolute().parent.is_dir():
         parser.error(f"--save: there is no folder {options.save.parent}")  # said before the training, not after it
     config = CONFIGS[options.config]
     try:
         text = SONNETS if options.text is None else options.text.read_text(encoding="utf-8")
+        if len(text) < 20 * config.context:
+            raise ValueError(f"a text of {len(text)} characters is too short: it needs {20 * config.context}")
         characters = Characters(text)
-        begin, tokens = characters.encode(options.begin), characters.encode(text)
-        if len(tokens) < 20 * config.context:
-            raise ValueError(f"a text of {len(tokens)} characters is too short: it needs {20 * config.context}")
+        begin = characters.encode(options.begin or ("\n" if "\n" in text else text[0]))
+        tokens = characters.encode(text)
+    except UnicodeError:
+        sys.exit(f"char_gpt: {options.text} is not written in UTF-8")
     except (OSError, ValueError) as error:
         sys.exit(f"char_gpt: {error}")
 

@@ -149,6 +149,8 @@ def test_characters_come_back(example):
     [
         (None, [], 1, "No such file"),
         ("too short", [], 1, "a text of 9 characters is too short"),
+        ("abc", ["--begin", "\n"], 1, "a text of 3 characters is too short"),
+        ("fa\xe7ade " * 99, [], 1, "text.txt is not written in UTF-8"),
         ("ab" * 999, ["--begin", "c"], 1, "the text that was learnt from has no 'c'"),
         ("ab" * 999, ["--temperature", "0"], 2, "--temperature must be above 0"),
     ],
@@ -156,7 +158,7 @@ def test_characters_come_back(example):
 def test_what_is_wrong_is_said(tmp_path, content, arguments, code, message):
     path = tmp_path / "text.txt"
     if content:
-        path.write_text(content)
+        path.write_text(content, encoding="latin-1")
     done = run("char_gpt", "--text", path, *(arguments or ["--begin", "t"]))
     assert done.returncode == code
     assert message in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 import xpnet
 from xpnet import nn
 from xpnet.cli import console
-from xpnet.cli.console import check_file, command, in_percent, printable
+from xpnet.cli.console import check_file, command, in_percent, print_text, printable
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -37,6 +38,26 @@ def test_what_would_command_the_terminal_is_shown_as_an_escape(text, shown):
 
 def test_letters_that_the_terminal_lacks_are_escaped():
     assert printable("漢\x1b", "ascii") == "\\u6f22\\x1b"
+
+
+class Output(io.TextIOWrapper):
+    is_terminal = False
+
+    def isatty(self):
+        return self.is_terminal
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "written"), [(True, b"\\u0142 caf\xe9\n\\x1b[31m"), (False, "ł café\n\x1b[31m".encode())]
+)
+def test_what_programs_are_to_read_is_utf_8_and_for_a_terminal_as_it_can_show_it(monkeypatch, is_terminal, written):
+    output = Output(io.BytesIO(), encoding="cp1252", newline="")
+    output.is_terminal = is_terminal
+    monkeypatch.setattr("sys.stdout", output)
+    output.write("> ")
+    print_text("ł café\n\x1b[31m")
+    output.flush()
+    assert output.buffer.getvalue() == b"> " + written
 
 
 def test_names_of_classes_and_files_are_printed_without_their_escape_codes():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call, elsewhere  # noqa: F401
+from command_line import call, elsewhere, process  # noqa: F401
 from PIL import Image
 
 import xpnet
@@ -66,6 +66,9 @@ def test_classes_are_trained_measured_and_predicted(customers):
     np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities.max(axis=1), rtol=1e-5)
     answers = json.loads(call("predict", "run/model.safetensors", "new.csv", "--json").stdout)["predictions"]
     assert [answer["churn"] for answer in answers] == [row["churn"] for row in rows]
+    assert [answer["probability"] for answer in answers] == [max(a["probabilities"].values()) for a in answers]
+    np.testing.assert_allclose([list(a["probabilities"].values()) for a in answers], probabilities, rtol=1e-6)
+    assert list(answers[0]["probabilities"]) == list(model.classes)
 
 
 def test_of_the_table_of_the_run_the_held_out_rows_count():
@@ -240,6 +243,28 @@ def test_what_was_text_in_training_is_text_in_a_file_of_few_rows(customers, code
     assert json.loads(call("evaluate", "run", "--data", "new.csv", "--json").stdout)["test_accuracy"] == 1
 
 
+def test_named_categories_are_as_they_stand_in_the_file(customers):
+    """A postcode's zero is part of it."""
+    code = np.random.default_rng(1).choice(["01000", "1000", "02000"], 400)
+    frame = pandas.DataFrame({"age": customers.age, "code": code, "kind": np.where(code == "01000", "a", "b")})
+    frame.to_csv("coded.csv", index=False)
+    options = ["--data", "coded.csv", "--target", "kind", "--categories", "code", "--epochs", "40", "--out", "run"]
+    call(*TRAIN[:1], *TRAIN[3:], *options)
+    assert json.loads(Path("run/metrics.json").read_text())["test_accuracy"] == 1
+    assert xpnet.load("run/model.safetensors", "cpu").network.layers[0].levels == [["01000", "02000", "1000"]]
+    frame[code == "01000"].drop(columns="kind").head(3).to_csv("new.csv", index=False)
+    assert call("predict", "run", "new.csv").stdout.count("\na,") == 3
+
+
+def test_answers_are_utf_8_as_tables_are(customers, monkeypatch):
+    customers["churn"] = customers.churn.map({"yes": "łączy", "no": "a\x1b[31mb"})
+    customers.to_csv("customers.csv", index=False)
+    call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    printed = process("predict", "run", "customers.csv", text=False).communicate()[0].decode()
+    assert {row["churn"] for row in csv.DictReader(io.StringIO(printed))} == {"łączy", "a\x1b[31mb"}
+
+
 def test_categories_that_were_numbers_are_numbers_in_other_files(customers):
     call(*TRAIN, "--target", "zip", "--task", "classification", "--ignore", "id", "--categories", "age", "--out", "run")
     text = Path("customers.csv").read_text().splitlines()
@@ -253,7 +278,10 @@ def test_categories_that_were_numbers_are_numbers_in_other_files(customers):
 
 def test_answers_far_from_0_have_all_their_digits(customers):
     customers.assign(spent=1.7e9 + 1e5 * customers.age).to_csv("customers.csv", index=False)
-    call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--out", "run")
+    said = call(*TRAIN, "--target", "spent", "--ignore", "id,churn", "--out", "run").stdout
+    assert "spent: regression, of numbers from 1.7018e+09 to 1.7079e+09\n" in said
+    customers.assign(spent=1.7e9 + 10 * customers.age).to_csv("close.csv", index=False)
+    assert "spent: numbers from 1700000180 to 1700000790\n" in call("data", "close.csv").stdout
     rows = list(csv.DictReader(io.StringIO(call("predict", "run", "customers.csv").stdout)))
     model = xpnet.load("run/model.safetensors", device="cpu")
     np.testing.assert_array_equal(np.array([row["spent"] for row in rows], np.float32), model.predict(customers)[:, 0])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import data, losses, nn, optim, train
+from xpnet import data, frames, losses, nn, optim, train
 from xpnet.backend import Backend
 from xpnet.frames import columns_of, values_of, written_as_values
 from xpnet.verify.strict import StrictBackend
@@ -521,18 +521,21 @@ def test_files_are_read(pandas, tmp_path, ending):
     [
         ("a.csv", None, FileNotFoundError, "a.csv"),
         ("a.txt", b"x", ValueError, "a.txt is no table: there is .csv, .tsv, .parquet"),
-        ("a.csv", b"", ValueError, "a.csv is not a whole CSV file"),
-        ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv is not a whole CSV file"),
-        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv is not .*: its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"", ValueError, "a.csv cannot be read as CSV"),
+        ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv cannot be read as CSV"),
+        ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv cannot be .*: its rows have 3 fields, its header 2 names"),
         ("a.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "its rows have 3 fields, its header 2 names: give each column a"),
         ("a.tsv", b"a\tb\n1\t2\t3\t4\n", ValueError, "its rows have 4 fields, its header 2 names"),
-        ("a.csv", b"a,b\n1," + b"x" * 200_000 + b"\n", ValueError, "a.csv is not a whole CSV file: field larger"),
+        ("a.csv", b"a,b\n1," + b"x" * 200_000 + b"\n", ValueError, "a.csv cannot be read as CSV: field larger"),
         ("a.csv", b"a;b\n1;2;3\n", ValueError, "its rows have 3 fields, its header 2 names"),
+        ("a.csv", b"a,b\n1,2\n\n1,2,3\n", ValueError, "CSV: line 4 has 3 fields, those before it 2: one that"),
+        ("a.csv", b'a,b\n1,2\n1,"2\n3,4\n', ValueError, "CSV: the quotes that are opened in line 3 or after"),
+        ("a.csv", b"a,b,a\n1,2,3\n", ValueError, "CSV: several columns are called 'a': each needs a name of its own"),
         ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not written in UTF-8: save it so, in Excel as 'CSV"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"caf\xe9,b\n1,2\n", ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"a,b\n", ValueError, "a row at least"),
-        ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet is not a whole PARQUET file"),
+        ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet cannot be read as PARQUET"),
     ],
 )
 def test_files_that_are_no_tables(pandas, tmp_path, name, content, error, message):
@@ -597,8 +600,21 @@ def test_texts_that_were_made_of_values(texts, values):
 
 def test_a_line_for_excel_alone_is_named(pandas, tmp_path):
     (tmp_path / "a.csv").write_text("sep=;\na;b\n1;2\n")
-    with pytest.raises(ValueError, match=r"a.csv is not a whole CSV file: its first line is 'sep=;', which only Excel"):
+    with pytest.raises(ValueError, match=r"a.csv cannot be read as CSV: its first line is 'sep=;', which only Excel"):
         data.table(tmp_path / "a.csv", "b")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5, 1 / 3], "0.333333 to 0.5"),
+        ([1e9, 1e9 + 1], "1000000000 to 1000000001"),
+        ([1e15, 1e15 + 1], "1000000000000000 to 1000000000000001"),
+        ([0.1, 0.1], "0.1 to 0.1"),
+    ],
+)
+def test_ranges_are_told_in_digits_that_tell_their_ends_apart(values, words):
+    assert frames.span(np.array(values)) == words
 
 
 def test_codes_of_which_most_are_digits_may_be_named_as_categories():

@@ -203,6 +203,13 @@ def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
         raise ValueError(f"values are missing: column {', '.join(counts[:SHOWN])}{more}: {advice}")
 
 
+def span(values: np.ndarray) -> str:
+    """From which number to which, in as many digits as tell the two apart."""
+    low, high = values.min(), values.max()
+    digits = next((n for n in (6, 10) if f"{low:.{n}g}" != f"{high:.{n}g}"), 17 if low < high else 6)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
+
+
 def listed(names: Any) -> str:
     """The first of some names, for a message."""
     names = list(names)

@@ -60,6 +60,17 @@ def print_json(result: dict[str, Any], indent: int | None = None) -> None:
     sys.stdout.write(json_text(result, indent) + "\n")
 
 
+def print_text(text: str) -> None:
+    """Lines on standard output: in UTF-8, as a file or another program is to read them; a terminal may have no letter
+    for some, and is not to be commanded by any."""
+    check_output()
+    if sys.stdout.isatty():
+        sys.stdout.write(printable(text, sys.stdout.encoding))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+
+
 def json_text(result: dict[str, Any], indent: int | None = None) -> str:
     """JSON that every reader takes: null for a number that is not finite."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet.cli.console import Failed, print_json, say
+from xpnet.cli.console import Failed, print_json, print_text, say
 from xpnet.files import TABLES, expanded
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load(settings: Settings) -> Splits:
     from xpnet import data
 
     path = expanded(settings.data)
-    frame = read(path)
+    frame = read(path, names(settings.categories))
     if settings.target is None:
         raise ValueError(
             f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
@@ -77,13 +77,13 @@ def in_words(table: Table) -> list[str]:
 
 def _target_in_words(table: Table, target: str) -> str:
     from xpnet.data.table import FEW
-    from xpnet.frames import is_number
+    from xpnet.frames import is_number, span
 
     if not table.classes:
         different = set(table.y.ravel().tolist())
         few = len(different) <= FEW and all(map(float.is_integer, different))
         otherwise = f"; --task classification takes them as {len(different)} classes" if few else ""
-        return f"{target}: regression, of numbers from {table.y.min():g} to {table.y.max():g}{otherwise}"
+        return f"{target}: regression, of numbers from {span(table.y)}{otherwise}"
     shown = ", ".join(table.classes[:8]) + (", .." if len(table.classes) > 8 else "")
     otherwise = "; --task regression takes them as numbers" if all(map(is_number, table.classes)) else ""
     return f"{target}: classification, of {len(table.classes)} classes ({shown}){otherwise}"
@@ -105,7 +105,7 @@ def describe(path: Path) -> None:
         missing = frames.missing_in(values)
         there = values[~missing]
         if values.dtype != object and len(there):
-            what = f"numbers from {there.min():g} to {there.max():g}"
+            what = f"numbers from {frames.span(there)}"
         else:
             levels = sorted(set(there.tolist()))
             kind = look_like(levels)
@@ -156,17 +156,23 @@ def predict(model: Model, path: Path, as_json: bool) -> None:
     target, frame = columns.target, read(path, texts_for(model, columns))
     if model.classes:
         probabilities = model.probabilities(frame)
-        best = probabilities.argmax(axis=1)
-        answers = [model.classes[i] for i in best]
-        rows = [
-            {target: answer, "probability": float(p[i]) if as_json else f"{p[i]:.6g}"}
-            for answer, p, i in zip(answers, probabilities, best, strict=True)
-        ]
+        rows = [_answer(target, model.classes, row, as_json) for row in probabilities]
     else:  # in as many digits as tell it from its neighbours
         rows = [{target: float(value) if as_json else str(value)} for value in model.predict(frame)[:, 0]]
     if as_json:
         print_json({"table": str(path), "device": model.backend.device, "predictions": rows})
         return
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    print_text(text.getvalue())
+
+
+def _answer(target: str, classes: Sequence[str], probabilities: Any, as_json: bool) -> dict[str, Any]:
+    """The likeliest class and its probability; for programs, those of all classes too."""
+    best = int(probabilities.argmax())
+    if not as_json:
+        return {target: classes[best], "probability": f"{probabilities[best]:.6g}"}
+    of_all = dict(zip(classes, probabilities.tolist(), strict=True))
+    return {target: classes[best], "probability": of_all[classes[best]], "probabilities": of_all}

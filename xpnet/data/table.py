@@ -84,8 +84,9 @@ def table(
     file, which pandas reads (`pip install "xpnet[tables]"`).
 
     - Columns of numbers and of booleans are numbers. Columns of texts, those of a categorical type and those named in
-      `categories` are categories: one-hot rows up to 16 levels, else embeddings of 1.6 n^0.56 numbers (the rule of
-      fastai); `embeddings` names the columns to be embedded, and the sizes, itself.
+      `categories` (of a CSV or TSV file as they stand there: "01") are categories: one-hot rows up to 16 levels, else
+      embeddings of 1.6 n^0.56 numbers (the rule of fastai); `embeddings` names the columns to be embedded, and the
+      sizes, itself.
     - `task` is "classification" or "regression"; of itself the first for a target of texts, booleans, a categorical
       type or up to 20 different whole numbers.
     - Missing values are an error that names them. With `missing="fill"` a number is filled by the column's median, a
@@ -105,7 +106,7 @@ def table(
                 f"{type(source).__name__}: pandas.DataFrame makes one of records and arrays"
             )
         name = Path(source).name if name is None else name
-        source = read_frame(source)
+        source = read_frame(source, categories)
     columns = columns_of(source)
     unknown = [column for column in (target, *ignore, *categories, *(embeddings or ())) if column not in columns]
     if unknown:

@@ -35,7 +35,18 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str] = ()) -> Any
     except UnicodeError:
         raise ValueError(f"{path} is not written in UTF-8: save it so, in Excel as 'CSV UTF-8'") from None
     except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
-        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file: {error}") from None
+        raise ValueError(f"{path} cannot be read as {path.suffix[1:].upper()}: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    """What was wrong: pandas counts from line 1, but the beginnings of quoted fields from row 0."""
+    said = str(error).strip()
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
+        names, line, fields = found.groups()
+        return f"line {line} has {fields} fields, those before it {names}: one that holds the separator needs quotes"
+    if found := re.search(r"EOF inside string starting at row (\d+)", said):
+        return f"the quotes that are opened in line {int(found[1]) + 1} or after it are not closed"
+    return said
 
 
 def _read_text(path: Path, texts: Collection[str]) -> Any:
@@ -52,6 +63,9 @@ def _read_text(path: Path, texts: Collection[str]) -> Any:
             f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
             "the fields that have none"
         )
+    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if twice is not None:  # pandas would call the second "a.1"
+        raise ValueError(f"several columns are called {twice!r}: each needs a name of its own")
     # Excel writes semicolons where the comma is the decimal sign; other programs also where it is not.
     as_text = dict.fromkeys(texts, str)
     frames = [pandas.read_csv(path, sep=sep, decimal=sign, dtype=as_text) for sign in (",." if sep == ";" else ".")]

@@ -72,7 +72,7 @@ class Optimizer:
         if self.loss_scale is not None:
             self.state["loss_scale"] = self.loss_scale.state
         self.window: Window | None = None  # of several processes that share the update
-        self._parts, self._without = self._divided(), model.frozen
+        self._divide()
 
     @property
     def lr(self) -> float:
@@ -115,10 +115,10 @@ class Optimizer:
     def _step_all(self) -> None:
         model = self.model
         if self._without is not model.frozen:
-            self._parts, self._without = self._divided(), model.frozen
+            self._divide()
         self.steps += 1
         self._begin()
-        pieces, team = list(self._pieces()), model.backend.team
+        pieces, team = self._pieces, model.backend.team
         if team is None or self.by_parameter or len(pieces) < ENOUGH * len(team.backends):
             self._step_on(pieces)
         else:
@@ -126,17 +126,9 @@ class Optimizer:
             model.grad  # noqa: B018 (looking at it writes zeros where no gradient came: once, before the threads look)
             team.run([partial(self._step_on, pieces[i::threads]) for i in range(threads)])
 
-    def _pieces(self) -> Iterator[tuple[Part, slice, Array]]:
-        """What is updated at once, with its rate: pieces of the parts, or whole parameters."""
-        for part in self._parts:
-            lr = self._rate if part.lr == 1 else self._rate * part.lr
-            size = part.stop - part.start
-            for piece in [slice(0, size)] if self.by_parameter else self.model.backend.chunks(size):
-                yield part, slice(part.start + piece.start, part.start + piece.stop), lr
-
-    def _step_on(self, pieces: Sequence[tuple[Part, slice, Array]]) -> None:
-        for piece in pieces:
-            self._step(*piece)
+    def _step_on(self, pieces: Sequence[tuple[Part, slice]]) -> None:
+        for part, at in pieces:
+            self._step(part, at, self._rate if part.lr == 1 else self._rate * part.lr)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
@@ -165,6 +157,16 @@ class Optimizer:
         used, and nothing but x, g and the state be changed.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
+
+    def _divide(self) -> None:
+        """Decide anew what is updated: the parts, and the pieces of them, or whole parameters, that are at once."""
+        self._parts, self._without = self._divided(), self.model.frozen
+        self._pieces = [
+            (part, slice(part.start + piece.start, part.start + piece.stop))
+            for part in self._parts
+            for size in [part.stop - part.start]
+            for piece in ([slice(0, size)] if self.by_parameter else self.model.backend.chunks(size))
+        ]
 
     def _divided(self) -> list[Part]:
         """What is not frozen and `own`, in as few parts as the groups allow."""
@@ -219,7 +221,7 @@ class Optimizer:
 
     def _share(self, window: Window | None) -> None:
         self.window = window
-        self._parts, self._without = self._divided(), self.model.frozen
+        self._divide()
 
     def gather_state(self) -> None:
         """Bring the state up to date in all processes that share the update. All of them call it."""

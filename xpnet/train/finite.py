@@ -19,7 +19,7 @@ class NotFiniteError(ArithmeticError):
     def __init__(self, step: int, where: str, precision: str | None = None):
         hint = " Products in float16 overflow above 65,504, those in bfloat16 do not." if precision == "float16" else ""
         super().__init__(
-            f"step {step}: {where} is not finite. The model is as it was before that step. "
+            f"step {step}: a NaN or an infinity in {where}. The model is as it was before that step. "
             f"Try a smaller learning rate, clipping (clip), or look at the data of that batch.{hint}"
         )
         self.step, self.where = step, where
