@@ -501,6 +501,11 @@ def test_columns_of_one_name_are_refused(pandas):
         data.table(frame, "a")
 
 
+def test_named_categories_of_a_file_are_as_they_stand_there(pandas, tmp_path):
+    (tmp_path / "a.csv").write_text("code,n,y\n01,5,a\n1,6,b\n1.0,7,a\n")
+    assert data.table(tmp_path / "a.csv", "y", categories=["code"]).form.levels == [["01", "1", "1.0"]]
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_files_are_read(pandas, tmp_path, ending):
     path = tmp_path / f"customers.{ending}"
@@ -530,6 +535,7 @@ def test_files_are_read(pandas, tmp_path, ending):
         ("a.csv", b"a;b\n1;2;3\n", ValueError, "its rows have 3 fields, its header 2 names"),
         ("a.csv", b"a,b\n1,2\n\n1,2,3\n", ValueError, "CSV: line 4 has 3 fields, those before it 2: one that"),
         ("a.csv", b'a,b\n1,2\n1,"2\n3,4\n', ValueError, "CSV: the quotes that are opened in line 3 or after"),
+        ("a.csv", b",b,\n1,2,3\n1,3,3\n", ValueError, "column 'Unnamed: 0' has no name in the header"),
         ("a.csv", b"a,b,a\n1,2,3\n", ValueError, "CSV: several columns are called 'a': each needs a name of its own"),
         ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not written in UTF-8: save it so, in Excel as 'CSV"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
