@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import POSIX, call, elsewhere  # noqa: F401
 from PIL import Image
+from rich.cells import cell_len
 
 import xpnet
 from xpnet import nn
@@ -79,12 +80,12 @@ def test_names_of_classes_and_files_are_printed_without_their_escape_codes():
 
 def test_names_of_classes_break_no_line():
     network = nn.Sequential(nn.Flatten(), nn.Linear(10))
-    names = ["sev\nen", "a\tb", "\x1b[2J", *"3456789"]
+    names = ["sev\nen", "a\tb", "\x1b[2J", "牡丹花", *"456789"]
     nn.Model(network, (8, 8), xpnet.select("cpu"), names).save("model.safetensors")
     title, head, *rows = call("evaluate", "model.safetensors", "--data", "digits").stdout.splitlines()
     assert "accuracy" in title
-    assert [row.split()[0] for row in rows] == ["sev\\nen", "a\\tb", "\\x1b[2J", *"3456789"]
-    assert {len(row) for row in rows} == {len(head)}
+    assert [row.split()[0] for row in rows] == ["sev\\nen", "a\\tb", "\\x1b[2J", "牡丹花", *"456789"]
+    assert {cell_len(row) for row in rows} == {cell_len(head)}, "places of a terminal, of which such a letter takes two"
 
 
 @POSIX

@@ -80,12 +80,14 @@ def evaluate(
 
 def scores_of_classes(metrics: dict[str, Any]) -> None:
     """A line for each class."""
+    from rich.cells import cell_len, set_cell_size  # a Chinese letter takes two places of a terminal
+
     names = [escaped(row["class"]) for row in metrics["classes"]]
-    width = max(5, *map(len, names))
+    width = max(5, *map(cell_len, names))
     say(f"{'class':<{width}}  precision  recall      F1  samples")
     for name, row in zip(names, metrics["classes"], strict=True):
         scores = f"{row['precision']:>9.1%}  {row['recall']:>6.1%}  {row['f1']:>6.1%}  {row['support']:>7,}"
-        say(f"{name:<{width}}  {scores}")
+        say(f"{set_cell_size(name, width)}  {scores}")
 
 
 def data_of(model: Path) -> str | None:
