@@ -1959,6 +1959,18 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "name, (self, other), self)", "name, (self, other))"),
     ],
     "backend/graph.py": [
+        ("Capture: who calls it goes on with another stream", "            caller.use()  # the", "            # the"),
+        ("Capture: the caller's stream is asked for too late",
+         "        caller, own = cp.cuda.get_current_stream(), self._backend.graph_stream\n        own.wait_event",
+         "        with self._backend.graph_stream:\n            pass\n        caller, own = "
+         "cp.cuda.get_current_stream(), self._backend.graph_stream\n        own.wait_event"),
+        ("Memory: a graph's is freed on the GPU in use", "with cp.cuda.Device(gpu):", "if True:"),
+        ("Capture: that the capture broke hides why",
+         "with suppress(cp.cuda.runtime.CUDARuntimeError):", "if True:"),
+        ("Capture: what half a graph was to fill counts as filled",
+         "                self._kept.clear()", "                #"),
+        ("Capture: after half a graph the next call is the recording",
+         "                self._calls = 0\n", ""),
         ("Capture: a step runs on the GPU that was used last", "        self._backend.use()\n", ""),
         ("Memory: graphs are neither counted nor limited",
          "cp.cuda.MemoryPool(cp.get_default_memory_pool().malloc)", "cp.cuda.MemoryPool()"),

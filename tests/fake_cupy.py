@@ -41,20 +41,32 @@ class Graph:
             kernel()
 
 
+class CUDARuntimeError(RuntimeError):
+    """What the driver says of a capture that something has broken."""
+
+
 class Stream:
     current: Stream
+    entered: list[Stream]
     log: list[str]
+    broken = False
 
     def __init__(self, non_blocking: bool = False):
         self.non_blocking, self.capturing, self.ptr = non_blocking, None, 4096
         self.waits: list[Stream] = []
 
     def __enter__(self) -> Stream:
-        self._before, Stream.current = Stream.current, self
-        return self
+        Stream.entered.append(self)
+        return self.use()
 
     def __exit__(self, *error: Any) -> None:
-        Stream.current = self._before
+        """As CuPy's: back to the block around this one, whatever was used inside that."""
+        Stream.entered.pop()
+        Stream.entered[-1].use()
+
+    def use(self) -> Stream:
+        Stream.current = self
+        return self
 
     def begin_capture(self) -> None:
         assert self.non_blocking
@@ -64,6 +76,8 @@ class Stream:
     def end_capture(self) -> Graph:
         Stream.log.append("end")
         graph, self.capturing = self.capturing, None
+        if self.broken:
+            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
         return graph
 
     def synchronize(self) -> None:
@@ -77,15 +91,31 @@ class Stream:
         self.waits.append(event)
 
 
+class Device:
+    """A GPU; `current` is the number of the one in use."""
+
+    current = 0
+
+    def __init__(self, number: int):
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._before, Device.current = Device.current, self._number
+
+    def __exit__(self, *error: Any) -> None:
+        Device.current = self._before
+
+
 class MemoryPool:
-    """Knows where it takes its memory from."""
+    """Knows where it takes its memory from, and of which GPUs it was told to free it."""
 
     def __init__(self, allocator: Callable | None = None):
-        self.allocator = allocator
+        self.allocator, self.freed_on = allocator, list[int]()
 
     def malloc(self, size: int) -> None: ...
 
-    def free_all_blocks(self) -> None: ...
+    def free_all_blocks(self) -> None:
+        self.freed_on.append(Device.current)
 
 
 def launch(kernel: Callable) -> None:
@@ -100,6 +130,7 @@ def module() -> ModuleType:
     """A module to be imported as `cupy`; `allocator` tells whose memory is being used, `stream_log` what was done."""
     fake: Any = ModuleType("cupy")
     Stream.log, Stream.current = [], Stream()
+    Stream.entered = [Stream.current]
     fake.allocator = None
 
     @contextmanager
@@ -119,8 +150,10 @@ def module() -> ModuleType:
     fake.cuda = SimpleNamespace(
         alloc=lambda size: SimpleNamespace(ptr=8192),
         get_current_stream=lambda: Stream.current,
+        Device=Device,
         MemoryPool=MemoryPool,
         Stream=Stream,
+        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
         using_allocator=using_allocator,
     )
     return fake

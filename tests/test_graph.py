@@ -30,7 +30,7 @@ class FakeBackend:
 
     def __init__(self):
         self.gemm, self.kept = None, None
-        self.training = True
+        self.training, self.ordinal = True, 1
         self.observer = None
         self.used = 0
         self.graph_stream = Stream(non_blocking=True)
@@ -171,6 +171,20 @@ def test_the_step_waits_for_its_caller_and_its_caller_for_the_step(captured, ste
     assert (stream.waits, eager.waits) == ([eager], [stream])
 
 
+def test_a_caller_goes_on_with_the_stream_that_it_uses(captured, step):
+    """CuPy's `with stream` goes back to the block around it, and forgets what was used in between."""
+    mine = Stream(non_blocking=True).use()
+    for _ in range(4):
+        captured(device(1))
+        assert Stream.current is mine
+    own = step.seen[0].stream
+    assert (set(own.waits), mine.waits) == ({mine}, [own] * 4)
+    step.fail = True
+    with pytest.raises(ZeroDivisionError):
+        captured(device(1, 2))
+    assert Stream.current is mine
+
+
 def test_no_garbage_is_collected_while_recording(captured, step):
     for _ in range(3):
         captured(device(1))
@@ -205,6 +219,37 @@ def test_after_an_error_in_the_step_all_is_in_order(captured, step, cupy, backen
     for i in range(1, 5):
         assert float(captured(device(1))[0]) == before + i
     assert Stream.log[-1] == "launch"
+
+
+def test_an_error_that_breaks_the_capture_is_told_and_not_that_it_was_broken(captured, step, backend):
+    for _ in range(2):
+        captured(device(1))
+    step.fail = backend.graph_stream.broken = True
+    with pytest.raises(ZeroDivisionError, match="in the step"):
+        captured(device(1))
+    step.fail = backend.graph_stream.broken = False
+    assert float(captured(device(1))[0]) > 0
+
+
+def test_what_was_made_in_half_a_graph_was_never_filled_and_is_made_again(graph, backend):
+    made = []
+
+    def step(x):
+        made.append("ones" not in backend.kept)
+        if Stream.current.capturing:
+            backend.kept["ones"] = "to be filled by the graph"
+            if len(made) == 3:
+                raise ZeroDivisionError
+        return x
+
+    captured = graph.Captured(step, backend)
+    for _ in range(2):
+        captured(device(1))
+    with pytest.raises(ZeroDivisionError):
+        captured(device(1))
+    for _ in range(3):
+        captured(device(1))
+    assert made == [True] * 6
 
 
 def test_a_step_may_give_several_results_or_none(graph, backend):
@@ -242,6 +287,16 @@ def test_steps_of_one_backend_share_a_workspace(graph, cupy, backend):
         graph.Captured(step, backend)(device(1))
         assert step.seen[0].gemm is backend.handle
     assert steps[0].seen[0].kept is not steps[1].seen[0].kept
+
+
+def test_a_graph_that_is_gone_frees_its_memory_on_its_own_gpu(graph, step, backend):
+    captured = graph.Captured(step, backend)
+    captured(device(1))
+    pool = step.seen[0].allocator.__self__
+    step.seen.clear()
+    del captured
+    assert pool.freed_on == [backend.ordinal]
+    assert fake_cupy.Device.current == 0
 
 
 def test_a_graph_that_is_gone_gives_its_memory_back_for_the_next_one(graph, step, backend):

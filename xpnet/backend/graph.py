@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import cupy as cp
@@ -38,23 +39,24 @@ class Captured:
         self._backend.use()
         if self._backend.observer is not None:  # a replay shows nothing
             return self._step(*inputs)
-        key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
-        if key not in self._recordings:
-            self._recordings[key] = _Recording(self._step, self._backend, inputs)
         caller, own = cp.cuda.get_current_stream(), self._backend.graph_stream
         own.wait_event(caller.record())  # what the caller has written is there before the step reads
+        key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         try:
+            if key not in self._recordings:
+                self._recordings[key] = _Recording(self._step, self._backend, inputs)
             return self._recordings[key](inputs)
         finally:  # after an error too, what was begun ends before the caller writes on
             caller.wait_event(own.record())
+            caller.use()  # the end of a `with` goes back to the `with` around it, and forgets a `use` in between
 
 
 class _Recording:
     """The graph of one set of shapes, with all that must live as long as it does."""
 
     def __init__(self, step: Callable, backend: Any, inputs: tuple):
-        self._pool = IDLE.pop() if IDLE else cp.cuda.MemoryPool(cp.get_default_memory_pool().malloc)
         self._step, self._backend, self._stream = step, backend, backend.graph_stream
+        self._pool = IDLE.pop() if IDLE else cp.cuda.MemoryPool(cp.get_default_memory_pool().malloc)
         self._gemm, self._kept = backend.gemm_of(self._stream), dict[Any, Any]()
         with self._stream, cp.cuda.using_allocator(self._pool.malloc):
             self._inputs = tuple(cp.empty_like(a) for a in inputs)
@@ -62,10 +64,11 @@ class _Recording:
 
     def __del__(self) -> None:
         """Give back the memory, once all that lay in it is gone."""
-        pool = self._pool
+        pool, gpu = self._pool, self._backend.ordinal
         vars(self).clear()
         if not sys.is_finalizing():
-            pool.free_all_blocks()
+            with cp.cuda.Device(gpu):  # whichever is in use now: a pool frees what it has on that one alone
+                pool.free_all_blocks()
             IDLE.append(pool)
 
     def __call__(self, inputs: tuple) -> Any:
@@ -93,9 +96,13 @@ class _Recording:
             self._stream.begin_capture()
             try:
                 self._output = self._run()
-            finally:  # also after an error: the stream must leave the capture, and the partial graph is dropped
-                graph = self._stream.end_capture()
-            self._graph = graph
+            except BaseException:
+                with suppress(cp.cuda.runtime.CUDARuntimeError):  # that the capture was broken, which is known
+                    self._stream.end_capture()  # it must be left all the same, and half a graph is dropped
+                self._kept.clear()  # what was to be filled in it never was: begin again
+                self._calls = 0
+                raise
+            self._graph = self._stream.end_capture()
         finally:
             if collecting:
                 gc.enable()
