@@ -140,6 +140,9 @@ def test_ctrl_c_ends_all_workers_with_the_work_kept(tmp_path):
 
 def test_a_number_of_workers_that_cannot_be():
     assert "--workers must be at least 1, not 0" in call("train", "--workers", "0", code=2).stderr
+    most = max(os.cpu_count(), 8)
+    refused = call("train", "--workers", str(most + 1), code=2).stderr
+    assert f"--workers {most + 1}: each takes a core of this machine, and up to {most} are started" in refused
     run = command("train", "--workers", "3", mpiexec=[MPIEXEC, "-n", "2"])
     _, err = run.communicate(timeout=60)
     assert (run.returncode, err.count("--workers 3 under mpiexec -n 2: leave one of them out")) == (2, 1), err

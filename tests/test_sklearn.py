@@ -330,3 +330,13 @@ def test_data_that_cannot_be(iris):
         classifier.partial_fit(X[:100], y[:100], classes=[0, 1, 2])
     with pytest.raises(ValueError, match="X has 3 features, but XPClassifier is expecting 4"):
         classifier.predict(X[:, :3])
+
+
+@pytest.mark.parametrize(("dtype", "far", "warned"), [(np.float32, 1e7, 1), (np.float64, 1e7, 0), (np.float32, 10, 0)])
+def test_targets_that_float32_rounds_away_are_told(recwarn, dtype, far, warned):
+    x = np.random.default_rng(0).standard_normal((60, 3)).astype(dtype)
+    y = np.stack([x.sum(1), x.sum(1) + far], axis=1)
+    quick(XPRegressor, epochs=1).fit(x, y)
+    told = [str(w.message) for w in recwarn if "y is so far from 0 that float32" in str(w.message)]
+    assert len(told) == warned
+    assert all(w.filename == __file__ for w in recwarn if "y is so far" in str(w.message))

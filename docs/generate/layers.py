@@ -26,7 +26,8 @@ from xpnet.verify.witnesses import layer_by_formula
 
 INDEX = "layers/index.md"
 NETWORKS = ("mlp", "cnn", "resnet")  # functions that put layers together; they have rows of proof, too
-COMMON = ("xpnet.nn.layer", "xpnet.nn.shapes", "xpnet.nn.init", "xpnet.backend")  # explained once, not on each page
+# Explained once, not on each page.
+COMMON = ("xpnet.nn.layer", "xpnet.nn.parameter", "xpnet.nn.shapes", "xpnet.nn.init", "xpnet.backend")
 
 
 def names() -> list[str]:

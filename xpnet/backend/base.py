@@ -128,7 +128,7 @@ class Backend:
     # What these, and products, do on another device:
     def _adopted(self, values: Any) -> Array | None:
         """An array that lies on this device, of any library, as one of ours; None for all else."""
-        return values if isinstance(values, self.array_type) else None
+        return values if type(values) is self.array_type else None
 
     def _sent(self, host: np.ndarray) -> Array:
         return host

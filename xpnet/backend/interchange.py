@@ -19,10 +19,13 @@ def to_numpy(values: Any) -> np.ndarray:
     """`values` as an array of the host, without a copy where they are one: an array of any library, or what NumPy
     makes an array of.
 
-    Raises TypeError for an array on another device, and for one that its library does not give away.
+    Raises TypeError for an array on another device, for one that its library does not give away, and for one of NumPy's
+    in which values are masked.
     """
-    if isinstance(values, np.ndarray):
+    if type(values) is np.ndarray:
         return values
+    if isinstance(values, np.ndarray) and np.any(getattr(values, "mask", False)):
+        raise TypeError("values of this array are masked: fill them in, and let them count for nothing by weights of 0")
     name = f"{type(values).__module__}.{type(values).__name__}"
     where = dlpack_device(values)
     if (where and where[0] not in HOST) or (where is None and hasattr(values, "__cuda_array_interface__")):

@@ -8,6 +8,8 @@ import sys
 from xpnet.parallel import Group, join
 from xpnet.parallel.launch import mpiexec
 
+FEW = 8  # workers may be started on any machine, to try them
+
 
 def started(workers: int, given: int | None) -> Group:
     """The group that the command runs in. Where the settings ask for several `workers` and this process is alone, the
@@ -20,6 +22,9 @@ def started(workers: int, given: int | None) -> Group:
         raise ValueError(f"--workers {given} under mpiexec -n {group.size}: leave one of them out")
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, not {workers}")
+    most = max(os.cpu_count() or 1, FEW)
+    if group.size == 1 and workers > most:
+        raise ValueError(f"--workers {workers}: each takes a core of this machine, and up to {most} are started")
     if group.size == 1 and workers > 1:  # in place of this process, so that signals and the exit code are mpiexec's
         program = mpiexec()
         os.execv(program, [program, "-n", str(workers), sys.executable, *sys.orig_argv[1:]])

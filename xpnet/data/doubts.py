@@ -57,10 +57,15 @@ def of_numbers(name: str, values: np.ndarray) -> list[str]:
 def of_rounding(name: str, there: np.ndarray) -> list[str]:
     """Of a column or a target of numbers that are so far from 0 that they are hardly told apart."""
     low, high = there.min(), there.max()
-    largest = max(-low, high)
-    if low < high and there.std() < FEW_STEPS * np.finfo(np.float32).eps * largest:
-        return [
-            f"column {name!r} is so far from 0 ({low:.10g} to {high:.10g}) that float32 rounds its differences away: "
-            f"subtract a number from it first, such as {low:.10g}, or compute in float64 (--dtype float64)"
-        ]
-    return []
+    if not are_rounded(there):
+        return []
+    return [
+        f"column {name!r} is so far from 0 ({low:.10g} to {high:.10g}) that float32 rounds its differences away: "
+        f"subtract a number from it first, such as {low:.10g}, or compute in float64 (--dtype float64)"
+    ]
+
+
+def are_rounded(numbers: np.ndarray) -> bool:
+    """Whether there are so few steps of float32 in their deviation that some that differ may be one."""
+    low, high = numbers.min(), numbers.max()
+    return bool(low < high and numbers.std() < FEW_STEPS * np.finfo(np.float32).eps * max(-low, high))

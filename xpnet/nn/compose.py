@@ -178,9 +178,9 @@ class Residual(Sequential):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx = backward_inner(dy, need_dx)
             dx_around = backward_around(dy, need_dx) if backward_around else dy
-            return dx + dx_around if need_dx else None
+            return _sum([dx, dx_around]) if need_dx else None
 
-        return around + y, backward
+        return _sum([around, y]), backward
 
 
 class Parallel(Layer):
@@ -238,12 +238,18 @@ class Parallel(Layer):
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dxs = [back(dy[part], need_dx) for back, part in zip(backwards, parts, strict=True)]
-            if not need_dx or dxs[0] is None:  # there is none by whole numbers
-                return None
-            return sum(dxs[1:], start=dxs[0])
+            return _sum(dxs) if need_dx else None
 
         # Not `concatenate`: CuPy's cannot be captured with more than 8 arrays.
         y = backend.xp.empty((len(outputs[0]), *joined), outputs[0].dtype)
         for output, part in zip(outputs, parts, strict=True):
             y[part] = output
         return y, backward
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    """The sum of arrays, or entry by entry of tuples of them. None, which stands for no gradient, adds nothing."""
+    given = [value for value in values if value is not None]
+    if given and isinstance(given[0], tuple):
+        return tuple(_sum(entries) for entries in zip(*given, strict=True))
+    return sum(given[1:], start=given[0]) if given else None

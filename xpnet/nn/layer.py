@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from xpnet.backend import Array, Backend
-from xpnet.nn.init import Initializer
-from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, is_several, shape_of
+from xpnet.nn.parameter import Parameter
+from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, in_tuple, is_several, shape_of
 
 __all__ = ["Layer", "Parameter"]
 
@@ -21,62 +20,6 @@ class Backward(Protocol):
     """backward(dy) -> dx. With need_dx=False nobody reads what it returns, and it may skip that work."""
 
     def __call__(self, dy: Any, need_dx: bool = True) -> Any: ...
-
-
-class Parameter:
-    """One named tensor of a model. Once the model is built, `data` and `grad` are views into its flat buffers.
-
-    `decay`: weight decay applies to it (not to biases). `trained`: false for state that is saved but has no
-    gradient, such as running statistics.
-
-    While `cleared`, the gradient is 0, whatever its memory holds: the first product is written there, not added to
-    zeros, and who looks before finds zeros.
-    """
-
-    def __init__(self, shape: Shape, init: Initializer, decay: bool = True, trained: bool = True):
-        self.shape, self.size = tuple(shape), math.prod(shape)
-        self.init, self.decay, self.trained = init, decay, trained
-        self.name = ""
-        self.data: Array = None
-        self._grad: Array = None
-        self.cleared = False
-        self._backend: Backend
-
-    def bind(self, backend: Backend, data: Array, grad: Array | None) -> None:
-        """Take these views as the parameter's values and gradient."""
-        self._backend, self.data, self._grad, self.cleared = backend, data, grad, False
-
-    @property
-    def grad(self) -> Array:
-        """The gradient, to look at and to add to."""
-        if self.cleared:
-            self._grad.fill(0)
-            self.cleared = False
-        return self._grad
-
-    @grad.setter
-    def grad(self, values: Any) -> None:
-        if values is not self._grad:  # which is what `grad += ...` gives
-            self._grad[...], self.cleared = values, False
-
-    def add_grad(self, a: Array, b: Array) -> None:
-        """grad += a @ b, for matrices a and b whose product has as many numbers as the parameter."""
-        shape = a.shape[0], b.shape[1]
-        if self.cleared:
-            self._backend.matmul(a, b, out=self._grad.reshape(shape))
-            self.cleared = False
-        else:
-            product = self._backend.scratch("add_grad", shape, self._grad.dtype)
-            self._grad += self._backend.matmul(a, b, out=product).reshape(self.shape)
-
-    def add_grad_sum(self, dy: Array) -> None:
-        """grad += dy, summed over all its leading axes."""
-        rows = dy.reshape(-1, self.size)
-        if self.cleared:
-            self._backend.sum_rows(rows, out=self._grad.reshape(self.size))
-            self.cleared = False
-        else:
-            self._grad += self._backend.sum_rows(rows).reshape(self.shape)
 
 
 class Layer:
@@ -170,6 +113,8 @@ class Layer:
             backend.observer.forward_begins(self, x)
         result = self.forward(x, backend)
         self._check(x, result)
+        y, backward = result
+        result = y, self._backward_checked(x, backward)
         return result if backend.observer is None else self._observed(x, result, backend)
 
     def _check(self, x: Array, result: Any) -> None:
@@ -183,6 +128,24 @@ class Layer:
             raise ShapeError(f"was built for samples of shape {next(iter(self._shapes))}, got {given}", self)
         if not any(fits(got, output) for output in outputs):
             raise ShapeError(f"build said that an output has shape {outputs[0]}, forward gave {got}", self)
+
+    def _backward_checked(self, x: Any, backward: Backward) -> Backward:
+        """The same backward, with the shape of dx compared with that of x."""
+
+        wanted = [array.shape for array in in_tuple(x)]  # and no more of x, which need not be held for it
+
+        def checked(dy: Any, need_dx: bool = True) -> Any:
+            dx = backward(dy, need_dx)
+            if need_dx and dx is not None:
+                shapes = [None if d is None else getattr(d, "shape", type(d).__name__) for d in in_tuple(dx)]
+                if len(shapes) != len(wanted) or any(s not in (None, w) for s, w in zip(shapes, wanted, strict=True)):
+                    right, wrong = (", ".join(map(str, all_of)) for all_of in (wanted, shapes))
+                    raise ContractError(
+                        f"{type(self).__name__}: backward gave a dx of shape {wrong} for x of shape {right}"
+                    )
+            return dx
+
+        return checked
 
     def _observed(self, x: Array, result: tuple[Array, Backward], backend: Backend) -> tuple[Array, Backward]:
         y, backward_inner = result

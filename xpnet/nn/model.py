@@ -18,7 +18,7 @@ from xpnet.nn.ending import as_probabilities
 from xpnet.nn.inputs import check_on_device, in_shape
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
-from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, n_samples
+from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, is_several, n_samples
 
 if TYPE_CHECKING:
     from xpnet.nn.summary import Summary
@@ -212,7 +212,11 @@ class Model:
 
         Of several yes-or-no answers at once (C > 1 and `BinaryCrossEntropy`) it knows nothing, and gives rows that sum
         to 1: the probability of each yes is 1 / (1 + np.exp(-model.predict(x))).
+
+        Raises TypeError for a model of several outputs.
         """
+        if is_several(self.output_shape):
+            raise TypeError("a model of several outputs has no one row of probabilities: take those of `predict`")
         return as_probabilities(self.network, self.predict(x, batch_size))
 
     # Elsewhere --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet import nn
 from xpnet.data import Dataset
+from xpnet.data.doubts import are_rounded
 from xpnet.losses import MeanSquaredError
 from xpnet.sklearn.estimator import XPEstimator, counted, weighted_mean_std
 
@@ -43,6 +45,12 @@ class XPRegressor(RegressorMixin, XPEstimator):
         rows = y.reshape(len(y), -1).astype(np.float64)
         if first:
             self._one_number = y.ndim == 1
+            if X.dtype == np.float32 and any(are_rounded(column) for column in rows.T):
+                warnings.warn(
+                    "y is so far from 0 that float32, the type of X, rounds its differences away: subtract a number "
+                    "from it first, or give X as float64",
+                    stacklevel=3,
+                )
             mean, std = weighted_mean_std(rows, weights)
             self._loss = MeanSquaredError(scale=std.tolist())
             self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])

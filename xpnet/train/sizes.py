@@ -34,7 +34,7 @@ class LayerSizes(Observer):
     def __init__(self, model: Model, every: int = 50):
         self.every = whole("every", every, least=1)
         self.rows: list[dict[str, Any]] = []
-        self._to_host = model.backend.to_host
+        self.model, self._to_host = model, model.backend.to_host
         self._paths: dict[Layer, str] = {}
         for path, layer in model.network.walk():
             if not any(True for _ in layer.children()):
@@ -47,6 +47,8 @@ class LayerSizes(Observer):
         return step == 0 or (step + 1) % self.every == 0
 
     def step_begins(self, model: Model) -> None:
+        if model is not self.model:
+            raise ValueError("these LayerSizes were made for another model")
         self._sums, self._weight = {layer: {} for layer in self._paths}, 1.0
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:

@@ -1,0 +1,198 @@
+"""Layers that several arrays go through, gradients that are none, and what a layer of one's own may get wrong."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import data, losses, nn, optim, train
+from xpnet.backend import Backend
+from xpnet.nn.shapes import ContractError
+from xpnet.verify.strict import StrictBackend
+
+KINDS = pytest.mark.parametrize("kind", [Backend, StrictBackend])
+
+
+class Fork(nn.Layer):
+    """(x, 2 x)."""
+
+    def build(self, shape):
+        return shape, shape
+
+    def forward(self, x, backend):
+        return (x, 2 * x), lambda dy, need_dx=True: dy[0] + (0 if dy[1] is None else 2 * dy[1])
+
+
+class Join(nn.Layer):
+    """w (a + b), and of b no gradient if it is `one_sided`."""
+
+    def __init__(self, w, one_sided=False):
+        self.w, self.one_sided = w, one_sided
+
+    def build(self, shape):
+        return shape[0]
+
+    def forward(self, x, backend):
+        return self.w * (x[0] + x[1]), lambda dy, need_dx=True: (self.w * dy, None if self.one_sided else self.w * dy)
+
+
+class Swap(nn.Layer):
+    """(b, a)."""
+
+    def forward(self, x, backend):
+        return x[::-1], lambda dy, need_dx=True: dy[::-1]
+
+
+class Stop(nn.Layer):
+    """y = x, and no gradient goes back."""
+
+    def forward(self, x, backend):
+        return 1 * x, lambda dy, need_dx=True: None
+
+
+class Total(nn.Layer):
+    """The sum of the last axis."""
+
+    def build(self, shape):
+        return (1,)
+
+    def forward(self, x, backend):
+        return x.sum(axis=-1, keepdims=True), lambda dy, need_dx=True: dy + 0 * x
+
+
+def gradient(kind, *layers):
+    """dy/dw of w x through the layers, at w = x = 1 and dy = 1."""
+    model = nn.Model(nn.Sequential(nn.Linear(1, bias=False), *layers), (1,), kind("float64", 0))
+    model.data[...] = 1.0
+    y, backward = model.forward(model.backend.asarray(np.ones((1, 1))))
+    model.zero_grad()
+    backward(1 + 0 * y, need_dx=False)
+    return model.backend.to_host(y).ravel().tolist(), float(model.backend.to_host(model.grad)[0])
+
+
+@KINDS
+def test_gradients_of_several_inputs_that_go_several_ways_are_added_one_by_one(kind):
+    assert gradient(kind, Fork(), nn.Parallel(Join(1.0), Join(10.0))) == ([3, 30], 33)
+    assert gradient(kind, Fork(), nn.Parallel(Join(1.0, one_sided=True), Join(10.0))) == ([3, 30], 31)
+    assert gradient(kind, Fork(), nn.Parallel(Join(1.0, True), Join(10.0, True)), Total()) == ([33], 11)
+    assert gradient(kind, Fork(), nn.Residual(Join(1.0), shortcut=Join(10.0))) == ([33], 33)
+    assert gradient(kind, Fork(), nn.Residual(Swap()), Join(1.0)) == ([6], 6)
+
+
+@KINDS
+def test_a_branch_that_gives_no_gradient_takes_none_from_the_others(kind):
+    double = nn.Parallel(nn.Sequential(Fork(), Join(1.0)))
+    assert gradient(kind, nn.Parallel(Stop(), double)) == ([1, 3], 3)
+    assert gradient(kind, nn.Parallel(double.copy(), Stop())) == ([3, 1], 3)
+    assert gradient(kind, nn.Residual(Stop())) == ([2], 1)
+    assert gradient(kind, nn.Residual(Fork(), Join(1.0), shortcut=Stop())) == ([4], 3)
+    assert gradient(kind, nn.Residual(Stop(), shortcut=Stop())) == ([2], 0)
+
+
+def test_probabilities_and_metrics_are_of_one_output():
+    model = nn.Model(nn.Sequential(nn.Linear(2), Fork()), (3,), Backend())
+    with pytest.raises(TypeError, match="a model of several outputs has no one row of probabilities"):
+        model.probabilities(np.ones((4, 3)))
+    samples = data.Dataset(np.ones((8, 3)), np.ones((8, 2)))
+
+    def loss(y, target, backend):
+        return ((y[0] - target) ** 2).mean(), (2 * (y[0] - target) / 16, 0 * y[1])
+
+    with pytest.raises(ValueError, match="the metric 'mae' takes one output, and the model gives several"):
+        train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=1, metrics=[train.mae], quiet=True)
+
+
+# A layer of one's own -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shapes"),
+    [
+        (lambda dy: dy[:, :2], r"\(4, 2\) for x of shape \(4, 3\)"),
+        (lambda dy: dy.sum(), r"\(\) for x of shape \(4, 3\)"),
+        (lambda dy: (dy, dy), r"\(4, 3\), \(4, 3\) for x of shape \(4, 3\)"),
+        (lambda dy: 1.0, r"float for x of shape \(4, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_gradient_of_another_shape_than_x_names_the_layer(wrong, shapes, observed):
+    class Wrong(nn.Layer):
+        def forward(self, x, backend):
+            return 1 * x, lambda dy, need_dx=True: wrong(dy)
+
+    model = nn.Model(nn.Sequential(nn.Linear(3), Wrong(), nn.Linear(2)), (5,), Backend())
+    with model.backend.observed_by(xpnet.backend.Observer() if observed else None):
+        y, backward = model.forward(np.ones((4, 5), np.float32))
+        with pytest.raises(ContractError, match=f"Wrong: backward gave a dx of shape {shapes}"):
+            backward(np.ones_like(y))
+
+
+def test_what_nobody_reads_may_have_any_shape():
+    class Wrong(nn.Layer):
+        def forward(self, x, backend):
+            return 1 * x, lambda dy, need_dx=True: dy.sum()
+
+    model = nn.Model(Wrong(), (3,), Backend())
+    y, backward = model.forward(np.ones((4, 3), np.float32))
+    backward(y, need_dx=False)
+
+
+# Values of parameters, and copies -------------------------------------------------------------------------------------
+
+
+def test_values_that_are_assigned_to_a_parameter_go_into_the_model():
+    model = nn.Model(nn.Linear(2), (3,), Backend())
+    W = model.parameters["W"]
+    held = W.data
+    W.data = np.arange(6.0).reshape(3, 2)
+    assert W.data is held
+    np.testing.assert_array_equal(model.data[:6], np.arange(6))
+    W.data += 1
+    np.testing.assert_array_equal(model.data[:6], np.arange(1, 7))
+    with pytest.raises(ValueError, match="broadcast"):
+        W.data = np.ones((2, 3))
+    with pytest.raises(AttributeError, match=r"no values before its layer is part of a model: nn\.Model gives them"):
+        nn.Parameter((2,), nn.init.zeros).data = np.ones(2)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, pickle.dumps])
+def test_a_layer_of_a_model_is_not_copied_by_itself(way):
+    model = nn.Model(nn.mlp([3, 4, 2]), (3,), Backend())
+    with pytest.raises(
+        TypeError, match=r"copy\.deepcopy\(model\) takes its values along, model\.network\.copy\(\) does"
+    ):
+        way(model.network)
+    np.testing.assert_array_equal(copy.deepcopy(model).data, model.data)
+    assert repr(copy.deepcopy(nn.mlp([3, 4, 2]))) == repr(nn.mlp([3, 4, 2]))  # of no model
+
+
+# Arrays that are more than arrays -------------------------------------------------------------------------------------
+
+
+def test_masked_values_are_refused_and_none_is_hidden():
+    x, y = np.ones((8, 2)), np.ones((8, 1))
+    for arrays in ((np.ma.masked_equal(x, 1), y), (x, np.ma.masked_equal(y, 1))):
+        with pytest.raises(TypeError, match=r"values of this array are masked: fill them in, and let them count for"):
+            data.Dataset(*arrays)
+    model = nn.Model(nn.Linear(1), (2,), Backend())
+    with pytest.raises(TypeError, match="are masked"):
+        model.predict(np.ma.masked_equal(x, 1))
+    with pytest.raises(TypeError, match="are masked"):
+        model.backend.asarray(np.ma.masked_equal(x, 1))
+    whole = data.Dataset(np.ma.masked_equal(x, 2), np.ma.array(y))
+    assert type(whole.x) is type(whole.y) is np.ndarray
+    np.testing.assert_array_equal(model.predict(np.ma.masked_equal(x, 2)), model.predict(x))
+
+
+def test_sizes_of_another_model_are_not_watched():
+    model, other = (nn.Model(nn.Linear(1), (2,), Backend()) for _ in range(2))
+    samples = data.Dataset(np.ones((8, 2)), np.ones((8, 1)))
+    with pytest.raises(ValueError, match="these LayerSizes were made for another model"):
+        train.fit(
+            model, losses.MeanSquaredError(), optim.SGD(model, 0.1), samples, epochs=1, quiet=True,
+            watch=train.LayerSizes(other),
+        )  # fmt: skip
