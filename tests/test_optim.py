@@ -217,12 +217,12 @@ def test_state_of_another_optimizer_or_model_is_refused():
     [
         (optim.RMSProp, ["square"], ["square"]),
         (optim.AdaGrad, ["square"], ["square"]),
-        (optim.Adam, ["sum", "squares"], ["squares"]),
-        (optim.AdamW, ["sum", "squares"], ["squares"]),
-        (optim.NAdam, ["sum", "squares", "product"], ["squares", "product"]),
+        (optim.Adam, ["missed", "sum", "squares"], ["squares", "missed"]),
+        (optim.AdamW, ["missed", "sum", "squares"], ["squares", "missed"]),
+        (optim.NAdam, ["missed", "sum", "squares", "product"], ["squares", "missed", "product"]),
         (optim.Lion, ["mean"], []),
-        (optim.LAMB, ["sum", "squares"], ["squares"]),
-        (optim.Muon, ["sum", "squares"], ["squares"]),
+        (optim.LAMB, ["missed", "sum", "squares"], ["squares", "missed"]),
+        (optim.Muon, ["missed", "sum", "squares"], ["squares", "missed"]),
     ],
 )
 def test_the_state_has_the_names_that_checkpoints_hold(kind_of, names, never_negative):
@@ -302,6 +302,60 @@ def test_what_is_frozen_is_left_alone_and_the_rest_goes_on(case, kind):
     assert model.frozen == frozenset()
     _, moved = stepped(optimizer, 1)
     assert all((moved[key] != after[key]).any() for key in moved)
+
+
+ADAPTIVE = [case for case in OPTIMIZERS if issubclass(type(case.make(network())), optim.Adam)]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("case", ADAPTIVE, ids=name)
+def test_what_is_trained_from_later_on_moves_as_from_its_own_first_step(case, kind, resumed):
+    """Each parameter's moves are those of an optimizer that makes the parameter's own steps alone. `first` rests for
+    steps 1 and 2, `second` for step 4, which is as many stretches and not as many steps; `third` never."""
+    first, second, third = "layers.0.W", "layers.2.W", "layers.2.b"
+    model = network(backend=kind("float64", 0))
+    optimizer = case.make(model)
+    rests = {first: (0, 1), second: (3,), "layers.0.b": (0, 1), third: ()}
+
+    def step(optimizer, i):
+        model = optimizer.model
+        model.grad[...] = model.backend.asarray(np.linspace(-1, 2, model.n_parameters) * (i + 1))
+        optimizer.step()
+
+    for i in range(7):
+        model.unfreeze("*")
+        for resting in [parameter for parameter, when in rests.items() if i in when]:
+            model.freeze(resting)
+        if resumed and i == 5:
+            again = network(backend=kind("float64", 0))
+            again.data[...] = again.backend.asarray(model.backend.to_host(model.data))
+            saved, model = optimizer.tensors(), again
+            optimizer = case.make(model)
+            optimizer.load_tensors(saved)
+        step(optimizer, i)
+    for parameter, when in rests.items():
+        alone = case.make(network(backend=kind("float64", 0)))
+        for i in range(7):
+            if i not in when:
+                step(alone, i)
+        np.testing.assert_allclose(model.tensors()[parameter], alone.model.tensors()[parameter], rtol=0, atol=1e-13)
+
+
+def test_parameters_that_have_rested_are_updated_apart_and_others_together():
+    model = network()
+    optimizer = optim.Adam(model)
+    assert len(optimizer._parts) == 1
+    model.freeze("layers.2.W")
+    optimizer.step()
+    model.unfreeze("*")
+    optimizer.step()
+    assert len(optimizer._parts) == 3
+    plain = optim.SGD(model, 0.1)
+    model.freeze("layers.2.W")
+    plain.step()
+    model.unfreeze("*")
+    plain.step()
+    assert len(plain._parts) == 1
 
 
 def test_a_frozen_layer_does_not_count_when_gradients_are_clipped():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
 
 from xpnet.backend import Array
 from xpnet.nn import Model
@@ -61,10 +65,12 @@ class Adam(Optimizer):
 
     Kept are the sums, m <- b1 m + g and s <- b2 s + g^2, which is two operations less for each number; then
     m^ = m / w1 and s^ = s / w2 with the sums of the weights, w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b).
+
+    t counts a parameter's own steps, without those that it was frozen for (`Model.freeze`).
     """
 
     state_names = ("sum", "squares")
-    never_negative: tuple[str, ...] = ("squares",)
+    never_negative: tuple[str, ...] = ("squares", "missed")
 
     def __init__(
         self,
@@ -77,23 +83,34 @@ class Adam(Optimizer):
     ):
         self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
         self.eps = positive("eps", eps)
+        self._still: list[int] = []  # the parameters that are frozen now, by their numbers,
+        self._rests = defaultdict[int, tuple[float, ...]](tuple)  # and of each the stretches of steps that it missed
+        self._stretch = 0
         super().__init__(model, lr, weight_decay, groups)
+        self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
 
-    def _begin(self) -> None:
-        self._root, self._size, self._small = self.model.backend.fuse(self._corrections)(self.steps)
+    def _begin(self) -> Sequence[Array]:
+        missed = self.state["missed"]
+        for index in self._still:
+            missed[index : index + 1] += 1
+        return self.model.backend.fuse(self._corrections)(self.steps, missed)
 
-    def _corrections(self, t: Array) -> tuple[Array, Array, Array]:
-        """sqrt(w2), size and small: m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied by sqrt(w2)."""
+    def _own_steps(self, steps: Array, missed: Array) -> Array:
+        return self.model.backend.xp.maximum(steps - missed, 1)
+
+    def _corrections(self, steps: Array, missed: Array) -> tuple[Array, Array, Array]:
+        """size, small and sqrt(w2): m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied by sqrt(w2)."""
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
-        xp = self.model.backend.xp
+        xp, t = self.model.backend.xp, self._own_steps(steps, missed)
         w1, w2 = (xp.expm1(t * math.log(b)) / (b - 1) if b else 0 * t + 1 for b in self.betas)
         root = xp.sqrt(w2)
-        return root, root / w1, self.eps * root
+        return root / w1, self.eps * root, root
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        x -= self._moved(g, lr * self._size, *state)
+        m, s, size, small, _ = state
+        x -= self._moved(g, m, s, lr * size, small)
 
-    def _moved(self, g: Array, size: Array, m: Array, s: Array) -> Array:
+    def _moved(self, g: Array, m: Array, s: Array, size: Array, small: Array) -> Array:
         """The sums brought up to date, and size m / (sqrt(s) + small)."""
         (b1, b2), xp = self.betas, self.model.backend.xp
         m *= b1
@@ -102,10 +119,27 @@ class Adam(Optimizer):
         s *= b2
         s += moved
         xp.sqrt(s, out=moved)
-        moved += self._small
+        moved += small
         xp.divide(m, moved, out=moved)
         moved *= size
         return moved
+
+    # Parameters that begin later than others ----------------------------------------------------------------
+
+    def _divide(self) -> None:
+        for index in self._still:  # for how many steps, the device alone knows
+            self._rests[index] += (self._stretch,)
+        self._stretch += 1
+        self._still = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
+        super()._divide()
+
+    def _alike(self, one: int, other: int) -> bool:
+        return self._rests[one] == self._rests[other]
+
+    def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
+        super().load_tensors(tensors)
+        self._rests.update((index, (float(missed),)) for index, missed in enumerate(tensors["missed"]))
+        self._divide()
 
 
 class AdamW(Adam):
@@ -134,7 +168,7 @@ class NAdam(Adam):
     d = `momentum_decay`.  Dozat, "Incorporating Nesterov momentum into Adam" (2016).
     """
 
-    never_negative = ("squares", "product")
+    never_negative = ("squares", "missed", "product")
 
     def __init__(
         self,
@@ -148,13 +182,18 @@ class NAdam(Adam):
     ):
         self.momentum_decay = positive("momentum_decay", momentum_decay)
         super().__init__(model, lr, betas, eps, weight_decay, groups)
-        self.state["product"] = model.backend.xp.ones(1, model.backend.dtype)  # mu_1 .. mu_t
+        self.state["product"] = model.backend.xp.ones(len(model.places), model.backend.dtype)  # mu_1 .. mu_t
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._of_g, self._of_m = self.model.backend.fuse(self._parts_of_step)(self.steps, self.state["product"])
+    def _begin(self) -> Sequence[Array]:
+        begun, product, missed = super()._begin(), self.state["product"], self.state["missed"]
+        still = [(slice(index, index + 1), product[index : index + 1].copy()) for index in self._still]
+        parts = self.model.backend.fuse(self._parts_of_step)(self.steps, missed, product)
+        for at, before in still:
+            product[at] = before
+        return (*begun, *parts)
 
-    def _parts_of_step(self, t: Array, product: Array) -> tuple[Array, Array]:
+    def _parts_of_step(self, steps: Array, missed: Array, product: Array) -> tuple[Array, Array]:
+        t = self._own_steps(steps, missed)
         now, later = (self._momentum(t + ahead) for ahead in (0, 1))
         product *= now
         return (1 - now) / (1 - product), later / (1 - product * later) * (1 - self.betas[0])
@@ -163,10 +202,9 @@ class NAdam(Adam):
         return self.betas[0] * (1 - 0.5 * self.model.backend.xp.exp(t * (self.momentum_decay * math.log(0.96))))
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        (m, s), (b1, b2) = state, self.betas
+        (m, s, _, small, root, of_g, of_m), (b1, b2) = state, self.betas
         m *= b1
         m += g
         s *= b2
         s += g * g
-        step = self._of_g * g + self._of_m * m
-        x -= (lr * self._root) * step / (self.model.backend.xp.sqrt(s) + self._small)
+        x -= (lr * root) * (of_g * g + of_m * m) / (self.model.backend.xp.sqrt(s) + small)

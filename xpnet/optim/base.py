@@ -35,7 +35,8 @@ class Part:
     stop: int
     lr: float  # a factor of the optimizer's
     decays: tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of those in it that decay
-    shape: tuple[int, ...]  # of the first of them
+    shape: tuple[int, ...]  # of the first of them,
+    index: int  # and its number among the trained ones
 
 
 class Optimizer:
@@ -72,6 +73,7 @@ class Optimizer:
         if self.loss_scale is not None:
             self.state["loss_scale"] = self.loss_scale.state
         self.window: Window | None = None  # of several processes that share the update
+        self._begun: Sequence[Array] = ()  # what `_begin` gave, an entry for each trained parameter
         self._divide()
 
     @property
@@ -117,7 +119,7 @@ class Optimizer:
         if self._without is not model.frozen:
             self._divide()
         self.steps += 1
-        self._begin()
+        self._begun = self._begin()
         pieces, team = self._pieces, model.backend.team
         if team is None or self.by_parameter or len(pieces) < ENOUGH * len(team.backends):
             self._step_on(pieces)
@@ -138,10 +140,15 @@ class Optimizer:
             if inside.start < inside.stop:
                 fuse(self._decay)(x[inside], g[inside], lr, decay)
         update = self._update if self.by_parameter else fuse(self._update)
-        update(x, g, lr, *(self.state[name][at] for name in self.state_names))
+        update(x, g, lr, *(self.state[name][at] for name in self.state_names), *self._begun_for(part))
 
-    def _begin(self) -> None:
-        """What is computed once a step, for all parts."""
+    def _begin(self) -> Sequence[Array]:
+        """What is computed once a step: arrays with an entry for each trained parameter, in the order of
+        `Model.places`. `_update` gets the parameter's after the state."""
+        return ()
+
+    def _begun_for(self, part: Part) -> Iterator[Array]:
+        return (array[part.index : part.index + 1] for array in self._begun)
 
     def _decay(self, x: Array, g: Array, lr: Array, decay: float) -> None:
         if self.decoupled:
@@ -150,7 +157,7 @@ class Optimizer:
             g += decay * x
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        """Change x, and the state, in place; `lr` is an array of one number. g may be used up.
+        """Change x, and the state, in place; `lr`, as what `_begin` gave, is an array of one number. g may be used up.
 
         Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
         time, and a GPU in one kernel (`backend.fuse`): no number may depend on another, `backend.scratch` must not be
@@ -172,20 +179,25 @@ class Optimizer:
         """What is not frozen and `own`, in as few parts as the groups allow."""
         parts: list[Part] = []
         own = self.own
-        for name, whole in self.model.places.items():
+        for index, (name, whole) in enumerate(self.model.places.items()):
             place = slice(max(whole.start, own.start), min(whole.stop, own.stop))
             if name in self.model.frozen or place.start >= place.stop:
                 continue
             lr, factor = next(((lr, w) for pattern, lr, w in self.groups if fnmatchcase(name, pattern)), (1.0, 1.0))
             decay = self.weight_decay * factor if self.model.parameters[name].decay else 0.0
             shape = self.model.parameters[name].shape
-            part = Part(place.start, place.stop, lr, ((place.start, place.stop, decay),) if decay else (), shape)
+            decays = ((place.start, place.stop, decay),) if decay else ()
+            part = Part(place.start, place.stop, lr, decays, shape, index)
             last = parts[-1] if parts and not self.by_parameter else None
-            if last and (last.stop, last.lr) == (part.start, part.lr):
+            if last and (last.stop, last.lr) == (part.start, part.lr) and self._alike(last.index, index):
                 parts[-1] = replace(last, stop=part.stop, decays=_joined(last.decays, part.decays))
             else:
                 parts.append(part)
         return parts
+
+    def _alike(self, one: int, other: int) -> bool:
+        """Whether what `_begin` gives for these two parameters is the same in every step."""
+        return True
 
     # In a group of processes --------------------------------------------------------------------------------
 

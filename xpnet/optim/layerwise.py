@@ -35,8 +35,9 @@ class LAMB(AdamW):
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         x, xp = self.model.data[at], self.model.backend.xp
-        moved = self.model.backend.fuse(self._moved)
-        r = moved(self.model.grad[at], self._size, *(self.state[name][at] for name in self.state_names))
+        m, s = (self.state[name][at] for name in self.state_names)
+        size_of_step, small, _ = self._begun_for(part)
+        r = self.model.backend.fuse(self._moved)(self.model.grad[at], m, s, size_of_step, small)
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:
