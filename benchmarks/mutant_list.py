@@ -780,6 +780,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("NAdam: the gradient alone", "(of_g * g + of_m * m)", "(of_g * g)"),
     ],
     "optim/base.py": [
+        ("What is computed once a step is that of the first parameter",
+         "array[part.index : part.index + 1]", "array[:1]"),
+        ("Parameters of different ages are one part", " and self._alike(last.index, index)", ""),
         ("Optimizer: made for anything",
          '        of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)\n', ""),
         ("Optimizer: tensors are views",

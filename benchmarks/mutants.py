@@ -50,6 +50,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/parameter.py": ["test_several.py", "test_gradients.py", "test_contracts.py", "test_model.py", "test_layers.py"],
     "nn/layer.py": [
         "test_several.py",
+        "test_summary.py",
         "test_gradients.py",
         "test_init.py",
         "test_model.py",
