@@ -89,9 +89,8 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
     model = nn.Model(nn.Linear(2), (50,), backend)
     monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000 + 40 * n))
     weights = 4 * (50 * 2 + 2)
-    fixed = (
-        1000 + weights + 2 * weights + 4 + 8 * (2 + 2)
-    )  # the best, Adam's two, its steps, sums for loss and accuracy
+    adam = 2 * weights + 4 + 2 * 4  # two numbers for each weight, the steps, and those that each parameter missed
+    fixed = 1000 + weights + adam + 8 * (2 + 2)  # with the best weights, and the sums for loss and accuracy
 
     backend.max_memory = fixed + 400 * a_sample
     assert len(fit(model, accumulate=accumulate).history) == 1
