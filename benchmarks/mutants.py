@@ -204,7 +204,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "train/capture.py": ["test_capture.py"],
     "train/debug.py": ["test_debug.py"],
     "train/lines.py": ["test_debug.py"],
-    "train/metrics.py": ["test_metrics.py", "test_tasks.py"],
+    "train/metrics.py": ["test_several.py", "test_metrics.py", "test_tasks.py"],
     "train/progress.py": ["test_progress.py", "test_loss_scale.py", "test_notebook.py"],
     "train/sizes.py": ["test_several.py", "test_sizes.py"],
     "train/tensorboard.py": ["test_tensorboard.py"],

@@ -102,8 +102,17 @@ def test_probabilities_and_metrics_are_of_one_output():
     def loss(y, target, backend):
         return ((y[0] - target) ** 2).mean(), (2 * (y[0] - target) / 16, 0 * y[1])
 
-    with pytest.raises(ValueError, match="the metric 'mae' takes one output, and the model gives several"):
+    with pytest.raises(ValueError, match="accuracy, mae and r2 take one output, and the model gives several"):
         train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=1, metrics=[train.mae], quiet=True)
+    with pytest.raises(ValueError, match="take one output"):
+        train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=1, metrics=[train.accuracy], quiet=True)
+
+    def sums(y, target, xp):
+        return [y[1].sum() - 2 * y[0].sum(), len(target)]
+
+    own = train.Metric("own", 2, sums, lambda total, n: total / n)  # one that takes both
+    result = train.fit(model, loss, optim.SGD(model, 0.1), samples, epochs=1, metrics=[own], quiet=True)
+    assert result.history[0]["train_own"] == pytest.approx(0, abs=1e-6)
 
 
 # A layer of one's own -------------------------------------------------------------------------------------------------
@@ -138,7 +147,7 @@ def test_what_nobody_reads_may_have_any_shape():
 
     model = nn.Model(Wrong(), (3,), Backend())
     y, backward = model.forward(np.ones((4, 3), np.float32))
-    backward(y, need_dx=False)
+    assert backward(y, need_dx=False) == y.sum()
 
 
 # Values of parameters, and copies -------------------------------------------------------------------------------------

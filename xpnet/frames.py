@@ -82,9 +82,7 @@ def columns_of(frame: Any) -> dict[str, Any]:
     TypeError for one that is a single value."""
     names = list(frame) if isinstance(frame, dict) else list(getattr(frame, "column_names", None) or frame.columns)
     texts = [str(name) for name in names]
-    twice = [name for i, name in enumerate(texts) if name in texts[:i]]
-    if twice:
-        raise ValueError(f"several columns are called {twice[0]!r}: each needs a name of its own")
+    refuse_twice(texts)
     columns = {text: frame[name] for text, name in zip(texts, names, strict=True)}
     for name, column in columns.items():
         if isinstance(column, str) or not hasattr(column, "__len__") or getattr(column, "ndim", 1) == 0:
@@ -95,6 +93,13 @@ def columns_of(frame: Any) -> dict[str, Any]:
     if len(lengths) != 1 or not lengths[0]:
         raise ValueError(f"a table needs columns of one length, and a row at least, not lengths {lengths}")
     return columns
+
+
+def refuse_twice(names: Sequence[str]) -> None:
+    """Raise ValueError for two columns of one name."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"several columns are called {name!r}: each needs a name of its own")
 
 
 def values_of(column: Any, name: str) -> np.ndarray:

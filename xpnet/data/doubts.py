@@ -56,9 +56,9 @@ def of_numbers(name: str, values: np.ndarray) -> list[str]:
 
 def of_rounding(name: str, there: np.ndarray) -> list[str]:
     """Of a column or a target of numbers that are so far from 0 that they are hardly told apart."""
-    low, high = there.min(), there.max()
     if not are_rounded(there):
         return []
+    low, high = there.min(), there.max()
     return [
         f"column {name!r} is so far from 0 ({low:.10g} to {high:.10g}) that float32 rounds its differences away: "
         f"subtract a number from it first, such as {low:.10g}, or compute in float64 (--dtype float64)"

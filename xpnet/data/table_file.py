@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xpnet.files import TABLES, expanded
+from xpnet.frames import refuse_twice
 
 
 def read_frame(path: str | os.PathLike[str], texts: Collection[str] = ()) -> Any:
@@ -63,9 +64,7 @@ def _read_text(path: Path, texts: Collection[str]) -> Any:
             f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
             "the fields that have none"
         )
-    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
-    if twice is not None:  # pandas would call the second "a.1"
-        raise ValueError(f"several columns are called {twice!r}: each needs a name of its own")
+    refuse_twice([name for name in names if name])  # pandas would call the second "a.1"
     # Excel writes semicolons where the comma is the decimal sign; other programs also where it is not.
     as_text = dict.fromkeys(texts, str)
     frames = [pandas.read_csv(path, sep=sep, decimal=sign, dtype=as_text) for sign in (",." if sep == ";" else ".")]

@@ -84,8 +84,7 @@ class Adam(Optimizer):
         self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
         self.eps = positive("eps", eps)
         self._still: list[int] = []  # the parameters that are frozen now, by their numbers,
-        self._rests = defaultdict[int, tuple[float, ...]](tuple)  # and of each the stretches of steps that it missed
-        self._stretch = 0
+        self._rests = defaultdict[int, tuple[object, ...]](tuple)  # and of each the stretches of steps that it missed
         super().__init__(model, lr, weight_decay, groups)
         self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
 
@@ -127,9 +126,9 @@ class Adam(Optimizer):
     # Parameters that begin later than others ----------------------------------------------------------------
 
     def _divide(self) -> None:
-        for index in self._still:  # for how many steps, the device alone knows
-            self._rests[index] += (self._stretch,)
-        self._stretch += 1
+        stretch = object()  # of how many steps, the device alone knows
+        for index in self._still:
+            self._rests[index] += (stretch,)
         self._still = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
         super()._divide()
 

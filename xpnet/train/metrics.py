@@ -50,7 +50,14 @@ def _sums(weights: Array | None, *values: Array) -> list[Any]:
     return [(w * v).sum() for v in values]
 
 
+def _require_one(y: Any) -> None:
+    """Raise ValueError for the outputs of a model that gives several, which a metric of one's own may take."""
+    if isinstance(y, tuple):
+        raise ValueError("accuracy, mae and r2 take one output, and the model gives several")
+
+
 def _right(y: Array, target: Any, xp: Any) -> list[Any]:
+    _require_one(y)
     target, weights = split_target(target)
     if y.ndim < 2 or tuple(target.shape) not in (tuple(y.shape), tuple(y.shape[:-1])):
         raise ValueError(
@@ -69,6 +76,7 @@ def _right(y: Array, target: Any, xp: Any) -> list[Any]:
 
 def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None]:
     """(y, target, weights), the first two as float64 of one shape: class numbers as a loss of a regression has them."""
+    _require_one(y)
     target, weights = split_target(target)
     y = y.astype(np.float64)
     return y, values(y, target, xp), weights

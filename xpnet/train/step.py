@@ -229,8 +229,6 @@ def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> 
     of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
     for metric in metrics:
         of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)
-    if metrics and is_several(model.output_shape):
-        raise ValueError(f"the metric {metrics[0].name!r} takes one output, and the model gives several")
     names = ["loss", *(metric.name for metric in metrics)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two figures would be called {twice!r}: give the metric another name")
