@@ -191,6 +191,14 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_loss_scale.py",
         "test_parallel.py",
     ],
+    "train/evaluation.py": [
+        "test_several.py",
+        "test_fit.py",
+        "test_fit_options.py",
+        "test_tasks.py",
+        "test_parallel.py",
+    ],
+    "train/checks.py": ["test_fit.py", "test_tasks.py"],
     "train/step.py": [
         "test_several.py",
         "test_sizes.py",

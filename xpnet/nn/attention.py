@@ -63,25 +63,25 @@ class MultiHeadAttention(Layer):
 
     def build(self, shape: Shape) -> Shape:
         inputs = shape if is_several(shape) else (shape,)
-        self._masked = len(inputs) > 1 and len(inputs[-1]) == 1
-        sequences = inputs[: len(inputs) - self._masked]
+        self.masked = len(inputs) > 1 and len(inputs[-1]) == 1
+        sequences = inputs[: len(inputs) - self.masked]
         if len(sequences) > 2 or any(len(s) != 2 or s[1] is None for s in sequences):
             raise ShapeError(f"takes (T, C), then perhaps a memory (S, D), then perhaps a mask (S,), got {shape}")
-        if self._masked and inputs[-1][0] != sequences[-1][0]:
+        if self.masked and inputs[-1][0] != sequences[-1][0]:
             raise ShapeError(f"has a mask of shape {inputs[-1]} for positions of shape {sequences[-1]}")
-        self._crossed = len(sequences) == 2
-        if self._crossed and (self.causal or self.rotary):
+        self.crossed = len(sequences) == 2
+        if self.crossed and (self.causal or self.rotary):
             raise ShapeError("reads another sequence: causal and rotary compare positions within the same")
         C = sequences[0][1]
         if C % self.heads or (self.rotary and C // self.heads % 2):
             even = ", each of an even number, as rotary needs" if self.rotary else ""
             raise ShapeError(f"cannot split {C} channels into {self.heads} heads{even}")
-        if self._crossed:
+        if self.crossed:
             self.q, self.kv = self._linear(C, sequences[0]), self._linear(2 * C, sequences[1])
         else:
             self.qkv = self._linear(3 * C, sequences[0])
         self.out = self._linear(C, sequences[0])
-        several = (False,) * len(sequences) + (True,) * self._masked
+        several = (False,) * len(sequences) + (True,) * self.masked
         self.accepts_integers = several if len(several) > 1 else False
         return sequences[0]
 
@@ -92,14 +92,14 @@ class MultiHeadAttention(Layer):
 
     def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
         inputs = x if isinstance(x, tuple) else (x,)
-        hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self._masked else []
-        if self._crossed:
+        hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self.masked else []
+        if self.crossed:
             (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)
             (q,), (k, v) = self._heads(q), self._heads(kv)
         else:
             qkv, backward_qkv = self.qkv(inputs[0], backend)
             q, k, v = self._heads(qkv)
-        if self._masked and inputs[-1].shape[1] != k.shape[2]:
+        if self.masked and inputs[-1].shape[1] != k.shape[2]:
             raise ShapeError(f"has a mask for {inputs[-1].shape[1]} positions and reads {k.shape[2]}", self)
         if self.causal:
             hidden.append(later(0, q.shape[2], backend))
@@ -111,11 +111,11 @@ class MultiHeadAttention(Layer):
             (dheads,) = self._heads(backward_out(dy))
             dq, dk, dv = backward_heads(dheads)
             dq, dk = turn_back(dq), turn_back(dk)
-            if self._crossed:
+            if self.crossed:
                 dx = [backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)]
             else:
                 dx = [backward_qkv(joined(backend, dq, dk, dv), need_dx)]
-            return (*dx, *[None] * self._masked) if isinstance(x, tuple) else dx[0]
+            return (*dx, *[None] * self.masked) if isinstance(x, tuple) else dx[0]
 
         return y, backward
 
@@ -126,7 +126,7 @@ class MultiHeadAttention(Layer):
         again. They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal,
         or has a mask.
         """
-        if not self.causal or self._masked:
+        if not self.causal or self.masked:
             raise ValueError("only causal attention without a mask can go on from a cache")
         q, k, v = self._heads(self.qkv(x, backend)[0])
         start = cache["k"].shape[2] if cache else 0
@@ -140,7 +140,7 @@ class MultiHeadAttention(Layer):
 
     def weights(self, x: Array, backend: Backend) -> Array:
         """p_ts of each head in a pass over x, to be looked at: (N, h, T, T), for x (N, T, C). Raises as `decode`."""
-        if not self.causal or self._masked:
+        if not self.causal or self.masked:
             raise ValueError("weights are shown of causal attention without a mask")
         q, k, _ = self._heads(self.qkv(x, backend)[0])
         turn, _ = self._turns(0, q, backend)

@@ -54,7 +54,7 @@ class Recurrent(Layer):
             kind = type(self).__name__
             raise ValueError(f"{kind} needs at least one unit and one layer, not {units} and {layers}")
         self.bidirectional, self.mask, self.state, self.return_state = bidirectional, mask, state, return_state
-        self._directions = 2 if bidirectional else 1
+        self.directions = 2 if bidirectional else 1
 
     @property
     def accepts_integers(self) -> Any:
@@ -65,7 +65,7 @@ class Recurrent(Layer):
         x = shape[0] if is_several(shape) else shape
         if len(x) != 2 or x[1] is None:
             raise ShapeError(f"takes sequences of shape (T, C), where C has a fixed length, got {x}")
-        state = (self.layers * self._directions, self.units)
+        state = (self.layers * self.directions, self.units)
         inputs = {"x": x}
         if self.mask:
             inputs["mask"] = x[:1]
@@ -73,9 +73,9 @@ class Recurrent(Layer):
             inputs |= {f"{name}0": state for name in self.state_names}
         if shape != (tuple(inputs.values()) if len(inputs) > 1 else x):
             raise ShapeError(f"takes {', '.join(f'{k} {v}' for k, v in inputs.items())}, got {shape}")
-        n_out = self._directions * self.units
+        n_out = self.directions * self.units
         widths = [x[1], *[n_out] * (self.layers - 1)]
-        self.cells = [self._cell(width) for width in widths for _ in range(self._directions)]
+        self.cells = [self._cell(width) for width in widths for _ in range(self.directions)]
         return ((x[0], n_out), *[state] * len(self.state_names)) if self.return_state else (x[0], n_out)
 
     def _cell(self, n_in: int) -> Cell:
@@ -137,7 +137,7 @@ class Recurrent(Layer):
         self, layer: int, x: Array, mask: Array | None, first: list[Array], last: list[Array], backend: Backend
     ) -> tuple[Array, Callable]:
         """Both directions, or the one: y (T, N, D units) of x (T, N, C). Writes the last states into `last`."""
-        rows = range(layer * self._directions, (layer + 1) * self._directions)
+        rows = range(layer * self.directions, (layer + 1) * self.directions)
         outputs, backwards = [], []
         for i in rows:
             states = [s[:, i] for s in first]

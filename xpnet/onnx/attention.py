@@ -16,7 +16,7 @@ HIDDEN = -1e30  # a score whose exponential is 0, and no infinity: inf - inf is 
 @exporter(nn.MultiHeadAttention)
 def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tensor:
     inputs = [graph.plain(a) for a in (x if isinstance(x, tuple) else (x,))]
-    if layer._crossed:
+    if layer.crossed:
         (q,) = _heads(layer, graph.layer(layer.q, inputs[0]), 1, graph)
         k, v = _heads(layer, graph.layer(layer.kv, inputs[1]), 2, graph)
     else:
@@ -54,7 +54,7 @@ def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, gra
     if layer.causal:
         ones = graph.op("Expand", graph.constant(True, "bool"), graph.op("Shape", scores, start=2, end=4))
         later = graph.op("Trilu", ones, graph.constant(1, "int64"), upper=1)
-    if layer._masked:
+    if layer.masked:
         mask = graph.op("Unsqueeze", graph.as_integers(inputs[-1]), graph.constant([1, 2], "int64"))
         masked = graph.op("Equal", mask, graph.constant(0, "int64"))
     return graph.op("Or", later, masked) if later and masked else later or masked

@@ -24,7 +24,7 @@ GATES = {"RNN": (0,), "LSTM": (0, 2, 1, 3), "GRU": (1, 0, 2)}  # ours, in the or
 @exporter(nn.RNN, nn.LSTM, nn.GRU)
 def recurrent(layer: Recurrent, x: Any, graph: GraphWriter) -> Any:
     x, *others = x if isinstance(x, tuple) else (x,)
-    directions, n_states = layer._directions, len(layer.state_names)
+    directions, n_states = layer.directions, len(layer.state_names)
     mask = graph.as_integers(graph.plain(others.pop(0))) if layer.mask else ""
     first = [graph.arranged(state, TIME_FIRST).name for state in others]  # (layers directions, N, units)
     y = graph.arranged(x, TIME_FIRST).name

@@ -1,13 +1,14 @@
 """Training: `fit` and the step in it, metrics, checkpoints."""
 
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.train.evaluation import Evaluation, evaluate
 from xpnet.train.finite import NotFiniteError
 from xpnet.train.fit import Result, fit
 from xpnet.train.memory import OutOfMemoryError
 from xpnet.train.metrics import Metric, accuracy, class_scores, confusion_matrix, mae, r2, top_k
 from xpnet.train.run import Run
 from xpnet.train.sizes import LayerSizes
-from xpnet.train.step import Evaluation, evaluate, train_step
+from xpnet.train.step import train_step
 from xpnet.train.tensorboard import TensorBoard
 
 __all__ = [

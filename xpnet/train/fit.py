@@ -17,20 +17,20 @@ import numpy as np
 from xpnet.arguments import of_kind, whole
 from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
-from xpnet.data.labels import check_classes
 from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.train.checks import check_validation, classes_of, warn_of_doubled
+from xpnet.train.evaluation import evaluate
 from xpnet.train.finite import raise_culprit
 from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
-from xpnet.train.step import check_data, classes_of, evaluate, warn_of_doubled
 
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
@@ -135,8 +135,7 @@ def fit(
     whole("patience", 1 if patience is None else patience, least=1)
     of_kind("callbacks are a list of functions, such as [print]", callbacks, (list, tuple))
     if validation is not None:
-        check_data(model, loss, validation)
-        check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")
+        check_validation(model, loss, validation, train)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
     warn_of_doubled(model, loss)
     classes = classes_of(train)

@@ -24,8 +24,10 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
+from xpnet.train.checks import check_data
+from xpnet.train.evaluation import as_metrics, batch_sums, means
 from xpnet.train.metrics import Metric, centred
-from xpnet.train.step import as_metrics, batch_sums, check_data, means, train_step
+from xpnet.train.step import train_step
 
 if TYPE_CHECKING:
     from xpnet.schedules import Plateau, Schedule

@@ -1,36 +1,19 @@
-"""One step of training, and measuring a model: the two plain functions that a loop is made of."""
+"""One step of training: forward, loss, backward, update, in parts and in a group of processes where asked for."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
-
-from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array
-from xpnet.data import Source, batch_slices
-from xpnet.data.dataset import check_source
-from xpnet.data.labels import check_classes
-from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
+from xpnet.losses import Loss
 from xpnet.losses.base import inverse, two
-from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
-from xpnet.nn.ending import ending
-from xpnet.nn.shapes import each, in_tuple, is_several, n_samples
+from xpnet.nn import Model
+from xpnet.nn.shapes import each, in_tuple, n_samples
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
-from xpnet.train.metrics import Metric, accuracy, centred
-
-# Losses that apply a softmax or a sigmoid to the outputs, and what must not have done so before. A softmax of what
-# `LogSoftmax` gives is right: it is the softmax of what went in.
-DOUBLED = {
-    (SoftmaxCrossEntropy, KLDivergence): (Softmax, Sigmoid),
-    (BinaryCrossEntropy, Focal): (Softmax, LogSoftmax, Sigmoid),
-}
 
 
 def train_step(
@@ -139,126 +122,6 @@ def _state_of_all(model: Model, group: Group) -> Iterator[None]:
     state[...] = before + group.sum(state) / group.size
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How a model does on some data: the mean loss, and the figures of the metrics by name."""
-
-    loss: float
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def accuracy(self) -> float:
-        """The fraction of right answers, where it was measured. Raises ValueError where it was not."""
-        if "accuracy" not in self.metrics:
-            raise ValueError(
-                "no accuracy was measured, as the targets are no class numbers: evaluate(..., metrics=[train.accuracy])"
-            )
-        return self.metrics["accuracy"]
-
-
-def evaluate(
-    model: Model,
-    loss: Loss,
-    data: Source,
-    batch_size: int = 1000,
-    metrics: Sequence[Metric] | None = None,
-    group: Group = ALONE,
-) -> Evaluation:
-    """Measure the model on `data` in evaluation mode, batch by batch on the device: means over all samples.
-
-    Without `metrics`, those of the task: the accuracy where the targets are class numbers. In a `group`, each process
-    measures its part of every batch, and all get the figures of the whole.
-    """
-    check_data(model, loss, data)
-    metrics = as_metrics(metrics, model, data)
-    summed = centred(metrics, data.y, getattr(data, "weights", None))
-    backend, feed = model.backend, data.feed(model.backend, model.as_input)
-    parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
-    feed.begin(np.arange(len(data)), parts)
-    totals = np.zeros(2 + sum(metric.size for metric in metrics))
-    with backend.mode(training=False):
-        for part in parts:
-            if part.start == part.stop:
-                continue
-            x, target = feed.batch(*feed.inputs(part))
-            y, _ = model.forward(x)
-            value, _ = two("a loss gives (value, dy)", loss(y, target, backend))
-            sums = batch_sums(loss, summed, y, target, value, backend)
-            totals += [float(number) for number in sums]
-    mean, figures = means(group.sum(totals), metrics)
-    return Evaluation(mean, figures)
-
-
-def check_data(model: Model, loss: Loss, data: Source) -> None:
-    """Raise ValueError, naming the data, unless its samples and classes fit the model and its targets the loss;
-    TypeError for what is no data set or no loss."""
-    check_source(data)
-    if isinstance(loss, type) or not callable(loss):
-        example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
-        raise TypeError(f"a loss is {example}, not {shown(loss)}")
-    try:
-        model.as_input(data.x)
-        if isinstance(loss, Loss):  # a plain function has no more to say
-            weights = getattr(data, "weights", None)  # of a `Dataset`; other sources need not have any
-            loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
-    except ValueError as error:
-        raise ValueError(f"{data.name}: {error}") from None
-    check_classes(classes_of(data), model.classes, data.name, "model.classes")
-
-
-def classes_of(data: Source) -> Sequence[str]:
-    """The names of the classes; sources other than `Dataset` and `Stored` need not have any."""
-    return getattr(data, "classes", ())
-
-
-def warn_of_doubled(model: Model, loss: Loss) -> None:
-    """Warn, at the line that called `fit`, of a network that ends in what the loss does itself."""
-    last = ending(model.network)
-    if any(isinstance(loss, kinds) and isinstance(last, ends) for kinds, ends in DOUBLED.items()):
-        warnings.warn(
-            f"{type(loss).__name__} takes logits, and the network ends in {type(last).__name__}: it learns badly so. "
-            "Leave that layer out; model.probabilities gives probabilities without it",
-            stacklevel=3,
-        )
-
-
-def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> tuple[Metric, ...]:
-    """Those that were asked for, or where that is None those of the task."""
-    if metrics is None:
-        return usual_metrics(model, data)
-    of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
-    for metric in metrics:
-        of_kind("a metric is a train.Metric, such as train.mae", metric, Metric)
-    names = ["loss", *(metric.name for metric in metrics)]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two figures would be called {twice!r}: give the metric another name")
-    return tuple(metrics)
-
-
-def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
-    """Those that fit the targets: the accuracy of class numbers, or of whole numbers as one-hot rows, and none beside
-    the loss for a regression, for several answers to a sample, or for several outputs."""
-    if data.y.dtype.kind not in "iu" or is_several(model.output_shape):
-        return ()
-    rows = data.y.ndim > len(model.output_shape) and model.output_shape[-1] != 1
-    return () if rows and ((data.y != 0).sum(axis=-1) != 1).any() else (accuracy,)
-
-
-def batch_sums(
-    loss: Loss, metrics: Sequence[Metric], y: Array, target: Any, value: Array, backend: Any
-) -> list[Array | float]:
-    """What is added up over batches: the loss before it is a mean, its weight, and the sums of each metric. On the
-    device. So the figures are means over all that counts, also of a loss that is a sum."""
-    weight = loss_weight(loss, y, target, backend)
-    sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
-    for metric in metrics:
-        given = metric.sums(y, target, backend.xp)
-        if len(given) != metric.size:
-            raise ValueError(f"the metric {metric.name!r} is of size {metric.size}, and gives {len(given)} sums")
-        sums += given
-    return sums
-
-
 def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | float:
     """`Loss.weight`, or of a plain function the number of samples."""
     return loss.weight(y, target, backend) if isinstance(loss, Loss) else n_samples(y)
@@ -267,12 +130,3 @@ def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | floa
 def is_sum(loss: Loss) -> bool:
     """Whether the loss is a sum over the batch, and no mean."""
     return isinstance(loss, Loss) and loss.reduction == "sum"
-
-
-def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[str, float]]:
-    """(mean loss, figures by name) of such sums over all batches, on the host."""
-    figures, at = {}, 2
-    for metric in metrics:
-        figures[metric.name] = metric.value(*totals[at : at + metric.size].tolist())
-        at += metric.size
-    return float(totals[0] / totals[1]) if totals[1] else 0.0, figures

@@ -13,7 +13,8 @@ from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
 from xpnet.nn.shapes import each, in_tuple
 from xpnet.optim import Adam
-from xpnet.train.step import check_data, train_step
+from xpnet.train.checks import check_data
+from xpnet.train.step import train_step
 from xpnet.verify.parity_result import REFERENCE, Training
 from xpnet.verify.passes import (
     SEED,

@@ -68,7 +68,7 @@ def _recurrent(layer: Recurrent, path: str) -> Counterpart:
     (order, layout), u = GATES[type(layer)], layer.units
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
     cells = {f"cells.{i}.": cell for i, cell in enumerate(layer.cells)}
-    before = {start: BACKWARD * (i % layer._directions) for i, start in enumerate(cells)}
+    before = {start: BACKWARD * (i % layer.directions) for i, start in enumerate(cells)}
 
     def to_ours(values: Arrays) -> Arrays:
         out: Arrays = {}

@@ -116,7 +116,7 @@ def _as_it_is(layer: Layer, path: str) -> Iterator[Counterpart]:
 
 def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]:
     """q, k and v are one matrix there, whatever is read; or three, where what is read has other channels."""
-    linears = [layer.q, layer.kv] if layer._crossed else [layer.qkv]
+    linears = [layer.q, layer.kv] if layer.crossed else [layer.qkv]
     C, widths = layer.out.W.shape[0], {linear.W.shape[0] for linear in linears}
     ours = {f"{name}.{key}": p for name, linear in layer.children() if name != "out" for key, p in linear.parameters()}
     apart = [f"{letter}_proj_weight" for letter in "qkv"] if len(widths) > 1 else []
@@ -134,14 +134,14 @@ def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]
 
     def to_ours(values: Arrays) -> Arrays:
         q, k, v = [values[name] for name in apart] if apart else np.split(values["in_proj_weight"], 3)
-        W = [q, np.concatenate([k, v])] if layer._crossed else [np.concatenate([q, k, v])]
+        W = [q, np.concatenate([k, v])] if layer.crossed else [np.concatenate([q, k, v])]
         b = np.split(values["in_proj_bias"], ends) if "in_proj_bias" in values else []
         names = [name for name, _ in layer.children() if name != "out"]
         both = {f"{name}.W": w.T for name, w in zip(names, W, strict=True)}
         return both | ({f"{name}.b": v for name, v in zip(names, b, strict=True)} if b else {})
 
     shapes = {name: v.shape for name, v in to_theirs({n: np.empty(p.shape, np.bool_) for n, p in ours.items()}).items()}
-    layout = "(out, in) -> (in, out)" + (", q apart from k, v" if layer._crossed else "")
+    layout = "(out, in) -> (in, out)" + (", q apart from k, v" if layer.crossed else "")
     yield Counterpart(path, _module(path), shapes, ours, to_ours, to_theirs, layout)
     yield from (replace(part, module=_module(path, "out_proj")) for part in LINEAR(layer.out, joined(path, "out")))
 
@@ -155,7 +155,7 @@ def _recurrent(layer: Recurrent, path: str) -> Iterator[Counterpart]:
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
     back = np.argsort(columns)
     ours = {f"cells.{i}.{name}": p for i, cell in enumerate(layer.cells) for name, p in cell.items()}
-    ends = [f"l{i // layer._directions}" + "_reverse" * (i % layer._directions) for i in range(len(layer.cells))]
+    ends = [f"l{i // layer.directions}" + "_reverse" * (i % layer.directions) for i in range(len(layer.cells))]
 
     def to_theirs(values: Arrays) -> Arrays:
         out: Arrays = {}

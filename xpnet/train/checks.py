@@ -1,0 +1,60 @@
+"""What is looked at before a model is trained or measured: whether network, loss and data fit each other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from xpnet.arguments import shown
+from xpnet.data import Source
+from xpnet.data.dataset import check_source
+from xpnet.data.labels import check_classes
+from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
+from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
+from xpnet.nn.ending import ending
+
+# Losses that apply a softmax or a sigmoid to the outputs, and what must not have done so before. A softmax of what
+# `LogSoftmax` gives is right: it is the softmax of what went in.
+DOUBLED = {
+    (SoftmaxCrossEntropy, KLDivergence): (Softmax, Sigmoid),
+    (BinaryCrossEntropy, Focal): (Softmax, LogSoftmax, Sigmoid),
+}
+
+
+def check_data(model: Model, loss: Loss, data: Source) -> None:
+    """Raise ValueError, naming the data, unless its samples and classes fit the model and its targets the loss;
+    TypeError for what is no data set or no loss."""
+    check_source(data)
+    if isinstance(loss, type) or not callable(loss):
+        example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
+        raise TypeError(f"a loss is {example}, not {shown(loss)}")
+    try:
+        model.as_input(data.x)
+        if isinstance(loss, Loss):  # a plain function has no more to say
+            weights = getattr(data, "weights", None)  # of a `Dataset`; other sources need not have any
+            loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
+    except ValueError as error:
+        raise ValueError(f"{data.name}: {error}") from None
+    check_classes(classes_of(data), model.classes, data.name, "model.classes")
+
+
+def check_validation(model: Model, loss: Loss, validation: Source, train: Source) -> None:
+    """`check_data` of what a model is measured on while it trains on `train`, whose classes it shares."""
+    check_data(model, loss, validation)
+    check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")
+
+
+def classes_of(data: Source) -> Sequence[str]:
+    """The names of the classes; sources other than `Dataset` and `Stored` need not have any."""
+    return getattr(data, "classes", ())
+
+
+def warn_of_doubled(model: Model, loss: Loss) -> None:
+    """Warn, at the line that called `fit`, of a network that ends in what the loss does itself."""
+    last = ending(model.network)
+    if any(isinstance(loss, kinds) and isinstance(last, ends) for kinds, ends in DOUBLED.items()):
+        warnings.warn(
+            f"{type(loss).__name__} takes logits, and the network ends in {type(last).__name__}: it learns badly so. "
+            "Leave that layer out; model.probabilities gives probabilities without it",
+            stacklevel=3,
+        )
