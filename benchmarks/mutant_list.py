@@ -112,6 +112,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Softmax: sums over the batch", "y /= y.sum(axis=-1", "y /= y.sum(axis=0"),
         ("Softmax: the maximum of the whole batch", "xp.exp(x - x.max(axis=-1, keepdims=True))", "xp.exp(x - x.max())"),
         ("Softmax: overflows", "xp.exp(x - x.max(axis=-1, keepdims=True))", "xp.exp(x)"),
+        ("LeakyReLU: a slope of 1",
+         '"slope of LeakyReLU", slope, least=0, below=1', '"slope of LeakyReLU", slope, least=0'),
+        ("ELU: an alpha of 0", '"alpha of ELU", alpha, above=0', '"alpha of ELU", alpha, least=0'),
     ],
     "nn/attention.py": [
         ("Attention: the mask is inverted", "[:, None, :, None] == 0", "[:, None, :, None] != 0"),
@@ -285,13 +288,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "(d, xhat, mean(d * xhat), inverse)", "(d, xhat, 0 * d, inverse)"),
         ("RMSNorm: eps is ignored", "(mean(rows * rows), self.eps,", "(mean(rows * rows), 1e-6,"),
         ("GroupNorm: one group for all",
-         'whole("groups", groups), _positive', 'whole("groups", groups) // groups, _positive'),
+         '"groups of GroupNorm", groups, least=1)', '"groups of GroupNorm", groups, least=1) // groups'),
         ("GroupNorm: every other channel in a group",
          ".sum(axis=-1).repeat(each, axis=-1)", ".sum(axis=-1).repeat(each, axis=0)"),
         ("GroupNorm: the count of positions is forgotten", "1 / (positions * each)", "1 / each"),
         ("GroupNorm: groups need not divide", "if shape[-1] % self.groups:", "if False:"),
         ("BatchNorm: x is kept for its shape", "dy.reshape(centred.shape)", "dy.reshape(rows.shape)"),
         ("GroupNorm: means are rounded to 16 bits", "backend.full_matmul(weights, a)", "backend.matmul(weights, a)"),
+        ("BatchNorm: a momentum above 1", "momentum, least=0, most=1)", "momentum, least=0)"),
+        ("Norms: an eps of 0", "eps, above=0)", "eps, least=0)"),
     ],
     "nn/embedding.py": [
         ("Embedding: the padding row is trained", "dW[self.padding] = 0", "dW[self.padding] *= 1"),
@@ -485,6 +490,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Dropout: drops in evaluation too", "if not backend.training or self.p == 0:", "if self.p == 0:"),
         ("Dropout: p = 0 uses up random numbers",
          "if not backend.training or self.p == 0:", "if not backend.training:"),
+        ("Dropout: all may be dropped", "least=0, below=1", "least=0, most=1"),
     ],
     "nn/windows.py": [
         ("Windows: those of one pixel ignore groups", "if groups == 1 and self.are_pixels:", "if self.are_pixels:"),
@@ -699,6 +705,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Binary cross-entropy: targets below 0", "(target >= 0) & (target <= 1)", "target <= 1"),
         ("Binary cross-entropy: dy of the wrong sign", "sigmoid(y, xp) - t", "t - sigmoid(y, xp)"),
         ("Binary cross-entropy: wrong sign before t y", "- t * y +", "+ t * y +"),
+        ("Smoothing: nothing is left of the class",
+         "label_smoothing, least=0, below=1", "label_smoothing, least=0, most=1"),
     ],
     "losses/regression.py": [
         ("Squared error: dy without the 2", "return d * d, 2 * d\n", "return d * d, d\n"),
@@ -722,6 +730,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Focal: dy without the slope of the factor", "(wrong + self.gamma * q * surprise)", "wrong"),
         ("Focal: gamma is 2, whatever is asked for", "wrong**self.gamma", "wrong**2"),
         ("Focal: overflows", "xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))", "xp.log1p(xp.exp(-z))"),
+        ("Focal: an alpha of 1", "alpha, above=0, below=1", "alpha, above=0, most=1"),
     ],
     "losses/margin.py": [
         ("MultiMargin: the right class counts against itself",
@@ -743,6 +752,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Lion: the direction of the mean alone", "b1 * m + (1 - b1) * g", "b1 * m + 0 * g"),
         ("Lion: the mean with the other beta", "m += (1 - b2) * g", "m += (1 - b1) * g"),
         ("Lion: decay through the gradient", "decoupled = True", "decoupled = False"),
+        ("SGD: a momentum of 1", '"momentum", momentum, least=0, below=1', '"momentum", momentum, least=0, most=1'),
     ],
     "optim/adaptive.py": [
         ("AdamW: no decay by default", "weight_decay: float = 0.01,", "weight_decay: float = 0.0,"),
@@ -852,6 +862,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '            self.state["loss_scale"] = self.loss_scale.state\n', "            pass\n"),
         ("bfloat16 has a loss scale too", 'if backend.precision == "float16" else', "if backend.precision else"),
         ("float16 has no loss scale", 'if backend.precision == "float16" else', "if False else"),
+        ("Optimizer: a rate that the dtype does not hold", "if self._lr > float(", "if False and self._lr > float("),
+        ("Optimizer: factors of groups below 0", 'of {name}", factor, least=0)', 'of {name}", factor)'),
     ],
     "optim/layerwise.py": [
         ("LAMB: the ratio upside down", "size / xp.where(both, step, 1.0)", "step / xp.where(both, size, 1.0)"),
@@ -1115,6 +1127,17 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Arguments: none are too few", "number < least)", "number < 0)"),
         ("Arguments: the keys of a dict are taken for numbers", "(str, Mapping, Set)", "(str, Set)"),
         ("Arguments: the numbers of a set are taken in any order", "(str, Mapping, Set)", "(str, Mapping)"),
+        ("Numbers: True is one", "isinstance(value, Real) and not isinstance(value, bool)", "isinstance(value, Real)"),
+        ("Numbers: texts are",
+         "isinstance(value, Real) and not isinstance(value, bool)", "isinstance(value, (Real, str))"),
+        ("Numbers: infinity is one", "if not (math.isfinite(as_float) and", "if not (not math.isnan(as_float) and"),
+        ("Numbers: arrays of one number are none", "        value = value.item()\n", "        pass\n"),
+        ("Numbers: what is past all floats breaks",
+         "    except OverflowError:  # 10**400\n", "    except ZeroDivisionError:\n"),
+        ("Numbers: above is from", '("above", operator.gt, above)', '("above", operator.ge, above)'),
+        ("Numbers: from is above", '(">=", operator.ge, least)', '(">=", operator.gt, least)'),
+        ("Numbers: below is up to", '("below", operator.lt, below)', '("below", operator.le, below)'),
+        ("Numbers: up to is below", '("<=", operator.le, most)', '("<=", operator.lt, most)'),
     ],
     "schedules.py": [
         ("Step: one step too early", "(step // self.every)", "((step + 1) // self.every)"),
@@ -1130,6 +1153,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Plateau: falls below its end", "max(self.lr * self.factor, self.final)", "self.lr * self.factor"),
         ("Plateau: goes on waiting after a new best", "self.best, self.waited = value, 0", "self.best = value"),
         ("Plateau: a tie counts as progress", "if value < self.best", "if value <= self.best"),
+        ("Plateau: an end above the start", "self.final, least=0, most=self.lr)", "self.final, least=0)"),
+        ("Plateau: a factor of 1", "self.factor, above=0, below=1)", "self.factor, above=0, most=1)"),
     ],
     "nn/init.py": [
         ("Orthogonal: some rotations are likelier than others", "copysign(1.0, np.diagonal(r))", "copysign(1.0, 1.0)"),
@@ -1148,6 +1173,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Uniform numbers above 0 only", "rng.uniform(-a, a, shape)", "rng.uniform(0, a, shape)"),
         ("Normal for uniform", "if normal:", "if True:"),
         ("normal(std): the variance for the deviation", "std * rng.standard_normal", "std * std * rng.standard_normal"),
+        ("Normal: of no deviation", 'number("std of normal", std, above=0)', 'number("std of normal", std, least=0)'),
+        ("Uniform: of no range", 'number("a of uniform", a, above=0)', 'number("a of uniform", a, least=0)'),
     ],
     "bench/measure.py": [
         ("Bench: a layer's own time goes to the one inside", "self._credit(part, self._around[-1])", "self._lap()"),
@@ -1233,6 +1260,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "weights/reading.py": [
         ("Weights: a model of xpnet's own is read for another's weights", "    if is_model:", "    if False:"),
+        ("Weights: a file is in order",
+         "    if isinstance(source, (str, os.PathLike)):\n        return False",
+         "    if isinstance(source, (str, os.PathLike)):\n        return True"),
+        ("Weights: tensors of a file as they come", "in sorted(deserialize(path.read_bytes()), key=itemgetter(0))",
+         "in deserialize(path.read_bytes())"),
+        ("Weights: an order by dtype is one", '[str(getattr(value, "dtype", ""))]', '[""]'),
+        ("Weights: an order by name is one", "return not _all_sorted(by_dtype.values()) and", "return"),
+        ("Weights: numbers may fall", " and _all_sorted(by_numbers.values())", ""),
+        ("Weights: arrays of NumPy are a pickle", "if zipfile.is_zipfile(path) and all(", "if False and all("),
     ],
     "nn/ending.py": [
         ("Probabilities: a second softmax of those that a network gives",
@@ -1793,6 +1829,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "amounts[6] * (self.shift * width)", "amounts[5] * (self.shift * width)"),
         ("Augment: a shift in parts of the height along both axes", "(self.shift * width)", "(self.shift * height)"),
         ("Augment: sheared along the other axis", "+ slant * down", "+ slant * right"),
+        ("Augment: settings without an end", "least=0, most=LIMITS[field.name])", "least=0)"),
     ],
     "data/cifar.py": [
         ("CIFAR-10: rows and columns change places", "transpose(0, 2, 3, 1)", "transpose(0, 3, 2, 1)"),
@@ -1815,6 +1852,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "MeanSquaredError(scale=std.tolist())", "MeanSquaredError()"),
         ("recipes: answers in deviations", "[nn.Standardize(-mean / std, 1 / std)]", "[]"),
         ("recipes: columns are no features", "nn.Columns(**data.columns) if isinstance(data, Table) else", ""),
+        ("Recipe: dropout of all", "getattr(self, name), least=0, below=1)", "getattr(self, name), least=0, most=1)"),
     ],
     "backend/allocator.py": [
         ("allocator: the environment is not looked at", "for name in os.environ):", "for name in ()):"),
@@ -2047,8 +2085,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "data/split.py": [
         ("split: of what is no data set",
-         "    check_source(dataset)\n    if not 0 < fraction", "    if not 0 < fraction"),
+         "    check_source(dataset)\n    fraction = number", "    fraction = number"),
         ("kfold: without the seed", '_shuffled(dataset, seed, "kfold")', '_shuffled(dataset, 0, "kfold")'),
+        ("kfold: one fold", 'whole("k", k, least=2)', 'whole("k", k, least=1)'),
     ],
     "train/capture.py": [
         ("capture: what is different every other time is proved",
@@ -2945,6 +2984,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "return frozenset((role(name), ()) for name, shape in held.items())"),
         ("Weights: names say nothing", "if all(part.module in free for part in left):", "if False:"),
         ("Weights: only the first thing that is wrong is said", '"\\n  ".join(problems))', "problems[0])"),
+        ("Weights: what has no name is turned", 'if "" in held and part.layout != AS_IT_IS:', "if False:"),
     ],
     "sklearn/workers.py": [
         ("n_jobs: what the workers learnt is lost", 'parameter.data[...] = tensors[f"model.{name}"]', "pass"),
@@ -3035,6 +3075,17 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "weights/loading.py": [
         ("Keras: a model in a model is in order", "in_order = all(re.fullmatch(", "in_order = any(re.match("),
+        ("Weights: own names go by order", "if tensors.keys() == model.parameters.keys():", "if False:"),
+        ("Weights: an order of flattening is not told", "    warn_of_flattened(model)\n", ""),
+        ("Weights: what is turned is flattened otherwise",
+         "        elif isinstance(layer, nn.Transpose):\n            channels = 0",
+         "        elif isinstance(layer, nn.Transpose):\n            pass"),
+        ("Weights: one channel has an order",
+         "isinstance(layer, nn.Flatten) and channels > 1:", "isinstance(layer, nn.Flatten):"),
+        ("Weights: one pixel has an order", "if flattened and layer.W.shape[0] > channels:", "if flattened:"),
+        ("Weights: told of a line of ours", "stacklevel=4", "stacklevel=3"),
+        ("Weights: a layer is a model",
+         '    of_kind("weights go into a Model, such as nn.Model(network, shape, backend)", model, Model)\n', ""),
     ],
     "serve/learner.py": [
         ("serve: the rate is ignored", 'lr=settings["rate"]', "lr=0.1"),
@@ -3114,6 +3165,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images in colour are taken for grey ones",
          "(shape[0], shape[1]), shape[2:] != (3,)", "(shape[0], shape[1]), True"),
         ("Samples of two channels are images", "shape[2] in (1, 3)", "shape[2] in (1, 2, 3)"),
+    ],
+    "weights/saving.py": [
+        ("Weights: an order of flattening is not told on the way out", "    warn_of_flattened(model)\n", ""),
     ],
 }
 # fmt: on

@@ -248,11 +248,11 @@ def test_selu_keeps_mean_and_variance_through_many_layers():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.ELU(0.0), "finite alpha > 0, not 0.0"),
-        (lambda: nn.ELU(math.nan), "finite alpha > 0"),
-        (lambda: nn.PReLU(math.inf), "finite slope to start from, not inf"),
+        (lambda: nn.ELU(0.0), "alpha of ELU must be a finite number above 0, not 0.0"),
+        (lambda: nn.ELU(math.nan), "alpha of ELU must be a finite number above 0, not nan"),
+        (lambda: nn.PReLU(math.inf), "slope of PReLU must be a finite number, not inf"),
         (lambda: nn.GELU("erf"), """approximate="tanh" or approximate="none", not 'erf'"""),
-        (lambda: nn.LeakyReLU(-0.1), "0 <= slope < 1"),
+        (lambda: nn.LeakyReLU(-0.1), "slope of LeakyReLU must be a finite number >= 0 and below 1, not -0.1"),
     ],
 )
 def test_bad_options(make, message):

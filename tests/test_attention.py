@@ -370,12 +370,20 @@ def test_shapes_that_do_not_fit(layer, shape, message):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.MultiHeadAttention(0), ValueError, "at least one head, not 0"),
+        (
+            lambda: nn.MultiHeadAttention(0),
+            ValueError,
+            "heads of MultiHeadAttention must be a whole number >= 1",
+        ),
         (lambda: nn.MultiHeadAttention(2, init="normal"), TypeError, "init must be an initializer"),
-        (lambda: nn.LearnedPosition(0), ValueError, "at least one position, not 0"),
+        (lambda: nn.LearnedPosition(0), ValueError, "length of LearnedPosition must be a whole number >= 1, not 0"),
         (lambda: nn.LearnedPosition(4, init=0.02), TypeError, "init must be an initializer"),
-        (lambda: nn.TransformerBlock(0), ValueError, "at least one head, not 0"),
-        (lambda: nn.TransformerBlock(2, dropout=1.0), ValueError, "0 <= p < 1"),
+        (lambda: nn.TransformerBlock(0), ValueError, "heads of MultiHeadAttention must be a whole number >= 1"),
+        (
+            lambda: nn.TransformerBlock(2, dropout=1.0),
+            ValueError,
+            "p of Dropout must be a finite number >= 0 and below",
+        ),
     ],
 )
 def test_bad_options(make, error, message):

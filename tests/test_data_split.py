@@ -49,7 +49,7 @@ def test_split_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
 def test_split_refuses_fractions_outside(fraction):
-    with pytest.raises(ValueError, match="fraction must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="fraction must be a finite number above 0 and below 1"):
         split(numbered([0, 1] * 5), fraction, 0)
 
 
@@ -80,7 +80,7 @@ def test_kfold_is_stratified_and_validates_every_sample_once(labels, k, seed):
 
 @pytest.mark.parametrize(
     ("k", "reason"),
-    [(1, "k must be at least 2, not 1"), (4, "4 folds need 4 samples of every class, but class 'b' has 3")],
+    [(1, "k must be a whole number >= 2, not 1"), (4, "4 folds need 4 samples of every class, but class 'b' has 3")],
 )
 def test_kfold_refuses_at_the_call(k, reason):
     with pytest.raises(ValueError, match=reason):

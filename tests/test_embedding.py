@@ -166,11 +166,11 @@ def test_every_kind_of_whole_number(dtype, kind):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Embedding(0, 3), ValueError, "at least one row and one column, not 0 and 3"),
-        (lambda: nn.Embedding(3, 0), ValueError, "at least one row and one column"),
+        (lambda: nn.Embedding(0, 3), ValueError, "n of Embedding must be a whole number >= 1, not 0"),
+        (lambda: nn.Embedding(3, 0), ValueError, "size of Embedding must be a whole number >= 1, not 0"),
         (lambda: nn.Embedding(3, 2, padding=3), ValueError, r"padding must be one of 0\.\.2, not 3"),
         (lambda: nn.Embedding(3, 2, padding=-1), ValueError, "padding must be one of"),
-        (lambda: nn.Embedding(3, 2.5), ValueError, "size must be a whole number, not 2.5"),
+        (lambda: nn.Embedding(3, 2.5), ValueError, "size of Embedding must be a whole number >= 1, not 2.5"),
         (lambda: nn.Embedding(3, 2, init=0.1), TypeError, r"such as nn\.init\.normal"),
     ],
 )

@@ -100,11 +100,11 @@ def test_unknown_names(name, value):
 
 @pytest.mark.parametrize("a", [0.0, -1.0, math.nan])
 def test_uniform_needs_a_range(a):
-    with pytest.raises(ValueError, match="needs a > 0"):
+    with pytest.raises(ValueError, match="a of uniform must be a finite number above 0"):
         init.uniform(a)
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0, math.nan])
 def test_normal_needs_a_deviation(std):
-    with pytest.raises(ValueError, match="needs std > 0"):
+    with pytest.raises(ValueError, match="std of normal must be a finite number above 0"):
         init.normal(std)

@@ -221,12 +221,12 @@ def test_shapes_that_do_not_fit_name_the_layer(layer, shape, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Linear(0), "at least one output, not 0"),
-        (lambda: nn.Linear(3.5), "n_out must be a whole number, not 3.5"),
-        (lambda: nn.LSTM(4, layers="2"), "layers must be a whole number, not '2'"),
-        (lambda: nn.Dropout(1.0), "0 <= p < 1, not 1.0"),
-        (lambda: nn.Dropout(-0.1), "0 <= p < 1, not -0.1"),
-        (lambda: nn.LeakyReLU(1.0), "0 <= slope < 1"),
+        (lambda: nn.Linear(0), "n_out of Linear must be a whole number >= 1, not 0"),
+        (lambda: nn.Linear(3.5), "n_out of Linear must be a whole number >= 1, not 3.5"),
+        (lambda: nn.LSTM(4, layers="2"), "layers of LSTM must be a whole number >= 1, not '2'"),
+        (lambda: nn.Dropout(1.0), "p of Dropout must be a finite number >= 0 and below 1, not 1.0"),
+        (lambda: nn.Dropout(-0.1), "p of Dropout must be a finite number >= 0 and below 1, not -0.1"),
+        (lambda: nn.LeakyReLU(1.0), "slope of LeakyReLU must be a finite number >= 0 and below 1"),
         (lambda: nn.Standardize(0.0, 0.0), "std > 0"),
         (lambda: nn.Standardize(math.nan, 1.0), "finite mean"),
         (lambda: nn.Standardize([0.0, math.nan], [1.0, 1.0]), "finite mean"),

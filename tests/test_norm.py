@@ -208,13 +208,16 @@ def test_one_number_per_channel_cannot_train_but_can_be_evaluated(kind):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.BatchNorm(momentum=1.5), "0 <= momentum <= 1, not 1.5"),
-        (lambda: nn.BatchNorm(momentum=math.nan), "0 <= momentum <= 1"),
-        (lambda: nn.BatchNorm(eps=0.0), "BatchNorm needs a finite eps > 0, not 0.0"),
-        (lambda: nn.LayerNorm(-1.0), "LayerNorm needs a finite eps > 0"),
-        (lambda: nn.RMSNorm(math.inf), "RMSNorm needs a finite eps > 0"),
-        (lambda: nn.GroupNorm(2, math.nan), "GroupNorm needs a finite eps > 0"),
-        (lambda: nn.GroupNorm(0), "at least one group, not 0"),
+        (lambda: nn.BatchNorm(momentum=1.5), "momentum of BatchNorm must be a finite number >= 0 and <= 1, not 1.5"),
+        (
+            lambda: nn.BatchNorm(momentum=math.nan),
+            "momentum of BatchNorm must be a finite number",
+        ),
+        (lambda: nn.BatchNorm(eps=0.0), "eps of BatchNorm must be a finite number above 0, not 0.0"),
+        (lambda: nn.LayerNorm(-1.0), "eps of LayerNorm must be a finite number above 0"),
+        (lambda: nn.RMSNorm(math.inf), "eps of RMSNorm must be a finite number above 0"),
+        (lambda: nn.GroupNorm(2, math.nan), "eps of GroupNorm must be a finite number above 0"),
+        (lambda: nn.GroupNorm(0), "groups of GroupNorm must be a whole number >= 1, not 0"),
     ],
 )
 def test_bad_options(make, message):

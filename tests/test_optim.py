@@ -167,29 +167,35 @@ def test_clip_norm_neither_overflows_nor_divides_by_zero(size):
     assert np.abs(model.grad - expected).max() <= FLOAT32 * expected
 
 
+def test_a_rate_that_the_dtype_does_not_hold_is_refused():
+    assert optim.SGD(nn.Model(nn.Linear(2), (3,), Backend("float64")), 1e39).lr == 1e39
+    with pytest.raises(ValueError, match=r"the learning rate must be finite in float32, not 1e\+39"):
+        optim.SGD(nn.Model(nn.Linear(2), (3,), Backend("float32")), 1e39)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0 in float64, not -1.0"),
-        (lambda model: optim.SGD(model, lr="0.1"), "learning rate must be a finite number >= 0 in float64, not '0.1'"),
+        (lambda model: optim.SGD(model, lr=-1.0), "learning rate must be a finite number >= 0, not -1.0"),
+        (lambda model: optim.SGD(model, lr="0.1"), "learning rate must be a finite number >= 0, not '0.1'"),
         (lambda model: optim.SGD(model, lr=math.nan), "learning rate"),
         (lambda model: optim.SGD(model, lr=math.inf), "learning rate"),
-        (lambda model: optim.SGD(model, 0.1, momentum=-0.1), r"momentum must be in \[0, 1\)"),
-        (lambda model: optim.SGD(model, 0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (lambda model: optim.SGD(model, 0.1, momentum=-0.1), "momentum must be a finite number >= 0 and below 1"),
+        (lambda model: optim.SGD(model, 0.1, momentum=1.0), "momentum must be a finite number >= 0 and below 1"),
         (lambda model: optim.SGD(model, 0.1, nesterov=True), "nesterov needs a momentum above 0"),
-        (lambda model: optim.SGD(model, 0.1, weight_decay=-1.0), "weight_decay must be >= 0"),
-        (lambda model: optim.SGD(model, 0.1, weight_decay=math.inf), "weight_decay must be >= 0"),
-        (lambda model: optim.SGD(model, 0.1, weight_decay=math.nan), "weight_decay must be >= 0"),
-        (lambda model: optim.RMSProp(model, rho=1.0), r"rho must be in \[0, 1\)"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=-1.0), "weight_decay must be a finite number >= 0"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=math.inf), "weight_decay must be a finite number >= 0"),
+        (lambda model: optim.SGD(model, 0.1, weight_decay=math.nan), "weight_decay must be a finite number >= 0"),
+        (lambda model: optim.RMSProp(model, rho=1.0), "rho must be a finite number >= 0 and below 1"),
         (lambda model: optim.RMSProp(model, eps=0.0), "eps must be a finite number above 0"),
         (lambda model: optim.Adam(model, eps=math.inf), "eps must be a finite number above 0"),
         (lambda model: optim.NAdam(model, momentum_decay=0.0), "momentum_decay must be a finite number above 0"),
-        (lambda model: optim.Muon(model, momentum=1.0), r"momentum must be in \[0, 1\)"),
-        (lambda model: optim.Lion(model, betas=(1.0, 0.9)), r"betas\[0\] must be in \[0, 1\)"),
-        (lambda model: optim.Lion(model, betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)"),
+        (lambda model: optim.Muon(model, momentum=1.0), "momentum must be a finite number >= 0 and below 1"),
+        (lambda model: optim.Lion(model, betas=(1.0, 0.9)), r"betas\[0\] must be a finite number >= 0 and below 1"),
+        (lambda model: optim.Lion(model, betas=(0.9, 1.0)), r"betas\[1\] must be a finite number >= 0 and below 1"),
         (lambda model: optim.AdaGrad(model, eps=0.0), "eps must be a finite number above 0"),
-        (lambda model: optim.Adam(model, betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)"),
-        (lambda model: optim.Adam(model, betas=(-0.1, 0.9)), r"betas\[0\] must be in \[0, 1\)"),
+        (lambda model: optim.Adam(model, betas=(0.9, 1.0)), r"betas\[1\] must be a finite number >= 0 and below 1"),
+        (lambda model: optim.Adam(model, betas=(-0.1, 0.9)), r"betas\[0\] must be a finite number >= 0 and below 1"),
         (lambda model: optim.clip_norm(model, 0.0), "limit must be a finite number above 0"),
     ],
 )
@@ -436,8 +442,8 @@ def test_parts_end_where_something_is_frozen_and_decays_where_they_differ():
     [
         ({"layers.7.*": {"lr": 0.1}}, r"no trained parameter fits 'layers\.7\.\*'"),
         ({"*.b": {"rate": 0.1}}, r"group '\*\.b': there are factors of lr and weight_decay, not of rate"),
-        ({"*.b": {"lr": -1.0}}, r"the factor of lr must be finite and >= 0, not -1\.0"),
-        ({"*.b": {"weight_decay": math.inf}}, "the factor of weight_decay must be finite"),
+        ({"*.b": {"lr": -1.0}}, r"the factor of lr must be a finite number >= 0, not -1\.0"),
+        ({"*.b": {"weight_decay": math.inf}}, "the factor of weight_decay must be a finite number"),
     ],
 )
 def test_groups_that_cannot_be(groups, message):
@@ -482,7 +488,7 @@ def test_the_average_is_applied_and_taken_away_again():
     with pytest.raises(KeyError), average.applied():
         raise KeyError
     assert (model.data == 4.0).all()
-    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), not 1"):
+    with pytest.raises(ValueError, match="decay must be a finite number >= 0 and below 1, not 1"):
         optim.WeightAverage(model, 1)
 
 

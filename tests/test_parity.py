@@ -199,7 +199,7 @@ def test_samples_can_be_given():
         parity(images, digits[:8], batch=9)
     with pytest.raises(ValueError, match=r"label \d at index \d+ is outside 0\.\.2"):
         parity(model(nn.Flatten(), nn.Linear(3), shape=(8, 8)), digits)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="batch must be a whole number >= 1, not 0"):
         parity(network(), batch=0)
 
 

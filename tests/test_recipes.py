@@ -16,6 +16,8 @@ PLAIN = {
     "optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "schedule": "constant",
     "label_smoothing": 0.0, "clip": 0.0, "patience": 0, "augment": False, "val": 0.0,
 }  # fmt: skip
+BELOW_1 = "must be a finite number >= 0 and below 1"
+OR_NONE = r"\(0 for none\) must be a finite number >= 0"
 
 
 def images(n=40, classes=3, shape=(8, 8)):
@@ -63,13 +65,13 @@ def test_images_are_augmented_as_was_found_best_for_each_network():
         ({"model": "cnn"}, "hidden is a setting of the model mlp, not of cnn"),
         ({"model": "resnet", "hidden": (), "dropout": 0.5}, "dropout is a setting of the model mlp and cnn"),
         ({"hidden": (8, 0)}, r"hidden layers need at least one unit each, not \[8, 0\]"),
-        ({"epochs": 0}, "epochs must be at least 1, not 0"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, not 0"),
         ({"lr": 0.0}, "lr must be a finite number above 0"),
         ({"lr": math.inf}, "lr must be a finite number above 0"),
-        *[({name: 1.0}, rf"{name} must be in \[0, 1\)") for name in ("dropout", "label_smoothing", "val")],
-        *[({name: -0.1}, rf"{name} must be in \[0, 1\)") for name in ("dropout", "momentum", "label_smoothing", "val")],
-        *[({name: -1}, f"{name} must be 0 .none. or a finite") for name in ("weight_decay", "clip", "patience")],
-        *[({name: math.inf}, f"{name} must be 0 .none. or a finite") for name in ("weight_decay", "clip", "patience")],
+        *[({name: 1.0}, f"{name} {BELOW_1}") for name in ("dropout", "label_smoothing", "val")],
+        *[({name: -0.1}, f"{name} {BELOW_1}") for name in ("dropout", "momentum", "label_smoothing", "val")],
+        *[({name: -1}, f"{name} {OR_NONE}") for name in ("weight_decay", "clip", "patience")],
+        *[({name: math.inf}, f"{name} {OR_NONE}") for name in ("weight_decay", "clip", "patience")],
         ({"optimizer": "adam", "momentum": 0.9}, "momentum and nesterov are settings of the optimizer sgd"),
         ({"optimizer": "adam", "nesterov": True}, "momentum and nesterov are settings of the optimizer sgd"),
     ],

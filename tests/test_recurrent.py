@@ -252,9 +252,9 @@ def test_one_unit_and_one_layer_are_enough():
     assert Model(nn.RNN(1, layers=1), (3, 1), Backend()).n_parameters == 3
 
 
-@pytest.mark.parametrize("sizes", [{"units": 0}, {"units": 3, "layers": 0}], ids=str)
-def test_sizes_that_cannot_be(sizes):
-    with pytest.raises(ValueError, match="GRU needs at least one unit and one layer"):
+@pytest.mark.parametrize(("sizes", "name"), [({"units": 0}, "units"), ({"units": 3, "layers": 0}, "layers")])
+def test_sizes_that_cannot_be(sizes, name):
+    with pytest.raises(ValueError, match=f"{name} of GRU must be a whole number >= 1, not 0"):
         nn.GRU(**sizes)
 
 

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet import nn, weights
@@ -159,6 +159,7 @@ def test_every_layer_with_parameters_has_a_layout():
             assert not own or type(layer) in LAYOUTS, layer
 
 
+@pytest.mark.filterwarnings("ignore:.*flattens channels last")
 @pytest.mark.parametrize("case", [case for case in ROWS if case.of != "mlp"], ids=name)
 def test_every_row_there_and_back(case):
     """What is written is read into the same values."""
@@ -234,6 +235,103 @@ def test_numbers_in_names_are_an_order():
     model = two_alike()
     weights.load(model, numbered(("block.10.weight", (2, 2)), ("block.9.weight", (2, 2))))
     assert values(model) == [2, 1]
+
+
+def test_numbers_that_do_not_rise_are_no_order():
+    widths = [2, 2, 3, 3, 3]
+    model = model_of(nn.Sequential(*[nn.Linear(width, bias=False) for width in widths]), (2,))
+    heads = [("z.weight", (2, 2)), ("y.weight", (2, 2)), ("c.weight", (3, 2))]
+    weights.load(model, numbered(*heads, ("b.9.weight", (3, 3)), ("b.10.weight", (3, 3))))
+    assert values(model) == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"z, y could each be any of layers\.0, layers\.1"):
+        weights.load(model, numbered(*heads, ("b.10.weight", (3, 3)), ("b.9.weight", (3, 3))))
+
+
+BLOCKS = [f"blocks.{i}" for i in range(12)]
+
+
+def blocks_of_a_file():
+    """12 modules that are alike, and a count in a dtype of its own, which a file has first."""
+    state = {f"{name}.weight": np.full((2, 2), i, "f4") for i, name in enumerate(BLOCKS)}
+    return state | {"bn.weight": np.ones(2, "f4"), "bn.num_batches_tracked": np.array(3)}
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_file_has_no_order(tmp_path, as_dict):
+    """Its tensors are read in any order, another one each time; `load_file` gives them by dtype, then by name."""
+    save_file(blocks_of_a_file(), tmp_path / "w.safetensors")
+    source = load_file(tmp_path / "w.safetensors") if as_dict else tmp_path / "w.safetensors"
+    network = nn.Sequential(*[nn.Linear(2, bias=False) for _ in BLOCKS], nn.RMSNorm())
+    for _ in range(5):
+        assert [pair.module for pair in weights.load(model_of(network.copy(), (2,)), source).pairs] == [*BLOCKS, "bn"]
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_modules_of_a_file_that_are_alike_and_not_numbered_are_a_doubt(tmp_path, as_dict):
+    state = {
+        "wte.weight": np.ones((9, 4), "f4"),
+        "fc.weight": np.ones((4, 4), "f4"),
+        "lm_head.weight": np.ones((9, 4), "f4"),
+    }
+    save_file(state, tmp_path / "w.safetensors")
+    source = load_file(tmp_path / "w.safetensors") if as_dict else tmp_path / "w.safetensors"
+    network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, bias=False), nn.Linear(9, bias=False))
+    for _ in range(5):
+        with pytest.raises(ValueError, match=r"lm_head, wte could each be any of layers\.0, layers\.2"):
+            weights.load(model_of(network.copy(), (None,)), source)
+
+
+@pytest.mark.parametrize("network", [
+    lambda: nn.Linear(4, bias=False),
+    lambda: nn.Sequential(nn.Linear(4, bias=False), nn.ReLU(), nn.Linear(4, bias=False)),
+    lambda: nn.Sequential(nn.Linear(4), nn.BatchNorm(), nn.Linear(4)),
+])  # fmt: skip
+def test_the_names_of_the_model_itself_are_taken_as_they_are(network):
+    model, other = (nn.Model(network(), (4,), Backend("float64", seed)) for seed in (0, 1))
+    found = weights.load(other, model.tensors())
+    assert (other.data == model.data).all()
+    assert {row[-1] for row in found.rows()} == {"as it is"}
+
+
+def test_a_square_matrix_that_is_not_called_weight_is_not_turned():
+    model = model_of(nn.Sequential(nn.Linear(2, bias=False), nn.ReLU()), (2,))
+    before = values(model)
+    with pytest.raises(
+        ValueError, match=r"dense\.kernel: nothing says which way it lies; call it dense\.kernel\.weight"
+    ):
+        weights.load(model, {"dense.kernel": np.eye(2)})
+    assert values(model) == before
+
+
+FLAT = [nn.Conv2d(2, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(3)]
+
+
+@pytest.mark.parametrize(("layers", "shape"), [
+    (FLAT, (5, 5, 1)),
+    ([nn.Conv1d(2, 3), nn.Flatten(), nn.Linear(3)], (5, 1)),
+], ids=["images", "sequences"])  # fmt: skip
+def test_what_is_flattened_in_another_order_is_told(layers, shape):
+    model = model_of(nn.Sequential(*[layer.copy() for layer in layers]), shape)
+    at = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Flatten))
+    words = rf"layers.{at} flattens channels last, PyTorch channels first.* or layers.{len(layers) - 1} has its weights"
+    with pytest.warns(UserWarning, match=words) as told:
+        state = weights.state_dict(model)
+    with pytest.warns(UserWarning, match=words) as told_again:
+        weights.load(model, state)
+    assert len(told) == len(told_again) == 1
+    assert told_again[0].filename == __file__
+
+
+@pytest.mark.parametrize(("layers", "shape"), [
+    ([nn.Conv2d(2, 3), nn.Transpose(2, 0, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3)], (5, 5, 1)),
+    ([nn.Conv2d(1, 3), nn.Flatten(), nn.Linear(3)], (5, 5, 1)),
+    ([nn.Conv2d(2, 3), nn.Flatten(), nn.Linear(3)], (3, 3, 1)),
+    ([nn.Flatten(), nn.Linear(3)], (3, 3, 2)),
+    ([nn.Conv2d(2, 3), nn.GlobalAvgPool2d(), nn.Linear(3), nn.Flatten(), nn.Linear(4)], (5, 5, 1)),
+], ids=["turned", "one channel", "one pixel", "no convolution", "flat already"])  # fmt: skip
+def test_what_is_flattened_alike_is_not(layers, shape):
+    model = model_of(nn.Sequential(*[layer.copy() for layer in layers]), shape)
+    weights.load(model, weights.state_dict(model))
 
 
 @witness
@@ -328,6 +426,22 @@ def test_pickles_are_not_read(tmp_path):
         torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / file, _use_new_zipfile_serialization=not old)
         with pytest.raises(ModelFileError, match=r"(?s)can run any program.*torch.load.*weights_only=True"):
             weights.load(two_alike(), tmp_path / file)
+
+
+def test_arrays_of_numpy_are_no_pickle(tmp_path):
+    np.savez(tmp_path / "w.npz", weight=np.eye(2))
+    with pytest.raises(ModelFileError, match=r"w\.npz: it holds arrays of NumPy's.*dict\(numpy\.load\('w\.npz'\)\)"):
+        weights.load(two_alike(), tmp_path / "w.npz")
+    model = model_of(nn.Linear(2, bias=False), (2,))
+    weights.load(model, dict(np.load(tmp_path / "w.npz")))
+    assert values(model) == [1]
+
+
+def test_arguments_of_another_kind():
+    with pytest.raises(TypeError, match=r"weights go into a Model, such as .*, not a Linear"):
+        weights.load(nn.Linear(2), {"weight": np.eye(2)})
+    with pytest.raises(TypeError, match=r"names are a dict of modules by layers, .*, not a list"):
+        weights.load(two_alike(), {}, ["first"])
 
 
 @pytest.mark.parametrize("header", [0x80, 0x180, 0x280, 0x480])

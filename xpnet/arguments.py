@@ -1,9 +1,11 @@
-"""Arguments that count something, that are of a kind, or that are rows of numbers."""
+"""Arguments that count or measure something, that are of a kind, or that are rows of numbers."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Set
+from numbers import Real
 from typing import Any
 
 
@@ -16,6 +18,38 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
     if number is None or (least is not None and number < least):
         raise ValueError(f"{name} must be a whole number{'' if least is None else f' >= {least}'}, not {value!r}")
     return number
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """`value` as a float, if it is a finite number, of Python or NumPy, that lies between the ends that are given.
+
+    Raises ValueError, which names the argument and the ends.
+    """
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    try:
+        as_float = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # 10**400
+        as_float = math.inf
+    words = (
+        ("above", operator.gt, above),
+        (">=", operator.ge, least),
+        ("below", operator.lt, below),
+        ("<=", operator.le, most),
+    )
+    given = [(word, within, end) for word, within, end in words if end is not None]
+    if not (math.isfinite(as_float) and all(within(as_float, end) for _, within, end in given)):
+        ends = " and".join(f" {word} {end:g}" for word, _, end in given)
+        raise ValueError(f"{name} must be a finite number{ends}, not {value!r}")
+    return as_float
 
 
 def of_kind(words: str, value: Any, kind: type | tuple[type, ...]) -> None:

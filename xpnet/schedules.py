@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xpnet.arguments import whole
+from xpnet.arguments import number, whole
 
 
 class Schedule(Protocol):
@@ -21,8 +21,7 @@ class Schedule(Protocol):
 def _check(**settings: float) -> None:
     """Raise ValueError, naming it, for the first setting that is not a finite number above 0."""
     for name, value in settings.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
+        number(name, value, above=0)
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check(lr=self.lr, steps=self.steps)
-        if not 0 <= self.final < math.inf:
-            raise ValueError(f"final must be a finite number >= 0, not {self.final!r}")
+        number("final", self.final, least=0)
 
     def __call__(self, step: int) -> float:
         return self.final + (self.lr - self.final) * (1 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2
@@ -140,8 +138,8 @@ class Plateau:
     def __post_init__(self) -> None:
         _check(lr=self.lr)
         whole("patience", self.patience, least=1)
-        if not (0 < self.factor < 1 and 0 <= self.final <= self.lr):
-            raise ValueError(f"Plateau needs 0 < factor < 1 and 0 <= final <= lr, not {self.factor} and {self.final}")
+        number("factor", self.factor, above=0, below=1)
+        number("final", self.final, least=0, most=self.lr)
 
     def __call__(self, step: int) -> float:
         return self.lr

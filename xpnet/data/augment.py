@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import number, whole
 from xpnet.backend import Array, Backend
 from xpnet.data.labels import check_labels
 
@@ -55,9 +55,7 @@ class Augment:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, limit = getattr(self, field.name), LIMITS[field.name]
-            if not 0 <= value <= limit:
-                raise ValueError(f"{field.name} must be in 0..{limit}, not {value!r}")
+            number(field.name, getattr(self, field.name), least=0, most=LIMITS[field.name])
         whole("crop", self.crop)
 
     def __call__(self, x: Array, backend: Backend) -> Array:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.interchange import to_numpy
 from xpnet.data.batches import epoch_order
@@ -245,8 +246,7 @@ def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name
     tokens, stride = np.asarray(tokens), length if stride is None else stride
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise ValueError(f"{name}: tokens are a row of integers, not {tokens.dtype} of shape {tokens.shape}")
-    if length < 1 or stride < 1:
-        raise ValueError(f"{name}: length and stride must be at least 1, not {length} and {stride}")
+    length, stride = whole(f"{name}: length", length, least=1), whole(f"{name}: stride", stride, least=1)
     if len(tokens) <= length:
         raise ValueError(f"{name}: {len(tokens)} tokens have no sequence of {length} and a token after it")
     windows = lambda row: np.lib.stride_tricks.sliding_window_view(row, length + 1)[::stride]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from xpnet.arguments import number, whole
 from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, check_source
 from xpnet.data.stored import Stored
@@ -25,8 +26,7 @@ def split(dataset: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     Raises ValueError if the fraction is outside (0, 1), or so near to its ends that one part would be empty.
     """
     check_source(dataset)
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, both excluded, not {fraction!r}")
+    fraction = number("fraction", fraction, above=0, below=1)
     n = len(dataset)
     size = round(n * fraction)
     if size in (0, n):
@@ -46,8 +46,7 @@ def kfold(dataset: Data, k: int, seed: int) -> Iterator[tuple[Data, Data]]:
     Raises ValueError, at the call, if k < 2 or some class has fewer than k samples.
     """
     check_source(dataset)
-    if k < 2:
-        raise ValueError(f"k must be at least 2, not {k}")
+    k = whole("k", k, least=2)
     if len(dataset) < k:
         raise ValueError(f"{k} folds need {k} samples, there are {len(dataset)}")
     if _has_classes(dataset):

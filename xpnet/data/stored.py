@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.random import host_generator
 from xpnet.data.batches import permutation
@@ -54,9 +55,7 @@ class Stored:
     ):
         if len(rows) != len(y):
             raise ValueError(f"{name}: {len(rows)} samples and {len(y)} targets")
-        if window < 1:
-            raise ValueError(f"{name}: window must be at least 1 sample, not {window}")
-        self.name, self.window, self._rows = name, window, rows
+        self.name, self.window, self._rows = name, whole(f"{name}: window", window, least=1), rows
         targets = Dataset(np.zeros((len(y), 1), np.uint8), y, tuple(classes), name)
         self.y, self.classes = targets.y, targets.classes
         self.x = np.broadcast_to(self.read(np.zeros(1, np.int64)), (len(rows), *rows.shape))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import floats
+from xpnet.arguments import floats, number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
@@ -46,8 +46,7 @@ class SoftmaxCrossEntropy(TermLoss):
         reduction: str = "mean",
     ):
         super().__init__(reduction)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing!r}")
+        label_smoothing = number("label_smoothing", label_smoothing, least=0, below=1)
         if class_weights is not None:
             class_weights = floats("class_weights are one number for each class, in their order", class_weights)
             if not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import DISTRIBUTIONS, are_distributions, check_target, same_shape, values
@@ -55,11 +56,7 @@ class Focal(TermLoss):
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "mean"):
         super().__init__(reduction)
-        if not 0 <= gamma < np.inf:
-            raise ValueError(f"gamma must be a finite number >= 0, not {gamma!r}")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must be in (0, 1), not {alpha!r}")
-        self.gamma, self.alpha = float(gamma), float(alpha)
+        self.gamma, self.alpha = number("gamma", gamma, least=0), number("alpha", alpha, above=0, below=1)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, values(y, target, backend.xp)

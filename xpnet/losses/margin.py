@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import one_hot_rows
@@ -24,9 +23,7 @@ class MultiMargin(TermLoss):
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean"):
         super().__init__(reduction)
-        if not 0 < margin < math.inf:
-            raise ValueError(f"margin must be a finite number above 0, not {margin!r}")
-        self.margin = float(margin)
+        self.margin = number("margin", margin, above=0)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         right = one_hot_rows(y, target, backend.xp)

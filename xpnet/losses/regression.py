@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 
-from xpnet.arguments import floats
+from xpnet.arguments import floats, number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import same_shape, values
@@ -64,9 +64,7 @@ class Huber(TermLoss):
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean"):
         super().__init__(reduction)
-        if not 0 < delta < math.inf:
-            raise ValueError(f"delta must be a finite number above 0, not {delta!r}")
-        self.delta = float(delta)
+        self.delta = number("delta", delta, above=0)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         difference = y - values(y, target, backend.xp)

@@ -6,8 +6,7 @@ and where a slope is tiny (a sigmoid's at 17, say) it keeps its digits in float3
 
 from __future__ import annotations
 
-import math
-
+from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
@@ -45,9 +44,7 @@ class LeakyReLU(_Activation):
     """y = x where x > 0, else slope x.  dx = dy, or slope dy.  Maas, Hannun and Ng (2013)."""
 
     def __init__(self, slope: float = 0.01):
-        if not 0 <= slope < 1:
-            raise ValueError(f"LeakyReLU needs 0 <= slope < 1, not {slope!r}")
-        self.slope = float(slope)
+        self.slope = number("slope of LeakyReLU", slope, least=0, below=1)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         y = backend.xp.maximum(x, self.slope * x if self.slope else 0)  # 0 times infinity is no number
@@ -68,9 +65,7 @@ class PReLU(_Activation):
     """
 
     def __init__(self, slope: float = 0.25):
-        if not math.isfinite(slope):
-            raise ValueError(f"PReLU needs a finite slope to start from, not {slope!r}")
-        self.slope = float(slope)
+        self.slope = number("slope of PReLU", slope)
 
     def build(self, shape: Shape) -> Shape:
         self.a = Parameter((channels_of(shape),), init.constant(self.slope), decay=False)
@@ -95,9 +90,7 @@ class ELU(_Activation):
     """
 
     def __init__(self, alpha: float = 1.0):
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"ELU needs a finite alpha > 0, not {alpha!r}")
-        self.alpha = float(alpha)
+        self.alpha = number("alpha of ELU", alpha, above=0)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp

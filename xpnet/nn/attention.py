@@ -57,9 +57,8 @@ class MultiHeadAttention(Layer):
     ):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.heads, self.causal, self.rotary, self.bias, self.init = whole("heads", heads), causal, rotary, bias, init
-        if self.heads < 1:
-            raise ValueError(f"MultiHeadAttention needs at least one head, not {heads}")
+        self.heads = whole("heads of MultiHeadAttention", heads, least=1)
+        self.causal, self.rotary, self.bias, self.init = causal, rotary, bias, init
 
     def build(self, shape: Shape) -> Shape:
         inputs = shape if is_several(shape) else (shape,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.nn.layer import Backward, Layer
 
@@ -18,9 +19,7 @@ class Dropout(Layer):
     by_position = True
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout needs 0 <= p < 1, not {p!r}")
-        self.p = float(p)
+        self.p = number("p of Dropout", p, least=0, below=1)
         self.by_sample = self.p == 0  # the masks of a batch are drawn together
 
     @property

@@ -36,10 +36,8 @@ class Embedding(Layer):
     def __init__(self, n: int, size: int, padding: int | None = None, init: Initializer = STANDARD_NORMAL):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.n, self.size = whole("n", n), whole("size", size)
+        self.n, self.size = whole("n of Embedding", n, least=1), whole("size of Embedding", size, least=1)
         self.padding = None if padding is None else whole("padding", padding)
-        if self.n < 1 or self.size < 1:
-            raise ValueError(f"Embedding needs at least one row and one column, not {n} and {size}")
         if self.padding is not None and not 0 <= self.padding < self.n:
             raise ValueError(f"padding must be one of 0..{self.n - 1}, not {padding}")
         self.init = init

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpnet.arguments import number
+
 Shape = tuple[int, ...]
 
 
@@ -74,21 +76,20 @@ zeros = Initializer("zeros", lambda rng, shape: np.zeros(shape))
 
 def constant(value: float) -> Initializer:
     """Every entry is `value`."""
-    return Initializer("constant", lambda rng, shape: np.full(shape, float(value)), float(value))
+    value = number("value of constant", value)
+    return Initializer("constant", lambda rng, shape: np.full(shape, value), value)
 
 
 def normal(std: float) -> Initializer:
     """Normal, of mean 0 and standard deviation `std`."""
-    if not std > 0:
-        raise ValueError(f"normal(std) needs std > 0, not {std!r}")
-    return Initializer("normal", lambda rng, shape: std * rng.standard_normal(shape), float(std))
+    std = number("std of normal", std, above=0)
+    return Initializer("normal", lambda rng, shape: std * rng.standard_normal(shape), std)
 
 
 def uniform(a: float) -> Initializer:
     """Uniform in (-a, a)."""
-    if not a > 0:
-        raise ValueError(f"uniform(a) draws from (-a, a) and needs a > 0, not {a!r}")
-    return Initializer("uniform", lambda rng, shape: rng.uniform(-a, a, shape), float(a))
+    a = number("a of uniform", a, above=0)
+    return Initializer("uniform", lambda rng, shape: rng.uniform(-a, a, shape), a)
 
 
 PLAIN = {

@@ -37,9 +37,7 @@ class Linear(Layer):
     ):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
-        self.n_out, self.n_in = whole("n_out", n_out), None if n_in is None else whole("n_in", n_in)
-        if self.n_out < 1:
-            raise ValueError(f"Linear needs at least one output, not {n_out}")
+        self.n_out, self.n_in = whole("n_out of Linear", n_out, least=1), None if n_in is None else whole("n_in", n_in)
         self.bias, self.init = bias, init
 
     def build(self, shape: Shape) -> Shape:

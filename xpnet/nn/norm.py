@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.arguments import whole
+from xpnet.arguments import number, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
@@ -49,9 +49,7 @@ class BatchNorm(Layer):
     by_position = True  # by statistics that were there before
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm needs 0 <= momentum <= 1, not {momentum!r}")
-        self.momentum, self.eps = float(momentum), _positive(eps, self)
+        self.momentum, self.eps = number("momentum of BatchNorm", momentum, least=0, most=1), _eps(self, eps)
 
     def build(self, shape: Shape) -> Shape:
         self.gamma, self.beta = _gamma(shape), _beta(shape)
@@ -118,7 +116,7 @@ class LayerNorm(Layer):
     by_position = True
 
     def __init__(self, eps: float = 1e-5):
-        self.eps = _positive(eps, self)
+        self.eps = _eps(self, eps)
 
     def build(self, shape: Shape) -> Shape:
         self.gamma, self.beta = _gamma(shape), _beta(shape)
@@ -151,7 +149,7 @@ class RMSNorm(Layer):
     by_position = True
 
     def __init__(self, eps: float = 1e-6):
-        self.eps = _positive(eps, self)
+        self.eps = _eps(self, eps)
 
     def build(self, shape: Shape) -> Shape:
         self.gamma = _gamma(shape)
@@ -183,9 +181,7 @@ class GroupNorm(Layer):
     """
 
     def __init__(self, groups: int, eps: float = 1e-5):
-        self.groups, self.eps = whole("groups", groups), _positive(eps, self)
-        if self.groups < 1:
-            raise ValueError(f"GroupNorm needs at least one group, not {groups}")
+        self.groups, self.eps = whole("groups of GroupNorm", groups, least=1), _eps(self, eps)
 
     def build(self, shape: Shape) -> Shape:
         self.gamma, self.beta = _gamma(shape), _beta(shape)
@@ -284,7 +280,5 @@ def _beta(shape: Shape) -> Parameter:
     return Parameter(shape[-1:], init.zeros, decay=False)
 
 
-def _positive(eps: float, layer: Layer) -> float:
-    if not (math.isfinite(eps) and eps > 0):
-        raise ValueError(f"{type(layer).__name__} needs a finite eps > 0, not {eps!r}")
-    return float(eps)
+def _eps(layer: Layer, eps: float) -> float:
+    return number(f"eps of {type(layer).__name__}", eps, above=0)

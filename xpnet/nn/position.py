@@ -61,9 +61,7 @@ class LearnedPosition(Layer):
     def __init__(self, length: int, init: Initializer = SMALL_NORMAL):
         if not callable(init):
             raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
-        self.length, self.init = whole("length", length), init
-        if self.length < 1:
-            raise ValueError(f"LearnedPosition needs at least one position, not {length}")
+        self.length, self.init = whole("length of LearnedPosition", length, least=1), init
 
     def build(self, shape: Shape) -> Shape:
         if len(shape) != 2 or shape[1] is None:

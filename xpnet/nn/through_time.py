@@ -49,10 +49,8 @@ class Recurrent(Layer):
         state: bool = False,
         return_state: bool = False,
     ):
-        self.units, self.layers = whole("units", units), whole("layers", layers)
-        if self.units < 1 or self.layers < 1:
-            kind = type(self).__name__
-            raise ValueError(f"{kind} needs at least one unit and one layer, not {units} and {layers}")
+        kind = type(self).__name__
+        self.units, self.layers = whole(f"units of {kind}", units, least=1), whole(f"layers of {kind}", layers, least=1)
         self.bidirectional, self.mask, self.state, self.return_state = bidirectional, mask, state, return_state
         self.directions = 2 if bidirectional else 1
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer, fraction, positive
+from xpnet.optim.base import Groups, Optimizer
 
 
 class RMSProp(Optimizer):
@@ -27,7 +28,7 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.rho, self.eps = fraction("rho", rho), positive("eps", eps)
+        self.rho, self.eps = number("rho", rho, least=0, below=1), number("eps", eps, above=0)
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
@@ -50,7 +51,7 @@ class AdaGrad(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.eps = positive("eps", eps)
+        self.eps = number("eps", eps, above=0)
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
@@ -81,8 +82,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
-        self.eps = positive("eps", eps)
+        self.betas = (number("betas[0]", betas[0], least=0, below=1), number("betas[1]", betas[1], least=0, below=1))
+        self.eps = number("eps", eps, above=0)
         self._still: list[int] = []  # the parameters that are frozen now, by their numbers,
         self._rests = defaultdict[int, tuple[object, ...]](tuple)  # and of each the stretches of steps that it missed
         super().__init__(model, lr, weight_decay, groups)
@@ -179,7 +180,7 @@ class NAdam(Adam):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.momentum_decay = positive("momentum_decay", momentum_decay)
+        self.momentum_decay = number("momentum_decay", momentum_decay, above=0)
         super().__init__(model, lr, betas, eps, weight_decay, groups)
         self.state["product"] = model.backend.xp.ones(len(model.places), model.backend.dtype)  # mu_1 .. mu_t
 

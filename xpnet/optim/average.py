@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from xpnet.arguments import number
 from xpnet.nn import Model
-from xpnet.optim.base import fraction
 
 
 class WeightAverage:
@@ -20,7 +20,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Model, decay: float = 0.999):
-        self.model, self.decay = model, fraction("decay", decay)
+        self.model, self.decay = model, number("decay", decay, least=0, below=1)
         self.values = model.data.copy()
         self.steps = model.backend.xp.zeros(1, model.backend.dtype)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from numbers import Real
-from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import of_kind
+from xpnet.arguments import number, of_kind
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.loss_scale import LossScale
@@ -59,9 +56,7 @@ class Optimizer:
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
         of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise ValueError(f"weight_decay must be >= 0, not {weight_decay!r}")
-        self.model, self.weight_decay = model, float(weight_decay)
+        self.model, self.weight_decay = model, number("weight_decay", weight_decay, least=0)
         self.groups = _as_groups(model, groups or {})
         backend = model.backend
         self._rate = backend.xp.zeros(1, backend.dtype)
@@ -83,9 +78,9 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        if not isinstance(lr, Real) or not 0 <= lr <= float(np.finfo(self._rate.dtype).max):
-            raise ValueError(f"the learning rate must be a finite number >= 0 in {self._rate.dtype}, not {lr!r}")
-        self._lr: float = float(lr)
+        self._lr: float = number("the learning rate", lr, least=0)
+        if self._lr > float(np.finfo(self._rate.dtype).max):
+            raise ValueError(f"the learning rate must be finite in {self._rate.dtype}, not {lr!r}")
         self._rate.fill(self._lr)
 
     def scaled(self, dy: Array) -> Array:
@@ -278,18 +273,5 @@ def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], 
         for name, factor in factors.items():
             if name not in ("lr", "weight_decay"):
                 raise ValueError(f"group {pattern!r}: there are factors of lr and weight_decay, not of {name}")
-            if not (math.isfinite(factor) and factor >= 0):
-                raise ValueError(f"group {pattern!r}: the factor of {name} must be finite and >= 0, not {factor!r}")
+            number(f"group {pattern!r}: the factor of {name}", factor, least=0)
     return tuple((p, float(f.get("lr", 1)), float(f.get("weight_decay", 1))) for p, f in groups.items())
-
-
-def fraction(name: str, value: Any) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), not {value!r}")
-    return float(value)
-
-
-def positive(name: str, value: Any) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0, not {value!r}")
-    return float(value)

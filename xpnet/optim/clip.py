@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpnet.arguments import number
 from xpnet.nn import Model
-from xpnet.optim.base import positive
 from xpnet.parallel.window import Window
 
 
@@ -15,7 +15,7 @@ def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
     Between the backward pass and the update. Of processes that share the update in a `window`, each scales its part, by
     the norm of all. Pascanu, Mikolov and Bengio (2013).
     """
-    positive("limit", limit)
+    number("limit", limit, above=0)
     for name in model.frozen:  # what is not updated does not count
         model.parameters[name].grad.fill(0)
     if model.n_parameters:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.adaptive import AdamW
-from xpnet.optim.base import Groups, Part, fraction
+from xpnet.optim.base import Groups, Part
 
 # Of Jordan et al.: what is steepest at 0 and leads singular values to 0.7 .. 1.2 in five rounds.
 ROUNDS, A, B, C = 5, 3.4445, -4.7750, 2.0315
@@ -71,7 +72,7 @@ class Muon(AdamW):
         weight_decay: float = 0.01,
         groups: Groups | None = None,
     ):
-        self.momentum = fraction("momentum", momentum)
+        self.momentum = number("momentum", momentum, least=0, below=1)
         super().__init__(model, lr, betas, eps, weight_decay, groups)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer, fraction
+from xpnet.optim.base import Groups, Optimizer
 
 
 class SGD(Optimizer):
@@ -22,7 +23,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.momentum, self.nesterov = fraction("momentum", momentum), nesterov
+        self.momentum, self.nesterov = number("momentum", momentum, least=0, below=1), nesterov
         if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum above 0")
         self.state_names = ("velocity",) if momentum else ()
@@ -54,7 +55,7 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
+        self.betas = (number("betas[0]", betas[0], least=0, below=1), number("betas[1]", betas[1], least=0, below=1))
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet import nn
-from xpnet.arguments import whole
+from xpnet.arguments import number, whole
 from xpnet.backend import select
 from xpnet.data import Dataset, epoch_order, split
 from xpnet.losses import Loss
@@ -70,12 +68,9 @@ class XPEstimator(BaseEstimator):
         """Raise ValueError for a number that cannot be; names are looked up where they are used."""
         for name in ("epochs", "batch_size", "patience"):
             whole(name, getattr(self, name), least=1)
-        for name, end in (("learning_rate", math.inf), ("validation_fraction", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < float(value) < end:
-                raise ValueError(f"{name} must be a number above 0 and below {end}, not {value!r}")
-        if not isinstance(self.weight_decay, Real):
-            raise ValueError(f"weight_decay must be a number >= 0, not {self.weight_decay!r}")
+        number("learning_rate", self.learning_rate, above=0)
+        number("validation_fraction", self.validation_fraction, above=0, below=1)
+        number("weight_decay", self.weight_decay, least=0)
         n_workers(self.n_jobs)
 
     # What the network is made of ----------------------------------------------------------------------------

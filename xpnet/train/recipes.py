@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import nn, optim, schedules
+from xpnet.arguments import number, whole
 from xpnet.backend import Backend
 from xpnet.data import Augment, Dataset, Table, batch_slices, mean_std
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -138,16 +139,12 @@ class Recipe:
                 raise ValueError(f"{name} is a setting of the model {others}, not of {self.model}")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden layers need at least one unit each, not {list(self.hidden)}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, not {self.epochs}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be a finite number above 0, not {self.lr}")
+        whole("epochs", self.epochs, least=1)
+        number("lr", self.lr, above=0)
         for name in ("dropout", "momentum", "label_smoothing", "val"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+            number(name, getattr(self, name), least=0, below=1)
         for name in ("weight_decay", "clip", "patience"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be 0 (none) or a finite number above, not {getattr(self, name)}")
+            number(f"{name} (0 for none)", getattr(self, name), least=0)
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise ValueError(f"momentum and nesterov are settings of the optimizer sgd, not of {self.optimizer}")
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import probe
+from xpnet.arguments import whole
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
@@ -74,8 +75,8 @@ def parity(
         raise TypeError(f"parity compares a Model, such as xpnet.load(path), not {model!r}")
     if not isinstance(data, Dataset | None):
         raise TypeError(f"parity feeds a data.Dataset(x, y), not a {type(data).__name__}")
-    if batch < 1 or steps < 1:
-        raise ValueError(f"batch and steps must be at least 1, not {batch} and {steps}")
+    whole("batch", batch, least=1)
+    whole("steps", steps, least=1)
     devices, kinds, notes = _devices(second)
     if precision is not None:
         devices, kinds = _in_16_bits(devices[-1], kinds, precision)

@@ -19,6 +19,7 @@ from xpnet.nn.through_time import Recurrent
 
 Arrays = dict[str, np.ndarray]
 Convert = Callable[[Arrays], Arrays]
+AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Counterpart:
     ours: dict[str, Parameter]
     to_ours: Convert
     to_theirs: Convert | None = None
-    layout: str = "as it is"
+    layout: str = AS_IT_IS
     groups: int = 1  # of tensors that belong together: the directions and layers of an LSTM
 
 
@@ -64,6 +65,11 @@ def parts_of(network: Layer) -> Iterator[Counterpart]:
             yield from LAYOUTS.get(type(layer), _as_it_is)(layer, path)
 
 
+def own_parts(parameters: dict[str, Parameter]) -> list[Counterpart]:
+    """Each parameter alone, under its own name and in its own layout: what `Model.tensors` gives."""
+    return [Counterpart(name, name, {"": p.shape}, {"": p}, dict, dict) for name, p in parameters.items()]
+
+
 def _inner(layer: Layer) -> set[int]:
     """The layers inside that are no modules of their own there."""
     return {id(inner) for _, inner in layer.children()} if isinstance(layer, nn.MultiHeadAttention) else set()
@@ -77,7 +83,7 @@ def _module(path: str, *more: str) -> str:
 # One parameter for one tensor -------------------------------------------------------------------------------------
 
 
-def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = "as it is") -> Any:
+def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = AS_IT_IS) -> Any:
     """Parameters that are tensors there, by their names; the first with its axes in another order if `turn` is given:
     theirs is ours.transpose(turn)."""
     first = next(iter(names))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xpnet import nn
+from xpnet.arguments import of_kind
+from xpnet.nn import Model
 from xpnet.nn.declared import check_tensors
-from xpnet.nn.model import Model
 from xpnet.weights import h5, keras
-from xpnet.weights.layouts import Arrays, joined, parts_of
-from xpnet.weights.matching import Match, modules_of, paired
-from xpnet.weights.reading import arrays_of, check_file
+from xpnet.weights.layouts import Arrays, joined, own_parts, parts_of
+from xpnet.weights.matching import Match, Modules, modules_of, paired
+from xpnet.weights.reading import arrays_of, check_file, has_order
 
 Source = str | os.PathLike | Mapping[str, Any]
 
@@ -30,7 +33,8 @@ def load(model: Model, source: Source, names: Mapping[str, str] | None = None) -
     `net.state_dict()`, or the path of a `.weights.h5` file of Keras 3. Layouts are converted: of PyTorch's, kernels
     OIHW to HWIO, matrices (out, in) to (in, out), the joint projections of attention; of both, the gates. Layers are
     found by name or by order and shapes (`xpnet.weights.matching`); `names` maps paths of layers here to modules
-    there, {"layers.0": "conv1"} or {"layers.0": "layers/conv2d_1"}, where that leaves a doubt.
+    there, {"layers.0": "conv1"} or {"layers.0": "layers/conv2d_1"}, where that leaves a doubt. The names of the model
+    itself (`Model.tensors`) are taken as they are.
 
     Raises ValueError, which names all that does not fit at once, or values that are not finite; ModelFileError for
     what is no whole file; the model is then as it was.
@@ -48,6 +52,8 @@ def load(model: Model, source: Source, names: Mapping[str, str] | None = None) -
 
 def _match(model: Model, source: Source, names: Mapping[str, str] | None) -> tuple[Match, Arrays]:
     """What goes where, and the tensors of the source."""
+    of_kind("weights go into a Model, such as nn.Model(network, shape, backend)", model, Model)
+    of_kind('names are a dict of modules by layers, such as {"layers.0": "conv1"}', names, (Mapping, type(None)))
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix in (".h5", ".hdf5"):
         held = h5.read(check_file(Path(source)))
         tensors = {joined(module, name): values for module, inside in held.items() for name, values in inside.items()}
@@ -55,5 +61,30 @@ def _match(model: Model, source: Source, names: Mapping[str, str] | None) -> tup
         in_order = all(re.fullmatch("layers/[^/]+", module) for module in modules)  # else a model in a model, or parts
         return paired(list(keras.parts_of(model.network)), modules, names, in_order), tensors
     tensors = arrays_of(source)
-    in_order = list(tensors) != sorted(tensors)
-    return paired(list(parts_of(model.network)), modules_of(tensors), names, in_order), tensors
+    if tensors.keys() == model.parameters.keys():
+        own: Modules = {name: {"": values.shape} for name, values in tensors.items()}
+        return paired(own_parts(model.parameters), own, names, in_order=True), tensors
+    found = paired(list(parts_of(model.network)), modules_of(tensors), names, has_order(source))
+    warn_of_flattened(model)
+    return found, tensors
+
+
+def warn_of_flattened(model: Model) -> None:
+    """Warn where what convolutions give is flattened as it lies here, channels last, before a Linear layer: PyTorch
+    has the channels first, and so the rows of that layer's matrix in another order."""
+    channels, flattened = 0, ""
+    for path, layer in model.network.walk():
+        if isinstance(layer, nn.Conv2d):
+            channels, flattened = layer.n_out, ""
+        elif isinstance(layer, nn.Transpose):
+            channels = 0
+        elif isinstance(layer, nn.Flatten) and channels > 1:
+            flattened = path
+        elif isinstance(layer, nn.Linear):
+            if flattened and layer.W.shape[0] > channels:
+                warnings.warn(
+                    f"{flattened} flattens channels last, PyTorch channels first: put nn.Transpose(2, 0, 1) before it "
+                    f"(of sequences, nn.Transpose(1, 0)), or {path} has its weights in another order",
+                    stacklevel=4,
+                )
+            channels, flattened = 0, ""

@@ -2,21 +2,21 @@
 
 By name, where the source has all names that a `torch.nn.Sequential` built alike would have. Otherwise by what modules
 hold (the names and shapes of their tensors): those that only one layer fits go there; of several that are alike, the
-first goes to the first, as PyTorch keeps modules in the order in which a network names them. A source in alphabetical
-order, as a safetensors file is, says nothing of that order: there, modules that are alike are told apart only where
-their names differ in numbers alone ("blocks.2.fc", "blocks.10.fc").
+first goes to the first, as PyTorch keeps modules in the order in which a network names them. A safetensors file says
+nothing of that order (`reading.has_order`): there, modules that are alike are told apart only where their names differ
+in numbers alone ("blocks.2.fc", "blocks.10.fc").
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from xpnet.nn.shapes import Shape
-from xpnet.weights.layouts import KNOWN, Arrays, Counterpart, joined, role
+from xpnet.weights.layouts import AS_IT_IS, KNOWN, Arrays, Counterpart, joined, role
+from xpnet.weights.reading import numbers, unnumbered
 
 IGNORED = "num_batches_tracked"  # a count, which changes no output
 HEAD = ("source", "shape", "model", "shape", "layout")
@@ -78,7 +78,7 @@ def paired(parts: list[Counterpart], modules: Modules, names: Mapping[str, str] 
             by_kind[_kind(modules[module])][1].append(module)
         for kind, (ours, theirs) in by_kind.items():
             problems += _doubts(kind, ours, theirs, in_order)
-            theirs = theirs if in_order else sorted(theirs, key=_numbers)
+            theirs = theirs if in_order else sorted(theirs, key=numbers)
             chosen |= {part.path: module for part, module in zip(ours, theirs, strict=False)}
     fitting = [part for part in parts if part.path in chosen]
     problems += [line for part in fitting for line in _misfit(part, chosen[part.path], modules[chosen[part.path]])]
@@ -124,6 +124,9 @@ def _kind(held: Mapping[str, Shape]) -> Kind:
 
 
 def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[str]:
+    if "" in held and part.layout != AS_IT_IS:  # by what it is called, it need not have the layout that is PyTorch's
+        to = joined(module, "weight")
+        return [f"{module}: nothing says which way it lies; call it {to} to make it {part.layout} for {part.path}"]
     if _kind(held) == _kind(part.theirs):
         return []
     there, here = _words(held.items()), _words(part.theirs.items())
@@ -136,7 +139,7 @@ def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bo
     if len(ours) != len(theirs):
         here, there = ", ".join(part.path or "the model" for part in ours), ", ".join(theirs)
         return [f"{held}: the model has {len(ours)} ({here or 'none'}), the source {len(theirs)} ({there or 'none'})"]
-    alike = len({re.sub(r"\d+", "#", module) for module in theirs}) == 1
+    alike = len({unnumbered(module) for module in theirs}) == 1
     if in_order or alike or len(ours) == 1:
         return []
     here = ", ".join(part.path for part in ours)
@@ -145,7 +148,3 @@ def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bo
 
 def _words(held: Iterable[tuple[str, Shape]]) -> str:
     return ", ".join(f"{name or 'values'} {shape}" for name, shape in held) or "nothing"
-
-
-def _numbers(name: str) -> list[int]:
-    return [int(n) for n in re.findall(r"\d+", name)]

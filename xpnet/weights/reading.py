@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,11 @@ CONVERT = """it holds a pickle, which can run any program when it is opened: xpn
     safetensors.torch.save_file(torch.load({name!r}, weights_only=True), {new!r})"""
 
 
+NUMPYS = "it holds arrays of NumPy's, not tensors: give them as a dict, dict(numpy.load({name!r}))"
+
+
 def arrays_of(source: Any) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors file, or of a dict of arrays or PyTorch tensors, in the order that they have there.
+    """The tensors of a .safetensors file, by their names, or of a dict of arrays or PyTorch tensors, in its order.
 
     Raises ModelFileError for what is no such file, TypeError for what is no such dict.
     """
@@ -40,6 +47,36 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
+def has_order(source: Any) -> bool:
+    """Whether a source names its modules in the order of its network, as a `state_dict` does.
+
+    A safetensors file has no order, and what `load_file` makes of one has another: by dtype, then by name. So a dict
+    is in order unless the names of each dtype are sorted, or modules that are numbered ("blocks.2", "blocks.10") are
+    not in the order of their numbers.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return False
+    by_dtype, by_numbers = defaultdict[str, list[str]](list), defaultdict[str, list[list[int]]](list)
+    for name, value in source.items():
+        by_dtype[str(getattr(value, "dtype", ""))].append(str(name))
+        by_numbers[unnumbered(str(name))].append(numbers(str(name)))
+    return not _all_sorted(by_dtype.values()) and _all_sorted(by_numbers.values())
+
+
+def _all_sorted(lists: Iterable[list[Any]]) -> bool:
+    return all(names == sorted(names) for names in lists)
+
+
+def numbers(name: str) -> list[int]:
+    """Those in a name, in their order."""
+    return [int(n) for n in re.findall(r"\d+", name)]
+
+
+def unnumbered(name: str) -> str:
+    """The name without its numbers: what modules that are numbered have in common."""
+    return re.sub(r"\d+", "#", name)
+
+
 def check_file(path: Path) -> Path:
     """The same path. Raises FileNotFoundError for what is no file, ModelFileError for one that is not to be read."""
     if not path.is_file():
@@ -57,9 +94,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     with open(check_file(path), "rb") as file:
         start = file.read(9)
         if start.startswith(PICKLES) and not start.endswith(b"{"):  # a safetensors file has JSON after 8 bytes
+            if zipfile.is_zipfile(path) and all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist()):
+                raise ModelFileError(f"{path}: " + NUMPYS.format(name=path.name))
             raise ModelFileError(f"{path}: " + CONVERT.format(name=path.name, new=path.stem + ".safetensors"))
     try:
-        tensors = {name: _array(tensor) for name, tensor in deserialize(path.read_bytes())}
+        tensors = {name: _array(tensor) for name, tensor in sorted(deserialize(path.read_bytes()), key=itemgetter(0))}
         with safe_open(path, framework="numpy") as file:
             is_model = "xpnet" in (file.metadata() or {})
     except (SafetensorError, ValueError, TypeError, KeyError) as error:

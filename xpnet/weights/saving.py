@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.files import replacing
 from xpnet.nn.model import Model
 from xpnet.weights.layouts import Arrays, Counterpart, joined, parts_of
-from xpnet.weights.loading import match
+from xpnet.weights.loading import match, warn_of_flattened
 from xpnet.weights.matching import IGNORED
 from xpnet.weights.reading import arrays_of
 
@@ -38,6 +38,7 @@ def _places(model: Model, like: Any, names: Any) -> list[tuple[Counterpart, dict
     """Each part with the names of its tensors."""
     if like is not None:
         return [(pair.part, pair.names) for pair in match(model, like, names).pairs]
+    warn_of_flattened(model)
     return [(part, {name: joined(part.module, name) for name in part.theirs}) for part in parts_of(model.network)]
 
 
