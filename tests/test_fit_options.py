@@ -159,6 +159,36 @@ def test_a_schedule_that_remembers_is_told_of_the_validation_loss():
     assert plateau.best == min(row["validation_loss"] for row in result.history)
 
 
+def test_a_schedule_that_remembers_begins_anew_with_each_run():
+    plateau = schedules.Plateau(5.0, factor=0.1, patience=1)
+
+    def rates():
+        model, loss, _ = setup()
+        options = {"epochs": 6, "batch_size": 20, "schedule": plateau, "quiet": True}
+        result = train.fit(model, loss, optim.SGD(model, 5.0), blobs(60), blobs(90, seed=1), **options)
+        return [row["lr"] for row in result.history]
+
+    first = rates()
+    assert first[0] == 5.0 > first[-1]
+    assert rates() == first
+
+
+def test_what_a_callback_writes_into_its_row_is_its_own(tmp_path):
+    """It is in no checkpoint, where not everything can be, and no other callback sees it."""
+
+    def note(row, model):
+        row["note"], row["epoch"] = np.zeros(3), "first"
+
+    seen = []
+    model, loss, optimizer = setup()
+    options = {"callbacks": [note, lambda row, model: seen.append(row)], "checkpoint": tmp_path / "run", "quiet": True}
+    result = train.fit(model, loss, optimizer, blobs(), epochs=1, **options)
+    assert seen == result.history
+    assert "note" not in seen[0]
+    again = train.fit(model, loss, optimizer, blobs(), epochs=2, resume=True, **options)
+    assert [row["epoch"] for row in again.history] == [1, 2]
+
+
 def test_what_tensors_gives_is_a_copy():
     model, loss, optimizer = setup()
     train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True)

@@ -246,6 +246,25 @@ def test_an_option_that_was_not_kept_is_named():
         Forgetful(3).copy()
 
 
+def test_classes_of_one_name_are_not_mixed_up_in_a_file(tmp_path):
+    """A function that defines a class defines another one each time: the last of them would be read for all."""
+
+    def scaled_by(factor):
+        class Scaled(nn.Layer):
+            def forward(self, x, backend):
+                return factor * x, lambda dy, need_dx=True: factor * dy
+
+        return Scaled()
+
+    twice, half = (nn.Model(layer, (2,), Backend()) for layer in (scaled_by(2), scaled_by(0.5)))
+    with pytest.raises(
+        TypeError, match=r"another class is called .*<locals>\.Scaled by now: define one, and give what"
+    ):
+        twice.save(tmp_path / "twice.safetensors")
+    half.save(tmp_path / "half.safetensors")
+    assert nn.load(tmp_path / "half.safetensors", "cpu").predict(np.ones((1, 2))).tolist() == [[0.5, 0.5]]
+
+
 def test_what_was_there_survives_a_failed_save(tmp_path):
     class Unsaveable(nn.Layer):
         def __init__(self, what):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from contextlib import contextmanager
@@ -278,6 +279,73 @@ def test_processes_that_begin_with_different_settings_are_told_so():
     assert str(first) == str(second) == "process 1 starts with other settings than process 0: seed 4, not 3"
 
 
+OTHERS = {  # what process 1 is given, and the words
+    "rate": (lambda model: {"optimizer": optim.AdamW(model, 0.02)}, "starts with other settings .*: lr 0.02, not 0.01"),
+    "kind": (
+        lambda model: {"optimizer": optim.SGD(model, 0.01)},
+        "optimizer kind 'SGD', not 'AdamW'",
+    ),
+    "decay": (
+        lambda model: {"optimizer": optim.AdamW(model, 0.01, weight_decay=0.5)},
+        "optimizer weight_decay 0.5, not 0",
+    ),
+    "schedule": (lambda model: {"schedule": schedules.Constant(0.1)}, r"schedule 'Constant\(lr=0.1\)', not 'None'"),
+    "epochs": (lambda model: {"epochs": 3}, "was asked for something else than process 0: epochs 3, not 2"),
+    "patience": (lambda model: {"patience": 1}, "something else .*: patience 1, not None"),
+    "best": (lambda model: {"keep_best": True}, "something else .*: keep_best True, not False"),
+    "none": (lambda model: {"validation": None}, "something else .*: validation False, not True"),
+    "other": (lambda model: {"validation": points()[:20]}, "validates on other data than process 0"),
+}
+
+
+@pytest.mark.parametrize(("other", "words"), OTHERS.values(), ids=OTHERS)
+def test_processes_that_are_given_something_else_are_told_so(other, words):
+    """They would wait for each other for ever, or each train its part of the model in its own way."""
+
+    def run(group):
+        model = model_of()
+        given = {"optimizer": optim.AdamW(model, 0.01), "epochs": 2, "validation": points()[:21]}
+        given |= other(model) if group.rank else {}
+        train.fit(model, losses.SoftmaxCrossEntropy(), train=points(), quiet=True, group=group, **given)
+
+    for error in together(2, run):
+        assert isinstance(error, RuntimeError)
+        assert re.search(f"process 1 .*{words}", str(error))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_checkpoint_that_one_process_alone_asks_for(rank, tmp_path):
+    def run(group):
+        return trained(group, checkpoint=tmp_path / "run" if group.rank == rank else None)
+
+    for error in together(2, run):
+        assert f"something else than process 0: checkpoint {rank == 1}, not {rank == 0}" in str(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_sizes_are_watched_in_each_process():
+    """Gradients of a step are those of the whole batch, also where the sum of weights comes as an array, as of MPI."""
+
+    class OfArrays(ThreadGroup):
+        def sum_gradients(self, grad, weight):
+            return np.full(1, super().sum_gradients(grad, weight))
+
+    def run(group):
+        model = model_of()
+        sizes = train.LayerSizes(model, every=1)
+        options = {"epochs": 1, "batch_size": 10, "quiet": True, "watch": sizes, "group": group}
+        train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.0), points(), **options)
+        return sizes.rows
+
+    first, second = together(2, run, OfArrays)
+    plain = together(2, run)[0]
+    for row, expected in zip(first, plain, strict=True):
+        assert row == pytest.approx(expected)
+    assert [row["step"] for row in first] == [row["step"] for row in second]
+    assert {row["step"] for row in first} == {1, 2, 3, 4, 5}
+    assert all(np.isfinite(row["activation"]) and row["gradient"] > 0 for row in first + second)
+
+
 def test_processes_that_begin_with_different_parameters_are_told_so():
     def begin(group):
         model = model_of()
@@ -382,7 +450,7 @@ def test_one_process_that_is_told_to_stop_stops_all_after_the_same_step(monkeypa
             asked.set()
         yield asked
 
-    monkeypatch.setattr(sys.modules["xpnet.train.fit"], "_ctrl_c", told)
+    monkeypatch.setattr(sys.modules["xpnet.train.fit"], "ctrl_c", told)
     for result, _ in together(2, partial(trained, checkpoint=tmp_path / "run")):
         assert (result.stopped, result.history) == ("interrupted", [])
     assert read_tensors(tmp_path / "run")[1]["run"]["progress"]["batch"] == 1

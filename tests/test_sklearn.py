@@ -186,6 +186,17 @@ def test_class_weights_are_weights_of_samples(iris):
     np.testing.assert_array_equal(both.predict_proba(X), product.predict_proba(X))
 
 
+def test_balanced_classes_have_the_same_sum_of_weights(iris):
+    X, y = iris[0][30:], iris[1][30:]
+    weights = np.resize([0.0, 1.0, 2.0, 5.0], len(y))
+    balanced = quick(class_weight="balanced").fit(X, y, sample_weight=weights)
+    each = quick().fit(X, y, sample_weight=weights * (weights.sum() / 3 / np.bincount(y, weights))[y])
+    np.testing.assert_allclose(balanced.predict_proba(X), each.predict_proba(X), rtol=1e-9)
+    without = np.where(y == 1, 0.0, weights)
+    two = quick(class_weight="balanced").fit(X, y, sample_weight=without)
+    assert np.isfinite(two.predict_proba(X)).all()
+
+
 @pytest.mark.parametrize("kind", [XPClassifier, XPRegressor])
 def test_a_weight_of_two_is_two_samples_in_the_standardisation_too(kind, iris):
     X, y = iris[0][:60:2], iris[1][:60:2]

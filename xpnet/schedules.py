@@ -126,7 +126,10 @@ class OneCycle:
 
 @dataclass
 class Plateau:
-    """`lr`, times `factor` whenever the watched value has not fallen for `patience` epochs, down to `final`."""
+    """`lr`, times `factor` whenever the watched value has not fallen for `patience` epochs, down to `final`.
+
+    `fit` begins it anew, unless the run is resumed: one object does for several runs, one after the other.
+    """
 
     lr: float
     factor: float = 0.5
@@ -134,15 +137,21 @@ class Plateau:
     final: float = 0.0
     best: float = field(default=math.inf, init=False)
     waited: int = field(default=0, init=False)
+    first: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check(lr=self.lr)
+        self.first = self.lr
         whole("patience", self.patience, least=1)
         number("factor", self.factor, above=0, below=1)
         number("final", self.final, least=0, most=self.lr)
 
     def __call__(self, step: int) -> float:
         return self.lr
+
+    def begin(self) -> None:
+        """Forget what was observed, for another run."""
+        self.lr, self.best, self.waited = self.first, math.inf, 0
 
     def observe(self, value: float) -> None:
         """The watched value (validation loss, or the training loss without one) after an epoch."""

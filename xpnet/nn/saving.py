@@ -82,7 +82,7 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         seen[id(value)] = len(seen)
         # "layer" has the class, so an argument of that name is written as "layer=", which none can be called.
         arguments = {"layer=" if k == "layer" else k: describe(v, seen) for k, v in value.config().items()}
-        return {"layer": kind_name(type(value)), **arguments}
+        return {"layer": _name_of(value), **arguments}
     if isinstance(value, np.generic):
         return describe(value.item(), seen)
     if isinstance(value, Initializer):
@@ -93,6 +93,15 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"an argument of a layer is {value!r}: only numbers, texts, lists and layers can be saved")
+
+
+def _name_of(layer: Layer) -> str:
+    """The name of its class. Raises TypeError where a function has defined another class of that name since: a file
+    could not tell the two apart."""
+    name = kind_name(type(layer))
+    if "<locals>" in name and Layer.known.get(name) is not type(layer):
+        raise TypeError(f"another class is called {name} by now: define one, and give what differs to its __init__")
+    return name
 
 
 def restore(value: Any, seen: dict[int, Layer]) -> Any:

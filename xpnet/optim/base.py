@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,13 @@ class Optimizer:
         self.window: Window | None = None  # of several processes that share the update
         self._begun: Sequence[Array] = ()  # what `_begin` gave, an entry for each trained parameter
         self._divide()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its kind, and what it was made with but for the rate: JSON-able."""
+        kinds = (bool, int, float, str, tuple)
+        own = {k: v for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
+        return {"kind": type(self).__name__, **own}
 
     @property
     def lr(self) -> float:

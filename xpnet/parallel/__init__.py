@@ -20,7 +20,8 @@ the extra `mpi`; on several machines it needs nothing more, `mpiexec` knows how 
   alone: choose a batch size that leaves no such last batch.
 - The first process (`group.rank == 0`) writes checkpoints, prints, calls callbacks; what it finds decides for all. A
   run that was ended goes on from its checkpoint in a group of any size.
-- An error in one process, or its death, ends all. Ctrl-C ends all after the same step.
+- An error in one process, or its death, ends all; so does `sys.exit` within a run, and not before or after it. Ctrl-C
+  ends all after the same step.
 - On a CPU a process multiplies on one BLAS thread, unless the backend was given more: start as many as there are free
   cores. Where other work runs on them, every step waits for the process that is last, and one alone may be faster.
 - On GPUs each process has one of its own (`select(f"cuda:{group.machine_rank}")`); they meet through NCCL. Written and

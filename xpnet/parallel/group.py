@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -78,6 +80,17 @@ class Group:
         if failed is not None:
             raise in_all(OthersFailed(failed))
         return answer
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block a process that leaves by `sys.exit`, which is no error to Python, ends the others too."""
+        try:
+            yield
+        except SystemExit as left:
+            if self.size > 1:
+                words = f"a run of {self.size} processes was left by sys.exit({left.code!r})"
+                self.fail(left, lambda: print(words, file=sys.stderr))  # noqa: T201
+            raise
 
     def fail(self, error: BaseException, complain: Callable[[], None], code: int = 1) -> None:
         """`error` is about to end this process: say so, and end the others, who would wait for it for ever."""

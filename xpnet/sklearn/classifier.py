@@ -122,12 +122,22 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         if unknown.any():
             raise ValueError(f"y has the class {y[unknown].tolist()[0]!r}, which is none of {classes.tolist()}")
         if self.class_weight is not None:
-            weights = compute_sample_weight(self.class_weight, y) * (1 if weights is None else weights)
+            weights = self._of_classes(y, weights)
         X, y, weights = counted(X, y, weights)
         if first:
             self.classes_, self._loss = classes, SoftmaxCrossEntropy()
             self._begin(X, weights, len(classes), last=[])
         return Dataset(X, np.searchsorted(classes, y), self.model_.classes, "the training data", weights)
+
+    def _of_classes(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """The weight of each sample times that of its class; "balanced" classes have the same sum of both."""
+        if weights is None:
+            return compute_sample_weight(self.class_weight, y)
+        if self.class_weight != "balanced":
+            return compute_sample_weight(self.class_weight, y) * weights
+        classes, numbers = np.unique(y, return_inverse=True)
+        totals = np.bincount(numbers, weights)
+        return weights * weights.sum() / (len(classes) * np.where(totals > 0, totals, 1)[numbers])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, (N, n_classes), in the order of `classes_`."""

@@ -156,15 +156,10 @@ def _number(name: str, value: Any, low: float, high: float, nan: bool = False) -
 
 
 def _numbers(run: Run) -> dict[str, Any]:
-    optimizer = {
-        k: v
-        for k, v in vars(run.optimizer).items()
-        if isinstance(v, (bool, int, float, str, tuple)) and not k.startswith("_")  # its options, no intermediate value
-    }
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},
         "history": [{k: _to_json(v) for k, v in row.items()} for row in run.history],
-        "optimizer": {"kind": type(run.optimizer).__name__, **optimizer},
+        "optimizer": run.optimizer.options,
         "schedule": {k: _to_json(v) for k, v in _memory(run).items()},
         "settings": run.settings,
         "lr": run.optimizer.lr,

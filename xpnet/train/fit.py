@@ -26,6 +26,7 @@ from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.checks import check_validation, classes_of, warn_of_doubled
 from xpnet.train.evaluation import evaluate
 from xpnet.train.finite import raise_culprit
+from xpnet.train.interrupt import ctrl_c
 from xpnet.train.memory import within_memory
 from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
@@ -129,7 +130,6 @@ def fit(
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
-    there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     whole("epochs", epochs, least=1)
     whole("accumulate", accumulate, least=1)
     whole("patience", 1 if patience is None else patience, least=1)
@@ -137,6 +137,12 @@ def fit(
     if validation is not None:
         check_validation(model, loss, validation, train)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
+    if group.size > 1:
+        asked_for = {"epochs": epochs, "patience": patience, "keep_best": keep_best, "resume": resume}
+        asked_for |= {"checkpoint": checkpoint is not None, "validation": validation is not None}
+        run.agree("was asked for something else", asked_for)
+        run.agree("validates on other data", None if validation is None else validation.digest())
+    there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     warn_of_doubled(model, loss)
     classes = classes_of(train)
     if not model.classes and model.output_shape[-1:] == (len(classes),):
@@ -155,7 +161,7 @@ def fit(
     reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
     memory = within_memory(run, train, -(-run.batch_size // group.size))
     shared = optimizer.shared_by(group)
-    with _alone(model), closing(run), threads, memory, shared, reporter, _ctrl_c() as asked, quietly:
+    with _alone(model), closing(run), threads, memory, shared, reporter, ctrl_c() as asked, quietly, group.held():
         if not stopped and run.position.epoch < epochs:
             with model.backend.mode(training=True):
                 capture(run, reporter.note)
@@ -232,8 +238,8 @@ def _ask_every(run: Run) -> int:
 
 
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
-    """Whether one of them does; each is called."""
-    answers = [callback(row, model) for callback in callbacks]
+    """Whether one of them does; each is called, with a row of its own: what it writes there is in no checkpoint."""
+    answers = [callback(dict(row), model) for callback in callbacks]
     model.backend.use()  # one of them may have used another GPU
     return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
@@ -274,26 +280,3 @@ def _alone(model: Model) -> Iterator[None]:
         yield
     finally:
         model.backend.training_lock.release()
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, so that a step is never cut in two; a second one is as usual."""
-    import signal  # here, to keep `from xpnet import train` light
-
-    asked = threading.Event()
-    usual = signal.getsignal(signal.SIGINT)
-    # Only the main thread may set handlers; None is one of a program around Python, which could not be put back.
-    if threading.current_thread() is not threading.main_thread() or usual is None:
-        yield asked
-        return
-
-    def first(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, usual)

@@ -98,13 +98,17 @@ class Run:
         self.captured: Callable[..., None] | None = None  # `device_step`, where the device has captured it
         self.eager = ""  # why not all steps are captured, where the device could
         self._epoch_begun = -1
+        if (plateau := remembering(schedule)) is not None:
+            plateau.begin()
         if group.size > 1:
             self._join(group)
 
     def _join(self, group: Group) -> None:
         """Be sure that all processes begin alike but for what they draw."""
         kind = self.model.backend.device.partition(":")[0]
-        self.agree("starts with other settings", {**self.settings, "device": kind})
+        rates = {"lr": self.optimizer.lr, "schedule": in_words(self.schedule)}
+        all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.options, **rates}
+        self.agree("starts with other settings", all_settings)
         self.agree("starts with other parameters", self.digest())
         rng = self.model.backend.rng
         rng.state = own_stream(rng.state, group.rank)
@@ -266,13 +270,12 @@ def remembering(schedule: Schedule | None) -> Plateau | None:
     return schedule if isinstance(schedule, Plateau) else None
 
 
-def _apart(one: Any, other: Any) -> str:
-    """What differs in two values."""
-    if isinstance(one, dict):
-        return ", ".join(
-            f"{name} {other[name]!r}, not {value!r}" for name, value in one.items() if other[name] != value
-        )
-    return f"{other!r}, not {one!r}"
+def _apart(one: Any, other: Any, what: str = "") -> str:
+    """What differs in two values, of which `what` is the name."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = [name for name in {**one, **other} if other.get(name) != one.get(name)]
+        return ", ".join(_apart(one.get(name), other.get(name), f"{what}{name} ") for name in names)
+    return f"{what}{other!r}, not {one!r}"
 
 
 def in_words(setting: Any) -> Any:

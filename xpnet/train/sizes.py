@@ -74,7 +74,7 @@ class LayerSizes(Observer):
 
     def step_done(self, step: int) -> None:
         """Step number `step`, from 0, has been watched: read the numbers, and keep them as rows."""
-        weight = float(self._weight if isinstance(self._weight, (int, float)) else self._to_host(self._weight))
+        weight = self._weight if isinstance(self._weight, (int, float)) else self._to_host(self._weight).item()
         for layer, path in self._paths.items():
             sizes = {name: float(self._to_host(total) / n) ** 0.5 for name, (total, n) in self._sums[layer].items()}
             for name in sizes.keys() - {"activation"}:
