@@ -1588,6 +1588,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Only the first view is asked",
          "answers = self.probabilities(views.reshape(-1, *self.size))",
          "answers = self.probabilities(np.repeat(views[:, :1], views.shape[1], 1).reshape(-1, *self.size))"),
+        ("Polarity: other classes have one too", "if self.reads_digits and learned", "if learned"),
+        ("Polarity: a model of dark on light sees light on dark", "pixels if self.ink > 0 else 255 - pixels", "pixels"),
     ],
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
@@ -1694,6 +1696,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("walk: another layer is shown", "return self.stations[number]\n\n", "return self.stations[number - 1]\n\n"),
         ("walk: the weights of an image in one row",
          "isinstance(station.layer, (Flatten, Reshape, Standardize)) and", "False and"),
+        ("walk: the slope by the paper", "reader.images.ink * backend", "backend"),
     ],
     "serve/unit.py": [
         ("walk: a number without its bias", "bias = float(", "bias = 0 * float("),
@@ -1731,6 +1734,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: explanations of any size", "min(self._most, maps.NUMBERS)", "maps.NUMBERS"),
         ("serve: models of anything", "if not self.images.reads_digits:", "if False:"),
         ("serve: models of any size", "if not all(SIDES[0] <=", "if not all(0 <="),
+        ("explain: the slope by the paper", "self.images.ink * 255 *", "255 *"),
+        ("explain: dark on light unturned", "self.images.inputs(pixels)", "self.images.inputs(255 - pixels)"),
     ],
     "cli/serve.py": [
         ("serve: open to all machines", '= "127.0.0.1"', '= "0.0.0.0"'),
@@ -2693,7 +2698,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
-         "return compute_sample_weight(self.class_weight, y) * weights", "return compute_sample_weight(self.class_weight, y)"),
+         "return compute_sample_weight(self.class_weight, y) * weights",
+         "return compute_sample_weight(self.class_weight, y)"),
         ("sklearn: class_weight is ignored", "if self.class_weight is not None:", "if False:"),
         ("sklearn: one class is learnt", "if len(classes) < 2:", "if False:"),
         ("sklearn: any class is taken", "if unknown.any():", "if False:"),
@@ -3189,6 +3195,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images in colour are taken for grey ones",
          "(shape[0], shape[1]), shape[2:] != (3,)", "(shape[0], shape[1]), True"),
         ("Samples of two channels are images", "shape[2] in (1, 3)", "shape[2] in (1, 2, 3)"),
+        ("Polarity: what is light is not known",
+         "float(np.mean(first.mean)) > 127.5", "float(np.mean(first.mean)) > 300"),
     ],
     "weights/saving.py": [
         ("Weights: an order of flattening is not told on the way out", "    warn_of_flattened(model)\n", ""),

@@ -514,8 +514,8 @@ def test_decide():
 class Oracle:
     """A model that says what a function says of images (k, H, W)."""
 
-    def __init__(self, answer, size=(28, 28), classes=tuple("0123456789")):
-        self.probabilities, self.input_shape = answer, size
+    def __init__(self, answer, size=(28, 28), classes=tuple("0123456789"), mean=33.0):
+        self.probabilities, self.input_shape, self.network = answer, size, nn.Standardize(mean, 80.0)
         self.classes, self.output_shape = classes, (len(classes),)
 
 
@@ -606,6 +606,27 @@ def test_digits_in_colour_are_taken_whole():
     reader = ImageReader(Oracle(lambda images: np.eye(10)[[3]], (8, 8, 3)))
     assert not reader.reads_digits
     assert reader.read(save(draw(TWO))).text == "3"
+
+
+def test_a_model_that_learned_dark_on_light_sees_that():
+    seen = []
+
+    def answer(images):
+        seen.append(images)
+        return np.eye(10)[np.full(len(images), 3)]
+
+    reader = ImageReader(Oracle(answer, mean=200.0))
+    assert reader.read(save(draw(TWO))).text == "3"
+    dark = np.zeros((28, 28), np.uint8)
+    dark[4:24, 12:16] = 250
+    for pixels in (dark, 255 - dark):
+        reader.read(pixels)
+    views, *whole = seen
+    assert np.median(views) == 255
+    for image in whole:
+        np.testing.assert_array_equal(image[0], 255 - dark)
+    ImageReader(Oracle(answer, classes=tuple("abcdefghij"), mean=200.0)).read(dark)
+    np.testing.assert_array_equal(seen[-1][0], dark)  # which way round, is said by nothing but its training set
 
 
 @pytest.mark.parametrize("names", ["0123456789", "abcdefghij"])

@@ -31,6 +31,7 @@ from xpnet.cli.serve import address, listening, serve
 from xpnet.serve import app, limits
 from xpnet.serve.app import STATIC, create_app
 from xpnet.serve.reader import QuestionError
+from xpnet.serve.walk import overview
 from xpnet.serve.work import Work
 
 
@@ -117,6 +118,20 @@ def test_the_gradient_is_the_slope_of_the_answer_above_the_others():
         slope = 255 * (margin(high) - margin(low)) / 2e-3
         assert explanation["gradient"][y][x] == pytest.approx(slope, abs=2e-5)
         assert explanation["contribution"][y][x] == pytest.approx(slope * pixels()[y][x] / 255, abs=2e-5)
+
+
+def test_a_model_that_learned_dark_on_light_is_explained_by_its_ink():
+    """(255 - p - 200) / 50 is -(p - 55) / 50: with the signs of W turned it is the same function of the ink."""
+    usual, turned = (reader(nn.Standardize(mean, 50.0), nn.Flatten(), nn.Linear(10)) for mean in (55.0, 200.0))
+    for name, p in turned.model.parameters.items():
+        p.data[...] = usual.model.parameters[name].data * (-1 if p.data.ndim == 2 else 1)
+    explained, again = (about.explain(pixels(), answer=4) for about in (usual, turned))
+    for part in ("probabilities", "gradient", "contribution"):
+        np.testing.assert_allclose(again[part], explained[part], atol=1e-6)
+    whole, of_turned = (overview(about, pixels(), 4) for about in (usual, turned))
+    np.testing.assert_allclose(of_turned["gradient"]["numbers"], whole["gradient"]["numbers"], atol=1e-6)
+    assert np.abs(whole["gradient"]["numbers"]).max() > 1e-3
+    assert of_turned["loss"] == pytest.approx(whole["loss"])
 
 
 def test_against_another_class_the_gradient_is_that_of_the_difference():

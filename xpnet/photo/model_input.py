@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn import Model
+from xpnet.nn import Model, Standardize
 from xpnet.photo.glyph import Pixels
 
 
@@ -23,6 +23,13 @@ def image_kind(model: Model) -> tuple[tuple[int, int], bool]:
         if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
             return (shape[0], shape[1]), shape[2:] != (3,)
     raise ValueError(f"the model takes samples of shape {shape}, which are no images")
+
+
+def learned_from_light(model: Model) -> bool:
+    """Whether the images that it was trained on were light for the most part, as ink on paper is: by the mean that its
+    first layer takes away, which is that of its training images (0 to 255)."""
+    first = next((layer for _, layer in model.network.walk() if isinstance(layer, Standardize)), None)
+    return first is not None and float(np.mean(first.mean)) > 127.5
 
 
 def as_model_input(model: Model, pixels: Pixels) -> NDArray[np.float32]:

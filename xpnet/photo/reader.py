@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xpnet.nn import Model
 from xpnet.photo.digit import Digit, decide, shifted
 from xpnet.photo.glyph import Glyph, Pixels
-from xpnet.photo.model_input import as_model_input, image_kind
+from xpnet.photo.model_input import as_model_input, image_kind, learned_from_light
 from xpnet.photo.opening import Source, open_image, open_whole
 from xpnet.photo.sheet import Sheet, find_glyphs
 
@@ -40,8 +40,8 @@ class ImageReader:
     because layers share scratch memory.
 
     `size`: (height, width) of the images that the model takes, which are `grey` or of three colours; `classes`: the
-    names of its outputs. Raises ValueError for a model that takes no images, or whose output is not one number for each
-    of at least two classes.
+    names of its outputs. `ink`: 1, or -1 for a model of digits that learned them dark on light. Raises ValueError for a
+    model that takes no images, or whose output is not one number for each of at least two classes.
     """
 
     def __init__(self, model: Model):
@@ -49,6 +49,7 @@ class ImageReader:
             raise ValueError(f"the model has outputs of shape {model.output_shape}, not one number for each class")
         self.model, (self.size, self.grey) = model, image_kind(model)
         self.classes = model.classes or tuple(str(i) for i in range(model.output_shape[0]))
+        self.ink = -1 if self.reads_digits and learned_from_light(model) else 1
         self.lock = threading.Lock()
 
     @property
@@ -59,8 +60,9 @@ class ImageReader:
     def read(self, image: Source) -> Reading:
         """What the model reads in an image.
 
-        A model of digits searches for them; an image of exactly its own size it takes whole, inverted if the border is
-        light, because it knows only light on dark. Any other model takes the whole image, brought to its size as
+        A model of digits searches for them; an image of exactly its own size it takes whole. What is dark on light, as
+        the border tells of such an image, becomes light on dark, or the reverse for a model that learned the other way
+        round. Any other model takes the whole image, brought to its size as
         `data.image_folder` does it. Raises `ImageError` for what cannot be read, OSError for a file that cannot be
         opened.
         """
@@ -86,7 +88,11 @@ class ImageReader:
         shown = (pixels if self.grey else pixels.mean(axis=2)).astype(np.float32) / np.float32(255)
         return Reading([digit], "", Sheet([glyph], "", {"image": shown}), self.classes)
 
+    def inputs(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Images (k, H, W), or (k, H, W, 3), of digits light on dark, as the model takes them."""
+        return as_model_input(self.model, pixels if self.ink > 0 else 255 - pixels)
+
     def probabilities(self, pixels: Pixels) -> NDArray:
-        """What the model says of images (k, H, W), or (k, H, W, 3): (k, C)."""
+        """What the model says of such images: (k, C)."""
         with self.lock:
-            return self.model.probabilities(as_model_input(self.model, pixels))
+            return self.model.probabilities(self.inputs(pixels))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.activation import softmax
-from xpnet.photo import Digit, ImageReader, as_model_input
+from xpnet.photo import Digit, ImageReader
 from xpnet.photo.glyph import Pixels
 from xpnet.photo.opening import Source
 from xpnet.serve import maps
@@ -94,13 +94,13 @@ class Reader:
             self.checked(rows, against)
         backend, activations = self.model.backend, _Activations(self.model)
         with self.images.lock, backend.mode(training=False), backend.observed_by(activations):
-            outputs, backward = self.model.forward(backend.asarray(as_model_input(self.model, pixels)))
+            outputs, backward = self.model.forward(backend.asarray(self.images.inputs(pixels)))
             logits = backend.to_host(outputs)[0]
             chosen = int(logits.argmax()) if answer is None else answer
             others = np.full(n_classes, 1 / n_classes) if against is None else np.eye(n_classes)[against]
             dx = backward(backend.asarray((np.eye(n_classes)[chosen] - others)[None]))
             self.model.zero_grad()  # backward has added to them
-        gradient = 255 * backend.to_host(dx)[0].reshape(self.size)
+        gradient = self.images.ink * 255 * backend.to_host(dx)[0].reshape(self.size)
         return {
             "answer": self.classes[chosen],
             "probabilities": numbers(softmax(logits, np)),

@@ -22,7 +22,6 @@ from xpnet.nn import Flatten, Layer, Model, Parallel, Reshape, Residual, Standar
 from xpnet.nn.activation import softmax
 from xpnet.nn.layer import Parameter
 from xpnet.nn.shapes import Shape
-from xpnet.photo import as_model_input
 from xpnet.serve import maps
 from xpnet.serve.maps import rounded
 from xpnet.serve.reader import QuestionError, Reader
@@ -159,14 +158,14 @@ def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterato
     with reader.images.lock, backend.mode(training=False):
         try:
             with backend.observed_by(recorder):
-                outputs, backward = model.forward(backend.asarray(as_model_input(model, pixels)))
+                outputs, backward = model.forward(backend.asarray(reader.images.inputs(pixels)))
                 if len(recorder.stations) > STATIONS:
                     most = f"the page walks through at most {STATIONS}"
                     raise QuestionError(f"this network has {len(recorder.stations)} layers: {most}")
                 chosen = int(backend.to_host(outputs)[0].argmax()) if target is None else target
                 loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([chosen])), backend)
                 dx = backward(dy)
-            gradient = backend.to_host(dx)[0].reshape(reader.size)
+            gradient = reader.images.ink * backend.to_host(dx)[0].reshape(reader.size)
             yield Walk(model, recorder.stations, reader.size, float(backend.to_host(loss)), gradient)
         finally:
             model.zero_grad()  # backward has added to them
