@@ -984,6 +984,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: other rates are not noticed", '{"lr": self.optimizer.lr, "schedule"', '{"schedule"'),
         ("Group: other schedules are not noticed", ', "schedule": in_words(self.schedule)}', "}"),
         ("Group: other optimizers are not noticed", '"optimizer": self.optimizer.options, **rates}', "**rates}"),
+        ("Run: any clip is taken", '            number("clip", clip, above=0)\n', "            pass\n"),
     ],
     "optim/clip.py": [
         ("clip_norm: a limit beyond float32", "limit = min(limit, float(np.finfo(grad.dtype).max))", "pass"),
@@ -1085,6 +1086,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: each process measures all of the data",
          "parts = [group.share(batch) for batch in batch_slices", "parts = [batch for batch in batch_slices"),
         ("evaluate: figures of the own part", "means(group.sum(totals), metrics)", "means(totals, metrics)"),
+        ("Measuring: numbers for one output are classes", "if single and (data.y > 1).any():", "if False:"),
+        ("Measuring: a metric gives anything",
+         '        of_kind(f"the metric {metric.name!r} gives a number", figure, Real)\n', ""),
     ],
     "train/checks.py": [
         ("Arguments of fit: a text is a loss",
@@ -2225,6 +2229,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "None if validation is None else validation.digest())", "None)"),
         ("fit: callbacks write into the history", "callback(dict(row), model)", "callback(row, model)"),
         ("Group: who leaves a run lets the others wait", "quietly, group.held():", "quietly:"),
+        ("Arguments of fit: anything is watched",
+         '    of_kind("watch takes sizes, such as train.LayerSizes(model)", watch, (LayerSizes, type(None)))\n', ""),
+        ("Arguments of fit: nothing is a group",
+         '    of_kind("a group is what parallel.join() gives", group, Group)\n', ""),
     ],
     "train/interrupt.py": [
         ("Ctrl-C: a handler that is not Python's is lost",

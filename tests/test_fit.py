@@ -369,7 +369,8 @@ def test_the_schedule_sets_the_rate_of_every_step():
         ({"epochs": 0}, "epochs must be a whole number >= 1, not 0"),
         ({"epochs": "3"}, "epochs must be a whole number >= 1, not '3'"),
         ({"patience": 0}, "patience must be a whole number >= 1"),
-        ({"clip": -1.0}, "limit must be a finite number above 0"),
+        ({"clip": -1.0}, "clip must be a finite number above 0"),
+        ({"clip": "1"}, "clip must be a finite number above 0, not '1'"),
         ({"train": data.Dataset(np.zeros((5, 3)), np.zeros(5, int)), "batch_size": 5}, "do not fit a model"),
         (
             {"train": data.Dataset(np.zeros((9, 2)), np.arange(9)), "batch_size": 9},
@@ -540,7 +541,7 @@ def test_two_runs_at_once_on_one_backend_are_refused():
         thread.join()
 
     train.fit(model, loss, optimizer, blobs(), epochs=1, callbacks=[in_a_thread], quiet=True)
-    assert "give each thread a backend of its own" in caught[0]
+    assert "is training already, in another thread or around this: each run needs its own" in caught[0]
 
 
 def test_the_other_losses_learn_classes_too():
@@ -637,6 +638,8 @@ def test_what_is_no_data_set_or_no_loss():
         ({"metrics": train.mae}, r"metrics are a list, such as \[train\.mae\], not a Metric"),
         ({"metrics": ["mae"]}, r"a metric is a train\.Metric, such as train\.mae, not 'mae'"),
         ({"metrics": [train.accuracy, lambda y, t: 0.0]}, r"a metric is a train\.Metric, .*, not a function"),
+        ({"watch": True}, r"watch takes sizes, such as train\.LayerSizes\(model\), not True"),
+        ({"group": None}, r"a group is what parallel\.join\(\) gives, not None"),
     ],
 )
 def test_arguments_of_another_kind(kw, message):

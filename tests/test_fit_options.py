@@ -100,6 +100,31 @@ def test_several_answers_to_a_sample_have_no_accuracy_of_one():
                 evaluated.accuracy  # noqa: B018
 
 
+@pytest.mark.parametrize(("labels", "measured"), [([0, 1], True), ([0, 7], False), ([2, 60], False)])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_whole_numbers_for_one_output_have_an_accuracy_where_they_are_two_classes(labels, measured, shape):
+    x, y = np.random.default_rng(0).standard_normal((60, 4)), np.resize(labels, 60).reshape(shape)
+    model = nn.Model(nn.Linear(1), (4,), Backend())
+    figures = train.evaluate(model, lambda y, target, backend: ((y * y).mean(), y), data.Dataset(x, y)).metrics
+    assert ("accuracy" in figures) == measured
+
+
+@pytest.mark.parametrize("value", ["0.5", None, np.ones(2)], ids=repr)
+def test_a_metric_that_gives_no_number_is_named(value):
+    model, loss, optimizer = setup()
+    wrong = Metric("wrong", 1, lambda y, target, xp: [y.sum()], lambda total: value)
+    with pytest.raises(TypeError, match="the metric 'wrong' gives a number, not"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, metrics=[wrong], quiet=True)
+
+
+def test_a_run_within_a_run_is_told_apart_from_threads():
+    model, loss, optimizer = setup()
+    again = lambda row, model: train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True)
+    with pytest.raises(RuntimeError, match="is training already, in another thread or around this: each run needs"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, callbacks=[again], quiet=True)
+    train.fit(model, loss, optimizer, blobs(), epochs=1, quiet=True)
+
+
 def test_what_a_metric_adds_up_is_added_up():
     """A ratio of two sums would hide it if both were taken off."""
     model, loss, optimizer = setup()

@@ -153,7 +153,7 @@ def test_a_device_is_a_backend_and_no_name():
         Model(nn.Linear(3), (4,), select("cpu")).to("cpu")
 
 
-@pytest.mark.parametrize(("activation", "words"), [("relu", "'relu'"), (nn.ReLU(), "a ReLU"), (None, "a NoneType")])
+@pytest.mark.parametrize(("activation", "words"), [("relu", "'relu'"), (nn.ReLU(), "a ReLU"), (None, "None")])
 def test_the_activation_of_an_mlp_is_a_class(activation, words):
     with pytest.raises(TypeError, match=f"an activation is a class of layers, such as nn.ReLU, not {words}"):
         nn.mlp([4, 3, 2], activation)

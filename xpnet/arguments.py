@@ -65,10 +65,10 @@ def a_function(words: str, value: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A wrong argument, as a message names it: texts and numbers as they are, of others the class."""
+    """A wrong argument, as a message names it: texts, numbers and None as they are, of others the class."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+    return repr(value) if value is None or isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,10 @@ def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
     the loss for a regression, for several answers to a sample, or for several outputs."""
     if data.y.dtype.kind not in "iu" or is_several(model.output_shape):
         return ()
-    rows = data.y.ndim > len(model.output_shape) and model.output_shape[-1] != 1
+    single = model.output_shape[-1] == 1
+    if single and (data.y > 1).any():  # numbers, no class of two
+        return ()
+    rows = data.y.ndim > len(model.output_shape) and not single
     return () if rows and ((data.y != 0).sum(axis=-1) != 1).any() else (accuracy,)
 
 
@@ -112,6 +116,8 @@ def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[st
     """(mean loss, figures by name) of such sums over all batches, on the host."""
     figures, at = {}, 2
     for metric in metrics:
-        figures[metric.name] = metric.value(*totals[at : at + metric.size].tolist())
+        figure = metric.value(*totals[at : at + metric.size].tolist())
+        of_kind(f"the metric {metric.name!r} gives a number", figure, Real)
+        figures[metric.name] = figure
         at += metric.size
     return float(totals[0] / totals[1]) if totals[1] else 0.0, figures

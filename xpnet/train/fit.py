@@ -134,6 +134,8 @@ def fit(
     whole("accumulate", accumulate, least=1)
     whole("patience", 1 if patience is None else patience, least=1)
     of_kind("callbacks are a list of functions, such as [print]", callbacks, (list, tuple))
+    of_kind("watch takes sizes, such as train.LayerSizes(model)", watch, (LayerSizes, type(None)))
+    of_kind("a group is what parallel.join() gives", group, Group)
     if validation is not None:
         check_validation(model, loss, validation, train)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
@@ -275,7 +277,7 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
 def _alone(model: Model) -> Iterator[None]:
     """Two runs at once on one backend would write into each other's working memory."""
     if not model.backend.training_lock.acquire(blocking=False):
-        raise RuntimeError("this backend is training in another thread: give each thread a backend of its own")
+        raise RuntimeError("this backend is training already, in another thread or around this: each run needs its own")
     try:
         yield
     finally:

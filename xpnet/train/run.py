@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import a_function, of_kind
+from xpnet.arguments import a_function, number, of_kind
 from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -72,6 +72,8 @@ class Run:
         of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)
         if schedule is not None:
             a_function("a schedule is a function of the step, such as schedules.Cosine(0.01, steps=1000)", schedule)
+        if clip is not None:
+            number("clip", clip, above=0)
         if augment is not None:
             a_function("an augmentation is a function of a batch, such as data.Augment(rotate=10)", augment)
         if average is not None:
@@ -179,8 +181,8 @@ class Run:
         if y is None:  # there was no sample for this process
             return
         sums = batch_sums(self.loss, self._summed, y, target, value, backend)
-        for total, number in zip(self._each_total, sums, strict=True):
-            total += number  # in place: a view of `totals`
+        for total, more in zip(self._each_total, sums, strict=True):
+            total += more  # in place: a view of `totals`
 
     def means(self) -> tuple[float, dict[str, float]]:
         """(loss, metrics) over the batches of this epoch so far. Waits for the device."""
