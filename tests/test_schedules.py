@@ -64,7 +64,18 @@ def test_plateau_waits_as_long_as_asked_from_the_first_epoch_on():
     assert schedule(0) == 0.5
 
 
-@pytest.mark.parametrize("state", ["best", "waited"])
+def test_plateau_begins_anew_for_another_run():
+    schedule, seen = schedules.Plateau(1.0, factor=0.1, patience=2), [3.0, 2.0, 2.5, 2.5, 2.5]
+    runs = []
+    for _ in range(2):
+        schedule.begin()
+        assert schedule == schedules.Plateau(1.0, factor=0.1, patience=2)
+        runs.append([(schedule.observe(value), schedule(0), schedule.waited) for value in seen])
+    assert runs[0] == runs[1]
+    assert schedule(0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("state", ["best", "waited", "first"])
 def test_what_plateau_has_seen_is_no_setting(state):
     schedules.Plateau(1.0, 0.5, 3, 0.0)
     with pytest.raises(TypeError, match=state):
