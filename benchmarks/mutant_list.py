@@ -2400,8 +2400,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
     ],
     "cli/options.py": [
-        ("options: a folder is a model's file",
-         "path / MODEL if path is not None and (path / MODEL).is_file() else path", "path"),
+        ("options: a folder is a model's file", "return path / MODEL", "return path"),
     ],
     "cli/bench.py": [
         ("xpnet bench: the plot takes the place of any file", 'check_plot("--plot", image, ".png")', "pass"),

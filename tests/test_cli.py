@@ -480,11 +480,33 @@ def test_a_device_that_does_not_work_fails_with_1(monkeypatch):
     assert "no NVIDIA driver answers" in call("train", "--device", "cuda", code=1).stderr
 
 
-def test_a_loss_that_is_not_finite_fails_and_keeps_the_model(tmp_path):
+def test_a_loss_that_is_not_finite_fails_and_keeps_the_model_under_another_name():
     result = call(*SHORT, "--optimizer", "sgd", "--lr", "1e30", "--out", "run", "--json", code=1)
     assert result.stdout == ""
     assert re.search(r"step \d+: a NaN or an infinity in the .*\. The model", result.stderr)
-    assert np.isfinite(weights(tmp_path / "run")).all()
+    kept = "That model, which may give NaN, is kept in run/diverged.safetensors; there is no run/model.safetensors."
+    assert kept in result.stderr.replace("\\", "/")
+    assert set(os.listdir("run")) == {"checkpoint.safetensors", "config.toml", "diverged.safetensors", ".lock"}
+    assert np.isfinite(xpnet.load("run/diverged.safetensors", device="cpu").data).all()
+    for arguments in (["evaluate", "run"], ["predict", "run", "x.png"]):
+        refused = call(*arguments, code=1).stderr
+        assert "there is no model.safetensors in run: its run did not come to its end" in refused
+
+
+def test_what_diverges_after_it_was_resumed_leaves_the_model_and_its_figures():
+    """A weight decay of a million times the weights, in each of few steps."""
+    call(
+        *SHORT, "--epochs", "1", "--optimizer", "sgd", "--lr", "1", "--weight-decay", "1e6", "--batch-size", "1438",
+        "--out", "run",
+    )  # fmt: skip
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    stderr = call("train", "--resume", "run", "--epochs", "9", "--quiet", code=1).stderr
+    assert "run/diverged.safetensors; run/model.safetensors is still the one of before." in stderr.replace("\\", "/")
+    after = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    assert after.keys() == before.keys() | {"diverged.safetensors"}
+    assert {name for name in before if after[name] != before[name]} <= {"config.toml", "checkpoint.safetensors"}
+    assert ", loss nan: " in call("evaluate", "run/diverged.safetensors").stdout  # without a warning of NumPy's
+    assert "example.png: 0 at nan%" in call("predict", "run/diverged.safetensors", "run/example.png").stdout
 
 
 def test_labels_of_other_data_than_the_model_knows(finished, tmp_path):

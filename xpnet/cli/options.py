@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from xpnet.cli.console import Failed
+from xpnet.cli.run_folder import CONFIG
 from xpnet.files import MODEL
 from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES, TABLE
 
@@ -32,8 +34,14 @@ def setting(name: str, text: str, **more: Any) -> Any:
 
 
 def model_file(path: Given) -> Given:
-    """The file of a model that may be named by the folder of its run."""
-    return path / MODEL if path is not None and (path / MODEL).is_file() else path
+    """The file of a model that may be named by the folder of its run. Raises `Failed` if that run has left none."""
+    if path is None:
+        return path
+    if (path / MODEL).is_file():
+        return path / MODEL
+    if (path / CONFIG).is_file():
+        raise Failed(f"there is no {MODEL} in {path}: its run did not come to its end")
+    return path
 
 
 def names(table: dict[str, Any]) -> str:

@@ -50,6 +50,8 @@ def predict(
 
     An image that cannot be read is complained about, the others are done all the same, and the exit code is 1.
     """
+    import numpy as np
+
     import xpnet
     from xpnet.cli import tables
     from xpnet.photo import ImageReader
@@ -71,7 +73,8 @@ def predict(
         try:
             if image.is_dir():
                 raise FileNotFoundError(f"{image}: a folder without images")
-            with opened.backend.threads_for(opened.n_parameters):
+            # A model that has diverged answers "at nan%": that is warning enough.
+            with opened.backend.threads_for(opened.n_parameters), np.errstate(all="ignore"):
                 reading = reader.read(image)
         except (OSError, ValueError) as error:
             complain(verdict(error)[1])

@@ -38,6 +38,7 @@ OF_SOME_RUNS = {*COLUMNS} - {"epoch", "train_loss", "lr", "seconds"}
 Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the figure
 
 
+@np.errstate(all="ignore")  # of a model that has diverged the loss is said to be NaN: that is warning enough
 def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | None]:
     """The figures of the model on `test`, JSON-able, and the probabilities (N, C) that it gives unless they are huge.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xpnet.train import TensorBoard
 
 CONFIG, CHECKPOINT = "config.toml", "checkpoint.safetensors"
+DIVERGED = "diverged.safetensors"  # the model of just before a NaN: never in the place of one that is done
 
 
 def new_folder(data: str, out: Path | None) -> Path:
@@ -108,8 +109,10 @@ def kept(folder: Path, model: Model) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        model.save(folder / MODEL)
-        raise Failed(f"{error} That model is kept: {folder / MODEL}") from None
+        model.save(folder / DIVERGED)
+        done = folder / MODEL
+        other = f"{done} is still the one of before" if done.exists() else f"there is no {done}"
+        raise Failed(f"{error} That model, which may give NaN, is kept in {folder / DIVERGED}; {other}.") from None
     except KeyboardInterrupt:  # outside of the training, which ends well by itself
         raise Failed(f"interrupted. {go_on(folder)}") from None
     except OSError as error:

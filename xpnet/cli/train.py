@@ -97,6 +97,7 @@ def train(
       model.safetensors       for xpnet predict, xpnet evaluate and xpnet.load
       config.toml             to repeat the run: --config
       checkpoint.safetensors  to go on with it, after Ctrl-C, a kill or more --epochs: --resume
+      diverged.safetensors    where the loss stops being a number: the model of just before, to look into
       metrics.json            accuracy, scores of each class, confusion matrix (up to 200 classes), time, device
       history.csv             loss, accuracy and rate of every epoch
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
