@@ -311,7 +311,20 @@ def test_the_fastest_device_is_not_for_products_of_16_bits():
 
 
 def test_what_a_killed_run_left_half_written_is_taken_away_and_nothing_else(tmp_path):
-    for name in (".model.safetensors.0a1b.part", ".tmpp7f3bU", ".lock", ".tmp", ".tmpfiles.d", "notes.part"):
+    others = {".lock", ".tmp", ".tmpfiles.d", ".tmp-mine1", "notes.part", ".notes.part", ".tmpFolder"}
+    (tmp_path / ".tmpFolder").mkdir()
+    for name in {".model.safetensors.0a1b2c3d4e5f.part", ".tmpp7f3bU"} | others - {".tmpFolder"}:
         (tmp_path / name).write_bytes(b"")
     clear_halves(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".tmp", ".tmpfiles.d", "notes.part"}
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_hidden_files_in_a_new_folder_are_the_users_own():
+    halves = {".model.safetensors.0a1b2c3d4e5f.part", ".tmpABC123"}
+    Path("run").mkdir()
+    for name in halves:
+        Path("run", name).write_bytes(b"mine")
+    call(*SHORT, "--epochs", "1", "--out", "run")
+    assert halves < {path.name for path in Path("run").iterdir()}
+    call("train", "--resume", "run", "--quiet")  # here they are what a kill has left
+    assert not halves & {path.name for path in Path("run").iterdir()}

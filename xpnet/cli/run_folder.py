@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 CONFIG, CHECKPOINT = "config.toml", "checkpoint.safetensors"
 DIVERGED = "diverged.safetensors"  # the model of just before a NaN: never in the place of one that is done
+HALF = r"\..+\.[0-9a-f]{12}\.part|\.tmp[A-Za-z0-9]{6}"  # what is half written: by `replacing`, and by safetensors
 
 
 def new_folder(data: str, out: Path | None) -> Path:
-    """`out`, which must be new or empty; or the next free runs/<data>-<number>, where a file's ending is no part of
-    the name."""
+    """`out`, which must be new or empty but for hidden files; or the next free runs/<data>-<number>, where a file's
+    ending is no part of the name."""
     if out is None:
         return next_folder(Path("runs"), Path(data).stem if is_table(data) else Path(data).name)
     out.mkdir(parents=True, exist_ok=True)
@@ -78,9 +80,10 @@ def event_file(folder: Path) -> TensorBoard:
 
 
 def clear_halves(folder: Path) -> None:
-    """Take away the files that a killed run left half written; safetensors, too, begins with one of its own."""
-    for pattern in (".*.part", ".tmp??????"):
-        for path in folder.glob(pattern):
+    """Take away the files that a killed run left half written, before it goes on. In a new folder hidden files are
+    the user's own."""
+    for path in folder.iterdir():
+        if re.fullmatch(HALF, path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

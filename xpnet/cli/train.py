@@ -171,7 +171,8 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
         if first:
             inside.enter_context(only_run_in(folder))
             inside.enter_context(kept(folder, model))
-            clear_halves(folder)
+            if resume:
+                clear_halves(folder)
             if settings.tensorboard:
                 callbacks.append(event_file(folder))
             inside.enter_context(with_settings(folder, settings))
