@@ -1472,7 +1472,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: the model is saved after the images",
          "    model.save(folder / MODEL)\n    results.write_history", "    results.write_history"),
         ("train: the example is of any shape",
-         "if is_images(test.x):\n        results.write_example", "if True:\n        results.write_example"),
+         "if results.are_pixels(test.x):\n        results.write_example", "if True:\n        results.write_example"),
         ("train: the size is dropped", "else load(settings.data, settings.size)", "else load(settings.data)"),
         ("train: the precision is dropped", "settings.threads, settings.precision)", "settings.threads, None)"),
         ("train: a table smaller than a batch is refused",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import FILES, SHORT, call, elsewhere, weights, write_folder  # noqa: F401
+from PIL import Image
 
 import xpnet
 from xpnet import data, nn
@@ -97,6 +98,27 @@ def test_colour_images_train_and_are_shown(tmp_path):
     assert "example.png: 0 at " in call("predict", "run", "run/example.png").stdout
     call("evaluate", "run/model.safetensors", "--out", "measured")
     assert set(os.listdir("measured")) == {"metrics.json", "confusion-matrix.png", "mistakes.png"}
+
+
+def test_the_example_is_the_first_test_image_as_it_is(tmp_path):
+    write_folder(tmp_path / "dim", (6, 8))  # no pixel is as bright as white
+    call(*SHORT, "--data", "dim", "--batch-size", "10", "--out", "run")
+    first = data.load("dim").test.x[0]
+    assert first.max() < 200
+    np.testing.assert_array_equal(np.asarray(Image.open("run/example.png")), first)
+
+
+def test_images_that_are_no_pixels_have_no_example(tmp_path):
+    folder = write_folder(tmp_path / "floats", (4, 4))
+    for name in ("train", "t10k"):
+        path = folder / f"{name}-images-idx3-ubyte"
+        data.write_idx(path, data.read_idx(path).astype(np.float32) / 255)
+    out = call(*SHORT, "--data", "floats", "--batch-size", "10", "--out", "run").stdout
+    note = "images of float32 are no pixels: predict and serve, which read 0 to 255, read none"
+    assert note in out
+    assert note in call("evaluate", "run").stdout
+    assert set(os.listdir("run")) == FILES - {"example.png"}
+    assert "try it" not in out
 
 
 def test_samples_of_one_number_are_refused_before_there_is_a_folder(tmp_path):

@@ -214,6 +214,8 @@ def limits(data: Dataset, source: str) -> list[str]:
     notes = [note] if (note := left_alone(source)) else []
     if not is_images(data.x):
         notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
+    elif not are_pixels(data.x):
+        notes.append(f"images of {data.x.dtype} are no pixels: predict and serve, which read 0 to 255, read none")
     if of_one_colour(data.x):
         notes.append(ONE_COLOUR)
     if len(data.classes) > MOST_CLASSES:
@@ -224,11 +226,15 @@ def limits(data: Dataset, source: str) -> list[str]:
     return notes
 
 
+def are_pixels(x: Any) -> bool:
+    """Whether samples are images of the values that are in the files of images: predict reads 0 to 255, as they are."""
+    return is_images(x) and x.dtype == np.uint8
+
+
 def write_example(path: Path, data: Dataset) -> None:
-    """The first of some images as a file of its own size, black to white over what the data set holds."""
+    """The first of some images of pixels as a file, which `xpnet predict` reads back as the same values."""
     from PIL import Image
 
-    values = data.x[0] / max(float(data.x.max()), 1e-9) * 255
-    pixels = values.round().clip(0, 255).astype(np.uint8)
+    pixels = data.x[0]
     with replacing(path) as temporary:
         Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(temporary, format="png")

@@ -259,7 +259,7 @@ def write_results(
         "versions": software(),
     }
     results.write_metrics(folder / results.METRICS, metrics)
-    if is_images(test.x):
+    if results.are_pixels(test.x):
         results.write_example(folder / EXAMPLE, test)
     images = {
         "learning-curves.png": lambda plots: plots.learning_curves(
