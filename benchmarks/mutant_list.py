@@ -1463,8 +1463,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("train: the schedule is ignored", "schedule=schedule, ", ""),
         ("train: trained on the test data",
          "model, loss, optimizer, training, validation,", "model, loss, optimizer, test, validation,"),
-        ("train: a small part is watched by default", 'if "val" not in settings.changed and', "if False and"),
-        ("train: a part that was asked for is left out", 'if "val" not in settings.changed and', "if"),
         ("train: any rate is taken", "    check_rate(recipe.lr, backend)\n", ""),
         ("train: the floor of the loss without its rest",
          "((1, 1 - spread * (n - 1)), (n - 1, spread))", "((1, 1 - spread * (n - 1)),)"),
@@ -1475,9 +1473,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if results.are_pixels(test.x):\n        results.write_example", "if True:\n        results.write_example"),
         ("train: the size is dropped", "else load(settings.data, settings.size)", "else load(settings.data)"),
         ("train: the precision is dropped", "settings.threads, settings.precision)", "settings.threads, None)"),
-        ("train: a table smaller than a batch is refused",
-         'if "batch_size" not in settings.changed and', "if False and"),
         ("train: all workers speak and write", "first = group.rank == 0", "first = True"),
+    ],
+    "cli/fitting.py": [
+        ("train: a small part is watched by default", 'if "val" not in settings.changed and', "if False and"),
+        ("train: a part that was asked for is left out", 'if "val" not in settings.changed and', "if"),
+        ("train: a table smaller than a batch is refused", 'if "batch_size" not in settings.changed:', "if False:"),
     ],
     "cli/results.py": [
         ("train: files that are not read are passed over in silence",

@@ -180,6 +180,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_cli_tables.py",
         "test_data_images.py",
     ],
+    "cli/fitting.py": ["test_cli_settings.py", "test_cli_tables.py"],
     "cli/train.py": [
         "test_tensorboard.py",
         "test_cli_settings.py",

@@ -7,6 +7,7 @@ import json
 import os
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -15,10 +16,11 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 
 import xpnet
 from xpnet import data
+from xpnet.cli.fitting import FEWEST_TO_WATCH, fitted_to, takes_one, without_singles
 from xpnet.cli.options import Val
 from xpnet.cli.run_folder import clear_halves
 from xpnet.cli.settings import in_words, read_config, settle
-from xpnet.cli.train import FEWEST_TO_WATCH, fitted_to, lowest_loss
+from xpnet.cli.train import lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
@@ -195,6 +197,74 @@ def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
     assert f"unasked only where that is {FEWEST_TO_WATCH} samples or more" in get_args(Val)[1].help
     assert "validation_loss" not in history(tmp_path / "run")[0]
     call("train", "--resume", "run", "--epochs", "3", "--quiet")
+
+
+def test_a_batch_is_no_larger_than_what_the_validation_part_leaves(tmp_path):
+    write_folder(tmp_path / "small", (4, 4), n=48)
+    call("train", "--data", "small", "--val", "0.1", "--epochs", "1", "--quiet", "--out", "run")
+    assert read_config(Path("run/config.toml"))["batch_size"] == 43
+    write_folder(tmp_path / "large", (4, 4), n=69)
+    call("train", "--data", "large", "--val", "0.1", "--epochs", "1", "--quiet", "--out", "other")
+    assert read_config(Path("other/config.toml"))["batch_size"] == 62
+
+
+def test_a_batch_size_that_nobody_named_leaves_no_sample_alone(tmp_path):
+    write_folder(tmp_path / "n65", (8, 8), n=65)
+    call(*SHORT, "--data", "n65", "--model", "cnn", "--epochs", "1", "--out", "run")
+    assert read_config(Path("run/config.toml"))["batch_size"] == 65
+    call("train", "--resume", "run", "--epochs", "2", "--quiet")
+    one, two = settle({"data": "mnist"}, {}), settle({"data": "mnist", "workers": 2}, {})
+    assert fitted_to(one, 65).recipe.batch_size == fitted_to(one, 66, one_will_do=False).recipe.batch_size == 64
+    assert fitted_to(two, 67, one_will_do=False).recipe.batch_size == 67  # the three that are left were 1 and 2
+    assert fitted_to(two, 68, one_will_do=False).recipe.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [("mlp", 2), ("cnn", 8), ("cnn", 15), ("cnn", 16), ("resnet", 4), ("resnet", 5)]
+)
+def test_which_models_can_train_on_a_single_sample(model, side):
+    recipe = Recipe().but(model=model, batch_size=1)
+    backend, x = xpnet.select("cpu"), np.random.default_rng(0).integers(0, 255, (2, side, side), np.uint8)
+    images = data.Dataset(x, np.arange(2), ("a", "b"))
+    network = recipes.build(recipe, images, backend)[0]
+    with backend.mode(training=True):
+        if takes_one(recipe, images):
+            network.forward(backend.asarray(x[:1]))
+        else:
+            with pytest.raises(ValueError, match="one number per channel"):
+                network.forward(backend.asarray(x[:1]))
+
+
+def test_a_size_with_no_batch_of_a_single_sample():
+    for workers in (1, 2, 3, 5):
+        for n in range(1, 80):
+            sizes = range(7, n + 1)
+            parts = {size: [size] * (n // size) + [n % size] * (n % size > 0) for size in sizes}
+            shares = lambda m, w=workers: {m * (k + 1) // w - m * k // w for k in range(w)}
+            good = [size for size in sizes if not any(1 in shares(m) for m in parts[size])]
+            assert without_singles(7, n, workers) == (good[0] if good else max(7, n))
+
+
+def test_a_batch_of_a_single_sample_is_refused_before_there_is_a_folder(tmp_path):
+    write_folder(tmp_path / "n65", (8, 8), n=65)
+    named = [*SHORT, "--data", "n65", "--batch-size", "64", "--epochs", "1"]
+    stderr = call(*named, "--model", "cnn", code=2).stderr
+    message = "batch_size=64 of 65 samples leaves a batch of a single sample, and the model cnn cannot train on one"
+    assert f"{message}: use --batch-size 65" in stderr
+    assert not Path("runs").exists()
+    call(*named, "--out", "mlp")
+    write_folder(tmp_path / "larger", (16, 16), n=65)  # of which four pixels are left in the last convolution
+    call(*named, "--data", "larger", "--model", "cnn", "--out", "cnn")
+
+
+def test_more_workers_than_a_run_began_with_may_leave_one_of_them_a_single_sample(tmp_path, monkeypatch):
+    write_folder(tmp_path / "n67", (8, 8), n=67)
+    call(*SHORT, "--data", "n67", "--model", "cnn", "--epochs", "1", "--out", "run")
+    two = SimpleNamespace(size=2, rank=0, first=lambda work: work())
+    monkeypatch.setattr("xpnet.cli.train.started", lambda workers, given: two)
+    stderr = call("train", "--resume", "run", "--epochs", "2", "--quiet", code=2).stderr
+    assert "batch_size=64 of 67 samples, shared by 2 workers, leaves a batch of a single sample" in stderr
+    assert "use --batch-size 67 or fewer --workers" in stderr
 
 
 def test_large_data_are_watched_by_default(tmp_path):

@@ -14,6 +14,7 @@ import typer
 from xpnet.cli import options
 from xpnet.cli.console import Failed, command, print_json, quoted, say
 from xpnet.cli.device import FASTEST, device_line, on_fastest
+from xpnet.cli.fitting import check_batches, fitted_to, takes_one
 from xpnet.cli.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example.png"
 CHANGEABLE = ("epochs", "device", "threads", "workers", "tensorboard")  # by a run that is resumed
-FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: fewer say little, and cost much
 
 
 def train(
@@ -144,13 +144,15 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
         if group.size > 1:
             raise ValueError(f"--device {FASTEST} is for one process: name a device for several workers")
         samples = loaded(settings)[0]
-        settings = on_fastest(fitted_to(settings, len(samples)), samples, tell)
+        fitted = settings if resume else fitted_to(settings, len(samples), takes_one(settings.recipe, samples))
+        settings = on_fastest(fitted, samples, tell)
     device = device_for(settings.device, group)
     backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
     training, test = loaded(settings)
     trained_on = training.digest()  # with the part that is held out to watch the run on
-    settings = fitted_to(settings, len(training))
+    if resume is None:  # else they were, when the run began
+        settings = fitted_to(settings, len(training), takes_one(settings.recipe, training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
     notes = tables.in_words(training) if isinstance(training, data.Table) else results.limits(training, settings.data)
@@ -158,6 +160,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     if recipe.val:
         training, validation = data.split(training, recipe.val, settings.seed)
     model, loss, optimizer, schedule = recipes.build(recipe, training, backend)
+    check_batches(settings, training)
     augment = recipes.MODELS[recipe.model].augment if recipe.augment else None
     folder = resume or group.first(lambda: new_folder(settings.data, out))
     tell(f"{training!r}, {model.n_parameters:,} parameters, results in {folder}")
@@ -202,17 +205,6 @@ def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
     from xpnet.cli.data import load
 
     return tables.load(settings) if tables.is_table(settings.data) else load(settings.data, settings.size)
-
-
-def fitted_to(settings: Settings, n_samples: int) -> Settings:
-    """Without the recipe's validation part where it would be a handful of samples, and with batches no larger than all
-    the samples. What was asked for stays."""
-    recipe = settings.recipe
-    if "val" not in settings.changed and recipe.val * n_samples < FEWEST_TO_WATCH:
-        recipe = recipe.but(val=0.0)
-    if "batch_size" not in settings.changed and recipe.batch_size > n_samples:
-        recipe = recipe.but(batch_size=n_samples)
-    return replace(settings, recipe=recipe)
 
 
 def check_rate(lr: float, backend: Backend) -> None:

@@ -53,13 +53,15 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
 @dataclass(frozen=True)
 class ModelKind:
     """A kind of network. `make(recipe, shape, n_classes)` gives one for standardised samples of that shape; `usual` are
-    the settings that it comes with, and of `fixed` ones it has no others; `augment` is how its images are augmented."""
+    the settings that it comes with, and of `fixed` ones it has no others; `augment` is how its images are augmented;
+    from images of `alone_from` pixels on, high or wide, it can train on a single sample."""
 
     line: str
     make: Callable[[Recipe, tuple[int, ...], int], nn.Sequential]
     usual: dict[str, Any]
     augment: Augment
     fixed: tuple[str, ...] = ()
+    alone_from: int = 0
 
 
 def _mlp(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
@@ -85,6 +87,7 @@ MODELS: dict[str, ModelKind] = {
         {"hidden": (), "activation": "relu"},
         PEN,
         fixed=("hidden", "activation"),
+        alone_from=16,
     ),
     "resnet": ModelKind(
         "a residual network of 8 layers; slow without a GPU",
@@ -92,6 +95,7 @@ MODELS: dict[str, ModelKind] = {
         {"hidden": (), "activation": "relu", "dropout": 0.0},
         PEN,
         fixed=("hidden", "activation", "dropout"),
+        alone_from=5,
     ),
 }
 
