@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import sys
@@ -106,6 +107,24 @@ def test_a_folder_without_rights_is_told_before_the_training(tmp_path, monkeypat
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(PermissionError, match=r"cannot be written: '.*board'"):
         train.TensorBoard(tmp_path / "board")
+
+
+def test_a_full_disk_at_the_end_is_no_traceback(tmp_path, monkeypatch, capsys):
+    from tensorboardX.event_file_writer import EventsWriter
+
+    closed, close = [], EventsWriter.close
+
+    def full(writer):
+        close(writer)
+        closed.append(writer)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EventsWriter, "close", full)
+    board = train.TensorBoard(tmp_path)
+    del board  # whose finalizer is called now, and else at the end of the program
+    gc.collect()
+    assert len(closed) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from xpnet.nn import Model
@@ -33,7 +34,7 @@ class TensorBoard:
         # The library's SummaryWriter writes in a thread, and what it has not yet written is lost with the process. Two
         # files of one second and folder would have one name.
         self._writer: Any = writer(os.path.join(self.folder, "events"), f".{os.urandom(4).hex()}")
-        weakref.finalize(self, self._writer.close)
+        weakref.finalize(self, _close, self._writer)
         self._sizes, self._written = sizes, 0
 
     def __call__(self, row: Row, model: Model) -> None:
@@ -52,6 +53,12 @@ class TensorBoard:
         from tensorboardX.summary import scalar
 
         self._writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+
+
+def _close(writer: Any) -> None:
+    """On a full disk the last rows are lost, and at the program's end nobody is left to catch that error."""
+    with suppress(OSError):
+        writer.close()
 
 
 def events_writer() -> type:
