@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from html.parser import HTMLParser
 
@@ -407,6 +408,17 @@ def test_the_command_shows_a_table_and_what_could_not_be_compared(command, saved
     ):
         assert text in done.stdout
     assert done.stdout.splitlines()[-1].startswith("rounding: cpu and strict device agree")
+
+
+def test_a_narrow_terminal_cuts_no_number(command, saved, no_gpu, monkeypatch):
+    wide = command(saved, "--steps", 3).stdout
+    monkeypatch.setenv("COLUMNS", "30")
+    narrow = command(saved, "--steps", 3).stdout
+    numbers = lambda text: re.findall(r"  (?:\d\S*|rounding|same bits)", text.partition("training:")[0])
+    assert numbers(narrow) == numbers(wide)
+    assert len(numbers(wide)) > 50
+    assert "…" not in narrow
+    assert "forward" in narrow
 
 
 def test_the_command_prints_json_and_writes_a_page(command, saved, no_gpu, tmp_path):

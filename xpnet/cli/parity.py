@@ -88,10 +88,11 @@ def parity(
 def show(found: Parity) -> None:
     """A table, the loss curves' gaps, what could not be compared, and the verdict."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("\nagainst float64", overflow="fold")
+    table.add_column("\nagainst float64", overflow="fold", min_width=15)
     for device in found.devices:
         table.add_column(f"{device.name}\nulps", justify="right", no_wrap=True)
         table.add_column("\nallowed", justify="right", no_wrap=True)
@@ -100,7 +101,12 @@ def show(found: Parity) -> None:
         table.add_row(title, style="bold")
         for what, line in lines:
             table.add_row(f"  {what}", *cells(line), style="" if all(row.ok for row in line.values()) else "bold red")
-    Console(highlight=False, markup=False).print(table)
+    for column in table.columns[1:]:  # in a narrow terminal, too: a number without its end is another one
+        column.min_width = max(len(line) for text in (column.header, *column.cells) for line in str(text).split("\n"))
+    console = Console(highlight=False, markup=False)
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum
+    console.width = max(needed, console.width)
+    console.print(table)
     say(f"\ntraining: {found.training.what}")
     for name, gap in found.training.gaps.items():
         say(f"  largest gap of the loss curve on {name}: {gap:.1e} of its largest loss")
