@@ -2419,7 +2419,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("evaluate: of another table a fifth counts",
          "tables.parts(rows) if of_run else", "tables.parts(rows) if True else"),
         ("evaluate: a table by another way to its file",
-         "expanded(source).resolve() == Path(own).resolve()", "source == own"),
+         "return expanded(one).resolve() == expanded(other).resolve()", "return one == other"),
         ("evaluate: changed data are not told", "say(changed, on_stderr=as_json)", "pass"),
         ("evaluate: data are changed that were named", "    if of_run and trained_on", "    if trained_on"),
         ("evaluate: what the run noted is written over", ", **metrics, **trained_on}", ", **metrics}"),

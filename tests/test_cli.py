@@ -211,6 +211,18 @@ def test_evaluate_says_what_training_said(finished, tmp_path):
     assert "which data?" in call("evaluate", _alone(model, tmp_path), code=2).stderr
 
 
+def test_a_folder_called_as_a_data_set_is_another(finished, tmp_path):
+    write_folder(tmp_path / "digits", (8, 8), classes=10)
+    folder, _ = finished
+    assert "digits test: 359 samples" in call("evaluate", folder, "--data", "digits").stdout
+    text = call("evaluate", folder, "--data", "./digits").stdout
+    assert "digits test: 30 samples" in text
+    assert "data have changed" not in text
+    call(*SHORT, "--data", "./digits", "--batch-size", "10", "--out", "run")
+    assert "data have changed" not in call("evaluate", "run", "--data", "digits").stdout
+    assert "digits test: 30 samples" in call("evaluate", "run").stdout
+
+
 def _alone(model, folder):
     """A copy that has no config.toml beside it."""
     (folder / "alone.safetensors").write_bytes(model.read_bytes())

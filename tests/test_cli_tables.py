@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,25 @@ def test_of_the_table_of_the_run_the_held_out_rows_count():
         assert call("evaluate", "run/model.safetensors", "--data", way).stdout == unnamed
     Path("run/config.toml").unlink()
     assert "400 samples" in call("evaluate", "run/model.safetensors", "--data", "customers.csv").stdout
+
+
+def test_the_run_knows_its_table_by_the_way_from_home(monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    named = ["train", "--data=~/customers.csv", "--target", "churn", "--ignore", "id", "--epochs", "1", "--quiet"]
+    call(*named, "--out", "run")
+    whole = f"{Path('customers.csv').absolute()}"
+    assert tomllib.loads(Path("run/config.toml").read_text("utf-8"))["data"] == whole
+    for way in ([], ["--data", "~/customers.csv"], ["--data", whole]):
+        assert "80 samples" in call("evaluate", "run", *way).stdout
+    config = Path("run/config.toml").read_text("utf-8").replace(json.dumps(whole), '"~/customers.csv"')
+    Path("run/config.toml").write_text(config, "utf-8")  # as a run of an earlier xpnet has it
+    assert '"~/' in config
+    for way in ([], ["--data", "customers.csv"]):
+        assert "80 samples" in call("evaluate", "run", *way).stdout
+    Path("again.toml").write_text(config, "utf-8")
+    call("train", "--config", "again.toml", "--quiet", "--out", "again")
+    assert tomllib.loads(Path("again/config.toml").read_text("utf-8"))["data"] == whole
 
 
 def test_data_that_have_changed_since_the_run_are_told(customers):

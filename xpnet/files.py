@@ -13,6 +13,7 @@ from typing import IO
 
 LONGEST_NAME = 255  # bytes, on most file systems
 MODEL = "model.safetensors"  # in the folder of a run
+DATA_SETS = ("digits", "mnist", "cifar10")  # that have names, which are no paths
 TABLES = (".csv", ".tsv", ".parquet")  # what the names of tables end in
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 

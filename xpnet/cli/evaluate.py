@@ -10,7 +10,7 @@ import typer
 from xpnet.cli import options
 from xpnet.cli.console import check_output, escaped, print_json, quoted, say
 from xpnet.cli.run_folder import CONFIG
-from xpnet.files import expanded
+from xpnet.files import DATA_SETS, expanded
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
     source = own if data is None else data
     if source is None:
         raise ValueError(f"which data? There is no {CONFIG} beside {model} that says it: use --data")
-    of_run = own is not None and expanded(source).resolve() == Path(own).resolve()
+    of_run = own is not None and are_same(source, own)
     of_table = tables.is_table(source)
     if of_table:
         rows = tables.rows_for(opened, source)
@@ -76,6 +76,13 @@ def evaluate(
         scores_of_classes(metrics)
     for note in notes:
         say(note)
+
+
+def are_same(one: str, other: str) -> bool:
+    """Whether two names of data mean the same, by whatever way to it."""
+    if one in DATA_SETS or other in DATA_SETS:
+        return one == other
+    return expanded(one).resolve() == expanded(other).resolve()
 
 
 def scores_of_classes(metrics: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from xpnet import __version__
 from xpnet.cli.tables import is_table
-from xpnet.files import TABLES
+from xpnet.files import DATA_SETS, TABLES, expanded
 from xpnet.train.recipes import RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
@@ -104,8 +104,8 @@ def _setting(name: str, value: Any) -> str:
 
 def _lasting(data: str) -> str:
     """A folder or a file by its whole path, so that a config is good wherever it is read."""
-    own = bool(data) and data not in ("digits", "mnist", "cifar10") and Path(data).exists()
-    return str(Path(data).absolute()) if own else data
+    own = bool(data) and data not in DATA_SETS and expanded(data).exists()
+    return str(expanded(data).absolute()) if own else data
 
 
 def read_config(path: Path) -> dict[str, Any]:

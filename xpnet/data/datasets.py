@@ -14,7 +14,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.idx import IdxError, decompressed, idx_array, idx_shape, read_idx
 from xpnet.data.images import class_folders, has_images, image_folder, images_in
 from xpnet.data.split import split
-from xpnet.files import expanded
+from xpnet.files import DATA_SETS, expanded
 
 MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -87,7 +87,7 @@ def load(
 
 def holds_images(source: str | os.PathLike[str]) -> bool:
     """Whether `load` takes this for a folder with a folder of images for each class."""
-    if source in ("digits", "mnist", "cifar10") or not os.fspath(source):
+    if source in DATA_SETS or not os.fspath(source):
         return False
     folder = expanded(source)
     if not folder.is_dir() or any(_find(folder, name) for name in MNIST_SHA256):
