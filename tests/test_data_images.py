@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call, elsewhere  # noqa: F401
+from command_line import call, elsewhere, write_folder  # noqa: F401
 from PIL import Image, features
 
 from xpnet import data
@@ -440,3 +440,24 @@ def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  
     assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 15), ("light", 15)]
     refused = call("evaluate", "run/model.safetensors", "--data", "other", code=2).stderr
     assert "other: 'red' is none of the classes 'dark', 'grey', 'light'" in refused
+
+
+def test_folders_called_as_numbers_are_classes_by_name(elsewhere, tmp_path):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for folder, names in (("odd", (1, 2, 5)), ("some", (2, 5)), ("first", (0, 1)), ("pets", ("cat", "dog"))):
+        for place, name in enumerate(names):
+            for i in range(15):
+                value = 40 * name if isinstance(name, int) else 100 * place
+                write(tmp_path / folder / str(name) / f"{i}.png", rng.integers(0, 30, (8, 8)) + value)
+    short = ["--hidden", "8", "--epochs", "60", "--quiet"]
+    for folder in ("odd", "pets"):
+        call("train", "--data", folder, *short, "--out", f"run-{folder}")
+    result = json.loads(call("evaluate", "run-odd", "--data", "some", "--json").stdout)
+    assert [(row["class"], row["support"]) for row in result["classes"]] == [("1", 0), ("2", 15), ("5", 15)]
+    assert result["test_accuracy"] == 1
+    for model, classes in (("run-odd", "'1', '2', '5'"), ("run-pets", "'cat', 'dog'")):
+        for command in (["evaluate"], ["parity", "--steps", "1"]):
+            refused = call(command[0], model, "--data", "first", *command[1:], code=2).stderr
+            assert f"first: '0' is none of the classes {classes}" in refused
+    write_folder(tmp_path / "unnamed", (8, 8), classes=2)  # numbers in files are no names
+    call("evaluate", "run-pets", "--data", "unnamed")

@@ -58,7 +58,7 @@ def evaluate(
     if of_run and trained_on and trained_on["trained_on"] != training.digest():
         changed = "the data have changed since the run: the model may have been trained on some of these test samples"
         say(changed, on_stderr=as_json)
-    test = results.as_model_counts(opened, test)
+    test = results.as_model_counts(opened, test, source)
     metrics, probabilities = results.measure(opened, test)
     metrics = {"model": str(model), "data": test.name, **metrics, **trained_on}
     notes = []

@@ -67,7 +67,7 @@ def parity(
             samples = tables.rows_for(opened, data)
         else:
             _, test = load_for(opened, data, whole=True)
-            samples = results.as_model_counts(opened, test)
+            samples = results.as_model_counts(opened, test, data)
     found = compare(opened, samples, batch, steps, precision=precision)
     if as_json:
         print_json(found.to_dict())

@@ -15,6 +15,7 @@ import numpy as np
 from xpnet.cli.console import json_text
 from xpnet.cli.data import left_alone
 from xpnet.data import Dataset
+from xpnet.data.datasets import holds_images
 from xpnet.data.images import is_images, of_one_colour
 from xpnet.data.labels import are_numbers
 from xpnet.files import replacing
@@ -71,12 +72,13 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
     return figures | of_model(model), probabilities
 
 
-def as_model_counts(model: Model, data: Dataset) -> Dataset:
-    """The data with the model's class numbers, by the names of the classes where both have names.
+def as_model_counts(model: Model, data: Dataset, source: str) -> Dataset:
+    """The data of `source` with the model's class numbers, by the names of the classes where both have names. A folder
+    of images is the name of its class, even if it is called 0.
 
     Raises ValueError for a class that the model does not have.
     """
-    if not model.classes or are_numbers(data.classes):
+    if not model.classes or (are_numbers(data.classes) and not holds_images(source)):
         return data
     return data.with_classes(model.classes)
 
