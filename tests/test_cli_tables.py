@@ -285,6 +285,23 @@ def test_answers_are_utf_8_as_tables_are(customers, monkeypatch):
     assert {row["churn"] for row in csv.DictReader(io.StringIO(printed))} == {"łączy", "a\x1b[31mb"}
 
 
+@pytest.mark.parametrize("target", ["probability", "probabilities"])
+def test_a_target_called_as_what_stands_beside_it_is_answered(customers, target):
+    customers.rename(columns={"churn": target}).to_csv("customers.csv", index=False)
+    call(*TRAIN, "--target", target, "--ignore", "id,spent", "--epochs", "2", "--out", "run")
+    model = xpnet.load("run/model.safetensors", "cpu")
+    probabilities = model.probabilities(customers)
+    classes = [model.classes[i] for i in probabilities.argmax(axis=1)]
+    one, all_of_them = (f"class_{name}" if name == target else name for name in ("probability", "probabilities"))
+    rows = list(csv.DictReader(io.StringIO(call("predict", "run", "customers.csv").stdout)))
+    assert list(rows[0]) == [target, one]
+    assert [row[target] for row in rows] == classes
+    np.testing.assert_allclose([float(row[one]) for row in rows], probabilities.max(axis=1), rtol=1e-5)
+    answers = json.loads(call("predict", "run", "customers.csv", "--json").stdout)["predictions"]
+    assert [answer[target] for answer in answers] == classes
+    assert [answer[one] for answer in answers] == [max(answer[all_of_them].values()) for answer in answers]
+
+
 def test_categories_that_were_numbers_are_numbers_in_other_files(customers):
     call(*TRAIN, "--target", "zip", "--task", "classification", "--ignore", "id", "--categories", "age", "--out", "run")
     text = Path("customers.csv").read_text().splitlines()

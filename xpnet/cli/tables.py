@@ -170,9 +170,11 @@ def predict(model: Model, path: Path, as_json: bool) -> None:
 
 
 def _answer(target: str, classes: Sequence[str], probabilities: Any, as_json: bool) -> dict[str, Any]:
-    """The likeliest class and its probability; for programs, those of all classes too."""
+    """The likeliest class and its probability; for programs, those of all classes too. A target may have one of their
+    names: that is class_.. then."""
+    one, all_of_them = (f"class_{name}" if name == target else name for name in ("probability", "probabilities"))
     best = int(probabilities.argmax())
     if not as_json:
-        return {target: classes[best], "probability": f"{probabilities[best]:.6g}"}
+        return {target: classes[best], one: f"{probabilities[best]:.6g}"}
     of_all = dict(zip(classes, probabilities.tolist(), strict=True))
-    return {target: classes[best], "probability": of_all[classes[best]], "probabilities": of_all}
+    return {target: classes[best], one: of_all[classes[best]], all_of_them: of_all}
