@@ -2397,7 +2397,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("predict: a folder without images is not named",
          "            if image.is_dir():\n", "            if False:\n"),
         ("predict: an answer that nobody can read", "    check_output()\n", ""),
-        ("predict: the folder of a run is an image", "first = options.model_file(files[0])", "first = files[0]"),
+        ("predict: the folder of a run is an image", "options.model_file(files[0]), files[1:]", "files[0], files[1:]"),
     ],
     "cli/options.py": [
         ("options: a folder is a model's file", "return path / MODEL", "return path"),

@@ -324,6 +324,36 @@ def test_predict_without_an_image():
     assert "which images" in call("predict", shipped_model_path(), code=2).stderr
 
 
+def test_predict_answers_with_no_other_model_than_the_one_that_is_meant(finished, tmp_path):
+    folder, _ = finished
+    draw_page("photo.png", [(90, 20), (60, 90)])
+    for name in ("config.toml", "checkpoint.safetensors"):
+        (tmp_path / name[:6]).mkdir()
+        (tmp_path / name[:6] / name).write_bytes((folder / name).read_bytes())
+    Path("m.bin").write_bytes((folder / "model.safetensors").read_bytes())
+    for arguments, code, message in (
+        (["config", "photo.png"], 1, "no model at config: the run in it has left none"),
+        (["checkp", "photo.png"], 1, "no model at checkp: the run in it has left none"),
+        (["config"], 1, "no model at config: the run in it has left none"),
+        (["runs/none", "photo.png"], 1, "no model at runs/none: no such file"),
+        (["m.bin", "photo.png"], 1, "m.bin is no image, and no model either: its name must end in .safetensors"),
+        (["photo.png", "any.safetensors"], 2, "any.safetensors is a model, and that goes first"),
+        ([folder, "any.safetensors"], 2, "any.safetensors is a model, and that goes first"),
+        (["photo.png", folder], 2, "is the folder of a run, whose model goes first"),
+    ):
+        result = call("predict", *arguments, code=code)
+        assert result.stdout == ""
+        assert message in " ".join(result.stderr.split())
+    Path("photo.png").rename("photo")
+    (tmp_path / "photos").mkdir()
+    draw_page("photos/a.png", [(90, 20), (60, 90)])
+    read = call("predict", "photo", "photos").stdout.splitlines()
+    assert [line.partition(": ")[0] for line in read] == ["photo", str(Path("photos/a.png"))]
+    read = call("predict", "missing.png", "photo", code=1)
+    assert read.stdout.startswith("photo: ")
+    assert "missing.png: No such file" in read.stderr
+
+
 def test_predict_takes_a_row_of_values_for_a_square():
     nn.Model(nn.mlp([784, 3]), (784,), xpnet.select("cpu"), classes=("a", "b", "c")).save("row.safetensors")
     Image.effect_noise((28, 28), 60).save("noise.png")

@@ -9,6 +9,8 @@ import typer
 
 from xpnet.cli import options
 from xpnet.cli.console import Failed, check_output, complain, escaped, in_percent, print_json, say, verdict
+from xpnet.cli.run_folder import CHECKPOINT, CONFIG
+from xpnet.files import TABLES
 
 if TYPE_CHECKING:
     from xpnet.photo import Reading
@@ -95,12 +97,42 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
     """The model's file, which is the first one or the one built in, and the images, those of folders by name."""
     from xpnet.photo import shipped_model_path
 
-    first = options.model_file(files[0])
+    first, others = options.model_file(files[0]), files[1:]
+    for other in others:
+        if other.suffix.lower() == MODEL_ENDS_IN:
+            raise typer.BadParameter(f"{other} is a model, and that goes first, before the images")
     if first.suffix.lower() != MODEL_ENDS_IN:
+        check_no_model(first, others)
         return shipped_model_path(), in_folders(files)
-    if len(files) == 1:
+    if not others:
         raise typer.BadParameter(f"{first} is a model; which images is it to read?")
-    return first, in_folders(files[1:])
+    return first, in_folders(others)
+
+
+def check_no_model(first: Path, others: list[Path]) -> None:
+    """Raise where a model is meant that is not there, or not first: the one built in would answer in its place."""
+    from xpnet.data.images import ENDS_IN
+    from xpnet.photo import ImageError, open_image
+
+    if is_run(first):
+        raise FileNotFoundError(f"no model at {first}: the run in it has left none so far")
+    for other in others:
+        if is_run(other):
+            raise typer.BadParameter(f"{other} is the folder of a run, whose model goes first, before the images")
+    if first.suffix.lower() in (*ENDS_IN, *TABLES) or first.is_dir():
+        return
+    if not first.exists():
+        raise FileNotFoundError(f"no model at {first}: no such file")
+    if others:
+        try:
+            open_image(first)
+        except ImageError:
+            raise Failed(f"{first} is no image, and no model either: its name must end in {MODEL_ENDS_IN}") from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has been at work in the folder."""
+    return any((folder / name).is_file() for name in (CONFIG, CHECKPOINT))
 
 
 def in_folders(files: list[Path]) -> list[Path]:
