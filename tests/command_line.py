@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import os
 import subprocess
 import sys
 
@@ -50,6 +53,27 @@ def process(*arguments, **more):
     command = [sys.executable, "-m", "xpnet", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **{**pipes, **more})
+
+
+def forbid(monkeypatch, *paths):
+    """Let nobody read these files and folders, not even root, who may do so whatever their modes say."""
+    forbidden = {os.path.abspath(path) for path in paths}
+
+    def may(path):
+        return isinstance(path, int) or os.path.abspath(os.fsdecode(path)) not in forbidden
+
+    def refusing(real):
+        def called(path, *arguments, **options):
+            if may(path):
+                return real(path, *arguments, **options)
+            raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(path))
+
+        return called
+
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: may(path) and access(path, mode, **options))
+    monkeypatch.setattr(builtins, "open", refusing(open))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
 
 
 def weights(folder):

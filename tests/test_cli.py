@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import FILES, POSIX, SHORT, call, elsewhere, process, weights, write_folder  # noqa: F401
+from command_line import FILES, POSIX, SHORT, call, elsewhere, forbid, process, weights, write_folder  # noqa: F401
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
@@ -394,6 +394,29 @@ def test_bad_images_are_named_and_the_others_done(finished):
         assert name in line
         assert reason in line
     assert last == "xpnet: 7 of 8 images could not be read"
+
+
+def test_an_image_that_may_not_be_read_is_named_and_the_others_done(monkeypatch, tmp_path):
+    (tmp_path / "locked").mkdir()
+    for name in ("seven.png", "noperm.png", "locked/1.png"):
+        draw_page(name, [(60, 30), (170, 30), (100, 210)])
+    forbid(monkeypatch, "noperm.png", "locked")
+    result = call("predict", "noperm.png", "locked", "seven.png", code=1)
+    assert result.stdout.startswith("seven.png: 7 at ")
+    assert result.stderr.splitlines() == [
+        "xpnet: noperm.png: Permission denied",
+        "xpnet: locked: Permission denied",
+        "xpnet: 2 of 3 images could not be read",
+    ]
+
+
+@pytest.mark.parametrize("way", ["", "model.safetensors"])
+def test_a_model_that_may_not_be_read_is_said_to_be_so(finished, monkeypatch, way):
+    folder, _ = finished
+    forbid(monkeypatch, folder / "model.safetensors")
+    for command in (["evaluate"], ["predict", "x.png"], ["parity"], ["bench"]):
+        said = call(command[0], folder / way, *command[1:], code=1).stderr
+        assert said == f"xpnet: {folder / 'model.safetensors'}: Permission denied\n", command
 
 
 def test_data_lists_and_describes(tmp_path):

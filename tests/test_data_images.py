@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call, elsewhere, write_folder  # noqa: F401
+from command_line import call, elsewhere, forbid, write_folder  # noqa: F401
 from PIL import Image, features
 
 from xpnet import data
@@ -314,6 +315,19 @@ def test_a_grid_of_samples_takes_the_place_of_no_other_file(elsewhere, pets):  #
         assert Path(name).read_bytes() == before
     call("data", "pets", "--image", "pets/grid.png")
     assert "there is no such folder" in call("data", "nothing", "--image", "nowhere/grid.png", code=1).stderr
+
+
+def test_a_folder_that_may_not_be_read_is_not_empty(elsewhere, pets, monkeypatch):  # noqa: F811
+    (pets / "cats" / "inner").mkdir()
+    (pets / "cats" / ".hidden").mkdir()
+    forbid(monkeypatch, pets / "cats" / ".hidden")
+    data.image_folder(pets)
+    for locked in (pets / "cats" / "inner", pets / "cats"):
+        forbid(monkeypatch, locked)
+        with pytest.raises(PermissionError, match=re.escape(str(locked))):
+            data.image_folder(pets)
+        for command in (["train", "--data"], ["data"]):
+            assert call(*command, pets, code=1).stderr.endswith(f"xpnet: {locked}: Permission denied\n")
 
 
 def test_files_that_are_not_read_are_told(elsewhere, tmp_path):  # noqa: F811

@@ -19,7 +19,9 @@ def bench(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="MODEL", help="A network of yours, or the folder of its run. [default: one that --model makes]"
+            metavar="MODEL",
+            help="A network of yours, or the folder of its run. [default: one that --model makes]",
+            readable=False,
         ),
     ] = None,
     kind: Annotated[

@@ -33,6 +33,7 @@ def setting(name: str, text: str, **more: Any) -> Any:
     return typer.Option(help=f"{text} [default: {default}]", **more)
 
 
+# A path that is read has readable=False: typer does not look whether it may be read, and the command says why not.
 def model_file(path: Given) -> Given:
     """The file of a model that may be named by the folder of its run. Raises `Failed` if that run has left none."""
     if path is None:
@@ -171,7 +172,11 @@ TensorBoard = Annotated[
 # Files and output
 Config = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Settings of the run, from a TOML file, under the options' names; options win."),
+    typer.Option(
+        metavar="FILE",
+        help="Settings of the run, from a TOML file, under the options' names; options win.",
+        readable=False,
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -192,6 +197,7 @@ ModelFile = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A model.safetensors or checkpoint.safetensors, or the folder of a run.",
+        readable=False,
         callback=model_file,
     ),
 ]

@@ -24,6 +24,7 @@ def parity(
             metavar="MODEL",
             help="A network of yours, or the folder of its run. [default: every case of the table]",
             callback=options.model_file,
+            readable=False,
         ),
     ] = None,
     data: Annotated[

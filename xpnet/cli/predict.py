@@ -26,6 +26,7 @@ def predict(
             metavar="[MODEL] FILE...",
             help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN}, or the folder of its run (else "
             "the one built in, which reads digits), and images, folders of them, or a table.",
+            readable=False,
         ),
     ],
     explain: Annotated[
@@ -56,6 +57,7 @@ def predict(
 
     import xpnet
     from xpnet.cli import tables
+    from xpnet.data.images import images_in
     from xpnet.photo import ImageReader
 
     path, images = model_and_images(files)
@@ -73,7 +75,7 @@ def predict(
     predictions = []
     for image, strip in zip(images, strips, strict=True):
         try:
-            if image.is_dir():
+            if image.is_dir() and not images_in(image):
                 raise FileNotFoundError(f"{image}: a folder without images")
             # A model that has diverged answers "at nan%": that is warning enough.
             with opened.backend.threads_for(opened.n_parameters), np.errstate(all="ignore"):
@@ -139,7 +141,13 @@ def in_folders(files: list[Path]) -> list[Path]:
     """Files, and in the place of a folder the images in it, if there are any."""
     from xpnet.data.images import images_in
 
-    return [image for file in files for image in ((file.is_dir() and images_in(file)) or [file])]
+    found = []
+    for file in files:
+        try:
+            found += (file.is_dir() and images_in(file)) or [file]
+        except OSError:  # which is said when it is the folder's turn
+            found.append(file)
+    return found
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:

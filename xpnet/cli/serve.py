@@ -22,6 +22,7 @@ def serve(
             help="A model of digits that `xpnet train` made, the folder of its run, or a model of text; else the one "
             "built in.",
             callback=options.model_file,
+            readable=False,
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for every machine around.")] = "127.0.0.1",

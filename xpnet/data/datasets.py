@@ -111,7 +111,7 @@ def _digits(seed: int) -> Splits:
 def _of_images(folder: Path, seed: int, size: int | tuple[int, int] | None, grey: bool | None) -> Splits:
     name, parts = folder.resolve().name, (folder / "train", folder / "test")
     there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
-    if "train" in there and "test" not in there and images_in(parts[1]):
+    if "train" in there and "test" not in there and parts[1].is_dir() and images_in(parts[1]):
         raise ValueError(
             f"{parts[1]} has images, and no folders that say what they are: {INTO_FOLDERS}; or name {parts[0]} alone, "
             "of which a fifth is then held out"

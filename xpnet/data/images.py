@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,25 +132,28 @@ def as_colours(x: np.ndarray) -> np.ndarray:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder and in those inside it, but for what is hidden."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in ENDS_IN and not _is_hidden(file, folder))
-    return sorted(file for file in files if file.is_file())
+    return sorted(file for file in _files_in(folder) if file.suffix.lower() in ENDS_IN and file.is_file())
 
 
 def others_in(path: Path) -> Counter[str]:
     """How many files in the folders of a folder are no images, by what their names end in. Hidden ones, and those that
     Windows makes (Thumbs.db, desktop.ini), are not counted."""
-    files = (
-        file
-        for folder in class_folders(path)
-        for file in folder.rglob("*")
-        if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini") and not _is_hidden(file, folder)
-    )
-    return Counter(file.suffix.lower() for file in files if file.is_file())
+    files = (file for folder in class_folders(path) for file in _files_in(folder) if file.is_file())
+    return Counter(file.suffix.lower() for file in files if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini"))
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    """Whether the file, or a folder that it is in inside this one, is hidden, such as Jupyter's .ipynb_checkpoints."""
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _files_in(folder: Path) -> Iterator[Path]:
+    """What is in a folder and in those inside it, but for what is hidden, such as Jupyter's .ipynb_checkpoints.
+
+    Raises OSError for a folder that cannot be read, which `Path.rglob` passes over.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:

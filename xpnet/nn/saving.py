@@ -58,6 +58,8 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model at {path}: {'a folder' if path.is_dir() else 'no such file'}")
+    with open(path, "rb"):  # a locked file is the system's error, in its words: safetensors says that there is none
+        pass
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
