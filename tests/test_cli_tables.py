@@ -167,6 +167,31 @@ def test_what_a_column_is_perhaps_not_meant_to_be_is_said(customers):
     assert "from numbers: 'age', 'zip', 'spent'" in said
 
 
+@pytest.mark.parametrize(
+    ("listed", "read"),
+    [
+        ("size, in cm", "'id', ' a', 'b '"),
+        (" a", "'id', 'size, in cm', 'b '"),
+        ("b ", "'id', 'size, in cm', ' a'"),
+        ('id, "size, in cm"', "' a', 'b '"),
+        ('id," a",b ', "'size, in cm'"),
+        ("id , ", "'size, in cm', ' a', 'b '"),
+    ],
+)
+def test_columns_are_named_as_in_a_line_of_csv(listed, read):
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(size=(40, 4)), columns=["id", "size, in cm", " a", "b "])
+    frame.assign(y=np.resize(["p", "q"], 40)).to_csv("named.csv", index=False)
+    said = call("train", "--data", "named.csv", "--target", "y", "--ignore", listed, "--epochs", "1", "--quiet").stdout
+    assert f"\nfrom numbers: {read}\n" in said
+
+
+def test_named_categories_may_have_a_comma(customers):
+    customers.rename(columns={"zip": "zip, of the home"}).to_csv("customers.csv", index=False)
+    named = ["--target", "churn", "--ignore", "id,spent", "--categories", "zip, of the home", "--epochs", "1"]
+    assert "; categories: 'city', 'zip, of the home'\n" in call(*TRAIN, *named).stdout
+
+
 def test_a_small_table_is_one_batch(customers):
     customers.head(40).to_csv("few.csv", index=False)
     call(

@@ -113,7 +113,13 @@ Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: 
 Task = Annotated[
     str | None, typer.Option(help="Of a table: classification or regression. [default: what the target looks like]")
 ]
-Ignore = Annotated[str | None, typer.Option(metavar="COLUMN,..", help="Of a table: columns to leave out.")]
+Ignore = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN,..",
+        help="Of a table: columns to leave out. In a list, a name that has a comma needs double quotes.",
+    ),
+]
 Categories = Annotated[
     str | None,
     typer.Option(metavar="COLUMN,..", help="Of a table: columns whose numbers are names, such as zip codes."),

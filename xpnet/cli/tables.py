@@ -31,7 +31,10 @@ def load(settings: Settings) -> Splits:
     from xpnet import data
 
     path = expanded(settings.data)
-    frame = read(path, names(settings.categories))
+    frame = read(path)
+    ignore, categories = (names(listed, list(frame)) for listed in (settings.ignore, settings.categories))
+    if categories:  # what stands in them is text
+        frame = read(path, categories)
     if settings.target is None:
         raise ValueError(
             f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
@@ -42,8 +45,8 @@ def load(settings: Settings) -> Splits:
             frame,
             settings.target,
             task=settings.task,
-            ignore=names(settings.ignore),
-            categories=names(settings.categories),
+            ignore=ignore,
+            categories=categories,
             missing=settings.missing,
             unseen=settings.unseen,
             name=path.name,
@@ -51,8 +54,13 @@ def load(settings: Settings) -> Splits:
     return parts(whole)
 
 
-def names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def names(text: str, columns: Collection[str]) -> list[str]:
+    """The columns that a text names: one by the whole of it, or several as a line of CSV, where quotes hold a name
+    together that has a comma, or a space at an end."""
+    if text in columns:
+        return [text]
+    listed = [name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row]
+    return [name if name in columns else name.strip() for name in listed if name.strip()]
 
 
 def read(path: Path, texts: Collection[str] = ()) -> Any:
