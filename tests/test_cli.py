@@ -430,6 +430,14 @@ def test_data_lists_and_describes(tmp_path):
         assert image.width > 200
 
 
+def test_what_is_said_of_no_data_or_of_another_model_is_refused(finished):
+    folder, _ = finished
+    assert "the size of which data? Name a data set too" in call("data", "--size", "3", code=2).stderr
+    assert "an image of which data? Name a data set too" in call("data", "--image", "a.png", code=2).stderr
+    said = " ".join(call("bench", folder, "--model", "cnn", code=2).stderr.split())
+    assert f"Invalid value for --model: {folder} is a network already: name one of the two" in said
+
+
 def test_doctor_speaks_json():
     printed = json.loads(call("doctor", "--json").stdout)
     assert printed["choice"]["device"] == "cpu"

@@ -212,6 +212,11 @@ def test_a_small_table_is_one_batch(customers):
         (["--target", "spent", "--ignore", "id", "--label-smoothing", "0.1"], "label_smoothing is for classes"),
         (["--target", "spent", "--ignore", "id", "--missing", "drop"], "missing is one of"),
         (["--target", "spent", "--ignore", "id", "--augment"], "only uint8 images can be augmented"),
+        (["--target", "churn", "--ignore", "id,churn"], "--ignore 'churn': that is the column to be predicted"),
+        (
+            ["--target", "churn", "--ignore", "id,age", "--categories", "zip,age"],
+            "column 'age' is in --ignore and in --categories: take it out of one of them",
+        ),
         (["--target", "spent", "--ignore", "id", "--model", "cnn"], "images are (height, width)"),
     ],
 )
@@ -384,7 +389,9 @@ def test_a_table_is_described(customers):
     assert "  city: 3 different texts, 'Lima', 'Oslo', 'Rome', 1 missing" in lines
     assert any(line.startswith("  empty: 0 different texts") for line in lines)
     assert any("column 'when' holds dates or times" in line for line in lines)
-    assert "a table holds no images" in call("data", "customers.csv", "--image", "a.png", code=2).stderr
+    for option, value in (("--image", "a.png"), ("--size", "3")):
+        said = call("data", "customers.csv", option, value, code=2).stderr
+        assert f"Invalid value for {option}: a table holds no images" in said
 
 
 def test_the_devices_agree_on_a_table():

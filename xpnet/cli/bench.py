@@ -25,8 +25,9 @@ def bench(
         ),
     ] = None,
     kind: Annotated[
-        str, typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28 pixels.")
-    ] = "mlp",
+        str | None,
+        typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28. [default: mlp]"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples in a step.", min=1)] = 64,
     device: Annotated[
         list[str] | None, typer.Option(help="May be given more than once. [default: the CPU, and a GPU that works]")
@@ -48,11 +49,13 @@ def bench(
     from xpnet.bench import bench as measure
     from xpnet.bench.report import comparison, plot
 
+    if model is not None and kind is not None:
+        raise typer.BadParameter(f"{model} is a network already: name one of the two", param_hint="--model")
     if image is not None:
         check_plot("--plot", image, ".png")
     found = []
     for backend in backends(device, dtype or "float32", threads):
-        result = measure(opened(model, kind, backend), batch_size, seconds=seconds)
+        result = measure(opened(model, kind or "mlp", backend), batch_size, seconds=seconds)
         found.append(result)
         say(f"{result}\n", on_stderr=as_json)
     if len(found) > 1:

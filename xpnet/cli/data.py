@@ -37,13 +37,15 @@ def show_data(
     The list says where they lie. Of one it says what is in it: shape, values, and samples of each class.
     """
     if name is None:
-        if image:
-            raise typer.BadParameter("an image of which data? Name a data set too.", param_hint="--image")
+        for option, given, what in (("--image", image, "an image"), ("--size", size, "the size")):
+            if given is not None:
+                raise typer.BadParameter(f"{what} of which data? Name a data set too.", param_hint=option)
         list_sets()
         return
     if tables.is_table(name):
-        if image:
-            raise typer.BadParameter("a table holds no images", param_hint="--image")
+        for option, given in (("--image", image), ("--size", size)):
+            if given is not None:
+                raise typer.BadParameter("a table holds no images", param_hint=option)
         tables.describe(expanded(name))
         return
     if image:

@@ -39,6 +39,10 @@ def load(settings: Settings) -> Splits:
         raise ValueError(
             f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
         )
+    if settings.target in ignore:
+        raise ValueError(f"--ignore {settings.target!r}: that is the column to be predicted")
+    if both := [name for name in categories if name in ignore]:
+        raise ValueError(f"column {both[0]!r} is in --ignore and in --categories: take it out of one of them")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # `in_words` says them
         whole = data.table(
