@@ -19,7 +19,7 @@ from xpnet import data
 from xpnet.cli.fitting import FEWEST_TO_WATCH, fitted_to, takes_one, without_singles
 from xpnet.cli.options import Val
 from xpnet.cli.run_folder import clear_halves
-from xpnet.cli.settings import in_words, read_config, settle
+from xpnet.cli.settings import in_words, read_config, settle, to_toml
 from xpnet.cli.train import lowest_loss
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
@@ -52,7 +52,7 @@ def test_a_run_says_what_is_the_users_and_what_the_recipes():
 
 def test_the_line_is_printed_and_a_file_of_a_run_does_not_make_all_of_it_the_users():
     for arguments in ([*SHORT, "--out", "run"], ["train", "--config", "run/config.toml", "--quiet", "--out", "again"]):
-        assert "yours: epochs 2, schedule constant" in call(*arguments).stdout.replace("; val", "")
+        assert "yours: epochs 2, schedule constant; from the recipe digits: " in call(*arguments).stdout
     assert "yours: " not in in_words(settle({}, {}))
 
 
@@ -96,6 +96,36 @@ def test_why_there_is_no_gpu_is_said_once_and_when_it_changes(monkeypatch):
         assert first == (f"{THREADS}: {why} (said once; xpnet doctor has it)" if said else THREADS)
     monkeypatch.setenv("XPNET_CACHE", os.devnull)  # nowhere to remember it: then it is said again
     assert call(*SHORT, "--epochs", "1", "--hidden", "").stdout.startswith(f"{THREADS}: a broken GPU")
+
+
+def test_a_rate_of_ones_own_in_a_file_stays_with_another_optimizer():
+    written = {"lr": 0.5, "weight_decay": 0.25, "optimizer": "adam"}
+    settings = settle({"optimizer": "rmsprop"}, written)
+    assert (settings.recipe.optimizer, settings.recipe.lr, settings.recipe.weight_decay) == ("rmsprop", 0.5, 0.25)
+    assert in_words(settings).startswith("yours: optimizer rmsprop, lr 0.5, weight-decay 0.25; ")
+    assert settle({"optimizer": "rmsprop", "lr": 0.125}, written).recipe.lr == 0.125
+    momentum = settle({"optimizer": "adam"}, {"optimizer": "sgd", "momentum": 0.5})
+    assert in_words(momentum).startswith("yours: optimizer adam; ")
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_what_a_run_has_noted_of_its_optimizer_is_nobodys_rate(data):
+    settings = settle({"optimizer": "adam", "data": data}, {})
+    Path("run.toml").write_text(to_toml(settings))
+    config = read_config(Path("run.toml"))
+    assert in_words(settle({}, config)).startswith("yours: optimizer adam; from the recipe")
+    assert settle({"optimizer": "sgd"}, config).recipe.lr == settle({"optimizer": "sgd"}, {"lr": 0.1}).recipe.lr == 0.1
+    assert "yours: optimizer sgd; from" in in_words(settle({"optimizer": "sgd"}, config))
+
+
+def test_no_validation_part_that_nobody_asked_for_is_theirs():
+    for settings in (settle({}, {}), settle({"data": "mnist"}, {}), fitted_to(settle({"data": "mnist"}, {}), 100)):
+        Path("run.toml").write_text(to_toml(settings))
+        again = settle({}, read_config(Path("run.toml")))
+        assert "yours: " not in in_words(again)
+        assert fitted_to(again, 100).recipe.val == settings.recipe.val
+    assert in_words(settle({}, {"val": 0.25})).startswith("yours: val 0.25; ")
+    assert in_words(settle({"data": "mnist", "val": 0.0}, {})).startswith("yours: val 0.0; ")
 
 
 # What is refused ----------------------------------------------------------------------------------------------

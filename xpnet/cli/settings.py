@@ -76,11 +76,15 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
     base = RECIPES[named]
     recipe = base.but(model=both.get("model", base.model))  # what a model comes with is nobody's change
-    usual = asdict(recipe) | {"model": base.model}
-    for changes in (config, given):
+    # A run's own file names every setting: what comes with the recipe, or with the optimizer there, is nobody's change.
+    # A validation part is asked for even where it is the recipe's; none may be what the run made of few samples.
+    usual = asdict(recipe.but(optimizer=config.get("optimizer", recipe.optimizer)))
+    usual |= {"optimizer": recipe.optimizer, "model": base.model, "val": 0.0}
+    in_file = {name: value for name, value in config.items() if name in usual and value != usual[name]}
+    kept = {name: in_file[name] for name in ("lr", "weight_decay") if name in in_file}  # by another optimizer, too
+    for changes in (config, kept | given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
-    # A run's own file names every setting; that of the validation part is asked for even where it is the recipe's.
-    theirs = {name for name, value in config.items() if name == "val" or value != usual.get(name)} | given.keys()
+    theirs = {name for name, value in in_file.items() if value == getattr(recipe, name)} | given.keys()
     changed = tuple(name for name in usual if name in theirs)
     return Settings(recipe, named, changed, **own)
 
@@ -88,8 +92,10 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
 def in_words(settings: Settings) -> str:
     """The whole recipe in a line: what the user has set, what the recipe adds, and what is off."""
     values = asdict(settings.recipe)
-    theirs = [_setting(name, values[name]) for name in settings.changed]
-    rest = {name: value for name, value in values.items() if name not in settings.changed}
+    # A validation part as the recipe has it stands in every file of a run, whoever asked for it.
+    changed = {*settings.changed} - ({"val"} if settings.recipe.val == RECIPES[settings.named].val else set())
+    theirs = [_setting(name, value) for name, value in values.items() if name in changed]
+    rest = {name: value for name, value in values.items() if name not in changed}
     kept = [_setting(name, value) for name, value in rest.items() if value]
     off = [option(name) for name, value in rest.items() if not value]
     parts = {"yours": theirs, f"from the recipe {settings.named}": kept, "off": off}
