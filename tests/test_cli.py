@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import xpnet
 from xpnet import data, nn
 from xpnet.cli.app import app
+from xpnet.cli.console import quoted
 from xpnet.cli.settings import KINDS, TABLE, option, read_config, settle, to_toml
 from xpnet.photo import shipped_model_path
 
@@ -165,7 +166,7 @@ def test_a_folder_of_images_that_are_no_squares(tmp_path, monkeypatch):
     write_folder(tmp_path / "my data", (9, 12))
     out = call(*SHORT, "--data", "my data", "--batch-size", "10").stdout
     assert os.path.exists("runs/my data-1/mistakes.png")
-    assert '"runs/my data-1/model.safetensors"' in out.replace("\\", "/")
+    assert quoted(Path("runs/my data-1/model.safetensors")) in out
     assert "xpnet predict" in out
     call("evaluate", "runs/my data-1/model.safetensors")
     text = call("predict", "runs/my data-1/model.safetensors", "runs/my data-1/example.png").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.cells import cell_len
 import xpnet
 from xpnet import nn
 from xpnet.cli import console
-from xpnet.cli.console import check_file, command, in_percent, print_text, printable
+from xpnet.cli.console import check_file, command, in_percent, print_text, printable, quoted
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -122,15 +123,32 @@ def test_what_is_not_certain_never_reads_as_if_it_were(fraction, text):
     assert in_percent(fraction) == text
 
 
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_a_path_is_one_word_of_a_command(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(console.shutil, "which", lambda name: "/usr/bin/xpnet")
+    assert command("predict", Path("a_b-1.png"), Path("c")) == "xpnet predict a_b-1.png c"
+    assert command("predict", Path("a b"), Path("c")) == (
+        'xpnet predict "a b" c' if platform == "win32" else "xpnet predict 'a b' c"
+    )
+
+
+def test_a_path_is_nothing_that_the_shell_does(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("a;b$(x)", "it's", "`x`&", "*", '"', "a b"):
+        assert shlex.split(quoted(Path("runs", name))) == [str(Path("runs", name))]
+        assert quoted(Path(name)) != name
+
+
 def test_a_command_works_where_it_is_printed(monkeypatch, tmp_path):
     monkeypatch.setattr(console.shutil, "which", lambda name: "/usr/bin/xpnet")
-    assert command("predict", Path("a b"), Path("c")) == 'xpnet predict "a b" c'
+    assert command("predict", Path("a b"), Path("c")) == f"xpnet predict {quoted(Path('a b'))} c"
     monkeypatch.setattr(console.shutil, "which", lambda name: None)
     script = tmp_path / "my env" / "xpnet"
     script.parent.mkdir()
     script.touch(0o755)
     monkeypatch.setattr(sys, "argv", [str(script), "train"])
-    assert command("predict", Path("c")) == f'"{script}" predict c'
+    assert command("predict", Path("c")) == f"{quoted(script)} predict c"
     monkeypatch.setattr(sys, "argv", ["/somewhere/xpnet/__main__.py", "train"])
     assert command("predict", Path("c")) == f"{sys.executable} -m xpnet predict c"
 

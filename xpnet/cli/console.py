@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -137,5 +138,7 @@ def command(name: str, *files: Path) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path as part of a command."""
-    return f'"{path}"' if " " in str(path) else str(path)
+    """A path as part of a command, in quotes where the shell would take it for something else."""
+    if sys.platform == "win32":  # whose shells take ' for a letter
+        return f'"{path}"' if " " in str(path) else str(path)
+    return shlex.quote(str(path))
