@@ -155,6 +155,58 @@ class NeverSettles(nn.Layer):
         return x - mean, lambda dy, need_dx=True: dy - dy.mean(axis=0) if backend.training else dy
 
 
+class KeepsWhatItMade(nn.Layer):
+    """What was made of the parameter in the first pass is used ever after."""
+
+    made = None
+
+    def build(self, shape):
+        self.a = Parameter(shape, init.constant(1.0))
+        return shape
+
+    def doubled(self, backend):
+        if self.made is None:
+            self.made = 2 * self.a.data
+        return self.made
+
+    def forward(self, x, backend):
+        doubled = self.doubled(backend)
+
+        def backward(dy, need_dx=True):
+            self.a.add_grad_sum(2 * x * dy)
+            return dy * doubled
+
+        return x * doubled, backward
+
+
+class KeepsItForTheBackward(KeepsWhatItMade):
+    def forward(self, x, backend):
+        _, backward = super().forward(x, backend)
+        return x * (2 * self.a.data), backward
+
+
+class KeepsItInTraining(KeepsWhatItMade):
+    """An evaluation uses what the last step of training made, before the update."""
+
+    def doubled(self, backend):
+        if backend.training:
+            self.made = None
+            return super().doubled(backend)
+        return 2 * self.a.data if self.made is None else self.made
+
+
+class KeepsStateOfItsOwn(nn.Layer):
+    """A mean that no parameter holds, so that no file does."""
+
+    mean = 0.0
+
+    def forward(self, x, backend):
+        if backend.training and len(x):
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(axis=0)
+            return x * 1, lambda dy, need_dx=True: dy
+        return x - self.mean, lambda dy, need_dx=True: dy
+
+
 @pytest.mark.parametrize(
     ("layer", "failing"),
     [
@@ -177,6 +229,10 @@ class NeverSettles(nn.Layer):
         (TheLatest, "copy independent"),
         (OffInFloat64, "agrees with float64 on the CPU"),
         (NeverSettles, "settled state"),
+        (KeepsWhatItMade, "other values"),
+        (KeepsItForTheBackward, "other values"),
+        (KeepsItInTraining, "other values"),
+        (KeepsStateOfItsOwn, "other values"),
     ],
 )
 def test_a_layer_with_a_mistake_is_caught(layer, failing):
@@ -184,6 +240,32 @@ def test_a_layer_with_a_mistake_is_caught(layer, failing):
     assert not report.ok
     assert failing in {f.name for f in report.failed}
     assert f"FAILED  {failing} " in str(report)
+
+
+def tied():
+    shared = nn.Linear(3)
+    return nn.Sequential(shared, nn.Tanh(), shared)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Sequential(nn.BatchNorm(), nn.Dropout(0.4)), (3,)),
+        (nn.LSTM(2), (3, 2)),
+        (nn.MultiHeadAttention(1, causal=True, rotary=True), (3, 2)),
+        (nn.TransformerBlock(1, dropout=0.3), (3, 2)),
+        (nn.Blocked(nn.Linear(3), nn.LayerNorm(), nn.ReLU()), (4, 2)),
+        (tied(), (3,)),
+    ],
+    ids=["BatchNorm and Dropout", "LSTM", "attention", "TransformerBlock", "Blocked", "tied"],
+)
+def test_layers_that_keep_state_draw_or_share_are_not_accused(layer, shape):
+    verify.check(layer, shape, batch=3)
+
+
+def test_a_table_of_tokens_is_not_accused():
+    tokens = lambda rng, shape: rng.integers(0, 7, shape)
+    verify.check(nn.Sequential(nn.Embedding(7, 3), nn.LayerNorm()), (4,), draw=tokens)
 
 
 def test_what_fails_raises_and_the_message_says_what():

@@ -17,7 +17,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.nn import load
 from xpnet.nn.shapes import each, in_tuple
-from xpnet.verify.passes import Pass, Trial, draw_values, is_data, named, unnamed
+from xpnet.verify.passes import Pass, Trial, is_data, named, unnamed
 from xpnet.verify.report import Mismatch
 from xpnet.verify.tolerances import SETTLED, Arrays
 
@@ -149,12 +149,33 @@ def saved_and_loaded(trial: Trial) -> Pair:
 
 def copy_independent(trial: Trial) -> Pair:
     """A copy of the network has the same configuration, and neither values nor gradients in common."""
-    one, other_values = trial.begin(), draw_values(trial.subject, seed=1)
+    one = trial.begin()
     copied = one.model.network.copy()
-    Pass(replace(trial.subject, make=lambda: copied), other_values, trial.fresh()).run()
+    Pass(replace(trial.subject, make=lambda: copied), trial.others, trial.fresh()).run()
     if repr(copied) != repr(one.model.network):
         raise Mismatch(f"the copy of {one.model.network!r} is {copied!r}")
     return one.run(), trial.result
+
+
+def other_values(trial: Trial) -> Pair:
+    """A layer whose parameters get other values is as a fresh one with them, whatever passes there were before, in both
+    modes: it keeps nothing that was made of the old values, and nothing at all but in its parameters."""
+    one, start = trial.begin(), trial.fresh().rng.state
+    other = replace(trial, values={k: v if is_data(k) else trial.others[k] for k, v in trial.values.items()}).begin()
+    one.training = not trial.subject.training
+    _, backward = one.forward(each(_twice, one.x))  # a batch of one may be too small to train on
+    backward(each(_twice, one.dy))
+    one.training = trial.subject.training
+    one.run()
+    one.backend.rng.state = start  # the same dropout masks as the fresh one
+    one.model.data[...] = one.backend.asarray(other.backend.to_host(other.model.data))
+    one.model.zero_grad()
+    other.model.zero_grad()
+    return one.run(), other.run()
+
+
+def _twice(array: Array) -> Array:
+    return array.repeat(2, axis=0)
 
 
 def settled_state(trial: Trial) -> Pair:
@@ -214,6 +235,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     deterministic,
     settled_state,
     captured,
+    other_values,
     one_by_one,
     saved_and_loaded,
     copy_independent,

@@ -187,6 +187,11 @@ class Trial:
         """What one pass gives."""
         return self.begin().run()
 
+    @cached_property
+    def others(self) -> Arrays:
+        """Other values of the same names."""
+        return draw_values(self.subject, seed=1)
+
 
 def run_optimizer(
     make: Callable[[Model], Optimizer], values: Arrays, backend: Backend, clip: float | None = None
