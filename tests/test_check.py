@@ -207,6 +207,34 @@ class KeepsStateOfItsOwn(nn.Layer):
         return x - self.mean, lambda dy, need_dx=True: dy
 
 
+class MixesInTraining(nn.Layer):
+    """Statistics of the batch, and `by_sample` as it was."""
+
+    def forward(self, x, backend):
+        if not (backend.training and len(x)):
+            return x * 1, lambda dy, need_dx=True: dy
+        return x - x.mean(axis=0), lambda dy, need_dx=True: dy - dy.mean(axis=0)
+
+
+class FollowsTheBatch(nn.Layer):
+    """Samples in a row would leave another mean than the batch does."""
+
+    def build(self, shape):
+        self.mean = Parameter(shape, init.zeros, trained=False)
+        return shape
+
+    def forward(self, x, backend):
+        if backend.training and len(x):
+            self.mean.data += 0.1 * (x.mean(axis=0) - self.mean.data)
+        return x * 2, lambda dy, need_dx=True: dy * 2
+
+
+class Draws(nn.Layer):
+    def forward(self, x, backend):
+        mask = (backend.rng.random(x.shape, x.dtype) > 0.5).astype(x.dtype) if backend.training else 1
+        return x * mask, lambda dy, need_dx=True: dy * mask
+
+
 @pytest.mark.parametrize(
     ("layer", "failing"),
     [
@@ -233,6 +261,10 @@ class KeepsStateOfItsOwn(nn.Layer):
         (KeepsItForTheBackward, "other values"),
         (KeepsItInTraining, "other values"),
         (KeepsStateOfItsOwn, "other values"),
+        (MixesInTraining, "by sample"),
+        (lambda: nn.Blocked(MixesInTraining(), nn.Linear(3)), "by sample"),
+        (FollowsTheBatch, "by sample"),
+        (Draws, "by sample"),
     ],
 )
 def test_a_layer_with_a_mistake_is_caught(layer, failing):
@@ -240,6 +272,63 @@ def test_a_layer_with_a_mistake_is_caught(layer, failing):
     assert not report.ok
     assert failing in {f.name for f in report.failed}
     assert f"FAILED  {failing} " in str(report)
+
+
+def test_a_layer_that_draws_is_told_what_to_say():
+    with pytest.raises(verify.CheckFailed, match="a layer that draws random numbers needs by_sample = False"):
+        verify.check(Draws(), (5,))
+
+
+def test_a_layer_that_says_that_it_needs_the_whole_batch_may_mix_and_draw():
+    for kind in (MixesInTraining, FollowsTheBatch, Draws):
+        layer = type(f"Says{kind.__name__}", (kind,), {"by_sample": False})()
+        assert not [f for f in verify.check(layer, (5,), raises=False).failed if f.name == "by sample"]
+
+
+class RunningSum(nn.Layer):
+    by_position = True
+
+    def forward(self, x, backend):
+        return x.cumsum(axis=1), lambda dy, need_dx=True: dy[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+
+class Swaps(nn.Layer):
+    """Positions 0 and 2, and no others."""
+
+    by_position = True
+
+    def forward(self, x, backend):
+        def swapped(a):
+            return backend.xp.concatenate([a[:, 2:3], a[:, 1:2], a[:, :1], a[:, 3:]], axis=1)
+
+        return swapped(x), lambda dy, need_dx=True: swapped(dy)
+
+
+class EveryOther(nn.Layer):
+    by_position = True
+
+    def build(self, shape):
+        return (shape[0] // 2, *shape[1:])
+
+    def forward(self, x, backend):
+        n = x.shape[1] // 2
+
+        def backward(dy, need_dx=True):
+            dx = backend.xp.zeros(x.shape, dy.dtype)
+            dx[:, :n] = dy
+            return dx
+
+        return x[:, :n] * 1, backward
+
+
+@pytest.mark.parametrize("kind", [RunningSum, Swaps, EveryOther])
+def test_a_layer_that_sees_positions_together_and_says_otherwise_is_caught(kind):
+    assert {f.name for f in verify.check(kind(), (5, 2), raises=False).failed} == {"by position"}
+    if kind is EveryOther:
+        with pytest.raises(verify.CheckFailed, match="2 positions come of 5: the layer needs by_position = False"):
+            verify.check(kind(), (5, 2))
+    honest = type(f"Honest{kind.__name__}", (kind,), {"by_position": False})
+    assert verify.check(honest(), (5, 2)).ok
 
 
 def tied():
@@ -309,7 +398,7 @@ def test_a_right_layer_passes_and_the_report_can_be_read():
     assert text.startswith("Square() on 2 samples of shape (3, 2)\n")
     assert "  ok      gradients (4 settings): largest error" in text
     assert text.endswith("checks ok, 0 failed")
-    assert len(text.splitlines()) < 20
+    assert len(text.splitlines()) < 25
 
 
 def test_inputs_of_another_kind():

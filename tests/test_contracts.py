@@ -331,6 +331,8 @@ def test_models_are_copied_and_pickled_whole(copied):
 class Normalise(nn.Layer):
     """Batch normalisation without scale and shift: y = (x - mean) / sqrt(var + eps), with running statistics."""
 
+    by_sample = False
+
     def __init__(self, factor=1.0, momentum=0.1):
         self.factor, self.momentum = factor, momentum
 

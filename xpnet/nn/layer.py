@@ -42,11 +42,13 @@ class Layer:
 
     by_sample: bool = True
     """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
-    others, as in BatchNorm, or on a random number."""
+    others, as in BatchNorm, or on a random number, or where the state that a batch leaves is not what its samples leave
+    one after the other. `verify.check` tries it."""
 
     by_position: bool = False
     """Whether y at a position of a sequence (N, T, ...) depends, when not training, on x at that position alone: only
-    then can `decode` go on through the layer. Layers inside another one answer for themselves."""
+    then can `decode` go on through the layer. Layers inside another one answer for themselves. `verify.check` tries it
+    where a sample of the outputs has more than one axis."""
 
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes

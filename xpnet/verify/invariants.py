@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,46 @@ def one_by_one(trial: Trial) -> Pair:
     return {k: np.concatenate([a[k] for a in alone]) for k in names}, {k: trial.result[k] for k in names}
 
 
+def by_sample(trial: Trial) -> Pair:
+    """Where all layers say so (`Layer.by_sample`), a pass over a batch is passes over its parts, in training too, and
+    draws no random numbers."""
+    one = trial.begin()
+    if trial.subject.batch < 2 or not all(layer.by_sample for _, layer in one.model.network.walk()):
+        return {}, {}
+    start, parts = one.backend.rng.state, []
+    for part in (slice(1), slice(1, None)):  # not of one size, so that each counts as much as it should
+        y, backward = one.forward(each(itemgetter(part), one.x))
+        parts.append(one.results(y, backward(each(itemgetter(part), one.dy))))
+    if (one.backend.rng.state != start).any():
+        raise Mismatch("a layer that draws random numbers needs by_sample = False: masks are drawn for a whole batch")
+    first, both = parts  # gradients and state are those of both by then
+    names = [name for name in both if name[:1] == "y" or name[:2] == "dx"]
+    return both | {k: np.concatenate([first[k], both[k]]) for k in names}, trial.result
+
+
+def by_position(trial: Trial) -> Pair:
+    """Where all layers say so (`Layer.by_position`), y at a position of a sequence stays, out of training, when x at
+    the others changes."""
+    one, x, want = trial.begin(), trial.values.get("x"), trial.result.get("y")
+    says_so = all(layer.by_position for _, layer in one.model.network.walk())
+    if trial.subject.training or not says_so or x is None or want is None or x.ndim < 2 or want.ndim < 3:
+        return {}, {}
+    if x.shape[1] != want.shape[1]:
+        raise Mismatch(f"{want.shape[1]} positions come of {x.shape[1]}: the layer needs by_position = False")
+    got, places = dict[str, np.ndarray](), np.arange(x.shape[1])
+    for bit in range((len(places) - 1).bit_length()):  # any two positions differ in one of these
+        for side in (0, 1):
+            stays = (places >> bit) % 2 == side
+            mixed = np.where(_along_positions(stays, x), x, trial.others["x"])
+            y = one.backend.to_host(one.forward(one.backend.asarray(mixed))[0])
+            got[f"others changed, {bit}{side}, y"] = np.where(_along_positions(stays, want), y, want)
+    return got, dict.fromkeys(got, want)
+
+
+def _along_positions(stays: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return stays.reshape(-1, *[1] * (array.ndim - 2))
+
+
 def saved_and_loaded(trial: Trial) -> Pair:
     """A model that was saved, loaded and put back on the device gives the same bits."""
     one = trial.begin()
@@ -237,8 +278,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     captured,
     other_values,
     one_by_one,
+    by_sample,
+    by_position,
     saved_and_loaded,
     copy_independent,
 )
 # Where sums may run in another order. All others give the same bits.
-ROUNDED = {gradients_accumulate, strided_input, captured, one_by_one}
+ROUNDED = {gradients_accumulate, strided_input, captured, one_by_one, by_sample, by_position}
