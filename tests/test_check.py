@@ -497,6 +497,67 @@ def test_a_loss_with_a_mistake_is_caught(loss, failing):
     assert failing in {f.name for f in report.failed}
 
 
+class OverSome(losses.Loss):
+    """The mean over the targets that are not negative, but weighed as if it were over all."""
+
+    def __call__(self, y, target, backend):
+        counts = (target >= 0).astype(y.dtype)
+        n, d = backend.xp.maximum(counts.sum(), 1), (y - target) * counts
+        return (d * d).sum() / n, 2 * d / n
+
+
+class OverSomeWeighed(OverSome):
+    def weight(self, y, target, backend):
+        return (target >= 0).sum()
+
+
+class SumWeighed(losses.MeanSquaredError):
+    """A sum, whose mean `evaluate` would take over batches."""
+
+    def __init__(self):
+        super().__init__(reduction="sum")
+
+    def weight(self, y, target, backend):
+        return 1.0
+
+
+class MeanWeighed(losses.MeanSquaredError):
+    def weight(self, y, target, backend):
+        return 1.0
+
+
+def of_samples(y, target, backend):
+    d = y - target
+    return (d * d).sum() / len(y), 2 * d / len(y)
+
+
+def of_all_samples(y, target, backend):
+    d = y - target
+    return (d * d).sum(), 2 * d
+
+
+def some_negative(rng, shape):
+    targets = rng.uniform(0.1, 2, shape)
+    targets[0] = -1
+    targets[1:, 0] = -1
+    return targets
+
+
+@pytest.mark.parametrize("loss", [OverSome(), MeanWeighed(), SumWeighed(), of_all_samples])
+def test_a_loss_whose_parts_do_not_make_the_whole_is_caught(loss):
+    report = verify.check_loss(loss, (3,), some_negative, raises=False)
+    assert {f.name for f in report.failed} == {"parts of a batch"}
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [OverSomeWeighed(), of_samples, losses.MeanSquaredError(), losses.MeanSquaredError(reduction="sum")],
+)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_loss_whose_parts_make_the_whole_is_not_accused(loss, batch):
+    verify.check_loss(loss, (3,), some_negative, batch)
+
+
 def test_what_cannot_be_checked():
     with pytest.raises(ShapeError, match=r"connects \(4,\)"):
         verify.check(nn.Linear(3, n_in=4), (5,))

@@ -40,7 +40,7 @@ class Loss:
 
     def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
         """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean
-        over all of them, however they were cut. By default the number of samples."""
+        over all of them, however they were cut. By default the number of samples. `verify.check_loss` tries it."""
         return n_samples(y)
 
 

@@ -16,6 +16,7 @@ from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
 from xpnet.nn.shapes import as_shape
+from xpnet.train.step import is_sum, loss_weight
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Invariant
 from xpnet.verify.passes import (
@@ -35,7 +36,17 @@ from xpnet.verify.passes import (
     target_of,
 )
 from xpnet.verify.report import CheckFailed, Finding, Found, Mismatch, Report, compare, finding
-from xpnet.verify.tolerances import EPSILON, FLOAT32, FLOAT64, LONG, Arrays, product_rounding, rounding, summing
+from xpnet.verify.tolerances import (
+    EPSILON,
+    FLOAT32,
+    FLOAT64,
+    LONG,
+    Arrays,
+    product_rounding,
+    rounding,
+    scaled,
+    summing,
+)
 
 
 def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
@@ -63,7 +74,9 @@ def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spr
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
     """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
-    or a tuple of that and weights. Raises TypeError for a target that is an array."""
+    or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array.
+
+    By `Loss.weight` the parts of a batch must make up the whole; a plain function is a mean over samples."""
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
         raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
@@ -158,6 +171,7 @@ def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) 
         "dtype kept": _loss_keeps_dtype,
         "strided input": _loss_of_strided,
         "captured": _loss_captured,
+        "parts of a batch": _loss_of_parts,
     }
     for dtype in DTYPES:
         for name, measure in checks.items():
@@ -230,3 +244,30 @@ def _loss_captured(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> 
         value, dy = replayed(*inputs)
     got, want = _on_host(backend, value, dy), run_loss(loss, values, fresh())
     return compare(got, want, partial(loss_tolerance, loss, values, str(backend.dtype)))  # cuBLAS is called otherwise
+
+
+def _loss_of_parts(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
+    """The loss of a batch by the losses of its parts and their weights, as steps with `accumulate` and `evaluate` have
+    it; and the weights add up. A plain function is a mean over samples."""
+    if len(values["y"]) < 2:
+        return 0.0, 0.0, ""
+    backend = fresh()
+    want = run_loss(loss, values, backend) | {"weight": np.array(_weight_of(loss, values, backend))}
+    parts = [{name: v[part] for name, v in values.items()} for part in (slice(1), slice(1, None))]  # of unlike weights
+    results = [run_loss(loss, part, backend) for part in parts]
+    weights = [_weight_of(loss, part, backend) for part in parts]
+    total = sum(weights)
+    shares = [1.0 if is_sum(loss) else weight / (total or 1.0) for weight in weights]
+    got = {
+        "value": np.array(sum(share * result["value"] for share, result in zip(shares, results, strict=True))),
+        "dy": np.concatenate([share * result["dy"] for share, result in zip(shares, results, strict=True)]),
+        "weight": np.array(total),
+    }
+    dtype = str(backend.dtype)
+    of_weight = _in_dtype(dtype, {"weight": scaled(FLOAT32, want["weight"])})
+    return compare(got, want, lambda: loss_tolerance(loss, values, dtype) | of_weight)
+
+
+def _weight_of(loss: Loss, values: Arrays, backend: Backend) -> float:
+    weight = loss_weight(loss, backend.asarray(values["y"]), target_of(values, backend.asarray), backend)
+    return float(backend.to_host(backend.asarray(weight)))
