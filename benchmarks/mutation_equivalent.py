@@ -80,8 +80,8 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "weights/layouts.py": {
         ("_attention.rows", "`len(v) // C` -> `len(v) / C`"): "the same whole number",
     },
-    "weights/matching.py": {
-        ("_doubts", "`'#'` -> `'#_'`"): "any text does in place of the numbers",
+    "weights/reading.py": {
+        ("unnumbered", "`'#'` -> `'#_'`"): "any text does in place of the numbers",
     },
     "verify/cases/compose.py": {
         ("_resnet", "`1` -> `2`"): "the images are squares, and their one window has no next",

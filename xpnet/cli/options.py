@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from xpnet.cli.console import Failed
-from xpnet.cli.run_folder import CONFIG
+from xpnet.cli.run_folder import is_run
 from xpnet.files import MODEL
 from xpnet.train.recipes import ACTIVATIONS, DIGITS, MNIST, MODELS, OPTIMIZERS, RECIPES, SCHEDULES, TABLE
 
@@ -40,7 +40,7 @@ def model_file(path: Given) -> Given:
         return path
     if (path / MODEL).is_file():
         return path / MODEL
-    if (path / CONFIG).is_file():
+    if is_run(path):
         raise Failed(f"there is no {MODEL} in {path}: its run did not come to its end")
     return path
 

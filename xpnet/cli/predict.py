@@ -9,7 +9,7 @@ import typer
 
 from xpnet.cli import options
 from xpnet.cli.console import Failed, check_output, complain, escaped, in_percent, print_json, say, verdict
-from xpnet.cli.run_folder import CHECKPOINT, CONFIG
+from xpnet.cli.run_folder import is_run
 from xpnet.files import TABLES
 
 if TYPE_CHECKING:
@@ -116,8 +116,6 @@ def check_no_model(first: Path, others: list[Path]) -> None:
     from xpnet.data.images import ENDS_IN
     from xpnet.photo import ImageError, open_image
 
-    if is_run(first):
-        raise FileNotFoundError(f"no model at {first}: the run in it has left none so far")
     for other in others:
         if is_run(other):
             raise typer.BadParameter(f"{other} is the folder of a run, whose model goes first, before the images")
@@ -130,11 +128,6 @@ def check_no_model(first: Path, others: list[Path]) -> None:
             open_image(first)
         except ImageError:
             raise Failed(f"{first} is no image, and no model either: its name must end in {MODEL_ENDS_IN}") from None
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a run has been at work in the folder."""
-    return any((folder / name).is_file() for name in (CONFIG, CHECKPOINT))
 
 
 def in_folders(files: list[Path]) -> list[Path]:

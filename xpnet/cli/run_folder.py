@@ -79,6 +79,11 @@ def event_file(folder: Path) -> TensorBoard:
         raise Failed(f"--tensorboard: cannot write event files: {line}") from None
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run has been at work in the folder."""
+    return any((folder / name).is_file() for name in (CONFIG, CHECKPOINT))
+
+
 def clear_halves(folder: Path) -> None:
     """Take away the files that a killed run left half written, before it goes on. In a new folder hidden files are
     the user's own."""
