@@ -39,16 +39,17 @@ def number(
         as_float = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:  # 10**400
         as_float = math.inf
-    words = (
-        ("above", operator.gt, above),
-        (">=", operator.ge, least),
-        ("below", operator.lt, below),
-        ("<=", operator.le, most),
+    inside = (
+        math.isfinite(as_float)
+        and (above is None or as_float > above)
+        and (least is None or as_float >= least)
+        and (below is None or as_float < below)
+        and (most is None or as_float <= most)
     )
-    given = [(word, within, end) for word, within, end in words if end is not None]
-    if not (math.isfinite(as_float) and all(within(as_float, end) for _, within, end in given)):
-        ends = " and".join(f" {word} {end:g}" for word, _, end in given)
-        raise ValueError(f"{name} must be a finite number{ends}, not {value!r}")
+    if not inside:
+        ends = {"above": above, ">=": least, "below": below, "<=": most}
+        words = " and".join(f" {word} {end:g}" for word, end in ends.items() if end is not None)
+        raise ValueError(f"{name} must be a finite number{words}, not {value!r}")
     return as_float
 
 
