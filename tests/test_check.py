@@ -543,6 +543,20 @@ def some_negative(rng, shape):
     return targets
 
 
+def test_a_loss_that_compares_samples_is_not_cut():
+    def spread(y, target, backend):
+        d = y - y.mean(axis=0)
+        return -(d * d).sum() / len(y), -2 * d / len(y)
+
+    def draw(rng, shape):
+        return rng.standard_normal(shape)
+
+    report = verify.check_loss(spread, (3,), draw, raises=False)
+    assert {f.name for f in report.failed} == {"parts of a batch"}
+    spread.by_sample = False
+    assert verify.check_loss(spread, (3,), draw)
+
+
 @pytest.mark.parametrize("loss", [OverSome(), MeanWeighed(), SumWeighed(), of_all_samples])
 def test_a_loss_whose_parts_do_not_make_the_whole_is_caught(loss):
     report = verify.check_loss(loss, (3,), some_negative, raises=False)

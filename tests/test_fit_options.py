@@ -109,6 +109,27 @@ def test_whole_numbers_for_one_output_have_an_accuracy_where_they_are_two_classe
     assert ("accuracy" in figures) == measured
 
 
+def test_whole_numbers_below_0_have_none_either():
+    x, y = np.random.default_rng(0).standard_normal((60, 4)), -np.arange(60).reshape(-1, 1) % -9
+    model = nn.Model(nn.Linear(1), (4,), Backend())
+    assert "accuracy" not in train.evaluate(model, losses.MeanSquaredError(), data.Dataset(x, y)).metrics
+
+
+def test_options_of_numpys_kinds_go_into_a_checkpoint(tmp_path):
+    model, loss, optimizer = setup()
+    options = {"clip": np.float32(1), "batch_size": np.int64(20), "schedule": schedules.Plateau(np.array(0.01))}
+    for epochs in (1, 2):
+        options |= {"checkpoint": tmp_path / "run", "resume": True, "quiet": True}
+        assert len(train.fit(model, loss, optimizer, blobs(), epochs=epochs, **options).history) == epochs
+
+
+def test_a_metric_may_give_an_array_of_one_number():
+    model, loss, optimizer = setup()
+    ratio = Metric("ratio", 1, lambda y, target, xp: [len(y)], lambda total: np.where(total > 0, 0.5, 0.0))
+    result = train.fit(model, loss, optimizer, blobs(), epochs=1, metrics=[ratio], quiet=True)
+    assert result.history[0]["train_ratio"] == 0.5
+
+
 @pytest.mark.parametrize("value", ["0.5", None, np.ones(2)], ids=repr)
 def test_a_metric_that_gives_no_number_is_named(value):
     model, loss, optimizer = setup()

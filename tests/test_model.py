@@ -262,6 +262,8 @@ def test_classes_of_one_name_are_not_mixed_up_in_a_file(tmp_path):
     ):
         twice.save(tmp_path / "twice.safetensors")
     half.save(tmp_path / "half.safetensors")
+    scaled_by(0.5)  # another class, which does the same
+    half.save(tmp_path / "half.safetensors")
     assert nn.load(tmp_path / "half.safetensors", "cpu").predict(np.ones((1, 2))).tolist() == [[0.5, 0.5]]
 
 

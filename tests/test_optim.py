@@ -171,6 +171,11 @@ def test_a_rate_that_the_dtype_does_not_hold_is_refused():
     assert optim.SGD(nn.Model(nn.Linear(2), (3,), Backend("float64")), 1e39).lr == 1e39
     with pytest.raises(ValueError, match=r"the learning rate must be finite in float32, not 1e\+39"):
         optim.SGD(nn.Model(nn.Linear(2), (3,), Backend("float32")), 1e39)
+    optimizer = optim.SGD(nn.Model(nn.Linear(2), (3,), Backend("float32")), 0.1)
+    for rate in (1e39, -1.0):
+        with pytest.raises(ValueError, match="the learning rate must be"):
+            optimizer.lr = rate
+        assert optimizer.lr == 0.1
 
 
 @pytest.mark.parametrize(

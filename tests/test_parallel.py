@@ -19,6 +19,7 @@ from xpnet.optim import loss_scale
 from xpnet.parallel import ALONE, OthersFailed
 from xpnet.parallel.group import is_in_all, own_stream
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.train.run import in_words
 from xpnet.verify.strict import StrictBackend
 
 N = 50  # with batches of 16: the last has 2 samples, for 3 processes
@@ -311,6 +312,32 @@ def test_processes_that_are_given_something_else_are_told_so(other, words):
     for error in together(2, run):
         assert isinstance(error, RuntimeError)
         assert re.search(f"process 1 .*{words}", str(error))
+
+
+def test_a_schedule_in_words_is_the_same_in_all_processes():
+    class Named:
+        def __init__(self, names):
+            self.names = names
+
+    words = [in_words(Named(set(order))) for order in (["a", "b", "cc"], ["cc", "b", "a"])]
+    assert words == [["Named", {"names": ["'a'", "'b'", "'cc'"]}]] * 2
+    assert in_words(Named({"a"})) != words[0]
+
+
+def test_a_loss_over_a_whole_batch_is_not_cut():
+    class Spread(losses.Loss):
+        by_sample = False
+
+        def __call__(self, y, target, backend):
+            d = y - y.mean(axis=0)
+            return -(d * d).sum() / len(y), -2 * d / len(y)
+
+    for options in ({"accumulate": 2}, {"group": ThreadGroup(0, 2, [None] * 2, threading.Barrier(1))}):
+        with pytest.raises(
+            ValueError, match=r"compares samples of a batch \(by_sample = False\): a batch cannot be cut"
+        ):
+            trained(**{"group": ALONE, "loss": Spread, **options})
+    trained(ALONE, loss=Spread)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -128,7 +128,8 @@ class OneCycle:
 class Plateau:
     """`lr`, times `factor` whenever the watched value has not fallen for `patience` epochs, down to `final`.
 
-    `fit` begins it anew, unless the run is resumed: one object does for several runs, one after the other.
+    `fit` begins it anew, with the `lr` that it was made with, unless the run is resumed: one object does for several
+    runs, one after the other.
     """
 
     lr: float
@@ -140,8 +141,7 @@ class Plateau:
     first: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr)
-        self.first = self.lr
+        self.first = self.lr = number("lr", self.lr, above=0)
         whole("patience", self.patience, least=1)
         number("factor", self.factor, above=0, below=1)
         number("final", self.final, least=0, most=self.lr)

@@ -38,6 +38,11 @@ class Loss:
         Asked where data enter. A device would have to stop and wait in every step, or takes wrong ones in silence.
         """
 
+    by_sample: bool = True
+    """Whether the loss of a batch is a mean or a sum over its samples: False where it compares samples with each
+    other, as contrastive losses do. Such a batch cannot be cut, for `accumulate` or for a group. A plain function may
+    have this attribute too. `verify.check_loss` tries it."""
+
     def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
         """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean
         over all of them, however they were cut. By default the number of samples. `verify.check_loss` tries it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -101,9 +102,25 @@ def _name_of(layer: Layer) -> str:
     """The name of its class. Raises TypeError where a function has defined another class of that name since: a file
     could not tell the two apart."""
     name = kind_name(type(layer))
-    if "<locals>" in name and Layer.known.get(name) is not type(layer):
+    if "<locals>" in name and _does(Layer.known[name]) != _does(type(layer)):
         raise TypeError(f"another class is called {name} by now: define one, and give what differs to its __init__")
     return name
+
+
+def _does(kind: type) -> dict[str, Any]:
+    """What a class does, to be compared with another of its name: its code, and the values that the code sees."""
+    does: dict[str, Any] = {}
+    for name, value in vars(kind).items():
+        if isinstance(value, FunctionType):
+            around = [cell.cell_contents for cell in value.__closure__ or ()]
+            does[name] = value.__code__, value.__defaults__, [_plain(seen) for seen in around if seen is not kind]
+        elif not name.startswith("__"):
+            does[name] = _plain(value)
+    return does
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str, tuple, type(None))) else id(value)
 
 
 def restore(value: Any, seen: dict[int, Layer]) -> Any:

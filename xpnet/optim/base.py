@@ -73,7 +73,7 @@ class Optimizer:
         self._divide()
 
     @property
-    def options(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """Its kind, and what it was made with but for the rate: JSON-able."""
         kinds = (bool, int, float, str, tuple)
         own = {k: v for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
@@ -86,9 +86,10 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        self._lr: float = number("the learning rate", lr, least=0)
-        if self._lr > float(np.finfo(self._rate.dtype).max):
+        rate = number("the learning rate", lr, least=0)
+        if rate > float(np.finfo(self._rate.dtype).max):
             raise ValueError(f"the learning rate must be finite in {self._rate.dtype}, not {lr!r}")
+        self._lr: float = rate
         self._rate.fill(self._lr)
 
     def scaled(self, dy: Array) -> Array:

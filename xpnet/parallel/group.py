@@ -89,7 +89,7 @@ class Group:
         except SystemExit as left:
             if self.size > 1:
                 words = f"a run of {self.size} processes was left by sys.exit({left.code!r})"
-                self.fail(left, lambda: print(words, file=sys.stderr))  # noqa: T201
+                self.fail(left, lambda: print(words, file=sys.stderr), left.code if isinstance(left.code, int) else 1)  # noqa: T201
             raise
 
     def fail(self, error: BaseException, complain: Callable[[], None], code: int = 1) -> None:

@@ -27,7 +27,7 @@ def image_kind(model: Model) -> tuple[tuple[int, int], bool]:
 
 def learned_from_light(model: Model) -> bool:
     """Whether the images that it was trained on were light for the most part, as ink on paper is: by the mean that its
-    first layer takes away, which is that of its training images (0 to 255)."""
+    `Standardize` takes away, which is that of its training images (0 to 255)."""
     first = next((layer for _, layer in model.network.walk() if isinstance(layer, Standardize)), None)
     return first is not None and float(np.mean(first.mean)) > 127.5
 

@@ -159,7 +159,7 @@ def _numbers(run: Run) -> dict[str, Any]:
     return {
         "progress": {k: _to_json(v) for k, v in asdict(run.position).items()},
         "history": [{k: _to_json(v) for k, v in row.items()} for row in run.history],
-        "optimizer": run.optimizer.options,
+        "optimizer": run.optimizer.described,
         "schedule": {k: _to_json(v) for k, v in _memory(run).items()},
         "settings": run.settings,
         "lr": run.optimizer.lr,

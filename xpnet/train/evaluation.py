@@ -91,7 +91,7 @@ def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
     if data.y.dtype.kind not in "iu" or is_several(model.output_shape):
         return ()
     single = model.output_shape[-1] == 1
-    if single and (data.y > 1).any():  # numbers, no class of two
+    if single and ((data.y > 1).any() or len(np.unique(data.y[data.y < 0])) > 1):  # numbers, no class of two
         return ()
     rows = data.y.ndim > len(model.output_shape) and not single
     return () if rows and ((data.y != 0).sum(axis=-1) != 1).any() else (accuracy,)
@@ -116,7 +116,8 @@ def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[st
     """(mean loss, figures by name) of such sums over all batches, on the host."""
     figures, at = {}, 2
     for metric in metrics:
-        figure = metric.value(*totals[at : at + metric.size].tolist())
+        figure: Any = metric.value(*totals[at : at + metric.size].tolist())
+        figure = figure.item() if getattr(figure, "shape", None) == () else figure
         of_kind(f"the metric {metric.name!r} gives a number", figure, Real)
         figures[metric.name] = figure
         at += metric.size

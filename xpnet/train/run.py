@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import a_function, number, of_kind
+from xpnet.arguments import a_function, number, of_kind, whole
 from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -72,8 +72,7 @@ class Run:
         of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)
         if schedule is not None:
             a_function("a schedule is a function of the step, such as schedules.Cosine(0.01, steps=1000)", schedule)
-        if clip is not None:
-            number("clip", clip, above=0)
+        clip = clip if clip is None else number("clip", clip, above=0)
         if augment is not None:
             a_function("an augmentation is a function of a batch, such as data.Augment(rotate=10)", augment)
         if average is not None:
@@ -83,12 +82,14 @@ class Run:
         if average is not None and average.model is not model:
             raise ValueError("the average was made for another model")
         check_data(model, loss, data)
+        if (accumulate > 1 or group.size > 1) and not getattr(loss, "by_sample", True):
+            raise ValueError("the loss compares samples of a batch (by_sample = False): a batch cannot be cut in parts")
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group
         self.metrics = as_metrics(metrics, model, data)
         self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
-        self.batch_size = min(BATCH, len(data)) if batch_size is None else batch_size
+        self.batch_size = min(BATCH, len(data)) if batch_size is None else whole("batch_size", batch_size, least=1)
         self.data, self.slices = data, batch_slices(len(data), self.batch_size)
         self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
         self.feed = data.feed(model.backend, model.as_input)
@@ -109,7 +110,7 @@ class Run:
         """Be sure that all processes begin alike but for what they draw."""
         kind = self.model.backend.device.partition(":")[0]
         rates = {"lr": self.optimizer.lr, "schedule": in_words(self.schedule)}
-        all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.options, **rates}
+        all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.described, **rates}
         self.agree("starts with other settings", all_settings)
         self.agree("starts with other parameters", self.digest())
         rng = self.model.backend.rng
@@ -281,11 +282,13 @@ def _apart(one: Any, other: Any, what: str = "") -> str:
 
 
 def in_words(setting: Any) -> Any:
-    """A loss or an augmentation with all its options, JSON-able, the same in another process: no address in it."""
+    """A loss, an augmentation or a schedule with its options, JSON-able, the same in all processes, so no address."""
     if isinstance(setting, np.ndarray):
         return f"{setting.dtype} {setting.shape} {zlib.crc32(np.ascontiguousarray(setting).data):08x}"
     if isinstance(setting, (list, tuple)):
         return [in_words(value) for value in setting]
+    if isinstance(setting, (set, frozenset)):
+        return sorted(str(in_words(value)) for value in setting)
     if isinstance(setting, dict):
         return {str(name): in_words(value) for name, value in sorted(setting.items())}
     if isinstance(setting, functools.partial):

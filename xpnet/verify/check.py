@@ -76,7 +76,8 @@ def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4,
     """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
     or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array.
 
-    By `Loss.weight` the parts of a batch must make up the whole; a plain function is a mean over samples."""
+    By `Loss.weight` the parts of a batch must make up the whole, unless it says `by_sample = False`; a plain function
+    is a mean over samples."""
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
         raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
@@ -249,7 +250,7 @@ def _loss_captured(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> 
 def _loss_of_parts(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
     """The loss of a batch by the losses of its parts and their weights, as steps with `accumulate` and `evaluate` have
     it; and the weights add up. A plain function is a mean over samples."""
-    if len(values["y"]) < 2:
+    if len(values["y"]) < 2 or not getattr(loss, "by_sample", True):
         return 0.0, 0.0, ""
     backend = fresh()
     want = run_loss(loss, values, backend) | {"weight": np.array(_weight_of(loss, values, backend))}

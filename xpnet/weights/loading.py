@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xpnet import nn
 from xpnet.arguments import of_kind
-from xpnet.nn import Model
+from xpnet.nn import Layer, Model
 from xpnet.nn.declared import check_tensors
 from xpnet.weights import h5, keras
 from xpnet.weights.layouts import Arrays, joined, own_parts, parts_of
 from xpnet.weights.matching import Match, Modules, modules_of, paired
 from xpnet.weights.reading import arrays_of, check_file, has_order
 
+KEEP_CHANNELS = (  # layers between a convolution and Flatten that leave the channels in their place
+    nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Dropout, nn.BatchNorm,
+    nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.MaxPool2d, nn.AvgPool2d,
+)  # fmt: skip
 Source = str | os.PathLike | Mapping[str, Any]
 
 
@@ -70,21 +75,36 @@ def _match(model: Model, source: Source, names: Mapping[str, str] | None) -> tup
 
 
 def warn_of_flattened(model: Model) -> None:
-    """Warn where what convolutions give is flattened as it lies here, channels last, before a Linear layer: PyTorch
-    has the channels first, and so the rows of that layer's matrix in another order."""
+    """Warn, at the line that called, where what convolutions give is flattened as it lies here, channels last, before a
+    Linear layer: PyTorch has the channels first, and so the rows of that layer's matrix in another order."""
     channels, flattened = 0, ""
-    for path, layer in model.network.walk():
+    for path, layer in _in_line(model.network):
         if isinstance(layer, nn.Conv2d):
             channels, flattened = layer.n_out, ""
-        elif isinstance(layer, nn.Transpose):
-            channels = 0
-        elif isinstance(layer, nn.Flatten) and channels > 1:
-            flattened = path
+        elif isinstance(layer, nn.Flatten) or (isinstance(layer, nn.Reshape) and len(layer.shape) == 1):
+            flattened = path if channels > 1 else ""
         elif isinstance(layer, nn.Linear):
             if flattened and layer.W.shape[0] > channels:
-                warnings.warn(
-                    f"{flattened} flattens channels last, PyTorch channels first: put nn.Transpose(2, 0, 1) before it "
-                    f"(of sequences, nn.Transpose(1, 0)), or {path} has its weights in another order",
-                    stacklevel=4,
-                )
+                words = f"{flattened} flattens channels last, PyTorch channels first: put nn.Transpose(2, 0, 1) before "
+                words += f"it (of sequences, nn.Transpose(1, 0)), or {path} has its weights in another order"
+                warnings.warn(words, stacklevel=_level_of_user())
             channels, flattened = 0, ""
+        elif not isinstance(layer, KEEP_CHANNELS):
+            channels = 0
+
+
+def _in_line(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers that follow each other; of what parts the way, the layer that holds the branches."""
+    if not isinstance(layer, (nn.Sequential, nn.Blocked)):
+        yield path, layer
+        return
+    for key, inner in layer.children():
+        yield from _in_line(inner, joined(path, key))
+
+
+def _level_of_user() -> int:
+    """The `stacklevel` of the first line outside of the package, for the function that called this one."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("xpnet."):
+        level, frame = level + 1, frame.f_back
+    return level - 1

@@ -16,9 +16,8 @@ from itertools import zip_longest
 
 from xpnet.nn.shapes import Shape
 from xpnet.weights.layouts import AS_IT_IS, KNOWN, Arrays, Counterpart, joined, role
-from xpnet.weights.reading import numbers, unnumbered
+from xpnet.weights.reading import IGNORED, numbers, unnumbered
 
-IGNORED = "num_batches_tracked"  # a count, which changes no output
 HEAD = ("source", "shape", "model", "shape", "layout")
 Kind = frozenset[tuple[str, Shape]]
 Modules = dict[str, dict[str, Shape]]

@@ -6,7 +6,7 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.nn.saving import ModelFileError
 
+IGNORED = "num_batches_tracked"  # a count, which changes no output
 MOST_BYTES = 1 << 33
 PICKLES = (b"PK\x03\x04", b"\x80")  # torch.save, today and before: an archive with a pickle in it, or a pickle
 CONVERT = """it holds a pickle, which can run any program when it is opened: xpnet reads none. Where you trust it:
@@ -50,21 +51,21 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
 def has_order(source: Any) -> bool:
     """Whether a source names its modules in the order of its network, as a `state_dict` does.
 
-    A safetensors file has no order, and what `load_file` makes of one has another: by dtype, then by name. So a dict
-    is in order unless the names of each dtype are sorted, or modules that are numbered ("blocks.2", "blocks.10") are
-    not in the order of their numbers.
+    A safetensors file has no order, and what `load_file` makes of one has another: by dtype, then by name. There the
+    bias of a module comes before its weight, in a `state_dict` never; where no module has two tensors, the order of all
+    names tells.
     """
     if isinstance(source, (str, os.PathLike)):
         return False
-    by_dtype, by_numbers = defaultdict[str, list[str]](list), defaultdict[str, list[list[int]]](list)
+    by_dtype, by_module = defaultdict[str, list[str]](list), defaultdict[tuple[str, str], list[str]](list)
     for name, value in source.items():
-        by_dtype[str(getattr(value, "dtype", ""))].append(str(name))
-        by_numbers[unnumbered(str(name))].append(numbers(str(name)))
-    return not _all_sorted(by_dtype.values()) and _all_sorted(by_numbers.values())
-
-
-def _all_sorted(lists: Iterable[list[Any]]) -> bool:
-    return all(names == sorted(names) for names in lists)
+        module, _, last = str(name).rpartition(".")
+        if last != IGNORED:
+            dtype = str(getattr(value, "dtype", ""))
+            by_dtype[dtype].append(str(name))
+            by_module[dtype, module].append(last)
+    several = [names for names in by_module.values() if len(names) > 1]
+    return any(names != sorted(names) for names in several or by_dtype.values())
 
 
 def numbers(name: str) -> list[int]:
@@ -94,7 +95,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     with open(check_file(path), "rb") as file:
         start = file.read(9)
         if start.startswith(PICKLES) and not start.endswith(b"{"):  # a safetensors file has JSON after 8 bytes
-            if zipfile.is_zipfile(path) and all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist()):
+            if _is_npz(path):
                 raise ModelFileError(f"{path}: " + NUMPYS.format(name=path.name))
             raise ModelFileError(f"{path}: " + CONVERT.format(name=path.name, new=path.stem + ".safetensors"))
     try:
@@ -106,6 +107,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if is_model:
         raise ModelFileError(f"{path} is a model file of xpnet, network and all: xpnet.load({str(path)!r}) opens it")
     return tensors
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):  # no archive, or a damaged one
+        return False
 
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",

@@ -12,8 +12,7 @@ from xpnet.files import replacing
 from xpnet.nn.model import Model
 from xpnet.weights.layouts import Arrays, Counterpart, joined, parts_of
 from xpnet.weights.loading import match, warn_of_flattened
-from xpnet.weights.matching import IGNORED
-from xpnet.weights.reading import arrays_of
+from xpnet.weights.reading import IGNORED, arrays_of
 
 
 def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None) -> Arrays:
