@@ -97,7 +97,9 @@ def read_onnx(path: Path) -> object:
 def fed() -> nn.Model:
     """The model that weights are read into."""
     return nn.Model(
-        nn.Sequential(nn.Conv2d(2, 3), nn.BatchNorm(), nn.Flatten(), nn.Linear(3)), (4, 4, 1), xpnet.select("cpu")
+        nn.Sequential(nn.Conv2d(2, 3), nn.BatchNorm(), nn.Transpose(2, 0, 1), nn.Flatten(), nn.Linear(3)),
+        (4, 4, 1),
+        xpnet.select("cpu"),
     )
 
 

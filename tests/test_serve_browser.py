@@ -157,9 +157,9 @@ def test_no_arrow_leads_from_the_end_of_a_branch_to_the_next(page):
     page.route("**/api/explain", answer)
     draw(page, THREE)
     page.wait_for_selector("#layer-list li.apart")
-    before = "(all) => all.map((one) => getComputedStyle(one, '::before').content)"
-    arrows = ["→" in content for content in page.locator("#layer-list li").evaluate_all(before)]
-    assert arrows == [False, True, True, False, True, False, True]
+    arrows = """(expected) => JSON.stringify([...document.querySelectorAll('#layer-list li')].map(
+        (one) => getComputedStyle(one, '::before').content.includes('→'))) === JSON.stringify(expected)"""
+    page.wait_for_function(arrows, arg=[False, True, True, False, True, False, True])  # a later answer may come first
 
 
 IN_SIGHT = """(parts) => parts.filter((part) => {
