@@ -280,9 +280,21 @@ def test_modules_of_a_file_that_are_alike_and_not_numbered_are_a_doubt(tmp_path,
     save_file(state, tmp_path / "w.safetensors")
     source = load_file(tmp_path / "w.safetensors") if as_dict else tmp_path / "w.safetensors"
     network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, bias=False), nn.Linear(9, bias=False))
+    both = "wte, lm_head" if as_dict else "lm_head, wte"
     for _ in range(5):
-        with pytest.raises(ValueError, match=r"lm_head, wte could each be any of layers\.0, layers\.2"):
+        with pytest.raises(ValueError, match=rf"{both} could each be any of layers\.0, layers\.2"):
             weights.load(model_of(network.copy(), (None,)), source)
+
+
+def test_a_file_of_several_dtypes_has_no_order_in_one_dtype_either(tmp_path):
+    """There the bias of each module comes before its weight."""
+    state = {"z.weight": np.ones((2, 2)), "z.bias": np.ones(2), "norm.num_batches_tracked": np.array(3)}
+    state |= {f"{name}.bias": np.ones(2, "f4") for name in ("a", "norm")}
+    state |= {"a.weight": np.ones((2, 2), "f4"), "norm.weight": np.ones(2, "f4")}
+    save_file(state, tmp_path / "w.safetensors")
+    source = {name: values.astype("f4") for name, values in load_file(tmp_path / "w.safetensors").items()}
+    with pytest.raises(ValueError, match=r"z, a could each be any of layers\.0, layers\.2"):
+        weights.load(model_of(nn.Sequential(nn.Linear(2), nn.LayerNorm(), nn.Linear(2)), (2,)), source)
 
 
 @pytest.mark.parametrize("network", [
