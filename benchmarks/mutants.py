@@ -80,7 +80,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/networks.py": ["test_networks.py", "test_model.py", "test_layers.py"],
     "nn/dropout.py": ["test_backend.py", "test_layers.py", "test_blocked.py"],
     "nn/norm.py": ["test_norm.py", "test_layers.py", "test_precision.py", "test_blocked.py"],
-    "nn/saving.py": ["test_saving_limits.py", "test_model.py"],
+    "nn/saving.py": ["test_saving_limits.py", "test_model.py", "test_cli.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
     "nn/position.py": ["test_attention.py", "test_layers.py"],
     "nn/loading.py": ["test_saving_limits.py", "test_model.py"],

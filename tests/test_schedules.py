@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,13 @@ def test_plateau_waits_as_long_as_asked_from_the_first_epoch_on():
     for _ in range(3):
         schedule.observe(math.nan)
     assert schedule(0) == 0.5
+
+
+def test_plateau_holds_a_plain_number():
+    schedule = schedules.Plateau(np.array(0.5), patience=1)
+    assert type(schedule.lr) is type(schedule.first) is float
+    schedule.begin()
+    assert type(schedule(0)) is float
 
 
 def test_plateau_begins_anew_for_another_run():
