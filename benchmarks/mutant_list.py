@@ -1513,6 +1513,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("batch: a single sample of the last one", "if not one_will_do:", "if False:"),
         ("batch: shared by workers as if by one", "0 < batch < 2 * workers", "batch == 1"),
         ("batch: one of a single sample begins a run", "if takes_one(settings.recipe, training) or", "if True or"),
+        ("batch: a size is advised that will not do either",
+         "    if has_single(better, n, workers):\n", "    if False:\n"),
     ],
     "cli/results.py": [
         ("train: files that are not read are passed over in silence",
@@ -1565,6 +1567,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '"model": base.model, "val": 0.0}', '"model": base.model, "val": -1}'),
         ("settings: the recipe's validation part is the user's",
          '({"val"} if settings.recipe.val ==', '({"val"} if not settings.recipe.val =='),
+        ("settings: a rate that came with an optimizer is theirs",
+         "        bare[\"lr\"] = OPTIMIZERS[optimizer][1]\n", "        pass\n"),
     ],
     "cli/console.py": [
         ("console: a table is written in the letters of this machine",
@@ -1581,6 +1585,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("console: only spaces are quoted",
          "return shlex.quote(str(path))", 'return f"\'{path}\'" if " " in str(path) else str(path)'),
         ("console: quotes that Windows does not know", 'if sys.platform == "win32":  # whose', "if False:  # whose"),
+        ("console: a path to copy is an option", 'if str(path).startswith("-") else', "if False else"),
     ],
     "cli/app.py": [
         ("app: Ctrl-C stays a sudden end",
@@ -1599,6 +1604,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("diverge: the model of before is said to be gone", "if done.exists() else", "if not done.exists() else"),
         ("hidden: a folder of the user's ends the run", " and path.is_file():", ":"),
         ("hidden: what the user calls .part is half written", r"\..+\.[0-9a-f]{12}\.part", r"\..+\.part"),
+        ("run folder: any config.toml is a run's",
+         'return (folder / CONFIG).read_bytes()[:8] == b"# xpnet "', "return (folder / CONFIG).is_file()"),
     ],
     "photo/shapes.py": [
         ("A solid bar is a digit", "if shape.elongation < BAR and solid", "if False and solid"),
@@ -2501,6 +2508,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("bench: a locked model is wrong usage", "            readable=False,\n", ""),
         ("xpnet bench: a network of yours makes --model nothing",
          "if model is not None and kind is not None:", "if False:"),
+        ("bench: the folder of a run without a model is a model", "            callback=options.model_file,\n", ""),
     ],
     "cli/evaluate.py": [
         ("evaluate: a class breaks the table", 'escaped(row["class"])', 'row["class"]'),
@@ -2792,6 +2800,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("tables: to ignore the target is ignored", "    if settings.target in ignore:\n", "    if False:\n"),
         ("tables: a category that is left out is left out in silence",
          "for name in categories if name in ignore]", "for name in ()]"),
+        ("tables: quotes in names of old runs are taken away",
+         "    if all(name in columns for name in plain):\n", "    if False:\n"),
+        ("tables: nothing is the name of a column", "    if not text:  # nothing", "    if False:  # nothing"),
     ],
     "sklearn/estimator.py": [
         ("sklearn: weights do not count in the mean",
@@ -3321,6 +3332,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Samples of two channels are images", "shape[2] in (1, 3)", "shape[2] in (1, 2, 3)"),
         ("Polarity: what is light is not known",
          "float(np.mean(first.mean)) > 127.5", "float(np.mean(first.mean)) > 300"),
+        ("Images: rows of a table are one", "if any(isinstance(layer, Columns) for", "if any(False for"),
     ],
     "weights/saving.py": [
         ("Weights: an order of flattening is not told on the way out", "    warn_of_flattened(model)\n", ""),

@@ -672,3 +672,28 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_with_the_same_weights(tmp_p
     call(*(["train", "--resume", "killed", "--quiet"] if begun else [*start, "--out", "killed"]))
     np.testing.assert_array_equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert set(os.listdir("killed")) == FILES
+
+
+def test_a_folder_of_images_with_settings_of_somebody_else_is_no_run(tmp_path):
+    (tmp_path / "pages").mkdir()
+    draw_page("pages/page.png", [(90, 20), (60, 90)])
+    Path("pages/config.toml").write_text("title = 'a blog'")
+    assert call("predict", "pages").stdout.startswith("pages/page.png: ")
+    draw_page("page.png", [(90, 20), (60, 90)])
+    assert call("predict", "page.png", "pages").stdout.count("page.png: ") == 2
+
+
+def test_the_pictures_of_a_run_are_not_read_by_another_model(finished):
+    folder, _ = finished
+    assert "is the folder of a run, whose model goes first" in call("predict", folder, folder, code=2).stderr
+
+
+def test_bench_says_of_a_run_without_a_model_what_others_say(finished, tmp_path):
+    folder, _ = finished
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/config.toml").write_bytes((folder / "config.toml").read_bytes())
+    assert "there is no model.safetensors in cut: its run did not" in call("bench", "cut", code=1).stderr
+
+
+def test_paths_in_commands_are_no_options():
+    assert quoted(Path("-dash/model.safetensors")) == "./-dash/model.safetensors"

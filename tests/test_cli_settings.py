@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -16,7 +17,7 @@ from command_line import SHORT, call, elsewhere, weights, write_folder  # noqa: 
 
 import xpnet
 from xpnet import data
-from xpnet.cli.fitting import FEWEST_TO_WATCH, fitted_to, takes_one, without_singles
+from xpnet.cli.fitting import FEWEST_TO_WATCH, check_batches, fitted_to, takes_one, without_singles
 from xpnet.cli.options import Val
 from xpnet.cli.run_folder import clear_halves
 from xpnet.cli.settings import in_words, read_config, settle, to_toml
@@ -428,3 +429,25 @@ def test_hidden_files_in_a_new_folder_are_the_users_own():
     assert halves < {path.name for path in Path("run").iterdir()}
     call("train", "--resume", "run", "--quiet")  # here they are what a kill has left
     assert not halves & {path.name for path in Path("run").iterdir()}
+
+
+def test_a_rate_that_came_with_one_optimizer_does_not_go_on_to_another():
+    """Nobody has ever set it, though the file of a run names it."""
+
+    def next_run(settings, optimizer):
+        Path("run.toml").write_text(to_toml(settings))
+        return settle({"optimizer": optimizer}, read_config(Path("run.toml")))
+
+    first = settle({"data": "mnist", "optimizer": "adam"}, {})
+    second = next_run(first, "sgd")
+    assert second.recipe.lr == 0.1
+    third = next_run(second, "adam")
+    assert third.recipe == first.recipe
+    assert "lr" not in third.changed
+
+
+def test_a_worker_needs_two_samples_where_one_will_not_do():
+    training = data.Dataset(np.zeros((3, 8, 8), np.uint8), np.array([0, 1, 0]))
+    asked = settle({"data": "mnist", "model": "cnn"}, {})
+    with pytest.raises(ValueError, match="3 samples for 2 workers: the model cnn needs two for each"):
+        check_batches(replace(asked, workers=2), training)

@@ -15,6 +15,7 @@ from command_line import call, elsewhere, process  # noqa: F401
 from PIL import Image
 
 import xpnet
+from xpnet.cli import tables
 
 pandas = pytest.importorskip("pandas", reason='pandas is not installed: pip install -e ".[tables]"')
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -417,3 +418,10 @@ def test_without_pandas_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     said = call("train", "--data", "customers.csv", "--target", "churn", code=1).stderr
     assert 'pip install "xpnet[tables]"' in said
+
+
+@pytest.mark.parametrize(("text", "columns"), [
+    ("", []), ('""', [""]), ("a,b", ["a", "b"]), ('"b",a', ['"b"', "a"]), ('" c ",a', [" c ", "a"]), ("d,e", ["d,e"]),
+])  # fmt: skip
+def test_columns_are_named_by_a_list(text, columns):
+    assert tables.names(text, ["a", "b", '"b"', " c ", "d,e", ""]) == columns

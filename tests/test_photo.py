@@ -846,3 +846,14 @@ def test_rows_of_mnist_are_split(mnist):
     images, _ = mnist
     counts = [len(find_glyphs(generator.row_png(images[i : i + 4])).glyphs) for i in range(0, 40, 4)]
     assert sum(count == 4 for count in counts) >= 9
+
+
+def test_a_model_of_tables_reads_no_images():
+    model = nn.Model(
+        nn.Sequential(nn.Columns("abcd", [0.0] * 4, [1.0] * 4, [0.0] * 4), nn.Linear(2)),
+        (4,),
+        xpnet.select("cpu"),
+        ("a", "b"),
+    )
+    with pytest.raises(ValueError, match="the model takes rows of a table, which are no images"):
+        ImageReader(model)

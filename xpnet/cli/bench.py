@@ -21,6 +21,7 @@ def bench(
         typer.Argument(
             metavar="MODEL",
             help="A network of yours, or the folder of its run. [default: one that --model makes]",
+            callback=options.model_file,
             readable=False,
         ),
     ] = None,

@@ -139,6 +139,7 @@ def command(name: str, *files: Path) -> str:
 
 def quoted(path: Path) -> str:
     """A path as part of a command, in quotes where the shell would take it for something else."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)  # no option
     if sys.platform == "win32":  # whose shells take ' for a letter
-        return f'"{path}"' if " " in str(path) else str(path)
-    return shlex.quote(str(path))
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)

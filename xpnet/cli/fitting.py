@@ -42,8 +42,11 @@ def check_batches(settings: Settings, training: Dataset) -> None:
     size, n, workers = settings.recipe.batch_size, len(training), settings.workers
     if takes_one(settings.recipe, training) or not has_single(size, n, workers):
         return
+    better = without_singles(size, n, workers)
+    if has_single(better, n, workers):
+        raise ValueError(f"{n} samples for {workers} workers: the model {settings.recipe.model} needs two for each")
     of = f", shared by {workers} workers," if workers > 1 else ""
-    other = f"--batch-size {without_singles(size, n, workers)}{' or fewer --workers' if workers > 1 else ''}"
+    other = f"--batch-size {better}{' or fewer --workers' if workers > 1 else ''}"
     raise ValueError(
         f"batch_size={size} of {n} samples{of} leaves a batch of a single sample, and the model "
         f"{settings.recipe.model} cannot train on one: use {other}"

@@ -103,29 +103,30 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
     for other in others:
         if other.suffix.lower() == MODEL_ENDS_IN:
             raise typer.BadParameter(f"{other} is a model, and that goes first, before the images")
+        if is_run(other):
+            raise typer.BadParameter(f"{other} is the folder of a run, whose model goes first, before the images")
     if first.suffix.lower() != MODEL_ENDS_IN:
-        check_no_model(first, others)
+        check_no_model(first, alone=not others)
         return shipped_model_path(), in_folders(files)
     if not others:
         raise typer.BadParameter(f"{first} is a model; which images is it to read?")
     return first, in_folders(others)
 
 
-def check_no_model(first: Path, others: list[Path]) -> None:
-    """Raise where a model is meant that is not there, or not first: the one built in would answer in its place."""
+def check_no_model(first: Path, alone: bool) -> None:
+    """Raise where a model is meant that is not there: the one built in would answer in its place."""
     from xpnet.data.images import ENDS_IN
     from xpnet.photo import ImageError, open_image
 
-    for other in others:
-        if is_run(other):
-            raise typer.BadParameter(f"{other} is the folder of a run, whose model goes first, before the images")
     if first.suffix.lower() in (*ENDS_IN, *TABLES) or first.is_dir():
         return
     if not first.exists():
         raise FileNotFoundError(f"no model at {first}: no such file")
-    if others:
+    if not alone and first.is_file():
         try:
             open_image(first)
+        except OSError:  # which is said when it is its turn
+            pass
         except ImageError:
             raise Failed(f"{first} is no image, and no model either: its name must end in {MODEL_ENDS_IN}") from None
 

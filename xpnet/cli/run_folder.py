@@ -80,8 +80,12 @@ def event_file(folder: Path) -> TensorBoard:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has been at work in the folder."""
-    return any((folder / name).is_file() for name in (CONFIG, CHECKPOINT))
+    """Whether a run has been at work in the folder. Others have files of the name of its settings, too."""
+    if (folder / CHECKPOINT).is_file():
+        return True
+    with suppress(OSError):
+        return (folder / CONFIG).read_bytes()[:8] == b"# xpnet "
+    return False
 
 
 def clear_halves(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from xpnet import __version__
 from xpnet.cli.tables import is_table
 from xpnet.files import DATA_SETS, TABLES, expanded
-from xpnet.train.recipes import RECIPES, Recipe
+from xpnet.train.recipes import OPTIMIZERS, RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
 KINDS |= {"size": str, "threads": int, "workers": int, "tensorboard": bool}
@@ -80,7 +80,10 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     # A validation part is asked for even where it is the recipe's; none may be what the run made of few samples.
     usual = asdict(recipe.but(optimizer=config.get("optimizer", recipe.optimizer)))
     usual |= {"optimizer": recipe.optimizer, "model": base.model, "val": 0.0}
-    in_file = {name: value for name, value in config.items() if name in usual and value != usual[name]}
+    bare = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}  # as an optimizer that is named comes
+    if (optimizer := config.get("optimizer", recipe.optimizer)) in OPTIMIZERS:
+        bare["lr"] = OPTIMIZERS[optimizer][1]
+    in_file = {k: v for k, v in config.items() if k in usual and v not in (usual[k], bare.get(k, usual[k]))}
     kept = {name: in_file[name] for name in ("lr", "weight_decay") if name in in_file}  # by another optimizer, too
     for changes in (config, kept | given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})

@@ -59,12 +59,17 @@ def load(settings: Settings) -> Splits:
 
 
 def names(text: str, columns: Collection[str]) -> list[str]:
-    """The columns that a text names: one by the whole of it, or several as a line of CSV, where quotes hold a name
-    together that has a comma, or a space at an end."""
+    """The columns that a text names: one by the whole of it, or several between commas; else as a line of CSV, where
+    quotes hold a name together that has a comma, a space at an end, or no letter at all."""
+    if not text:  # nothing was asked for
+        return []
     if text in columns:
         return [text]
+    plain = [name.strip() for name in text.split(",") if name.strip()]
+    if all(name in columns for name in plain):
+        return plain
     listed = [name for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) for name in row]
-    return [name if name in columns else name.strip() for name in listed if name.strip()]
+    return [name if name in columns else name.strip() for name in listed if name in columns or name.strip()]
 
 
 def read(path: Path, texts: Collection[str] = ()) -> Any:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn import Model, Standardize
+from xpnet.nn import Columns, Model, Standardize
 from xpnet.photo.glyph import Pixels
 
 
@@ -17,6 +17,8 @@ def image_kind(model: Model) -> tuple[tuple[int, int], bool]:
     Raises ValueError for a model whose samples are no images, grey or of three colours.
     """
     shape = model.input_shape
+    if any(isinstance(layer, Columns) for _, layer in model.network.walk()):
+        raise ValueError("the model takes rows of a table, which are no images")
     if all(isinstance(n, int) for n in shape):  # neither of several inputs, nor of free length
         if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
             return (math.isqrt(shape[0]), math.isqrt(shape[0])), True
