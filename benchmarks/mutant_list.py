@@ -1583,7 +1583,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("console: Ctrl-C is a traceback", "if isinstance(error, KeyboardInterrupt):", "if False:"),
         ("console: a command that is not on the path", "    if shutil.which(program) is None:", "    if False:"),
         ("console: only spaces are quoted",
-         "return shlex.quote(str(path))", 'return f"\'{path}\'" if " " in str(path) else str(path)'),
+         "return shlex.quote(text)", 'return f"\'{path}\'" if " " in text else text'),
         ("console: quotes that Windows does not know", 'if sys.platform == "win32":  # whose', "if False:  # whose"),
         ("console: a path to copy is an option", 'if str(path).startswith("-") else', "if False else"),
     ],
@@ -2494,7 +2494,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        if is_run(other):\n", "        if False:\n"),
         ("predict: one locked image ends it all", "            readable=False,\n", ""),
         ("predict: one locked folder ends it all",
-         "        except OSError:  # which", "        except KeyError:  # which"),
+         "        except OSError:  # which is said when it is the folder", "        except KeyError:  # which is said when it is the folder"),
         ("diverge: NumPy warns where a model that has diverged reads", ', np.errstate(all="ignore"):', ":"),
     ],
     "cli/options.py": [
