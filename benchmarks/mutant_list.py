@@ -1560,8 +1560,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: a table by the way from home is none", "and expanded(data).exists()", "and Path(data).exists()"),
         ("settings: a rate in the file goes with its optimizer",
          'for name in ("lr", "weight_decay") if name in in_file}', "for name in ()}"),
-        ("settings: what an optimizer in a file comes with is the user's",
-         'recipe.but(optimizer=config.get("optimizer", recipe.optimizer))', "recipe"),
         ("settings: what another optimizer takes away is the user's", "if value == getattr(recipe, name)}", "if True}"),
         ("settings: no validation part is the user's",
          '"model": base.model, "val": 0.0}', '"model": base.model, "val": -1}'),
@@ -2494,7 +2492,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        if is_run(other):\n", "        if False:\n"),
         ("predict: one locked image ends it all", "            readable=False,\n", ""),
         ("predict: one locked folder ends it all",
-         "        except OSError:  # which is said when it is the folder", "        except KeyError:  # which is said when it is the folder"),
+         "        except OSError:  # which is said when it is the folder",
+         "        except KeyError:  # which is said when it is the folder"),
         ("diverge: NumPy warns where a model that has diverged reads", ', np.errstate(all="ignore"):', ":"),
     ],
     "cli/options.py": [

@@ -693,7 +693,3 @@ def test_bench_says_of_a_run_without_a_model_what_others_say(finished, tmp_path)
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut/config.toml").write_bytes((folder / "config.toml").read_bytes())
     assert "there is no model.safetensors in cut: its run did not" in call("bench", "cut", code=1).stderr
-
-
-def test_paths_in_commands_are_no_options():
-    assert quoted(Path("-dash/model.safetensors")) == "./-dash/model.safetensors"

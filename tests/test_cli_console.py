@@ -233,3 +233,7 @@ def test_what_is_written_takes_the_place_of_its_own_kind_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         check_file("--html", tmp_path / "nowhere" / "new.html", ".html")
+
+
+def test_paths_in_commands_are_no_options():
+    assert quoted(Path("-dash/model.safetensors")) == "./-dash/model.safetensors"

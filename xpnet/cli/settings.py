@@ -78,8 +78,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     recipe = base.but(model=both.get("model", base.model))  # what a model comes with is nobody's change
     # A run's own file names every setting: what comes with the recipe, or with the optimizer there, is nobody's change.
     # A validation part is asked for even where it is the recipe's; none may be what the run made of few samples.
-    usual = asdict(recipe.but(optimizer=config.get("optimizer", recipe.optimizer)))
-    usual |= {"optimizer": recipe.optimizer, "model": base.model, "val": 0.0}
+    usual = asdict(recipe) | {"model": base.model, "val": 0.0}
     bare = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}  # as an optimizer that is named comes
     if (optimizer := config.get("optimizer", recipe.optimizer)) in OPTIMIZERS:
         bare["lr"] = OPTIMIZERS[optimizer][1]
