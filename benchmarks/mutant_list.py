@@ -1550,7 +1550,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: --tensorboard is forgotten by the next run",
          '"workers", "tensorboard", *TABLE)', '"workers", *TABLE)'),
         ("settings: the plain recipe is not taken", "base = RECIPES[named]", 'base = RECIPES["mnist"]'),
-        ("settings: what a model comes with is the user's", "asdict(recipe.but(", "asdict(base.but("),
+        ("settings: what a model comes with is the user's", "usual = asdict(recipe) |", "usual = asdict(base) |"),
         ("settings: an empty name is this folder", "own = bool(data) and", "own ="),
         ("settings: a file without end is read", "file.read(LONGEST + 1)", "file.read()"),
         ("settings: what a person sets is the recipe's", "| given.keys()", ""),

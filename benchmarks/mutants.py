@@ -230,7 +230,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "train/metrics.py": ["test_several.py", "test_metrics.py", "test_tasks.py"],
     "train/progress.py": ["test_progress.py", "test_loss_scale.py", "test_notebook.py"],
     "train/sizes.py": ["test_several.py", "test_sizes.py", "test_parallel.py"],
-    "train/interrupt.py": ["test_fit.py", "test_resume.py"],
+    "train/interrupt.py": ["test_fit.py", "test_resume.py", "test_fit_options.py"],
     "train/tensorboard.py": ["test_tensorboard.py"],
     "train/memory.py": ["test_memory.py"],
     "train/fit.py": [
