@@ -436,7 +436,7 @@ def test_what_is_said_of_no_data_or_of_another_model_is_refused(finished):
     assert "the size of which data? Name a data set too" in call("data", "--size", "3", code=2).stderr
     assert "an image of which data? Name a data set too" in call("data", "--image", "a.png", code=2).stderr
     said = " ".join(call("bench", folder, "--model", "cnn", code=2).stderr.split())
-    assert f"Invalid value for --model: {folder} is a network already: name one of the two" in said
+    assert f"Invalid value for --model: {folder}/model.safetensors is a network already: name one of the two" in said
 
 
 def test_doctor_speaks_json():
