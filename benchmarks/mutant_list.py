@@ -991,8 +991,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Run: a batch size of NumPy is in no checkpoint",
          'else whole("batch_size", batch_size, least=1)', "else batch_size"),
         ("Run: sets have any order", "return sorted(str(in_words(value)) for", "return list(str(in_words(value)) for"),
-        ("Run: a whole batch is cut", 'not getattr(loss, "by_sample", True):', "False:"),
-        ("Run: groups cut a whole batch", "if (accumulate > 1 or group.size > 1) and", "if accumulate > 1 and"),
+        ("Parts: nobody asks before the data are read", "        check_parts(loss, accumulate, group.size)\n", ""),
     ],
     "optim/clip.py": [
         ("clip_norm: a limit beyond float32", "limit = min(limit, float(np.finfo(grad.dtype).max))", "pass"),
@@ -1069,6 +1068,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    state[...] = before + group.sum(state) / group.size", "    state += before"),
         ("Group: running statistics are added up",
          "before + group.sum(state) / group.size", "before + group.sum(state)"),
+        ("Parts: a step cuts a whole batch", "    check_parts(loss, accumulate, group.size)\n", ""),
     ],
     "train/evaluation.py": [
         ("Arguments of fit: a function is a metric",
@@ -1111,6 +1111,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '    check_classes(classes_of(data), model.classes, data.name, "model.classes")\n', ""),
         ("fit: a validation part of other classes",
          'check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")', "pass"),
+        ("Parts: a whole batch is cut", 'not getattr(loss, "by_sample", True):', "False:"),
+        ("Parts: groups cut a whole batch", "if max(numbers) > 1 and", "if numbers[0] > 1 and"),
     ],
     "train/metrics.py": [
         ("Metrics: of several outputs", "    if isinstance(y, tuple):\n", "    if False:\n"),

@@ -213,7 +213,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_tasks.py",
         "test_parallel.py",
     ],
-    "train/checks.py": ["test_fit.py", "test_tasks.py"],
+    "train/checks.py": ["test_fit.py", "test_tasks.py", "test_parallel.py"],
     "train/step.py": [
         "test_several.py",
         "test_sizes.py",

@@ -324,7 +324,7 @@ def test_a_schedule_in_words_is_the_same_in_all_processes():
     assert in_words(Named({"a"})) != words[0]
 
 
-def test_a_loss_over_a_whole_batch_is_not_cut():
+def test_a_loss_over_a_whole_batch_is_not_cut(tmp_path):
     class Spread(losses.Loss):
         by_sample = False
 
@@ -336,7 +336,11 @@ def test_a_loss_over_a_whole_batch_is_not_cut():
         with pytest.raises(
             ValueError, match=r"compares samples of a batch \(by_sample = False\): a batch cannot be cut"
         ):
-            trained(**{"group": ALONE, "loss": Spread, **options})
+            trained(**{"group": ALONE, "loss": Spread, "checkpoint": tmp_path / "run", **options})
+        assert not (tmp_path / "run").exists()  # it is said before anything is written
+        model, batch = model_of(), points()[:16]
+        with pytest.raises(ValueError, match="a batch cannot be cut in parts"):  # in a loop of one's own, too
+            train.train_step(model, Spread(), optim.SGD(model, 0.1), batch.x, batch.y, **options)
     trained(ALONE, loss=Spread)
 
 

@@ -29,6 +29,11 @@ class Loss:
     reduction = "mean"
     """Whether the value is the mean or the "sum" over the batch."""
 
+    by_sample: bool = True
+    """Whether the loss of a batch is a mean or a sum over its samples: False where it compares samples with each
+    other, as contrastive losses do. Such a batch cannot be cut, for `accumulate` or for a group. A plain function may
+    have this attribute too. `verify.check_loss` tries it."""
+
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
@@ -37,11 +42,6 @@ class Loss:
 
         Asked where data enter. A device would have to stop and wait in every step, or takes wrong ones in silence.
         """
-
-    by_sample: bool = True
-    """Whether the loss of a batch is a mean or a sum over its samples: False where it compares samples with each
-    other, as contrastive losses do. Such a batch cannot be cut, for `accumulate` or for a group. A plain function may
-    have this attribute too. `verify.check_loss` tries it."""
 
     def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
         """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean

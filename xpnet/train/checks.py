@@ -44,6 +44,12 @@ def check_validation(model: Model, loss: Loss, validation: Source, train: Source
     check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")
 
 
+def check_parts(loss: Loss, *numbers: int) -> None:
+    """Raise ValueError if a batch is to be cut, into one of these numbers of parts, and the loss needs it whole."""
+    if max(numbers) > 1 and not getattr(loss, "by_sample", True):
+        raise ValueError("the loss compares samples of a batch (by_sample = False): a batch cannot be cut in parts")
+
+
 def classes_of(data: Source) -> Sequence[str]:
     """The names of the classes; sources other than `Dataset` and `Stored` need not have any."""
     return getattr(data, "classes", ())

@@ -24,7 +24,7 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.parallel.group import in_all, own_stream
-from xpnet.train.checks import check_data
+from xpnet.train.checks import check_data, check_parts
 from xpnet.train.evaluation import as_metrics, batch_sums, means
 from xpnet.train.metrics import Metric, centred
 from xpnet.train.step import train_step
@@ -82,8 +82,7 @@ class Run:
         if average is not None and average.model is not model:
             raise ValueError("the average was made for another model")
         check_data(model, loss, data)
-        if (accumulate > 1 or group.size > 1) and not getattr(loss, "by_sample", True):
-            raise ValueError("the loss compares samples of a batch (by_sample = False): a batch cannot be cut in parts")
+        check_parts(loss, accumulate, group.size)
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
         self.group = group

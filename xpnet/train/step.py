@@ -14,6 +14,7 @@ from xpnet.nn import Model
 from xpnet.nn.shapes import each, in_tuple, n_samples
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
+from xpnet.train.checks import check_parts
 
 
 def train_step(
@@ -38,10 +39,11 @@ def train_step(
     part; where it has no sample, they are 0 and None. The update is that of the whole batch, in all processes the same.
     Around a loop of steps, `with optimizer.shared_by(group):` lets each process make a part of it.
 
-    Raises ValueError inside such a block without its group.
+    Raises ValueError inside such a block without its group, and for a loss whose batch cannot be cut into these parts.
     """
     if optimizer.window is not None and group.size == 1:
         raise ValueError("processes share this optimizer's update: train_step needs their group, as shared_by got it")
+    check_parts(loss, accumulate, group.size)
     model.zero_grad()
     if accumulate == 1 and group.size == 1:
         value, y, _ = _pass(model, loss, optimizer, x, target)
