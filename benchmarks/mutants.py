@@ -37,7 +37,8 @@ KEPT = FOLDER / "mutants.json"
 BUDGET = 20.0  # seconds of the tests that run the changed lines
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
-    "nn/activation.py": ["test_activation.py", "test_layers.py"],
+    "nn/activation.py": ["test_activation.py", "test_layers.py", "test_memory.py"],
+    "nn/softmax.py": ["test_layers.py", "test_losses.py", "test_activation.py"],
     "nn/attention.py": ["test_attention.py", "test_layers.py"],
     "nn/compose.py": [
         "test_several.py",
@@ -61,11 +62,11 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/declared.py": ["test_saving_limits.py", "test_contracts.py", "test_model.py"],
     "nn/ending.py": ["test_model.py", "test_fit.py"],
     "nn/mirror.py": ["test_threads.py"],
-    "nn/embedding.py": ["test_embedding.py", "test_layers.py", "test_precision.py"],
-    "nn/gelu.py": ["test_activation.py", "test_layers.py"],
-    "nn/through_time.py": ["test_recurrent.py", "test_layers.py"],
+    "nn/embedding.py": ["test_embedding.py", "test_memory.py", "test_layers.py", "test_precision.py"],
+    "nn/gelu.py": ["test_activation.py", "test_layers.py", "test_memory.py"],
+    "nn/through_time.py": ["test_recurrent.py", "test_layers.py", "test_memory.py"],
     "nn/windows.py": ["test_conv.py", "test_pool.py", "test_layers.py"],
-    "nn/conv.py": ["test_conv.py", "test_layers.py"],
+    "nn/conv.py": ["test_conv.py", "test_layers.py", "test_init.py"],
     "nn/pool.py": ["test_pool.py", "test_shape.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
     "nn/model.py": [
@@ -79,7 +80,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     ],
     "nn/networks.py": ["test_networks.py", "test_model.py", "test_layers.py"],
     "nn/dropout.py": ["test_backend.py", "test_layers.py", "test_blocked.py"],
-    "nn/norm.py": ["test_norm.py", "test_layers.py", "test_precision.py", "test_blocked.py"],
+    "nn/norm.py": ["test_norm.py", "test_memory.py", "test_layers.py", "test_precision.py", "test_blocked.py"],
     "nn/saving.py": ["test_saving_limits.py", "test_model.py", "test_cli.py"],
     "nn/recurrent.py": ["test_recurrent.py", "test_layers.py"],
     "nn/position.py": ["test_attention.py", "test_layers.py"],
@@ -87,7 +88,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "onnx/": ["test_onnx_export.py", "test_onnx_import.py"],
     "weights/": ["test_weights.py"],
     "cli/export.py": ["test_onnx_export.py"],
-    "nn/shape.py": ["test_shape.py", "test_layers.py"],
+    "nn/shape.py": ["test_shape.py", "test_memory.py", "test_layers.py"],
     "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "nn/summary.py": ["test_summary.py", "test_html.py"],
     "nn/seen_pass.py": ["test_summary.py", "test_html.py"],

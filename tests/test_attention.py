@@ -375,9 +375,9 @@ def test_shapes_that_do_not_fit(layer, shape, message):
             ValueError,
             "heads of MultiHeadAttention must be a whole number >= 1",
         ),
-        (lambda: nn.MultiHeadAttention(2, init="normal"), TypeError, "init must be an initializer"),
+        (lambda: nn.MultiHeadAttention(2, init="normal"), TypeError, "init is an initializer"),
         (lambda: nn.LearnedPosition(0), ValueError, "length of LearnedPosition must be a whole number >= 1, not 0"),
-        (lambda: nn.LearnedPosition(4, init=0.02), TypeError, "init must be an initializer"),
+        (lambda: nn.LearnedPosition(4, init=0.02), TypeError, "init is an initializer"),
         (lambda: nn.TransformerBlock(0), ValueError, "heads of MultiHeadAttention must be a whole number >= 1"),
         (
             lambda: nn.TransformerBlock(2, dropout=1.0),

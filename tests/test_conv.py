@@ -272,5 +272,5 @@ def test_bad_options(make, message):
 
 
 def test_an_initializer_is_needed():
-    with pytest.raises(TypeError, match="init must be an initializer such as"):
+    with pytest.raises(TypeError, match="init is an initializer, such as"):
         nn.Conv2d(3, 3, init="he_normal")

@@ -171,7 +171,11 @@ def test_every_kind_of_whole_number(dtype, kind):
         (lambda: nn.Embedding(3, 2, padding=3), ValueError, r"padding must be one of 0\.\.2, not 3"),
         (lambda: nn.Embedding(3, 2, padding=-1), ValueError, "padding must be one of"),
         (lambda: nn.Embedding(3, 2.5), ValueError, "size of Embedding must be a whole number >= 1, not 2.5"),
-        (lambda: nn.Embedding(3, 2, init=0.1), TypeError, r"such as nn\.init\.normal"),
+        (
+            lambda: nn.Embedding(3, 2, init=0.1),
+            TypeError,
+            r"such as nn\.init\.he_normal, not 0\.1",
+        ),
     ],
 )
 def test_bad_options(make, error, message):

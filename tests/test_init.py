@@ -60,6 +60,38 @@ def test_weights_are_the_same_on_every_device_and_in_every_dtype(kind):
     assert not np.array_equal(other["layers.0.W"], reference["layers.0.W"])
 
 
+@pytest.mark.parametrize(
+    ("layer", "size", "of_y", "of_dx"),
+    [
+        (nn.Conv2d(64, 3, init=init.glorot_normal), (20, 20, 64), 1, 1),
+        (nn.Conv2d(96, 3, init=init.glorot_uniform), (20, 20, 32), 0.5, 1.5),
+        (nn.Conv2d(16, 5), (20, 20, 64), 2, 0.5),  # he_normal: 2 for each input
+        (nn.ConvTranspose2d(16, 5), (20, 20, 64), 2, 0.5),
+        (nn.ConvTranspose2d(64, 5), (20, 20, 16), 2, 8),
+        (nn.ConvTranspose2d(64, 5, groups=4, init=init.lecun_uniform), (20, 20, 16), 1, 4),
+        (nn.ConvTranspose2d(32, 4, stride=2), (20, 20, 32), 0.5, 2),
+    ],
+    ids=repr,
+)
+def test_activations_and_gradients_keep_their_size(layer, size, of_y, of_dx):
+    """Variances in the middle of images of noise, where no border is near, for x and dy of variance 1."""
+    model, rng = nn.Model(layer, size, Backend()), np.random.default_rng(0)
+    y, backward = model.forward(rng.standard_normal((4, *size), np.float32))
+    dx = backward(rng.standard_normal(y.shape, np.float32))
+    for given, expected in ((y, of_y), (dx, of_dx)):
+        assert given[:, 5:-5, 5:-5].var() == pytest.approx(expected, rel=0.1)
+
+
+def test_values_of_a_transposed_convolution_have_the_places_that_its_formula_says():
+    """Of each group its own: drawn in another order they would be those of other channels."""
+    drawn = init.Initializer("counted", lambda rng, shape: np.arange(float(math.prod(shape))).reshape(shape))
+    W = nn.Model(nn.ConvTranspose2d(6, 1, groups=2, init=drawn), (3, 3, 4), Backend()).parameters["W"].data[0, 0]
+    places = np.arange(12).reshape(2, 2, 3)  # channel in of a group, group, channel out of a group
+    for group in range(2):
+        for channel_in in range(2):
+            assert W[:, group * 2 + channel_in].tolist() == places[channel_in, group].tolist()
+
+
 @pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (2, 3, 5)])
 def test_orthogonal_rows_or_columns(shape):
     Q = init.orthogonal(np.random.default_rng(0), shape).reshape(-1, shape[-1])

@@ -147,6 +147,8 @@ def test_targets_that_do_not_fit(loss, shape, target, message):
         ({"class_weights": [0.0, 0.0]}, "not all 0"),
         ({"class_weights": [1.0, math.inf]}, "must be finite"),
         ({"ignore": 0}, "ignore must be below 0, where no class is, not 0"),
+        ({"ignore": -1.5}, "ignore must be a whole number, not -1.5"),
+        ({"ignore": "a"}, "ignore must be a whole number, not 'a'"),
         ({"reduction": "none"}, "reduction must be one of mean, sum, not 'none'"),
     ],
 )
@@ -383,6 +385,15 @@ def test_classes_that_are_ruled_out_are_no_part_of_the_loss(kind, target):
         assert float(value) == pytest.approx((log - 1 + log - 2) / 2, rel=1e-6)
         assert np.isfinite(np.array(backend.to_host(dy))).all()
     assert float(losses.SoftmaxCrossEntropy(label_smoothing=0.1)(y, target, backend)[0]) == math.inf
+
+
+def test_the_divergence_from_a_distribution_without_the_classes_that_are_ruled_out(kind):
+    backend = kind("float64", 0)
+    y, t = backend.asarray(np.array([[1, -math.inf, 2]])), backend.asarray(np.array([[0.25, 0, 0.75]]))
+    value, dy = losses.KLDivergence()(y, t, backend)
+    p = 1 / (1 + math.e)  # of the first class
+    assert float(value) == pytest.approx(0.25 * math.log(0.25 / p) + 0.75 * math.log(0.75 / (1 - p)), rel=1e-12)
+    np.testing.assert_allclose(backend.to_host(dy), [[p - 0.25, 0, 0.25 - p]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1e-40, 1e35, 5e-31])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import tracemalloc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -222,3 +225,57 @@ def test_the_limit_is_set_where_the_device_is_chosen(cuda, monkeypatch):
     monkeypatch.setattr(sys.modules["cupy"], "get_default_memory_pool", lambda: pool)
     monkeypatch.setattr(xpnet.probe, "cuda", lambda number: xpnet.probe.Diagnosis("ok", "it works", ""))
     assert (select("cuda", max_memory=77).max_memory, pool.limit) == (77, 77)
+
+
+ROWS, IMAGES, SEQUENCES = (4000,), (20, 20, 10), (40, 100)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "arrays"),
+    [
+        *((layer, ROWS, 1) for layer in (nn.ReLU(), nn.LeakyReLU(), nn.PReLU(), nn.ELU(), nn.SELU(), nn.HardSwish())),
+        *((layer, ROWS, 1) for layer in (nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.GELU())),
+        *((layer, ROWS, 1) for layer in (nn.GELU("none"), nn.Softmax(), nn.LogSoftmax(), nn.Linear(2))),
+        *((layer, SEQUENCES, 1) for layer in (nn.LayerNorm(), nn.RMSNorm(), nn.GroupNorm(2), nn.BatchNorm())),
+        *((layer, ROWS, 0) for layer in (nn.Standardize(1, 2), nn.Residual(nn.Sequential()))),
+        *((layer, IMAGES, 0) for layer in (nn.AvgPool2d(2), nn.GlobalAvgPool2d(), nn.Flatten(), nn.Reshape(-1))),
+        *((layer, SEQUENCES, 0) for layer in (nn.Transpose(1, 0), nn.LearnedPosition(40), nn.SinusoidalPosition())),
+        *((layer, SEQUENCES, 1.1) for layer in (nn.RNN(1), nn.LSTM(1), nn.GRU(1))),  # x, and a little for each step
+    ],
+    ids=lambda value: repr(value) if isinstance(value, nn.Layer) else "",
+)
+def test_what_a_layer_keeps_for_its_backward(layer, shape, arrays):
+    """In arrays of the size of x: one that is named in `backward` for its shape alone is held all the same."""
+    backend = select("cpu")
+    nn.Model(layer, shape, backend).forward(np.ones((64, *shape), np.float32))  # what is kept from pass to pass
+    tracemalloc.start()
+    try:
+        x = np.random.default_rng(0).standard_normal((64, *shape), np.float32)
+        size, (y, backward) = x.nbytes, layer.forward(x, backend)
+        del x, y
+        assert tracemalloc.get_traced_memory()[0] / size == pytest.approx(arrays, abs=0.08)
+    finally:
+        tracemalloc.stop()
+    assert callable(backward)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: nn.Sequential(nn.Embedding(5, 3, padding=0), nn.Flatten(), nn.Linear(2)),
+        lambda: nn.Sequential(nn.Embedding(5, 3), nn.LSTM(2)),
+        lambda: nn.Sequential(nn.Embedding(5, 4), nn.TransformerBlock(2)),
+        lambda: nn.Sequential(nn.Standardize(0, 1), nn.Reshape(2, 2, 1), nn.ConvTranspose2d(2, 2), nn.BatchNorm()),
+    ],
+)
+def test_a_model_goes_with_its_last_name(network):
+    """Not when Python looks for cycles: with it goes the memory of a GPU."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = nn.Model(network(), (4,), select("cpu"))
+        gone = weakref.ref(model.network)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -265,6 +265,14 @@ def test_only_a_mask_may_hold_integers():
     assert nn.LSTM(3, mask=True, state=True).accepts_integers == (False, True, False, False)
 
 
+def test_as_many_inputs_as_the_layer_takes():
+    x = np.zeros((2, 5, 4), np.float32)
+    for given in (x, (x, x)):
+        count = 2 if isinstance(given, tuple) else 1
+        with pytest.raises(ShapeError, match=rf"the model takes 3 arrays, of shapes .*, and was given {count}"):
+            Model(nn.GRU(3, mask=True, state=True), ((5, 4), (5,), (3,)), Backend()).forward(given)
+
+
 @KINDS
 def test_it_learns_to_remember(layer, kind):
     """What the first step held, at each step after it."""

@@ -20,7 +20,6 @@ from xpnet.backend.random import HostPhilox, Philox, host_generator
 from xpnet.backend.threads import Team, blas_threads
 
 Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
-
 DTYPES = ("float32", "float64")
 SMALL_STEP = 50_000_000  # multiplications below which a second BLAS thread is a risk (see `threads_for`)
 
@@ -69,7 +68,7 @@ class Backend:
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
         self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
-        self._constants: dict[tuple[float, ...], Array] = {}
+        self._constants: dict[tuple[float, ...] | bytes, Array] = {}
 
     def __repr__(self) -> str:
         products = f", products in {self.precision}" if self.precision else ""
@@ -194,11 +193,12 @@ class Backend:
             self.kept[key] = self.xp.ones(n, dtype)
         return self.kept[key][:n]
 
-    def constant(self, values: tuple[float, ...]) -> Array:
-        """These numbers as a 1-D array in the backend's dtype, uploaded once and kept: never change it."""
+    def constant(self, values: tuple[float, ...] | bytes) -> Array:
+        """These numbers (bytes hold float64) as a 1-D array in the backend's dtype, uploaded once: never change it."""
         if values not in self._constants:
+            numbers = np.array(np.frombuffer(values) if isinstance(values, bytes) else values, self.dtype)
             with self.observed_by(None):  # once in a run is no transfer to warn of
-                self._constants[values] = self.asarray(np.array(values, self.dtype))
+                self._constants[values] = self.asarray(numbers)
         return self._constants[values]
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:

@@ -9,9 +9,9 @@ import numpy as np
 from xpnet.arguments import shown
 from xpnet.backend import Array, Backend
 from xpnet.losses.target import (
+    as_terms,
     check_target,
     check_weights,
-    in_shape,
     outputs_shape,
     require_all,
     require_weights,
@@ -101,14 +101,14 @@ class TermLoss(Loss):
             check_weights(weights, self._shape_of_terms(shape))
         right = self._right(t) if t.shape == shape else None
         if right is not None:
-            require_all(right if weights is None else right | (in_shape(weights, right.shape) == 0), self.right_targets)
+            require_all(right if weights is None else right | (as_terms(weights, right.shape) == 0), self.right_targets)
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         check_target(target, shape, single=not self.of_rows)
 
     def _right(self, target: np.ndarray) -> np.ndarray | None:
         """Whether the target of each term, of y's shape, is one of `right_targets`; None where any number is. Those of
-        weight 0 may be what they like."""
+        weight 0 may be any finite number."""
         return None
 
     def _shape_of_terms(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ class TermLoss(Loss):
             return None
         shape = self._shape_of_terms(y.shape)
         require_weights(weights, shape)
-        return backend.xp.broadcast_to(in_shape(weights.astype(y.dtype, copy=False), shape), shape)
+        return backend.xp.broadcast_to(as_terms(weights.astype(y.dtype, copy=False), shape), shape)
 
     def _total(self, y: Array, target: Array, w: Array | None, backend: Backend) -> Array | int:
         """sum_i w_i c_i."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import floats, number
+from xpnet.arguments import floats, number, whole
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
@@ -20,6 +19,7 @@ from xpnet.losses.target import (
     values,
 )
 from xpnet.nn.activation import sigmoid
+from xpnet.nn.softmax import exponentials, log_softmax
 
 SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
 
@@ -51,7 +51,7 @@ class SoftmaxCrossEntropy(TermLoss):
             class_weights = floats("class_weights are one number for each class, in their order", class_weights)
             if not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):
                 raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
-        if ignore is not None and ignore >= 0:
+        if ignore is not None and whole("ignore", ignore) >= 0:
             raise ValueError(f"ignore must be below 0, where no class is, not {ignore}: give a class the weight 0")
         self.label_smoothing, self.class_weights, self.ignore = label_smoothing, class_weights, ignore
 
@@ -66,12 +66,9 @@ class SoftmaxCrossEntropy(TermLoss):
         if self.class_weights is not None:
             q = q * self._of_classes(y.shape[-1], backend)
 
-        shifted, p = backend.fuse(_exponentials)(y, y.max(axis=-1, keepdims=True), xp)
-        total = p.sum(axis=-1, keepdims=True)
-        log_p = shifted - xp.log(total)
+        log_p, p = log_softmax(y, backend)
         if not self.label_smoothing:
             log_p = xp.where(q == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
-        p /= total
         return -(q * log_p).sum(axis=-1), p * q.sum(axis=-1, keepdims=True) - q
 
     def _of_class_numbers(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
@@ -84,7 +81,7 @@ class SoftmaxCrossEntropy(TermLoss):
         rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # results lie as they do, and are changed flat
         at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
         largest = rows.max(axis=1) if n_classes > SHORT_ROW else xp.ascontiguousarray(rows.T).max(axis=0)
-        shifted, dy = backend.fuse(_exponentials)(rows, largest[:, None], xp)
+        shifted, dy = backend.fuse(exponentials)(rows, largest[:, None], xp)
         total = backend.sum_rows(dy.T)
         terms = xp.log(total) - backend.take(shifted.reshape(-1), at)
         dy /= total[:, None]
@@ -118,18 +115,14 @@ class SoftmaxCrossEntropy(TermLoss):
         return backend.constant(self.class_weights)
 
 
-def _exponentials(y: Array, largest: Array, xp: Any) -> tuple[Array, Array]:
-    shifted = y - largest
-    return shifted, xp.exp(shifted)
-
-
 class BinaryCrossEntropy(TermLoss):
     """L_i = - t log p - (1 - t) log(1 - p) with p = sigmoid(y), for each entry i.  y: logits, any shape.
 
     `target`: t in [0, 1] of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for
     y (N, C) stand for one-hot rows.
 
-    As L_i = max(y, 0) - t y + log(1 + e^-|y|), nothing overflows.  dL_i/dy = p - t.
+    As L_i = max(y, 0) - t y + log(1 + e^-|y|), nothing overflows.  dL_i/dy = p - t.  (Bishop, "Pattern Recognition and
+    Machine Learning", 4.3.2.)
     """
 
     right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"

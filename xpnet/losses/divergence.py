@@ -7,8 +7,9 @@ import numpy as np
 from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import DISTRIBUTIONS, are_distributions, check_target, same_shape, values
+from xpnet.losses.target import DISTRIBUTIONS, are_distributions, require_same_shape, same_shape, values
 from xpnet.nn.activation import sigmoid
+from xpnet.nn.softmax import log_softmax
 
 
 class KLDivergence(TermLoss):
@@ -22,17 +23,13 @@ class KLDivergence(TermLoss):
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, same_shape(y, target)
-        shifted = y - y.max(axis=-1, keepdims=True)
-        p = xp.exp(shifted)
-        total = p.sum(axis=-1, keepdims=True)
-        log_p = shifted - xp.log(total)
-        p /= total
+        log_p, p = log_softmax(y, backend)
+        log_p = xp.where(t == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
         log_t = xp.log(xp.maximum(t, float(np.finfo(t.dtype).tiny)))
         return (t * (log_t - log_p)).sum(axis=-1), p * t.sum(axis=-1, keepdims=True) - t
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        if target.shape != shape:
-            raise ValueError(f"outputs of shape {shape} need distributions of that shape, not {target.shape}")
+        require_same_shape(shape, target, "distributions")
 
     def _right(self, target: np.ndarray) -> np.ndarray:
         return are_distributions(target)
@@ -66,9 +63,6 @@ class Focal(TermLoss):
         surprise = xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))  # -log q
         factor = ((1 - self.alpha) + (2 * self.alpha - 1) * t) * wrong**self.gamma
         return factor * surprise, -sign * factor * (wrong + self.gamma * q * surprise)
-
-    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        check_target(target, shape, single=True)
 
     def _right(self, target: np.ndarray) -> np.ndarray:
         return (target == 0) | (target == 1)

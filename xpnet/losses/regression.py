@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.arguments import floats, number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import same_shape, values
+from xpnet.losses.target import require_same_shape, same_shape, values
 
 
 class MeanSquaredError(TermLoss):
@@ -87,8 +87,7 @@ class CosineDistance(TermLoss):
         return (1 - cosine)[..., 0], (cosine * u - v) * per_length
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        if target.shape != shape:
-            raise ValueError(f"outputs of shape {shape} need targets of that shape, not {target.shape}")
+        require_same_shape(shape, target)
 
 
 def _unit(rows: Array, backend: Backend) -> tuple[Array, Array]:

@@ -37,18 +37,17 @@ def values(y: Array, target: Array, xp: Any) -> Array:
 
 def same_shape(y: Array, target: Array) -> Array:
     """The target of y's very shape, in its dtype: for losses that know no classes."""
-    if tuple(target.shape) != tuple(y.shape):
-        raise ValueError(f"outputs of shape {tuple(y.shape)} need targets of that shape, not {tuple(target.shape)}")
+    require_same_shape(y.shape, target)
     return target.astype(y.dtype, copy=False)
 
 
 def look(target: Array, n_classes: int, ignore: int | None = None) -> None:
     """On the host, looking at the class numbers costs nothing; a device would have to wait in every step."""
     if isinstance(target, np.ndarray):
-        check_classes(target, n_classes, ignore)
+        check_class_numbers(target, n_classes, ignore)
 
 
-def check_classes(target: np.ndarray, n_classes: int, ignore: int | None = None) -> None:
+def check_class_numbers(target: np.ndarray, n_classes: int, ignore: int | None = None) -> None:
     """`check_labels`, but for those that are to be ignored."""
     check_labels(target if ignore is None else np.where(target == ignore, 0, target), n_classes)
 
@@ -65,7 +64,7 @@ def check_target(target: np.ndarray, shape: tuple[int, ...], single: bool, ignor
     if single and _of_single_output(shape, target):
         _check_yes_or_no(target)
     elif are_classes(shape, target):
-        check_classes(target, shape[-1], ignore)
+        check_class_numbers(target, shape[-1], ignore)
     else:
         require_shape(shape, target)
 
@@ -87,6 +86,12 @@ def are_classes(shape: tuple[int, ...], target: Array) -> bool:
 
 def _of_single_output(shape: tuple[int, ...], target: Array) -> bool:
     return len(shape) == 2 and shape[1] == 1 and are_classes(shape, target)
+
+
+def require_same_shape(shape: tuple[int, ...], target: Array, what: str = "targets") -> None:
+    """Raise ValueError for targets of any other shape, class numbers among them."""
+    if tuple(target.shape) != tuple(shape):
+        raise ValueError(f"outputs of shape {tuple(shape)} need {what} of that shape, not {tuple(target.shape)}")
 
 
 def require_shape(shape: tuple[int, ...], target: Array) -> None:
@@ -121,7 +126,7 @@ def are_distributions(target: np.ndarray) -> np.ndarray:
     return (target >= 0).all(axis=-1) & (np.abs(target.sum(axis=-1) - 1) <= 1e-3)
 
 
-def in_shape(weights: Array, terms: tuple[int, ...]) -> Array:
+def as_terms(weights: Array, terms: tuple[int, ...]) -> Array:
     """The weights with as many axes as the terms."""
     return weights.reshape(*weights.shape, *[1] * (len(terms) - weights.ndim))
 

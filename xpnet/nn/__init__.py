@@ -20,6 +20,7 @@ from xpnet.nn import (
     position,
     recurrent,
     shape,
+    softmax,
     table,
     transformer,
 )
@@ -42,11 +43,12 @@ from xpnet.nn.recurrent import *
 from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
+from xpnet.nn.softmax import *
 from xpnet.nn.table import *
 from xpnet.nn.transformer import *
 
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
 __all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + networks.__all__
-__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + table.__all__
-__all__ += transformer.__all__
+__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + softmax.__all__
+__all__ += table.__all__ + transformer.__all__

@@ -1,6 +1,7 @@
-"""Activations, elementwise but for the softmaxes.  x, y: (N, ...), of the same shape.  GELU is in `gelu.py`.
+"""Elementwise activations.  x, y: (N, ...), of the same shape.  GELU is in `gelu.py`, softmaxes in `softmax.py`.
 
-Each keeps for its backward only what the derivative needs. No exponential here overflows, as every exponent is <= 0,
+Each keeps one array for its backward: x, y, or the slope dy/dx where that takes more than a few operations, which
+are then done in the forward. No exponential here overflows, as every exponent is <= 0,
 and where a slope is tiny (a sigmoid's at 17, say) it keeps its digits in float32: it is never taken as 1 - y.
 """
 
@@ -10,11 +11,10 @@ from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError, channels_of
+from xpnet.nn.shapes import Shape, channels_of
 
 __all__ = [
-    "ELU", "SELU", "HardSwish", "LeakyReLU", "LogSoftmax", "Mish", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softmax",
-    "Softplus", "Tanh",
+    "ELU", "SELU", "HardSwish", "LeakyReLU", "Mish", "PReLU", "ReLU", "SiLU", "Sigmoid", "Softplus", "Tanh",
 ]  # fmt: skip
 
 
@@ -72,15 +72,14 @@ class PReLU(_Activation):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        a = self.a.data
-        negative = backend.xp.minimum(x, 0)
+        xp, a = backend.xp, self.a.data
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            self.a.add_grad_sum(dy * negative)
+            self.a.add_grad_sum(dy * xp.minimum(x, 0))
             positive = (x > 0).astype(dy.dtype)
             return dy * (positive + (1 - positive) * a) if need_dx else None
 
-        return backend.xp.maximum(x, 0) + a * negative, backward
+        return xp.maximum(x, 0) + a * xp.minimum(x, 0), backward
 
 
 class ELU(_Activation):
@@ -94,18 +93,18 @@ class ELU(_Activation):
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
-        negative = xp.minimum(x, 0)
 
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             positive = (x > 0).astype(dy.dtype)
-            return dy * (xp.exp(negative) * (positive + (1 - positive) * self.alpha))
+            return dy * (xp.exp(xp.minimum(x, 0)) * (positive + (1 - positive) * self.alpha))
 
-        return xp.maximum(x, 0) + self.alpha * xp.expm1(negative), backward
+        return xp.maximum(x, 0) + self.alpha * xp.expm1(xp.minimum(x, 0)), backward
 
 
 class SELU(ELU):
     """y = scale ELU(x), with a scale and an alpha that keep activations at mean 0 and variance 1 from layer to layer.
+    dx = dy scale ELU'(x).
 
     They do where the inputs are so, with weights drawn by `init.lecun_normal` and no other normalisation.
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks" (2017).
@@ -132,13 +131,15 @@ class HardSwish(_Activation):
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
-        h = xp.clip(x + 3, 0, 6) * (1 / 6)
+
+        def h(x: Array) -> Array:
+            return xp.minimum(xp.maximum(x + 3, 0), 6) * (1 / 6)
 
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (h + x * (1 / 6) * (xp.abs(x) < 3))
+            return dy * (h(x) + x * (1 / 6) * (xp.abs(x) < 3))
 
-        return x * h, backward
+        return x * h(x), backward
 
 
 # Smooth ones ----------------------------------------------------------------------------------------------------
@@ -177,13 +178,17 @@ class SiLU(_Activation):
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        s, e = backend.fuse(sigmoid_and_e)(x, backend.xp)
-
         @backend.fuse
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (s + x * sigmoid_slope(e))
+        def values(x: Array) -> tuple[Array, Array]:
+            s, e = sigmoid_and_e(x, backend.xp)
+            return x * s, s + x * sigmoid_slope(e)
 
-        return x * s, backward
+        y, slope = values(x)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * slope
+
+        return y, backward
 
 
 class Mish(_Activation):
@@ -195,19 +200,24 @@ class Mish(_Activation):
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
-        a, b = xp.exp(xp.minimum(x, 0)), xp.exp(-xp.maximum(x, 0))
-        D = a * (a + 2 * b) + 2 * (b * b)
-        t = a * (a + 2 * b) / D
 
         @backend.fuse
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (t + x * (4 * (a * b) * (b * (a + b)) / (D * D)))
+        def values(x: Array) -> tuple[Array, Array]:
+            a, b = xp.exp(xp.minimum(x, 0)), xp.exp(-xp.maximum(x, 0))
+            D = a * (a + 2 * b) + 2 * (b * b)
+            t = a * (a + 2 * b) / D
+            return x * t, t + x * (4 * (a * b) * (b * (a + b)) / (D * D))
 
-        return x * t, backward
+        y, slope = values(x)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * slope
+
+        return y, backward
 
 
 class Softplus(_Activation):
-    """y = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).  dx = dy sigmoid(x)."""
+    """y = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).  dx = dy sigmoid(x).  Dugas et al. (2001)."""
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
@@ -217,48 +227,6 @@ class Softplus(_Activation):
             return dy * sigmoid(x, xp)
 
         return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))), backward
-
-
-# Of a whole row -------------------------------------------------------------------------------------------------
-
-
-class Softmax(_Activation):
-    """y_i = e^x_i / sum_j e^x_j over the last axis, shifted by max x so that nothing overflows.
-
-    dx_i = y_i (dy_i - sum_j dy_j y_j).  For training a classifier use `losses.SoftmaxCrossEntropy` on the inputs
-    of this layer instead: the same, stable where a probability is 0.
-    """
-
-    def build(self, shape: Shape) -> Shape:
-        return _at_least_one_axis(shape)
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y = softmax(x, backend.xp)
-
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
-
-        return y, backward
-
-
-class LogSoftmax(_Activation):
-    """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, also where that would be 0.
-
-    dx_i = dy_i - e^y_i sum_j dy_j.
-    """
-
-    def build(self, shape: Shape) -> Shape:
-        return _at_least_one_axis(shape)
-
-    def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp = backend.xp
-        y = x - x.max(axis=-1, keepdims=True)
-        y -= xp.log(xp.exp(y).sum(axis=-1, keepdims=True))
-
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy - xp.exp(y) * dy.sum(axis=-1, keepdims=True)
-
-        return y, backward
 
 
 # What they share ------------------------------------------------------------------------------------------------
@@ -278,16 +246,3 @@ def sigmoid(x: Array, xp) -> Array:
 def sigmoid_slope(e: Array) -> Array:
     """s (1 - s) of s = sigmoid(x), from e = e^-|x|: all digits are kept where s is so near to 1 that 1 - s has none."""
     return e / ((1 + e) * (1 + e))
-
-
-def softmax(x: Array, xp) -> Array:
-    """e^x / sum e^x over the last axis."""
-    y = xp.exp(x - x.max(axis=-1, keepdims=True))
-    y /= y.sum(axis=-1, keepdims=True)
-    return y
-
-
-def _at_least_one_axis(shape: Shape) -> Shape:
-    if not shape:
-        raise ShapeError("needs an input of at least one axis, got shape ()")
-    return shape

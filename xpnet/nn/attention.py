@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet.arguments import whole
+from xpnet.arguments import a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.linear import Linear
 from xpnet.nn.position import rotated, waves
-from xpnet.nn.shapes import Shape, ShapeError, is_several
+from xpnet.nn.shapes import Shape, ShapeError, in_tuple, is_several
 
 __all__ = ["MultiHeadAttention"]
 
@@ -55,8 +55,7 @@ class MultiHeadAttention(Layer):
         bias: bool = True,
         init: Initializer = initializers.lecun_normal,
     ):
-        if not callable(init):
-            raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
+        a_function("init is an initializer, such as nn.init.he_normal", init)
         self.heads = whole("heads of MultiHeadAttention", heads, least=1)
         self.causal, self.rotary, self.bias, self.init = causal, rotary, bias, init
 
@@ -90,7 +89,7 @@ class MultiHeadAttention(Layer):
         return layer
 
     def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
-        inputs = x if isinstance(x, tuple) else (x,)
+        inputs = in_tuple(x)
         hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self.masked else []
         if self.crossed:
             (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)

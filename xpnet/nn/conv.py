@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
-from xpnet.arguments import whole
+import numpy as np
+
+from xpnet.arguments import a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -55,8 +58,7 @@ class Conv2d(Layer):
         init: Initializer = initializers.he_normal,
         n_in: int | None = None,
     ):
-        if not callable(init):
-            raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
+        a_function("init is an initializer, such as nn.init.he_normal", init)
         self.n_out, self.groups = whole("n_out", n_out), whole("groups", groups)
         self.n_in = None if n_in is None else whole("n_in", n_in)
         self.kernel = per_axis("kernel", kernel, self.n_axes)
@@ -174,7 +176,10 @@ class ConvTranspose2d(Conv2d):
     several H', and this says which one is meant. All else is as in `Conv2d`.
 
     With Y the matrix of windows of y: Y = x W^T, and y is Y added up; with dY the windows of dy, dx = dY W and
-    dW = dY^T x. Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks" (2010).
+    dW = dY^T x.
+
+    With strides an output adds up only 1 / (sh sw) of its windows' places, so that y starts with that part of the
+    variance that `init` aims at. Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks" (2010).
     """
 
     def __init__(
@@ -207,7 +212,8 @@ class ConvTranspose2d(Conv2d):
         if min(output) < 1:
             raise ShapeError(f"padding {self.padding} leaves nothing of the output: its size would be {output}")
         self.windows = Windows.on(output, self.kernel, self.stride, self.padding, self.dilation)
-        self.W = Parameter((*self.kernel, self.n_out // self.groups, n_in), self.init)
+        first = Initializer("transposed", partial(_transposed, self.init, self.groups))
+        self.W = Parameter((*self.kernel, self.n_out // self.groups, n_in), first)
         if self.bias:
             self.b = Parameter((self.n_out,), initializers.zeros, decay=False)
         return (*output, self.n_out)
@@ -234,6 +240,14 @@ class ConvTranspose2d(Conv2d):
         return y, backward
 
 
+def _transposed(init: Initializer, groups: int, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """First values of W (kh, kw, n_out / groups, C). They are drawn as (kh, kw, C / groups, n_out), so that an
+    initializer counts the inputs as inputs."""
+    *kernel, n_out, n_in = shape
+    W = init(rng, (*kernel, n_in // groups, n_out * groups))
+    return W.reshape(*kernel, n_in // groups, groups, n_out).swapaxes(-1, -3).reshape(shape)
+
+
 def _taps(W: Array) -> Iterator[Array]:
     """The entries of a kernel in the order of `Windows.parts`: (channels in / groups, channels out) each."""
     return iter(W.reshape(-1, *W.shape[-2:]))
@@ -253,7 +267,7 @@ def _product(a: Array, b: Array, backend: Backend, name: str = "product") -> Arr
 
 
 def _joined(product: Array) -> Array:
-    """The inverse: the channels of all groups side by side."""
+    """The inverse of `_by_group`: the channels of all groups side by side."""
     if product.ndim == 2:
         return product
     groups, rows, channels = product.shape

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -34,8 +36,7 @@ class Embedding(Layer):
     by_position = True
 
     def __init__(self, n: int, size: int, padding: int | None = None, init: Initializer = STANDARD_NORMAL):
-        if not callable(init):
-            raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
+        a_function("init is an initializer, such as nn.init.he_normal", init)
         self.n, self.size = whole("n of Embedding", n, least=1), whole("size of Embedding", size, least=1)
         self.padding = None if padding is None else whole("padding", padding)
         if self.padding is not None and not 0 <= self.padding < self.n:
@@ -43,14 +44,11 @@ class Embedding(Layer):
         self.init = init
 
     def build(self, shape: Shape) -> Shape:
-        self.W = Parameter((self.n, self.size), Initializer("embedding", self._first_values))
-        return (*shape, self.size)
-
-    def _first_values(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        W = self.init(rng, shape)
+        first = self.init
         if self.padding is not None:
-            W[self.padding] = 0
-        return W
+            first = Initializer("padded", partial(_with_zero_row, self.init, self.padding))
+        self.W = Parameter((self.n, self.size), first)
+        return (*shape, self.size)
 
     def check_input(self, x: np.ndarray) -> None:
         """Raise ValueError for a number that has no row. `x` is on the host."""
@@ -72,6 +70,12 @@ class Embedding(Layer):
             self.W.grad += dW
 
         return backend.take(self.W.data, rows).reshape(*x.shape, self.size), backward
+
+
+def _with_zero_row(init: Initializer, row: int, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    W = init(rng, shape)
+    W[row] = 0
+    return W
 
 
 def summed_by_row(a: Array, rows: Array, n: int, backend: Backend) -> Array:

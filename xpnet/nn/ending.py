@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.nn.activation import Sigmoid, Softmax, sigmoid, softmax
+from xpnet.nn.activation import Sigmoid, sigmoid
 from xpnet.nn.compose import Blocked, Sequential
 from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer
+from xpnet.nn.softmax import Softmax, softmax
 
 
 def ending(network: Layer) -> Layer:

@@ -69,13 +69,18 @@ class GELU(Layer):
 
     def _exact(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
-        P = xp.abs((x > 0) - normal_tail(x, backend))  # 1 - tail above 0, the tail itself below
 
         @backend.fuse
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (P + x * (xp.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))))
+        def values(x: Array, tail: Array) -> tuple[Array, Array]:
+            P = xp.abs((x > 0) - tail)  # 1 - tail above 0, the tail itself below
+            return x * P, P + x * (xp.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi)))
 
-        return x * P, backward
+        y, slope = values(x, normal_tail(x, backend))
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return dy * slope
+
+        return y, backward
 
 
 # NumPy and CuPy share no erf. With t = |x|, w = 1 / (t + 4) and u = 1 - 8 w in [-1, 1), tail(t) e^(t^2/2) / w is smooth

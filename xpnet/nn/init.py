@@ -1,6 +1,7 @@
 """First values of parameters. Drawn on the host in float64, so that they are the same on every device.
 
-With n_in and n_out the number of inputs and outputs that a weight connects, the variance is 2 / n_in (He: layers
+With n_in the number of inputs that an output adds up, and n_out the number of outputs that an input goes to (of a
+kernel: its places times its channels in, or out), the variance is 2 / n_in (He: layers
 followed by ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of
 activations, and of gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
 
@@ -26,11 +27,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Initializer:
-    """init(rng, shape) -> float64 array on the host. A weight's last axis counts outputs, the others inputs."""
+    """init(rng, shape) -> float64 array on the host. A weight's last axis counts channels out, the one before channels
+    in, and those before them, if any, the places of a kernel."""
 
     name: str
     draw: Callable[[np.random.Generator, Shape], np.ndarray]
-    value: float | None = None  # what `constant` and `uniform` were given
+    value: float | None = None  # what `constant`, `normal` and `uniform` were given
 
     def __call__(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return self.draw(rng, shape)
@@ -45,7 +47,7 @@ class Initializer:
 
 def _scaled(name: str, variance: Callable[[int, int], float], normal: bool) -> Initializer:
     def draw(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-        n_in, n_out = math.prod(shape[:-1]), shape[-1]
+        n_in, n_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
         deviation = math.sqrt(variance(max(n_in, 1), n_out))
         if normal:
             return deviation * rng.standard_normal(shape)

@@ -17,6 +17,8 @@ def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> N
     accepts = network.accepts_integers
     arrays = in_tuple(x)
     several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+    if len(several) != len(arrays):
+        raise ShapeError(f"the model takes {len(several)} arrays, of shapes {shape}, and was given {len(arrays)}")
     for array, integers in zip(arrays, several, strict=True):
         if not isinstance(array, backend.array_type):
             raise TypeError(

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from xpnet.backend import Array, Backend
+import numpy as np
+
+from xpnet.backend import Array, Backend, Observer
 from xpnet.nn.parameter import Parameter
 from xpnet.nn.shapes import ContractError, Shape, ShapeError, fits, in_tuple, is_several, shape_of
 
@@ -117,7 +119,7 @@ class Layer:
         self._check(x, result)
         y, backward = result
         result = y, self._backward_checked(x, backward)
-        return result if backend.observer is None else self._observed(x, result, backend)
+        return result if backend.observer is None else self._observed(x, result, backend, backend.observer)
 
     def _check(self, x: Array, result: Any) -> None:
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
@@ -148,10 +150,11 @@ class Layer:
 
         return checked
 
-    def _observed(self, x: Array, result: tuple[Array, Backward], backend: Backend) -> tuple[Array, Backward]:
+    def _observed(
+        self, x: Array, result: tuple[Array, Backward], backend: Backend, observer: Observer
+    ) -> tuple[Array, Backward]:
         y, backward_inner = result
-        if backend.observer is not None:
-            backend.observer.forward(self, x, y)
+        observer.forward(self, x, y)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             if backend.observer is not None:
@@ -203,7 +206,7 @@ class Layer:
     def __repr__(self) -> str:
         inside = [repr(layer) for _, layer in self.children()]
         shown = {name: vars(self).get(name) for name in inspect.signature(type(self)).parameters}
-        plain = [f"{name}={value!r}" for name, value in shown.items() if not any(_inside(value, Layer))]
+        plain = [f"{name}={_short(value)}" for name, value in shown.items() if not any(_inside(value, Layer))]
         return f"{type(self).__name__}({', '.join(inside + [text for text in plain if text != 'layers=[]'])})"
 
 
@@ -230,6 +233,13 @@ def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
         raise TypeError(f"{kind.__name__} takes no {', '.join(sorted(unknown))}")
     arguments = inspect.BoundArguments(signature, OrderedDict(config))
     return kind(*arguments.args, **arguments.kwargs)
+
+
+def _short(value: Any) -> str:
+    """`repr`; of an array a list of its numbers, or if there are many its shape."""
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    return repr(value.tolist()) if value.size <= 8 else f"<numbers {value.shape}>"
 
 
 def _copied(value: Any, copies: dict[int, Layer]) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -35,8 +34,7 @@ class Linear(Layer):
         bias: bool = True,
         init: Initializer = initializers.he_normal,
     ):
-        if not callable(init):
-            raise TypeError(f"init must be an initializer such as nn.init.he_normal, not {init!r}")
+        a_function("init is an initializer, such as nn.init.he_normal", init)
         self.n_out, self.n_in = whole("n_out of Linear", n_out, least=1), None if n_in is None else whole("n_in", n_in)
         self.bias, self.init = bias, init
 
@@ -83,12 +81,12 @@ class Standardize(Layer):
             raise ValueError(f"Standardize needs a finite mean and std > 0, not {mean!r} and {std!r}")
         if m.shape != s.shape:
             raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
-        self.mean, self.std = m.tolist(), s.tolist()
-        self._shape, self._mean, self._factor = (
-            m.shape,
-            _Numbers(m.ravel().tolist()),
-            _Numbers((1 / s).ravel().tolist()),
-        )
+        self.mean: Any = m if m.shape else float(m)  # an array, which no walk through the network goes into
+        self.std: Any = s if s.shape else float(s)
+        self._shape, self._means, self._factors = m.shape, m.tobytes(), (1 / s).tobytes()
+
+    def config(self) -> dict[str, Any]:
+        return {"mean": np.asarray(self.mean).tolist(), "std": np.asarray(self.std).tolist()}
 
     def build(self, shape: Shape) -> Shape:
         features = self._shape
@@ -97,7 +95,10 @@ class Standardize(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        mean, factor = self._constant(self._mean, backend), self._constant(self._factor, backend)
+        if self._shape:
+            mean, factor = (backend.constant(a).reshape(self._shape) for a in (self._means, self._factors))
+        else:
+            mean, factor = self.mean, 1 / self.std
         y = x.astype(backend.dtype)
         y -= mean
         y *= factor
@@ -106,18 +107,3 @@ class Standardize(Layer):
             return dy * factor
 
         return y, backward
-
-    def _constant(self, values: _Numbers, backend: Backend) -> Any:
-        """A plain number, or an array that the backend keeps."""
-        return backend.constant(values).reshape(self._shape) if self._shape else values[0]
-
-
-class _Numbers(tuple[float, ...]):
-    """Numbers that are hashed once, not in each pass: of an image's pixels that took longer than the pass itself."""
-
-    @cached_property
-    def _hash(self) -> int:
-        return super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash

@@ -10,7 +10,8 @@ The channels are the last axis (NHWC): gamma, beta: (C,). What differs is which 
 
 gamma and beta have no weight decay: it would pull gamma to 0, not to 1. The mean is taken off in two rounds. Numbers of
 mean 1e4 and deviation 1 leave a float32 mean uncertain by 1e-3, and all of what is normalised with it; the mean of what
-is left after the first round makes that good.
+is left after the first round makes that good. For the backward they keep xhat or x - mean, and not x: a closure that
+names x holds it until then.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class BatchNorm(Layer):
         y = backend.fuse(_scaled_and_shifted)(centred, scale, shift)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            rows_dy = dy.reshape(centred.shape)  # of x itself nothing is kept
+            rows_dy = dy.reshape(centred.shape)
             dbeta = backend.sum_rows(rows_dy)
             dgamma = inverse * (backend.sum_rows(rows_dy * centred) - left * dbeta)
             self.beta.add_grad_sum(dbeta)
@@ -123,20 +124,20 @@ class LayerNorm(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        rows = x.reshape(-1, x.shape[-1])
+        shape, rows = x.shape, x.reshape(-1, x.shape[-1])
         mean = _mean_of_rows(rows, backend)
         xhat, inverse = normalised(rows, mean, self.eps, backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            rows_dy = dy.reshape(rows.shape)
+            rows_dy = dy.reshape(xhat.shape)
             self.gamma.add_grad_sum(rows_dy * xhat)
             self.beta.add_grad_sum(rows_dy)
             if not need_dx:
                 return None
-            return normalised_dx(rows_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(x.shape)
+            return normalised_dx(rows_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(shape)
 
         y = backend.fuse(_scaled_and_shifted)(xhat, self.gamma.data, self.beta.data)
-        return y.reshape(x.shape), backward
+        return y.reshape(shape), backward
 
 
 class RMSNorm(Layer):
@@ -156,20 +157,20 @@ class RMSNorm(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        rows = x.reshape(-1, x.shape[-1])
+        shape, rows = x.shape, x.reshape(-1, x.shape[-1])
         mean = _mean_of_rows(rows, backend)
         inverse = backend.fuse(_inverse_root)(mean(rows * rows), self.eps, backend.xp)
         xhat = rows * inverse
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            rows_dy = dy.reshape(rows.shape)
+            rows_dy = dy.reshape(xhat.shape)
             self.gamma.add_grad_sum(rows_dy * xhat)
             if not need_dx:
                 return None
             d = rows_dy * self.gamma.data
-            return backend.fuse(_along_and_scaled)(d, xhat, mean(d * xhat), inverse).reshape(x.shape)
+            return backend.fuse(_along_and_scaled)(d, xhat, mean(d * xhat), inverse).reshape(shape)
 
-        return (xhat * self.gamma.data).reshape(x.shape), backward
+        return (xhat * self.gamma.data).reshape(shape), backward
 
 
 class GroupNorm(Layer):
@@ -190,20 +191,20 @@ class GroupNorm(Layer):
         return shape
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        samples = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])  # (N, positions, C)
+        shape, samples = x.shape, x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])  # (N, positions, C)
         mean = self._mean_of_groups(samples, backend)
         xhat, inverse = normalised(samples, mean, self.eps, backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            samples_dy = dy.reshape(samples.shape)
+            samples_dy = dy.reshape(xhat.shape)
             self.gamma.add_grad_sum(samples_dy * xhat)
             self.beta.add_grad_sum(samples_dy)
             if not need_dx:
                 return None
-            return normalised_dx(samples_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(x.shape)
+            return normalised_dx(samples_dy * self.gamma.data, xhat, inverse, mean, backend).reshape(shape)
 
         y = backend.fuse(_scaled_and_shifted)(xhat, self.gamma.data, self.beta.data)
-        return y.reshape(x.shape), backward
+        return y.reshape(shape), backward
 
     def _mean_of_groups(self, samples: Array, backend: Backend) -> Mean:
         n, positions, channels = samples.shape

@@ -88,17 +88,18 @@ class AvgPool2d(_Pool2d):
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        xp, windows, n_entries = backend.xp, self.windows[x.shape[1:3]], math.prod(self.kernel)
-        y = xp.zeros((x.shape[0], *windows.output, x.shape[-1]), x.dtype)
-        for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+        xp, shape, n_entries = backend.xp, x.shape, math.prod(self.kernel)
+        windows = self.windows[shape[1:3]]
+        y = xp.zeros((shape[0], *windows.output, shape[-1]), x.dtype)
+        for images in windows.blocks(shape[0], shape[-1], backend):
             total = y[images]
             for part in windows.parts(x[images], backend):
                 total += part
             total *= 1 / n_entries
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dx = xp.empty(x.shape, x.dtype)
-            for images in windows.blocks(x.shape[0], x.shape[-1], backend):
+            dx = xp.empty(shape, dy.dtype)
+            for images in windows.blocks(shape[0], shape[-1], backend):
                 windows.add_up(repeat(dy[images] * (1 / n_entries), n_entries), dx[images], backend)
             return dx
 
@@ -115,9 +116,11 @@ class GlobalAvgPool2d(Layer):
         return _image(shape)[-1:]
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        shape = x.shape
+
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dx = backend.xp.empty(x.shape, x.dtype)
-            dx[...] = (dy * (1 / math.prod(x.shape[1:3])))[:, None, None]
+            dx = backend.xp.empty(shape, dy.dtype)
+            dx[...] = (dy * (1 / math.prod(shape[1:3])))[:, None, None]
             return dx
 
         return x.mean(axis=(1, 2)), backward

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.arguments import whole
+from xpnet.arguments import a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -59,8 +59,7 @@ class LearnedPosition(Layer):
     """
 
     def __init__(self, length: int, init: Initializer = SMALL_NORMAL):
-        if not callable(init):
-            raise TypeError(f"init must be an initializer such as nn.init.normal(0.02), not {init!r}")
+        a_function("init is an initializer, such as nn.init.he_normal", init)
         self.length, self.init = whole("length of LearnedPosition", length, least=1), init
 
     def build(self, shape: Shape) -> Shape:

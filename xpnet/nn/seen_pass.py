@@ -23,7 +23,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.observer import Observer
 from xpnet.nn.conv import Conv2d, ConvTranspose2d
 from xpnet.nn.layer import Layer, Parameter
-from xpnet.nn.shapes import Shape, each
+from xpnet.nn.shapes import Shape, each, in_tuple
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
@@ -92,7 +92,7 @@ class SeenPass(Observer):
     def _see_what_is_kept(self, backward: Any, batch: Any) -> None:
         constants = self.backend._constants.values()
         known = [self.model.data, self.model.grad, batch, *self.backend.kept.values(), *constants]
-        seen = {id(_owner(array)) for item in known for array in (item if isinstance(item, tuple) else (item,))}
+        seen = {id(_owner(array)) for item in known for array in in_tuple(item)}
         for layer, array in held(backward):
             owner = _owner(array)
             if id(owner) not in seen:
@@ -160,4 +160,4 @@ def _owner(array: np.ndarray) -> np.ndarray:
 
 
 def size_in_bytes(arrays: Any) -> int:
-    return sum(a.nbytes for a in (arrays if isinstance(arrays, tuple) else (arrays,)))
+    return sum(a.nbytes for a in in_tuple(arrays))

@@ -13,7 +13,7 @@ __all__ = ["Flatten", "Reshape", "Transpose"]
 
 
 class Flatten(Layer):
-    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...)."""
+    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...).  dx = dy in the shape of x."""
 
     accepts_integers = None
 
@@ -23,8 +23,10 @@ class Flatten(Layer):
         return (math.prod(shape),)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        shape = x.shape
+
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape)
+            return dy.reshape(shape)
 
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), backward
 
@@ -32,7 +34,7 @@ class Flatten(Layer):
 class Reshape(Layer):
     """The numbers of a sample, row by row, in another shape: `Reshape(8, 8, 1)`.  x: (N, ...), y: (N, *shape).
 
-    One axis may be -1: whatever is left for it.
+    One axis may be -1: whatever is left for it.  dx = dy in the shape of x.
     """
 
     accepts_integers = None
@@ -54,8 +56,10 @@ class Reshape(Layer):
         return output
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
+        shape = x.shape
+
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape)
+            return dy.reshape(shape)
 
         return x.reshape(len(x), *self._outputs[x.shape[1:]]), backward
 

@@ -10,7 +10,7 @@ from xpnet.backend import Array, Backend
 from xpnet.frames import MISSING, UNSEEN, Form
 from xpnet.nn.embedding import Embedding
 from xpnet.nn.layer import Backward, Layer
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, in_tuple
 
 __all__ = ["Columns"]
 
@@ -92,7 +92,7 @@ class Columns(Layer):
 
     def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
         xp, n = backend.xp, len(self.numbers)
-        parts = x if isinstance(x, tuple) else (x,)
+        parts = in_tuple(x)
         y = xp.empty((len(parts[0]), self.width), backend.dtype)
         backwards = []
         if n:

@@ -21,7 +21,7 @@ from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError, is_several
+from xpnet.nn.shapes import Shape, ShapeError, in_tuple, is_several
 
 Cell = dict[str, Parameter]
 
@@ -92,7 +92,7 @@ class Recurrent(Layer):
         xp, dtype = backend.xp, backend.dtype
         h, mask, first = self._given(x, backend)
         last = [xp.empty(s.shape, dtype) for s in first]
-        backwards = []
+        several, backwards = isinstance(x, tuple), []
         for layer in range(self.layers):
             h, backward_one = self._layer(layer, h, mask, first, last, backend)
             backwards.append(backward_one)
@@ -109,7 +109,7 @@ class Recurrent(Layer):
             if not need_dx:
                 return None
             dx = dh.swapaxes(0, 1)
-            return (dx, *[None] * self.mask, *dfirst * self.state) if isinstance(x, tuple) else dx
+            return (dx, *[None] * self.mask, *dfirst * self.state) if several else dx
 
         y = xp.ascontiguousarray(h.swapaxes(0, 1))
         return (y, *last) if self.return_state else y, backward
@@ -117,7 +117,7 @@ class Recurrent(Layer):
     def _given(self, x: Any, backend: Backend) -> tuple[Array, Array | None, list[Array]]:
         """x (T, N, C), the mask (T, N, 1) if there is one, and the states before the first step."""
         xp, mask = backend.xp, None
-        x, *others = x if isinstance(x, tuple) else (x,)
+        x, *others = in_tuple(x)
         if self.mask:
             mask, *others = others
             if mask.dtype.kind not in "biu":

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from xpnet import nn
+from xpnet.nn.shapes import in_tuple
 from xpnet.onnx.embedding import waves
 from xpnet.onnx.graph import GraphWriter, Tensor
 from xpnet.onnx.registry import exporter
@@ -15,7 +16,7 @@ HIDDEN = -1e30  # a score whose exponential is 0, and no infinity: inf - inf is 
 
 @exporter(nn.MultiHeadAttention)
 def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tensor:
-    inputs = [graph.plain(a) for a in (x if isinstance(x, tuple) else (x,))]
+    inputs = [graph.plain(a) for a in in_tuple(x)]
     if layer.crossed:
         (q,) = _heads(layer, graph.layer(layer.q, inputs[0]), 1, graph)
         k, v = _heads(layer, graph.layer(layer.kv, inputs[1]), 2, graph)

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from xpnet import nn
+from xpnet.nn.shapes import in_tuple
 from xpnet.nn.through_time import Cell, Recurrent
 from xpnet.onnx.chain import DIRECTION, UNIT, Axes, Chain
 from xpnet.onnx.graph import GraphWriter, Tensor
@@ -23,7 +24,7 @@ GATES = {"RNN": (0,), "LSTM": (0, 2, 1, 3), "GRU": (1, 0, 2)}  # ours, in the or
 
 @exporter(nn.RNN, nn.LSTM, nn.GRU)
 def recurrent(layer: Recurrent, x: Any, graph: GraphWriter) -> Any:
-    x, *others = x if isinstance(x, tuple) else (x,)
+    x, *others = in_tuple(x)
     directions, n_states = layer.directions, len(layer.state_names)
     mask = graph.as_integers(graph.plain(others.pop(0))) if layer.mask else ""
     first = [graph.arranged(state, TIME_FIRST).name for state in others]  # (layers directions, N, units)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import nn
+from xpnet.nn.shapes import in_tuple
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.registry import exporter
 
@@ -14,7 +15,7 @@ from xpnet.onnx.registry import exporter
 @exporter(nn.Columns)
 def columns(layer: nn.Columns, x: Any, graph: GraphWriter) -> Tensor:
     """Numbers standardised; of each category a row of its table, which is one-hot where nothing is trained."""
-    parts = [graph.plain(part) for part in (x if isinstance(x, tuple) else (x,))]
+    parts = [graph.plain(part) for part in in_tuple(x)]
     made = []
     if layer.numbers:
         centred = graph.op("Sub", parts[0].name, graph.constant(layer.mean))

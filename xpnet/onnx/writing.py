@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from xpnet.files import replacing
 from xpnet.nn.model import Model
-from xpnet.nn.shapes import LayerFault, Shape, is_several
+from xpnet.nn.shapes import LayerFault, Shape, in_tuple, is_several
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.registry import ExportError
 
@@ -46,7 +46,7 @@ def to_onnx(model: Model) -> ModelProto:
     except LayerFault as fault:
         raise fault.inside(model.network) from None
     outputs = _named("y", model.output_shape)
-    for name, value in zip(outputs, y if isinstance(y, tuple) else (y,), strict=True):
+    for name, value in zip(outputs, in_tuple(y), strict=True):
         graph.nodes.append(helper.make_node("Identity", [graph.plain(value).name], [name], name))
     kinds = {name: TensorProto.INT64 if name in graph.integers else TensorProto.FLOAT for name in [*inputs, *outputs]}
     described = helper.make_graph(

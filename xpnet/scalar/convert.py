@@ -79,7 +79,7 @@ def from_model(model: Model) -> BasicNet:
         if type(layer) is nn.Flatten and not weights:
             one_row = True
         elif type(layer) is nn.Standardize and not weights:
-            if isinstance(layer.mean, list):
+            if not isinstance(layer.mean, float):
                 raise ValueError(
                     f"{path} (Standardize) has a mean for each feature: only one mean and one std for all can be "
                     "folded into the first Linear"

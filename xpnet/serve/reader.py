@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
-from xpnet.nn.activation import softmax
+from xpnet.nn.softmax import softmax
 from xpnet.photo import Digit, ImageReader
 from xpnet.photo.glyph import Pixels
 from xpnet.photo.opening import Source

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from xpnet.backend import Array, Observer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Layer, Model, Parallel, Reshape, Residual, Standardize
-from xpnet.nn.activation import softmax
 from xpnet.nn.layer import Parameter
 from xpnet.nn.shapes import Shape
+from xpnet.nn.softmax import softmax
 from xpnet.serve import maps
 from xpnet.serve.maps import rounded
 from xpnet.serve.reader import QuestionError, Reader

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.nn import Embedding, Layer, LearnedPosition, Model, MultiHeadAttention
-from xpnet.nn.activation import softmax
+from xpnet.nn.softmax import softmax
 from xpnet.serve import limits
 from xpnet.serve.reader import QuestionError
 

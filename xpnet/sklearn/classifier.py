@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet.data import Dataset
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.nn.activation import softmax
+from xpnet.nn.softmax import softmax
 from xpnet.sklearn.estimator import XPEstimator, counted
 
 

@@ -17,7 +17,7 @@ def _scaled_cases(shape: tuple[int, ...], n_in: int, n_out: int) -> Iterator[Ini
 CASES: tuple[InitCase, ...] = (
     *_scaled_cases((300, 100), 300, 100),
     *_scaled_cases((100, 300), 100, 300),
-    *_scaled_cases((3, 5, 20, 70), 300, 70),
+    *_scaled_cases((3, 5, 20, 70), 300, 1050),
     *_scaled_cases((5000,), 1, 5000),
     InitCase("orthogonal", "square", init.orthogonal, (150, 150), 1 / 150),
     InitCase("orthogonal", "tall", init.orthogonal, (3, 60, 70), 1 / 180),
