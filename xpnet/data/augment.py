@@ -141,8 +141,11 @@ def mixup(x: Array, target: Array, n_classes: int, backend: Backend) -> tuple[Ar
     the paper's choice for CIFAR-10. A batch is in random order, so that the next is as good as any; the last takes the
     first. Raises ValueError for class numbers out of range, where looking at them costs nothing: on the host.
 
-    `fit` has no place for it, as its metrics need class numbers; in a loop of one's own it stands before `train_step`:
-        x, target = data.mixup(x, target, 10, backend)
+    `fit` has no place for it, as its `augment` sees the images alone, not their targets. In a loop of one's own:
+
+        with backend.mode(training=True):
+            x, target = data.mixup(x, target, 10, backend)
+            train.train_step(model, loss, optimizer, x, target)
     """
     xp, n = backend.xp, len(x)
     if isinstance(target, np.ndarray):

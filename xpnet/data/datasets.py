@@ -48,7 +48,7 @@ def load(
 
     "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
               scaled to 0..255, as images have them. A stratified fifth is held out as the test split;
-              `seed` says which, and matters to this source alone.
+              `seed` says which.
               The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
               Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.
     "mnist"   60,000 + 10,000 handwritten digits, 28 x 28 uint8 of 0..255 (LeCun, Cortes and Burges). From
@@ -59,9 +59,9 @@ def load(
               for, and downloaded, as MNIST is, in folders called cifar10; its SHA-256 is checked.
     a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
               train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..);
-              or with a folder of images for each class, of which a stratified fifth is the test split, or with folders
-              `train` and `test` of such folders (and none of a validation part). `size` and `grey` are for these
-              alone, and those of `image_folder`.
+              or with a folder of images for each class, of which a stratified fifth is the test split, again by
+              `seed`, or with folders `train` and `test` of such folders (and none of a validation part). `size` and
+              `grey` are for folders of images alone, and those of `image_folder`. The split of all else is fixed.
 
     Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
     FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.

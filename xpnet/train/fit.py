@@ -92,7 +92,7 @@ def fit(
     - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
     - With `accumulate` k, each batch goes through the network in k parts, for larger batches than the memory holds:
-      the update is that of the whole batch.
+      the update is that of the whole batch, but that BatchNorm's statistics are those of a part.
     - With `average`, the model's weights are averaged along the way: those are measured on `validation` and kept by
       `keep_best`. Without that, the model ends with its own; `with average.applied():` it has the averages.
     - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is

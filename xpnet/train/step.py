@@ -29,6 +29,8 @@ def train_step(
 ) -> tuple[Array, Array | None]:
     """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
 
+    Call it inside `with backend.mode(training=True):`, or dropout and BatchNorm behave as in prediction.
+
     Where products are float16 the loss is scaled on the way (`optim.loss_scale`); its value is not.
 
     With `accumulate` k the batch goes through forward and backward in k parts, equally many samples to one or one more,
