@@ -162,16 +162,28 @@ def test_an_update_is_one_launch(make, expected):
     assert names == expected
 
 
-def test_a_step_of_the_tutorials_network():
-    """45 launches with Adam, 16 of them products; 70 if nothing were fused."""
+@pytest.mark.parametrize(
+    ("network", "shape", "fuses", "expected"),
+    [
+        (nn.mlp([784, 128, 64, 32, 10]), (784,), True, (45, 16, 6)),
+        (nn.mlp([784, 128, 64, 32, 10]), (784,), False, (72, 16, 0)),
+        (nn.Sequential(nn.LSTM(128), nn.Linear(10)), (64, 16), True, (760, 137, 261)),
+        (nn.Sequential(nn.LSTM(128), nn.Linear(10)), (64, 16), False, (1430, 137, 0)),
+    ],
+    ids=["tutorial", "tutorial, one by one", "LSTM", "LSTM, one by one"],
+)
+def test_a_step_with_adam(network, shape, fuses, expected):
+    """How many launches, products and chains, fused and one by one: docs/gpu.md says it, too."""
     backend = StrictBackend()
-    model = Model(nn.mlp([784, 128, 64, 32, 10]), (784,), backend)
-    optimizer, x = optim.Adam(model), backend.asarray(numbers(64, 784))
-    target = backend.asarray(np.arange(64) % 10)
+    if not fuses:
+        backend.fuse = lambda f: f
+    model = Model(network, shape, backend)
+    optimizer, x = optim.Adam(model), backend.asarray(numbers(4, *shape))
+    target = backend.asarray(np.ones((4, *shape[:-1]), np.int64))
     with launches(backend) as names, backend.mode(training=True):
         train_step(model, losses.SoftmaxCrossEntropy(), optimizer, x, target)
     names = [name for name in names if name not in ("fill", "ones")]
-    assert (len(names), names.count("matmul"), names.count("fused")) == (45, 16, 6)
+    assert (len(names), names.count("matmul"), names.count("fused")) == expected
 
 
 def test_an_optimizer_of_ones_own_that_is_no_chain():

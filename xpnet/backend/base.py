@@ -263,9 +263,9 @@ class Backend:
         """Inside the block, as many BLAS threads as were asked for (`select(threads=...)`); of itself one for a step
         of fewer than 50 million multiplications, and for larger ones what is set already.
 
-        On two quiet cores a second thread makes a step of 7 million multiplications (an MLP of 111,146 weights at
-        batch 64) take 0.76 of its time; where other work runs on the cores, the two wait for each other and it takes
-        ten times as long. The number set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same number of
+        On two quiet cores a second thread makes an MLP's step (111,146 weights at batch 64) take 0.75 to 1.35 of its
+        time, by the machine; where other work runs on the cores, the two wait for each other and it takes over ten
+        times as long. The number set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same number of
         threads gives the same sums, so the rule must not depend on timings. Once a `team` has run they are its own.
         """
         if self.threads is None and multiplications >= SMALL_STEP:
