@@ -2,7 +2,10 @@
 
 import xpnet
 from xpnet import data, losses, nn, optim, verify
-from xpnet.nn.activation import sigmoid
+
+
+def sigmoid(x, xp):
+    return (1 + xp.tanh(x / 2)) / 2  # 1 / (1 + e^-x), which would overflow far below 0
 
 
 class Swish(nn.Layer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.verify.strict import StrictArray
+from xpnet.verify.strict_array import StrictArray
 
 HOST = np.arange(12, dtype=np.float32).reshape(3, 4)
 

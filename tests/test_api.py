@@ -9,7 +9,7 @@ import pytest
 
 from docs.generate import api
 
-for package in ("onnx", "sklearn"):
+for package in ("matplotlib", "onnx", "sklearn"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install -e ".[dev]"')
 
 UPDATE = """

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from strict_arrays import HOST, same
 
-from xpnet.verify.strict import StrictArray, StrictBackend
+from xpnet.verify.strict import StrictBackend
+from xpnet.verify.strict_array import StrictArray
 
 
 @pytest.fixture

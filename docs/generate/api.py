@@ -19,7 +19,8 @@ import xpnet
 PAGE = "api.md"
 ROOT = Path(__file__).parents[2]
 LIST = ROOT / "docs" / "api.txt"
-PARTS = ("xpnet", *sorted(f"xpnet.{part}" for part in (*xpnet.PARTS, "nn.init", "photo")))
+INSIDE = ("nn.init", "photo", "train.plots", "verify.strict")  # public too, besides the parts
+PARTS = ("xpnet", *sorted(f"xpnet.{part}" for part in (*xpnet.PARTS, *INSIDE)))
 HEAD = """\
 Every public name of xpnet: what is here, users' code may rely on (CONTRIBUTING.md, "Public names").
 tests/test_api.py holds this file to the code; after a change that is meant: python -m docs.generate.api

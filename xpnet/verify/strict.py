@@ -23,7 +23,7 @@ from xpnet.backend.tracing import StandIn, fused
 from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
 from xpnet.verify.strict_names import CONSTANTS, FUNCTIONS, HINTS
 
-__all__ = ["CaptureError", "HostReadError", "StrictArray", "StrictBackend"]
+__all__ = ["CaptureError", "HostReadError", "StrictBackend"]
 
 
 class StrictModule:
@@ -112,7 +112,12 @@ def poison(array: StrictArray) -> None:
 
 
 class StrictBackend(Backend):
-    """A backend that holds a GPU's rules against the code that runs on it, on any machine."""
+    """A backend that holds a GPU's rules against the code that runs on it, on any machine.
+
+    `dtype`, `seed` and `precision` are those of `xpnet.select`. What breaks a rule is an error that names its line:
+    TypeError, ValueError, IndexError or AttributeError for what CuPy refuses or gets wrong, `HostReadError` and
+    `CaptureError` inside a step.
+    """
 
     array_type = StrictArray
     precisions = PRECISIONS
