@@ -1,5 +1,5 @@
 # The two commands of the README, `make train` and `make test`, and what a contributor runs besides.
-# Each makes .venv first where it is missing or pyproject.toml is newer. Another Python: make PYTHON=python3.13 test
+# Each but gpu-check makes .venv first where it is missing or pyproject.toml is newer. Another Python: make PYTHON=python3.13 test
 
 BIN := .venv/bin
 

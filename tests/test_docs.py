@@ -189,7 +189,7 @@ def test_links_lead_somewhere(generated):
 
 
 def test_files_that_are_named_are_there(generated):
-    pattern = r"\b((?:examples|benchmarks|xpnet|tests|docker)/[\w./]*\w)"
+    pattern = r"\b((?:examples|benchmarks|xpnet|tests|docker)/[\w./-]*\w)"
     of_layers = {page: text for page, text in generated.items() if page.startswith("layers/")}
     for page, text in {**{page: text_of(page) for page in WRITTEN}, **of_layers}.items():
         for path in re.findall(pattern, text):

@@ -18,9 +18,9 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, mnist, or a folder, of which the test part counts; all images of a folder without such a "
-            "part that is not the run's own; or a table, of which all rows do, but of the run's own those that it held "
-            "out. [default: what the model's run had]"
+            help="digits, mnist, cifar10, or a folder, of which the test part counts; all images of a folder without "
+            "such a part that is not the run's own; or a table, of which all rows do, but of the run's own those that "
+            "it held out. [default: what the model's run had]"
         ),
     ] = None,
     device: options.Device = None,

@@ -28,7 +28,8 @@ def parity(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Samples for MODEL: digits, mnist, or a folder. [default: random numbers]")
+        str | None,
+        typer.Option(help="Samples for MODEL: digits, mnist, cifar10, a folder, or a table. [default: random numbers]"),
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples at once, for MODEL.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="Steps of training to compare.", min=1)] = 50,

@@ -20,11 +20,9 @@ __all__ = ["MultiHeadAttention"]
 class MultiHeadAttention(Layer):
     """y = concat(head_1, ..., head_h) W_out, each head attention in d = C / h channels.  y: (N, T, C).
 
-    | x | what is read |
-    |---|---|
-    | (N, T, C) | the sequence itself: q, k, v = x W_qkv in one product, W_qkv: (C, 3C) |
-    | (x, memory (N, S, D)) | another one: q = x W_q, and k, v = memory W_kv, W_kv: (D, 2C) |
-    | either with a mask (N, S) last | 1 where a position may be read, 0 where there is only padding |
+        x            x (N, T, C) reads itself: q, k, v = x W_qkv, W_qkv: (C, 3C)
+        (x, memory)  x reads memory (N, S, D): q = x W_q; k, v = memory W_kv, W_kv: (D, 2C)
+        (.., mask)   either, and mask (N, S): 1 where a position may be read, 0 for padding
 
     Lengths may be free (None). A mask holds whole numbers or booleans and has no gradient. `causal`: position t reads
     no position after t of its own sequence. `rotary` turns q and k by angles that grow with their positions, so that
