@@ -16,11 +16,15 @@ from xpnet.nn.shapes import Shape, ShapeError, is_several, shape_of, size_of
 
 __all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
 
-SHARE = 1 << 18  # numbers that layers give in a pass, below which a thread is not worth its while
+SHARE = 1 << 18  # values that a thread must give in a pass to be worth starting: 1 MB in float32
 
 
 class Sequential(Layer):
-    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
+    """One layer after the other: y = f_n(... f_2(f_1(x))).
+
+    By the chain rule dx = f_1'^T f_2'^T ... f_n'^T dy: the backwards in reverse order, each fed with the dx of the
+    layer after it.
+    """
 
     by_position = True
 

@@ -16,7 +16,9 @@ from xpnet.nn.shapes import Shape
 __all__ = ["Embedding"]
 
 STANDARD_NORMAL = initializers.normal(1)
-SMALL = 512  # rows; up to here a product with one-hot rows is faster than sorting, and a GPU needs but three operations
+# Rows up to which a product with one-hot rows is faster than sorting. On one thread of a Xeon, for 512 to 4096 numbers
+# and vectors of 64 or 128, it takes 0.3 to 1.2 times as long for 128 rows, 0.6 to 2.5 for 256, 1.2 to 4.5 for 512.
+SMALL = 256
 
 
 class Embedding(Layer):

@@ -95,7 +95,8 @@ def waves(start: int, T: int, C: int, backend: Backend) -> tuple[Array, Array]:
     """cos and sin of t w_i, (T, C/2) each, for the positions t from `start` and w_i = 10000^(-2i / C)."""
     xp = backend.xp
 
-    def wave(function: Callable[[Array], Array]) -> Array:  # in one expression: nothing that has a name is float64
+    # One expression, in which no float64 array gets a name: `train.debug` would report it.
+    def wave(function: Callable[[Array], Array]) -> Array:
         return function(
             xp.arange(start, start + T, dtype=xp.float64)[:, None]
             * xp.exp(xp.arange(C // 2, dtype=xp.float64) * (-2 * math.log(BASE) / C))

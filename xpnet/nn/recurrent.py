@@ -128,6 +128,8 @@ class LSTM(Recurrent):
             dn *= dc
             return f * dc
 
+        # After `slopes`, da holds for all steps what needs no gradient: i (1-i) n, f (1-f) c_{t-1}, o (1-o) tanh c_t
+        # and (1-n^2) i. `step_back` then multiplies the first two and the last by dc_t, the third by dh_t.
         def slopes(da: Array, dg: Array) -> Callable:
             di, df, do, dn = (da[:, k] for k in range(4))
             dc_of_dh = xp.empty(c.shape, c.dtype)
@@ -199,6 +201,7 @@ class GRU(Recurrent):
             da *= dh
             dg *= dh
 
+        # After `slopes`, da and dg hold for all steps what needs no gradient; `step_back` multiplies them by dh_t.
         def slopes(da: Array, dg: Array) -> Callable:
             backend.fuse(_slope_of_sigmoid)(s, da[:, :2], xp)
             slopes_of_state(*(da[:, k] for k in range(3)))

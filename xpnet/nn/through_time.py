@@ -6,7 +6,11 @@ the state: s_t = f(a_t, g_t, s_{t-1}). W starts as `init.glorot_uniform`, U as `
 
 Backpropagation through time (Werbos, 1990) goes from the last step to the first. With ds_t, to which dy_t has been
 added: (da_t, dg_t, ds_{t-1}) = f'^T ds_t, and dh_{t-1} += dg_t U^T. Then, for all steps at once: dW = X^T dA,
-db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T.
+db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T. A bias of the product alone, g_t + b_hn, has the gradient
+sum_t dg_t.
+
+With a mask m_t of 0 or 1, s_t = m_t f(a_t, g_t, s_{t-1}) + (1 - m_t) s_{t-1} and y_t = m_t h_t. So dy_t comes in times
+m_t, f'^T gets m_t ds_t, and (1 - m_t) ds_t goes on to ds_{t-1} as it is.
 """
 
 from __future__ import annotations

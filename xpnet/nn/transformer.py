@@ -37,7 +37,8 @@ class TransformerBlock(Sequential):
         bias: bool = True,
         init: Initializer = initializers.lecun_normal,
     ):
-        MultiHeadAttention(heads, causal, rotary, bias, init), Dropout(dropout)  # wrong options show here
+        MultiHeadAttention(heads, causal, rotary, bias, init)  # not kept: the two look at the options
+        Dropout(dropout)
         super().__init__()
         self.heads, self.causal, self.rotary = whole("heads", heads), causal, rotary
         self.dropout, self.bias, self.init = float(dropout), bias, init
