@@ -270,7 +270,7 @@ def test_as_many_inputs_as_the_layer_takes():
     for given in (x, (x, x)):
         count = 2 if isinstance(given, tuple) else 1
         with pytest.raises(ShapeError, match=rf"the model takes 3 arrays, of shapes .*, and was given {count}"):
-            Model(nn.GRU(3, mask=True, state=True), ((5, 4), (5,), (3,)), Backend()).forward(given)
+            Model(nn.GRU(3, mask=True, state=True), ((5, 4), (5,), (1, 3)), Backend()).forward(given)
 
 
 @KINDS
