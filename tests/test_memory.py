@@ -15,11 +15,12 @@ import xpnet
 from xpnet import data, losses, nn, optim, select, train
 from xpnet.backend import Backend
 from xpnet.doctor import machine
+from xpnet.train.memory import _needs
 from xpnet.verify.strict import StrictBackend
 
 
-def wide(backend: Backend) -> nn.Model:
-    return nn.Model(nn.Sequential(nn.Linear(2000), nn.ReLU(), nn.Linear(2)), (50,), backend)
+def wide(backend: Backend, width: int = 50) -> nn.Model:
+    return nn.Model(nn.Sequential(nn.Linear(2000), nn.ReLU(), nn.Linear(2)), (width,), backend)
 
 
 def fit(model: nn.Model, batch_size: int = 400, **options):
@@ -82,7 +83,7 @@ def test_what_the_optimizer_keeps_counts():
             train.fit(model, losses.SoftmaxCrossEntropy(), kind(model, 1e-3), samples, epochs=1, batch_size=400)
         fits.append(found.value.fits)
     a_sample = 4 * (50 + 2 * 2000)  # at least
-    assert 1 < fits[0] - fits[1] <= 2 * 4 * model.n_parameters / a_sample
+    assert 1 < fits[0] - fits[1] <= 2 * 2 * 4 * model.n_parameters / a_sample  # and a copy, to go back to
 
 
 @pytest.mark.parametrize(("accumulate", "a_sample"), [(1, 40), (3, 14)])
@@ -93,7 +94,8 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
     monkeypatch.setattr(model, "summary", lambda n, example: SimpleNamespace(step=1000 + 40 * n))
     weights = 4 * (50 * 2 + 2)
     adam = 2 * weights + 4 + 2 * 4  # two numbers for each weight, the steps, and those that each parameter missed
-    fixed = 1000 + weights + adam + 8 * (2 + 2)  # with the best weights, and the sums for loss and accuracy
+    sums = 8 * (2 + 2)  # for loss and accuracy
+    fixed = 1000 + weights + (adam + sums) + (weights + adam + sums)  # with the best weights, and a copy to go back to
 
     backend.max_memory = fixed + 400 * a_sample
     assert len(fit(model, accumulate=accumulate).history) == 1
@@ -105,6 +107,28 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
         assert str(found.value).startswith("a step of 400 samples needs about")
         if fits:
             assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_what_is_said_to_be_needed_is_the_peak_of_a_run(average):
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((8, 500), np.float32), rng.integers(0, 2, 8))
+
+    def parts():
+        model = wide(select("cpu"), 500)
+        options = {"average": optim.WeightAverage(model)} if average else {}
+        return (model, losses.SoftmaxCrossEntropy(), optim.Adam(model, 1e-3), samples), options
+
+    arguments, options = parts()
+    fixed, a_sample = _needs(train.Run(*arguments, 4, **options), samples)
+    tracemalloc.start()
+    try:
+        arguments, options = parts()
+        train.fit(*arguments, epochs=2, batch_size=4, quiet=True, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.95 < peak / (fixed + 4 * a_sample) < 1.1
 
 
 def test_a_batch_that_was_said_to_fit_is_not_refused_by_another_measurement(monkeypatch):

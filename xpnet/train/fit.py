@@ -215,6 +215,7 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSiz
                 if regular:  # where a run is interrupted must change nothing
                     run.drop_denormals()
                 reporter.batches(run.position.epoch, run.position.batch, mean_loss, figures, run.optimizer.lr)
+                del snapshot  # each holds the model and the optimizer's state
                 snapshot = run.snapshot()
             if leave:
                 return False

@@ -53,8 +53,9 @@ def _needs(run: Run, data: Source) -> tuple[int, int]:
     three = each(lambda a: np.resize(a[:3], (3, *a.shape[1:])), run.model.as_input(data.x))  # of fewer, some again
     one, eleven = _steps(run.model, three)
     each_sample = max((eleven - one) // 10, 1)
-    optimizer = sum(a.nbytes for name, a in run.changing().items() if name != "the parameters")
-    return one - each_sample + optimizer + run.best.nbytes, -(-each_sample // run.accumulate)
+    snapshot = sum(a.nbytes for a in run.changing().values())
+    optimizer = snapshot - run.model.data.nbytes  # the values are in what a step takes
+    return one - each_sample + optimizer + run.best.nbytes + snapshot, -(-each_sample // run.accumulate)
 
 
 def _steps(model: Model, example: Any) -> tuple[int, int]:
