@@ -426,6 +426,14 @@ def test_a_handler_that_is_not_pythons_stays(monkeypatch):
     assert changed == []
 
 
+def test_a_run_alone_compares_its_parameters_with_nobody(monkeypatch):
+    taken = []
+    monkeypatch.setattr(Run, "digest", lambda run: taken.append(run) or "")
+    model, loss, optimizer = setup()
+    assert len(train.fit(model, loss, optimizer, blobs(), epochs=2, quiet=True).history) == 2
+    assert taken == []
+
+
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
 @pytest.mark.parametrize("slope", [0.01, math.nan])
 def test_a_run_goes_when_it_ends_not_when_python_looks_for_cycles(kind, slope, monkeypatch):
