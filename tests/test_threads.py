@@ -165,6 +165,27 @@ def test_a_model_that_ran_in_threads_is_copied_and_shown_as_before(x, tmp_path):
 # Who sees what ---------------------------------------------------------------------------------------------------
 
 
+class Told(Observer):
+    """Counts what it is told."""
+
+    count = 0
+
+    def forward_begins(self, layer, x):
+        self.count += 1
+
+
+def test_who_observed_when_the_team_was_made_is_told_nothing_later(x):
+    """A large update asks for the team, under whoever observes that step."""
+    model, told = model_of(2), Told()
+    with model.backend.observed_by(told):
+        results(model, x)
+        assert model.backend.team is not None
+    assert told.count > 0
+    told.count = 0
+    results(model, x[:4])
+    assert told.count == 0
+
+
 def test_an_observer_sees_one_thread(x, watched):
     model = model_of(2, watched())
     with model.backend.observed_by(Observer()):

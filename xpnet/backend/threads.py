@@ -99,10 +99,11 @@ class Team:
 
 
 def _lone(backend: Backend) -> Backend:
-    """The same backend for another thread."""
+    """The same backend for another thread. Who observes the one is told nothing of it, then or later."""
     twin = copy.copy(backend)
     twin.threads, twin.kept = 1, {}
-    vars(twin).pop("team", None)
+    for name in ("team", "observer"):
+        vars(twin).pop(name, None)
     return twin
 
 
