@@ -163,6 +163,25 @@ def test_an_update_is_one_launch(make, expected):
 
 
 @pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (optim.SGD, ["iadd", "fused"]),
+        (optim.Adam, ["iadd", "iadd", "fused", "fused"]),
+        (optim.NAdam, ["iadd", "iadd", "fused", "copy", "fused", "gt", "where", "assign", "fused"]),
+    ],
+)
+def test_an_update_takes_as_many_launches_however_much_is_frozen(kind, expected):
+    backend = StrictBackend()
+    model = Model(nn.mlp([4] * 7), (4,), backend)
+    optimizer = kind(model, 0.1)
+    model.freeze("*.[02468].*", "*.10.b")  # 11 of 12
+    optimizer.step()  # which finds out what is to be updated
+    with launches(backend) as names:
+        optimizer.step()
+    assert names == expected
+
+
+@pytest.mark.parametrize(
     ("network", "shape", "fuses", "expected"),
     [
         (nn.mlp([784, 128, 64, 32, 10]), (784,), True, (45, 16, 6)),

@@ -17,6 +17,7 @@ from xpnet.verify.cases import optimizer as ref
 from xpnet.verify.passes import SEED, run_optimizer
 from xpnet.verify.report import compare, finding
 from xpnet.verify.rows import name
+from xpnet.verify.strict import StrictBackend
 from xpnet.verify.tolerances import FLOAT32, rounding
 from xpnet.verify.witnesses import optimizer_by_formula, optimizer_values
 
@@ -351,6 +352,36 @@ def test_what_is_trained_from_later_on_moves_as_from_its_own_first_step(case, ki
             if i not in when:
                 step(alone, i)
         np.testing.assert_allclose(model.tensors()[parameter], alone.model.tensors()[parameter], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", ADAPTIVE, ids=name)
+def test_a_captured_step_goes_on_with_what_was_frozen_before_it(case):
+    """Captured steps before and after others are those of an optimizer whose steps are all eager."""
+    found = []
+    for backend in (StrictBackend("float64"), Backend("float64")):
+        model = network(backend=backend)
+        optimizer = case.make(model)
+        marks = optimizer._is_frozen
+        model.freeze("layers.0.*")
+        step = backend.capture(optimizer.step)
+
+        def steps(step, n, model=model):
+            for _ in range(n):
+                model.grad[...] = model.backend.asarray(np.linspace(-1, 2, model.n_parameters))
+                step()
+
+        steps(optimizer.step, 1)  # the parts are known before a step is captured
+        steps(step, 3)
+        optimizer.load_tensors(optimizer.tensors())  # which divides the parameters anew
+        steps(step, 2)
+        model.unfreeze("*")
+        steps(optimizer.step, 2)
+        assert optimizer._is_frozen is marks
+        found.append((model.tensors(), optimizer.tensors()))
+    for ours, theirs in zip(*found, strict=True):
+        for key, values in ours.items():
+            np.testing.assert_allclose(values, theirs[key], rtol=1e-12, atol=1e-14)
+    assert found[0][1]["missed"].tolist() == [6, 0, 6, 0]
 
 
 def test_parameters_that_have_rested_are_updated_apart_and_others_together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -84,15 +85,15 @@ class Adam(Optimizer):
     ):
         self.betas = (number("betas[0]", betas[0], least=0, below=1), number("betas[1]", betas[1], least=0, below=1))
         self.eps = number("eps", eps, above=0)
-        self._still: list[int] = []  # the parameters that are frozen now, by their numbers,
-        self._rests = defaultdict[int, tuple[object, ...]](tuple)  # and of each the stretches of steps that it missed
+        self._frozen_now: list[int] = []  # the parameters that are, by their numbers,
+        self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # and of each those of steps it missed
         super().__init__(model, lr, weight_decay, groups)
         self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
 
     def _begin(self) -> Sequence[Array]:
         missed = self.state["missed"]
-        for index in self._still:
-            missed[index : index + 1] += 1
+        if self._frozen_now:
+            missed += self._is_frozen
         return self.model.backend.fuse(self._corrections)(self.steps, missed)
 
     def _own_steps(self, steps: Array, missed: Array) -> Array:
@@ -128,17 +129,26 @@ class Adam(Optimizer):
 
     def _divide(self) -> None:
         stretch = object()  # of how many steps, the device alone knows
-        for index in self._still:
-            self._rests[index] += (stretch,)
-        self._still = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
+        for index in self._frozen_now:
+            self._missed_stretches[index] += (stretch,)
+        self._frozen_now = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
+        self._is_frozen.fill(0)
+        for index in self._frozen_now:
+            self._is_frozen[index : index + 1].fill(1)
         super()._divide()
 
+    @cached_property
+    def _is_frozen(self) -> Array:
+        """1 for each parameter that is frozen now, 0 for the others: one array for good, filled on the device, as a
+        captured step goes on reading it."""
+        return self.model.backend.xp.zeros(len(self.model.places), self.model.backend.dtype)
+
     def _alike(self, one: int, other: int) -> bool:
-        return self._rests[one] == self._rests[other]
+        return self._missed_stretches[one] == self._missed_stretches[other]
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         super().load_tensors(tensors)
-        self._rests.update((index, (float(missed),)) for index, missed in enumerate(tensors["missed"]))
+        self._missed_stretches.update((index, (float(missed),)) for index, missed in enumerate(tensors["missed"]))
         self._divide()
 
 
@@ -186,10 +196,10 @@ class NAdam(Adam):
 
     def _begin(self) -> Sequence[Array]:
         begun, product, missed = super()._begin(), self.state["product"], self.state["missed"]
-        still = [(slice(index, index + 1), product[index : index + 1].copy()) for index in self._still]
+        before = product.copy() if self._frozen_now else None
         parts = self.model.backend.fuse(self._parts_of_step)(self.steps, missed, product)
-        for at, before in still:
-            product[at] = before
+        if before is not None:  # the frozen ones have made no step
+            product[...] = self.model.backend.xp.where(self._is_frozen > 0, before, product)
         return (*begun, *parts)
 
     def _parts_of_step(self, steps: Array, missed: Array, product: Array) -> tuple[Array, Array]:

@@ -120,7 +120,7 @@ class Optimizer:
 
     def _step_all(self) -> None:
         model = self.model
-        if self._without is not model.frozen:
+        if self._frozen_then is not model.frozen:
             self._divide()
         self.steps += 1
         self._begun = self._begin()
@@ -171,7 +171,7 @@ class Optimizer:
 
     def _divide(self) -> None:
         """Decide anew what is updated: the parts, and the pieces of them, or whole parameters, that are at once."""
-        self._parts, self._without = self._divided(), self.model.frozen
+        self._parts, self._frozen_then = self._divided(), self.model.frozen
         self._pieces = [
             (part, slice(part.start + piece.start, part.start + piece.stop))
             for part in self._parts
