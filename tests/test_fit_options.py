@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import math
@@ -15,6 +16,7 @@ from test_fit import blobs, setup
 import xpnet
 from xpnet import data, losses, nn, optim, schedules, train
 from xpnet.backend import Backend, Observer
+from xpnet.nn.saving import ModelFileError
 from xpnet.train.metrics import Metric, accuracy, mae, r2
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Run
@@ -217,6 +219,49 @@ def test_a_schedule_that_remembers_begins_anew_with_each_run():
     first = rates()
     assert first[0] == 5.0 > first[-1]
     assert rates() == first
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileExistsError, "go on from it with resume=True"),
+        (OSError, "nowhere"),
+        (ModelFileError, "its batch_size is 20, this one's is 40"),
+        (train.OutOfMemoryError, "a step of 40 samples needs"),
+        (RuntimeError, "this backend is training already"),
+    ],
+)
+def test_a_run_that_is_refused_changes_nothing(tmp_path, error, message):
+    plateau = schedules.Plateau(0.5, factor=0.1, patience=1)
+    for value in (1.0, 2.0, 3.0, 3.0):
+        plateau.observe(value)
+    seen, path = {**vars(plateau)}, tmp_path / "run"
+    assert seen["lr"] < plateau.first
+
+    model = nn.Model(nn.mlp([2, 16, 3]), (2,), xpnet.select("cpu"))
+    optimizer = optim.SGD(model, 0.1)
+    fit = lambda **options: train.fit(
+        model, losses.SoftmaxCrossEntropy(), optimizer, blobs(), epochs=1, quiet=True, schedule=plateau, **options
+    )
+    options = {"batch_size": 40, "checkpoint": path}
+    if error is FileExistsError:
+        path.write_bytes(b"another's")
+    elif error is OSError:
+        options["checkpoint"] = tmp_path / "nowhere" / "run"
+    elif error is ModelFileError:
+        fit(checkpoint=path, batch_size=20)
+        model.classes = ()
+        vars(plateau).update(seen)
+        options["resume"] = True
+    elif error is train.OutOfMemoryError:
+        model.backend.max_memory = 1000
+    before, files = model.tensors(), {file: file.read_bytes() for file in tmp_path.iterdir()}
+    busy = model.backend.training_lock if error is RuntimeError else contextlib.nullcontext()
+    with busy, pytest.raises(error, match=message):
+        fit(**options)
+    assert (model.classes, vars(plateau)) == ((), seen)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files
+    assert all((values == before[name]).all() for name, values in model.tensors().items())
 
 
 def test_what_a_callback_writes_into_its_row_is_its_own(tmp_path):

@@ -314,6 +314,21 @@ def test_processes_that_are_given_something_else_are_told_so(other, words):
         assert re.search(f"process 1 .*{words}", str(error))
 
 
+def test_what_a_plateau_has_seen_before_is_no_other_setting():
+    def run(group):
+        plateau, model = schedules.Plateau(0.01, patience=1), model_of()
+        if group.rank:
+            plateau.observe(1.0)
+            plateau.observe(1.0)
+        seen, given = {**vars(plateau)}, (model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), points())
+        train.Run(*given, 25, plateau, group=group)
+        assert vars(plateau) == seen  # it is `fit` that begins
+        result = train.fit(*given, epochs=2, schedule=plateau, quiet=True, group=group)
+        return [row["lr"] for row in result.history]
+
+    assert together(2, run) == [run(ALONE)] * 2
+
+
 def test_a_schedule_in_words_is_the_same_in_all_processes():
     class Named:
         def __init__(self, names):

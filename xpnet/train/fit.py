@@ -22,8 +22,8 @@ from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
 from xpnet.train.capture import capture
-from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
-from xpnet.train.checks import check_validation, classes_of, warn_of_doubled
+from xpnet.train.checkpoint import save_checkpoint
+from xpnet.train.checks import check_validation, warn_of_doubled
 from xpnet.train.evaluation import evaluate
 from xpnet.train.finite import raise_culprit
 from xpnet.train.interrupt import ctrl_c
@@ -32,6 +32,7 @@ from xpnet.train.metrics import Metric
 from xpnet.train.progress import Reporter
 from xpnet.train.run import Augmentation, Row, Run
 from xpnet.train.sizes import LayerSizes
+from xpnet.train.start import begin
 
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
@@ -146,44 +147,37 @@ def fit(
         run.agree("validates on other data", None if validation is None else validation.digest())
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     warn_of_doubled(model, loss)
-    classes = classes_of(train)
-    if not model.classes and model.output_shape[-1:] == (len(classes),):
-        model.classes = tuple(classes)
-    if checkpoint is not None:
-        if there:
-            load_checkpoint(run, checkpoint)
-        else:
-            save_checkpoint(run, checkpoint)  # now rather than after an epoch of work: a bad path shows here
-    stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
     keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
     quietly = np.errstate(all="ignore")
     # One thread in a group: each of its processes has a core.
     threads = model.backend.threads_for(run.batch_size * model.n_parameters if group.size == 1 else 0)
-    reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
     memory = within_memory(run, train, -(-run.batch_size // group.size))
-    shared = optimizer.shared_by(group)
-    with _alone(model), closing(run), threads, memory, shared, reporter, ctrl_c() as asked, quietly, group.held():
-        if not stopped and run.position.epoch < epochs:
-            with model.backend.mode(training=True):
-                capture(run, reporter.note)
-        while run.position.epoch < epochs and not stopped:
-            started = time.perf_counter()
-            if not _epoch(run, reporter, asked, watch):
-                stopped = "interrupted"
-                break
-            optimizer.gather_state()  # for callbacks
-            row = _row(run, validation, time.perf_counter() - started)
-            if group.size > 1:  # the digest is of all parameters, brought to the host
-                run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
-            run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
-            reporter.epoch(row)
-            if group.first(partial(_asks_to_stop, callbacks, row, model)):
-                stopped = "a callback asked for it"
-            else:
-                stopped = _enough(run, patience)
-            if checkpoint is not None:
-                save_checkpoint(run, checkpoint)
+    with _alone(model), closing(run), threads, memory, quietly:
+        begin(run, checkpoint, there)
+        stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
+        reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
+        with optimizer.shared_by(group), reporter, ctrl_c() as asked, group.held():
+            if not stopped and run.position.epoch < epochs:
+                with model.backend.mode(training=True):
+                    capture(run, reporter.note)
+            while run.position.epoch < epochs and not stopped:
+                started = time.perf_counter()
+                if not _epoch(run, reporter, asked, watch):
+                    stopped = "interrupted"
+                    break
+                optimizer.gather_state()  # for callbacks
+                row = _row(run, validation, time.perf_counter() - started)
+                if group.size > 1:  # the digest is of all parameters, brought to the host
+                    run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
+                run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
+                reporter.epoch(row)
+                if group.first(partial(_asks_to_stop, callbacks, row, model)):
+                    stopped = "a callback asked for it"
+                else:
+                    stopped = _enough(run, patience)
+                if checkpoint is not None:
+                    save_checkpoint(run, checkpoint)
     if group.any(asked.is_set()) and not stopped:  # after the last batch
         stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:

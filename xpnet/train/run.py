@@ -5,6 +5,7 @@ It can be copied (to go back to, when a value is found that is not finite) and w
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import re
@@ -100,15 +101,16 @@ class Run:
         self.captured: Callable[..., None] | None = None  # `device_step`, where the device has captured it
         self.eager = ""  # why not all steps are captured, where the device could
         self._epoch_begun = -1
-        if (plateau := remembering(schedule)) is not None:
-            plateau.begin()
         if group.size > 1:
             self._join(group)
 
     def _join(self, group: Group) -> None:
         """Be sure that all processes begin alike but for what they draw."""
         kind = self.model.backend.device.partition(":")[0]
-        rates = {"lr": self.optimizer.lr, "schedule": in_words(self.schedule)}
+        schedule = copy.copy(self.schedule)
+        if (plateau := remembering(schedule)) is not None:
+            plateau.begin()  # as the run will do: what it has seen before is no difference
+        rates = {"lr": self.optimizer.lr, "schedule": in_words(schedule)}
         all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.described, **rates}
         self.agree("starts with other settings", all_settings)
         self.agree("starts with other parameters", self.digest())
