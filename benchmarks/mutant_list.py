@@ -3198,8 +3198,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("sklearn: a pickle forgets the optimizer", "    optimizer.load_tensors(tensors)\n", ""),
         ("sklearn: a pickle begins the random stream anew", "    model.backend.rng.state = stream\n", ""),
         ("sklearn: a pickle holds arrays of the device",
-         "optimizer.weight_decay, optimizer.tensors(),",
-         'optimizer.weight_decay, {"steps": optimizer.steps, **optimizer.state},'),
+         "optimizer.described, optimizer.tensors(),",
+         'optimizer.described, {"steps": optimizer.steps, **optimizer.state},'),
         ("n_jobs: each worker trains alone", ", group=group, **options)", ", **options)"),
     ],
     "parallel/launch.py": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import pickle
 import shutil
 import sys
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import nn
+from xpnet import nn, optim
 from xpnet.verify.strict import StrictBackend
 
 pytest.importorskip("sklearn", reason='scikit-learn is not installed: pip install -e ".[sklearn]"')
@@ -25,6 +26,7 @@ from sklearn.datasets import load_iris
 from xpnet.parallel import launch
 from xpnet.sklearn import XPClassifier, XPRegressor, estimator, workers
 from xpnet.train import worker
+from xpnet.train.worker import packed, unpacked
 
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None
@@ -116,6 +118,40 @@ def test_what_goes_to_a_worker_and_comes_back_is_all_there_is(monkeypatch):
     np.testing.assert_array_equal(two.model_.backend.rng.state, one.model_.backend.rng.state)
     for mine, theirs in zip(two._optimizer.tensors().values(), one._optimizer.tensors().values(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: optim.Adam(model, betas=(0.5, 0.9), eps=1e-5),
+        lambda model: optim.SGD(model, 0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lambda model: optim.RMSProp(model, rho=0.5),
+        lambda model: optim.NAdam(model, momentum_decay=0.1),
+        lambda model: optim.Muon(model, momentum=0.5, groups={"*.b": {"lr": 0.1}, "*.W": {"weight_decay": 2.0}}),
+    ],
+)
+def test_an_optimizer_keeps_its_options_on_the_way(make):
+    model = nn.Model(nn.mlp([4, 3, 2]), (4,), xpnet.select("cpu"))
+    optimizer, gradient = make(model), np.linspace(-1, 1, model.n_parameters)
+    step = lambda optimizer: (optimizer.model.grad.__setitem__(..., gradient), optimizer.step())
+    step(optimizer)
+    copied = model.to(xpnet.select("cpu"))
+    again = unpacked(copied, pickle.loads(pickle.dumps(packed(optimizer))))
+    assert (type(again), again.lr, again.described) == (type(optimizer), optimizer.lr, optimizer.described)
+    for one in (optimizer, again):
+        step(one)
+    assert copied.data.tobytes() == model.data.tobytes()
+
+
+def test_an_optimizer_that_does_not_keep_its_options_is_refused():
+    class Hidden(optim.SGD):
+        def __init__(self, model, lr, half=False):
+            super().__init__(model, lr, momentum=0.5 if half else 0.0)
+
+    model = nn.Model(nn.Linear(2), (4,), xpnet.select("cpu"))
+    with pytest.raises(ValueError, match="Hidden cannot be made again from what it keeps of its options"):
+        unpacked(model, packed(Hidden(model, 0.1, half=True)))
+    assert unpacked(model, packed(Hidden(model, 0.1))).momentum == 0
 
 
 def test_how_many_processes_that_is():

@@ -6,6 +6,7 @@ arrays. The program and its workers are of one user and one machine: see `xpnet.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 from pathlib import Path
@@ -21,15 +22,22 @@ TASK, RESULT = "task", "result"
 
 
 def packed(optimizer: Optimizer) -> tuple[Any, ...]:
-    """An optimizer, and the random stream of the backend that it runs on, with all arrays on the host."""
+    """An optimizer with its options and its state, and the random stream of the backend that it runs on, with all
+    arrays on the host."""
     stream = optimizer.model.backend.rng.state
-    return type(optimizer), optimizer.lr, optimizer.weight_decay, optimizer.tensors(), stream
+    return type(optimizer), optimizer.lr, optimizer.described, optimizer.tensors(), stream
 
 
 def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
-    """What was packed, for a model that is the same or a copy."""
-    kind, lr, weight_decay, tensors, stream = state
-    optimizer = kind(model, lr=lr, weight_decay=weight_decay)
+    """What was packed, for a model that is the same or a copy. Raises ValueError for an optimizer of one's own whose
+    options are not attributes of their names."""
+    kind, lr, described, tensors, stream = state
+    options = {name: described[name] for name in inspect.signature(kind).parameters if name in described}
+    if "groups" in options:
+        options["groups"] = {pattern: {"lr": f, "weight_decay": w} for pattern, f, w in options["groups"]}
+    optimizer = kind(model, lr=lr, **options)
+    if optimizer.described != described:
+        raise ValueError(f"{kind.__name__} cannot be made again from what it keeps of its options, {options}")
     optimizer.load_tensors(tensors)
     model.backend.rng.state = stream
     return optimizer
