@@ -202,6 +202,9 @@ def test_a_rate_that_the_dtype_does_not_hold_is_refused():
         (lambda model: optim.AdaGrad(model, eps=0.0), "eps must be a finite number above 0"),
         (lambda model: optim.Adam(model, betas=(0.9, 1.0)), r"betas\[1\] must be a finite number >= 0 and below 1"),
         (lambda model: optim.Adam(model, betas=(-0.1, 0.9)), r"betas\[0\] must be a finite number >= 0 and below 1"),
+        (lambda model: optim.Adam(model, betas=(0.9,)), r"betas must be two numbers, such as .*, not \(0\.9,\)"),
+        (lambda model: optim.Adam(model, betas=(0.9, 0.99, 0.5)), "betas must be two numbers"),
+        (lambda model: optim.Lion(model, betas=0.9), "betas must be two numbers, such as .*, not 0.9"),
         (lambda model: optim.clip_norm(model, 0.0), "limit must be a finite number above 0"),
     ],
 )

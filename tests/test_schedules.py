@@ -110,6 +110,11 @@ def test_what_plateau_has_seen_is_no_setting(state):
         (lambda: schedules.OneCycle(0.1, -1), "steps"),
         (lambda: schedules.WarmUp(0, schedules.Constant(0.1)), "steps"),
         (lambda: schedules.WarmUp(3, schedules.Plateau(0.1)), "Plateau"),
+        (lambda: schedules.Step(0.1, 2.5), "every must be a whole number >= 1, not 2.5"),
+        (lambda: schedules.Exponential(0.1, 2.5, 0.1), "steps must be a whole number >= 1, not 2.5"),
+        (lambda: schedules.Cosine(0.1, 2.5), "steps must be a whole number >= 1, not 2.5"),
+        (lambda: schedules.OneCycle(0.1, 2.5), "steps must be a whole number >= 1, not 2.5"),
+        (lambda: schedules.WarmUp(2.5, schedules.Constant(0.1)), "steps must be a whole number >= 1, not 2.5"),
         (lambda: schedules.Plateau(0.0), "lr"),
         (lambda: schedules.Plateau(0.1, patience=0), "patience"),
         (lambda: schedules.Plateau(0.1, patience=2.5), "patience must be a whole number >= 1, not 2.5"),
@@ -122,3 +127,12 @@ def test_what_plateau_has_seen_is_no_setting(state):
 def test_settings_that_cannot_be(make, named):
     with pytest.raises(ValueError, match=named):
         make()
+
+
+@pytest.mark.parametrize("then", [0.1, None, schedules.Cosine])
+def test_a_warm_up_is_followed_by_a_schedule(then):
+    with pytest.raises(
+        TypeError, match=r"WarmUp goes on with a schedule, such as schedules.Cosine\(0.01, steps=1000\)"
+    ):
+        schedules.WarmUp(5, then)
+    assert schedules.WarmUp(1, lambda step: 0.5)(7) == 0.5

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xpnet.arguments import number, whole
+from xpnet.arguments import a_function, number, whole
 
 
 class Schedule(Protocol):
@@ -46,7 +46,8 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr, every=self.every, factor=self.factor)
+        _check(lr=self.lr, factor=self.factor)
+        whole("every", self.every, least=1)
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step // self.every)
@@ -61,7 +62,8 @@ class Exponential:
     final: float
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr, steps=self.steps, final=self.final)
+        _check(lr=self.lr, final=self.final)
+        whole("steps", self.steps, least=1)
 
     def __call__(self, step: int) -> float:
         return self.lr * (self.final / self.lr) ** (min(step, self.steps) / self.steps)
@@ -76,7 +78,8 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr, steps=self.steps)
+        _check(lr=self.lr)
+        whole("steps", self.steps, least=1)
         number("final", self.final, least=0)
 
     def __call__(self, step: int) -> float:
@@ -91,7 +94,8 @@ class WarmUp:
     then: Schedule
 
     def __post_init__(self) -> None:
-        _check(steps=self.steps)
+        whole("steps", self.steps, least=1)
+        a_function("WarmUp goes on with a schedule, such as schedules.Cosine(0.01, steps=1000)", self.then)
         if isinstance(self.then, Plateau):
             raise ValueError("WarmUp cannot be followed by Plateau, which has to see the loss of every epoch")
 
@@ -105,14 +109,15 @@ class WarmUp:
 class OneCycle:
     """From lr / 25 up to `lr` in the first 30 % of `steps`, then down to lr / 250,000, both along half cosines.
 
-    Smith and Topin, "Super-convergence" (2018).
+    Smith and Topin, "Super-convergence" (2018), whose cycle is linear; the half cosines are fastai's, as in PyTorch.
     """
 
     lr: float
     steps: int
 
     def __post_init__(self) -> None:
-        _check(lr=self.lr, steps=self.steps)
+        _check(lr=self.lr)
+        whole("steps", self.steps, least=1)
 
     def __call__(self, step: int) -> float:
         top = 0.3 * self.steps

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer
+from xpnet.optim.base import Groups, Optimizer, two_betas
 
 
 class RMSProp(Optimizer):
@@ -83,7 +83,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = (number("betas[0]", betas[0], least=0, below=1), number("betas[1]", betas[1], least=0, below=1))
+        self.betas = two_betas(betas)
         self.eps = number("eps", eps, above=0)
         self._frozen_now: list[int] = []  # the parameters that are, by their numbers,
         self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # and of each those of steps it missed

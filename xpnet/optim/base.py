@@ -275,6 +275,15 @@ def _joined(first: Decays, second: Decays) -> Decays:
     return first + second
 
 
+def two_betas(betas: Any) -> tuple[float, float]:
+    """The factors by which two sums or means fade. Raises ValueError unless they are two numbers from 0 to below 1."""
+    try:
+        one, other = betas
+    except (TypeError, ValueError):
+        raise ValueError(f"betas must be two numbers, such as (0.9, 0.999), not {betas!r}") from None
+    return number("betas[0]", one, least=0, below=1), number("betas[1]", other, least=0, below=1)
+
+
 def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], ...]:
     """(pattern, factor of the rate, factor of the decay) of each. Raises ValueError for what cannot be."""
     for pattern, factors in groups.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer
+from xpnet.optim.base import Groups, Optimizer, two_betas
 
 
 class SGD(Optimizer):
@@ -55,7 +55,7 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = (number("betas[0]", betas[0], least=0, below=1), number("betas[1]", betas[1], least=0, below=1))
+        self.betas = two_betas(betas)
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
