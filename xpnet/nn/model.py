@@ -133,6 +133,12 @@ class Model:
             raise RuntimeError("freeze and unfreeze between two runs of fit, not inside one")
         self.frozen = names
 
+    def clear_frozen_gradients(self) -> None:
+        """The gradients of what is frozen to 0, for what looks at all of them together: it is not updated, so they do
+        not count."""
+        for name in self.frozen:
+            self.parameters[name].grad.fill(0)
+
     def keep_gradients_in(self, grad: Array) -> None:
         """Let all gradients lie in this array from now on, of the size and dtype of the one that holds them now."""
         self._grad, self._cleared = grad, False

@@ -12,12 +12,11 @@ from xpnet.parallel.window import Window
 def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
     """Scale all gradients by the same factor, so that their norm together is at most `limit`.
 
-    Between the backward pass and the update. Of processes that share the update in a `window`, each scales its part, by
-    the norm of all. Pascanu, Mikolov and Bengio (2013).
+    Between the backward pass and the update. What is frozen does not count: its gradients are set to 0. Of processes
+    that share the update in a `window`, each scales its part, by the norm of all. Pascanu, Mikolov and Bengio (2013).
     """
     number("limit", limit, above=0)
-    for name in model.frozen:  # what is not updated does not count
-        model.parameters[name].grad.fill(0)
+    model.clear_frozen_gradients()
     if model.n_parameters:
         xp, grad = model.backend.xp, model.grad if window is None else model.grad[window.own]
         limit = min(limit, float(np.finfo(grad.dtype).max))

@@ -59,8 +59,7 @@ class LossScale:
             return
         self._pending, model, xp = False, self._model, self._xp
         scale, good, skipped = (self.state[i : i + 1] for i in range(3))
-        for name in model.frozen:  # what is not updated does not count
-            model.parameters[name].grad.fill(0)
+        model.clear_frozen_gradients()
         model.grad *= 1 / scale  # a power of two: no digit is lost
         finite = xp.isfinite(model.grad).all()
         self._skip = xp.logical_not(finite) & (scale > LOWEST)
