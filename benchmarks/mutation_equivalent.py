@@ -64,7 +64,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("line_of_user", "`1` -> `2`"): "the frame left out is one of the package's own, which is passed over anyway",
     },
     "train/run.py": {
-        ("in_words", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
+        ("described", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
     },
     "train/step.py": {
         ("_in_parts", "`0` -> `1`"): "all inputs have the same number of samples",

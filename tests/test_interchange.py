@@ -121,7 +121,7 @@ def test_what_a_library_does_not_give_away_is_said(torch):
 @pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "bool"])
 def test_arrays_of_jax_are_taken_without_a_copy(jax, dtype):
     array = jax.numpy.ones((3, 2), dtype)
-    for taken in (Backend().asarray(array), Backend().taken(array), data.Dataset(array, np.zeros(3, int)).x):
+    for taken in (Backend().asarray(array), Backend().as_it_lies(array), data.Dataset(array, np.zeros(3, int)).x):
         assert (taken.dtype, taken.ctypes.data) == (np.dtype(dtype), array.unsafe_buffer_pointer())
     assert Backend("float64").asarray(jax.numpy.float32(0.5)) == 0.5
 
@@ -217,7 +217,7 @@ def test_what_lies_on_the_gpu_is_taken_there(cuda_backend):
 def test_the_interface_of_cuda_arrays_is_taken_without_a_copy_with_its_strides(cuda_backend, dtype):
     backend, cupy = cuda_backend
     values = np.arange(12).reshape(4, 3).astype(dtype)[::2].T
-    for take in (backend.asarray, backend.taken):
+    for take in (backend.asarray, backend.as_it_lies):
         taken = take(Cuda(values))
         assert (taken.device.id, taken.dtype, taken.strides) == (1, values.dtype, values.strides)
         assert np.shares_memory(taken, values)
@@ -232,7 +232,7 @@ def test_numbers_of_another_precision_are_converted_on_the_gpu(cuda_backend):
     assert taken.dtype == np.float32
     assert not np.shares_memory(taken, values)
     np.testing.assert_array_equal(taken, values)
-    assert backend.taken(Cuda(values)).dtype == np.float64, "as they lie"
+    assert backend.as_it_lies(Cuda(values)).dtype == np.float64, "as they lie"
     with pytest.raises(TypeError, match="cannot put an array of complex128 on cuda:1"):
         backend.asarray(Cuda(np.zeros(2, complex)))
 
@@ -241,8 +241,8 @@ def test_an_array_of_cupy_on_the_gpu_beside_is_refused(cuda_backend):
     backend, cupy = cuda_backend
     cupy.ndarray = Cupys
     ours, beside = (Cupys(np.zeros(3, np.float32), ordinal) for ordinal in (1, 0))
-    assert backend.taken(ours) is ours
-    for take in (backend.asarray, backend.taken):
+    assert backend.as_it_lies(ours) is ours
+    for take in (backend.asarray, backend.as_it_lies):
         with pytest.raises(TypeError, match=r"this test_interchange.Cupys is not in the memory of the host"):
             take(beside)
     assert cupy.came == []
@@ -264,7 +264,7 @@ def test_what_lies_elsewhere_travels_or_is_refused(cuda_backend):
     values = np.zeros((2, 3), np.float32)
     assert isinstance(backend.asarray(Foreign(values)), fake_cupy.Array)
     assert cupy.came == ["ndarray"], "from the host, by an upload"
-    assert type(backend.taken(Foreign(values))) is np.ndarray, "not before it is asked for"
+    assert type(backend.as_it_lies(Foreign(values))) is np.ndarray, "not before it is asked for"
     with pytest.raises(TypeError, match="not in the memory of the host"):
         backend.asarray(Foreign(values, (2, 0)))  # the GPU beside ours
     with pytest.raises(TypeError, match=r"this test_interchange.Cuda is not in the memory of the host"):

@@ -19,7 +19,7 @@ from xpnet.optim import loss_scale
 from xpnet.parallel import ALONE, OthersFailed
 from xpnet.parallel.group import is_in_all, own_stream
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
-from xpnet.train.run import in_words
+from xpnet.train.run import described
 from xpnet.verify.strict import StrictBackend
 
 N = 50  # with batches of 16: the last has 2 samples, for 3 processes
@@ -334,9 +334,9 @@ def test_a_schedule_in_words_is_the_same_in_all_processes():
         def __init__(self, names):
             self.names = names
 
-    words = [in_words(Named(set(order))) for order in (["a", "b", "cc"], ["cc", "b", "a"])]
+    words = [described(Named(set(order))) for order in (["a", "b", "cc"], ["cc", "b", "a"])]
     assert words == [["Named", {"names": ["'a'", "'b'", "'cc'"]}]] * 2
-    assert in_words(Named({"a"})) != words[0]
+    assert described(Named({"a"})) != words[0]
 
 
 def test_a_loss_over_a_whole_batch_is_not_cut(tmp_path):

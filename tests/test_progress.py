@@ -6,7 +6,7 @@ import io
 import re
 import sys
 
-from xpnet.train.progress import Reporter, in_words
+from xpnet.train.progress import Reporter, figures_line
 
 ROW = {"epoch": 2, "train_loss": 0.5, "train_accuracy": 0.875, "lr": 0.01, "seconds": 1.5}
 
@@ -78,7 +78,7 @@ def test_nothing_if_it_is_quiet_or_nobody_listens(monkeypatch):
 
 
 def test_figures_in_words():
-    assert in_words("train_", {"train_loss": 1 / 3, "train_accuracy": 0.98765, "lr": 1.0}) == (
+    assert figures_line("train_", {"train_loss": 1 / 3, "train_accuracy": 0.98765, "lr": 1.0}) == (
         "loss 0.3333  accuracy 98.77%"
     )
-    assert in_words("", {"mae": 2.0}) == "mae 2.0000"
+    assert figures_line("", {"mae": 2.0}) == "mae 2.0000"

@@ -15,7 +15,7 @@ from xpnet import data, losses, optim, train
 from xpnet.nn.saving import ModelFileError, read_tensors
 from xpnet.train.finite import raise_culprit
 from xpnet.train.metrics import mae
-from xpnet.train.run import in_words
+from xpnet.train.run import described
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="os.kill sends no SIGINT on Windows")
 
@@ -289,6 +289,6 @@ class Noisy:
     ],
 )
 def test_settings_in_words_tell_options_apart_and_hold_no_address(one, other):
-    assert in_words(one) != in_words(other)
-    assert " at 0x" not in repr(in_words(one))
-    assert in_words(one) == in_words(one)
+    assert described(one) != described(other)
+    assert " at 0x" not in repr(described(one))
+    assert described(one) == described(one)

@@ -101,7 +101,7 @@ class Backend:
             array = array.astype(dtype or self.dtype, copy=False)
         return self._upload(array) if adopted is None else array
 
-    def taken(self, values: Any) -> Array:
+    def as_it_lies(self, values: Any) -> Array:
         """`values` as an array where they lie, without a copy: of this device if they are there, else of the host."""
         adopted = self._adopted(values)
         return to_numpy(values) if adopted is None else adopted

@@ -77,7 +77,7 @@ class TermLoss(Loss):
 
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
         t, weights = split_target(target)
-        terms, dy = two(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
+        terms, dy = pair(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
         w = self._weights(y, t, weights, backend)
         if w is not None:
             terms = terms * w
@@ -130,7 +130,7 @@ class TermLoss(Loss):
         return c.sum() if w is None else (w * c).sum()
 
 
-def two(words: str, given: Any) -> Any:
+def pair(words: str, given: Any) -> Any:
     """What was given, if it is a pair. Raises TypeError with these words for a single value."""
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return given

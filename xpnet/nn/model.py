@@ -198,7 +198,7 @@ class Model:
         whole("batch_size", batch_size, least=1)
         if hasattr(x, "feed"):
             raise TypeError("predict takes samples, such as data.x, not a data set")
-        x = self.as_input(each(self.backend.taken, self.network.arrays_of(x) if is_frame(x) else x))
+        x = self.as_input(each(self.backend.as_it_lies, self.network.arrays_of(x) if is_frame(x) else x))
         n, outputs = n_samples(x), []
         with self.backend.mode(training=False):
             for start in range(0, max(n, 1), batch_size):

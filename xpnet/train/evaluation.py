@@ -13,7 +13,7 @@ from xpnet.arguments import of_kind
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
-from xpnet.losses.base import two
+from xpnet.losses.base import pair
 from xpnet.nn import Model
 from xpnet.nn.shapes import is_several
 from xpnet.parallel import ALONE, Group
@@ -65,7 +65,7 @@ def evaluate(
                 continue
             x, target = feed.batch(*feed.inputs(part))
             y, _ = model.forward(x)
-            value, _ = two("a loss gives (value, dy)", loss(y, target, backend))
+            value, _ = pair("a loss gives (value, dy)", loss(y, target, backend))
             sums = batch_sums(loss, summed, y, target, value, backend)
             totals += [float(number) for number in sums]
     mean, figures = means(group.sum(totals), metrics)

@@ -57,7 +57,7 @@ class Reporter:
     def batches(self, epoch: int, batch: int, loss: float, figures: dict[str, float], lr: float) -> None:
         """Some batches of epoch number `epoch` (from 0) are done, with these means and this rate."""
         done, of_all = epoch * self._n_batches + batch, f"epoch {epoch + 1}/{self._epochs}"
-        numbers = f"{in_words('', {'loss': loss, **figures})}  rate {lr:.2g}"
+        numbers = f"{figures_line('', {'loss': loss, **figures})}  rate {lr:.2g}"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, description=of_all, numbers=numbers)
         if self._live is not None:
@@ -67,9 +67,9 @@ class Reporter:
         """An epoch is done."""
         if self._quiet:
             return
-        parts = [f"epoch {row['epoch']:>3}/{self._epochs}", in_words("train_", row)]
+        parts = [f"epoch {row['epoch']:>3}/{self._epochs}", figures_line("train_", row)]
         if "validation_loss" in row:
-            parts.append(f"validation {in_words('validation_', row)}")
+            parts.append(f"validation {figures_line('validation_', row)}")
         parts += [f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
         if "loss_scale" in row:
             exponent = round(math.log2(row["loss_scale"]))  # it is a power of two
@@ -96,7 +96,7 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def in_words(part: str, figures: dict[str, float]) -> str:
+def figures_line(part: str, figures: dict[str, float]) -> str:
     """The figures whose names begin with `part`: "loss 0.1234  accuracy 98.76%"."""
     own = {name.removeprefix(part): value for name, value in figures.items() if name.startswith(part)}
     return "  ".join(f"{name} {value:{'.2%' if name == 'accuracy' else '.4f'}}" for name, value in own.items())

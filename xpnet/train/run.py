@@ -110,7 +110,7 @@ class Run:
         schedule = copy.copy(self.schedule)
         if (plateau := remembering(schedule)) is not None:
             plateau.begin()  # as the run will do: what it has seen before is no difference
-        rates = {"lr": self.optimizer.lr, "schedule": in_words(schedule)}
+        rates = {"lr": self.optimizer.lr, "schedule": described(schedule)}
         all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.described, **rates}
         self.agree("starts with other settings", all_settings)
         self.agree("starts with other parameters", self.digest())
@@ -134,11 +134,11 @@ class Run:
             "seed": self.model.backend.seed,
             "precision": self.model.backend.precision,
             "data": self.data.digest(),
-            "loss": in_words(self.loss),
+            "loss": described(self.loss),
             "clip": self.clip,
             "accumulate": self.accumulate,
             "average": self.average and self.average.decay,
-            "augment": in_words(self.augment),
+            "augment": described(self.augment),
             "metrics": [metric.name for metric in self.metrics],
             "frozen": sorted(self.model.frozen),
         }
@@ -282,18 +282,18 @@ def _apart(one: Any, other: Any, what: str = "") -> str:
     return f"{what}{other!r}, not {one!r}"
 
 
-def in_words(setting: Any) -> Any:
+def described(setting: Any) -> Any:
     """A loss, an augmentation or a schedule with its options, JSON-able, the same in all processes, so no address."""
     if isinstance(setting, np.ndarray):
         return f"{setting.dtype} {setting.shape} {zlib.crc32(np.ascontiguousarray(setting).data):08x}"
     if isinstance(setting, (list, tuple)):
-        return [in_words(value) for value in setting]
+        return [described(value) for value in setting]
     if isinstance(setting, (set, frozenset)):
-        return sorted(str(in_words(value)) for value in setting)
+        return sorted(str(described(value)) for value in setting)
     if isinstance(setting, dict):
-        return {str(name): in_words(value) for name, value in sorted(setting.items())}
+        return {str(name): described(value) for name, value in sorted(setting.items())}
     if isinstance(setting, functools.partial):
-        return [in_words(part) for part in (setting.func, setting.args, setting.keywords)]
+        return [described(part) for part in (setting.func, setting.args, setting.keywords)]
     if type(setting).__repr__ is object.__repr__:
-        return [type(setting).__name__, in_words(getattr(setting, "__dict__", {}))]
+        return [type(setting).__name__, described(getattr(setting, "__dict__", {}))]
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(setting))

@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet.backend import Array
 from xpnet.losses import Loss
-from xpnet.losses.base import inverse, two
+from xpnet.losses.base import inverse, pair
 from xpnet.nn import Model
 from xpnet.nn.shapes import each, in_tuple, n_samples
 from xpnet.optim import Optimizer, clip_norm
@@ -72,7 +72,7 @@ def _pass(
     mean, that is times the weight."""
     backend = model.backend
     y, backward = model.forward(x)
-    value, dy = two("a loss gives (value, dy)", loss(y, target, backend))
+    value, dy = pair("a loss gives (value, dy)", loss(y, target, backend))
     if not isinstance(y, tuple) and (shape := getattr(dy, "shape", ())) != y.shape:
         raise ValueError(f"the dy of a loss needs the shape of the outputs, {y.shape}, not {shape}")
     if backend.observer is not None:
