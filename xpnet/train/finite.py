@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backend import Array, Backend, Observer
 from xpnet.nn import Layer, Parameter
+from xpnet.nn.shapes import in_tuple
 from xpnet.parallel.group import in_all
 from xpnet.train.run import Run
 
@@ -71,7 +72,7 @@ class FiniteObserver(Observer):
 
     def require(self, what: str, values: Any) -> None:
         """Raise `NotFinite(what)` unless all values of the array, or of each in a tuple, are finite."""
-        for array in values if isinstance(values, tuple) else (values,):
+        for array in in_tuple(values):
             if array is None:
                 continue
             with self._backend.observed_by(None):

@@ -16,7 +16,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
 from xpnet.losses.target import split_target, values
-from xpnet.nn.shapes import each
+from xpnet.nn.shapes import each, in_tuple
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Metric:
 
     def __call__(self, y: np.ndarray, target: Any) -> float:
         y, target = np.asarray(y), each(np.asarray, target)
-        for part in target if isinstance(target, tuple) else (target,):
+        for part in in_tuple(target):
             if len(y) != len(part):
                 raise ValueError(f"{len(y)} outputs for {len(part)} targets")
         (metric,) = centred([self], *split_target(target))

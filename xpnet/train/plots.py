@@ -184,12 +184,13 @@ def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figur
     return _sheet(as_colours(data.x[shown]), captions, title, columns=8)
 
 
-def samples(data: Dataset, limit: int = 60) -> Figure:
-    """A grid of samples with their labels: every n-th of the data, so that all of it is seen.
+def samples(data: Dataset) -> Figure:
+    """A grid of 60 samples with their labels: every n-th of the data, so that all of it is seen.
 
     Raises ValueError if the samples are no images.
     """
-    shown = np.arange(min(limit, len(data))) * len(data) // min(limit, len(data))
+    n = min(60, len(data))
+    shown = np.arange(n) * len(data) // n
     captions = [(_short(data.classes[data.y[i]]),) for i in shown]
     return _sheet(
         as_colours(data.x[shown]), captions, f"{len(shown)} of {len(data):,} samples: {data.name}", columns=10

@@ -8,6 +8,7 @@ from xpnet.arguments import whole
 from xpnet.backend import Observer
 from xpnet.nn import Layer, Model
 from xpnet.nn.layer import Parameter
+from xpnet.nn.shapes import in_tuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ class LayerSizes(Observer):
         self._weight = weight
 
     def _add(self, layer: Layer, quantity: str, arrays: Any) -> None:
-        for array in arrays if isinstance(arrays, tuple) else (arrays,):
+        for array in in_tuple(arrays):
             if layer in self._sums and array is not None and array.dtype.kind == "f":
                 total, count = self._sums[layer].get(quantity, (0.0, 0))
                 self._sums[layer][quantity] = total + (array * array).sum(), count + array.size
