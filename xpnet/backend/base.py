@@ -27,9 +27,10 @@ SMALL_STEP = 50_000_000  # multiplications below which a second BLAS thread is a
 class Backend:
     """The CPU: NumPy as array module, and everything else that a pass needs.
 
-    Layers, losses and optimizers are handed one of these and use `xp`, `matmul`, `take`, `rng`, `scratch` and
-    `training`; they never ask which device it is. Mode, random stream and working memory are its state, so a backend
-    belongs to one thread at a time: give each thread its own.
+    Layers, losses and optimizers use `xp`, `dtype`, `training`, `rng`, `matmul`, `full_matmul`, `sum_rows`, `take`,
+    `fuse`, `ones`, `constant`, `scratch`, `chunks` and `team`. None asks for the name of the device; a few look at the
+    values of NumPy's arrays, as looking costs nothing on the host. Mode, random stream and working memory are its
+    state, so a backend belongs to one thread at a time: give each thread its own.
 
     Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
     `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
@@ -63,8 +64,7 @@ class Backend:
         self.dtype = np.dtype(str(dtype))
         if precision is not None:
             check_precision(precision, self.dtype, self.precisions, device)
-        self.precision = precision
-        self.why, self.training = why, False
+        self.precision, self.why, self.training = precision, why, False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
         self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
@@ -170,7 +170,9 @@ class Backend:
 
     def full_matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
-        with np.errstate(invalid="ignore"):  # OpenBLAS reads beyond rows of 5 numbers, and may find no number there
+        # OpenBLAS's matrix-vector kernel reads past the end of short rows; what it finds may be a NaN, is not used, but
+        # sets the invalid flag.
+        with np.errstate(invalid="ignore"):
             return self._product(a, b, out)
 
     def take(self, a: Array, indices: Array) -> Array:
@@ -182,8 +184,7 @@ class Backend:
         return f
 
     def sum_rows(self, a: Array, out: Array | None = None) -> Array:
-        """Sum over the first axis of a 2-D array, as a product with a vector of ones: the fastest, always
-        in the same order."""
+        """Sum over the first axis of a 2-D array, as a product with ones: the fastest, always in the same order."""
         return self.full_matmul(self.ones(a.shape[0], a.dtype), a, out)
 
     def ones(self, n: int, dtype: Any) -> Array:
@@ -249,8 +250,7 @@ class Backend:
             yield slice(start, min(start + step, size))
 
     def capture(self, step: Callable) -> Callable:
-        """Something that is called like `step`, a function of device arrays: a replayed CUDA graph on a GPU,
-        the step itself here."""
+        """Called like `step`, a function of device arrays: a replayed CUDA graph on a GPU, the step itself here."""
         return step
 
     @cached_property
@@ -260,8 +260,8 @@ class Backend:
 
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
-        """Inside the block, as many BLAS threads as were asked for (`select(threads=...)`); of itself one for a step
-        of fewer than 50 million multiplications, and for larger ones what is set already.
+        """Inside the block, as many BLAS threads as were asked for (`select(threads=...)`); where no number was asked
+        for: one, if the step has fewer than 50 million multiplications, else what is set already.
 
         On two quiet cores a second thread makes an MLP's step (111,146 weights at batch 64) take 0.75 to 1.35 of its
         time, by the machine; where other work runs on the cores, the two wait for each other and it takes over ten

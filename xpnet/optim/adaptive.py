@@ -100,7 +100,8 @@ class Adam(Optimizer):
         return self.model.backend.xp.maximum(steps - missed, 1)
 
     def _corrections(self, steps: Array, missed: Array) -> tuple[Array, Array, Array]:
-        """size, small and sqrt(w2): m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small), multiplied by sqrt(w2)."""
+        """(size, small, sqrt(w2)), with m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small): numerator and denominator
+        are multiplied by sqrt(w2), so size = sqrt(w2) / w1 and small = eps sqrt(w2)."""
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
         xp, t = self.model.backend.xp, self._own_steps(steps, missed)
         w1, w2 = (xp.expm1(t * math.log(b)) / (b - 1) if b else 0 * t + 1 for b in self.betas)

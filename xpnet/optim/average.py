@@ -14,7 +14,8 @@ class WeightAverage:
     """a_t = sum_i d^(t-i) x_i / sum_i d^(t-i), the exponential moving average of a model's values after steps 1 .. t.
 
     `decay` d: the last 1 / (1 - d) steps or so count. As a_t = a_t-1 + (x_t - a_t-1) (1 - d) / (1 - d^t), nothing of
-    the first weights is in it. It holds all of the model's values, running statistics too. Polyak and Juditsky (1992).
+    the first weights is in it. It holds all of the model's values, running statistics too. After Polyak and Juditsky
+    (1992), whose mean is over all steps.
 
     Call `update()` after each step, or give it to `fit`; `with average.applied():` the model has the averages.
     """

@@ -10,7 +10,7 @@ from xpnet.nn import Model
 from xpnet.optim.adaptive import AdamW
 from xpnet.optim.base import Groups, Part
 
-# Of Jordan et al.: what is steepest at 0 and leads singular values to 0.7 .. 1.2 in five rounds.
+# Coefficients of Jordan et al.: the largest slope at 0 for which five rounds bring singular values to 0.7 .. 1.2.
 ROUNDS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 
 
@@ -58,6 +58,8 @@ class Muon(AdamW):
     norm. As X = U s V^T gives (a s + b s^3 + c s^5) in place of s, only the singular values move. Jordan et al.,
     "Muon: an optimizer for hidden layers in neural networks" (2024). They leave embeddings and the last layer to
     AdamW; for these, what pays depends on the task.
+
+    The state is Adam's, in flat buffers of all parameters: "squares" has places for matrices too, which stay 0.
     """
 
     by_parameter = True

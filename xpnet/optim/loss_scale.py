@@ -17,7 +17,7 @@ EVERY = 2000  # good steps after which the scale is doubled
 
 class LossScale:
     """The gradient of the loss is multiplied by a scale before the backward pass, those of the parameters are divided
-    by it after: numbers below 6e-8, which are 0 in float16, come through.
+    by it after: numbers below 3e-8, which are 0 in float16 (half of its least number), come through.
 
     Where a gradient is then not finite, one has been above 65,504: the scale is halved, and the step skipped. After
     2000 good steps in a row the scale is doubled. Micikevicius et al., "Mixed precision training" (2018).

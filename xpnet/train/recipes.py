@@ -53,8 +53,9 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
 @dataclass(frozen=True)
 class ModelKind:
     """A kind of network. `make(recipe, shape, n_classes)` gives one for standardised samples of that shape; `usual` are
-    the settings that it comes with, and of `fixed` ones it has no others; `augment` is how its images are augmented;
-    from images of `alone_from` pixels on, high or wide, it can train on a single sample."""
+    the settings that it comes with; `fixed`: settings that cannot be changed; `augment` is how its images are
+    augmented; `alone_from`: least height or width at which BatchNorm has more than one value per channel even in a
+    batch of one."""
 
     line: str
     make: Callable[[Recipe, tuple[int, ...], int], nn.Sequential]
