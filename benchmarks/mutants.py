@@ -237,6 +237,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "train/fit.py": [
         "test_resume.py",
         "test_fit_options.py",
+        "test_memory.py",
         "test_backend.py",
         "test_tasks.py",
         "test_fit.py",
