@@ -37,8 +37,8 @@ KEPT = FOLDER / "mutants.json"
 BUDGET = 20.0  # seconds of the tests that run the changed lines
 TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
-    "nn/activation.py": ["test_activation.py", "test_layers.py", "test_memory.py"],
-    "nn/softmax.py": ["test_layers.py", "test_losses.py", "test_activation.py"],
+    "nn/activation.py": ["test_activation.py", "test_memory.py", "test_layers.py"],
+    "nn/softmax.py": ["test_activation.py", "test_losses.py", "test_layers.py"],
     "nn/attention.py": ["test_attention.py", "test_layers.py"],
     "nn/compose.py": [
         "test_several.py",
@@ -63,8 +63,8 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/ending.py": ["test_model.py", "test_fit.py"],
     "nn/mirror.py": ["test_threads.py"],
     "nn/embedding.py": ["test_embedding.py", "test_memory.py", "test_layers.py", "test_precision.py"],
-    "nn/gelu.py": ["test_activation.py", "test_layers.py", "test_memory.py"],
-    "nn/through_time.py": ["test_recurrent.py", "test_layers.py", "test_memory.py"],
+    "nn/gelu.py": ["test_activation.py", "test_memory.py", "test_layers.py"],
+    "nn/through_time.py": ["test_recurrent.py", "test_memory.py", "test_layers.py"],
     "nn/windows.py": ["test_conv.py", "test_pool.py", "test_layers.py"],
     "nn/conv.py": ["test_conv.py", "test_layers.py", "test_init.py"],
     "nn/pool.py": ["test_pool.py", "test_shape.py", "test_layers.py"],
