@@ -1927,6 +1927,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    def backward(self, layer: Layer, dy: Any, dx: Any)",
          "    def backward_(self, layer: Layer, dy: Any, dx: Any)"),
         ("Summary: tracing goes on", "            tracemalloc.stop()\n", "            pass\n"),
+        ("Summary: a peak from before counts", "        tracemalloc.reset_peak()\n        yield", "        yield"),
     ],
     "nn/summary.py": [
         ("Summary: all that is kept grows with the batch",

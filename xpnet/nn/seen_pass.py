@@ -107,6 +107,7 @@ def _traced_memory() -> Iterator[int]:
     if began:
         tracemalloc.start()
     try:
+        tracemalloc.reset_peak()
         yield tracemalloc.get_traced_memory()[0]
     finally:
         if began:
