@@ -80,6 +80,9 @@ def fits(group: MpiGroup, folder: Path) -> None:
         assert other.data.tobytes() == model.data.tobytes()
     assert len(set(group.gather(model.data.tobytes()))) == 1
     group.first(lambda: model.save(folder / "model"))
+    halved, _ = trained(group, callbacks=[lambda row, model: model.data.__imul__(0.5)])
+    assert len(set(group.gather(halved.data.tobytes()))) == 1
+    assert halved.data.tobytes() != model.data.tobytes()
 
 
 def error(group: MpiGroup, folder: Path) -> None:

@@ -482,6 +482,56 @@ def test_one_process_writes_and_calls_back_and_all_stop(tmp_path, monkeypatch):
     assert written == called * 2  # before the first epoch, and after it
 
 
+def halves(optimizer):
+    optimizer.model.data[...] /= 2
+
+
+def forgets(optimizer):
+    for state in optimizer.state.values():
+        state.fill(0)
+
+
+CHANGES = {
+    "rate": lambda optimizer: setattr(optimizer, "lr", 0.0),
+    "setting": lambda optimizer: setattr(optimizer, "betas", (0.5, 0.5)),
+    "parameters": halves,
+    "state": forgets,
+}
+
+
+@pytest.mark.parametrize("kind", [ThreadGroup, SharingGroup], ids=["each updates all", "shared"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_a_callback_changes_is_changed_in_all_processes(change, kind):
+    def run(group):
+        model = model_of()
+        optimizer = optim.AdamW(model, 0.01)
+        callbacks = [lambda row, model: change(optimizer) if row["epoch"] == 1 else None]
+        options = {"epochs": 2, "batch_size": 16, "quiet": True, "callbacks": callbacks}
+        result = train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), group=group, **options)
+        return result, model.data.copy(), optimizer
+
+    result, data_, optimizer = run(ALONE)
+    for theirs, values, other in together(3, run, kind):
+        close(losses_of(theirs), losses_of(result))
+        close(values, data_)
+        assert (other.lr, other.described) == (optimizer.lr, optimizer.described)
+
+
+def test_a_schedule_that_one_process_alone_changes_is_told_of():
+    def run(group):
+        model, rates = model_of(), [0.1]
+        options = {"epochs": 3, "batch_size": 16, "quiet": True, "schedule": lambda step: rates[0]}
+        callbacks = [lambda row, model: rates.insert(0, rates[0] / 2)]
+        optimizer = optim.SGD(model, 0.1)
+        train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), group=group, callbacks=callbacks, **options)
+        return model.data
+
+    assert np.isfinite(run(ALONE)).all()
+    for error in together(2, run, SharingGroup):
+        assert isinstance(error, RuntimeError)
+        assert "process 1 has another rate in step 8 than process 0: 0.1, not 0.05" in str(error)
+
+
 def test_one_process_speaks_and_all_have_the_same_history(capsys):
     first, second = together(2, partial(trained, quiet=False))
     assert capsys.readouterr().err.count("epoch   1/2") == 1

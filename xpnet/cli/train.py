@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from xpnet.data import Augment, Dataset
     from xpnet.parallel import Group
     from xpnet.train import Result
-    from xpnet.train.fit import Callback
+    from xpnet.train.callbacks import Callback
     from xpnet.train.recipes import Recipe
 
 EXAMPLE = "example.png"

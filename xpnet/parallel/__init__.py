@@ -18,8 +18,9 @@ the extra `mpi`; on several machines it needs nothing more, `mpiexec` knows how 
 - Statistics of a batch (`BatchNorm`) are each process's own, of its part of the batch. After each step the running ones
   are the mean over the processes. A part of a single sample has no variance, which is an error as it is in a process
   alone: choose a batch size that leaves no such last batch.
-- The first process (`group.rank == 0`) writes checkpoints, prints, calls callbacks; what it finds decides for all. A
-  run that was ended goes on from its checkpoint in a group of any size.
+- The first process (`group.rank == 0`) writes checkpoints, prints, calls callbacks; what it finds decides for all. What
+  a callback changes of parameters and optimizer, all processes take over; a schedule that reads something else must
+  read the same in all, or they are told so. A run that was ended goes on from its checkpoint in a group of any size.
 - An error in one process, or its death, ends all; so does `sys.exit` within a run, and not before or after it. Ctrl-C
   ends all after the same step.
 - On a CPU a process multiplies on one BLAS thread, unless the backend was given more: start as many as there are free

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from xpnet.losses import Loss
 from xpnet.nn import Model
 from xpnet.optim import Optimizer, WeightAverage
 from xpnet.parallel import ALONE, Group
+from xpnet.train.callbacks import Callback, ask_callbacks
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import save_checkpoint
 from xpnet.train.checks import check_validation, warn_of_doubled
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from xpnet.schedules import Schedule
 
 CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
-
-Callback = Callable[[Row, Model], object]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,8 @@ def fit(
     - A model without `classes` takes the names of the data's, if there are as many as outputs.
     - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
       without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
-    - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run.
+    - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run. One may
+      change the optimizer's rate and settings, and parameters.
     - `watch` notes how large activations and gradients are, layer by layer.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
@@ -172,10 +172,7 @@ def fit(
                     run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
                 run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
                 reporter.epoch(row)
-                if group.first(partial(_asks_to_stop, callbacks, row, model)):
-                    stopped = "a callback asked for it"
-                else:
-                    stopped = _enough(run, patience)
+                stopped = "a callback asked for it" if ask_callbacks(run, callbacks, row) else _enough(run, patience)
                 if checkpoint is not None:
                     save_checkpoint(run, checkpoint)
     if group.any(asked.is_set()) and not stopped:  # after the last batch
@@ -205,6 +202,7 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSiz
             regular = run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices)
             if regular or leave:
                 mean_loss, figures = run.means()
+                run.agree(f"has another rate in step {run.steps_done}", run.optimizer.lr)
                 if run.group.any(not np.isfinite(mean_loss) or not _finite(run)):
                     raise_culprit(run, snapshot)
                 if regular:  # where a run is interrupted must change nothing
@@ -233,13 +231,6 @@ def _ask_every(run: Run) -> int:
     if run.group.size == 1 or not run.history:
         return 1
     return max(1, int(0.2 * len(run.slices) / max(run.history[-1]["seconds"], 0.001)))
-
-
-def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
-    """Whether one of them does; each is called, with a row of its own: what it writes there is in no checkpoint."""
-    answers = [callback(dict(row), model) for callback in callbacks]
-    model.backend.use()  # one of them may have used another GPU
-    return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
 def _enough(run: Run, patience: int | None) -> str:
