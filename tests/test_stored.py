@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -216,9 +218,11 @@ def test_evaluating_reads_all_in_order():
 
 def test_a_value_that_is_not_finite_names_the_data():
     source = stored()
-    source._rows.x[700] = np.nan
-    with pytest.raises(ValueError, match=r"data, of the samples \d+ .. \d+: nan at index"):
-        go(begun(source), 32)
+    source._rows.x[700, 1] = np.nan
+    part = source.take(np.arange(500, 900))
+    for broken in (source, part.take(np.arange(0, 400, 2))):  # by the number that it has in the files
+        with pytest.raises(ValueError, match=r"^data: nan at index \(700, 1, 0\); every value must be finite$"):
+            go(begun(broken), len(broken) // 32 + 1)
 
 
 def test_an_error_of_the_reader_is_the_runs():
@@ -255,6 +259,65 @@ def test_shards_of_safetensors(dtype, tmp_path):
     assert np.array_equal(source.read(indices), x[indices])
     assert source.read(indices).dtype == dtype
     assert np.array_equal(source.y, y)
+
+
+def test_shards_that_do_not_fit_each_other_are_named(tmp_path):
+    """Also where samples and targets are equally many in all of them together."""
+    x, y = samples(10)
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    for first, second, reason in [
+        ((x[:4], y[:6]), (x[4:], y[6:]), r"1\.safetensors has 4 samples, and targets of shape \(6,\)"),
+        ((x[:4], y[:4]), (x[4:], y[:1][0]), r"2\.safetensors has 6 samples, and targets of shape \(\)"),
+        (
+            (x[:4], y[:4]),
+            (x[4:], y[4:] / 1),
+            r"2\.safetensors has targets of float64 \(\), .*1\.safetensors of int64 \(\)",
+        ),
+        (
+            (x[:4], y[:4]),
+            (x[4:], y[4:, None]),
+            r"2\.safetensors has targets of int64 \(1,\), .*1\.safetensors of int64",
+        ),
+        ((x[:4], y[:4]), (x[4:].astype(float), y[4:]), r"2\.safetensors has samples of float64 \(2, 3\), "),
+        ((x[:4], y[:4]), (x[:0], y[:0]), r"2\.safetensors has no sample in it"),
+    ]:
+        for path, (its_x, its_y) in ((one, first), (two, second)):
+            save_file({"x": np.ascontiguousarray(its_x), "y": np.array(its_y)}, path)
+        with pytest.raises(ValueError, match=reason):
+            data.open_shards([one, two])
+    save_file({"x": x[:4], "y": y[:4]}, one)
+    for path in (one, str(one)):
+        assert len(data.open_shards(path)) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of open files that can be lowered")
+@pytest.mark.parametrize("free", [0, 1, 2, 3])
+def test_more_files_than_may_be_open_are_named(free, tmp_path):
+    """Whatever of opening a file it is that meets the limit."""
+    import resource
+
+    x, y = samples(10)
+    np.save(tmp_path / "0.npy", x)
+    save_file({"x": x, "y": y}, tmp_path / "0.safetensors")
+    data.open_shards(tmp_path / "0.safetensors")  # and what it imports
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(open(tmp_path / "0.npy", "rb"))  # noqa: SIM115 (closed below)
+        for file in held[len(held) - free :]:
+            file.close()
+        for opening, name in (
+            (lambda: data.open_npy([tmp_path / "0.npy"] * 9, np.tile(y, 9)), "npy"),
+            (lambda: data.open_shards([tmp_path / "0.safetensors"] * 9), "safetensors"),
+        ):
+            with pytest.raises(OSError, match=rf"fewer, larger ones .* ulimit -n: '.*0\.{name}'"):
+                opening()
+    finally:
+        for file in held:
+            file.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_folders_of_images(tmp_path):

@@ -45,13 +45,20 @@ class Chosen:
     """Some of other samples, by their numbers."""
 
     def __init__(self, rows: Rows, numbers: np.ndarray):
-        self.shape, self.dtype, self._rows, self._numbers = rows.shape, rows.dtype, rows, numbers
+        self.shape, self.dtype, self.rows, self.numbers = rows.shape, rows.dtype, rows, numbers
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        return self._rows.read(self._numbers[indices])
+        return self.rows.read(self.numbers[indices])
+
+
+def numbers_in(rows: Rows, indices: np.ndarray) -> np.ndarray:
+    """The numbers of these samples among all that the files hold."""
+    while isinstance(rows, Chosen):
+        indices, rows = rows.numbers[indices], rows.rows
+    return indices
 
 
 class Images:

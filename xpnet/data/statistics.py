@@ -66,16 +66,18 @@ def _of_bytes(x: np.ndarray) -> tuple[float, float]:
     return total / x.size, math.sqrt(n_squared_variance) / x.size if n_squared_variance else 1.0
 
 
-def check_finite(x: np.ndarray, name: str = "x") -> None:
-    """Raise ValueError if x (N, ...) has a NaN or an infinity, naming where the first one is."""
+def check_finite(x: np.ndarray, name: str = "x", numbers: np.ndarray | None = None) -> None:
+    """Raise ValueError if x (N, ...) has a NaN or an infinity, naming where the first one is; `numbers` (N,) are those
+    by which the rows are known."""
     if not np.issubdtype(x.dtype, np.inexact):
         return
     for rows in row_blocks(x):
         finite = np.isfinite(x[rows])
         if not finite.all():
             first, *rest = (int(i) for i in np.argwhere(~finite)[0])
-            index = (rows.start + first, *rest)
-            raise ValueError(f"{name}: {x[index]} at index {index}; every value must be finite")
+            row = rows.start + first
+            index = (row if numbers is None else int(numbers[row]), *rest)
+            raise ValueError(f"{name}: {x[(row, *rest)]} at index {index}; every value must be finite")
 
 
 def row_blocks(x: np.ndarray, size: int = BLOCK) -> Iterator[slice]:

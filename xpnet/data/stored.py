@@ -9,10 +9,12 @@ All are what `fit` and `evaluate` take. Files are read in a thread of their own,
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from xpnet.data.batches import permutation
 from xpnet.data.dataset import Dataset, Feed, check_indices
 from xpnet.data.images import as_size, files_of_classes
 from xpnet.data.labels import renumbered
-from xpnet.data.rows import Chosen, Images, Joined, Rows
+from xpnet.data.rows import Chosen, Images, Joined, Rows, numbers_in
 from xpnet.data.statistics import check_finite
 from xpnet.files import expanded
 
@@ -73,7 +75,7 @@ class Stored:
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{self.name} has samples 0..{len(self) - 1}, not {indices.min()}..{indices.max()}")
         x = self._rows.read(indices)
-        check_finite(x, f"{self.name}, of the samples {indices[0]} .. {indices[-1]}" if len(indices) else self.name)
+        check_finite(x, self.name, numbers_in(self._rows, indices))
         return x
 
     def take(self, indices: np.ndarray) -> Stored:
@@ -161,21 +163,27 @@ def open_npy(
 
     Raises OSError or ValueError for what is no such file, or does not fit the others.
     """
-    paths = [Path(path) for path in ([x] if isinstance(x, (str, os.PathLike)) else x)]
+    paths = _paths(x)
     targets = _npy(Path(y), None, "buifU") if isinstance(y, (str, os.PathLike)) else np.asarray(y)
     return Stored(_joined(paths, [_npy(path, "r", "buif") for path in paths]), targets, classes, paths[0].name, window)
 
 
 def open_shards(
-    paths: Sequence[AnyPath], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
+    paths: AnyPath | Sequence[AnyPath], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
-    """Samples in safetensors files, which are mapped into memory: in each the tensors `x` and `y` of equal length.
+    """Samples in safetensors files, which are mapped into memory, one or several: in each the tensors `x` and `y` of
+    equal length, in all of the same shapes and dtypes.
 
     Raises OSError or ValueError for what is no such file, or does not fit the others.
     """
-    files = [Path(path) for path in paths]
-    targets = [np.array(_tensor(path, y)) for path in files]
-    rows = _joined(files, [_tensor(path, x) for path in files])
+    files = _paths(paths)
+    targets = [np.array(_tensor(path, y)) for path in files]  # copies, so that each file is open once
+    samples = [_tensor(path, x) for path in files]
+    rows = _joined(files, samples)
+    for path, these, theirs in zip(files, samples, targets, strict=True):
+        if these.shape[:1] != theirs.shape[:1]:
+            raise ValueError(f"{path} has {len(these)} samples, and targets of shape {theirs.shape}")
+    _check_alike(files, targets, "targets")
     return Stored(rows, np.concatenate(targets), classes, files[0].name, window)
 
 
@@ -197,17 +205,41 @@ def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:
     for path, array in zip(paths, arrays, strict=True):
         if array.ndim == 0 or array.size == 0:
             raise ValueError(f"{path} has no sample in it, its shape is {array.shape}")
-        if (array.shape[1:], array.dtype) != (arrays[0].shape[1:], arrays[0].dtype):
-            raise ValueError(
-                f"{path} has samples of {array.dtype} {array.shape[1:]}, {paths[0]} of {arrays[0].dtype} "
-                f"{arrays[0].shape[1:]}"
-            )
+    _check_alike(paths, arrays, "samples")
     return Joined(arrays)
+
+
+def _check_alike(paths: Sequence[Path], arrays: Sequence[np.ndarray], what: str) -> None:
+    """Raise ValueError unless what the files hold has the same dtype and, but for how many, the same shape."""
+    first = arrays[0]
+    for path, array in zip(paths, arrays, strict=True):
+        if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
+            here, there = (f"{one.dtype} {one.shape[1:]}" for one in (array, first))
+            raise ValueError(f"{path} has {what} of {here}, {paths[0]} of {there}")
+
+
+def _paths(named: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    return [Path(path) for path in ([named] if isinstance(named, (str, os.PathLike)) else named)]
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Inside the block a file is opened. Raises OSError, which says what to do, where too many are open: each that is
+    mapped is one of them."""
+    try:
+        yield
+    except OSError as error:
+        # Of a file that is there, safetensors says that it is not.
+        if error.errno != errno.EMFILE and not (isinstance(error, FileNotFoundError) and path.exists()):
+            raise
+        what = "more files than may be open at once: make fewer, larger ones of them, or raise the limit by ulimit -n"
+        raise OSError(errno.EMFILE, what, str(path)) from None
 
 
 def _npy(path: Path, mode: Any, kinds: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+        with _opening(path):
+            array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is no .npy file: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
@@ -222,7 +254,7 @@ def _tensor(path: Path, name: str) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:  # sees to it that the header fits the file
+        with _opening(path), safe_open(path, framework="numpy") as file:  # sees to it that the header fits the file
             if name not in (names := list(file.keys())):
                 raise ValueError(f"{path} has no tensor {name!r}: there is {', '.join(names) or 'none'}")
             held = file.get_slice(name)
@@ -231,9 +263,10 @@ def _tensor(path: Path, name: str) -> np.ndarray:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
     if kind not in DTYPES:
         raise ValueError(f"{path}: {name} is of {kind}; there is {', '.join(DTYPES)}")
-    with open(path, "rb") as file:  # the length of the header, the header, then the tensors
-        length = int.from_bytes(file.read(8), "little")
-        begin, _ = json.loads(file.read(length))[name]["data_offsets"]
-    if 0 in shape:
-        return np.empty(shape, DTYPES[kind])
-    return np.memmap(path, f"<{DTYPES[kind]}", "r", offset=8 + length + begin, shape=shape)
+    with _opening(path):
+        with open(path, "rb") as file:  # the length of the header, the header, then the tensors
+            length = int.from_bytes(file.read(8), "little")
+            begin, _ = json.loads(file.read(length))[name]["data_offsets"]
+        if 0 in shape:
+            return np.empty(shape, DTYPES[kind])
+        return np.memmap(path, f"<{DTYPES[kind]}", "r", offset=8 + length + begin, shape=shape)
