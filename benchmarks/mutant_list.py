@@ -2928,7 +2928,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Stored: pieces, samples in the order of the files",
          "out[here] = array[", "out[np.sort(here)[::-1]] = array["),
         ("Stored: images, height and width changed over",
-         "pixels(image, self._size, self._grey)", "pixels(image, self._size[::-1], self._grey)"),
+         "self._files[i], self._size, self._grey)", "self._files[i], self._size[::-1], self._grey)"),
         ("Stored: a part has the samples of the beginning",
          "self.rows.read(self.numbers[indices])", "self.rows.read(indices)"),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
+import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -15,6 +17,7 @@ from thread_group import together
 
 from xpnet import data, losses, nn, optim, train
 from xpnet.backend import Backend
+from xpnet.data import images
 from xpnet.data.stored import AHEAD, BLOCKS, Stored
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.verify.strict import StrictBackend
@@ -113,7 +116,7 @@ def test_training_from_files_is_training_from_memory_in_that_order(backend):
     assert trained(stored_) == trained(InMemory(x, y))
 
 
-def test_batches_are_read_ahead_in_a_thread_and_each_once():
+def test_batches_are_read_ahead_refused_and_each_once():
     source = stored()
     run = begun(source)
     source._rows.reads.clear()
@@ -336,7 +339,7 @@ def test_folders_of_images(tmp_path):
     assert grey.x.shape == (6, 4, 4)
     assert sorted(grey.order(0, 0).tolist()) == list(range(6))
     (tmp_path / "dogs" / "1.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"1\.png is no image that can be read"):
         source.read(np.arange(6))
     (tmp_path / "birds").mkdir()
     with pytest.raises(ValueError, match="birds holds no image"):
@@ -399,3 +402,90 @@ def test_images_are_those_of_the_folder_in_memory(tmp_path, grey):
     read = stored.read(np.arange(4))
     assert read.shape == ((4, 4, 5) if grey else (4, 4, 5, 3))
     np.testing.assert_array_equal(read if grey else read[..., 1], memory.x)
+
+
+def a_tag_of(tiff, number):
+    """Where the count of this tag stands in the bytes of a TIFF file of one image."""
+    directory = int.from_bytes(tiff[4:8], "little")
+    entries = range(directory + 2, directory + 2 + 12 * int.from_bytes(tiff[directory : directory + 2], "little"), 12)
+    return next(at + 4 for at in entries if int.from_bytes(tiff[at : at + 2], "little") == number)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Two classes of an image each, of which Pillow reads the first as noise, and warns."""
+    image = Image.fromarray(np.arange(360, dtype=np.uint8).reshape(12, 10, 3))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.tiff", compression="tiff_lzw")
+    bytes_ = bytearray((tmp_path / "a" / "0.tiff").read_bytes())
+    at = a_tag_of(bytes_, 259)  # the compression
+    bytes_[at : at + 4] = (200).to_bytes(4, "little")
+    (tmp_path / "a" / "0.tiff").write_bytes(bytes_)
+    return tmp_path
+
+
+DAMAGED = r"0\.tiff is no image that can be read: Metadata Warning, tag 259 had too many entries"
+
+
+def test_damage_that_pillow_only_warns_of_is_none_to_be_read(damaged):
+    refused = []
+
+    def read():
+        try:
+            data.open_images(damaged, 8)
+        except ValueError as error:
+            refused.append(str(error))
+
+    for action in ("default", "ignore"):  # as programs do
+        read()
+        with warnings.catch_warnings():
+            warnings.simplefilter(action)
+            for opening in (data.image_folder, data.open_images):
+                with pytest.raises(ValueError, match=DAMAGED):
+                    opening(damaged, 8)
+            thread = threading.Thread(target=read)
+            thread.start()
+            thread.join()
+    assert len(refused) == 4
+    assert all(re.search(DAMAGED, words) for words in refused)
+
+
+def test_where_an_image_is_read_other_threads_warn_as_they_did(damaged, monkeypatch):
+    """And so does this one, when it is read."""
+
+    def warn():
+        warnings.warn("beside", stacklevel=1)  # where that is an error, the thread ends
+
+    def pixels(*_):
+        thread = threading.Thread(target=warn)
+        thread.start()
+        thread.join()
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(images, "pixels", pixels)
+    (damaged / "a" / "0.tiff").write_bytes((damaged / "b" / "0.tiff").read_bytes())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert data.open_images(damaged, 8).read(np.arange(2)).shape == (2, 8, 8, 3)
+        warn()
+    assert [str(one.message) for one in told] == ["beside"] * 4
+
+
+def test_whatever_a_decoder_raises_names_the_image(damaged, monkeypatch):
+    """Pillow lets the errors of its decoders through, a RuntimeError of AVIF's among them; a full memory is none."""
+    for raised, error, words in [
+        (RuntimeError("Failed to decode image"), ValueError, r"0\.tiff is no image .*: Failed to decode image"),
+        (MemoryError("full"), MemoryError, "full"),
+    ]:
+        monkeypatch.setattr(images, "pixels", lambda *_, raised=raised: (_ for _ in ()).throw(raised))
+        (damaged / "a" / "0.tiff").write_bytes((damaged / "b" / "0.tiff").read_bytes())
+        with pytest.raises(error, match=words):
+            data.open_images(damaged, 8)
+
+
+def test_an_image_that_would_fill_the_memory_is_none_to_be_read(damaged, monkeypatch):
+    (damaged / "a" / "0.tiff").write_bytes((damaged / "b" / "0.tiff").read_bytes())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"0\.tiff is no image that can be read: Image size \(120 pixels\) exceeds"):
+        data.open_images(damaged, 8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def image_folder(
     path, size = expanded(path), None if size is None else as_size(size)
     files, y, classes = files_of_classes(path)
     try:
-        x = _as_one([_read(file, size, grey) for file in files], files)
+        x = _as_one([read_image(file, size, grey) for file in files], files)
     except MemoryError:
         raise MemoryError(
             f"the {len(files):,} images of {path} do not fit: make them smaller by xpnet train --size 64 or "
@@ -156,12 +158,12 @@ def _files_in(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
-def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
-    """`pixels` of an image in a file."""
+def read_image(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
+    """`pixels` of an image in a file. Raises ValueError, naming it, for what is none or damaged; OSError."""
     from PIL import Image
 
-    with open(file, "rb") as opened, warnings.catch_warnings():
-        warnings.simplefilter("error")  # of sizes that would fill the memory, and of damage that Pillow puts up with
+    # Pillow warns of sizes that would fill the memory, and of damage that it puts up with.
+    with open(file, "rb") as opened, _warnings_as_errors():
         try:
             with Image.open(opened) as image:
                 return pixels(image, size, grey)
@@ -169,6 +171,33 @@ def _read(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.nda
             raise
         except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
+
+
+class _Reading(threading.local):
+    """Stands in a filter of warnings where the pattern of their texts does: it fits in a thread that reads an image."""
+
+    now = False
+
+    def match(self, text: str) -> bool:
+        return self.now
+
+
+_reading = _Reading()
+_FILTER: Any = ("error", _reading, Warning, None, 0)
+
+
+@contextmanager
+def _warnings_as_errors() -> Iterator[None]:
+    """In this thread alone: `warnings.catch_warnings` changes the filters of all of them, and data in files are read in
+    a thread beside the one that trains. The filter stays, since taking one out may hide another from those threads."""
+    filters: Any = warnings.filters
+    if filters[:1] != [_FILTER]:
+        filters.insert(0, _FILTER)
+    _reading.now = True
+    try:
+        yield
+    finally:
+        _reading.now = False
 
 
 class NoWhiteError(ValueError):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from xpnet.data.images import pixels
+from xpnet.data.images import read_image
 
 
 class Rows(Protocol):
@@ -76,14 +76,5 @@ class Images:
     def read(self, indices: np.ndarray) -> np.ndarray:
         out = np.empty((len(indices), *self.shape), np.uint8)
         for image, i in zip(out, indices.tolist(), strict=True):
-            image[...] = self._image(self._files[i])
+            image[...] = read_image(self._files[i], self._size, self._grey)
         return out
-
-    def _image(self, path: Path) -> np.ndarray:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as image:
-                return pixels(image, self._size, self._grey)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from None
