@@ -104,6 +104,17 @@ def test_a_checkpoint_at_the_very_ends_of_what_can_be_is_taken(saved, tmp_path):
     assert (one.position.batch, one.position.waited, one.position.best, one.optimizer.lr) == (5, 2, math.inf, 0.0)
 
 
+def test_a_checkpoint_that_does_not_say_what_was_watched_is_taken(saved, tmp_path):
+    """As those were before that was written down."""
+    tensors, described = copied(saved)
+    del described["run"]["progress"]["watched"]
+    write(tmp_path / "run", tensors, described)
+    one = run()
+    one.position.watched = "some data"
+    load_checkpoint(one, tmp_path / "run")
+    assert (one.position.best_epoch, one.position.best, one.position.watched) == (2, 0.5, "some data")
+
+
 def progress(**changes):
     return lambda tensors, run: run["progress"].update(changes)
 
@@ -138,6 +149,9 @@ LIES = {
     "the best epoch is still to come": progress(best_epoch=3),
     "waited longer than it ran": progress(waited=3),
     "waited less than since the best": progress(best_epoch=1, waited=0),
+    "a lowest loss of no epoch": progress(best_epoch=0, waited=2),
+    "an epoch of no lowest loss": progress(best="inf"),
+    "it watched a number": progress(watched=3),
     "another field": progress(colour="red"),
     "a field is missing": lambda tensors, run: run["progress"].pop("best_epoch"),
     "no progress": lambda tensors, run: run.pop("progress"),

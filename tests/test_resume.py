@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from test_fit import blobs, setup
 
-from xpnet import data, losses, optim, train
+from xpnet import data, losses, optim, schedules, train
 from xpnet.nn.saving import ModelFileError, read_tensors
 from xpnet.train.finite import raise_culprit
 from xpnet.train.metrics import mae
@@ -197,6 +198,57 @@ def test_the_best_weights_of_before_the_interruption_are_kept(tmp_path):
     model, result = fit(5, keep_best=True)
     assert result.best_epoch == 2
     np.testing.assert_array_equal(model.data, seen[1])
+
+
+ON = {"none": None, "some": blobs(60, seed=1), "others": blobs(60, seed=2)}
+
+
+@pytest.mark.parametrize("then", ON)
+@pytest.mark.parametrize("before", ON)
+def test_losses_on_other_data_are_not_compared(before, then, tmp_path):
+    """With other validation data the search for the lowest begins anew: nothing that was measured on them was better,
+    whatever the loss on what was watched before."""
+
+    def fit(epochs, validation, **options):
+        model, loss, optimizer = setup(optim.SGD, dropout=0)
+        kw = {"batch_size": 20, "checkpoint": tmp_path / "run", "resume": True, "quiet": True, "patience": 2, **options}
+        return model, train.fit(model, loss, optimizer, blobs(), ON[validation], epochs=epochs, **kw)
+
+    def spoils(row, model):
+        model.data[...] *= -3
+
+    plateau = schedules.Plateau(0.01, patience=5)
+    fit(3, before, schedule=plateau, callbacks=[spoils])  # further and further from the best
+    rate, lowest = plateau.lr, plateau.best
+    _, result = fit(4, then, schedule=plateau, keep_best=True, callbacks=[spoils])
+    if then == before:
+        assert (plateau.best, plateau.waited) == (lowest, 2)
+        assert (len(result.history), result.best_epoch) == (3, 1)
+        return
+    assert (len(result.history), result.best_epoch, result.stopped) == (4, 4, "")
+    assert plateau.best == result.history[3].get("validation_loss", result.history[3]["train_loss"])
+    assert (plateau.waited, plateau.lr) == (0, rate)
+    assert read_tensors(tmp_path / "run")[1]["run"]["progress"]["watched"] == (ON[then].digest() if ON[then] else "")
+
+
+def test_before_an_epoch_is_judged_by_other_data_none_is_the_best(tmp_path):
+    def begun(validation):
+        run = run_of()
+        run.position.watched = validation
+        return run
+
+    before, after, again = begun("these"), begun("those"), begun("those")
+    for epoch in (1, 2):
+        steps(before, len(before.slices))
+        row = {"epoch": epoch, "train_loss": 1.0, "train_accuracy": 0.5, "lr": 0.01, "seconds": 0.1}
+        before.end_epoch(row, 1.0)
+    train.save_checkpoint(before, tmp_path / "run")
+    train.load_checkpoint(after, tmp_path / "run")
+    position = after.position
+    assert (position.epoch, position.best, position.best_epoch, position.waited) == (2, math.inf, 0, 0)
+    train.save_checkpoint(steps(after, 3), tmp_path / "run")  # as Ctrl-C does
+    train.load_checkpoint(again, tmp_path / "run")
+    assert everything(again) == everything(after)
 
 
 # Another run ----------------------------------------------------------------------------------------------------------

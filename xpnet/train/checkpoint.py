@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
         history = _history(run, theirs["history"], position)
         lr = _number("lr", theirs["lr"], 0, float(np.finfo(run.model.backend.dtype).max))
         schedule = _schedule(run, theirs["schedule"])
+        if position.watched != run.position.watched:  # losses on other data are neither better nor worse
+            fresh = Position(watched=run.position.watched)
+            position = replace(fresh, epoch=position.epoch, batch=position.batch)
+            schedule |= {"best": fresh.best, "waited": fresh.waited} if schedule else {}
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -98,8 +102,12 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
 
 
 def _position(run: Run, saved: Any) -> Position:
+    if isinstance(saved, dict):
+        saved = {"watched": run.position.watched, **saved}  # a file from before that was written down
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
+    if not isinstance(saved["watched"], str):
+        raise ModelFileError(f"its watched data cannot be {saved['watched']!r}")
     epoch = _count("epoch", saved["epoch"])
     position = Position(
         epoch=epoch,
@@ -107,8 +115,10 @@ def _position(run: Run, saved: Any) -> Position:
         best=_number("best loss", saved["best"], -math.inf, math.inf),
         best_epoch=_count("best_epoch", saved["best_epoch"], epoch),
         waited=_count("waited", saved["waited"], epoch),
+        watched=saved["watched"],
     )
-    if position.waited != position.epoch - position.best_epoch:
+    since = position.epoch - position.best_epoch if position.best_epoch else position.waited  # or since it began anew
+    if position.waited != since or (position.best < math.inf) != (position.best_epoch > 0):
         raise ModelFileError(f"its progress contradicts itself: {saved!r}")
     return position
 

@@ -107,7 +107,9 @@ def fit(
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
       there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, average, metrics, frozen parameters
       and seed must be those of the file; where the run stands, its rate and what `Plateau` remembers come from the
-      file; `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now.
+      file; `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now. Where the
+      validation data are other ones than in the file, the lowest loss, the waiting for a lower one and what `Plateau`
+      remembers of both begin anew.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
     - Where the device can capture a step (a GPU), it is captured, once a replayed step on a batch of that size has
       given the same bits as an eager one; otherwise the steps run one by one, and the result says why.
@@ -144,7 +146,9 @@ def fit(
         asked_for = {"epochs": epochs, "patience": patience, "keep_best": keep_best, "resume": resume}
         asked_for |= {"checkpoint": checkpoint is not None, "validation": validation is not None}
         run.agree("was asked for something else", asked_for)
-        run.agree("validates on other data", None if validation is None else validation.digest())
+    if validation is not None and (group.size > 1 or checkpoint is not None):
+        run.position.watched = validation.digest()
+    run.agree("validates on other data", run.position.watched)
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     warn_of_doubled(model, loss)
     keep_freed_memory()

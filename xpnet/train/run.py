@@ -42,13 +42,14 @@ Augmentation = Callable[[Array, Backend], Array]
 
 @dataclass
 class Position:
-    """Where a run stands, in plain numbers on the host."""
+    """Where a run stands, in plain values on the host."""
 
     epoch: int = 0  # epochs that are done
     batch: int = 0  # batches of the next one that are done
     best: float = math.inf  # the lowest watched loss so far,
     best_epoch: int = 0  # the epoch after which it was measured,
     waited: int = 0  # and how many epochs have passed since
+    watched: str = ""  # the digest of the data that it is measured on, "" for the training data
 
 
 class Run:
