@@ -8,6 +8,7 @@ import importlib
 import math
 import signal
 import weakref
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_whole_numbers_below_0_have_none_either():
 def test_options_of_numpys_kinds_go_into_a_checkpoint(tmp_path):
     model, loss, optimizer = setup()
     options = {"clip": np.float32(1), "batch_size": np.int64(20), "schedule": schedules.Plateau(np.array(0.01))}
-    for epochs in (1, 2):
+    options |= {"accumulate": np.uint8(2)}
+    for epochs in (np.uint8(1), 2):
         options |= {"checkpoint": tmp_path / "run", "resume": True, "quiet": True}
         assert len(train.fit(model, loss, optimizer, blobs(), epochs=epochs, **options).history) == epochs
 
@@ -130,6 +132,23 @@ def test_a_metric_may_give_an_array_of_one_number():
     ratio = Metric("ratio", 1, lambda y, target, xp: [len(y)], lambda total: np.where(total > 0, 0.5, 0.0))
     result = train.fit(model, loss, optimizer, blobs(), epochs=1, metrics=[ratio], quiet=True)
     assert result.history[0]["train_ratio"] == 0.5
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3, Fraction(1, 4), np.float32(0.5)], ids=repr)
+def test_figures_of_any_kind_of_number_go_into_a_checkpoint(value, tmp_path):
+    kind = Metric("kind", 1, lambda y, target, xp: [len(y)], lambda total: value)
+    for epochs in (1, 2):
+        model, loss, optimizer = setup()
+        kw = {"metrics": [kind], "checkpoint": tmp_path / "run", "resume": True, "quiet": True}
+        result = train.fit(model, loss, optimizer, blobs(), epochs=epochs, **kw)
+        assert [row["train_kind"] for row in result.history] == [float(value)] * epochs
+
+
+def test_a_batch_size_of_numpys_bytes_counts_more_samples_than_a_byte():
+    model, loss, _ = setup()
+    assert train.evaluate(model, loss, blobs(400), batch_size=np.uint8(100)).loss == pytest.approx(
+        train.evaluate(model, loss, blobs(400)).loss
+    )
 
 
 @pytest.mark.parametrize("value", ["0.5", None, np.ones(2)], ids=repr)

@@ -26,6 +26,13 @@ def test_the_confusion_matrix_counts_true_rows_and_predicted_columns():
     np.testing.assert_array_equal(matrix, [[0, 0, 0], [2, 1, 0], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("shape", [(2, 3), ()])
+def test_the_confusion_matrix_of_labels_that_are_no_row(shape):
+    labels = np.ones(shape, int)
+    with pytest.raises(ValueError, match=r"labels need shape \(N,\), not .* ravel\(\) both"):
+        confusion_matrix(labels, labels, 2)
+
+
 def test_class_scores():
     scores = class_scores(np.array([[0, 0, 0], [2, 1, 0], [0, 0, 1]]))
     np.testing.assert_allclose(scores.precision, [0, 1, 1])

@@ -26,8 +26,7 @@ def batch_slices(n: int, batch_size: int) -> list[slice]:
 
     Raises ValueError unless 1 <= batch_size <= n.
     """
-    whole("n", n, least=1)
-    whole("batch_size", batch_size, least=1)
+    n, batch_size = whole("n", n, least=1), whole("batch_size", batch_size, least=1)
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size} is more than the {n} samples there are")
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]

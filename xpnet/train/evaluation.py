@@ -119,6 +119,6 @@ def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[st
         figure: Any = metric.value(*totals[at : at + metric.size].tolist())
         figure = figure.item() if getattr(figure, "shape", None) == () else figure
         of_kind(f"the metric {metric.name!r} gives a number", figure, Real)
-        figures[metric.name] = figure
+        figures[metric.name] = float(figure)  # a checkpoint holds no bool or fraction
         at += metric.size
     return float(totals[0] / totals[1]) if totals[1] else 0.0, figures

@@ -133,8 +133,7 @@ def fit(
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
-    whole("epochs", epochs, least=1)
-    whole("accumulate", accumulate, least=1)
+    epochs, accumulate = whole("epochs", epochs, least=1), whole("accumulate", accumulate, least=1)
     whole("patience", 1 if patience is None else patience, least=1)
     of_kind("callbacks are a list of functions, such as [print]", callbacks, (list, tuple))
     of_kind("watch takes sizes, such as train.LayerSizes(model)", watch, (LayerSizes, type(None)))

@@ -145,6 +145,8 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, n_classes: int) 
     predicted, labels = check_labels(predicted, n_classes, "predicted"), check_labels(labels, n_classes)
     if predicted.shape != labels.shape:
         raise ValueError(f"predictions of shape {predicted.shape} for labels of shape {labels.shape}")
+    if labels.ndim != 1:
+        raise ValueError(f"labels need shape (N,), not {labels.shape}: ravel() both, and all places are counted")
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
