@@ -1125,7 +1125,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Measuring: a metric of another size", "if len(given) != metric.size:", "if False:"),
         ("Evaluation: a sum is weighted like a mean", "value if is_sum(loss) else value * weight", "value * weight"),
         ("evaluate: in the mode of the caller",
-         "with backend.mode(training=False):", "with backend.mode(backend.training):"),
+         "closing(feed), backend.mode(training=False):", "closing(feed), backend.mode(backend.training):"),
         ("evaluate: metrics are summed around 0", "summed = centred(metrics, data.y, getattr(data, \"weights\", None))",
          "summed = metrics"),
         ("evaluate: metrics are ignored",

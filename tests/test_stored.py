@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
 import threading
 import warnings
+import weakref
 from contextlib import suppress
 
 import numpy as np
@@ -234,6 +236,78 @@ def test_an_error_of_the_reader_is_the_runs():
     source._rows.read = lambda indices: (_ for _ in ()).throw(OSError("the disk is gone"))
     with pytest.raises(OSError, match="the disk is gone"):
         go(run, 1)
+
+
+class Slow(Rows):
+    """Each batch of a step is read once the one before has been let through."""
+
+    def __init__(self, x):
+        super().__init__(x)
+        self.through = threading.Semaphore(0)
+
+    def read(self, indices):
+        if threading.current_thread().name.startswith("xpnet-reader"):
+            assert self.through.acquire(timeout=20)
+        return super().read(indices)
+
+
+def fit(source, model, **options):
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), source, quiet=True, **options)
+
+
+@pytest.mark.parametrize("measuring", [False, True])
+def test_when_a_run_has_ended_nothing_more_is_read(measuring, monkeypatch):
+    x, y = samples()
+    source = Stored(Slow(x), y)
+    model, feeds, made = begun(source).model, [], source.feed
+    monkeypatch.setattr(source, "feed", lambda *args: feeds.append(made(*args)) or feeds[-1])
+
+    def breaks(*_):
+        raise ZeroDivisionError
+
+    def go_on():
+        if measuring:
+            train.evaluate(model, breaks, source, 10)
+        else:
+            fit(source, model, epochs=1, batch_size=10, augment=breaks)
+
+    source._rows.through.release()
+    source._rows.reads.clear()
+    with pytest.raises(ZeroDivisionError):
+        go_on()
+    for _ in range(AHEAD + 1):
+        source._rows.through.release()
+    feeds[0]._reader.shutdown(wait=True)
+    assert len([name for name, _ in source._rows.reads if name.startswith("xpnet")]) <= 2  # one was under way
+
+
+@pytest.mark.parametrize("fails", [1, 6])
+def test_an_error_of_the_reader_keeps_nothing(fails, monkeypatch):
+    """Not until Python looks for cycles: the reader's thread ends with what has asked for it."""
+    source = stored()
+    model, feeds, made, read = begun(source).model, [], source.feed, source._rows.read
+
+    def feed(*args):
+        one = made(*args)
+        feeds.append(weakref.ref(one))
+        return one
+
+    def breaks(indices):
+        if len(source._rows.reads) >= fails:
+            raise OSError("the disk is gone")
+        return read(indices)
+
+    monkeypatch.setattr(source, "feed", feed)
+    monkeypatch.setattr(source._rows, "read", breaks)
+    source._rows.reads.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(OSError):
+            fit(source, model, epochs=1, batch_size=10)
+        assert [one() for one in feeds] == [None]
+    finally:
+        gc.enable()
 
 
 # Files ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ class Feed(Protocol):
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
         """(x, target) on the device; target is a tuple (y, weights) of data that have weights."""
 
+    def close(self) -> None:
+        """No more will be asked for: what is under way may be left."""
+
 
 class Source(Protocol):
     """What `fit` and `evaluate` take their batches from; `Dataset` is one. x and y may be views or memory maps."""
@@ -176,6 +179,9 @@ class _Resident:
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
         (indices,) = inputs
         return _rows(self._x, indices, self._backend), _rows(self._y, indices, self._backend)
+
+    def close(self) -> None:
+        pass
 
 
 def check_source(data: Any) -> None:

@@ -132,11 +132,19 @@ class _Ahead:
             self._read_ahead()
         _, batch = self._read.popleft()
         self._read_ahead()
-        return tuple(map(self._backend.asarray, batch.result()))
+        try:
+            return tuple(map(self._backend.asarray, batch.result()))
+        finally:
+            del batch  # it holds an error of the reader, whose traceback holds this frame: that would keep all of it
 
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
         x, y = inputs
         return x, y
+
+    def close(self) -> None:
+        """Leave what is still to be read; a batch that is being read is read to its end."""
+        self._read.clear()
+        self._reader.shutdown(wait=False, cancel_futures=True)
 
     def _forget(self) -> None:
         for _, batch in self._read:

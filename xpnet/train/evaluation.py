@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -59,7 +60,7 @@ def evaluate(
     parts = [group.share(batch) for batch in batch_slices(len(data), min(batch_size, len(data)))]
     feed.begin(np.arange(len(data)), parts)
     totals = np.zeros(2 + sum(metric.size for metric in metrics))
-    with backend.mode(training=False):
+    with closing(feed), backend.mode(training=False):
         for part in parts:
             if part.start == part.stop:
                 continue

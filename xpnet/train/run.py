@@ -85,9 +85,8 @@ class Run:
             raise ValueError("the average was made for another model")
         check_data(model, loss, data)
         check_parts(loss, accumulate, group.size)
-        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.model, self.loss, self.optimizer, self.schedule, self.group = model, loss, optimizer, schedule, group
         self.clip, self.augment, self.accumulate, self.average = clip, augment, accumulate, average
-        self.group = group
         self.metrics = as_metrics(metrics, model, data)
         self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
         self.batch_size = min(BATCH, len(data)) if batch_size is None else whole("batch_size", batch_size, least=1)
@@ -160,9 +159,10 @@ class Run:
         self.position.batch += 1
 
     def close(self) -> None:
-        """Let go of the captured step, which holds the run: what both have on the device goes with the last one who
-        holds the run, not when Python next looks for cycles."""
+        """Ask for no more data, and let go of the captured step, which holds the run: what both have on the device goes
+        with the last one who holds the run, not when Python next looks for cycles."""
         self.captured = None
+        self.feed.close()
 
     def next_inputs(self) -> tuple[Array, ...]:
         """What `device_step` needs for the next batch."""
