@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import xpnet
 from xpnet import data, frames, losses, nn, optim, train
 from xpnet.backend import Backend
+from xpnet.data.table import target_of
 from xpnet.frames import columns_of, values_of, written_as_values
 from xpnet.verify.strict import StrictBackend
 
@@ -99,6 +101,11 @@ def test_categories_that_are_numbers():
         (np.tile([True, False], 60), None, ("False", "True")),
         (with_values(np.tile([True, False], 60)), None, ("False", "True")),
         (np.tile([10, 9, -1], 40), None, ("-1", "9", "10")),
+        (with_values(np.tile([10, 9, -1], 40)), None, ("-1", "9", "10")),  # a column of objects is what its values are
+        (np.array([np.int16(7), 9] * 60, object), None, ("7", "9")),
+        (np.array([np.True_, np.False_] * 60, object), None, ("False", "True")),
+        (np.array([2.0, 3.0] * 60, object), None, ()),
+        (with_values(np.arange(120)), None, ()),
         (np.arange(120), None, ()),
         (np.tile([1.5, 2.0], 60), None, ()),
         (np.tile([1.5, 2.0], 60), "classification", ("1.5", "2")),
@@ -113,6 +120,38 @@ def test_the_task_is_what_the_target_looks_like(target, task, classes):
         assert [classes[y] for y in table.y] == spelt
     else:
         np.testing.assert_array_equal(table.y[:, 0], target)
+
+
+def test_a_categorical_target_of_booleans(pandas):
+    member = pandas.Categorical(customers()["member"])
+    table = data.table(pandas.DataFrame(customers(member=member)), "member")
+    assert table.classes == ("False", "True")
+    np.testing.assert_array_equal(table.y, customers()["member"])
+    np.testing.assert_array_equal(target_of(customers(), "member", table.classes), table.y)
+
+
+def test_booleans_as_categories_are_the_same_from_every_source(pandas, tmp_path):
+    """Also where some are missing, and in the files of models that were saved when they were "0" and "1" in frames."""
+    frame = pandas.DataFrame(customers())
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    gap = {"member": with_values(customers()["member"], r0=None)}
+    kinds = [
+        (frame, {"categories": ["member"]}),
+        (tmp_path / "a.csv", {"categories": ["member"]}),
+        (frame.astype({"member": "category"}), {}),
+        (customers(**gap), {"categories": ["member"], "missing": "fill"}),
+    ]
+    tables = [data.table(source, "churn", ignore=["city", "street"], **options) for source, options in kinds]
+    whole = np.where(customers()["member"], 2, 1)
+    for table in tables:
+        assert table.form.levels == [["False", "True"]]
+        np.testing.assert_array_equal(table.x[1][1:, 0], whole[1:])
+        for other in (frame, frame.astype({"member": "category"}), frame.astype({"member": str})):
+            np.testing.assert_array_equal(table.form.arrays(other)[1][:, 0], whole)
+    assert tables[-1].x[1][0, 0] == 0
+    old = replace(tables[0].form, levels=[["0", "1"]])
+    for other in (frame, frame.astype({"member": "category"}), frame.astype({"member": int})):
+        np.testing.assert_array_equal(old.arrays(other)[1][:, 0], whole)
 
 
 def test_means_are_those_of_the_part_that_is_asked():
@@ -408,6 +447,27 @@ def test_numbers_that_float32_cannot_tell_apart():
         assert noted(customers(when=fine), "when") == []
     for fine in (seconds, 2000 + seconds, 1.7e9 + 1e4 * seconds, np.full(120, 1.7e9)):
         assert noted(customers(when=fine)) == []
+
+
+@pytest.mark.parametrize("as_objects", [False, True])
+@pytest.mark.parametrize(
+    ("first", "dtype"), [(2**60, "int64"), (-(2**60), "int64"), (2**63, "uint64"), (2**53, "int64")]
+)
+def test_whole_numbers_that_float64_cannot_tell_apart(first, dtype, as_objects):
+    """A float64 of them all is one number, or a few: they are looked at before that."""
+    numbers = np.array([first + i for i in range(120)], dtype)[::-1]
+    numbers = numbers.astype(object) if as_objects else numbers
+    low, high = min(first, first + 119), first + 119
+    (note,) = noted(customers(when=numbers))
+    assert note.startswith(f"column 'when' is so far from 0 ({low} to {high}) that float64 rounds its differences away")
+    assert note.endswith(f"subtract a number from it first, such as {low}")
+    if first == 2**53:  # of which some are left
+        assert noted(customers(when=numbers), "when") == [note]
+    assert noted(customers(when=[int(n) - first for n in numbers])) == []
+    two = np.array([first, first + 1] * 60, dtype)
+    words = f"the target 'when' holds {first} to {first + 1}, numbers so large that float64 takes all of them for one"
+    with pytest.raises(ValueError, match=words):
+        data.table(customers(when=two), "when")
 
 
 @pytest.mark.parametrize(

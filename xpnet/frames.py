@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from numbers import Number, Real
+from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class Form:
         if absent:
             raise ValueError(f"there is no column {listed(absent)}: there are {listed(columns)}")
         values = {name: as_numbers(values_of(columns[name], name), name) for name in self.numbers}
-        values |= {name: as_texts(values_of(columns[name], name), name) for name in self.categories}
+        of_each = list(zip(self.categories, self.levels, strict=True))
+        values |= {name: texts_of(columns[name], name, levels) for name, levels in of_each}
         if self.missing == "refuse":
             refuse_missing(values, "fill them in, leave those rows out, or train with missing='fill' (--missing fill)")
         parts = []
@@ -55,7 +56,6 @@ class Form:
             each = zip(self.numbers, self.fill, strict=True)
             parts.append(np.stack([np.where(np.isnan(values[n]), fill, values[n]) for n, fill in each], axis=1))
         if self.categories:
-            of_each = zip(self.categories, self.levels, strict=True)
             parts.append(np.stack([self._counted(values[n], n, levels) for n, levels in of_each], axis=1))
         return tuple(parts) if len(parts) > 1 else parts[0]
 
@@ -108,6 +108,21 @@ def values_of(column: Any, name: str) -> np.ndarray:
     Columns of a categorical type are texts, whatever they hold. Raises ValueError for a column of anything else, such
     as dates, and for one that mixes texts and numbers.
     """
+    return texts_of(column, name) if is_categorical(column) else _values(column, name)
+
+
+def texts_of(column: Any, name: str, levels: Sequence[str] = ()) -> np.ndarray:
+    """A column as categories: texts, (N,) objects, None for what is missing. Booleans are "False" and "True", but "0"
+    and "1" where those are the levels, as in models that were saved when booleans were numbers here. Raises ValueError
+    as `values_of` and `as_texts` do."""
+    values = _values(column, name)
+    numbered = bool(levels) and {*levels} <= {"0", "1"}
+    if values.dtype == object or numbered or not is_boolean(column):
+        return as_texts(values, name)
+    return np.array([None if v != v else str(bool(v)) for v in values.tolist()], object)
+
+
+def _values(column: Any, name: str) -> np.ndarray:
     array = np.asarray(column)
     if array.ndim != 1:
         raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
@@ -121,7 +136,24 @@ def values_of(column: Any, name: str) -> np.ndarray:
         array = array.astype(np.float64)
         if np.isinf(array).any():
             raise ValueError(f"column {name!r}, row {np.isinf(array).argmax()}: the number is infinite")
-    return as_texts(array, name) if is_categorical(column) else array
+    return array
+
+
+def whole_of(column: Any) -> np.ndarray | None:
+    """The values of a column of whole numbers or booleans as they are, without the missing ones; None of any other."""
+    array = np.asarray(column)
+    if array.dtype.kind == "O":
+        there = [value for value in array.tolist() if not _is_missing(value)]
+        if not all(isinstance(value, (Integral, np.bool_)) for value in there):
+            return None
+        array = np.array(there)
+    return array if array.dtype.kind in "biu" else None
+
+
+def is_boolean(column: Any) -> bool:
+    """Whether the values of the column are booleans, but for missing ones."""
+    whole = whole_of(column)
+    return whole is not None and whole.dtype.kind == "b"
 
 
 def is_categorical(column: Any) -> bool:

@@ -17,6 +17,7 @@ MEND = {
     "numbers": "make numbers of them, such as 1234.5, without signs or separators",
     "dates": "make numbers of them, such as days since the first",
 }
+EXACT = 2**53  # up to here float64 has all whole numbers
 FEW_STEPS = 1e3  # of float32, in a deviation: fewer, and values that differ may be one
 
 
@@ -51,21 +52,24 @@ def of_numbers(name: str, values: np.ndarray) -> list[str]:
             f"column {name!r} counts the rows: if it is but their number, which says nothing of new rows, leave it out "
             f"by ignore=[{name!r}] (--ignore {name!r})"
         ]
-    return of_rounding(name, values[~np.isnan(values)])
+    return []
 
 
 def of_rounding(name: str, there: np.ndarray) -> list[str]:
     """Of a column or a target of numbers that are so far from 0 that they are hardly told apart."""
     if not are_rounded(there):
         return []
-    low, high = there.min(), there.max()
+    whole = there.dtype.kind in "iu"
+    low, high = (f"{end}" if whole else f"{end:.10g}" for end in (there.min(), there.max()))
+    beyond = whole and max(-int(there.min()), int(there.max())) > EXACT  # where a table's float64 rounds too
+    instead = "" if beyond else ", or compute in float64 (--dtype float64)"
     return [
-        f"column {name!r} is so far from 0 ({low:.10g} to {high:.10g}) that float32 rounds its differences away: "
-        f"subtract a number from it first, such as {low:.10g}, or compute in float64 (--dtype float64)"
+        f"column {name!r} is so far from 0 ({low} to {high}) that {'float64' if beyond else 'float32'} rounds its "
+        f"differences away: subtract a number from it first, such as {low}{instead}"
     ]
 
 
 def are_rounded(numbers: np.ndarray) -> bool:
     """Whether there are so few steps of float32 in their deviation that some that differ may be one."""
     low, high = numbers.min(), numbers.max()
-    return bool(low < high and numbers.std() < FEW_STEPS * np.finfo(np.float32).eps * max(-low, high))
+    return bool(low < high and numbers.std() < FEW_STEPS * np.finfo(np.float32).eps * max(-float(low), float(high)))

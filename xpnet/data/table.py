@@ -24,13 +24,16 @@ from xpnet.frames import (
     as_numbers,
     as_texts,
     columns_of,
+    is_boolean,
     is_categorical,
     is_frame,
     is_number,
     listed,
     missing_in,
     refuse_missing,
+    texts_of,
     values_of,
+    whole_of,
 )
 
 TASKS = ("classification", "regression")
@@ -117,15 +120,15 @@ def table(
         raise ValueError(f"there is no column to predict {target!r} from")
     _refuse_unnamed(inputs)
     read = {key: values_of(column, key) for key, column in inputs.items()}
-    read |= {key: as_texts(read[key], key) for key in categories if key in read}
+    read |= {key: texts_of(inputs[key], key) for key in categories if key in read}
     if missing == "refuse":
         refuse_missing(read, "fill them in, leave those rows or columns out, or use missing='fill' (--missing fill)")
     meant = {*categories, *(key for key, column in columns.items() if is_categorical(column))}
     form = _form(read, meant, missing, unseen, target)
     sizes = _sizes(form, embeddings)
-    notes = _doubts(form, read, meant, classes if task is None else ())
+    notes = _doubts(form, inputs, read, meant, classes if task is None else ())
     if not classes:
-        notes += tuple(doubts.of_rounding(target, y[:, 0]))
+        notes += tuple(doubts.of_rounding(target, _exact(columns[target], y[:, 0])))
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return Table(form.arrays(source), y, classes, name or "table", None, form, sizes, notes)
@@ -156,16 +159,25 @@ def _refuse_unnamed(names: Collection[str]) -> None:
 
 
 def _doubts(
-    form: Form, read: dict[str, np.ndarray], meant: Collection[str], classes: tuple[str, ...]
+    form: Form, columns: dict[str, Any], read: dict[str, np.ndarray], meant: Collection[str], classes: tuple[str, ...]
 ) -> tuple[str, ...]:
     """What is perhaps not meant: `meant` are the categories that somebody asked for, `classes` what nobody did."""
-    notes = [note for name in form.numbers for note in doubts.of_numbers(name, read[name])]
+    notes: list[str] = []
+    for name in form.numbers:
+        there = read[name][~np.isnan(read[name])]
+        notes += doubts.of_numbers(name, read[name]) or doubts.of_rounding(name, _exact(columns[name], there))
     for name, levels in zip(form.categories, form.levels, strict=True):
         if name not in meant:
             notes += doubts.of_texts(name, levels, "category", f"categories=[{name!r}] (--categories {name!r})")
     if form.target not in meant and len(classes) > FEW:
         notes += doubts.of_texts(form.target, classes, "class", "task='classification' (--task classification)")
     return tuple(notes)
+
+
+def _exact(column: Any, as_floats: np.ndarray) -> np.ndarray:
+    """The numbers of a column that are there: whole ones as they are, since float64 rounds those beyond 2^53."""
+    whole = whole_of(column)
+    return as_floats if whole is None or whole.dtype.kind == "b" else whole
 
 
 def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
@@ -191,26 +203,29 @@ def _target(column: Any, name: str, task: str | None) -> tuple[np.ndarray, tuple
     """(class numbers (N,), their names), or (numbers (N, 1), ())."""
     values = values_of(column, name)
     refuse_missing({name: values}, "leave those rows out: nothing can be learnt from them")
-    different = np.unique(values)
+    different, whole = np.unique(values), whole_of(column)
     if len(different) == 1:
+        if whole is not None and whole.min() < whole.max():
+            raise ValueError(
+                f"the target {name!r} holds {whole.min()} to {whole.max()}, numbers so large that float64 takes all of "
+                f"them for one: subtract {whole.min()} from them first"
+            )
         raise ValueError(f"the target {name!r} is {different.tolist()[0]!r} in every row: there is nothing to learn")
     if task is None:
-        few = values.dtype != object and len(different) <= FEW and np.asarray(column).dtype.kind in "biu"
-        task = "classification" if values.dtype == object or few or _is_boolean(column) else "regression"
+        few = whole is not None and len(different) <= FEW
+        task = "classification" if values.dtype == object or few else "regression"
     if task == "regression":
         return as_numbers(values, name)[:, None], ()
     names = _class_names(column, different, name)
     return np.searchsorted(different, values), tuple(names)
 
 
-def _is_boolean(column: Any) -> bool:
-    array = np.asarray(column)
-    return array.dtype.kind == "b" or (array.dtype.kind == "O" and isinstance(array.tolist()[0], bool))
-
-
 def _class_names(column: Any, values: np.ndarray, name: str) -> list[str]:
     """Classes as texts: "True" and "False" for booleans, "3" for 3."""
-    return [str(bool(v)) for v in values.tolist()] if _is_boolean(column) else as_texts(values, name).tolist()
+    numbers = values.dtype != object
+    return (
+        [str(bool(v)) for v in values.tolist()] if numbers and is_boolean(column) else as_texts(values, name).tolist()
+    )
 
 
 def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, unseen: str, target: str) -> Form:
