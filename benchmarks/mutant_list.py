@@ -2417,7 +2417,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: a NaN that came by the sum is blamed", "(by_others, group.rank,", "(False, group.rank,"),
     ],
     "verify/tolerances.py": [
-        ("Tolerances: STEP a thousand times as large", "STEP = 1e-6\n", "STEP = 1e-3\n"),
+        ("Tolerances: STEP a thousand times as large", "STEPS = (1e-6, ", "STEPS = (1e-3, "),
+        ("Tolerances: one step alone, with kinks within it", "STEPS = (1e-6, 1e-7, 1e-8)", "STEPS = (1e-6,)"),
         ("Tolerances: GRADIENT a thousand times as large", "GRADIENT = 1e-7\n", "GRADIENT = 1e-4\n"),
         ("Tolerances: FLOAT64 a thousand times as large", "FLOAT64 = 1e-12\n", "FLOAT64 = 1e-9\n"),
         ("Tolerances: FLOAT32 a thousand times as large", "FLOAT32 = 1e-6\n", "FLOAT32 = 1e-3\n"),
@@ -2478,6 +2479,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        return row(problem=str(problem))", "        return row()"),
         ("Parity: the precision is ignored", "partial(kinds[device.name], precision=precision)", "kinds[device.name]"),
         ("Parity: an unknown precision is a row", '    kind("float32", SEED)  # an unknown', "    # an unknown"),
+        ("parity: data without a model are ignored", "if model is None and data is not None:", "if False:"),
     ],
     "verify/passes.py": [
         ("MovedTotals: the result, not the sums on the way", "(some.stop - some.start) * total**2", "total**2"),
@@ -2487,6 +2489,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("MovedTotals: sums of a few samples at a time",
          "        yield slice(0, size)  # as on a GPU, where sums are longest",
          "        yield from super().chunks(size, numbers)"),
+        ("check: a draw of another shape",
+         "        if drawn.shape != (subject.batch, *shape):\n", "        if False:\n"),
     ],
     "verify/check.py": [
         ("Check: a loss never sees column-major outputs",
@@ -2515,6 +2519,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "for part in (slice(0, None, 2), slice(1, None, 2))]"),
         ("check_loss: a sum is put together as a mean", "[1.0 if is_sum(loss) else weight", "[weight"),
         ("check_loss: a whole batch is cut", 'or not getattr(loss, "by_sample", True):', "or False:"),
+        ("check_loss: a class of losses",
+         "    a_function(\"check_loss takes a loss, such as losses.Huber()\", loss)\n", ""),
+        ("check_loss: on nothing", '(whole("batch", batch, least=1), *as_shape(shape))', "(batch, *as_shape(shape))"),
     ],
     "verify/strict.py": [
         ("Strict: overlaps pass", "for changed, other in product(chain.written,", "for changed, other in product((),"),
@@ -2555,6 +2562,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if (one.backend.rng.state != start).any():\n        raise", "    if False:\n        raise"),
         ("by position: even and odd positions alone", "range((len(places) - 1).bit_length())", "range(1)"),
         ("by position: fewer positions may come out", "if x.shape[1] != want.shape[1]:", "if False:"),
+        ("settled state: waits for random numbers to come to rest",
+         "        if (one.backend.rng.state != start).any():\n            return {}, {}\n        now", "        now"),
     ],
     "nn/loading.py": [
         ("Loading: the folder of a run is no model",
@@ -3465,6 +3474,18 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "weights/saving.py": [
         ("Weights: an order of flattening is not told on the way out", "    warn_of_flattened(model)\n", ""),
+    ],
+    "verify/gradcheck.py": [
+        ("Gradient check: passes at any kink",
+         "        before = quotient\n    return found, False",
+         "        before = quotient\n    return (0.0, 0.0, \"\"), True"),
+        ("Gradient check: a shorter step is tried of what is smooth", "or not abs(quotient - before) > allowed", ""),
+        ("Gradient check: the first values alone", "DRAWS = 4", "DRAWS = 1"),
+        ("Gradient check: any values that pass",
+         "        if smooth:\n            break\n", "        if found[0] <= found[1]:\n            break\n"),
+    ],
+    "verify/strict_array.py": [
+        ("strict: repeats by numbers of the device", 'if name == "repeat" and len(given) > 1:', "if False:"),
     ],
 }
 # fmt: on

@@ -432,6 +432,28 @@ def test_losses():
         verify.check_loss(Reads(), (3,), spread)
     with pytest.raises(TypeError, match=r"target is a function that draws .*lambda rng, shape: .* not a ndarray"):
         verify.check_loss(losses.MeanSquaredError(), (3,), np.zeros((4, 3)))
+    with pytest.raises(TypeError, match=r"check_loss takes a loss, such as losses\.Huber\(\), not the class Huber"):
+        verify.check_loss(losses.Huber, (3,), spread)
+    for batch in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"batch must be a whole number >= 1, not {batch}"):
+            verify.check_loss(losses.Huber(), (3,), spread, batch=batch)
+        with pytest.raises(ValueError, match=f"batch must be a whole number >= 1, not {batch}"):
+            verify.check(nn.ReLU(), (3,), batch=batch)
+    with pytest.raises(ShapeError, match="the shape of a sample is a tuple"):
+        verify.check_loss(losses.Huber(), 3, spread)
+
+
+def test_a_loss_that_is_a_function_has_its_name():
+    def squares(y, target, backend):
+        return losses.MeanSquaredError()(y, target, backend)
+
+    report = verify.check_loss(squares, (2,), lambda rng, shape: rng.standard_normal(shape))
+    assert report.title == "squares on 4 outputs of shape (2,)"
+
+
+def test_a_draw_of_another_shape():
+    with pytest.raises(ValueError, match=r"draw gives x of shape \(4, 2\), and was asked for \(4, 3\)"):
+        verify.check(nn.ReLU(), (3,), draw=lambda rng, shape: rng.standard_normal((4, 2)))
 
 
 class ChangesOutputs:
@@ -579,5 +601,5 @@ def test_what_cannot_be_checked():
         verify.check(nn.Linear(3), 5)
     with pytest.raises(TypeError, match="check takes a layer, such as"):
         verify.check(nn.Linear, (5,))
-    with pytest.raises(ValueError, match="at least one sample, not 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number >= 1, not 0"):
         verify.check(nn.ReLU(), (5,), batch=0)

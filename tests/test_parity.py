@@ -202,6 +202,8 @@ def test_samples_can_be_given():
         parity(model(nn.Flatten(), nn.Linear(3), shape=(8, 8)), digits)
     with pytest.raises(ValueError, match="batch must be a whole number >= 1, not 0"):
         parity(network(), batch=0)
+    with pytest.raises(ValueError, match="data are for a model: give it too"):
+        parity(data=digits, steps=1)
 
 
 def test_what_is_no_model_or_no_data_set():

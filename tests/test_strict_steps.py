@@ -44,6 +44,7 @@ READS = {
     "sliding_window_view": lambda b, x: b.xp.lib.stride_tricks.sliding_window_view(x, 2, axis=1),
     "nine arrays": lambda b, x: b.xp.stack([x] * 9),
     "repeats": lambda b, x: b.xp.repeat(x, x[0].astype("int64"), axis=1),
+    "repeats, as a method": lambda b, x: x.repeat(x[0].astype("int64"), axis=1),
 }
 UPLOADS = {
     "asarray": lambda b, x: b.asarray(HOST),

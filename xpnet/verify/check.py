@@ -11,11 +11,11 @@ from functools import cache, partial
 
 import numpy as np
 
-from xpnet.arguments import shown
+from xpnet.arguments import a_function, shown, whole
 from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
-from xpnet.nn.shapes import as_shape
+from xpnet.nn.shapes import Shape, as_shape
 from xpnet.train.step import is_sum, loss_weight
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Invariant
@@ -49,19 +49,21 @@ from xpnet.verify.tolerances import (
 )
 
 
-def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spread, raises: bool = True) -> Report:
+def check(
+    layer: Layer, shape: Shape, batch: int = 4, draw: Draw | tuple[Draw, ...] = spread, raises: bool = True
+) -> Report:
     """Check a layer on samples of this shape, in evaluation and in training mode, on the CPU and the strict device.
 
     `draw(rng, (batch, *shape))` gives inputs, float64 or whole numbers, by default floats between -2 and 2 that are
-    all different and not 0; give one where the layer takes other things, or has a kink elsewhere.
+    all different and not 0; give one where the layer takes other things, or has a kink elsewhere. Of several inputs,
+    `shape` is a tuple of shapes, and `draw` may be a tuple with a function for each.
 
-    Raises `CheckFailed` if anything failed, unless `raises` is false; `ShapeError` if the layer does not fit.
+    Raises `CheckFailed` if anything failed, unless `raises` is false; `ShapeError` if the layer does not fit;
+    ValueError for inputs that are drawn in another shape.
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"check takes a layer, such as nn.Linear(3), not {layer!r}")
-    shape = as_shape(shape)
-    if batch < 1:
-        raise ValueError(f"a batch has at least one sample, not {batch}")
+    shape, batch = as_shape(shape), whole("batch", batch, least=1)
     findings: list[Finding] = []
     for training in (False, True):
         subject = Subject(layer.copy, shape, batch, training, draw)
@@ -74,20 +76,22 @@ def check(layer: Layer, shape: tuple[int, ...], batch: int = 4, draw: Draw = spr
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
     """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
-    or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array.
+    or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array, and
+    for a class of losses.
 
     By `Loss.weight` the parts of a batch must make up the whole, unless it says `by_sample = False`; a plain function
     is a mean over samples."""
+    a_function("check_loss takes a loss, such as losses.Huber()", loss)
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
         raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
     rng = np.random.default_rng(0)
-    whole = (batch, *shape)
-    values = loss_values(spread(rng, whole), target(rng, whole))
+    outputs = (whole("batch", batch, least=1), *as_shape(shape))
+    values = loss_values(spread(rng, outputs), target(rng, outputs))
     findings: list[Finding] = []
     for device, kind in kinds().items():
         findings += loss_findings(loss, values, kind, device)
-    title = f"{type(loss).__name__} on {batch} outputs of shape {tuple(shape)}"
+    title = f"{getattr(loss, '__name__', type(loss).__name__)} on {batch} outputs of shape {outputs[1:]}"
     return _finished(Report(title, tuple(findings)), raises)
 
 

@@ -39,7 +39,7 @@ from xpnet.verify.passes import (
     run_optimizer,
     spread,
 )
-from xpnet.verify.report import compare
+from xpnet.verify.report import Mismatch, compare
 from xpnet.verify.rows import name
 from xpnet.verify.tolerances import Arrays, rounding
 from xpnet.verify.witnesses import optimizer_values
@@ -77,6 +77,8 @@ def parity(
         raise TypeError(f"parity feeds a data.Dataset(x, y), not a {type(data).__name__}")
     whole("batch", batch, least=1)
     whole("steps", steps, least=1)
+    if model is None and data is not None:
+        raise ValueError("data are for a model: give it too, parity(model, data)")
     devices, kinds, notes = _devices(second)
     if precision is not None:
         devices, kinds = _in_16_bits(devices[-1], kinds, precision)
@@ -184,14 +186,14 @@ def _whole(
 
 def _network(model: Model, x: Any, kinds: Kinds, precision: str | None) -> Iterator[Comparison]:
     lengths = shape_of(x)
-    whole = Subject(model.network.copy, lengths, len(in_tuple(x)[0]), True, spread)
-    values = in_float32({**draw_values(whole), **named("x", x), **model.tensors()})
-    for part, subject, own in layer_parts(whole, values):
+    network = Subject(model.network.copy, lengths, len(in_tuple(x)[0]), True, spread)
+    values = in_float32({**draw_values(network), **named("x", x), **model.tensors()})
+    for part, subject, own in layer_parts(network, values):
         yield from _rows(part, kinds, *_of_subject(subject, own, precision))
-    compute, want, allowed = _of_subject(whole, values, precision)
+    compute, want, allowed = _of_subject(network, values, precision)
     yield from _rows("the whole network", kinds, compute, want, allowed)
     gradients = in_float32({k: v for k, v in want.items() if k.startswith("d ")})
-    update = partial(_adam_step, whole)
+    update = partial(_adam_step, network)
     yield from _rows("a step of Adam", kinds, *_of_function(update, {**values, **gradients}))
 
 
@@ -236,9 +238,11 @@ def _attempt(compute: Callable[[Backend], Arrays], kind: BackendFactory) -> Arra
 
 
 def _row(row: Callable[..., Comparison], tensor: str, got: Arrays, want: Arrays, allowed: Arrays) -> Comparison:
+    if tensor not in got:
+        return row(problem=f"it gives no {tensor}")
     try:
         error, limit, where = compare({tensor: got[tensor]}, {tensor: want[tensor]}, lambda: allowed)
-    except (KeyError, ValueError) as problem:
+    except Mismatch as problem:
         return row(problem=str(problem))
     return row(ulps(got[tensor], want[tensor]), error, limit, where)
 

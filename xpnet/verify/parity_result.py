@@ -59,7 +59,7 @@ class Training:
     curves: dict[str, tuple[float, ...]]
     problems: dict[str, str]
     allowed: float = LOSS_CURVE
-    smallest: float = 0.0  # loss that is compared as a fraction of itself
+    smallest: float = 0.0  # gaps are fractions of the largest loss, or of this where that is smaller
 
     def distances(self, device: str) -> list[float]:
         """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""

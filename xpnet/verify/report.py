@@ -30,7 +30,9 @@ class Measured:
         """The error as a fraction of what is allowed; infinite where nothing can be compared."""
         if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
             return math.inf
-        return self.error / self.allowed if self.allowed else math.inf * self.error if self.error else 0.0
+        if not self.allowed:
+            return math.inf if self.error else 0.0
+        return self.error / self.allowed
 
 
 @dataclass(frozen=True)

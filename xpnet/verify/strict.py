@@ -92,11 +92,6 @@ class StrictFunction:
     def _where(self, condition: Any, x: Any, y: Any) -> Any:  # with a condition alone, CuPy reads back
         return self._run(condition, x, y)
 
-    def _repeat(self, a: Any, repeats: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(repeats, StrictArray):
-            self._device.reads("repeating by numbers on the device")
-        return self._run(a, repeats, *args, **kwargs)
-
     def _as_strided(self, a: Any, shape: Any = None, strides: Any = None) -> Any:
         result = self._run(a, shape, strides)
         (low, high), (first, last) = (np.lib.array_utils.byte_bounds(r._host) for r in (a, result))

@@ -68,6 +68,8 @@ class StrictDevice:
         host_kwargs = {key: self._to_host(a, given) for key, a in kwargs.items()}
         if name in READS_BACK:
             self.reads(name)
+        if name == "repeat" and len(given) > 1:
+            self.reads("repeating by numbers on the device")
         if self.watch:
             self.watch(f"{name}({', '.join(map(self._described, (*args, *kwargs.values())))})")
         with np.errstate(all="ignore"):  # a GPU warns of nothing

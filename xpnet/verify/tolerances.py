@@ -8,9 +8,9 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 
-STEP = 1e-6
+STEPS = (1e-6, 1e-7, 1e-8)
 """How far a gradient check moves its inputs. The error of a central difference is step^2 from what it cuts off and
-2^-53 / step from rounding: both are small here, and steps larger than this fail right gradients near kinks."""
+2^-53 / step from rounding: both are small with the first. The others are for right gradients near kinks."""
 
 GRADIENT = 1e-7
 """A gradient check against the sum of the sizes of all its terms: some thousand times its usual error, and far below

@@ -117,8 +117,8 @@ def _parameters(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np
 
 
 def _inputs(values: Arrays, convert: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Any:
-    """x for a reference: floating point as float64 (or `Value`s), integers as they are."""
-    return each(lambda v: v if v.dtype.kind in "b" else convert(v.astype(np.float64)), unnamed("x", values))
+    """x for a reference, as float64 or `Value`s."""
+    return each(lambda v: convert(v.astype(np.float64)), unnamed("x", values))
 
 
 # Arrays of `Value`s -------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def gelu(v: Number) -> Number:
 def softmax(row: Iterable[Number]) -> list[Number]:
     top = max(plain(v) for v in row)
     powers = [exp(v - top) for v in row]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def log_softmax(row: Iterable[Number]) -> list[Number]:
