@@ -66,7 +66,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "nn/gelu.py": ["test_activation.py", "test_memory.py", "test_layers.py"],
     "nn/through_time.py": ["test_recurrent.py", "test_memory.py", "test_layers.py"],
     "nn/windows.py": ["test_conv.py", "test_pool.py", "test_layers.py"],
-    "nn/conv.py": ["test_conv.py", "test_layers.py", "test_init.py"],
+    "nn/conv.py": ["test_conv.py", "test_init.py", "test_layers.py"],
     "nn/pool.py": ["test_pool.py", "test_shape.py", "test_layers.py"],
     "nn/init.py": ["test_init.py"],
     "nn/model.py": [

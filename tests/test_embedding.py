@@ -192,6 +192,11 @@ def test_the_initialiser_is_used_and_saved(tmp_path):
     assert np.array_equal(loaded.tensors()["W"], model.tensors()["W"])
 
 
+def test_the_initialiser_is_used_without_padding_too():
+    model = nn.Model(nn.Embedding(4, 3, init=nn.init.constant(0.5)), (3,), Backend())
+    assert (model.tensors()["W"] == 0.5).all()
+
+
 @pytest.mark.parametrize("case", ROWS, ids=lambda case: case.what)
 def test_every_row_meets_a_number_more_than_once(case):
     """Otherwise no sum would be looked at."""
