@@ -416,6 +416,64 @@ def test_a_batch_in_which_no_sample_counts_has_no_loss_and_no_gradient(kind):
     assert 0 <= float(loss.weight(y, target, backend)) < 1e-30
 
 
+@pytest.mark.parametrize("target", [np.array([2, 2]), np.eye(4)[[2, 2]]], ids=["class numbers", "rows"])
+@pytest.mark.parametrize("least", [0.0, 1e-50], ids=["0", "0 in float32"])
+def test_smoothing_gives_a_class_of_weight_0_no_loss(kind, target, least):
+    """There the sum of the weights is 0, and what smoothing adds would be divided by it."""
+    backend = kind("float32", 0)
+    loss = losses.SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=[1, 2, least, 0.5])
+    y, target = backend.asarray(np.array([[1.0, 2, 0, 1], [0, 1, 0, 0]])), backend.asarray(target)
+    value, dy = loss(y, target, backend)
+    assert (float(value), np.abs(backend.to_host(dy)).max(), float(loss.weight(y, target, backend))) == (0, 0, 0)
+
+
+def test_what_has_no_weight_is_taken_out_even_if_it_is_infinite_or_no_number(kind):
+    backend = kind("float32", 0)
+
+    def taken(loss, y, target):
+        target = tuple(map(backend.asarray, target)) if isinstance(target, tuple) else backend.asarray(target)
+        value, dy = loss(backend.asarray(np.array(y)), target, backend)
+        return float(value), np.array(backend.to_host(dy)).tolist()
+
+    p, rows = 1 / (1 + math.e), [[-math.inf, 1, 2], [-math.inf, 1, 2]]
+    for loss in (losses.SoftmaxCrossEntropy(ignore=-100), losses.SoftmaxCrossEntropy(class_weights=[0.0, 3.0, 1.0])):
+        value, dy = taken(loss, rows, np.array([1, 0 if loss.ignore is None else -100]))
+        assert value == pytest.approx(1.3132617, rel=1e-6)  # log(1 + e)
+        np.testing.assert_allclose(dy, [[0, p - 1, 1 - p], [0, 0, 0]], rtol=1e-6)
+    zero_one, numbers = np.array([0.0, 1.0]), np.array([[0.0], [1.0]])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for wrong in (1e25, math.inf, math.nan):
+            assert taken(losses.MeanSquaredError(), [[wrong], [2]], (numbers, zero_one)) == (1, [[0], [2]])
+            assert taken(losses.MeanSquaredError("sum"), [[wrong], [2]], (numbers, zero_one)) == (1, [[0], [2]])
+
+
+def test_large_weights_of_large_terms_do_not_overflow(kind):
+    """Their product is 1e39."""
+    backend = kind("float32", 0)
+    target = tuple(map(backend.asarray, (np.zeros((2, 1)), np.array([1e29, 1e29]))))
+    value, dy = losses.MeanSquaredError()(backend.asarray(np.array([[1e5], [1.0]])), target, backend)
+    assert float(value) == pytest.approx((1e10 + 1) / 2, rel=1e-6)
+    np.testing.assert_allclose(backend.to_host(dy), [[1e5], [1.0]], rtol=1e-6)
+
+
+def test_the_margin_of_a_class_that_is_ruled_out(kind):
+    backend = kind("float32", 0)
+    y, target = backend.asarray(np.array([[-math.inf, 1, 2]])), backend.asarray(np.array([1]))
+    value, dy = losses.MultiMargin()(y, target, backend)
+    assert float(value) == pytest.approx(2 / 3, rel=1e-6)  # (1 - 1 + 2) / 3
+    np.testing.assert_allclose(backend.to_host(dy), [[0, -1 / 3, 1 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("y", "t"), [(64.1, 1 - 2**-24), (30.0, 1 - 2**-22), (-64.1, 2**-24), (20.0, 0.25)])
+def test_binary_cross_entropy_of_soft_targets_keeps_its_digits(kind, y, t):
+    backend = kind("float32", 0)
+    given = [np.float32(y), np.float32(t)]
+    value, _ = losses.BinaryCrossEntropy()(*(backend.asarray(np.array([[v]])) for v in given), backend)
+    y, t = map(float, given)
+    expected = (1 - t) * max(y, 0) + t * max(-y, 0) + math.log1p(math.exp(-abs(y)))
+    assert float(value) == pytest.approx(expected, rel=3e-7)
+
+
 @pytest.mark.parametrize("loss", [losses.BinaryCrossEntropy(), losses.MeanSquaredError()])
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_single_output_has_two_classes(loss, label):

@@ -144,6 +144,13 @@ def test_what_is_ignored_or_has_no_weight_counts_for_nothing():
         mae(values, (wanted, np.ones(3)))
 
 
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+def test_what_has_no_weight_is_taken_out_even_if_it_is_no_number(wrong):
+    y, target = np.array([[wrong, wrong], [5.0, 7.0]]), (np.array([[1.0, 1.0], [1.0, 2.0]]), np.array([0.0, 2.0]))
+    assert mae(y, target) == 9 / 2
+    assert r2(y, target) == 1 - (16 + 25) / 0.5
+
+
 @pytest.mark.parametrize(("output", "predicted"), [(-0.1, 0), (0.0, 0), (0.1, 1), (0.4, 1), (3.0, 1)])
 def test_a_single_output_is_class_1_above_0(output, predicted):
     """It is a logit: 0 stands for a probability of 1/2."""

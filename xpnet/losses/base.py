@@ -56,7 +56,8 @@ class TermLoss(Loss):
     axes: (N,) weighs samples, (N, L) each place of a sequence. A mask is weights of 0 and 1 (or False and True).
 
     L = sum_i w_i L_i / sum_i w_i c_i over the terms L_i; 0 if all w are 0. `reduction="sum"`: L = sum_i w_i L_i.
-    dy is w_i dL_i/dy over the same divisor. The counts c_i are 1 but for class weights.
+    dy is w_i dL_i/dy over the same divisor. The counts c_i are 1 but for class weights. A term of weight 0 is no part
+    of the sum and has dy 0, also where it is infinite or NaN.
     """
 
     of_rows = False
@@ -79,12 +80,15 @@ class TermLoss(Loss):
         t, weights = split_target(target)
         terms, dy = pair(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
         w = self._weights(y, t, weights, backend)
+        scale = inverse(self._total(y, t, w, backend), backend) if self.reduction == "mean" else None
         if w is not None:
-            terms = terms * w
-            dy *= w[..., None] if self.of_rows else w
+            out = w == 0  # not multiplied by 0, which would make NaN of what is infinite
+            factor = w if scale is None else w * scale  # near 1: large weights times large terms may overflow
+            dy = backend.xp.where(out[..., None] if self.of_rows else out, 0, dy)
+            dy *= factor[..., None] if self.of_rows else factor
+            return (backend.xp.where(out, 0, terms) * factor).sum(), dy
         value = terms.sum()
-        if self.reduction == "mean":
-            scale = inverse(self._total(y, t, w, backend), backend)
+        if scale is not None:
             value = value * scale
             dy *= scale
         return value, dy

@@ -11,6 +11,7 @@ from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
     DISTRIBUTIONS,
+    SMALLEST,
     are_classes,
     are_distributions,
     check_target,
@@ -18,7 +19,7 @@ from xpnet.losses.target import (
     one_hot_rows,
     values,
 )
-from xpnet.nn.activation import sigmoid
+from xpnet.nn.activation import sigmoid_and_e
 from xpnet.nn.softmax import exponentials, log_softmax
 
 SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
@@ -30,7 +31,8 @@ class SoftmaxCrossEntropy(TermLoss):
     `target`: class numbers (N, ...) of an integer type, or distributions over the classes (N, ..., C), such as
     one-hot. With `label_smoothing` e, the target becomes (1 - e) target + e / C (Szegedy et al., 2016). With
     `class_weights` w (C,), q_ic = w_c target_ic, which counts for c_i = sum_c w_c target_ic of the unsmoothed target
-    in the mean; without them q = target and c_i = 1. A class number that is `ignore`, such as -100, has weight 0.
+    in the mean; without them q = target and c_i = 1. Where c_i = 0, smoothing adds nothing: q_ic = 0, no loss and no
+    gradient (PyTorch keeps e / C). A class number that is `ignore`, such as -100, has weight 0.
 
     From dp_ic/dy_ij = p_ic (1[c=j] - p_ij):  dL_i/dy_ij = p_ij sum_c q_ic - q_ij.  (Bridle, 1990; Bishop, "Pattern
     Recognition and Machine Learning", 4.3.4.)  log p = y - max y - log sum e^(y - max y): stable for logits up to 1e37.
@@ -97,9 +99,14 @@ class SoftmaxCrossEntropy(TermLoss):
 
     def _weights(self, y: Array, target: Array, weights: Array | None, backend: Backend) -> Array | None:
         w = super()._weights(y, target, weights, backend)
-        if self.ignore is None or not are_classes(y.shape, target):
+        may_be_0 = self.class_weights is not None and min(self.class_weights) < SMALLEST
+        counts = self.counts(y, target, backend) if may_be_0 else None
+        if counts is not None:
+            counted = (counts > 0).astype(y.dtype)  # not of what is ignored either: its row is 0
+        elif self.ignore is not None and are_classes(y.shape, target):
+            counted = (target != self.ignore).astype(y.dtype)
+        else:
             return w
-        counted = (target != self.ignore).astype(y.dtype)
         return counted if w is None else w * counted
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -121,15 +128,16 @@ class BinaryCrossEntropy(TermLoss):
     `target`: t in [0, 1] of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for
     y (N, C) stand for one-hot rows.
 
-    As L_i = max(y, 0) - t y + log(1 + e^-|y|), nothing overflows.  dL_i/dy = p - t.  (Bishop, "Pattern Recognition and
-    Machine Learning", 4.3.2.)
+    As L_i = (1 - t) y + log(1 + e^-y) where y > 0, else -t y + log(1 + e^y), nothing overflows or cancels.
+    dL_i/dy = p - t.  (Bishop, "Pattern Recognition and Machine Learning", 4.3.2.)
     """
 
     right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, values(y, target, backend.xp)
-        return xp.maximum(y, 0) - t * y + xp.log1p(xp.exp(-xp.abs(y))), sigmoid(y, xp) - t
+        p, e = sigmoid_and_e(y, xp)
+        return ((y > 0) - t) * y + xp.log1p(e), p - t
 
     def _right(self, target: np.ndarray) -> np.ndarray:
         return (target >= 0) & (target <= 1)

@@ -26,9 +26,10 @@ class MultiMargin(TermLoss):
         self.margin = number("margin", margin, above=0)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        right = one_hot_rows(y, target, backend.xp)
-        behind = self.margin + y - (right * y).sum(axis=-1, keepdims=True)
-        hinges = backend.xp.maximum(behind, 0) * (1 - right)
+        xp, right = backend.xp, one_hot_rows(y, target, backend.xp)
+        others = right == 0
+        behind = self.margin + y - xp.where(others, 0, y).sum(axis=-1, keepdims=True)  # 0 times -inf is NaN
+        hinges = xp.where(others, xp.maximum(behind, 0), 0)
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
         return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)
 

@@ -41,13 +41,14 @@ class Metric:
         return self.value(*(float(number) for number in metric.sums(y, target, np)))
 
 
-def _sums(weights: Array | None, *values: Array) -> list[Any]:
-    """The sum of each over all places, weighted by any weights. Those of entries count as their mean for a row."""
+def _sums(xp: Any, weights: Array | None, *values: Array) -> list[Any]:
+    """The sum of each over all places, weighted by any weights. Those of entries count as their mean for a row. What
+    has weight 0 is taken out, also where it is infinite or NaN."""
     if weights is None:
         return [v.sum() for v in values]
     w, places = weights.astype(np.float64), values[0].ndim
     w = w.mean(axis=-1) if w.ndim > places else w.reshape(*w.shape, *[1] * (places - w.ndim))
-    return [(w * v).sum() for v in values]
+    return [(w * xp.where(w == 0, 0, v)).sum() for v in values]
 
 
 def _require_one(y: Any) -> None:
@@ -71,7 +72,7 @@ def _right(y: Array, target: Any, xp: Any) -> list[Any]:
     right, counts = predicted == target, target >= 0  # those below 0 are to be ignored
     if weights is None:  # counted, which is faster than summed
         return [xp.count_nonzero(right), xp.count_nonzero(counts)]
-    return _sums(weights, right, counts)
+    return _sums(xp, weights, right, counts)
 
 
 def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None]:
@@ -84,13 +85,13 @@ def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None
 
 def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
     y, t, weights = _numbers(y, target, xp)
-    return _sums(weights, xp.abs(y - t), xp.ones(t.shape, bool))
+    return _sums(xp, weights, xp.abs(y - t), xp.ones(t.shape, bool))
 
 
 def _squares(y: Array, target: Any, xp: Any, around: float = 0.0) -> list[Any]:
     y, t, weights = _numbers(y, target, xp)
     from_there = t - around
-    return _sums(weights, (y - t) * (y - t), from_there, from_there * from_there, xp.ones(t.shape, bool))
+    return _sums(xp, weights, (y - t) * (y - t), from_there, from_there * from_there, xp.ones(t.shape, bool))
 
 
 def centred(metrics: Sequence[Metric], target: np.ndarray, weights: np.ndarray | None) -> tuple[Metric, ...]:

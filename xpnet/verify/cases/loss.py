@@ -24,9 +24,12 @@ def cross_entropy(
     for n in np.ndindex(*y.shape[:-1]):
         if target.ndim < y.ndim and target[n] == ignore:
             continue
+        shares = target[n] if target.ndim == y.ndim else np.arange(classes) == target[n]
+        if len(weights) and not np.dot(shares, weights):
+            continue  # what counts for nothing has no loss either, smoothed or not
         w, log_p = float(of_terms[n[: of_terms.ndim]]), log_softmax(y[n])
         for c in range(classes):
-            q = float(target[n][c]) if target.ndim == y.ndim else float(target[n] == c)
+            q = float(shares[c])
             weight = w * (weights[c] if len(weights) else 1.0)
             weight_of_all += weight * q if len(weights) else w / classes
             total = total - weight * ((1.0 - smoothing) * q + smoothing / classes) * log_p[c]
@@ -151,7 +154,8 @@ def _cross_entropy(
         return torch.nn.functional.cross_entropy(y.movedim(-1, 1), target, weight, label_smoothing=smoothing, **options)
 
     # With class weights PyTorch divides by the number of samples where the target is a distribution, and by the sum of
-    # their weights where it is a label; here both give the same. Where nothing counts, it gives NaN.
+    # their weights where it is a label; here both give the same. Where nothing counts, it gives NaN; with
+    # smoothing, a class of weight 0 has a loss.
     return LossCase(
         "SoftmaxCrossEntropy",
         what,
@@ -205,6 +209,8 @@ CASES: tuple[LossCase, ...] = (
     _cross_entropy("class weights", labels, 0.0, _WEIGHTS),
     _cross_entropy("class weights, smoothing", labels, 0.1, _WEIGHTS),
     _cross_entropy("distributions, class weights, smoothing", distributions, 0.1, _WEIGHTS, torch=False),
+    _cross_entropy("a class of weight 0, smoothing", labels, 0.1, (0.5, 0.0, 1.0, 0.25), torch=False),
+    _cross_entropy("rows, classes of weight 0, smoothing", distributions, 0.1, (0.0, 0.0, 1.0, 0.0), torch=False),
     _cross_entropy("sequences", labels, length=(3,)),
     _cross_entropy("ignored", some_ignored, length=(6,), ignore=-100),
     _cross_entropy("ignored, class weights, smoothing", some_ignored, 0.1, _WEIGHTS, length=(6,), ignore=-100),
