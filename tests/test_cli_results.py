@@ -49,6 +49,15 @@ def test_a_row_of_the_confusion_matrix_is_a_true_class(untrained):
     assert (probabilities.argmax(axis=1) == answers).all()
 
 
+def test_a_model_that_gives_no_numbers_is_never_right(untrained):
+    test = data.load("digits").test
+    untrained.data.fill(np.nan)
+    figures, _ = results.measure(untrained, test)
+    assert figures["test_accuracy"] == 0
+    assert np.array(figures["confusion"]).sum() == 0
+    assert [row["support"] for row in figures["classes"]] == np.bincount(test.y).tolist()
+
+
 def test_of_many_classes_the_worst_are_told_with_the_same_scores(untrained, monkeypatch):
     test = data.load("digits").test
     whole = results.measure(untrained, test)[0]

@@ -120,6 +120,12 @@ def test_a_spread_that_float64_cannot_square_is_refused():
         mean_std(np.array([1e300, -1e300]))
 
 
+@pytest.mark.parametrize("x", [np.array([2**60, 2**60 + 1]), np.array([0, 1e-170])], ids=["rounded", "squared to 0"])
+def test_what_varies_too_little_for_float64_has_a_deviation_of_1(x):
+    assert mean_std(x)[1] == 1
+    assert mean_std(x[:, None], axis=0)[1].tolist() == [1]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(7,), (300, 5), (40, 30, 30), (3, 700, 1000)])
 def test_mean_std_agrees_with_numpy(dtype, shape):

@@ -21,6 +21,21 @@ def test_accuracy_and_top_k():
         top_k(SCORES, LABELS, 4)
 
 
+@pytest.mark.parametrize("wrong", [[np.nan] * 3, [1.0, np.nan, 2.0], [np.inf, 0.0, np.nan]])
+@pytest.mark.parametrize("kind_of_target", ["class numbers", "rows", "weighted", "a sequence"])
+def test_an_answer_that_is_no_number_is_not_right(wrong, kind_of_target):
+    """argmax gives the place of the first NaN."""
+    y, target = np.array([wrong] * 3 + [[0.0, 0.0, 1.0]]), np.array([0, 1, 2, 2])
+    if kind_of_target == "a sequence":
+        y, target = y[None], target[None]
+    given = {"rows": np.eye(3)[target], "weighted": (target, np.ones(4))}.get(kind_of_target, target)
+    assert accuracy(y, given) == 1 / 4
+
+
+def test_an_only_answer_that_is_no_number_is_not_right():
+    assert accuracy(np.array([[np.nan], [-1.0], [np.nan], [1.0]]), np.array([0, 0, 1, 1])) == 1 / 2
+
+
 def test_the_confusion_matrix_counts_true_rows_and_predicted_columns():
     matrix = confusion_matrix(SCORES.argmax(axis=1), LABELS, 3)
     np.testing.assert_array_equal(matrix, [[0, 0, 0], [2, 1, 0], [0, 0, 1]])

@@ -24,6 +24,12 @@ def test_rates(case):
         assert schedule(step) == pytest.approx(rate, rel=1e-12, abs=1e-15), f"step {step}"
 
 
+@pytest.mark.parametrize("factor", [2, 2.0, 1e300])
+@pytest.mark.parametrize("step", [2000, 10**18])
+def test_a_rate_beyond_all_numbers_is_infinite(factor, step):
+    assert schedules.Step(0.1, every=1, factor=factor)(step) == math.inf
+
+
 @given(st.integers(2, 500), st.floats(1e-4, 10.0))
 def test_rates_stay_between_their_ends(steps, lr):
     for schedule, low, high in (

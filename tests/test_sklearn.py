@@ -209,6 +209,11 @@ def test_a_weight_of_two_is_two_samples_in_the_standardisation_too(kind, iris):
     np.testing.assert_allclose(mean, np.average(X, axis=0, weights=weights))
 
 
+def test_what_does_not_vary_where_there_are_weights_is_divided_by_1():
+    mean, std = estimator.weighted_mean_std(np.array([[1.0], [5.0], [5.0]]), np.array([0.0, 1.0, 1.0]))
+    assert (mean.tolist(), std.tolist()) == ([5], [1])
+
+
 # Early stopping and going on ------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,10 @@ class Step:
         whole("every", self.every, least=1)
 
     def __call__(self, step: int) -> float:
-        return self.lr * self.factor ** (step // self.every)
+        try:
+            return self.lr * float(self.factor) ** (step // self.every)
+        except OverflowError:  # an infinite rate, which an optimizer refuses
+            return math.inf
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         raise ValueError(f"{test.name} has the label {test.y.max()}, but the model has {len(names)} outputs")
     loss, predicted, probabilities = answers(model, test)
     shown = np.arange(len(names)) if len(names) <= MOST_CLASSES else worst_classes(predicted, test.y, len(names))
-    number = np.full(len(names), len(shown))  # those that are not shown are counted as one class more
+    number = np.full(
+        len(names) + 1, len(shown)
+    )  # those that are not shown, and no answer, are counted as one class more
     number[shown] = np.arange(len(shown))
     confusion = confusion_matrix(number[predicted], number[test.y], len(shown) + 1)
     scores = zip(*(column[: len(shown)].tolist() for column in class_scores(confusion)), strict=True)
@@ -116,7 +118,8 @@ def headline(metrics: dict[str, Any]) -> str:
 
 
 def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray | None]:
-    """The mean loss, the predicted classes (N,), and the probabilities (N, C), up to MOST_VALUES of them."""
+    """The mean loss, the predicted classes (N,), C where the answer is NaN, and the probabilities (N, C), up to
+    MOST_VALUES of them."""
     classes = model.output_shape[-1]
     rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
     if not model.network.accepts_integers and not isinstance(test.x, tuple):
@@ -125,7 +128,7 @@ def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray 
     predicted, probabilities = [], []
     for start in range(0, len(test), rows):
         given = model.probabilities(test[start : start + rows].x)
-        predicted.append(given.argmax(axis=1))
+        predicted.append(np.where(np.isnan(given).any(axis=1), classes, given.argmax(axis=1)))
         probabilities += [given] if keep else []
     return loss, np.concatenate(predicted), np.concatenate(probabilities) if keep else None
 

@@ -20,7 +20,8 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
     """Mean and standard deviation of x (N, ...), to standardise with: (x - mean) / std.
 
     axis=None gives two floats for all values together, axis=0 two float64 arrays of shape x.shape[1:], one
-    entry per feature. Where nothing varies the deviation is given as 1, so that dividing by it is safe.
+    entry per feature. Where nothing varies, or so little that float64 has a variance of 0, the deviation is given
+    as 1, so that dividing by it is safe.
 
     Computed in float64, block by block, without a float64 copy of x. Blocks are joined as in Chan, Golub and
     LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
@@ -52,7 +53,8 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
     if not np.isfinite(squares).all():
         raise ValueError("x holds values beyond 1e150: their variance is too large for float64; scale x first")
     # Rounding leaves a constant feature with a deviation near 1e-17 instead of 0; its ends tell it exactly.
-    std = np.where(x.min(axis=axis) == x.max(axis=axis), 1.0, np.sqrt(squares / count))
+    std = np.sqrt(squares / count)
+    std = np.where((x.min(axis=axis) == x.max(axis=axis)) | (std == 0), 1.0, std)
     return (mean, std) if axis == 0 else (float(mean), float(std))
 
 

@@ -170,14 +170,15 @@ def chosen(asked: str | None, by_environment: str | None, process: int) -> str:
 
 
 def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing varies."""
+    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing of weight
+    varies."""
     a = a.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(a, axis=0, weights=weights)
         std = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
     if not np.isfinite(std).all():
         raise ValueError("there are values beyond 1e150: their variance is too large for float64, scale them first")
-    return mean, np.where(a.min(axis=0) == a.max(axis=0), 1.0, std)
+    return mean, np.where((a.min(axis=0) == a.max(axis=0)) | (std == 0), 1.0, std)
 
 
 def _linear(size: int) -> nn.Layer:

@@ -60,16 +60,23 @@ def _require_one(y: Any) -> None:
 def _right(y: Array, target: Any, xp: Any) -> list[Any]:
     _require_one(y)
     target, weights = split_target(target)
-    if y.ndim < 2 or tuple(target.shape) not in (tuple(y.shape), tuple(y.shape[:-1])):
+    shape, given = y.shape, target.shape
+    if y.ndim < 2 or (given != shape and given != shape[:-1]):
         raise ValueError(
-            f"accuracy takes outputs (N, ..., C) and class numbers (N, ...) or rows like the outputs, not {y.shape} "
-            f"and {target.shape}; of predicted class numbers it is (predicted == labels).mean()"
+            f"accuracy takes outputs (N, ..., C) and class numbers (N, ...) or rows like the outputs, not {shape} "
+            f"and {given}; of predicted class numbers it is (predicted == labels).mean()"
         )
-    single = y.shape[-1] == 1
-    predicted = y[..., 0] > 0 if single else y.argmax(axis=-1)
-    if tuple(target.shape) == tuple(y.shape):  # one-hot rows, distributions, or numbers in [0, 1]
+    single = shape[-1] == 1
+    if single:
+        predicted, answer = y[..., 0] > 0, y[..., 0]
+    else:
+        predicted = y.argmax(axis=-1)
+        places = xp.arange(0, y.size, shape[-1])  # of each row's first number, in the flat array
+        answer = y.reshape(-1)[(places if y.ndim == 2 else places.reshape(shape[:-1])) + predicted]
+    if given == shape:  # one-hot rows, distributions, or numbers in [0, 1]
         target = target[..., 0] > 0.5 if single else target.argmax(axis=-1)
     right, counts = predicted == target, target >= 0  # those below 0 are to be ignored
+    right &= answer == answer  # NaN is the highest where it is, and no answer
     if weights is None:  # counted, which is faster than summed
         return [xp.count_nonzero(right), xp.count_nonzero(counts)]
     return _sums(xp, weights, right, counts)
