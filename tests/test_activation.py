@@ -83,6 +83,13 @@ EXACT = {
 }
 
 
+def test_hard_swish_of_what_is_infinite(kind):
+    """0 times infinity is NaN; the limits are 0 and infinity, of slope 0 and 1."""
+    y, dx = passed(nn.HardSwish(), [-math.inf, -3.0, 0.0, 3.0, math.inf], kind("float32", 0))
+    assert np.array(y).tolist() == [0, 0, 0, 3, math.inf]
+    assert np.array(dx).tolist() == [0, 0, 0.5, 1, 1]
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_small_slopes_and_values_keep_their_digits_in_float32(name, kind):
     """A sigmoid's slope at 17 is 4e-8: y (1 - y) has none of it, as 1 - y is 0 in float32."""

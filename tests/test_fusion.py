@@ -93,7 +93,7 @@ def launches(backend):
         (nn.ReLU(), ["maximum"], ["fused"]),
         (nn.LeakyReLU(), ["rmul", "maximum"], ["fused"]),
         (nn.ELU(), ["maximum", "minimum", "expm1", "rmul", "add"], ["fused"]),
-        (nn.HardSwish(), ["add", "maximum", "minimum", "mul", "mul"], ["fused"]),
+        (nn.HardSwish(), ["maximum", "add", "minimum", "mul", "mul"], ["fused"]),
         (nn.Sigmoid(), ["fused"], ["fused"]),
         (nn.Tanh(), ["tanh"], ["fused"]),
         (nn.SiLU(), ["fused"], ["mul"]),

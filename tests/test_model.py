@@ -569,6 +569,13 @@ def test_the_probabilities_of_a_single_output_are_those_of_two_classes():
     np.testing.assert_allclose(model.probabilities(np.array([[0.0], [2.0]])), [[0.5, 0.5], [0.1192, 0.8808]], atol=1e-4)
 
 
+@pytest.mark.parametrize("y", [-20.0, 3.0, 30.0, 80.0])
+def test_small_probabilities_of_a_single_output_keep_their_digits(y):
+    model = Model(nn.Linear(1), (1,), select("cpu"), tensors={"W": np.ones((1, 1)), "b": np.zeros(1)})
+    expected = [[1 / (1 + np.exp(y)), 1 / (1 + np.exp(-y))]]
+    np.testing.assert_allclose(model.probabilities(np.array([[y]])), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("last", "given"),
     [

@@ -256,6 +256,27 @@ def test_the_ratio_of_lamb_at_any_size(size, gradient):
     np.testing.assert_allclose(model.data, size / 2 * (0.9 if gradient else 1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("gradient", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("size", [1e-37, 1e-25, 1e-10, 2e19, 1e37])
+def test_the_norms_of_lamb_neither_overflow_nor_vanish_in_float32(size, gradient, kind):
+    backend = kind("float32", 0)
+    model = nn.Model(nn.Linear(2, bias=False, init=init.constant(size)), (2,), backend)
+    model.grad[...] = backend.asarray(np.array([1.0, -1.0, 0.5, 2.0]) * gradient)
+    optim.LAMB(model, lr=0.1, eps=1e-30, weight_decay=0.0).step()
+    moved = np.array(backend.to_host(model.data)).astype(np.float64) - np.float64(np.float32(size))
+    # Adam's first step is the sign of the gradient: 0.1 of the size in each entry.
+    np.testing.assert_allclose(moved, -0.1 * size * np.array([1, -1, 1, 1]), rtol=3e-6)
+
+
+def test_the_norms_of_lamb_with_its_decay_alone(kind):
+    """r = w x, as small as x."""
+    backend = kind("float32", 0)
+    model = nn.Model(nn.Linear(2, bias=False, init=init.constant(1e-30)), (2,), backend)
+    model.grad.fill(0)
+    optim.LAMB(model, lr=0.1, weight_decay=1e-3).step()
+    np.testing.assert_allclose(backend.to_host(model.data), 0.9e-30, rtol=1e-6)
+
+
 def test_lamb_moves_each_layer_by_the_same_fraction_of_its_size():
     model = network()
     optimizer = optim.LAMB(model, lr=0.1, weight_decay=0.0)
@@ -511,6 +532,19 @@ def test_the_average_weighs_each_step_by_its_age(decay, kind):
     weights = [decay ** (5 - i) for i in range(6)]
     expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
     assert np.abs(np.array(model.backend.to_host(average.values)) - expected).max() <= 1e-13
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.999])
+def test_nothing_of_the_first_weights_is_in_the_average(decay, kind):
+    """Not by rounding either: 1e8 + (x - 1e8) has no digits of x in float32."""
+    model = network(backend=kind("float32", 0))
+    model.data.fill(1e8)
+    average = optim.WeightAverage(model, decay)
+    update = model.backend.capture(lambda values: (model.data.__setitem__(..., values), average.update())[1:0])
+    given = model.backend.asarray(np.linspace(-1, 2, model.data.size))
+    for _ in range(3):
+        update(given)
+        assert np.array_equal(model.backend.to_host(average.values), model.backend.to_host(given))
 
 
 def test_the_average_is_applied_and_taken_away_again():

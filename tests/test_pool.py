@@ -74,6 +74,13 @@ def test_padding_is_never_the_largest(kind):
     assert dx.sum() == 4
 
 
+@pytest.mark.parametrize("padding", ["same", 1])
+def test_padding_takes_no_gradient_of_what_is_as_low(kind, padding):
+    y, dx = forward_and_back(nn.MaxPool2d(3, 1, padding), np.full((3, 3), -np.inf), kind("float32", SEED))
+    assert (y == -np.inf).all()
+    assert dx.tolist() == [[4, 2, 0], [2, 1, 0], [0, 0, 0]]  # how many windows begin in the image at each pixel
+
+
 def test_padding_counts_in_a_mean(kind):
     y, dx = forward_and_back(nn.AvgPool2d(2, 2, 1), np.ones((2, 2)), kind("float32", SEED))
     assert y.tolist() == [[0.25, 0.25], [0.25, 0.25]]
@@ -153,3 +160,15 @@ def test_shapes_that_do_not_fit(layer, shape, message):
 def test_bad_options(kind_of_pool, arguments, message):
     with pytest.raises(ValueError, match=message):
         kind_of_pool(*arguments)
+
+
+# Means of whole images ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(7, 7), (32, 32), (400, 300)])
+def test_the_mean_of_many_pixels_keeps_its_digits(size, kind):
+    backend, x = kind("float32", SEED), np.random.default_rng(SEED).random((2, *size, 3)).astype(np.float32)
+    layer = nn.GlobalAvgPool2d()
+    layer.build(x.shape[1:])
+    y, _ = layer(backend.asarray(x), backend)
+    np.testing.assert_allclose(backend.to_host(y), x.astype(np.float64).mean(axis=(1, 2)), rtol=2e-6)

@@ -132,14 +132,16 @@ class HardSwish(_Activation):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         xp = backend.xp
 
-        def h(x: Array) -> Array:
-            return xp.minimum(xp.maximum(x + 3, 0), 6) * (1 / 6)
+        def h(cut: Array) -> Array:
+            return xp.minimum(cut + 3, 6) * (1 / 6)
 
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy * (h(x) + x * (1 / 6) * (xp.abs(x) < 3))
+            cut = xp.maximum(x, -3)
+            return dy * (h(cut) + xp.minimum(cut, 3) * (1 / 6) * (xp.abs(x) < 3))
 
-        return x * h(x), backward
+        cut = xp.maximum(x, -3)  # below, h is 0, and 0 times -inf would be NaN
+        return cut * h(cut), backward
 
 
 # Smooth ones ----------------------------------------------------------------------------------------------------

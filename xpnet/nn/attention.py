@@ -27,7 +27,7 @@ class MultiHeadAttention(Layer):
     Lengths may be free (None). A mask holds whole numbers or booleans and has no gradient. `causal`: position t reads
     no position after t of its own sequence. `rotary` turns q and k by angles that grow with their positions, so that
     scores see distances (see `position.rotated`); there are none between two sequences. Where nothing may be read, the
-    heads are 0, and so are their gradients.
+    heads are 0, and so are their gradients. Inputs must be finite where they are masked too: 0 times infinity is NaN.
 
     Of a head, with q: (T, d), k, v: (S, d), and the probability p_ts of reading s at t:
 
@@ -39,8 +39,10 @@ class MultiHeadAttention(Layer):
         dq_t = sum_s da_ts k_s / sqrt(d),   dk_s = sum_t da_ts q_t / sqrt(d).
 
     Vaswani et al., "Attention is all you need" (2017). That sum_r p dp is dy . y spares a pass over (S, T): Dao et al.,
-    "FlashAttention" (2022). The backward keeps the probabilities, N h S T numbers, and no other array of that size:
-    to compute them again from q and k would cost a third of the forward's products and its exponentials.
+    "FlashAttention" (2022). Where p is nearly 1 for one s, dp - dy . y has no digits: it is the rounding of two almost
+    equal sums, about 1e-7 |dy| |v| in float32, in place of something smaller. The backward keeps the probabilities,
+    N h S T numbers, and no other array of that size: to compute them again from q and k would cost a third of the
+    forward's products and its exponentials.
 
     `init` draws the matrices; the usual one does not depend on how many outputs share a matrix.
     """

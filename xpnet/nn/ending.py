@@ -37,6 +37,6 @@ def as_probabilities(network: Layer, outputs: np.ndarray) -> np.ndarray:
     last = ending(network)
     is_done = isinstance(last, (Softmax, Sigmoid))
     if outputs.shape[-1] == 1 and not isinstance(last, Softmax):
-        p = outputs if is_done else sigmoid(outputs, np)
-        return np.concatenate([1 - p, p], axis=-1)
+        both = (1 - outputs, outputs) if is_done else (sigmoid(-outputs, np), sigmoid(outputs, np))
+        return np.concatenate(both, axis=-1)  # 1 - p of the sigmoid would lose the digits of a small one
     return outputs if is_done else softmax(outputs, np)

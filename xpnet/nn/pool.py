@@ -17,6 +17,8 @@ from xpnet.nn.windows import Windows, padding_of, per_axis
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
+MANY_PIXELS = 1000
+
 
 class _Pool2d(Layer):
     """What the windows of both have in common."""
@@ -63,7 +65,7 @@ class MaxPool2d(_Pool2d):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             def given(images: slice) -> Iterator[Array]:
                 left = dy[images].copy()  # what no entry has been given yet
-                *parts, _ = windows.parts(x[images], backend, outside=-math.inf)
+                *parts, _ = windows.parts(x[images], backend, outside=math.nan)  # which equals nothing
                 for part in parts:
                     taken = (part == y[images]).astype(dy.dtype)
                     taken *= left
@@ -116,14 +118,18 @@ class GlobalAvgPool2d(Layer):
         return _image(shape)[-1:]
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        shape = x.shape
+        shape, n = x.shape, math.prod(x.shape[1:3])
+        # By products, which are faster than `mean`; of many pixels row by row, as one long sum loses digits.
+        rows = shape[1] if n > MANY_PIXELS else 1
+        parts = x.reshape(shape[0] * rows, n // rows, shape[3])
+        sums = backend.full_matmul(backend.ones(parts.shape[1], x.dtype)[None, :], parts)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             dx = backend.xp.empty(shape, dy.dtype)
-            dx[...] = (dy * (1 / math.prod(shape[1:3])))[:, None, None]
+            dx[...] = (dy * (1 / n))[:, None, None]
             return dx
 
-        return x.mean(axis=(1, 2)), backward
+        return sums.reshape(shape[0], rows, shape[3]).sum(axis=1) * (1 / n), backward
 
 
 def _image(shape: Shape) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from xpnet.arguments import number
 from xpnet.nn import Model
@@ -13,9 +14,9 @@ from xpnet.nn import Model
 class WeightAverage:
     """a_t = sum_i d^(t-i) x_i / sum_i d^(t-i), the exponential moving average of a model's values after steps 1 .. t.
 
-    `decay` d: the last 1 / (1 - d) steps or so count. As a_t = a_t-1 + (x_t - a_t-1) (1 - d) / (1 - d^t), nothing of
-    the first weights is in it. It holds all of the model's values, running statistics too. After Polyak and Juditsky
-    (1992), whose mean is over all steps.
+    `decay` d: the last 1 / (1 - d) steps or so count. As a_t = x_t + (a_t-1 - x_t) d (1 - d^(t-1)) / (1 - d^t), a_1 is
+    x_1, and nothing of the first weights is in it. It holds all of the model's values, running statistics too. After
+    Polyak and Juditsky (1992), whose mean is over all steps.
 
     Call `update()` after each step, or give it to `fit`; `with average.applied():` the model has the averages.
     """
@@ -28,11 +29,14 @@ class WeightAverage:
     def update(self) -> None:
         """Take the model's values into the average. It can be captured with the step."""
         self.steps += 1
-        # 1 - d^t = -expm1(t log d) keeps its digits for d near 1.
-        rest = -self.model.backend.xp.expm1(self.steps * math.log(self.decay)) if self.decay else 1.0
-        difference = self.model.data - self.values
-        difference *= (1 - self.decay) / rest
-        self.values += difference
+        kept: Any = 0.0
+        if self.decay:
+            # 1 - d^t = -expm1(t log d) keeps its digits for d near 1; for t = 0 it is 0: a_1 is x_1.
+            xp, log = self.model.backend.xp, math.log(self.decay)
+            kept = self.decay * xp.expm1((self.steps - 1) * log) / xp.expm1(self.steps * log)
+        self.values -= self.model.data
+        self.values *= kept
+        self.values += self.model.data
 
     @contextmanager
     def applied(self) -> Iterator[Model]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
@@ -42,9 +44,14 @@ class LAMB(AdamW):
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:
-            size, step = xp.sqrt((x * x).sum()), xp.sqrt((r * r).sum())
+            # The largest of each is divided out first: a square overflows at 1e19, and is 0 at 1e-23.
+            tiny = float(np.finfo(x.dtype).tiny)
+            largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))
+            scaled = x / largest
+            r /= r_largest
+            size, step = xp.sqrt((scaled * scaled).sum()), xp.sqrt((r * r).sum())
             both = (size > 0) & (step > 0)
-            lr = lr * xp.where(both, size / xp.where(both, step, 1.0), 1.0)
+            lr = lr * xp.where(both, largest * (size / xp.where(both, step, 1.0)), r_largest)
         x -= lr * r
 
 
