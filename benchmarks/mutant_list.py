@@ -310,7 +310,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("BatchNorm: x is kept for its shape", "dy.reshape(centred.shape)", "dy.reshape(rows.shape)"),
         ("GroupNorm: means are rounded to 16 bits", "backend.full_matmul(weights, a)", "backend.matmul(weights, a)"),
         ("BatchNorm: a momentum above 1", "momentum, least=0, most=1)", "momentum, least=0)"),
-        ("Norms: an eps of 0", "eps, above=0)", "eps, least=0)"),
+        ("Norms: an eps that is 0 in float32", "eps, least=SMALLEST)", "eps, above=0)"),
     ],
     "nn/embedding.py": [
         ("Embedding: the padding row is trained", "dW[self.padding] = 0", "dW[self.padding] *= 1"),
@@ -663,8 +663,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss: weights are not looked at", "check_weights(weights, self._shape_of_terms(shape))", "pass"),
     ],
     "losses/target.py": [
-        ("Weights: too small for sums", "if largest and not SMALLEST <= largest <=", "if largest and not largest <="),
-        ("Weights: too large for sums", "not SMALLEST <= largest <= 1 / SMALLEST:", "not SMALLEST <= largest:"),
         ("Targets: no cure for numbers without an axis",
          'return ": y[:, None] has that shape" if shape[-1] == 1 else', 'return "" if shape[-1] == 1 else'),
         ("Targets: no cure for class numbers in a column", 'return ": y[..., 0] has that shape"', 'return ""'),
@@ -1190,6 +1188,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if False:\n        raise ValueError(f\"labels"),
     ],
     "arguments.py": [
+        ("Weights: too small for sums", "all(SMALLEST <= size <= LARGEST", "all(size <= LARGEST"),
+        ("Weights: too large for sums", "all(SMALLEST <= size <= LARGEST", "all(SMALLEST <= size"),
         ("Arguments: a class is a function",
          "if isinstance(value, type) or not callable(value):", "if not callable(value):"),
         ("Arguments: anything is a function",

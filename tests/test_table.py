@@ -279,12 +279,26 @@ def test_a_model_of_arrays_takes_the_values_of_a_frame(pandas):
     np.testing.assert_array_equal(model.predict(pandas.DataFrame(values, columns=["b", "a"])), model.predict(values))
 
 
+@pytest.mark.parametrize("factor", [1e-40, 1e-200, 1e39, 1e200])
+def test_columns_of_numbers_that_float32_does_not_hold_are_refused(factor):
+    numbers = np.random.default_rng(0).standard_normal(50)
+    for wrong in ("a", "y"):
+        frame = {"a": numbers, "y": numbers + 1, "b": numbers}
+        frame[wrong] = numbers * factor
+        with pytest.raises(ValueError, match=rf"^column '{wrong}' holds numbers from .* to .*: .* scale the column"):
+            data.table(frame, "y")
+    table = data.table({"a": numbers * np.sign(factor - 1) * 1e-28, "b": np.ones(50), "y": numbers * 1e28}, "y")
+    assert nn.Columns(**table.columns).std[1] == 1
+
+
 def test_the_layer_checks_what_it_is_told():
     columns = data.table(customers(), "churn").columns
     for wrong, message in (
         ({"mean": [0.0]}, "a mean, a std and a fill for each number"),
         ({"sizes": [0]}, "a size for a category"),
         ({"std": [1.0, 0.0, 1.0]}, "finite std > 0"),
+        ({"std": [1.0, 1e-31, 1.0]}, "column '.*' has mean .* and std 1e-31, and float32 needs .*: scale the column"),
+        ({"mean": [0.0, 1.0, 1e31]}, r"column '.*' has mean 1e\+31 and std "),
         ({"fill": [np.nan, 0.0, 1.0]}, "finite means and fills"),
         ({"missing": "no"}, "missing is one of"),
         ({"unseen": "no"}, "unseen one of"),

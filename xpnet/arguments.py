@@ -8,6 +8,8 @@ from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
 
+SMALLEST, LARGEST = 1e-30, 1e30  # float32 holds a number between them, its inverse, and both times ordinary numbers
+
 
 def whole(name: str, value: Any, least: int | None = None) -> int:
     """`value` as an int, if it is a whole number, of Python or NumPy. Raises ValueError, which names the argument."""
@@ -51,6 +53,11 @@ def number(
         words = " and".join(f" {word} {end:g}" for word, end in ends.items() if end is not None)
         raise ValueError(f"{name} must be a finite number{words}, not {value!r}")
     return as_float
+
+
+def in_float32(*sizes: float) -> bool:
+    """Whether each lies from 1e-30 to 1e30, so that float32 can multiply and divide by it."""
+    return all(SMALLEST <= size <= LARGEST for size in sizes)
 
 
 def of_kind(words: str, value: Any, kind: type | tuple[type, ...]) -> None:

@@ -8,6 +8,8 @@ from typing import Literal, overload
 
 import numpy as np
 
+from xpnet.arguments import LARGEST, SMALLEST
+
 BLOCK = 1 << 20  # elements per block: a float64 copy of one takes 8 MiB
 IN_CACHE = 1 << 16  # elements of which a float64 copy stays in a core's cache
 
@@ -80,6 +82,16 @@ def check_finite(x: np.ndarray, name: str = "x", numbers: np.ndarray | None = No
             row = rows.start + first
             index = (row if numbers is None else int(numbers[row]), *rest)
             raise ValueError(f"{name}: {x[(row, *rest)]} at index {index}; every value must be finite")
+
+
+def refuse_far(name: str, there: np.ndarray) -> None:
+    """Raise ValueError for a column or a target of numbers whose size float32 does not hold."""
+    low, high = float(there.min()), float(there.max())
+    if max(-low, high) > LARGEST or 0 < high - low < SMALLEST:
+        raise ValueError(
+            f"column {name!r} holds numbers from {low:g} to {high:g}: float32 needs them within 1e30 and 1e-30 apart, "
+            "so scale the column first, by another unit"
+        )
 
 
 def row_blocks(x: np.ndarray, size: int = BLOCK) -> Iterator[slice]:

@@ -15,7 +15,7 @@ import numpy as np
 from xpnet.arguments import of_kind
 from xpnet.data import doubts
 from xpnet.data.dataset import Dataset
-from xpnet.data.statistics import mean_std
+from xpnet.data.statistics import mean_std, refuse_far
 from xpnet.data.table_file import read_frame
 from xpnet.frames import (
     MISSING,
@@ -97,9 +97,10 @@ def table(
     - A category that a later table has and this one has not is an error there; with `unseen="zeros"`, a row of zeros.
 
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
-    numbers, for a column of dates or of names (more than 50 texts, and a new one in more than every second row), and
-    for an option that cannot be, or a column without a name. Warns of texts that look like numbers or dates, of a
-    column that counts the rows, and of numbers, the target too, that float32 cannot tell apart: the `notes`.
+    numbers, for numbers too large or too small for float32, for a column of dates or of names (more than 50 texts, and
+    a new one in more than every second row), and for an option that cannot be, or a column without a name. Warns of
+    texts that look like numbers or dates, of a column that counts the rows, and of numbers, the target too, that
+    float32 cannot tell apart: the `notes`.
     """
     _check_options(target, task, ignore, categories, missing, unseen, embeddings)
     if not is_frame(source):
@@ -125,6 +126,10 @@ def table(
         refuse_missing(read, "fill them in, leave those rows or columns out, or use missing='fill' (--missing fill)")
     meant = {*categories, *(key for key, column in columns.items() if is_categorical(column))}
     form = _form(read, meant, missing, unseen, target)
+    for key in form.numbers:
+        refuse_far(key, read[key][~np.isnan(read[key])])
+    if not classes:
+        refuse_far(target, y[:, 0])
     sizes = _sizes(form, embeddings)
     notes = _doubts(form, inputs, read, meant, classes if task is None else ())
     if not classes:

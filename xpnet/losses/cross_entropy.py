@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xpnet.arguments import floats, number, whole
+from xpnet.arguments import SMALLEST, floats, number, whole
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import (
     DISTRIBUTIONS,
-    SMALLEST,
     are_classes,
     are_distributions,
+    check_largest,
     check_target,
     look,
     one_hot_rows,
@@ -53,6 +53,7 @@ class SoftmaxCrossEntropy(TermLoss):
             class_weights = floats("class_weights are one number for each class, in their order", class_weights)
             if not (min(class_weights, default=-1) >= 0 and 0 < sum(class_weights) < np.inf):
                 raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
+            check_largest("class weight", max(class_weights))
         if ignore is not None and whole("ignore", ignore) >= 0:
             raise ValueError(f"ignore must be below 0, where no class is, not {ignore}: give a class the weight 0")
         self.label_smoothing, self.class_weights, self.ignore = label_smoothing, class_weights, ignore

@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 
-from xpnet.arguments import floats, number
+from xpnet.arguments import floats, in_float32, number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
 from xpnet.losses.target import require_same_shape, same_shape, values
@@ -28,6 +28,8 @@ class MeanSquaredError(TermLoss):
         self.scale = (float(scale),) if isinstance(scale, Real) else floats(words, scale)
         if not self.scale or not all(0 < s < math.inf for s in self.scale):
             raise ValueError(f"scale must be finite and above 0, not {scale!r}")
+        if not in_float32(*self.scale):
+            raise ValueError(f"scale must be from 1e-30 to 1e30, for float32, not {scale!r}: scale the targets first")
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         d = y - values(y, target, backend.xp)

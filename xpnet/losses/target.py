@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import in_float32
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
-
-SMALLEST = 1e-30  # of the largest weight: its inverse is the greatest
 
 
 def split_target(target: Any) -> tuple[Array, Array | None]:
@@ -148,5 +147,11 @@ def check_weights(weights: np.ndarray, terms: tuple[int, ...]) -> None:
         at = tuple(wrong[0].tolist())
         raise ValueError(f"weights must be finite and >= 0, not {weights[at]} at index {at}")
     largest = float(weights.max(initial=0.0))
-    if largest and not SMALLEST <= largest <= 1 / SMALLEST:
-        raise ValueError(f"the largest weight is {largest:g}, too far from 1 for sums in float32: scale all of them")
+    if largest:
+        check_largest("weight", largest)
+
+
+def check_largest(what: str, largest: float) -> None:
+    """Raise ValueError where the largest of some weights is so far from 1 that their sum is 0 or infinite."""
+    if not in_float32(largest):
+        raise ValueError(f"the largest {what} is {largest:g}, too far from 1 for sums in float32: scale all of them")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import a_function, whole
+from xpnet.arguments import LARGEST, SMALLEST, a_function, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -69,7 +69,8 @@ class Standardize(Layer):
     one entry for each feature, whose shape is that of a sample's last axes. They are saved with the model, so that
     whoever uses it need not know them.  dx = dy / std.
 
-    Raises ValueError for values that are not finite or a std that is not above 0.
+    Raises ValueError for values that are not finite or a std that is not above 0, and for a mean beyond 1e30 or a std
+    that is not from 1e-30 to 1e30, which float32 cannot compute with.
     """
 
     accepts_integers = True
@@ -81,6 +82,11 @@ class Standardize(Layer):
             raise ValueError(f"Standardize needs a finite mean and std > 0, not {mean!r} and {std!r}")
         if m.shape != s.shape:
             raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
+        if not ((np.abs(m) <= LARGEST) & (s >= SMALLEST) & (s <= LARGEST)).all():
+            raise ValueError(
+                "Standardize needs means up to 1e30 and std from 1e-30 to 1e30, for float32, not "
+                f"{mean!r} and {std!r}: scale the data first"
+            )
         self.mean: Any = m if m.shape else float(m)  # an array, which no walk through the network goes into
         self.std: Any = s if s.shape else float(s)
         self._shape, self._means, self._factors = m.shape, m.tobytes(), (1 / s).tobytes()

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.arguments import number, whole
+from xpnet.arguments import SMALLEST, number, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init
 from xpnet.nn.layer import Backward, Layer, Parameter
@@ -282,4 +282,4 @@ def _beta(shape: Shape) -> Parameter:
 
 
 def _eps(layer: Layer, eps: float) -> float:
-    return number(f"eps of {type(layer).__name__}", eps, above=0)
+    return number(f"eps of {type(layer).__name__}", eps, least=SMALLEST)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from xpnet.arguments import LARGEST, in_float32
 from xpnet.backend import Array, Backend
 from xpnet.frames import MISSING, UNSEEN, Form
 from xpnet.nn.embedding import Embedding
@@ -48,6 +49,12 @@ class Columns(Layer):
             raise ValueError("Columns needs at least one column")
         if not all(map(math.isfinite, (*mean, *std, *fill))) or min(std, default=1) <= 0:
             raise ValueError("Columns needs finite means and fills, and finite std > 0")
+        for name, m, s in zip(numbers, mean, std, strict=True):
+            if not (abs(m) <= LARGEST and in_float32(s)):
+                raise ValueError(
+                    f"column {name!r} has mean {m:g} and std {s:g}, and float32 needs a mean up to 1e30 and a std from "
+                    "1e-30 to 1e30: scale the column first"
+                )
         if missing not in MISSING or unseen not in UNSEEN:
             raise ValueError(f"missing is one of {MISSING}, unseen one of {UNSEEN}, not {missing!r} and {unseen!r}")
         self.numbers, self.categories, self.target = list(numbers), list(categories), target

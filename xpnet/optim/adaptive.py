@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from xpnet.arguments import number
+from xpnet.arguments import SMALLEST, number
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.base import Groups, Optimizer, two_betas
@@ -29,7 +29,7 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.rho, self.eps = number("rho", rho, least=0, below=1), number("eps", eps, above=0)
+        self.rho, self.eps = number("rho", rho, least=0, below=1), number("eps", eps, least=SMALLEST)
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
@@ -52,7 +52,7 @@ class AdaGrad(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.eps = number("eps", eps, above=0)
+        self.eps = number("eps", eps, least=SMALLEST)
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
@@ -85,7 +85,7 @@ class Adam(Optimizer):
         groups: Groups | None = None,
     ):
         self.betas = two_betas(betas)
-        self.eps = number("eps", eps, above=0)
+        self.eps = number("eps", eps, least=SMALLEST)
         self._frozen_now: list[int] = []  # the parameters that are, by their numbers,
         self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # and of each those of steps it missed
         super().__init__(model, lr, weight_decay, groups)

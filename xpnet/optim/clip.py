@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.arguments import number
+from xpnet.arguments import SMALLEST, number
 from xpnet.nn import Model
 from xpnet.parallel.window import Window
 
@@ -15,7 +15,7 @@ def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
     Between the backward pass and the update. What is frozen does not count: its gradients are set to 0. Of processes
     that share the update in a `window`, each scales its part, by the norm of all. Pascanu, Mikolov and Bengio (2013).
     """
-    number("limit", limit, above=0)
+    number("limit", limit, least=SMALLEST)
     model.clear_frozen_gradients()
     if model.n_parameters:
         xp, grad = model.backend.xp, model.grad if window is None else model.grad[window.own]
