@@ -20,6 +20,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Standardize: the mean is added", "y -= mean", "y += mean"),
         ("Standardize: dx is multiplied by std", "return dy * factor", "return dy / factor"),
         ("Standardize: x itself is changed", "x.astype(backend.dtype)", "x.astype(backend.dtype, copy=False)"),
+        ("Standardize: a std that is 0 in float32", " & (s >= SMALLEST)", ""),
+        ("Standardize: a mean beyond float32", "(np.abs(m) <= LARGEST) & ", ""),
     ],
     "scalar/convert.py": [
         ("Scalar: a Standardize for each feature is folded", "if not isinstance(layer.mean, float):", "if False:"),
@@ -112,6 +114,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("LeakyReLU: a slope of 1",
          '"slope of LeakyReLU", slope, least=0, below=1', '"slope of LeakyReLU", slope, least=0'),
         ("ELU: an alpha of 0", '"alpha of ELU", alpha, above=0', '"alpha of ELU", alpha, least=0'),
+        ("HardSwish: 0 times -inf", "        return cut * h(cut), backward", "        return x * h(cut), backward"),
+        ("HardSwish: a slope of 0 times infinity", "xp.minimum(cut, 3) * (1 / 6)", "x * (1 / 6)"),
     ],
     "nn/softmax.py": [
         ("Softmax: the sum is missing in dx", "(dy - (dy * y).sum(axis=-1, keepdims=True))", "dy"),
@@ -638,6 +642,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Pool: padding as large as the window is let through", "any(p >= k for", "any(p > k for"),
         ("GlobalAvgPool2d: dx without the factor", "(dy * (1 / n))", "(dy * 1)"),
         ("GlobalAvgPool2d: the mean of columns alone", ".sum(axis=1) * (1 / n)", ".sum(axis=1) * (1 / x.shape[1])"),
+        ("MaxPool2d: padding takes the gradient of what is -inf", "outside=math.nan", "outside=-math.inf"),
+        ("GlobalAvgPool2d: one long sum", "shape[1] if n > MANY_PIXELS else 1", "1"),
     ],
     "losses/base.py": [
         ("Losses: a single value is taken for two", "isinstance(given, (tuple, list)) and len(given) == 2", "True"),
@@ -661,6 +667,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "backend.xp.maximum(total, float(np.finfo(total.dtype).tiny))", "total"),
         ("Loss: several outputs are as many samples", "        return n_samples(y)\n", "        return len(y)\n"),
         ("Loss: weights are not looked at", "check_weights(weights, self._shape_of_terms(shape))", "pass"),
+        ("Loss: a term of weight 0 is multiplied by it",
+         "(backend.xp.where(out, 0, terms) * factor).sum()", "(terms * factor).sum()"),
+        ("Loss: dy of weight 0 is multiplied by it",
+         "if self.of_rows else out, 0, dy)", "if self.of_rows else out, dy, dy)"),
+        ("Loss: weights are divided by their sum too late",
+         "            return (backend.xp.where(out, 0, terms) * factor).sum(), dy",
+         "            return (backend.xp.where(out, 0, terms) * w).sum() * (1 if scale is None else scale), dy"),
     ],
     "losses/target.py": [
         ("Targets: no cure for numbers without an axis",
@@ -728,6 +741,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Binary cross-entropy: wrong sign before t y", "((y > 0) - t)", "((y > 0) + t)"),
         ("Smoothing: nothing is left of the class",
          "label_smoothing, least=0, below=1", "label_smoothing, least=0, most=1"),
+        ("Cross-entropy: smoothing where a class counts for nothing",
+         "may_be_0 = self.class_weights is not None", "may_be_0 = False"),
+        ("Cross-entropy: a class weight that float32 rounds to 0 counts",
+         "min(self.class_weights) < SMALLEST", "min(self.class_weights) == 0"),
+        ("Cross-entropy: class weights too far from 1", "check_largest(\"class weight\", max(class_weights))", "pass"),
+        ("Binary cross-entropy: soft targets cancel", "((y > 0) - t) * y + xp", "xp.maximum(y, 0) - t * y + xp"),
     ],
     "losses/regression.py": [
         ("Squared error: dy without the 2", "return d * d, 2 * d\n", "return d * d, d\n"),
@@ -742,6 +761,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Squared error: scaled the wrong way", "tuple(1 / s for s in self.scale)", "self.scale"),
         ("Squared error: a scale of NumPy's is none", "isinstance(scale, Real)", "isinstance(scale, (int, float))"),
         ("Squared error: any number of scales", "if len(self.scale) not in (1, shape[-1]):", "if False:"),
+        ("Squared error: a scale beyond float32", "if not in_float32(*self.scale):", "if False:"),
     ],
     "losses/divergence.py": [
         ("KL divergence: without the entropy of the target", "(t * (log_t - log_p))", "(t * (0 - log_p))"),
@@ -764,6 +784,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("MultiMargin: the margin is 1, whatever is asked for", "behind = self.margin + y", "behind = 1 + y"),
         ("MultiMargin: not divided by the number of classes",
          "hinges.sum(axis=-1) * (1 / y.shape[-1])", "hinges.sum(axis=-1)"),
+        ("MultiMargin: 0 times a logit of -inf", "xp.where(others, 0, y).sum", "(right * y).sum"),
     ],
     "optim/sgd.py": [
         ("SGD: uphill", "x -= lr * g", "x += lr * g"),
@@ -922,6 +943,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Muon: decay without the rate", "x -= lr * decay * x", "x -= decay * x"),
         ("Muon: the factor of the shape is missing", "lr * (0.2 * math.sqrt(max(part.shape)))", "lr * 0.2"),
         ("Muon: products are rounded to 16 bits", "self.model.backend.full_matmul", "self.model.backend.matmul"),
+        ("LAMB: squares of large parameters overflow, and of small ones vanish",
+         "largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))",
+         "largest, r_largest = (xp.abs(a).max() * 0 + 1 for a in (x, r))"),
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it",
@@ -929,6 +953,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Average: one step later", "(self.steps - 1) * log", "self.steps * log"),
         ("Average: the model keeps the averages", "            self.model.data[...] = own", "            pass"),
         ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
+        ("Average: the first weights stay in it by rounding",
+         "self.values -= self.model.data\n        self.values *= kept\n        self.values += self.model.data",
+         "self.values += (self.model.data - self.values) * (1 - kept)"),
     ],
     "train/run.py": [
         ("Arguments of fit: any average",
@@ -1048,6 +1075,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "model.grad if window is None else model.grad[window.own]", "model.grad"),
         ("clip_norm: a process without a part has no largest", " if grad.size else limit", ""),
         ("clip_norm: what is frozen counts", "model.clear_frozen_gradients()", "pass"),
+        ("clip_norm: a limit that is 0 in float32", "least=SMALLEST", "above=0"),
     ],
     "data/labels.py": [
         ("Classes: names in another order are taken",
@@ -1186,6 +1214,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Confusion: labels of two axes are too deep",
          "    if labels.ndim != 1:\n        raise ValueError(f\"labels",
          "    if False:\n        raise ValueError(f\"labels"),
+        ("Metrics: what has no weight is multiplied by it", "w * xp.where(w == 0, 0, v)", "w * v"),
+        ("Accuracy: a row of NaN is class 0", "    right &= answer == answer", "    #"),
+        ("Accuracy: each row's answer is looked up in the first",
+         "xp.arange(0, y.size, shape[-1])", "xp.arange(0, y.size, shape[-1]) * 0"),
     ],
     "arguments.py": [
         ("Weights: too small for sums", "all(SMALLEST <= size <= LARGEST", "all(size <= LARGEST"),
@@ -1238,6 +1270,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'such as schedules.Cosine(0.01, steps=1000)", self.then)',
          'such as schedules.Cosine(0.01, steps=1000)", print)'),
         ("Step: every two and a half steps", "        whole(\"every\", self.every, least=1)\n", ""),
+        ("Step: no rate where powers overflow", "        except OverflowError:", "        except KeyError:"),
     ],
     "nn/init.py": [
         ("Orthogonal: some rotations are likelier than others", "copysign(1.0, np.diagonal(r))", "copysign(1.0, 1.0)"),
@@ -1377,6 +1410,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        return all(map(_keeps_values, inside))", "        return False"),
         ("Probabilities: the end of what a residual adds is taken for the network's",
          " and type(network).forward in (Sequential.forward, Blocked.forward)", ""),
+        ("Probabilities: small ones of class 0 have no digits",
+         "(sigmoid(-outputs, np), sigm", "(1 - sigmoid(outputs, np), sigm"),
     ],
     "nn/inputs.py": [
         ("predict: a batch that does not fit is taken for one sample", 'x[None]" if alone else ""', 'x[None]"'),
@@ -1466,6 +1501,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Mean of bytes: n - 1 for n", "return total / x.size, math.sqrt(n_squared_variance) / x.size",
          "return total / x.size, math.sqrt(n_squared_variance) / (x.size - 1)"),
         ("Stored: a wrong sample has its number in the batch", "row if numbers is None else int(numbers[row])", "row"),
+        ("mean_std: what float64 cannot tell apart is divided by 0", " | (std == 0)", ""),
+        ("table: numbers that float32 cannot tell apart from 0", " or 0 < high - low < SMALLEST", ""),
+        ("table: numbers beyond float32", "max(-low, high) > LARGEST or ", ""),
     ],
     "data/batches.py": [
         ("Order: equal words in any order", "if not np.diff(words[order]).all():", "if False:"),
@@ -1608,6 +1646,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "pixels = data.x[0]", "pixels = (data.x[0] / data.x.max() * 255).astype(np.uint8)"),
         ("example: floats are pixels", "return is_images(x) and x.dtype == np.uint8", "return is_images(x)"),
         ("example: that floats cannot be read is not said", "elif not are_pixels(data.x):", "elif False:"),
+        ("results: NaN is class 0",
+         "np.where(np.isnan(given).any(axis=1), classes, given.argmax(axis=1))", "given.argmax(axis=1)"),
     ],
     "cli/settings.py": [
         ("--size of a table is ignored", 'if "size" in own and is_table(own["data"]):', "if False:"),
@@ -2718,6 +2758,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Columns: dx is not divided by std", "dx = dy[:, :n] * factor", "dx = dy[:, :n] * 1"),
         ("Columns: the unknown has a vector", "size, padding=0)", "size)"),
         ("Columns: any category is taken", "or codes[:, j].max() > len(levels)):", "):"),
+        ("Columns: a mean beyond float32", "abs(m) <= LARGEST and ", ""),
+        ("Columns: a std that is 0 in float32", " and in_float32(s)", ""),
     ],
     "onnx/table.py": [
         ("ONNX: one-hot rows begin with the unknown", "(len(levels) + 1)[:, 1:]", "(len(levels) + 1)[:, :-1]"),
@@ -2797,6 +2839,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Table: categorical booleans are all True",
          "if numbers and is_boolean(column) else", "if is_boolean(column) else"),
         ("Table: large whole numbers are said to be one", "whole is not None and whole.min() < whole.max():", "False:"),
+        ("table: a target beyond float32", "        refuse_far(target, y[:, 0])", "        pass"),
     ],
     "data/doubts.py": [
         ("A target that float32 rounds away is well", "def of_rounding(name: str, there: np.ndarray) -> list[str]:",
@@ -2949,6 +2992,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'options["batch_size"] = min(self.batch_size, len(data))', 'options["batch_size"] = min(64, len(data))'),
         ("sklearn: verbose is ignored", '"quiet": not self.verbose', '"quiet": True'),
         ("sklearn: n_jobs is ignored", "        if n == 1:\n", "        if True:\n"),
+        ("sklearn: what float64 cannot tell apart is divided by 0", " | (std == 0)", ""),
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
