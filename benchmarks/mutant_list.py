@@ -2461,7 +2461,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: a NaN that came by the sum is blamed", "(by_others, group.rank,", "(False, group.rank,"),
     ],
     "verify/tolerances.py": [
-        ("Tolerances: STEP a thousand times as large", "STEPS = (1e-6, ", "STEPS = (1e-3, "),
+        ("Tolerances: a first step so short that rounding hides mistakes", "STEPS = (1e-6, ", "STEPS = (1e-12, "),
         ("Tolerances: one step alone, with kinks within it", "STEPS = (1e-6, 1e-7, 1e-8)", "STEPS = (1e-6,)"),
         ("Tolerances: GRADIENT a thousand times as large", "GRADIENT = 1e-7\n", "GRADIENT = 1e-4\n"),
         ("Tolerances: FLOAT64 a thousand times as large", "FLOAT64 = 1e-12\n", "FLOAT64 = 1e-9\n"),

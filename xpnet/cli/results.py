@@ -54,9 +54,8 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         raise ValueError(f"{test.name} has the label {test.y.max()}, but the model has {len(names)} outputs")
     loss, predicted, probabilities = answers(model, test)
     shown = np.arange(len(names)) if len(names) <= MOST_CLASSES else worst_classes(predicted, test.y, len(names))
-    number = np.full(
-        len(names) + 1, len(shown)
-    )  # those that are not shown, and no answer, are counted as one class more
+    # Those that are not shown, and no answer, are counted as one class more.
+    number = np.full(len(names) + 1, len(shown))
     number[shown] = np.arange(len(shown))
     confusion = confusion_matrix(number[predicted], number[test.y], len(shown) + 1)
     scores = zip(*(column[: len(shown)].tolist() for column in class_scores(confusion)), strict=True)
