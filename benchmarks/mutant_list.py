@@ -3429,7 +3429,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Weights: a layer is a model",
          '    of_kind("weights go into a Model, such as nn.Model(network, shape, backend)", model, Model)\n', ""),
         ("Weights: what is turned is flattened otherwise",
-         "        elif not isinstance(layer, KEEP_CHANNELS):\n            channels = 0\n", ""),
+         "return channels if isinstance(layer, KEEP_CHANNELS) else 0", "return channels"),
         ("Weights: one channel has an order", 'flattened = path if channels > 1 else ""', "flattened = path"),
         ("Weights: told of a line of ours", "    return level - 1\n", "    return level - 2\n"),
         ("Weights: rows of a Reshape are flat",

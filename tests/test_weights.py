@@ -326,7 +326,10 @@ FLAT = [nn.Conv2d(2, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(3)]
     (FLAT, (5, 5, 1)),
     ([nn.Conv1d(2, 3), nn.Flatten(), nn.Linear(3)], (5, 1)),
     ([nn.Sequential(nn.Conv2d(2, 3), nn.MaxPool2d(2)), nn.Reshape(-1), nn.Linear(3)], (6, 6, 1)),
-], ids=["images", "sequences", "reshaped"])  # fmt: skip
+    ([nn.Parallel(nn.Conv2d(2, 3), nn.Sequential(nn.Conv2d(1, 3), nn.SELU())), nn.Flatten(), nn.Linear(3)], (5, 5, 1)),
+    ([nn.Parallel(nn.Conv2d(2, 3), nn.Conv2d(2, 3), axis=0), nn.Flatten(), nn.Linear(3)], (3, 3, 1)),
+    ([nn.Residual(nn.Conv2d(2, 3, padding="same"), nn.Mish()), nn.Flatten(), nn.Linear(3)], (5, 5, 2)),
+], ids=["images", "sequences", "reshaped", "side by side", "one above the other", "a sum"])  # fmt: skip
 def test_what_is_flattened_in_another_order_is_told(layers, shape, tmp_path):
     model = model_of(nn.Sequential(*[layer.copy() for layer in layers]), shape)
     at = next(i for i, layer in enumerate(layers) if isinstance(layer, (nn.Flatten, nn.Reshape)))
@@ -349,10 +352,37 @@ def test_what_is_flattened_in_another_order_is_told(layers, shape, tmp_path):
     ([nn.Conv1d(2, 3), nn.GRU(4), nn.Flatten(), nn.Linear(3)], (5, 1)),
     ([nn.Conv2d(2, 3), nn.Reshape(-1, 2), nn.Flatten(), nn.Linear(3)], (5, 5, 1)),
     ([nn.Parallel(nn.Sequential(nn.Conv2d(2, 3), nn.GlobalAvgPool2d()), nn.Flatten()), nn.Linear(3)], (5, 5, 1)),
-], ids=["turned", "one channel", "one pixel", "no kernel", "flat", "in time", "rows", "branches"])  # fmt: skip
+    ([nn.Parallel(nn.Conv2d(2, 3), nn.Conv2d(2, 3)), nn.Flatten(), nn.Linear(3)], (3, 3, 1)),
+    ([nn.Parallel(nn.Conv2d(2, 3), nn.Reshape(2, 2, 4)), nn.Flatten(), nn.Linear(3)], (4, 4, 1)),
+    ([nn.Residual(nn.Conv2d(2, 3, padding="same"), nn.Reshape(5, 5, 2)), nn.Flatten(), nn.Linear(3)], (5, 5, 2)),
+], ids=["turned", "one channel", "one pixel", "no kernel", "flat", "in time", "rows", "branches", "one pixel of each",
+        "one branch", "a sum"])  # fmt: skip
 def test_what_is_flattened_alike_is_not(layers, shape):
     model = model_of(nn.Sequential(*[layer.copy() for layer in layers]), shape)
     weights.load(model, weights.state_dict(model))
+
+
+def keeps_channels(case):
+    """Whether channels in another order come out as the same channels in that order."""
+    network, x, order = case.make(), np.random.default_rng(0).normal(size=(2, 3, 3, 4)), [2, 0, 3, 1]
+    try:
+        model = model_of(network, x.shape[1:])
+        turned = model.predict(x[..., order])
+    except (ValueError, TypeError):
+        return False  # a layer of other inputs
+    same = model.predict(x)
+    return same.shape == x.shape and np.allclose(turned, same[..., order])
+
+
+KEEPING = {case.of: case for case in ROWS if hasattr(nn, case.of) and keeps_channels(case)}
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_whatever_keeps_channels_is_told_of(kind):
+    """A layer that is new is in `xpnet.verify.cases`, and so here."""
+    layers = nn.Conv2d(4, 3), KEEPING[kind].make(), nn.Flatten(), nn.Linear(3)
+    with pytest.warns(UserWarning, match="flattens channels last"):
+        weights.state_dict(model_of(nn.Sequential(*layers), (5, 5, 1)))
 
 
 @witness

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from xpnet.weights.matching import Match, Modules, modules_of, paired
 from xpnet.weights.reading import arrays_of, check_file, has_order
 
 KEEP_CHANNELS = (  # layers between a convolution and Flatten that leave the channels in their place
-    nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Dropout, nn.BatchNorm,
-    nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.MaxPool2d, nn.AvgPool2d,
+    nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.HardSwish, nn.Tanh,
+    nn.Sigmoid, nn.Softmax, nn.LogSoftmax, nn.Dropout, nn.Standardize, nn.BatchNorm, nn.GroupNorm, nn.LayerNorm,
+    nn.RMSNorm, nn.MaxPool2d, nn.AvgPool2d,
 )  # fmt: skip
 Source = str | os.PathLike | Mapping[str, Any]
 
@@ -79,9 +81,7 @@ def warn_of_flattened(model: Model) -> None:
     Linear layer: PyTorch has the channels first, and so the rows of that layer's matrix in another order."""
     channels, flattened = 0, ""
     for path, layer in _in_line(model.network):
-        if isinstance(layer, nn.Conv2d):
-            channels, flattened = layer.n_out, ""
-        elif isinstance(layer, nn.Flatten) or (isinstance(layer, nn.Reshape) and len(layer.shape) == 1):
+        if isinstance(layer, nn.Flatten) or (isinstance(layer, nn.Reshape) and len(layer.shape) == 1):
             flattened = path if channels > 1 else ""
         elif isinstance(layer, nn.Linear):
             if flattened and layer.W.shape[0] > channels:
@@ -89,8 +89,20 @@ def warn_of_flattened(model: Model) -> None:
                 words += f"it (of sequences, nn.Transpose(1, 0)), or {path} has its weights in another order"
                 warnings.warn(words, stacklevel=_level_of_user())
             channels, flattened = 0, ""
-        elif not isinstance(layer, KEEP_CHANNELS):
-            channels = 0
+        else:
+            channels = _channels(layer, channels)
+
+
+def _channels(layer: Layer, channels: int) -> int:
+    """How many channels a layer gives, as the last axis, where it takes so many; 0 where there are none to tell."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.n_out
+    if isinstance(layer, nn.Sequential):  # Residual, whose sum has the channels of its inner layers
+        return reduce(lambda before, inner: _channels(inner, before), layer.layers, channels)
+    if isinstance(layer, nn.Parallel):
+        known = all(_channels(branch, channels) for branch in layer.branches)
+        return next(iter(layer._shapes.values()))[-1] if known else 0  # joined along any axis
+    return channels if isinstance(layer, KEEP_CHANNELS) else 0
 
 
 def _in_line(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
