@@ -18,6 +18,7 @@ from xpnet.verify.rows import name
 onnx = pytest.importorskip("onnx", reason='onnx is not installed: pip install "xpnet[onnx]"')
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
 from test_onnx_export import built, close  # noqa: E402
 
 from xpnet.onnx import (  # noqa: E402
@@ -334,6 +335,69 @@ def test_one_of_several_outputs(tmp_path):
     assert len(load(tmp_path / "two.onnx", "cpu", output="a").network.layers) == 1
     with pytest.raises(ModelFileError, match="computes no 'c' from its input: its outputs are a, b"):
         load(tmp_path / "two.onnx", "cpu", output="c")
+
+
+def size_of_rows(last, *more):
+    """sqrt(mean x^2 + eps) of the last axis as "d", then these nodes."""
+    return [
+        node("Pow", *last, output="a"), node("ReduceMean", "a", "axes", output="b"),
+        node("Add", "b", "eps", output="c"), node("Sqrt", "c", output="d"), *more,
+    ]  # fmt: skip
+
+
+RMS = {"two": F(2), "axes": ints(-1), "eps": F(1e-6), "g": drawn(4), "column": drawn(3, 1)}
+GROUPS = [
+    node("Reshape", "x", "seen", output="a"), node("InstanceNormalization", "a", "one", "zero", output="b"),
+    node("Reshape", "b", "shape", output="c"), node("Mul", "c", "g", output="d"), node("Add", "d", "h"),
+]  # fmt: skip
+GROUPS_OF_4 = {
+    "seen": ints(0, 2, -1), "one": np.ones(2, F), "zero": np.zeros(2, F), "shape": ints(1009, 4, 4, 4),
+    "g": drawn(4, 1, 1), "h": drawn(1, 4, 1, 1),
+}  # fmt: skip
+SOFTPLUS = [node("Softplus", "x", output="s"), node("Greater", "x", "limit", output="b"), node("Where", "b", "x", "s")]
+RMS_NORM = size_of_rows(("x", "two"), node("Div", "x", "d", output="e"), node("Mul", "e", "g"))
+LOOK_ALIKES = {  # nodes, constants, the shape of x, which constants make it what it looks like
+    "Softplus, thresholds": (SOFTPLUS, {"limit": np.array([20, -9, 20, 20], F)}, (4,), {"limit": F(20)}),
+    "Softplus, the other way": (
+        [SOFTPLUS[0], node("Greater", "limit", "x", output="b"), SOFTPLUS[2]], {"limit": F(20)}, (4,), None,
+    ),
+    "RMSNorm, gamma along time": (
+        [*RMS_NORM[:-1], node("Mul", "e", "column")], RMS, (3, 4), {"column": drawn(4)},
+    ),
+    "RMSNorm, the other way": (
+        size_of_rows(("x", "two"), node("Div", "d", "x", output="e"), node("Mul", "e", "g")), RMS, (4,), None,
+    ),
+    "RMSNorm, powers of 2": (
+        size_of_rows(("two", "x"), node("Div", "x", "d", output="e"), node("Mul", "e", "g")), RMS, (4,), None,
+    ),
+    "GroupNorm, gamma along rows": (GROUPS, {**GROUPS_OF_4, "g": drawn(4, 1)}, (4, 4, 4), {}),
+    "GroupNorm, gamma along columns": (GROUPS, {**GROUPS_OF_4, "g": drawn(4)}, (4, 4, 4), {}),
+    "GroupNorm, beta along rows": (GROUPS, {**GROUPS_OF_4, "h": drawn(4, 1)}, (4, 4, 4), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", LOOK_ALIKES)
+def test_what_looks_like_a_layer_is_refused(which):
+    nodes, constants, shape, usual = LOOK_ALIKES[which]
+    with pytest.raises(ModelFileError, match=r"it is no|no layer of xpnet"):
+        model_of(graph(nodes, constants, shape=("n", *shape)), "cpu")
+    if usual is not None:  # and the layer itself is read
+        constants = {**constants, **(usual or GROUPS_OF_4)}
+        computed_as_they_are(nodes, constants, shape)
+
+
+def computed_as_they_are(nodes, constants, shape):
+    model, x = model_of(graph(nodes, constants, shape=("n", *shape)), "cpu"), drawn(1009, *shape)
+    session = ReferenceEvaluator(graph(nodes, constants, shape=("n", *shape)))
+    close(model.predict(x), session.run(None, {"x": x})[0])
+
+
+def test_every_second_position_of_a_table():
+    constants = {"table": drawn(8, 4), "start": ints(0), "end": ints(6), "axes": ints(0), "steps": ints(2)}
+    for names in (["axes", "steps"], ["axes"], []):
+        end = ints(6 if "steps" in names else 3)
+        cut = node("Slice", "table", "start", "end", *names, output="rows")
+        computed_as_they_are([cut, node("Add", "x", "rows")], {**constants, "end": end}, (3, 4))
 
 
 LSTM = {"W": drawn(1, 8, 4), "R": drawn(1, 8, 2), "h": np.ones((1, 1009, 2), F)}

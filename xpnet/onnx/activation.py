@@ -121,6 +121,6 @@ def from_product(join: Join, chain: Chain) -> None:
 def from_where(join: Join, chain: Chain) -> None:
     """PyTorch's Softplus: x itself where it is so large that nothing is to be added."""
     above = join.branches[0][0] if join.ways == [("Greater",), (), ("Softplus",)] else None
-    if not isinstance(above, Node) or above.operand.max() < 15:
+    if not isinstance(above, Node) or not above.operand_is_second or above.operand.min() < 15:
         raise join.node.error("no layer of xpnet chooses between values")
     chain.add(nn.Softplus())

@@ -90,7 +90,8 @@ def add_positions(node: Node, chain: Chain) -> bool:
         return False
     cut = node.reader.producer(node.inputs[int(node.operand_is_second)])
     if cut is not None and cut.kind == "Slice" and not cut.needed(1).any():
-        rows = cut.needed(0)
+        steps = cut.constant(4)
+        rows = cut.needed(0) if steps is None or (steps == 1).all() else rows
     chain.plain()
     chain.add(nn.LearnedPosition(rows.shape[-2]), {"W": rows.reshape(rows.shape[-2:])})
     return True

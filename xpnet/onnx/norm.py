@@ -92,12 +92,16 @@ def group_norm_of(reshape: Node, chain: Chain) -> bool:
     for step in steps:
         chain.take(step.kind)
     groups, channels = norm.needed(1).size, chain.dims[1]
-    gamma, beta = times.operand.reshape(-1), plus.operand.reshape(-1)
-    old_shape = tuple(back.needed(1).tolist())
-    if old_shape != chain.dims or gamma.size != channels or (norm.needed(1) != 1).any() or norm.needed(2).any():
+    behind = [1] * (len(chain.dims) - 2)  # numbers in any other shape would go along rows or columns
+    of_channels = {(channels, *behind), (1, channels, *behind)}
+    as_before = (
+        tuple(back.needed(1).tolist()) == chain.dims and {times.operand.shape, plus.operand.shape} <= of_channels
+    )
+    if not as_before or (norm.needed(1) != 1).any() or norm.needed(2).any():
         raise norm.error("it is no group normalisation as PyTorch writes it")
     chain.channels_last()
-    chain.add(nn.GroupNorm(groups, norm.number("epsilon", 1e-5)), {"gamma": gamma, "beta": beta})
+    values = {"gamma": times.operand.reshape(-1), "beta": plus.operand.reshape(-1)}
+    chain.add(nn.GroupNorm(groups, norm.number("epsilon", 1e-5)), values)
     return True
 
 
@@ -106,12 +110,15 @@ def rms_norm_of(join: Join, chain: Chain) -> None:
     formula: tuple[str, ...] = ("Pow", "ReduceMean", "Add", "Sqrt")
     formula = (*formula, "Reciprocal") if join.node.kind == "Mul" else formula
     ways = dict(zip(join.ways, join.branches, strict=True))
-    if ways.keys() != {(), formula}:
+    divided = join.node.kind == "Mul" or not join.branches[0]  # x by its size, not the reverse
+    if ways.keys() != {(), formula} or not divided:
         raise join.node.error("no layer of xpnet is this of two values that are computed")
     power, mean, plus, *_ = (step for step in ways[formula] if isinstance(step, Node))
     times = chain.take("Mul")
     last = mean.ints("axes", 1) in ([-1], [len(chain.axes) - 1])
-    if times is None or not last or (power.operand != 2).any() or not mean.get("keepdims", 1):
+    squared = power.operand_is_second and (power.operand == 2).all()
+    by_feature = times is not None and times.operand.shape[-1:] == (times.operand.size,)
+    if times is None or not by_feature or not last or not squared or not mean.get("keepdims", 1):
         raise join.node.error("it is no RMSNorm: gamma x / sqrt(mean x^2 + eps) over the last axis")
     chain.as_last(-1)
     chain.add(nn.RMSNorm(as_meant(plus.operand.item())), {"gamma": times.operand.reshape(-1)})
