@@ -400,6 +400,18 @@ def test_every_second_position_of_a_table():
         computed_as_they_are([cut, node("Add", "x", "rows")], {**constants, "end": end}, (3, 4))
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(-2, (3, 4)), (-1, (4,)), (1, (3, 4)), (-3, (3, 2, 2))])
+def test_flatten_counts_axes_from_either_end(axis, shape):
+    computed_as_they_are([node("Flatten", "x", axis=axis)], {}, shape)
+
+
+def test_an_axis_of_as_many_as_stand_for_free_ones_is_none():
+    model = model_of(graph([node("Reshape", "x", "s")], {"s": ints(0, 2026)}, shape=("n", 1013, 2)), "cpu")
+    assert model.output_shape == (2026,)
+    with pytest.raises(ModelFileError, match="an axis of free length is part of what it makes"):
+        model_of(graph([node("Reshape", "x", "s")], {"s": ints(0, -1)}, shape=("n", "t", 2)), "cpu")
+
+
 LSTM = {"W": drawn(1, 8, 4), "R": drawn(1, 8, 2), "h": np.ones((1, 1009, 2), F)}
 REFUSED = {
     "unknown": ([node("Erf", "x")], {}, "'the_erf' (Erf) cannot be read: no layer of xpnet is this operator"),

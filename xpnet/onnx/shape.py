@@ -10,7 +10,7 @@ from xpnet.onnx.chain import DIRECTION, UNIT, Chain
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.norm import group_norm_of
 from xpnet.onnx.registry import exporter, importer
-from xpnet.onnx.structure import FLOATS, FREE, Node, as_meant
+from xpnet.onnx.structure import FLOATS, Node, as_meant
 
 
 @exporter(nn.Flatten)
@@ -87,7 +87,8 @@ def from_unsqueeze(node: Node, chain: Chain) -> None:
 
 @importer("Flatten")
 def from_flatten(node: Node, chain: Chain) -> None:
-    axis = node.get("axis", 1) % (len(chain.axes) + 1)
+    axis = node.get("axis", 1)
+    axis += len(chain.axes) if axis < 0 else 0
     _reshaped(node, chain, [math.prod(chain.dims[:axis]), math.prod(chain.dims[axis:])])
 
 
@@ -115,6 +116,6 @@ def _reshaped(node: Node, chain: Chain, asked: list[int]) -> None:
     chain.drop_ones()
     if asked[:1] != [chain.reader.batch] or math.prod(asked) != math.prod(chain.dims):
         raise node.error(f"it makes {asked} of {list(chain.dims)}: layers leave the batch as it is")
-    if FREE in chain.dims:
+    if None in chain.shape:
         raise node.error("an axis of free length is part of what it makes: export with fixed lengths")
     chain.add(nn.Flatten() if len(asked) == 2 else nn.Reshape(*asked[1:]), axes=in_order(len(asked)))
