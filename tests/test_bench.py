@@ -102,7 +102,8 @@ def test_arrays_of_the_floor_lie_as_those_of_the_step():
 
 @pytest.mark.parametrize("kind", [Backend, StrictBackend])
 def test_a_model_is_left_as_it_is(kind):
-    model = mlp(kind())
+    network = nn.Sequential(nn.Linear(5), nn.Dropout(), nn.Linear(3))
+    model = nn.Model(network, (4,), kind(), ("a", "b", "c"))
     before, state = model.tensors(), model.backend.rng.state
     found = bench(model, 8, seconds=0.01)
     assert all((values == before[name]).all() for name, values in model.tensors().items())
@@ -111,6 +112,15 @@ def test_a_model_is_left_as_it_is(kind):
     assert found.device == model.backend.device
     assert found.low <= found.step <= found.high
     assert min(found.step, found.loss, found.update, found.products, found.layers[1].forward) > 0
+
+
+def test_a_random_stream_is_left_as_it_is_also_by_what_fails(monkeypatch):
+    model = nn.Model(nn.Sequential(nn.Linear(5), nn.Dropout()), (4,), Backend())
+    state = model.backend.rng.state
+    monkeypatch.setattr(measure, "_products", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench(model, 8, seconds=0.01)
+    np.testing.assert_array_equal(model.backend.rng.state, state)
 
 
 @pytest.mark.parametrize(

@@ -84,13 +84,21 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
     if not model.n_parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
     x = _samples(model, batch_size * N_BATCHES, example)
-    run = _run(model.to(model.backend), x, batch_size)
-    backend = run.model.backend
-    with backend.threads_for(batch_size * model.n_parameters), backend.mode(training=True), np.errstate(all="ignore"):
-        capture(run)
-        rounds = list(_rounds(run, seconds))
-        clock = _Clock(run, steps=max(3, math.ceil(seconds / 3 / min(rounds))))
-        products = _products(run.model, each(lambda a: a[:batch_size], x), clock.steps)
+    start = model.backend.rng.state  # of which Dropout draws, and copies of the model share it
+    try:
+        run = _run(model.to(model.backend), x, batch_size)
+        backend = run.model.backend
+        with (
+            backend.threads_for(batch_size * model.n_parameters),
+            backend.mode(training=True),
+            np.errstate(all="ignore"),
+        ):
+            capture(run)
+            rounds = list(_rounds(run, seconds))
+            clock = _Clock(run, steps=max(3, math.ceil(seconds / 3 / min(rounds))))
+            products = _products(run.model, each(lambda a: a[:batch_size], x), clock.steps)
+    finally:
+        model.backend.rng.state = start
     return Bench(
         backend.device, batch_size, statistics.median(rounds), min(rounds), max(rounds), clock.layers(),
         clock.seconds("loss"), clock.seconds("update"), products, run.eager,
