@@ -182,3 +182,23 @@ def test_workers_are_on_the_cpu_and_not_inside_of_others(monkeypatch):
     monkeypatch.setattr(estimator, "select", lambda device, dtype, seed: StrictBackend(dtype, seed))
     with pytest.raises(ValueError, match="n_jobs=2 are processes on the CPU, the device is strict: leave one out"):
         quick(n_jobs=2).fit(X, Y)
+
+
+def test_what_cannot_begin_leaves_what_was_trained(monkeypatch):
+    monkeypatch.setattr(workers, "_run", lambda *command: pytest.fail("was started"))
+    trained = quick().fit(X, Y)
+    model, answers = trained.model_, trained.predict_proba(X)
+    trained.set_params(n_jobs=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "mpiexec", lambda: "mpiexec")
+        patched.setenv("PMI_SIZE", "2")
+        for train in (trained.fit, trained.partial_fit):
+            with pytest.raises(ValueError, match="n_jobs=2 starts processes of its own"):
+                train(X[:, :2] if train == trained.fit else X, Y)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
+    with pytest.raises(xpnet.BackendError, match="there is no mpiexec"):
+        trained.fit(X[:, :2], Y)
+    with pytest.raises(ValueError, match="unknown optimizer 'newton'"):
+        trained.set_params(n_jobs=None, optimizer="newton").fit(X, Y)
+    assert trained.model_ is model
+    np.testing.assert_array_equal(trained.predict_proba(X), answers)

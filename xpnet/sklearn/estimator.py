@@ -17,7 +17,7 @@ from xpnet.backend import select
 from xpnet.data import Dataset, epoch_order, split
 from xpnet.losses import Loss
 from xpnet.optim import Optimizer
-from xpnet.sklearn.workers import fit_by, n_workers
+from xpnet.sklearn.workers import check_start, fit_by, n_workers
 from xpnet.train import fit
 from xpnet.train.recipes import ACTIVATIONS, OPTIMIZERS
 from xpnet.train.worker import packed, unpacked
@@ -64,14 +64,20 @@ class XPEstimator(BaseEstimator):
         """How many epochs the last call of `fit` or `partial_fit` has done."""
         return len(self.history_)
 
-    def _check_parameters(self) -> None:
-        """Raise ValueError for a number that cannot be; names are looked up where they are used."""
+    def _check_parameters(self, anew: bool) -> None:
+        """Raise ValueError for a number that cannot be, or for processes that cannot be started for the model that
+        there is, or `anew` for another; names are looked up where they are used."""
         for name in ("epochs", "batch_size", "patience"):
             whole(name, getattr(self, name), least=1)
         number("learning_rate", self.learning_rate, above=0)
         number("validation_fraction", self.validation_fraction, above=0, below=1)
         number("weight_decay", self.weight_decay, least=0)
-        n_workers(self.n_jobs)
+        n = n_workers(self.n_jobs)
+        if n > 1:
+            check_start(n, self._device() if anew else self.model_.backend.device)
+
+    def _device(self) -> str:
+        return chosen(self.device, os.environ.get("XPNET_DEVICE"), os.getpid())
 
     # What the network is made of ----------------------------------------------------------------------------
 
@@ -92,13 +98,12 @@ class XPEstimator(BaseEstimator):
     def _begin(self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer]) -> None:
         """A new model and a new optimizer, for samples like x (N, n_features_in_)."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        standardize = nn.Standardize(*weighted_mean_std(x, weights))
+        standardize = nn.Standardize(*weighted_mean_std(x, weights, "X"))
         network = nn.Sequential(standardize, *self._layers_inside(), _linear(n_outputs), *last)
         classes = tuple(map(str, getattr(self, "classes_", ())))
-        device = chosen(self.device, os.environ.get("XPNET_DEVICE"), os.getpid())
-        backend = select(device, dtype=str(x.dtype), seed=int(seed))
-        self.model_ = nn.Model(network, x.shape[1:], backend, classes)
+        backend = select(self._device(), dtype=str(x.dtype), seed=int(seed))
         kind, _ = _named("optimizer", self.optimizer, OPTIMIZERS)
+        self.model_ = nn.Model(network, x.shape[1:], backend, classes)
         self._optimizer = kind(self.model_, lr=self.learning_rate, weight_decay=self.weight_decay)
         self._calls = 0  # of `_learn`: each draws an order of its own
 
@@ -106,7 +111,7 @@ class XPEstimator(BaseEstimator):
 
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **checks: Any) -> tuple:
         """(X, y, weights) as arrays; weights is None where all samples count alike."""
-        self._check_parameters()
+        self._check_parameters(anew=reset)
         X, y = validate_data(self, X, y, reset=reset, dtype=FLOATS, **checks)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -169,16 +174,25 @@ def chosen(asked: str | None, by_environment: str | None, process: int) -> str:
     return select(asked).device
 
 
-def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing of weight
-    varies."""
+def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None, of: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing of weight varies.
+
+    Raises ValueError for a column of `of` ("X") whose deviation, or one over it, is beyond what its dtype holds.
+    """
+    least, there = 1 / float(np.finfo(a.dtype).max), a if weights is None else a[weights > 0]
+    varies = there.min(axis=0) != there.max(axis=0)
     a = a.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(a, axis=0, weights=weights)
         std = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
     if not np.isfinite(std).all():
-        raise ValueError("there are values beyond 1e150: their variance is too large for float64, scale them first")
-    return mean, np.where((a.min(axis=0) == a.max(axis=0)) | (std == 0), 1.0, std)
+        where = f"column {np.flatnonzero(~np.isfinite(std))[0]} of {of} has values beyond 1e150"
+        raise ValueError(f"{where}: their variance is too large for float64, scale them first")
+    small = np.flatnonzero(varies & (std <= least))
+    if small.size:
+        where = f"column {small[0]} of {of} varies by {np.ptp(a[:, small[0]]):.1g} alone"
+        raise ValueError(f"{where}, too little to divide by: scale it first")
+    return mean, np.where(varies, std, 1.0)
 
 
 def _linear(size: int) -> nn.Layer:

@@ -51,7 +51,7 @@ class XPRegressor(RegressorMixin, XPEstimator):
                     "from it first, or give X as float64",
                     stacklevel=3,
                 )
-            mean, std = weighted_mean_std(rows, weights)
+            mean, std = weighted_mean_std(rows, weights, "y")
             self._loss = MeanSquaredError(scale=std.tolist())
             self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])
         return Dataset(X, rows, (), "the training data", weights)

@@ -40,17 +40,25 @@ def n_workers(n_jobs: Any) -> int:
     return effective_n_jobs(int(n_jobs))
 
 
+def check_start(n: int, device: str) -> None:
+    """Look whether n processes can train a model on this device: before a new one takes the place of what was trained.
+
+    Raises `BackendError` without MPI, ValueError on another device than the CPU and in a program that mpiexec has
+    started.
+    """
+    mpiexec()
+    if device != "cpu":
+        raise ValueError(f"n_jobs={n} are processes on the CPU, the device is {device}: leave one out")
+    if any(int(os.environ.get(name, 1)) > 1 for name in SIZES):
+        raise ValueError(f"n_jobs={n} starts processes of its own: leave it out in a program that mpiexec has started")
+
+
 def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | None, options: dict) -> Result:
     """`fit` by n processes. The estimator has its model and its optimizer already, and gets theirs when all is done.
 
-    Raises `BackendError` without MPI, ValueError on another device than the CPU and in a program that mpiexec has
-    started, RuntimeError with the last lines of what they said if they fail.
+    Raises RuntimeError with the last lines of what they said if they fail, and `BackendError` without MPI.
     """
     model, program = estimator.model_, mpiexec()
-    if model.backend.device != "cpu":
-        raise ValueError(f"n_jobs={n} are processes on the CPU, the device is {model.backend.device}: leave one out")
-    if any(int(os.environ.get(name, 1)) > 1 for name in SIZES):
-        raise ValueError(f"n_jobs={n} starts processes of its own: leave it out in a program that mpiexec has started")
     with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
         task = model, estimator._loss, packed(estimator._optimizer), data, validation, options
         Path(folder, TASK).write_bytes(pickle.dumps(wrap_non_picklable_objects(task, keep_wrapper=False)))
