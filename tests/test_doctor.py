@@ -260,3 +260,12 @@ def test_the_kernel_cache_is_where_cupy_keeps_it(monkeypatch, tmp_path):
     assert installed.kernel_cache() == Path.home() / ".cupy" / "kernel_cache"
     monkeypatch.setitem(os.environ, "CUPY_CACHE_DIR", str(tmp_path))
     assert installed.kernel_cache() == tmp_path
+
+
+def test_a_user_without_a_home_has_a_report(monkeypatch, capsys):
+    pwd = pytest.importorskip("pwd", reason="Windows knows users in another way")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # raises KeyError, as it does
+    assert installed.kernel_cache() == Path("~/.cupy/kernel_cache")
+    doctor.doctor(as_json=True)
+    assert json.loads(capsys.readouterr().out)["folders"]["kernels"]["path"] == "~/.cupy/kernel_cache"

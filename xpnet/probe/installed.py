@@ -53,8 +53,8 @@ def install_commands(extra: str, remove: str = "") -> str:
 
 
 def kernel_cache() -> Path:
-    """The folder where CuPy keeps compiled kernels."""
-    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    """The folder where CuPy keeps compiled kernels; of a user without a home it begins with "~", as CuPy's does."""
+    return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
 
 
 def write_problem(folder: Path) -> str:
