@@ -1752,8 +1752,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("What speaks against a digit is not heard", "reason = glyph.reason", 'reason = ""'),
     ],
     "photo/reader.py": [
-        ("A light image is not inverted", "np.median(border) > 0.5", "False"),
-        ("A light image of digits is not inverted", "if np.median(border) > 0.5 else luma", "if False else luma"),
+        ("A light image is not inverted", "np.median(border(luma)) > 0.5", "False"),
+        ("A light image of digits is not inverted", "1 - luma if np.median(border(luma)) > 0.5 else luma", "luma"),
         ("A model of other things searches for digits", "        if not self.reads_digits:", "        if False:"),
         ("Digits in colour are searched for",
          "return self.grey and self.classes == DIGITS", "return self.classes == DIGITS"),

@@ -557,6 +557,31 @@ def test_an_image_of_the_models_size_goes_to_the_model_untouched():
     assert explain(reading).height > 100
 
 
+def test_a_film_is_no_image_of_a_kind_that_a_plug_in_reads():
+    for brand in (b"isom", b"mp42", b"qt  ", b"M4V "):
+        with pytest.raises(ImageError, match=r"^no image file \(PNG, JPEG, WebP, BMP, GIF or TIFF\)"):
+            open_image(b"\x00\x00\x00\x20ftyp" + brand + b"\x00\x00\x02\x00isomiso2avc1mp41")
+
+
+def test_what_is_explained_has_the_names_of_all_classes():
+    """By their pixels: another name, and a class beyond the tenth, change the image."""
+    names = [f"class {i}" for i in range(15)]
+    answers = np.full((1, 15), 0.01)
+    answers[0, 13] = 0.86
+
+    def strip(classes, probabilities=answers):
+        model = Oracle(lambda images: probabilities, (9, 12), tuple(classes))
+        return explain(ImageReader(model).read(np.random.default_rng(2).integers(0, 256, (9, 12), np.uint8)))
+
+    usual, swapped = strip(names), answers[:, ::-1]
+    assert usual.height >= 15 * 14 + 28
+    assert strip(names, swapped).tobytes() != usual.tobytes()
+    assert strip([*names[:14], "class 9x"]).tobytes() != usual.tobytes()
+    assert strip([*names[:13], "another", names[14]]).tobytes() != usual.tobytes()
+    assert strip([*names[:13], "a\nlong " + 9 * "name ", names[14]]).width > usual.width
+    assert strip([*names[:13], 99 * "W", names[14]]).width < 1000
+
+
 @pytest.mark.parametrize("grey", [True, False])
 def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path):
     """Nothing is searched for, cut out or inverted: as `data.image_folder` gives them, in the model's colours."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,20 +13,24 @@ from xpnet.photo.reader import Reading
 from xpnet.photo.sheet import Sheet
 
 PANEL = 220  # the long side of a stage
-CARD = 279  # the width of a glyph with its probabilities: four of them under five stages
+CARD = 279  # the width of a glyph with the probabilities of digits: four of them under five stages
+ROW, DIGIT = 14, 8  # the height of a class in it, and the width of a digit
+LONGEST = 24  # letters of a class's name
 GAP, TITLE = 16, 28
 PAPER, TEXT, FAINT, FRAME = "#ffffff", "#1f2933", "#6b7785", "#d64545"
 
 
 def explain(reading: Reading | Sheet) -> Image.Image:
-    """All stages of a reading with their titles; under them each glyph as a model sees it, with what it said."""
+    """All stages of a reading with their titles; under them each glyph as a model sees it, with what it said of each
+    class, by its name."""
     sheet = reading.sheet if isinstance(reading, Reading) else reading
     digits = reading.digits if isinstance(reading, Reading) else []
     panels = [_panel(title, image) for title, image in sheet.stages.items()]
     _frame_glyphs(panels[0], sheet)
-    cards = [_card(glyph, digits[i] if digits else None) for i, glyph in enumerate(sheet.glyphs)]
+    classes = [_short(name) for name in reading.classes] if isinstance(reading, Reading) else []
+    cards = [_card(glyph, digits[i] if digits else None, classes) for i, glyph in enumerate(sheet.glyphs)]
     rows = [_row(panels)]
-    per_row = max(rows[0].width // (CARD + GAP), 1)
+    per_row = max(rows[0].width // (max([CARD, *(card.width for card in cards)]) + GAP), 1)
     rows += [_row(cards[i : i + per_row]) for i in range(0, len(cards), per_row)]
     if sheet.reason:
         rows.append(_line(f"no digit found: {sheet.reason}"))
@@ -54,22 +60,30 @@ def _frame_glyphs(panel: Image.Image, sheet: Sheet) -> None:
         draw.rectangle((x0, y0, x1, y1), outline=FRAME, width=2)
 
 
-def _card(glyph: Glyph, digit: Digit | None) -> Image.Image:
-    card = Image.new("RGB", (CARD if digit else 140, 168), PAPER)
+def _short(name: str) -> str:
+    """In one line, which is not too long."""
+    name = " ".join(name.split())
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 2]}.."
+
+
+def _card(glyph: Glyph, digit: Digit | None, classes: list[str]) -> Image.Image:
+    longer = max([0, *(math.ceil(_font(12).getlength(name)) - DIGIT for name in classes)])  # than the name of a digit
+    height = max(168, TITLE + ROW * len(classes))
+    card = Image.new("RGB", (CARD + longer, height) if digit else (140, 168), PAPER)
     card.paste(Image.fromarray(glyph.pixels).resize((140, 140), Image.Resampling.NEAREST), (0, TITLE))
     draw = ImageDraw.Draw(card)
     if digit is None:
         draw.text((0, 2), glyph.reason, TEXT, _font(15))
         return card
-    answer = "?" if digit.label is None else str(digit.label)
+    answer = "?" if digit.label is None else classes[digit.label]
     draw.text((0, 2), f"{answer}  {digit.reason or f'{digit.probability:.0%}'}", TEXT, _font(16))
-    for label, probability in enumerate(digit.probabilities):
-        y = TITLE + 14 * label
-        draw.text((152, y - 1), str(label), FAINT, _font(12))
+    for label, (name, probability) in enumerate(zip(classes, digit.probabilities, strict=True)):
+        y, left = TITLE + ROW * label, 166 + longer
+        draw.text((152, y - 1), name, FAINT, _font(12))
         length = round(72 * float(probability))
-        draw.rectangle((166, y + 2, 166 + length, y + 10), TEXT if label == digit.label else "#9aa5b1")
+        draw.rectangle((left, y + 2, left + length, y + 10), TEXT if label == digit.label else "#9aa5b1")
         if probability >= 0.005:
-            draw.text((172 + length, y - 1), f"{probability:.0%}", FAINT, _font(12))
+            draw.text((left + 6 + length, y - 1), f"{probability:.0%}", FAINT, _font(12))
     return card
 
 

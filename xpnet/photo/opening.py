@@ -22,6 +22,7 @@ File = str | os.PathLike[str] | bytes | BinaryIO
 Source = File | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands; a film has others
 MAX_PIXELS = 8192 * 6144  # the largest photo of a common phone
 TOO_LARGE = f"too large: at most {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
 MAX_SCANS = 100  # of a progressive JPEG, which commonly has ten; each of them is another pass over the whole image
@@ -130,6 +131,8 @@ def _formats(start: bytes) -> tuple[str, ...]:
         if ".avif" not in Image.registered_extensions():
             raise ImageError("an AVIF image, which this Pillow cannot read: pip install --upgrade pillow")
         return (*FORMATS, "AVIF")
+    if start[8:12] not in HEIF:
+        return FORMATS
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
@@ -143,14 +146,13 @@ def _to_luma(image: Image.Image) -> Luma:
         raise ImageError(f"{width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
     image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
     ImageOps.exif_transpose(image, in_place=True)
-    upright = image
-    if upright.mode.startswith("I") or upright.mode == "F":
-        return _deep_grey(_small(upright))
-    if upright.mode == "LAB":  # the one mode that Pillow opens and cannot convert
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey(_small(image))
+    if image.mode == "LAB":  # the one mode that Pillow opens and cannot convert
         raise ImageError("its colours (LAB) cannot be read; save it as RGB first")
-    if upright.has_transparency_data:
-        return _flattened(_small(upright if upright.mode == "RGBA" else upright.convert("RGBA")))
-    grey = upright.convert("L") if upright.mode in ("1", "P", "CMYK", "HSV", "YCbCr") else upright
+    if image.has_transparency_data:
+        return _flattened(_small(image if image.mode == "RGBA" else image.convert("RGBA")))
+    grey = image.convert("L") if image.mode in ("1", "P", "CMYK", "HSV", "YCbCr") else image
     return np.asarray(_small(grey).convert("L"), np.float32) / np.float32(255)
 
 

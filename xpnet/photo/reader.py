@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.nn import Model
+from xpnet.photo.cells import border
 from xpnet.photo.digit import Digit, decide, shifted
 from xpnet.photo.glyph import Glyph, Pixels
 from xpnet.photo.model_input import as_model_input, image_kind, learned_from_light
@@ -70,8 +71,8 @@ class ImageReader:
             return self._read_whole(open_whole(image, self.size, self.grey))
         luma = open_image(image)
         if luma.shape == self.size:
-            border = np.concatenate([luma[0], luma[-1], luma[:, 0], luma[:, -1]])
-            return self._read_whole(np.round((1 - luma if np.median(border) > 0.5 else luma) * 255).astype(np.uint8))
+            light_on_dark = 1 - luma if np.median(border(luma)) > 0.5 else luma
+            return self._read_whole(np.round(light_on_dark * 255).astype(np.uint8))
         sheet = find_glyphs(luma, self.size)
         if not sheet.glyphs:
             return Reading([], sheet.reason, sheet)

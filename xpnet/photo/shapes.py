@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.photo.cells import border
 from xpnet.photo.components import Mask, Pieces, find_pieces, run_lengths
 from xpnet.photo.ink import Ink
 
@@ -168,9 +169,7 @@ def _sides_met(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 def _border_fraction(pieces: Pieces) -> NDArray[np.float64]:
     """How much of the image's border each piece covers, in units of the piece's longer side."""
-    labels = pieces.labels
-    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
-    covered = np.bincount(border, minlength=len(pieces.area) + 1)[1:]
+    covered = np.bincount(border(pieces.labels), minlength=len(pieces.area) + 1)[1:]
     left, top, right, bottom = pieces.boxes.T
     return covered / np.maximum(right - left, bottom - top)
 
