@@ -1300,7 +1300,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Bench: what is backward counts as forward",
          'self._credit("backward", self._around.pop())', 'self._credit("forward", self._around.pop())'),
         ("Bench: the sum of all steps for one", "            parts.append(0.0)", "            pass"),
-        ("Bench: the model itself is trained", "_run(model.to(model.backend), x", "_run(model, x"),
+        ("Bench: the model itself is trained", "_run(model.to(backend), x", "_run(model, x"),
         ("Bench: only the first products make the floor",
          "        self.noted.append((_layout(a), _layout(b)))",
          "        self.noted[:] = [*self.noted[:1], (_layout(a), _layout(b))]"),

@@ -11,6 +11,7 @@ import pytest
 import xpnet
 from xpnet import data, losses, nn, optim, train
 from xpnet.backend import Backend
+from xpnet.bench import bench
 from xpnet.nn.shapes import ContractError
 from xpnet.verify.strict import StrictBackend
 
@@ -205,3 +206,12 @@ def test_sizes_of_another_model_are_not_watched():
             model, losses.MeanSquaredError(), optim.SGD(model, 0.1), samples, epochs=1, quiet=True,
             watch=train.LayerSizes(other),
         )  # fmt: skip
+
+
+def test_one_answer_about_integers_is_that_of_every_input():
+    model = nn.Model(nn.Sequential(Join(2.0), nn.Linear(3)), ((4,), (4,)), Backend())
+    assert model.forward((np.ones((2, 4), np.float32),) * 2)[0].shape == (2, 3)
+    with pytest.raises(TypeError, match="the model takes float32, its input is int64"):
+        model.forward((np.ones((2, 4), np.float32), np.ones((2, 4), np.int64)))
+    assert "Linear" in str(model.summary())
+    assert bench(model, 4, seconds=0.01).step > 0

@@ -17,6 +17,7 @@ from xpnet.backend import Array, Backend, Observer
 from xpnet.data import Dataset
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Layer, Model
+from xpnet.nn.inputs import accepts_integers
 from xpnet.nn.shapes import Shape, each, is_several
 from xpnet.optim import SGD, Optimizer
 from xpnet.train.capture import capture
@@ -84,10 +85,9 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
     if not model.n_parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
     x = _samples(model, batch_size * N_BATCHES, example)
-    start = model.backend.rng.state  # of which Dropout draws, and copies of the model share it
+    backend, start = model.backend, model.backend.rng.state  # Dropout draws of it, and a copy of the model shares it
     try:
-        run = _run(model.to(model.backend), x, batch_size)
-        backend = run.model.backend
+        run = _run(model.to(backend), x, batch_size)
         with (
             backend.threads_for(batch_size * model.n_parameters),
             backend.mode(training=True),
@@ -98,7 +98,7 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
             clock = _Clock(run, steps=max(3, math.ceil(seconds / 3 / min(rounds))))
             products = _products(run.model, each(lambda a: a[:batch_size], x), clock.steps)
     finally:
-        model.backend.rng.state = start
+        backend.rng.state = start
     return Bench(
         backend.device, batch_size, statistics.median(rounds), min(rounds), max(rounds), clock.layers(),
         clock.seconds("loss"), clock.seconds("update"), products, run.eager,
@@ -143,10 +143,9 @@ def _samples(model: Model, n: int, example: Any) -> Any:
         size = (n, *(FREE if axis is None else axis for axis in shape))
         return np.zeros(size, np.uint8) if integers else rng.standard_normal(size, np.float32)
 
-    shape, accepts = model.input_shape, model.network.accepts_integers
-    if not is_several(shape):
-        return draw(shape, accepts)
-    return tuple(map(draw, shape, accepts if isinstance(accepts, tuple) else (accepts,) * len(shape)))
+    shapes = model.input_shape if is_several(model.input_shape) else (model.input_shape,)
+    drawn = tuple(map(draw, shapes, accepts_integers(model.network, len(shapes))))
+    return drawn if is_several(model.input_shape) else drawn[0]
 
 
 def _work(run: Run) -> int:

@@ -37,9 +37,7 @@ def parity(
         str | None, typer.Option(help="float16 or bfloat16: compare the GPU with products of 16 bits, and it alone.")
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots there too.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")
-    ] = False,
+    as_json: options.Json = False,
     require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail where no GPU can be compared.")] = False,
 ) -> None:
     """Compare CPU and GPU, number by number.

@@ -12,11 +12,16 @@ from xpnet.nn.layer import Layer
 from xpnet.nn.shapes import Shape, ShapeError, fits, in_tuple, is_several, n_samples, shape_of, size_of
 
 
+def accepts_integers(network: Layer, n: int) -> tuple:
+    """`Layer.accepts_integers` of each of n inputs: one answer for all, or the network's own answers."""
+    accepts = network.accepts_integers
+    return accepts if isinstance(accepts, tuple) else (accepts,) * n
+
+
 def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> None:
     """Raise TypeError for arrays that lie elsewhere or are of another dtype, ShapeError for those of another shape."""
-    accepts = network.accepts_integers
     arrays = in_tuple(x)
-    several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+    several = accepts_integers(network, len(arrays))
     if len(several) != len(arrays):
         raise ShapeError(f"the model takes {len(several)} arrays, of shapes {shape}, and was given {len(arrays)}")
     for array, integers in zip(arrays, several, strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 
 from xpnet import html
 from xpnet.arguments import whole
+from xpnet.nn.inputs import accepts_integers
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.shapes import Shape, each, is_several, size_of
 
@@ -183,7 +184,7 @@ def _example(model: Model) -> Any:
             raise ValueError(f"an axis of {model.input_shape} is free: summary needs an example, a batch of 3 samples")
         return np.zeros((3, *shape), np.uint8 if integers else model.backend.dtype)
 
-    shape, accepts = model.input_shape, model.network.accepts_integers
+    shape = model.input_shape
     if not is_several(shape):
-        return zeros(shape, accepts)
-    return tuple(map(zeros, shape, accepts if isinstance(accepts, tuple) else (accepts,) * len(shape)))
+        return zeros(shape, model.network.accepts_integers)
+    return tuple(map(zeros, shape, accepts_integers(model.network, len(shape))))

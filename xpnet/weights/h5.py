@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.nn.saving import ModelFileError
+from xpnet.weights.reading import MOST_BYTES
 
-MOST_BYTES = 1 << 33
 MOST_DEPTH = 64  # of groups in groups
 VARIABLES = {  # what the numbers stand for, by class of layers
     "dense": ("kernel", "bias"),
