@@ -260,6 +260,7 @@ def test_the_command(tmp_path, monkeypatch):
     wrong = call("export", "model.safetensors", "model.safetensors", code=2).stderr
     assert "must be called something.onnx, not model.safetensors" in wrong
     assert Path("model.safetensors").read_bytes() == before
+    assert "no such folder" in call("export", "none", "nowhere/out.onnx", code=1).stderr  # before any work
     assert "no model at none" in call("export", "none", "out.onnx", code=1).stderr
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert 'pip install "xpnet[onnx]"' in call("export", "model.safetensors", "out.onnx", code=1).stderr

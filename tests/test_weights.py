@@ -16,6 +16,7 @@ from xpnet.nn import ModelFileError
 from xpnet.verify.cases import LAYERS as ROWS
 from xpnet.verify.rows import name
 from xpnet.verify.strict import StrictBackend
+from xpnet.weights import reading
 
 try:
     import torch
@@ -383,6 +384,28 @@ def test_whatever_keeps_channels_is_told_of(kind):
     layers = nn.Conv2d(4, 3), KEEPING[kind].make(), nn.Flatten(), nn.Linear(3)
     with pytest.warns(UserWarning, match="flattens channels last"):
         weights.state_dict(model_of(nn.Sequential(*layers), (5, 5, 1)))
+
+
+@witness
+def test_tensors_are_not_made_larger():
+    """float32 and float64 stay where they are; NumPy has no bfloat16, and float16 is too narrow to add biases in."""
+    kinds = torch.float64, torch.float32, torch.float16, torch.bfloat16
+    state = {str(kind): torch.ones(3, dtype=kind) for kind in kinds}
+    arrays = reading.arrays_of(state)
+    assert [values.dtype for values in arrays.values()] == [np.float64, np.float32, np.float32, np.float32]
+    for kind in kinds[:2]:
+        assert np.shares_memory(arrays[str(kind)], state[str(kind)].numpy())
+
+
+@witness
+def test_biases_are_added_in_float64():
+    net = torch.nn.LSTM(3, 4, batch_first=True)
+    with torch.no_grad():
+        net.bias_hh_l0 /= 1e3  # of another size, so that float32 has to round the sum
+    model = model_of(nn.LSTM(4), (5, 3))
+    weights.load(model, net.state_dict())
+    theirs = net.bias_ih_l0.detach().double() + net.bias_hh_l0.detach().double()
+    np.testing.assert_array_equal(np.sort(model.tensors()["cells.0.b"]), np.sort(theirs.numpy()))
 
 
 @witness

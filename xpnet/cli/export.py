@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from xpnet.cli import options
-from xpnet.cli.console import Failed, say
+from xpnet.cli.console import Failed, check_file, say
 
 
 def export(
@@ -22,8 +22,7 @@ def export(
     """
     if importlib.util.find_spec("onnx") is None:
         raise Failed('ONNX files need the package onnx: pip install "xpnet[onnx]"')
-    if out.suffix != ".onnx":
-        raise ValueError(f"the file to write must be called something.onnx, not {out}")
+    check_file("OUT", out, ".onnx")
     import xpnet
     from xpnet import onnx
 

@@ -182,7 +182,7 @@ def _recurrent(layer: Recurrent, path: str) -> Iterator[Counterpart]:
             if f"cells.{i}.b_hn" in ours:
                 out[f"cells.{i}.b_hn"] = of_h[-u:]
                 of_h = np.append(of_h[:-u], np.zeros(u))
-            out |= {f"cells.{i}.W": W, f"cells.{i}.U": U, f"cells.{i}.b": of_x + of_h}
+            out |= {f"cells.{i}.W": W, f"cells.{i}.U": U, f"cells.{i}.b": np.add(of_x, of_h, dtype=np.float64)}
         return out
 
     shapes = {n: v.shape for n, v in to_theirs({n: np.empty(p.shape) for n, p in ours.items()}).items()}

@@ -41,7 +41,7 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
     for name, value in source.items():
         if hasattr(value, "detach"):  # a tensor of PyTorch's, which NumPy knows in some dtypes only
             value = value.detach().cpu()
-            value = value.double() if value.is_floating_point() else value
+            value = value.float() if value.is_floating_point() and value.element_size() < 4 else value
         arrays[str(name)] = np.asarray(value)
         if arrays[str(name)].dtype.kind not in "fiub":
             raise TypeError(f"{name} is a {type(source[name]).__name__}, not an array of numbers")
