@@ -1306,6 +1306,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        self.noted[:] = [*self.noted[:1], (_layout(a), _layout(b))]"),
         ("Bench: no product is of a transposed matrix", "a.ndim > 1 and a.strides[-1] > a.strides[-2]", "False"),
         ("Bench: the slowest device comes first", "key=lambda pair: pair[1])", "key=lambda pair: -pair[1])"),
+        ("Bench: the model's random stream goes on", "        backend.rng.state = start\n", "        pass\n"),
+        ("Bench: what fails leaves the random stream where it came",
+         "    finally:\n", "    except KeyError:\n        raise\n    else:\n"),
     ],
     "train/debug.py": [
         ("debug: an overflow of a step before is blamed",
@@ -1397,6 +1400,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Weights: a count is a tensor of its module", "        if last != IGNORED:\n", "        if True:\n"),
         ("Weights: arrays of NumPy are a pickle", "            if _is_npz(path):\n", "            if False:\n"),
         ("Weights: a damaged archive breaks", "    except (zipfile.BadZipFile, OSError):", "    except OSError:"),
+        ("Weights: tensors take twice their memory",
+         "value.float() if value.is_floating_point() and value.element_size() < 4",
+         "value.double() if value.is_floating_point()"),
     ],
     "nn/ending.py": [
         ("Probabilities: a second softmax of those that a network gives",
@@ -1418,6 +1424,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("predict: one sample is told nothing", 'x[None]" if alone else ""', 'x[None]" if False else ""'),
         ("Model: several inputs of different lengths on the device",
          "got {shape_of(x)}\")\n    n_samples(x)\n", "got {shape_of(x)}\")\n"),
+        ("Inputs: one answer is that of the first input alone", "else (accepts,) * n", "else (accepts,)"),
     ],
     "nn/model.py": [
         ("Probabilities of several outputs", "        if is_several(self.output_shape):", "        if False:"),
@@ -1801,6 +1808,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "probe/installed.py": [
         ("Diagnosis: a broken CuPy stays installed", "and remove not in installed", ""),
         ("Diagnosis: a trial file is left behind", "trial.unlink()", "pass"),
+        ("Doctor: nobody's home is an error",
+         "os.path.expanduser(\"~/.cupy/kernel_cache\")", "Path.home() / \".cupy/kernel_cache\""),
     ],
     "doctor/report.py": [
         ("Doctor: a product may be wrong by 1e-2", "PRODUCT_LIMIT = 1e-6", "PRODUCT_LIMIT = 1e-2"),
@@ -1929,6 +1938,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Photos: errors without the folder",
          'f"{os.fspath(source)}: {error}"', 'f"{os.path.basename(source)}: {error}"'),
         ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
+        ("Photos: a film is a HEIC image", "if start[8:12] not in HEIF:", "if False:"),
     ],
     "train/plots.py": [
         ("Confusion matrix: white on pale colours",
@@ -2991,7 +3001,16 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'options["batch_size"] = min(self.batch_size, len(data))', 'options["batch_size"] = min(64, len(data))'),
         ("sklearn: verbose is ignored", '"quiet": not self.verbose', '"quiet": True'),
         ("sklearn: n_jobs is ignored", "        if n == 1:\n", "        if True:\n"),
-        ("sklearn: what float64 cannot tell apart is divided by 0", " | (std == 0)", ""),
+        ("sklearn: a column beyond float32", "    if large.size:\n", "    if False:\n"),
+        ("sklearn: processes that cannot be started replace a model",
+         "        if n > 1:\n            check_start", "        if n < 0:\n            check_start"),
+        ("sklearn: an unknown optimizer replaces a model",
+         "        kind, _ = _named(\"optimizer\",",
+         "        self.model_ = None\n        kind, _ = _named(\"optimizer\","),
+        ("sklearn: a spread of nothing is taken", "    if small.size:\n", "    if False:\n"),
+        ("sklearn: float32 holds what float64 does", "varies & (std < SMALLEST)", "varies & (std < 1e-300)"),
+        ("sklearn: what varies without weight varies", "a if weights is None else a[weights > 0]", "a"),
+        ("sklearn: what never varies varies too little", "varies & (std < SMALLEST)", "std < SMALLEST"),
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
@@ -3221,6 +3240,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'round(1 - node.number("momentum", 0.9), 6)', 'node.number("momentum", 0.9)'),
         ("ONNX: a mean over another axis is read as RMSNorm's",
          'last = mean.ints("axes", 1) in ([-1], [len(chain.axes) - 1])', "last = True"),
+        ("ONNX: sizes by x are read as x by its size", "or not divided:", "or False:"),
+        ("ONNX: powers of 2 are read as squares", "squared = power.operand_is_second and ", "squared = "),
+        ("ONNX: an RMSNorm's gamma along time", "or not by_feature or", "or"),
+        ("ONNX: a GroupNorm's gamma along any axis",
+         " and {times.operand.shape, plus.operand.shape} <= of_channels", ""),
     ],
     "onnx/recurrent.py": [
         ("ONNX: an LSTM's gates in our order", '"LSTM": (0, 2, 1, 3)', '"LSTM": (0, 1, 2, 3)'),
@@ -3258,6 +3282,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: waves of as many channels as there are positions",
          "for axis in (time, time + 1))", "for axis in (time, time))"),
         ("ONNX: only the rows of a table that a length needs are read", "rows = cut.needed(0)", "pass"),
+        ("ONNX: every second position is read as each", "if steps is None or (steps == 1).all() else rows", ""),
     ],
     "onnx/compose.py": [
         ("ONNX: Residual without x", "graph.arranged(around, y.axes).name, y.name)", "y.name, y.name)"),
@@ -3272,12 +3297,18 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: a Reshape may change the batch", "if asked[:1] != [chain.reader.batch] or", "if"),
         ("ONNX: Transpose the wrong way",
          "tuple(there.index(axis) for axis in x.axes)", "tuple(there[axis] for axis in x.axes)"),
+        ("ONNX: Flatten's axis from the end is one too far",
+         "axis += len(chain.axes) if", "axis += len(chain.axes) + 1 if"),
+        ("ONNX: an axis of 1013 is of free length", "if None in chain.shape:", "if 1013 in chain.dims:"),
+        ("ONNX: axes of free length have the length of what stands for them", "if None in chain.shape:", "if False:"),
     ],
     "onnx/activation.py": [
         ("ONNX: LeakyRelu's usual slope", "x.name, alpha=layer.slope)", "x.name)"),
         ("ONNX: GELU always exact", "approximate=layer.approximate))", 'approximate="none"))'),
         ("ONNX: PReLU's slopes along another axis", "a.reshape(-1, *behind)", "a"),
         ("ONNX: a softmax over the last axis of the file", "axis=x.channels)", "axis=-1)"),
+        ("ONNX: one threshold of a Softplus for all", "above.operand.min() < 15", "above.operand.max() < 15"),
+        ("ONNX: a Softplus below its threshold", "or not above.operand_is_second or", "or"),
     ],
     "onnx/structure.py": [
         ("ONNX: the last output of a node is read as the first", " or end != node.outputs[0]:", ":"),
@@ -3319,6 +3350,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "W = [q, np.concatenate([k, v])]", "W = [k, np.concatenate([q, v])]"),
         ("Weights: running statistics are left out",
          ', "running_mean": "running_mean", "running_var": "running_var"}', "}"),
+        ("Weights: biases are added in the file's precision", "np.add(of_x, of_h, dtype=np.float64)", "of_x + of_h"),
     ],
     "weights/matching.py": [
         ("Weights: an alphabetical order is believed", "if in_order or alike or len(ours) == 1:", "if True:"),
@@ -3436,6 +3468,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "isinstance(layer, nn.Reshape) and len(layer.shape) == 1)", "isinstance(layer, nn.Reshape))"),
         ("Weights: branches are one line",
          "(nn.Sequential, nn.Blocked)):", "(nn.Sequential, nn.Blocked, nn.Parallel)):"),
+        ("Weights: an activation that was forgotten", "nn.SiLU, nn.Mish, nn.Softplus,", "nn.SiLU, nn.Softplus,"),
+        ("Weights: convolutions side by side are not told of",
+         "    if isinstance(layer, nn.Parallel):\n", "    if False:\n"),
+        ("Weights: branches that are joined above each other",
+         "return next(iter(layer._shapes.values()))[-1] if known else 0",
+         "return sum(_channels(branch, channels) for branch in layer.branches) if known else 0"),
+        ("Weights: one branch with channels is enough", "known = all(_channels", "known = any(_channels"),
     ],
     "serve/learner.py": [
         ("serve: the rate is ignored", 'lr=settings["rate"]', "lr=0.1"),
@@ -3535,6 +3574,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device", 'if name == "repeat" and len(given) > 1:', "if False:"),
+    ],
+    "photo/explain.py": [
+        ("Explained: numbers of classes for their names", "name, FAINT, _font(12))", "str(label), FAINT, _font(12))"),
+        ("Explained: cut after ten classes", "max(168, TITLE + ROW * len(classes))", "168"),
+        ("Explained: names of any length", "return name if len(name) <= LONGEST else", "return name if True else"),
+    ],
+    "cli/export.py": [
+        ("xpnet export: a folder that is missing is told in the end",
+         "check_file(\"OUT\", out, \".onnx\")", "check_file(\"OUT\", Path(out.name), \".onnx\")"),
     ],
 }
 # fmt: on

@@ -210,7 +210,7 @@ def test_a_weight_of_two_is_two_samples_in_the_standardisation_too(kind, iris):
 
 
 def test_what_does_not_vary_where_there_are_weights_is_divided_by_1():
-    mean, std = estimator.weighted_mean_std(np.array([[1.0], [5.0], [5.0]]), np.array([0.0, 1.0, 1.0]))
+    mean, std = estimator.weighted_mean_std(np.array([[1.0], [5.0], [5.0]]), np.array([0.0, 1.0, 1.0]), "X")
     assert (mean.tolist(), std.tolist()) == ([5], [1])
 
 
@@ -333,8 +333,10 @@ def test_data_that_cannot_be(iris):
     with pytest.raises(ValueError, match="y has one class only, 0: there is nothing to tell apart"):
         quick().fit(X[:10], y[:10])
     for kind in (XPClassifier, XPRegressor):
-        with pytest.raises(ValueError, match="column 0 of X has values beyond 1e150"):
+        with pytest.raises(ValueError, match=r"column 0 of X has values beyond 1e30, too large .*: scale it first"):
             quick(kind).fit(X * 1e200, y)
+        with pytest.raises(ValueError, match="column 1 of X has values beyond 1e30"):
+            quick(kind).fit(X * [1, 1e31, 1, 1], y)
         with pytest.raises(ValueError, match=r"column 2 of X varies by 6e-200 alone, too little .*: scale it first"):
             quick(kind).fit(X * [1, 1, 1e-200, 1], y)
         with pytest.raises(ValueError, match=r"column 3 of X varies by 2e-40 alone"):

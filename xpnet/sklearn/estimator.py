@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet import nn
-from xpnet.arguments import number, whole
+from xpnet.arguments import LARGEST, SMALLEST, number, whole
 from xpnet.backend import select
 from xpnet.data import Dataset, epoch_order, split
 from xpnet.losses import Loss
@@ -177,18 +177,18 @@ def chosen(asked: str | None, by_environment: str | None, process: int) -> str:
 def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None, of: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing of weight varies.
 
-    Raises ValueError for a column of `of` ("X") whose deviation, or one over it, is beyond what its dtype holds.
+    Raises ValueError for a column of `of` ("X") whose mean or deviation `nn.Standardize` cannot take.
     """
-    least, there = 1 / float(np.finfo(a.dtype).max), a if weights is None else a[weights > 0]
+    there = a if weights is None else a[weights > 0]
     varies = there.min(axis=0) != there.max(axis=0)
     a = a.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(a, axis=0, weights=weights)
         std = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
-    if not np.isfinite(std).all():
-        where = f"column {np.flatnonzero(~np.isfinite(std))[0]} of {of} has values beyond 1e150"
-        raise ValueError(f"{where}: their variance is too large for float64, scale them first")
-    small = np.flatnonzero(varies & (std <= least))
+    large = np.flatnonzero(~((np.abs(mean) <= LARGEST) & (std <= LARGEST)))
+    if large.size:
+        raise ValueError(f"column {large[0]} of {of} has values beyond 1e30, too large for float32: scale it first")
+    small = np.flatnonzero(varies & (std < SMALLEST))
     if small.size:
         where = f"column {small[0]} of {of} varies by {np.ptp(a[:, small[0]]):.1g} alone"
         raise ValueError(f"{where}, too little to divide by: scale it first")
