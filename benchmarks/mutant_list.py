@@ -1050,7 +1050,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: other rates are not noticed", '{"lr": self.optimizer.lr, "schedule"', '{"schedule"'),
         ("Group: other schedules are not noticed", ', "schedule": described(schedule)}', "}"),
         ("Group: other optimizers are not noticed", '"optimizer": self.optimizer.described, **rates}', "**rates}"),
-        ("Run: any clip is taken", 'clip if clip is None else number("clip", clip, above=0)', "clip"),
+        ("Run: any clip is taken", 'clip if clip is None else number("clip", clip, least=SMALLEST)', "clip"),
         ("Run: a batch size of NumPy is in no checkpoint",
          'else whole("batch_size", batch_size, least=1)', "else batch_size"),
         ("Run: sets have any order",

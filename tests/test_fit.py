@@ -369,8 +369,9 @@ def test_the_schedule_sets_the_rate_of_every_step():
         ({"epochs": 0}, "epochs must be a whole number >= 1, not 0"),
         ({"epochs": "3"}, "epochs must be a whole number >= 1, not '3'"),
         ({"patience": 0}, "patience must be a whole number >= 1"),
-        ({"clip": -1.0}, "clip must be a finite number above 0"),
-        ({"clip": "1"}, "clip must be a finite number above 0, not '1'"),
+        ({"clip": -1.0}, "clip must be a finite number >= 1e-30"),
+        ({"clip": 1e-40}, "clip must be a finite number >= 1e-30, not 1e-40"),
+        ({"clip": "1"}, "clip must be a finite number >= 1e-30, not '1'"),
         ({"train": data.Dataset(np.zeros((5, 3)), np.zeros(5, int)), "batch_size": 5}, "do not fit a model"),
         (
             {"train": data.Dataset(np.zeros((9, 2)), np.arange(9)), "batch_size": 9},

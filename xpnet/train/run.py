@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import a_function, number, of_kind, whole
+from xpnet.arguments import SMALLEST, a_function, number, of_kind, whole
 from xpnet.backend import Array, Backend
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -74,7 +74,7 @@ class Run:
         of_kind("an optimizer is made for a model, such as optim.Adam(model)", optimizer, Optimizer)
         if schedule is not None:
             a_function("a schedule is a function of the step, such as schedules.Cosine(0.01, steps=1000)", schedule)
-        clip = clip if clip is None else number("clip", clip, above=0)
+        clip = clip if clip is None else number("clip", clip, least=SMALLEST)
         if augment is not None:
             a_function("an augmentation is a function of a batch, such as data.Augment(rotate=10)", augment)
         if average is not None:
