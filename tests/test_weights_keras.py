@@ -245,7 +245,3 @@ def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
     path = written(tmp_path / "x.h5", {"layers/dense": dense(4, 4)})
     monkeypatch.setitem(sys.modules, "h5py", None)
     refused(path, r'x.h5 is read by h5py .*: pip install "xpnet\[keras\]"', error=ModuleNotFoundError)
-
-
-def test_the_limits_are_those_of_other_files():
-    assert h5.MOST_BYTES == weights.reading.MOST_BYTES

@@ -18,7 +18,7 @@ from xpnet.data import Dataset
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Layer, Model
 from xpnet.nn.inputs import accepts_integers
-from xpnet.nn.shapes import Shape, each, is_several
+from xpnet.nn.shapes import Shape, each, in_tuple, is_several
 from xpnet.optim import SGD, Optimizer
 from xpnet.train.capture import capture
 from xpnet.train.run import Run
@@ -121,7 +121,7 @@ def fastest(backends: Iterable[Backend], make: Callable[[Backend], Run], steps: 
 
 def _run(model: Model, x: Any, batch_size: int) -> Run:
     shape = tuple(FREE if n is None else n for n in _output_shape(model, x))
-    n = len(x[0] if isinstance(x, tuple) else x)
+    n = len(in_tuple(x)[0])
     loss: Loss = SoftmaxCrossEntropy() if model.classes else MeanSquaredError()
     y = np.zeros((n, *shape[:-1]), np.int64) if model.classes else np.zeros((n, *shape), model.backend.dtype)
     optimizer: Optimizer = SGD(model, lr=1e-9)  # so small that the values stay what they are

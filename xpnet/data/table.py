@@ -227,10 +227,9 @@ def _target(column: Any, name: str, task: str | None) -> tuple[np.ndarray, tuple
 
 def _class_names(column: Any, values: np.ndarray, name: str) -> list[str]:
     """Classes as texts: "True" and "False" for booleans, "3" for 3."""
-    numbers = values.dtype != object
-    return (
-        [str(bool(v)) for v in values.tolist()] if numbers and is_boolean(column) else as_texts(values, name).tolist()
-    )
+    if values.dtype != object and is_boolean(column):
+        return [str(bool(v)) for v in values.tolist()]
+    return as_texts(values, name).tolist()
 
 
 def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, unseen: str, target: str) -> Form:

@@ -112,7 +112,7 @@ class TermLoss(Loss):
 
     def _right(self, target: np.ndarray) -> np.ndarray | None:
         """Whether the target of each term, of y's shape, is one of `right_targets`; None where any number is. Those of
-        weight 0 may be any finite number."""
+        weight 0 may be any number, NaN too."""
         return None
 
     def _shape_of_terms(self, shape: tuple[int, ...]) -> tuple[int, ...]:

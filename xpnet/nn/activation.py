@@ -1,8 +1,8 @@
 """Elementwise activations.  x, y: (N, ...), of the same shape.  GELU is in `gelu.py`, softmaxes in `softmax.py`.
 
-Each keeps one array for its backward: x, y, or the slope dy/dx where that takes more than a few operations, which
-are then done in the forward. No exponential here overflows, as every exponent is <= 0,
-and where a slope is tiny (a sigmoid's at 17, say) it keeps its digits in float32: it is never taken as 1 - y.
+Each keeps one array for its backward: x, y, or the slope dy/dx where that takes more than a few operations, which are
+then done in the forward. No exponential here overflows, as every exponent is <= 0, and where a slope is tiny (a
+sigmoid's at 17, say) it keeps its digits in float32: it is never taken as 1 - y.
 """
 
 from __future__ import annotations

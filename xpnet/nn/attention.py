@@ -41,8 +41,8 @@ class MultiHeadAttention(Layer):
     Vaswani et al., "Attention is all you need" (2017). That sum_r p dp is dy . y spares a pass over (S, T): Dao et al.,
     "FlashAttention" (2022). Where p is nearly 1 for one s, dp - dy . y has no digits: it is the rounding of two almost
     equal sums, about 1e-7 |dy| |v| in float32, in place of something smaller. The backward keeps the probabilities,
-    N h S T numbers, and no other array of that size: to compute them again from q and k would cost one of
-    the forward's two products over (S, T), and its exponentials.
+    N h S T numbers, and no other array of that size: to compute them again from q and k would cost one of the forward's
+    two products over (S, T), and its exponentials.
 
     `init` draws the matrices; the usual one does not depend on how many outputs share a matrix.
     """

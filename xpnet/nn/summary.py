@@ -15,7 +15,7 @@ from xpnet import html
 from xpnet.arguments import whole
 from xpnet.nn.inputs import accepts_integers
 from xpnet.nn.layer import Layer, Parameter
-from xpnet.nn.shapes import Shape, each, is_several, size_of
+from xpnet.nn.shapes import Shape, each, in_tuple, is_several, size_of
 
 if TYPE_CHECKING:
     from xpnet.nn.model import Model
@@ -130,7 +130,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
 
     whole("batch_size", batch_size, least=1)
     x = _example(model) if example is None else each(np.asarray, model.as_input(example))
-    if len(x[0] if isinstance(x, tuple) else x) < 3:
+    if len(in_tuple(x)[0]) < 3:
         raise ValueError("the example must have at least 3 samples")
     n = max(2, NUMPYS_BUFFER // max(map(size_of, SeenPass(model, x, 2).outputs.values())))
     few, more = SeenPass(model, x, n), SeenPass(model, x, 2 * n)

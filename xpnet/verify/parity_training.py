@@ -11,6 +11,7 @@ from xpnet import data as datasets
 from xpnet.backend import Array, Backend
 from xpnet.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Model, Sequential, Standardize, mlp
+from xpnet.nn.inputs import accepts_integers
 from xpnet.nn.shapes import each, in_tuple
 from xpnet.optim import Adam
 from xpnet.train.checks import check_data
@@ -76,10 +77,10 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
 
 def random_samples(model: Model, n: int, seed: int) -> Any:
     """n samples of random numbers in (-2, 2); of whole numbers where the network takes no others (`nn.Embedding`)."""
-    rng, accepts = np.random.default_rng(seed), model.network.accepts_integers
+    rng = np.random.default_rng(seed)
     x = spread_samples(rng, n, model.input_shape)
     arrays = in_tuple(x)
-    several = accepts if isinstance(accepts, tuple) else (accepts,) * len(arrays)
+    several = accepts_integers(model.network, len(arrays))
     below = LARGEST
     while below and not _taken(model, x):
         drawn = tuple(rng.integers(0, below, a.shape) if w else a for a, w in zip(arrays, several, strict=True))
