@@ -82,11 +82,11 @@ class TermLoss(Loss):
         w = self._weights(y, t, weights, backend)
         scale = inverse(self._total(y, t, w, backend), backend) if self.reduction == "mean" else None
         if w is not None:
-            out = w == 0  # not multiplied by 0, which would make NaN of what is infinite
+            ignored = w == 0  # not multiplied by 0, which would make NaN of what is infinite
             factor = w if scale is None else w * scale  # near 1: large weights times large terms may overflow
-            dy = backend.xp.where(out[..., None] if self.of_rows else out, 0, dy)
+            dy = backend.xp.where(ignored[..., None] if self.of_rows else ignored, 0, dy)
             dy *= factor[..., None] if self.of_rows else factor
-            return (backend.xp.where(out, 0, terms) * factor).sum(), dy
+            return (backend.xp.where(ignored, 0, terms) * factor).sum(), dy
         value = terms.sum()
         if scale is not None:
             value = value * scale

@@ -13,11 +13,11 @@ from xpnet.losses.target import (
     DISTRIBUTIONS,
     are_classes,
     are_distributions,
+    check_if_on_host,
     check_largest,
     check_target,
-    look,
+    entry_targets,
     one_hot_rows,
-    values,
 )
 from xpnet.nn.activation import sigmoid_and_e
 from xpnet.nn.softmax import exponentials, log_softmax
@@ -78,7 +78,7 @@ class SoftmaxCrossEntropy(TermLoss):
         """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]. No array of
         one-hot rows, and no reduction along a short row: those are the slow ones on a CPU."""
         xp, n_classes = backend.xp, y.shape[-1]
-        look(target, n_classes, self.ignore)
+        check_if_on_host(target, n_classes, self.ignore)
         classes = target.reshape(-1).astype(np.int64, copy=False)  # unsigned ones would make places in floating point
         classes = classes if self.ignore is None else xp.maximum(classes, 0)
         rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # results lie as they do, and are changed flat
@@ -136,7 +136,7 @@ class BinaryCrossEntropy(TermLoss):
     right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        xp, t = backend.xp, values(y, target, backend.xp)
+        xp, t = backend.xp, entry_targets(y, target, backend.xp)
         p, e = sigmoid_and_e(y, xp)
         return ((y > 0) - t) * y + xp.log1p(e), p - t
 

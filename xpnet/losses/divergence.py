@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import DISTRIBUTIONS, are_distributions, require_same_shape, same_shape, values
+from xpnet.losses.target import DISTRIBUTIONS, are_distributions, checked_targets, entry_targets, require_same_shape
 from xpnet.nn.activation import sigmoid
 from xpnet.nn.softmax import log_softmax
 
@@ -22,7 +22,7 @@ class KLDivergence(TermLoss):
     of_rows, right_targets = True, DISTRIBUTIONS
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        xp, t = backend.xp, same_shape(y, target)
+        xp, t = backend.xp, checked_targets(y, target)
         log_p, p = log_softmax(y, backend)
         log_p = xp.where(t == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
         log_t = xp.log(xp.maximum(t, float(np.finfo(t.dtype).tiny)))
@@ -56,7 +56,7 @@ class Focal(TermLoss):
         self.gamma, self.alpha = number("gamma", gamma, least=0), number("alpha", alpha, above=0, below=1)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        xp, t = backend.xp, values(y, target, backend.xp)
+        xp, t = backend.xp, entry_targets(y, target, backend.xp)
         sign = 2 * t - 1
         z = sign * y
         q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # 1 - q would lose the digits of small ones

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.arguments import floats, in_float32, number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import require_same_shape, same_shape, values
+from xpnet.losses.target import checked_targets, entry_targets, require_same_shape
 
 
 class MeanSquaredError(TermLoss):
@@ -32,7 +32,7 @@ class MeanSquaredError(TermLoss):
             raise ValueError(f"scale must be from 1e-30 to 1e30, for float32, not {scale!r}: scale the targets first")
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        d = y - values(y, target, backend.xp)
+        d = y - entry_targets(y, target, backend.xp)
         if self.scale == (1.0,):
             return d * d, 2 * d
         inverse = backend.constant(tuple(1 / s for s in self.scale))
@@ -46,14 +46,14 @@ class MeanSquaredError(TermLoss):
 
 
 class MeanAbsoluteError(TermLoss):
-    """L_i = |y - t| for each entry (L1).  dL_i/dy = sign(y - t), 0 where they are equal.
+    """L_i = |d| with d = y - t, for each entry (L1).  dL_i/dy = sign(d), 0 where y = t.
 
     `target`: as of `MeanSquaredError`.
     """
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        difference = y - values(y, target, backend.xp)
-        return backend.xp.abs(difference), backend.xp.sign(difference)
+        d = y - entry_targets(y, target, backend.xp)
+        return backend.xp.abs(d), backend.xp.sign(d)
 
 
 class Huber(TermLoss):
@@ -69,9 +69,9 @@ class Huber(TermLoss):
         self.delta = number("delta", delta, above=0)
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        difference = y - values(y, target, backend.xp)
-        cut = backend.xp.clip(difference, -self.delta, self.delta)
-        return cut * (difference - 0.5 * cut), cut
+        d = y - entry_targets(y, target, backend.xp)
+        c = backend.xp.clip(d, -self.delta, self.delta)
+        return c * (d - 0.5 * c), c
 
 
 class CosineDistance(TermLoss):
@@ -84,7 +84,7 @@ class CosineDistance(TermLoss):
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         u, per_length = _unit(y, backend)
-        v, _ = _unit(same_shape(y, target), backend)
+        v, _ = _unit(checked_targets(y, target), backend)
         cosine = (u * v).sum(axis=-1, keepdims=True)
         return (1 - cosine)[..., 0], (cosine * u - v) * per_length
 

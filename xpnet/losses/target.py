@@ -20,33 +20,33 @@ def one_hot_rows(y: Array, target: Array, xp: Any, ignore: int | None = None) ->
     """The target in y's shape and dtype; class numbers (N, ...) for outputs (N, ..., C) become one-hot rows, rows of
     zeros for `ignore`."""
     if are_classes(y.shape, target):
-        look(target, y.shape[-1], ignore)
+        check_if_on_host(target, y.shape[-1], ignore)
         return (target[..., None] == xp.arange(y.shape[-1])).astype(y.dtype)
     require_shape(y.shape, target)
     return target.astype(y.dtype, copy=False)
 
 
-def values(y: Array, target: Array, xp: Any) -> Array:
-    """The same, but the class numbers of a single output (N, 1) are its values, 0 or 1."""
+def entry_targets(y: Array, target: Array, xp: Any) -> Array:
+    """The same for losses of entries, where class numbers of a single output (N, 1) are its targets, 0 or 1."""
     if _of_single_output(y.shape, target):
-        look(target, 2)
+        check_if_on_host(target, 2)
         return target[:, None].astype(y.dtype)
     return one_hot_rows(y, target, xp)
 
 
-def same_shape(y: Array, target: Array) -> Array:
-    """The target of y's very shape, in its dtype: for losses that know no classes."""
+def checked_targets(y: Array, target: Array) -> Array:
+    """The target, of y's very shape, in its dtype: for losses that take no class numbers."""
     require_same_shape(y.shape, target)
     return target.astype(y.dtype, copy=False)
 
 
-def look(target: Array, n_classes: int, ignore: int | None = None) -> None:
-    """On the host, looking at the class numbers costs nothing; a device would have to wait in every step."""
+def check_if_on_host(target: Array, n_classes: int, ignore: int | None = None) -> None:
+    """`check_class_numbers`, where that costs nothing: on the host. A device would have to wait in every step."""
     if isinstance(target, np.ndarray):
         check_class_numbers(target, n_classes, ignore)
 
 
-def check_class_numbers(target: np.ndarray, n_classes: int, ignore: int | None = None) -> None:
+def check_class_numbers(target: np.ndarray, n_classes: int, ignore: int | None) -> None:
     """`check_labels`, but for those that are to be ignored."""
     check_labels(target if ignore is None else np.where(target == ignore, 0, target), n_classes)
 

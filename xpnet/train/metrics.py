@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
-from xpnet.losses.target import split_target, values
+from xpnet.losses.target import entry_targets, split_target
 from xpnet.nn.shapes import each, in_tuple
 
 
@@ -87,7 +87,7 @@ def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None
     _require_one(y)
     target, weights = split_target(target)
     y = y.astype(np.float64)
-    return y, values(y, target, xp), weights
+    return y, entry_targets(y, target, xp), weights
 
 
 def _absolute(y: Array, target: Any, xp: Any) -> list[Any]:
