@@ -20,16 +20,17 @@ __all__ = ["MultiHeadAttention"]
 class MultiHeadAttention(Layer):
     """y = concat(head_1, ..., head_h) W_out, each head attention in d = C / h channels.  y: (N, T, C).
 
-        x            x (N, T, C) reads itself: q, k, v = x W_qkv, W_qkv: (C, 3C)
-        (x, memory)  x reads memory (N, S, D): q = x W_q; k, v = memory W_kv, W_kv: (D, 2C)
+        x            self-attention, x (N, T, C) reads itself: q, k, v = x W_qkv, W_qkv: (C, 3C)
+        (x, memory)  cross-attention, x reads memory (N, S, D): q = x W_q; k, v = memory W_kv, W_kv: (D, 2C)
         (.., mask)   either, and mask (N, S): 1 where a position may be read, 0 for padding
 
     Lengths may be free (None). A mask holds whole numbers or booleans and has no gradient. `causal`: position t reads
-    no position after t of its own sequence. `rotary` turns q and k by angles that grow with their positions, so that
+    no position after t of its own sequence. `rotary` rotates q and k by angles that grow with their positions, so that
     scores see distances (see `position.rotated`); there are none between two sequences. Where nothing may be read, the
     heads are 0, and so are their gradients. Inputs must be finite where they are masked too: 0 times infinity is NaN.
 
-    Of a head, with q: (T, d), k, v: (S, d), and the probability p_ts of reading s at t:
+    Of a head, with queries q: (T, d), keys k and values v: (S, d), scores a_ts, and the attention weights p_ts, the
+    probability of reading s at t:
 
         a_ts = q_t . k_s / sqrt(d),   p_ts = e^(a_ts) / sum_r e^(a_tr) (0 where masked),   y_t = sum_s p_ts v_s
 
@@ -90,29 +91,29 @@ class MultiHeadAttention(Layer):
 
     def forward(self, x: Any, backend: Backend) -> tuple[Array, Backward]:
         inputs = in_tuple(x)
-        hidden = [as_scores(inputs[-1][:, None, :, None] == 0, backend)] if self.masked else []
+        masks = [additive_mask(inputs[-1][:, None, :, None] == 0, backend)] if self.masked else []
         if self.crossed:
             (q, backward_q), (kv, backward_kv) = self.q(inputs[0], backend), self.kv(inputs[1], backend)
-            (q,), (k, v) = self._heads(q), self._heads(kv)
+            (q,), (k, v) = self._split_heads(q), self._split_heads(kv)
         else:
             qkv, backward_qkv = self.qkv(inputs[0], backend)
-            q, k, v = self._heads(qkv)
+            q, k, v = self._split_heads(qkv)
         if self.masked and inputs[-1].shape[1] != k.shape[2]:
             raise ShapeError(f"has a mask for {inputs[-1].shape[1]} positions and reads {k.shape[2]}", self)
         if self.causal:
-            hidden.append(later(0, q.shape[2], backend))
-        turn, turn_back = self._turns(0, q, backend)
-        heads, backward_heads = attention(turn(q), turn(k), v, hidden, backend)
-        y, backward_out = self.out(joined(backend, heads), backend)
+            masks.append(causal_mask(0, q.shape[2], backend))
+        rotate, rotate_back = self._rotations(0, q, backend)
+        heads, backward_heads = attention(rotate(q), rotate(k), v, masks, backend)
+        y, backward_out = self.out(merged(backend, heads), backend)
 
         def backward(dy: Array, need_dx: bool = True) -> Any:
-            (dheads,) = self._heads(backward_out(dy))
+            (dheads,) = self._split_heads(backward_out(dy))
             dq, dk, dv = backward_heads(dheads)
-            dq, dk = turn_back(dq), turn_back(dk)
+            dq, dk = rotate_back(dq), rotate_back(dk)
             if self.crossed:
-                dx = [backward_q(joined(backend, dq), need_dx), backward_kv(joined(backend, dk, dv), need_dx)]
+                dx = [backward_q(merged(backend, dq), need_dx), backward_kv(merged(backend, dk, dv), need_dx)]
             else:
-                dx = [backward_qkv(joined(backend, dq, dk, dv), need_dx)]
+                dx = [backward_qkv(merged(backend, dq, dk, dv), need_dx)]
             return (*dx, *[None] * self.masked) if isinstance(x, tuple) else dx[0]
 
         return y, backward
@@ -126,50 +127,50 @@ class MultiHeadAttention(Layer):
         """
         if not self.causal or self.masked:
             raise ValueError("only causal attention without a mask can go on from a cache")
-        q, k, v = self._heads(self.qkv(x, backend)[0])
+        q, k, v = self._split_heads(self.qkv(x, backend)[0])
         start = cache["k"].shape[2] if cache else 0
-        turn, _ = self._turns(start, q, backend)
-        q, k = turn(q), turn(k)
+        rotate, _ = self._rotations(start, q, backend)
+        q, k = rotate(q), rotate(k)
         if cache:
             k, v = (backend.xp.concatenate([cache[name], new], axis=2) for name, new in (("k", k), ("v", v)))
         cache["k"], cache["v"] = k, v
-        heads, _ = attention(q, k, v, [later(start, q.shape[2], backend)], backend)
-        return self.out(joined(backend, heads), backend)[0]
+        heads, _ = attention(q, k, v, [causal_mask(start, q.shape[2], backend)], backend)
+        return self.out(merged(backend, heads), backend)[0]
 
     def weights(self, x: Array, backend: Backend) -> Array:
         """p_ts of each head in a pass over x, to be looked at: (N, h, T, T), for x (N, T, C). Raises as `decode`."""
         if not self.causal or self.masked:
             raise ValueError("weights are shown of causal attention without a mask")
-        q, k, _ = self._heads(self.qkv(x, backend)[0])
-        turn, _ = self._turns(0, q, backend)
+        q, k, _ = self._split_heads(self.qkv(x, backend)[0])
+        rotate, _ = self._rotations(0, q, backend)
         one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # of such values, what a position reads is its weights
-        return attention(turn(q), turn(k), one_hot, [later(0, q.shape[2], backend)], backend)[0]
+        return attention(rotate(q), rotate(k), one_hot, [causal_mask(0, q.shape[2], backend)], backend)[0]
 
-    def _heads(self, a: Array) -> Array:
+    def _split_heads(self, a: Array) -> Array:
         """(N, T, m C), such as m = 3 for q, k and v, seen as (m, N, h, T, d). A view: products take it as it is."""
         N, T, C = len(a), a.shape[1], self.out.W.shape[0]
         return a.reshape(N, T, a.shape[2] // C, self.heads, C // self.heads).transpose(2, 0, 3, 1, 4)
 
-    def _turns(self, start: int, q: Array, backend: Backend) -> tuple[Any, Any]:
-        """What turns heads by their positions from `start` on, and what turns them back."""
+    def _rotations(self, start: int, q: Array, backend: Backend) -> tuple[Any, Any]:
+        """What rotates heads by their positions from `start` on, and what rotates them back."""
         if not self.rotary:
             return (lambda a: a), (lambda a: a)
         cos, sin = waves(start, q.shape[2], q.shape[3], backend)
         return (lambda a: rotated(a, cos, sin, backend)), (lambda a: rotated(a, cos, -sin, backend))
 
 
-def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backend) -> tuple[Array, Any]:
+def attention(q: Array, k: Array, v: Array, masks: list[Array], backend: Backend) -> tuple[Array, Any]:
     """y (N, h, T, d), and backward(dy) -> (dq, dk, dv), for q (N, h, T, d) and k, v (N, h, S, d).
 
-    What is `hidden` is added to the scores: -inf where nothing may be read, 0 elsewhere. Scores stand keys-major,
+    The `masks` are added to the scores: -inf where nothing may be read, 0 elsewhere. Scores stand keys-major,
     (N, h, S, T): so maximum and sum over the keys run along rows that a CPU takes many numbers of at once.
     """
     xp, scale = backend.xp, 1 / math.sqrt(q.shape[-1])
     of_keys, of_channels = backend.ones(k.shape[-2], k.dtype)[None, :], backend.ones(v.shape[-1], v.dtype)[:, None]
-    p = backend.matmul(k, q.swapaxes(-1, -2))
+    p = backend.matmul(k, q.swapaxes(-1, -2))  # the scores a, of which p is made in place
     p *= scale
-    for part in hidden:
-        p += part
+    for mask in masks:
+        p += mask
     if p.shape[-2]:  # of no keys there is no maximum, and nothing to take it off
         # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
         p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
@@ -178,7 +179,7 @@ def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backen
     y = backend.matmul(p.swapaxes(-1, -2), v)
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
-        da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp
+        da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp, of which da is made in place
         da -= backend.full_matmul(dy * y, of_channels).swapaxes(-1, -2)
         da *= p
         da *= scale
@@ -187,8 +188,8 @@ def attention(q: Array, k: Array, v: Array, hidden: list[Array], backend: Backen
     return y, backward
 
 
-def joined(backend: Backend, *parts: Array) -> Array:
-    """m arrays (N, h, T, d) as (N, T, m h d): the reverse of `_heads`."""
+def merged(backend: Backend, *parts: Array) -> Array:
+    """m arrays (N, h, T, d) as (N, T, m h d): the reverse of `_split_heads`."""
     N, h, T, d = parts[0].shape
     whole = backend.xp.empty((N, T, len(parts), h, d), parts[0].dtype)
     for i, part in enumerate(parts):
@@ -196,12 +197,12 @@ def joined(backend: Backend, *parts: Array) -> Array:
     return whole.reshape(N, T, len(parts) * h * d)
 
 
-def as_scores(hidden: Array, backend: Backend) -> Array:
-    """What is added to scores to hide them: -inf where it is true, 0 elsewhere."""
-    return backend.xp.where(hidden, -math.inf, 0.0).astype(backend.dtype)
+def additive_mask(unread: Array, backend: Backend) -> Array:
+    """What is added to scores: -inf where a position may not be read, 0 elsewhere."""
+    return backend.xp.where(unread, -math.inf, 0.0).astype(backend.dtype)
 
 
-def later(start: int, T: int, backend: Backend) -> Array:
+def causal_mask(start: int, T: int, backend: Backend) -> Array:
     """(S, T): hides from the T positions after the first `start` every position after their own; S = start + T."""
     arange = backend.xp.arange
-    return as_scores(arange(start + T)[:, None] > arange(start, start + T), backend)
+    return additive_mask(arange(start + T)[:, None] > arange(start, start + T), backend)

@@ -38,24 +38,25 @@ class GELU(Layer):
         xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
         y, slope = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
 
+        # y and s (1 + x v' (1 - s)), the slope dy/dx, in place: so all that both take is in the cache at once.
         @backend.fuse
-        def values(a: Array, y: Array, along: Array) -> None:
-            xp.maximum(a, LEAST, out=y)  # what is below gives y and dy/dx of no more than 3e-36, which stand for 0
-            xp.multiply(y, y, out=along)
-            s = along * (-scale * cubic)
+        def values(x: Array, y: Array, slope: Array) -> None:
+            xp.maximum(x, LEAST, out=y)  # x; what is below gives y and slopes of no more than 3e-36, which stand for 0
+            xp.multiply(y, y, out=slope)  # x^2
+            s = slope * (-scale * cubic)
             s -= scale
-            s *= y
+            s *= y  # -v
             rest = xp.exp(s)  # e^-v
             xp.add(rest, 1, out=s)
-            xp.divide(1, s, out=s)
+            xp.divide(1, s, out=s)  # s
             rest *= s  # 1 - s, with all its digits
-            along *= 3 * cubic * scale  # and dy/dx, while all it takes is in the cache
-            along += scale
-            along *= rest
-            along *= y
-            y *= s
-            along += 1
-            along *= s
+            slope *= 3 * cubic * scale
+            slope += scale  # v'
+            slope *= rest
+            slope *= y  # x v' (1 - s)
+            y *= s  # y
+            slope += 1
+            slope *= s
 
         flat_x, flat_y, flat_slope = x.ravel(), y.reshape(-1), slope.reshape(-1)
         for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache

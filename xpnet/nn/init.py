@@ -1,9 +1,9 @@
 """First values of parameters. Drawn on the host in float64, so that they are the same on every device.
 
-With n_in the number of inputs that an output adds up, and n_out the number of outputs that an input goes to (of a
-kernel: its places times its channels in, or out), the variance is 2 / n_in (He: layers
-followed by ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of
-activations, and of gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
+With n_in the number of inputs that an output adds up (fan-in), and n_out the number of outputs that an input goes to
+(fan-out; of a kernel, its places times its channels in, or out), the variance is 2 / n_in (He: layers followed by
+ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of activations, and of
+gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
 
 `orthogonal` draws a rotation, or as many of its rows or columns as fit, of variance 1 / max(n_in, n_out): what is
 multiplied by it again and again, as in a recurrent layer, keeps its length (Saxe, McClelland and Ganguli, 2014).

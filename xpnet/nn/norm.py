@@ -63,32 +63,33 @@ class BatchNorm(Layer):
         n = len(rows)
         of_batch = backend.training and n > 0
         if of_batch:
-            centred, left, variance = self._statistics(rows, backend)
+            centred, mean_left, variance = self._statistics(rows, backend)
         else:
-            centred, left, variance = rows - self.running_mean.data, 0.0, self.running_var.data
+            centred, mean_left, variance = rows - self.running_mean.data, 0.0, self.running_var.data
         inverse = backend.fuse(_inverse_root)(variance, self.eps, backend.xp)
         scale = self.gamma.data * inverse
-        shift = self.beta.data - left * scale  # xhat is (centred - left) * inverse, and is never written out
+        shift = self.beta.data - mean_left * scale  # xhat is (centred - mean_left) * inverse, and is never written out
         y = backend.fuse(_scaled_and_shifted)(centred, scale, shift)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             rows_dy = dy.reshape(centred.shape)
             dbeta = backend.sum_rows(rows_dy)
-            dgamma = inverse * (backend.sum_rows(rows_dy * centred) - left * dbeta)
+            dgamma = inverse * (backend.sum_rows(rows_dy * centred) - mean_left * dbeta)
             self.beta.add_grad_sum(dbeta)
             self.gamma.add_grad_sum(dgamma)
             if not need_dx:
                 return None
             if not of_batch:
                 return (rows_dy * scale).reshape(shape)
+            # dx as above, with xhat = (centred - mean_left) inverse: scale dy - slope centred + constant.
             slope = scale * inverse * dgamma / n
-            constant = left * slope - scale * dbeta / n
+            constant = mean_left * slope - scale * dbeta / n
             return backend.fuse(_dx_of_batch)(rows_dy, scale, centred, slope, constant).reshape(shape)
 
         return y.reshape(shape), backward
 
     def _statistics(self, rows: Array, backend: Backend) -> tuple[Array, Array, Array]:
-        """rows - mean, what rounding left of the mean in there, and the variance; the running ones follow."""
+        """rows - mean, the mean that rounding has left in there, and the variance; the running ones follow."""
         n = len(rows)
         if n == 1:
             raise ValueError(
@@ -97,11 +98,11 @@ class BatchNorm(Layer):
             )
         mean = backend.sum_rows(rows) / n
         centred = rows - mean
-        left = backend.sum_rows(centred) / n
-        variance = backend.xp.maximum(backend.sum_rows(centred * centred) / n - left * left, 0)
-        for running, batch in ((self.running_mean, mean + left), (self.running_var, variance * (n / (n - 1)))):
+        mean_left = backend.sum_rows(centred) / n
+        variance = backend.xp.maximum(backend.sum_rows(centred * centred) / n - mean_left * mean_left, 0)
+        for running, batch in ((self.running_mean, mean + mean_left), (self.running_var, variance * (n / (n - 1)))):
             backend.fuse(self._follow)(running.data, batch)
-        return centred, left, variance
+        return centred, mean_left, variance
 
     def _follow(self, running: Array, batch: Array) -> None:
         running *= 1 - self.momentum

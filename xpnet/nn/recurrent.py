@@ -19,7 +19,8 @@ steps, and its last state is its first.
 Truncated backpropagation through time (Williams and Peng, 1990), for sequences too long to keep: give the last state
 of one chunk to the next as h0, and leave dh0 unread.
 
-The parameters and the way through time are in `through_time.py`; here are the formulas of a step.
+With a_t = x_t W + b and g_t = h_{t-1} U, here are the formulas of a step, and of da_t and dg_t, the gradients by these
+two. What they give to W, U, b, x and h_{t-1} is in `through_time.py`, as is the way through time.
 
 For dropout between layers, put several layers in a `Sequential`.
 """
@@ -41,7 +42,8 @@ __all__ = ["GRU", "LSTM", "RNN"]
 class RNN(Recurrent):
     """h_t = tanh(x_t W + h_{t-1} U + b).  x: (N, T, C), W: (C, units), U: (units, units), b: (units,).
 
-    y (N, T, units) is h of all steps.  da_t = dg_t = (1 - h_t^2) dh_t.  Elman, "Finding structure in time" (1990).
+    y (N, T, units) is h of all steps.  The gradients by x_t W + b and by h_{t-1} U are da_t = dg_t = (1 - h_t^2) dh_t.
+    Elman, "Finding structure in time" (1990).
 
     Layers, directions, masks and states are described in `xpnet.nn.recurrent`.
     """
@@ -78,7 +80,7 @@ class LSTM(Recurrent):
     i, f, o = sigmoid(z) are the input, forget and output gates, n = tanh(z) the candidate.  y: (N, T, units).
 
     First dc_t += o (1 - tanh^2 c_t) dh_t. Then di = n dc_t, df = c_{t-1} dc_t, do = tanh(c_t) dh_t and dn = i dc_t,
-    each times s (1 - s) or 1 - n^2, are da_t = dg_t; and dc_{t-1} = f dc_t.
+    each times s (1 - s) or 1 - n^2, are the blocks of dz = da_t = dg_t; and dc_{t-1} = f dc_t.
 
     The forget gate's bias starts at 1, so that at first the cell remembers (Jozefowicz, Zaremba and Sutskever, 2015).
     Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and Cummins
