@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Exponential:
-    """From `lr` to `final` in `steps` steps, by the same factor each step."""
+    """From `lr` to `final` in `steps` steps, by the same factor each step: lr (final / lr)^(step / steps)."""
 
     lr: float
     steps: int
@@ -74,7 +74,10 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From `lr` to `final` in `steps` steps, along half a cosine.  Loshchilov and Hutter (2017), no restarts."""
+    """From `lr` to `final` in `steps` steps, along half a cosine: final + (lr - final) (1 + cos(pi step / steps)) / 2.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), equation 5, without restarts.
+    """
 
     lr: float
     steps: int
@@ -91,7 +94,11 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """In `steps` steps linearly up to `then`, which starts counting when that is done.  Goyal et al. (2017)."""
+    """In `steps` steps linearly up to `then`, which starts counting when that is done.
+
+    The rate of step t is then(0) (t + 1) / (steps + 1), which is not 0 for t = 0.
+    Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour" (2017), section 2.2.
+    """
 
     steps: int
     then: Schedule
@@ -124,12 +131,11 @@ class OneCycle:
 
     def __call__(self, step: int) -> float:
         top = 0.3 * self.steps
-        low, high, fraction = (
-            (self.lr / 25, self.lr, step / top)
-            if step < top
-            else (self.lr / 250_000, self.lr, 1 - (min(step, self.steps) - top) / (self.steps - top))
-        )
-        return low + (high - low) * (1 - math.cos(math.pi * fraction)) / 2
+        if step < top:
+            low, fraction = self.lr / 25, step / top
+        else:
+            low, fraction = self.lr / 250_000, 1 - (min(step, self.steps) - top) / (self.steps - top)
+        return low + (self.lr - low) * (1 - math.cos(math.pi * fraction)) / 2
 
 
 @dataclass

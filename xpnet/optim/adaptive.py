@@ -86,12 +86,12 @@ class Adam(Optimizer):
     ):
         self.betas = two_betas(betas)
         self.eps = number("eps", eps, least=SMALLEST)
-        self._frozen_now: list[int] = []  # the parameters that are, by their numbers,
-        self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # and of each those of steps it missed
+        self._frozen_now: list[int] = []  # indices of the parameters that are frozen
+        self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # by index: the times it was frozen for
         super().__init__(model, lr, weight_decay, groups)
         self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
 
-    def _begin(self) -> Sequence[Array]:
+    def _prepare(self) -> Sequence[Array]:
         missed = self.state["missed"]
         if self._frozen_now:
             missed += self._is_frozen
@@ -130,7 +130,7 @@ class Adam(Optimizer):
     # Parameters that begin later than others ----------------------------------------------------------------
 
     def _divide(self) -> None:
-        stretch = object()  # of how many steps, the device alone knows
+        stretch = object()  # the steps since the last call; how many, the device alone knows
         for index in self._frozen_now:
             self._missed_stretches[index] += (stretch,)
         self._frozen_now = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
@@ -196,13 +196,13 @@ class NAdam(Adam):
         super().__init__(model, lr, betas, eps, weight_decay, groups)
         self.state["product"] = model.backend.xp.ones(len(model.places), model.backend.dtype)  # mu_1 .. mu_t
 
-    def _begin(self) -> Sequence[Array]:
-        begun, product, missed = super()._begin(), self.state["product"], self.state["missed"]
+    def _prepare(self) -> Sequence[Array]:
+        prepared, product, missed = super()._prepare(), self.state["product"], self.state["missed"]
         before = product.copy() if self._frozen_now else None
         parts = self.model.backend.fuse(self._parts_of_step)(self.steps, missed, product)
         if before is not None:  # the frozen ones have made no step
             product[...] = self.model.backend.xp.where(self._is_frozen > 0, before, product)
-        return (*begun, *parts)
+        return (*prepared, *parts)
 
     def _parts_of_step(self, steps: Array, missed: Array, product: Array) -> tuple[Array, Array]:
         t = self._own_steps(steps, missed)

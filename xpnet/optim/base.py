@@ -33,8 +33,8 @@ class Part:
     stop: int
     lr: float  # a factor of the optimizer's
     decays: tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of those in it that decay
-    shape: tuple[int, ...]  # of the first of them,
-    index: int  # and its number among the trained ones
+    shape: tuple[int, ...]  # of the first parameter in it
+    index: int  # of that parameter, among the trained ones
 
 
 class Optimizer:
@@ -69,7 +69,7 @@ class Optimizer:
         if self.loss_scale is not None:
             self.state["loss_scale"] = self.loss_scale.state
         self.window: Window | None = None  # of several processes that share the update
-        self._begun: Sequence[Array] = ()  # what `_begin` gave, an entry for each trained parameter
+        self._prepared: Sequence[Array] = ()  # by `_prepare`, an entry for each trained parameter
         self._divide()
 
     @property
@@ -123,7 +123,7 @@ class Optimizer:
         if self._frozen_then is not model.frozen:
             self._divide()
         self.steps += 1
-        self._begun = self._begin()
+        self._prepared = self._prepare()
         pieces, team = self._pieces, model.backend.team
         if team is None or self.by_parameter or len(pieces) < ENOUGH * len(team.backends):
             self._step_on(pieces)
@@ -144,15 +144,15 @@ class Optimizer:
             if inside.start < inside.stop:
                 fuse(self._decay)(x[inside], g[inside], lr, decay)
         update = self._update if self.by_parameter else fuse(self._update)
-        update(x, g, lr, *(self.state[name][at] for name in self.state_names), *self._begun_for(part))
+        update(x, g, lr, *(self.state[name][at] for name in self.state_names), *self._prepared_for(part))
 
-    def _begin(self) -> Sequence[Array]:
+    def _prepare(self) -> Sequence[Array]:
         """What is computed once a step: arrays with an entry for each trained parameter, in the order of
         `Model.places`. `_update` gets the parameter's after the state."""
         return ()
 
-    def _begun_for(self, part: Part) -> Iterator[Array]:
-        return (array[part.index : part.index + 1] for array in self._begun)
+    def _prepared_for(self, part: Part) -> Iterator[Array]:
+        return (array[part.index : part.index + 1] for array in self._prepared)
 
     def _decay(self, x: Array, g: Array, lr: Array, decay: float) -> None:
         if self.decoupled:
@@ -161,7 +161,8 @@ class Optimizer:
             g += decay * x
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        """Change x, and the state, in place; `lr`, as what `_begin` gave, is an array of one number. g may be used up.
+        """Change x, and the state, in place; `lr`, and what `_prepare` gave, are arrays of one number. g may be
+        used up.
 
         Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
         time, and a GPU in one kernel (`backend.fuse`): no number may depend on another, `backend.scratch` must not be
@@ -200,7 +201,7 @@ class Optimizer:
         return parts
 
     def _alike(self, one: int, other: int) -> bool:
-        """Whether what `_begin` gives for these two parameters is the same in every step."""
+        """Whether what `_prepare` gives for these two parameters is the same in every step."""
         return True
 
     # In a group of processes --------------------------------------------------------------------------------

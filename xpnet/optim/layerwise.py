@@ -39,19 +39,20 @@ class LAMB(AdamW):
     def _step(self, part: Part, at: slice, lr: Array) -> None:
         x, xp = self.model.data[at], self.model.backend.xp
         m, s = (self.state[name][at] for name in self.state_names)
-        size_of_step, small, _ = self._begun_for(part)
+        size_of_step, small, _ = self._prepared_for(part)
         r = self.model.backend.fuse(self._moved)(self.model.grad[at], m, s, size_of_step, small)
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:
-            # The largest of each is divided out first: a square overflows at 1e19, and is 0 at 1e-23.
+            # The largest of each is divided out first: a square overflows at 1e19, and is 0 at 1e-23. So |x| is
+            # x_largest x_norm, and |r| is r_largest r_norm, of which r itself is divided by the first.
             tiny = float(np.finfo(x.dtype).tiny)
-            largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))
-            scaled = x / largest
+            x_largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))
+            x_scaled = x / x_largest
             r /= r_largest
-            size, step = xp.sqrt((scaled * scaled).sum()), xp.sqrt((r * r).sum())
-            both = (size > 0) & (step > 0)
-            lr = lr * xp.where(both, largest * (size / xp.where(both, step, 1.0)), r_largest)
+            x_norm, r_norm = xp.sqrt((x_scaled * x_scaled).sum()), xp.sqrt((r * r).sum())
+            both = (x_norm > 0) & (r_norm > 0)
+            lr = lr * xp.where(both, x_largest * (x_norm / xp.where(both, r_norm, 1.0)), r_largest)
         x -= lr * r
 
 
@@ -61,10 +62,10 @@ class Muon(AdamW):
     fit: the entries of O become as large as Adam's steps (Liu et al., "Muon is scalable for LLM training", 2025).
 
     O has the singular vectors of g + mu v = U S V^T, and singular values near 1, so that all directions are learnt
-    alike: O = X after some rounds of X <- a X + (b P + c P P) X with P = X X^T, begun with X = g + mu v over its
-    norm. As X = U s V^T gives (a s + b s^3 + c s^5) in place of s, only the singular values move. Jordan et al.,
-    "Muon: an optimizer for hidden layers in neural networks" (2024). They leave embeddings and the last layer to
-    AdamW; for these, what pays depends on the task.
+    alike: O = X after five rounds of X <- A X + (B P + C P P) X with P = X X^T (a Newton-Schulz iteration), begun with
+    X = g + mu v over its norm. As X = U s V^T gives (A s + B s^3 + C s^5) in place of s, only the singular values move.
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). They leave embeddings and the last
+    layer to AdamW; for these, what pays depends on the task.
 
     The state is Adam's, in flat buffers of all parameters: "squares" has places for matrices too, which stay 0.
     """
@@ -98,9 +99,9 @@ class Muon(AdamW):
     def _orthogonal(self, direction: Array) -> Array:
         xp, product = self.model.backend.xp, self.model.backend.full_matmul
         tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
-        rows = xp.ascontiguousarray(direction.T) if tall else direction
-        rows = rows / xp.maximum(xp.sqrt((rows * rows).sum()), 1e-7)
+        X = xp.ascontiguousarray(direction.T) if tall else direction
+        X = X / xp.maximum(xp.sqrt((X * X).sum()), 1e-7)
         for _ in range(ROUNDS):
-            square = product(rows, rows.T)
-            rows = A * rows + product(B * square + C * product(square, square), rows)
-        return rows.T if tall else rows
+            P = product(X, X.T)
+            X = A * X + product(B * P + C * product(P, P), X)
+        return X.T if tall else X
