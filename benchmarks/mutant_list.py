@@ -430,7 +430,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Recurrent: W as if all gates were one",
          "_by_gate(initializers.glorot_uniform, self.gates)", "_by_gate(initializers.glorot_uniform, 1)"),
     ],
-    "nn/shape.py": [
+    "nn/reshape.py": [
         ("Reshape: every input has the shape of the first",
          "self._outputs[tuple(shape)] = output",
          "self._outputs[tuple(shape)] = next(iter(self._outputs.values()), output)"),
@@ -3295,7 +3295,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: joined along another axis", "axis=first.axes.index(axis)))", "axis=axis))"),
         ("ONNX: branches in different orders of axes are added", "        row.arrange(order)", "        pass"),
     ],
-    "onnx/shape.py": [
+    "onnx/reshape.py": [
         ("ONNX: a Transpose is read backwards",
          "chain.axes = tuple(chain.axes[i] for i in order)",
          "chain.axes = tuple(chain.axes[order.index(i)] for i in range(n))"),

@@ -88,7 +88,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
     "onnx/": ["test_onnx_export.py", "test_onnx_import.py"],
     "weights/": ["test_weights.py"],
     "cli/export.py": ["test_onnx_export.py"],
-    "nn/shape.py": ["test_shape.py", "test_memory.py", "test_layers.py"],
+    "nn/reshape.py": ["test_shape.py", "test_memory.py", "test_layers.py"],
     "nn/transformer.py": ["test_attention.py", "test_layers.py"],
     "nn/summary.py": ["test_summary.py", "test_html.py"],
     "nn/seen_pass.py": ["test_summary.py", "test_html.py"],

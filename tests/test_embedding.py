@@ -13,15 +13,11 @@ import xpnet
 from xpnet import nn
 from xpnet.backend import Backend
 from xpnet.nn.embedding import SMALL, summed_by_row
-from xpnet.verify.cases.shape import CASES as SHAPES
-from xpnet.verify.cases.shape import few
+from xpnet.verify.cases.embedding import CASES, few
 from xpnet.verify.check import layer_findings
 from xpnet.verify.passes import draw_values, run
 from xpnet.verify.strict import StrictBackend
 from xpnet.verify.witnesses import layer_by_scalars
-
-ROWS = [case for case in SHAPES if case.of == "Embedding"]
-
 
 # The sum of what belongs to the same row ------------------------------------------------------------------------
 
@@ -64,7 +60,7 @@ def test_many_equal_numbers_are_summed_with_few_roundings():
 
 def padded(n, padding):
     """A row of the table, with padding, on inputs that meet it."""
-    case = next(case for case in ROWS if case.what == ("words" if n < SMALL else "a large table"))
+    case = next(case for case in CASES if case.what == ("words" if n < SMALL else "a large table"))
     return replace(case, make=lambda: nn.Embedding(n, 3, padding), draw=few(n))
 
 
@@ -197,7 +193,7 @@ def test_the_initialiser_is_used_without_padding_too():
     assert (model.tensors()["W"] == 0.5).all()
 
 
-@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.what)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 def test_every_row_meets_a_number_more_than_once(case):
     """Otherwise no sum would be looked at."""
     x = draw_values(case.subject(5))["x"]

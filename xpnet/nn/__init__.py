@@ -19,7 +19,7 @@ from xpnet.nn import (
     pool,
     position,
     recurrent,
-    shape,
+    reshape,
     softmax,
     table,
     transformer,
@@ -40,8 +40,8 @@ from xpnet.nn.norm import *
 from xpnet.nn.pool import *
 from xpnet.nn.position import *
 from xpnet.nn.recurrent import *
+from xpnet.nn.reshape import *
 from xpnet.nn.saving import ModelFileError
-from xpnet.nn.shape import *
 from xpnet.nn.shapes import ContractError, ShapeError
 from xpnet.nn.softmax import *
 from xpnet.nn.table import *
@@ -50,5 +50,5 @@ from xpnet.nn.transformer import *
 __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "load"]
 __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
 __all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + networks.__all__
-__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + shape.__all__ + softmax.__all__
+__all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + reshape.__all__ + softmax.__all__
 __all__ += table.__all__ + transformer.__all__

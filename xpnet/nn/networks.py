@@ -19,7 +19,7 @@ from xpnet.nn.layer import Layer
 from xpnet.nn.linear import Linear
 from xpnet.nn.norm import BatchNorm
 from xpnet.nn.pool import GlobalAvgPool2d, MaxPool2d
-from xpnet.nn.shape import Flatten, Reshape
+from xpnet.nn.reshape import Flatten, Reshape
 from xpnet.nn.shapes import Shape, ShapeError
 
 __all__ = ["cnn", "mlp", "resnet"]

@@ -19,6 +19,7 @@ from xpnet.verify.cases import (
     compose,
     conv,
     dropout,
+    embedding,
     initialiser,
     linear,
     loss,
@@ -26,13 +27,13 @@ from xpnet.verify.cases import (
     optimizer,
     pool,
     recurrent,
+    reshape,
     schedule,
-    shape,
     table,
 )
 from xpnet.verify.rows import Case, InitCase, LayerCase, LossCase, OptimizerCase, ScheduleCase
 
-FAMILIES = (linear, activation, dropout, conv, pool, norm, shape, compose, recurrent, attention, table)
+FAMILIES = (linear, activation, dropout, conv, pool, norm, reshape, embedding, compose, recurrent, attention, table)
 LAYERS: tuple[LayerCase, ...] = tuple(case for family in FAMILIES for case in family.CASES)
 LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES

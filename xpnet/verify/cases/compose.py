@@ -7,12 +7,24 @@ from functools import partial
 from xpnet import nn
 from xpnet.nn import Layer
 from xpnet.verify.cases.activation import relu
-from xpnet.verify.cases.arithmetic import Numbers, Parameters, Reference, each, inside, residual, sequential, tanh
+from xpnet.verify.cases.arithmetic import (
+    Numbers,
+    Parameters,
+    Reference,
+    each,
+    inside,
+    parallel,
+    residual,
+    sequential,
+    tanh,
+)
 from xpnet.verify.cases.conv import conv2d
 from xpnet.verify.cases.dropout import UniformStream, dropout
-from xpnet.verify.cases.linear import flatten, linear
+from xpnet.verify.cases.embedding import embedding, few
+from xpnet.verify.cases.linear import linear
 from xpnet.verify.cases.norm import batch_norm, batch_norm_evaluation
 from xpnet.verify.cases.pool import first_largest, mean_of, pool2d
+from xpnet.verify.cases.reshape import flatten
 from xpnet.verify.passes import SEED
 from xpnet.verify.rows import LayerCase
 
@@ -34,6 +46,11 @@ def _twice(x: Numbers, p: Parameters) -> Numbers:
 def _used_twice() -> Layer:
     layer = nn.Linear(4)
     return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def _parallel(what: str, shape: tuple[int, ...]) -> LayerCase:
+    make = lambda: nn.Parallel(nn.Linear(3), nn.Sequential(nn.Linear(2), nn.Tanh()), nn.Sequential())
+    return LayerCase("Parallel", what, make, shape, parallel(linear, sequential(linear, TANH), sequential()))
 
 
 def _cnn(stages: int, *first: Reference, norm: Reference = batch_norm) -> Reference:
@@ -74,6 +91,29 @@ CASES: tuple[LayerCase, ...] = (
     ),
     LayerCase("Residual", "of nothing", nn.Residual, (3,), residual()),
     LayerCase("Residual", "of an activation", lambda: nn.Residual(nn.ReLU()), (2, 3), residual(RELU)),
+    _parallel("three branches", (4,)),
+    _parallel("of sequences", (3, 4)),
+    LayerCase(
+        "Parallel", "along the first axis", lambda: nn.Parallel(nn.Tanh(), nn.ReLU(), axis=0), (2, 3),
+        parallel(TANH, RELU, axis=0), lambda t, x, p: t.cat([t.tanh(x), t.relu(x)], 1),
+    ),
+    LayerCase(
+        "Parallel", "ten branches", lambda: nn.Parallel(*(nn.Tanh() for _ in range(10))), (2,),
+        parallel(*[TANH] * 10),
+    ),
+    LayerCase(
+        "Parallel", "of whole numbers", lambda: nn.Parallel(nn.Embedding(5, 2), nn.Embedding(5, 3)), (4,),
+        parallel(embedding, embedding), draw=few(5),
+    ),
+    LayerCase(
+        "Residual", "with a projection",
+        lambda: nn.Residual(nn.Linear(5), nn.ReLU(), nn.Linear(3), shortcut=nn.Linear(3, bias=False)), (4,),
+        residual(linear, RELU, linear, shortcut=linear),
+    ),
+    LayerCase(
+        "Residual", "a shortcut without parameters", lambda: nn.Residual(nn.Linear(6), shortcut=nn.Flatten()), (6,),
+        residual(linear, shortcut=flatten),
+    ),
     LayerCase("mlp", "ReLU", lambda: nn.mlp([5, 6, 3]), (5,), sequential(linear, RELU, linear)),
     LayerCase(
         "Blocked",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from xpnet import nn
 from xpnet.nn import init
 from xpnet.verify.cases.arithmetic import Number, Numbers, Parameters, Reference, each, filled
@@ -22,11 +20,6 @@ def linear(x: Numbers, p: Parameters) -> Numbers:
         return sum(products, start=0.0 if b is None else b[j])
 
     return filled((*x.shape[:-1], W.shape[1]), number)
-
-
-def flatten(x: Numbers, p: Parameters) -> Numbers:
-    places = list(np.ndindex(*x.shape[1:]))
-    return filled((len(x), len(places)), lambda n, column: x[(n, *places[column])])
 
 
 def standardize(mean: float, std: float) -> Reference:
@@ -49,9 +42,6 @@ CASES: tuple[LayerCase, ...] = (
     LayerCase("Linear", "rows of 3-D inputs", lambda: nn.Linear(5), (4, 3), linear, _torch_linear),
     LayerCase("Linear", "rows of 4-D inputs", lambda: nn.Linear(2, init=init.glorot_uniform), (2, 3, 5), linear),
     LayerCase("Linear", "wide", lambda: nn.Linear(64), (129,), None, _torch_linear, (33,)),
-    LayerCase("Flatten", "images", nn.Flatten, (3, 4, 2), flatten, lambda t, x, p: x.flatten(1)),
-    LayerCase("Flatten", "vectors", nn.Flatten, (5,), flatten),
-    LayerCase("Flatten", "images in a row", nn.Flatten, (2, 1, 3, 2), flatten, lambda t, x, p: x.flatten(1)),
     LayerCase("Standardize", "floats", lambda: nn.Standardize(0.4, 2.5), (6,), standardize(0.4, 2.5)),
     LayerCase("Standardize", "pixels", lambda: nn.Standardize(33.3, 7.6), (4, 4), standardize(33.3, 7.6), draw=pixels),
     LayerCase(
