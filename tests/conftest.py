@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import fake_cupy
@@ -56,11 +56,7 @@ def cuda(monkeypatch) -> Any:
     cupy.cuda.Device = lambda ordinal=0: SimpleNamespace(use=lambda: cupy.used.append(ordinal))
     cupy.ndarray = np.ndarray
     cupy.asarray = np.asarray
-    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
-    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
-    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    loaded = fake_cupy.load("cuda")
+    loaded = fake_cupy.load_cuda(monkeypatch, cupy)
     monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", loaded)
     return loaded
 

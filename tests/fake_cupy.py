@@ -7,6 +7,7 @@ being captured, is recorded and runs when the graph is launched.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 import xpnet.backend
 
@@ -168,3 +170,12 @@ def load(name: str) -> Any:
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def load_cuda(monkeypatch: pytest.MonkeyPatch, cupy: ModuleType) -> Any:
+    """A fresh copy of `cuda.py`, which sees this `cupy`, and neither cuBLAS nor graphs."""
+    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
+    gemm.CublasGemm, graph.Captured = object, object  # type: ignore[attr-defined]
+    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return load("cuda")

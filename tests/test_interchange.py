@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import fake_cupy
 import numpy as np
@@ -197,11 +196,7 @@ def cuda_backend(monkeypatch):
     cupy.from_dlpack = lambda a: (cupy.came.append("dlpack"), a.values.view(fake_cupy.Array))[1]
     cupy.asarray = partial(upload, cupy)
     cupy.cuda.Device = lambda ordinal: SimpleNamespace(use=lambda: None)
-    gemm, graph = ModuleType("xpnet.backend.gemm"), ModuleType("xpnet.backend.graph")
-    gemm.CublasGemm, graph.Captured = object, object
-    for name, module in {"cupy": cupy, "xpnet.backend.gemm": gemm, "xpnet.backend.graph": graph}.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    backend = fake_cupy.load("cuda").CudaBackend(ordinal=1)
+    backend = fake_cupy.load_cuda(monkeypatch, cupy).CudaBackend(ordinal=1)
     cupy.came.clear()  # the random stream's
     return backend, cupy
 
