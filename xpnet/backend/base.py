@@ -67,7 +67,7 @@ class Backend:
         self.precision, self.why, self.training = precision, why, False
         self.training_lock = threading.Lock()
         self.rng: Philox = self._stream(seed)
-        self.kept: dict[Any, Array] = {}  # of `scratch` and `ones`
+        self.kept: dict[Any, Array] = {}  # the memory of `scratch` and `ones`
         self._constants: dict[tuple[float, ...] | bytes, Array] = {}
 
     def __repr__(self) -> str:

@@ -72,7 +72,7 @@ def print_text(text: str) -> None:
     sys.stdout.buffer.write(text.encode())
 
 
-def json_text(result: dict[str, Any], indent: int | None = None) -> str:
+def json_text(result: dict[str, Any], indent: int | None) -> str:
     """JSON that every reader takes: null for a number that is not finite."""
 
     def finite(value: Any) -> Any:

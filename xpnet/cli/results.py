@@ -27,8 +27,8 @@ from xpnet.train.run import Row
 METRICS = "metrics.json"
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
 MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
-MOST_VALUES = 1 << 26  # probabilities that are kept,
-BLOCK = 1 << 22  # and outputs that are computed at a time
+MOST_VALUES = 1 << 26  # probabilities that are kept
+BLOCK = 1 << 22  # outputs that are computed at a time
 ONE_COLOUR = "all images are of one colour: there is nothing to learn in them"
 COLUMNS = (
     *("epoch", "train_loss", "train_accuracy", "train_r2", "validation_loss", "validation_accuracy", "validation_r2"),

@@ -136,7 +136,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     from xpnet.parallel.group import in_all
     from xpnet.train import fit, r2, recipes
 
-    first = group.rank == 0  # who speaks and writes
+    first = group.rank == 0  # this process speaks and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
     if settings.tensorboard:
         group.first(check_tensorboard)

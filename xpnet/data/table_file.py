@@ -14,7 +14,7 @@ from xpnet.files import TABLES, expanded
 from xpnet.frames import refuse_twice
 
 
-def read_frame(path: str | os.PathLike[str], texts: Collection[str] = ()) -> Any:
+def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
     """A CSV, TSV or Parquet file as a data frame of pandas; what stands in the columns `texts` of a CSV or TSV file is
     text, even where all of it looks like numbers. Raises ValueError for a file that is none, OSError.
     """

@@ -143,7 +143,7 @@ class MultiHeadAttention(Layer):
             raise ValueError("weights are shown of causal attention without a mask")
         q, k, _ = self._split_heads(self.qkv(x, backend)[0])
         rotate, _ = self._rotations(0, q, backend)
-        one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # of such values, what a position reads is its weights
+        one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # with v_s = row s of it, y_t is the row p_t
         return attention(rotate(q), rotate(k), one_hot, [causal_mask(0, q.shape[2], backend)], backend)[0]
 
     def _split_heads(self, a: Array) -> Array:

@@ -135,7 +135,7 @@ class Layer:
 
     def _backward_checked(self, x: Any, backward: Backward) -> Backward:
         """The same backward, with the shape of dx compared with that of x."""
-        wanted = [array.shape for array in in_tuple(x)]  # and no more of x, which need not be held for it
+        wanted = [array.shape for array in in_tuple(x)]  # the shapes alone: x itself need not be held
 
         def checked(dy: Any, need_dx: bool = True) -> Any:
             dx = backward(dy, need_dx)

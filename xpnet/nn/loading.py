@@ -18,8 +18,9 @@ from xpnet.nn.saving import FORMAT, RUN_PREFIX, ModelFileError, read_tensors, re
 from xpnet.nn.shapes import as_shape, size_of
 from xpnet.nn.through_time import Recurrent
 
-MOST_LAYERS = 10_000  # a small file can describe a network that never ends,
-MOST_VALUES = 1 << 26  # or samples that fill the memory: this is an image of 8192 x 8192
+# A small file can describe a network that never ends, or samples that fill the memory.
+MOST_LAYERS = 10_000
+MOST_VALUES = 1 << 26  # in one sample: an image of 8192 x 8192
 
 
 def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:

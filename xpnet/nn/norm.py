@@ -47,7 +47,7 @@ class BatchNorm(Layer):
     """
 
     by_sample = False
-    by_position = True  # by statistics that were there before
+    by_position = True  # when not training: its statistics are then numbers that were there before
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
         self.momentum, self.eps = number("momentum of BatchNorm", momentum, least=0, most=1), _eps(self, eps)

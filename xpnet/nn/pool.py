@@ -65,7 +65,7 @@ class MaxPool2d(_Pool2d):
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             def given(images: slice) -> Iterator[Array]:
                 left = dy[images].copy()  # what no entry has been given yet
-                *parts, _ = windows.parts(x[images], backend, outside=math.nan)  # which equals nothing
+                *parts, _ = windows.parts(x[images], backend, outside=math.nan)  # NaN equals no largest
                 for part in parts:
                     taken = (part == y[images]).astype(dy.dtype)
                     taken *= left

@@ -170,7 +170,7 @@ class Recurrent(Layer):
         begin, end = (-1, 0) if reverse else (0, -1)
         a = backend.matmul(x, self._halved(W))
         a += self._halved(cell["b"])
-        a_blocks, onward = self._blocks(a), xp.ascontiguousarray(self._blocks(self._halved(U)))
+        a_blocks, U_blocks = self._blocks(a), xp.ascontiguousarray(self._blocks(self._halved(U)))
         states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the first, those after each step
         before, after = [s[:-1] for s in states], [s[1:] for s in states]
         if reverse:
@@ -180,7 +180,7 @@ class Recurrent(Layer):
         kept: Any = None if mask is None else 1 - mask
         step, slopes = self._steps(before, after, cell, backend)
         for t in order:
-            step(t, a_blocks[t], backend.matmul(before[0][t], onward))
+            step(t, a_blocks[t], backend.matmul(before[0][t], U_blocks))
             if mask is not None:
                 for new, old in zip(after, before, strict=True):
                     new[t] *= mask[t]
@@ -196,14 +196,14 @@ class Recurrent(Layer):
             if mask is not None:
                 dy = dy * mask
             dstates = [d.copy() for d in dlast]
-            back = xp.ascontiguousarray(self._blocks(U.data).swapaxes(1, 2))
+            U_blocks_T = xp.ascontiguousarray(self._blocks(U.data).swapaxes(1, 2))
             for t in order[::-1]:
                 dstates[0] += dy[t]
                 through = dstates if mask is None else [mask[t] * d for d in dstates]
                 direct = step_back(t, *through)
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
-                dstates = [direct[0] + backend.matmul(dg[t], back).sum(axis=0), *direct[1:]]
+                dstates = [direct[0] + backend.matmul(dg[t], U_blocks_T).sum(axis=0), *direct[1:]]
                 self._blocks(rows_da)[t] = da[t]
                 if b_hn is not None:
                     self._blocks(rows_dg)[t] = dg[t]

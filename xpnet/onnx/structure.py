@@ -97,7 +97,7 @@ Step = Node | Join
 class GraphReader:
     """The graph of a file. `shapes` has the shapes of values, as far as they are known yet: see `constant`."""
 
-    def __init__(self, file: ModelProto, output: str | None = None):
+    def __init__(self, file: ModelProto, output: str | None):
         self._file = file
         self._constants = {t.name: t for t in file.graph.initializer}
         self._known: dict[str, np.ndarray] = {}

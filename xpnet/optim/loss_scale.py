@@ -34,7 +34,7 @@ class LossScale:
         self._model, self._xp = model, model.backend.xp
         self.state = model.backend.asarray(np.array([START, 0, 0], np.float32))
         self._pending = False  # whether the gradients are of a scaled loss
-        self._skip: Array | None = None  # of the step to come: whether it is to be undone
+        self._skip: Array | None = None  # whether the next step is to be undone, on the device
 
     @property
     def figures(self) -> dict[str, float]:

@@ -72,7 +72,7 @@ class Reader:
             "pixels": digit.glyph.pixels.tolist(),
         }
 
-    def checked(self, rows: list[list[int]], answer: int | None = None) -> Pixels:
+    def checked(self, rows: list[list[int]], answer: int | None) -> Pixels:
         """The image. Raises `QuestionError` for one of another size, or an answer that is no class."""
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
             raise QuestionError(f"pixels must be {self.size[0]} rows of {self.size[1]} numbers")

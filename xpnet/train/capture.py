@@ -42,7 +42,7 @@ class _Steps:
 
     def __init__(self, run: Run, say: Callable[[str], None]):
         self._run, self._say = run, say
-        self._of: dict[tuple, Callable[..., None]] = {}  # by shape, captured or eager
+        self._by_shape: dict[tuple, Callable[..., None]] = {}  # captured or eager
         self._once: set[tuple] = set()  # shapes that came, and are not worth a proof if they do not come again
 
     def __call__(self, *inputs: Array) -> None:
@@ -52,9 +52,9 @@ class _Steps:
             if reason := self.prove(inputs):
                 part = run.parts[run.position.batch]
                 self.refuse(f"batches of {part.stop - part.start} samples: {reason}")
-        elif shape not in self._of:
+        elif shape not in self._by_shape:
             self._once.add(shape)
-        self._of.get(shape, run.device_step)(*inputs)
+        self._by_shape.get(shape, run.device_step)(*inputs)
 
     def prove(self, inputs: tuple[Array, ...]) -> str:
         """Let steps on inputs of this shape be captured from now on, or give the reason why not."""
@@ -66,7 +66,7 @@ class _Steps:
             reason = f"capturing the step failed: {type(error).__name__}: {error}"
         finally:
             run.go_back(start)
-        self._of[_shape(inputs)] = run.device_step if reason else captured
+        self._by_shape[_shape(inputs)] = run.device_step if reason else captured
         return reason
 
     def refuse(self, reason: str) -> None:

@@ -75,7 +75,7 @@ class Float64Watch:
     def _is_float64(self, value: Any) -> bool:
         if isinstance(value, (tuple, list)):
             return any(self._is_float64(v) for v in value)
-        is_array = isinstance(value, (self._array_type, StandIn))  # which stands in for one, where operations are fused
+        is_array = isinstance(value, (self._array_type, StandIn))  # a stand-in, where operations are fused
         return isinstance(value, np.float64) or (is_array and value.dtype == np.float64)
 
     def _found(self, frame: FrameType, line: int | None, what: str) -> None:

@@ -46,10 +46,10 @@ class Position:
 
     epoch: int = 0  # epochs that are done
     batch: int = 0  # batches of the next one that are done
-    best: float = math.inf  # the lowest watched loss so far,
-    best_epoch: int = 0  # the epoch after which it was measured,
-    waited: int = 0  # and how many epochs have passed since
-    watched: str = ""  # the digest of the data that it is measured on, "" for the training data
+    best: float = math.inf  # the lowest watched loss so far
+    best_epoch: int = 0  # the epoch after which the lowest was measured, 0 if none was
+    waited: int = 0  # epochs that have passed since the lowest
+    watched: str = ""  # the digest of the data that the loss is watched on, "" for the training data
 
 
 class Run:

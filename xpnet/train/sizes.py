@@ -41,7 +41,7 @@ class LayerSizes(Observer):
             if not any(True for _ in layer.children()):
                 self._paths.setdefault(layer, path)
         self._sums: dict[Layer, dict[str, tuple[Any, int]]] = {}  # of this step: sums of squares, and of how many
-        self._weight: Any = 1.0  # by which its gradients are still to be divided
+        self._weight: Any = 1.0  # of this step: its gradients are still to be divided by it
 
     def wants(self, step: int) -> bool:
         """Whether step number `step`, from 0, is to be watched: the first is, and the last of every `every`."""

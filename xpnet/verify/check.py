@@ -161,7 +161,7 @@ def _in_dtype(dtype: str, allowed: Arrays) -> Arrays:
 
 def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
     """A pass in float64 on the CPU, with the dropout masks of a pass in `dtype`."""
-    return run(subject, values, Float64(draws=dtype))
+    return run(subject, values, Float64(dtype))
 
 
 # Losses -------------------------------------------------------------------------------------------------------

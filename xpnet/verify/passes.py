@@ -219,9 +219,9 @@ def run_optimizer(
 class Float64(Backend):
     """float64 on the CPU, but with random numbers as another dtype draws them: the same dropout masks as its runs."""
 
-    def __init__(self, seed: int = SEED, draws: str = "float32"):
+    def __init__(self, draws: str = "float32"):
         self._draws = np.dtype(draws)
-        super().__init__("float64", seed)
+        super().__init__("float64", SEED)
 
     def _stream(self, seed: int) -> HostPhilox:
         return _DrawsOf(self._draws, seed)
