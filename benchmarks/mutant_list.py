@@ -751,6 +751,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "min(self.class_weights) < SMALLEST", "min(self.class_weights) == 0"),
         ("Cross-entropy: class weights too far from 1", "check_largest(\"class weight\", max(class_weights))", "pass"),
         ("Binary cross-entropy: soft targets cancel", "((y > 0) - t) * y + xp", "xp.maximum(y, 0) - t * y + xp"),
+        ("Focal: alpha for both", "(1 - self.alpha) + (2 * self.alpha - 1) * t", "self.alpha + 0 * t"),
+        ("Focal: dy without the slope of the factor", "(wrong + self.gamma * q * surprise)", "wrong"),
+        ("Focal: gamma is 2, whatever is asked for", "wrong**self.gamma", "wrong**2"),
+        ("Focal: overflows", "xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))", "xp.log1p(xp.exp(-z))"),
+        ("Focal: an alpha of 1", "alpha, above=0, below=1", "alpha, above=0, most=1"),
     ],
     "losses/regression.py": [
         ("Squared error: dy without the 2", "return d * d, 2 * d\n", "return d * d, d\n"),
@@ -772,11 +777,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("KL divergence: log 0", "xp.log(xp.maximum(t, float(np.finfo(t.dtype).tiny)))", "xp.log(t)"),
         ("KL divergence: classes that are ruled out are NaN",
          "        log_p = xp.where(t == 0, 0, log_p)", "        log_p = log_p"),
-        ("Focal: alpha for both", "(1 - self.alpha) + (2 * self.alpha - 1) * t", "self.alpha + 0 * t"),
-        ("Focal: dy without the slope of the factor", "(wrong + self.gamma * q * surprise)", "wrong"),
-        ("Focal: gamma is 2, whatever is asked for", "wrong**self.gamma", "wrong**2"),
-        ("Focal: overflows", "xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))", "xp.log1p(xp.exp(-z))"),
-        ("Focal: an alpha of 1", "alpha, above=0, below=1", "alpha, above=0, most=1"),
     ],
     "losses/margin.py": [
         ("MultiMargin: the right class counts against itself",

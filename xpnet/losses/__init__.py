@@ -5,8 +5,8 @@ all of them share: weights, masks and sums. Then `cross_entropy.py` and its neig
 """
 
 from xpnet.losses.base import Loss, TermLoss
-from xpnet.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
-from xpnet.losses.divergence import Focal, KLDivergence
+from xpnet.losses.cross_entropy import BinaryCrossEntropy, Focal, SoftmaxCrossEntropy
+from xpnet.losses.divergence import KLDivergence
 from xpnet.losses.margin import MultiMargin
 from xpnet.losses.regression import CosineDistance, Huber, MeanAbsoluteError, MeanSquaredError
 

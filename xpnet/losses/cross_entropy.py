@@ -1,4 +1,4 @@
-"""Cross-entropies: of class numbers or distributions, and of independent yes-or-no answers."""
+"""Cross-entropies: of class numbers or distributions, of independent yes-or-no answers, and of those the focal loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xpnet.losses.target import (
     entry_targets,
     one_hot_rows,
 )
-from xpnet.nn.activation import sigmoid_and_e
+from xpnet.nn.activation import sigmoid, sigmoid_and_e
 from xpnet.nn.softmax import exponentials, log_softmax
 
 SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
@@ -130,7 +130,7 @@ class BinaryCrossEntropy(TermLoss):
     y (N, C) stand for one-hot rows.
 
     As L_i = (1 - t) y + log(1 + e^-y) where y > 0, else -t y + log(1 + e^y), nothing overflows or cancels.
-    dL_i/dy = p - t.  (Bishop, "Pattern Recognition and Machine Learning", 4.3.2.)
+    From dp/dy = p (1 - p):  dL_i/dy = p - t.  (Bishop, "Pattern Recognition and Machine Learning", 4.3.2.)
     """
 
     right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
@@ -142,3 +142,36 @@ class BinaryCrossEntropy(TermLoss):
 
     def _right(self, target: np.ndarray) -> np.ndarray:
         return (target >= 0) & (target <= 1)
+
+
+class Focal(TermLoss):
+    """L_i = - a_i (1 - q)^gamma log q, q being the probability of what is right, for each entry i.  y: logits.
+
+    q = p where t = 1, else 1 - p, with p = sigmoid(y); a_i = alpha where t = 1, else 1 - alpha. What is easy counts
+    for little: the loss of rare things among much background. Lin, Goyal, Girshick, He and Dollar, "Focal loss for
+    dense object detection" (2017). Detectors divide the sum by the number of objects: `reduction="sum"`.
+
+    `target`: t, 0 or 1, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, and for y (N, C) stand
+    for one-hot rows.
+
+    With z = y where t = 1, else -y:  q = sigmoid(z), -log q = max(-z, 0) + log(1 + e^-|z|), and as
+    dq/dz = q (1 - q):  dL_i/dz = - a (1 - q)^gamma (1 - q - gamma q log q).
+    """
+
+    right_targets = "the targets of Focal are 0 or 1, nothing between"
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "mean"):
+        super().__init__(reduction)
+        self.gamma, self.alpha = number("gamma", gamma, least=0), number("alpha", alpha, above=0, below=1)
+
+    def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
+        xp, t = backend.xp, entry_targets(y, target, backend.xp)
+        sign = 2 * t - 1
+        z = sign * y
+        q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # 1 - q would lose the digits of small ones
+        surprise = xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))  # -log q
+        factor = ((1 - self.alpha) + (2 * self.alpha - 1) * t) * wrong**self.gamma
+        return factor * surprise, -sign * factor * (wrong + self.gamma * q * surprise)
+
+    def _right(self, target: np.ndarray) -> np.ndarray:
+        return (target == 0) | (target == 1)

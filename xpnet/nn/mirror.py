@@ -1,4 +1,4 @@
-"""A layer once more, for another thread."""
+"""A copy of a layer for another thread, with the same values and gradients of its own."""
 
 from __future__ import annotations
 

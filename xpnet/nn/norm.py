@@ -43,6 +43,7 @@ class BatchNorm(Layer):
 
     With xhat = (x - mean) / sqrt(variance + eps): dbeta = sum dy, dgamma = sum dy xhat. Mean and variance depend on x,
     so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise the first term alone.
+    It is derived in `normalised_dx`: for d = gamma dy, mean d = gamma dbeta / n and mean(d xhat) = gamma dgamma / n.
     Ioffe and Szegedy, "Batch normalization" (2015).
     """
 

@@ -1,4 +1,4 @@
-"""Where a vector stands in its sequence: attention alone does not see it.
+"""Positional encodings: where a vector stands in its sequence, which attention alone does not see.
 
 Angles are computed in float64 on every device, and rounded once: position 10,000 leaves an angle of float32 uncertain
 by 1e-3.

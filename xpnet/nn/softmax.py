@@ -25,8 +25,10 @@ class _OfRows(Layer):
 class Softmax(_OfRows):
     """y_i = e^x_i / sum_j e^x_j over the last axis, shifted by max x so that nothing overflows.
 
-    dx_i = y_i (dy_i - sum_j dy_j y_j).  For training a classifier use `losses.SoftmaxCrossEntropy` on the inputs
-    of this layer instead: the same, stable where a probability is 0.
+    From dy_j/dx_i = y_j (1[i=j] - y_i):  dx_i = y_i (dy_i - sum_j dy_j y_j).
+
+    For training a classifier use `losses.SoftmaxCrossEntropy` on the inputs of this layer instead: the same, stable
+    where a probability is 0.
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -41,7 +43,7 @@ class Softmax(_OfRows):
 class LogSoftmax(_OfRows):
     """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, also where that would be 0.
 
-    dx_i = dy_i - e^y_i sum_j dy_j.
+    From dy_j/dx_i = 1[i=j] - e^y_i:  dx_i = dy_i - e^y_i sum_j dy_j.
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:

@@ -1,4 +1,4 @@
-"""The block that a transformer is a stack of, and how a stack goes on from what it has read."""
+"""The transformer block, and decoding: how a stack of blocks goes on from what it has read."""
 
 from __future__ import annotations
 

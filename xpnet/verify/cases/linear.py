@@ -1,4 +1,4 @@
-"""The fully connected layer, and what brings an input into its form."""
+"""Linear, the fully connected layer; and Standardize."""
 
 from __future__ import annotations
 
