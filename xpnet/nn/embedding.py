@@ -85,7 +85,8 @@ def summed_by_row(a: Array, rows: Array, n: int, backend: Backend) -> Array:
 
     A GPU would add to one place from many threads in an order of its own (atomics), and so give other bits each time.
     Here nothing is added to by two: the rows are sorted, and in round after round each adds what stands 1, 2, 4, ...
-    places before it, if it is of the same number. So the last of each number has the sum.
+    places before it, if it is of the same number. So the last of each number has the sum: the scan by doubling of
+    Hillis and Steele, "Data parallel algorithms" (1986), within each number.
     """
     xp, m = backend.xp, len(a)
     if n <= SMALL or not m:

@@ -170,7 +170,7 @@ class RMSNorm(Layer):
             if not need_dx:
                 return None
             d = rows_dy * self.gamma.data
-            return backend.fuse(_along_and_scaled)(d, xhat, mean(d * xhat), inverse).reshape(shape)
+            return backend.fuse(_dx_of_xhat)(d, xhat, mean(d * xhat), inverse).reshape(shape)
 
         return (xhat * self.gamma.data).reshape(shape), backward
 
@@ -235,14 +235,14 @@ def normalised(x: Array, mean: Mean, eps: float, backend: Backend) -> tuple[Arra
 
 
 def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean, backend: Backend) -> Array:
-    """dx of `normalised`, for d = the gradient of xhat, which is overwritten.
+    """dx of `normalised`, for d = the gradient by xhat, which is overwritten.
 
     With v the variance and r = 1 / sqrt(v + eps): dxhat_i = r (dx_i - mean dx) - xhat_i r^2 dv / 2 and
     dv = 2 mean((x - mean x) dx) = 2 mean(xhat dx) / r. Transposed: dx = r (d - mean d - xhat mean(d xhat)).
     """
-    along = mean(d * xhat)
+    mean_d_xhat = mean(d * xhat)
     d -= mean(d)
-    return backend.fuse(_along_and_scaled)(d, xhat, along, inverse)
+    return backend.fuse(_dx_of_xhat)(d, xhat, mean_d_xhat, inverse)
 
 
 def _inverse_root(variance: Array, eps: float, xp: Any) -> Array:
@@ -255,8 +255,8 @@ def _scaled_and_shifted(xhat: Array, gamma: Array, beta: Array) -> Array:
     return y
 
 
-def _along_and_scaled(d: Array, xhat: Array, along: Array, inverse: Array) -> Array:
-    d -= xhat * along
+def _dx_of_xhat(d: Array, xhat: Array, mean_d_xhat: Array, inverse: Array) -> Array:
+    d -= xhat * mean_d_xhat
     d *= inverse
     return d
 

@@ -21,6 +21,8 @@ from xpnet.parallel.window import Window
 
 ENOUGH = 4  # pieces for each thread: below, a second one gains nothing
 
+Decays = tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of what decays
+
 Groups = Mapping[str, Mapping[str, float]]
 """Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
 
@@ -32,7 +34,7 @@ class Part:
     start: int
     stop: int
     lr: float  # a factor of the optimizer's
-    decays: tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of those in it that decay
+    decays: Decays  # of the parameters in it
     shape: tuple[int, ...]  # of the first parameter in it
     index: int  # of that parameter, among the trained ones
 
@@ -171,7 +173,8 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _divide(self) -> None:
-        """Decide anew what is updated: the parts, and the pieces of them, or whole parameters, that are at once."""
+        """Decide anew what is updated: the parts, and the pieces of them that are updated at once (whole parameters
+        where the class is `by_parameter`)."""
         self._parts, self._frozen_then = self._divided(), self.model.frozen
         self._pieces = [
             (part, slice(part.start + piece.start, part.start + piece.stop))
@@ -264,9 +267,6 @@ class Optimizer:
             )
         for name, array in mine.items():
             array[...] = self.model.backend.asarray(tensors[name])
-
-
-Decays = tuple[tuple[int, int, float], ...]
 
 
 def _joined(first: Decays, second: Decays) -> Decays:
