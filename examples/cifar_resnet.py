@@ -1,4 +1,7 @@
-"""A residual network on CIFAR-10, trained as in He et al., "Deep residual learning for image recognition" (2016).
+"""The residual network of He et al., "Deep residual learning for image recognition" (2016), on CIFAR-10.
+
+Batches, weight decay and augmentation are the paper's; the rate goes along one cycle, with Nesterov's momentum, where
+the paper's falls in steps.
 
 python examples/cifar_resnet.py            # ResNet-20 on CIFAR-10 (162 MB, downloaded once): for a GPU
 python examples/cifar_resnet.py digits     # ResNet-8 on the 1,797 small digits inside the package, offline
