@@ -124,9 +124,9 @@ class SELU(ELU):
 
 
 class HardSwish(_Activation):
-    """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU from straight lines.  dx = dy (h + x / 6 where |x| < 3).
+    """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU from straight lines.  dx = dy (h + x h').
 
-    Howard et al., "Searching for MobileNetV3" (2019).
+    h' = 1/6 where |x| < 3, else 0. Howard et al., "Searching for MobileNetV3" (2019).
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:

@@ -112,7 +112,7 @@ class Blocked(Sequential):
             n_parts = min(len(backend.team.backends), len(x), len(x) * self._numbers // SHARE)
             if n_parts > 1:
                 return self._in_threads(x, n_parts, backend.team, backend.xp)
-        blocks = list(backend.chunks(len(x), max(self._numbers // 16, 1)))
+        blocks = list(backend.chunks(len(x), max(self._numbers // 16, 1)))  # 4 MB of outputs each, in float32
         if len(blocks) < 2:
             return super().forward(x, backend)
         y, backwards = None, []

@@ -65,9 +65,10 @@ class Adam(Optimizer):
     """x <- x - lr m^ / (sqrt(s^) + eps), where m^ and s^ are the means of g and g^2 over steps 1 .. t, that of step i
     with weight b1^(t-i) or b2^(t-i).  Kingma and Ba (2015).
 
-    Kept are the sums, m <- b1 m + g and s <- b2 s + g^2, which is two operations less for each number; then
-    m^ = m / w1 and s^ = s / w2 with the sums of the weights, w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b). As a sum
-    of squares that is not divided, s overflows in float32 where gradients stay above about 6e17 (`clip_norm`).
+    Kept are the sums, m <- b1 m + g and s <- b2 s + g^2, which is two operations less for each number (the paper's m
+    and v are (1 - b1) m and (1 - b2) s); then m^ = m / w1 and s^ = s / w2 with the sums of the weights,
+    w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b). As a sum of squares that is not divided, s overflows in float32
+    where gradients stay above about 6e17 (`clip_norm`).
 
     t counts a parameter's own steps, without those that it was frozen for (`Model.freeze`).
     """

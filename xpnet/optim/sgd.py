@@ -11,7 +11,8 @@ from xpnet.optim.base import Groups, Optimizer, two_betas
 class SGD(Optimizer):
     """v <- momentum v + g;  x <- x - lr v, or with Nesterov's momentum x <- x - lr (g + momentum v).
 
-    Without momentum x <- x - lr g.  Polyak (1964); Sutskever, Martens, Dahl and Hinton (2013).
+    Without momentum x <- x - lr g.  Polyak (1964); Sutskever, Martens, Dahl and Hinton (2013). The rate is no part of
+    v, as in PyTorch: theirs is -lr v, and for as long as the rate stays the steps are the same.
     """
 
     def __init__(
