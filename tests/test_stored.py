@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import re
 import sys
 import threading
@@ -523,6 +524,26 @@ def test_damage_that_pillow_only_warns_of_is_none_to_be_read(damaged):
             thread.join()
     assert len(refused) == 4
     assert all(re.search(DAMAGED, words) for words in refused)
+
+
+def test_damage_that_pillow_has_told_of_before_is_none_to_be_read(damaged):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            Image.open(damaged / "a" / "0.tiff").close()
+        assert len(told) == 1  # once and for all
+        with pytest.raises(ValueError, match=DAMAGED):
+            data.image_folder(damaged, 8)
+
+
+def test_scikit_learn_runs_its_tasks_where_an_image_was_read(damaged):
+    """It sends the filters of warnings with each task, to other processes too, and makes them anew there."""
+    parallel = pytest.importorskip("sklearn.utils.parallel")
+    images.read_image(damaged / "b" / "0.tiff", None, None)
+    assert images._FILTER in warnings.filters
+    assert pickle.loads(pickle.dumps(warnings.filters)) == warnings.filters
+    assert parallel.Parallel()(parallel.delayed(abs)(n) for n in (-1, 2)) == [1, 2]
+    assert not re.match(images._reading.pattern, "no image")  # there nothing is made an error
 
 
 def test_where_an_image_is_read_other_threads_warn_as_they_did(damaged, monkeypatch):

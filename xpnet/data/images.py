@@ -177,9 +177,13 @@ class _Reading(threading.local):
     """Stands in a filter of warnings where the pattern of their texts does: it fits in a thread that reads an image."""
 
     now = False
+    pattern = "(?!)"  # fits nothing: scikit-learn makes filters of all patterns anew where it runs tasks,
 
     def match(self, text: str) -> bool:
         return self.now
+
+    def __reduce__(self) -> str:  # and sends the filters to other processes
+        return "_reading"
 
 
 _reading = _Reading()
@@ -190,9 +194,13 @@ _FILTER: Any = ("error", _reading, Warning, None, 0)
 def _warnings_as_errors() -> Iterator[None]:
     """In this thread alone: `warnings.catch_warnings` changes the filters of all of them, and data in files are read in
     a thread beside the one that trains. The filter stays, since taking one out may hide another from those threads."""
+    import PIL
+
     filters: Any = warnings.filters
     if filters[:1] != [_FILTER]:
         filters.insert(0, _FILTER)
+    for module in list(vars(PIL).values()):  # what has been told once is not looked at again, by any filter
+        getattr(module, "__warningregistry__", {}).clear()
     _reading.now = True
     try:
         yield
