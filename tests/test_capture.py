@@ -7,6 +7,7 @@ import pytest
 
 from xpnet import data, debug, losses, nn, optim, schedules, train
 from xpnet.backend import Backend
+from xpnet.train.checkpoint import save_checkpoint
 from xpnet.train.run import Run
 from xpnet.verify.strict import StrictBackend, StrictCapture
 
@@ -53,6 +54,46 @@ def test_a_run_of_captured_steps_gives_the_bits_of_an_eager_one():
     same, other = trained(eager, schedule=schedules.Cosine(0.01, 8))
     assert same.history[-1]["train_loss"] == result.history[-1]["train_loss"]
     assert all(np.array_equal(a, other.tensors()[name]) for name, a in model.tensors().items())
+
+
+@pytest.mark.parametrize("setting", [{"weight_decay": 0.5}, {"betas": (0.5, 0.9)}, {"groups": (("*.b", 0.0, 1.0),)}])
+def test_settings_that_a_callback_changes_are_those_of_the_next_steps(setting):
+    """Also of captured steps, which have proved themselves with others."""
+
+    def run(backend, **now):
+        network = nn.Sequential(nn.Linear(8), nn.Tanh(), nn.Linear(3))
+        model = nn.Model(network, (3,), backend)
+        optimizer = optim.AdamW(model, 0.01)
+
+        def change(row, model):
+            for name, value in now.items():
+                setattr(optimizer, name, value)
+
+        settings = {"epochs": 4, "batch_size": 10, "quiet": True, "callbacks": [change]}
+        result = train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), **settings)
+        return result, model.tensors()
+
+    backend = Counting("float32", 3)
+    (result, got), (_, want), (_, before) = run(backend, **setting), run(Backend("float32", 3), **setting), run(backend)
+    assert result.eager == ""
+    for name, array in want.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-6)
+    assert max(np.abs(want[name] - array).max() for name, array in before.items()) > 1e-3
+
+
+def test_a_run_that_goes_on_from_the_end_of_an_epoch_is_captured(tmp_path):
+    """Where Ctrl-C ended it after the last batch."""
+    backend = Counting("float32", 3)
+    model = nn.Model(nn.Linear(3), (3,), backend)
+    loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1)
+    ended = Run(model, loss, optimizer, points(), 10)
+    with backend.mode(training=True):
+        for _ in ended.slices:
+            ended.step()
+    save_checkpoint(ended, tmp_path / "run")
+    settings = {"epochs": 3, "batch_size": 10, "checkpoint": tmp_path / "run", "resume": True, "quiet": True}
+    train.fit(model, loss, optimizer, points(), **settings)
+    assert backend.calls == 4 + 2 * 5
 
 
 def test_the_cpu_captures_nothing_and_has_nothing_to_say():

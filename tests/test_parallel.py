@@ -494,6 +494,7 @@ def forgets(optimizer):
 CHANGES = {
     "rate": lambda optimizer: setattr(optimizer, "lr", 0.0),
     "setting": lambda optimizer: setattr(optimizer, "betas", (0.5, 0.5)),
+    "decay": lambda optimizer: setattr(optimizer, "weight_decay", 5.0),
     "parameters": halves,
     "state": forgets,
 }

@@ -122,7 +122,7 @@ class Optimizer:
 
     def _step_all(self) -> None:
         model = self.model
-        if self._frozen_then is not model.frozen:
+        if self._divided_by != (model.frozen, self.weight_decay, self.groups):
             self._divide()
         self.steps += 1
         self._prepared = self._prepare()
@@ -175,7 +175,7 @@ class Optimizer:
     def _divide(self) -> None:
         """Decide anew what is updated: the parts, and the pieces of them that are updated at once (whole parameters
         where the class is `by_parameter`)."""
-        self._parts, self._frozen_then = self._divided(), self.model.frozen
+        self._parts, self._divided_by = self._divided(), (self.model.frozen, self.weight_decay, self.groups)
         self._pieces = [
             (part, slice(part.start + piece.start, part.start + piece.stop))
             for part in self._parts

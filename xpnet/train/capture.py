@@ -19,11 +19,12 @@ CALLS = 4  # on a GPU: two warm-ups, which run eagerly, the recording, and a rep
 
 def capture(run: Run, say: Callable[[str], None] = lambda reason: None) -> None:
     """Let the run's steps be captured from now on, where the device can. If all or some of them cannot be, `run.eager`
-    gets the reason, and `say` is told of it.
+    gets the reason, and `say` is told of it. What was captured before is let go.
 
     Leaves the run as it was. The training mode must be on.
     """
     backend, eager = run.model.backend, run.device_step
+    run.captured, run.eager = None, ""
     if backend.capture(eager) is eager or run.position.batch == len(run.slices):
         return
     steps = _Steps(run, say)
