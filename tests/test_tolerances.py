@@ -97,6 +97,27 @@ def test_a_kink_within_a_step_is_no_mistake_and_hides_none(size, off, passes):
     assert (error <= allowed) == passes
 
 
+class Far(nn.Layer):
+    """x plus much, so that quotients are rounded, with a gradient that is off by a fraction."""
+
+    def __init__(self, off=0.0):
+        self.off = off
+
+    def forward(self, x, backend):
+        return x + 1e5, lambda dy, need_dx=True: dy * (1 + self.off)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0, True), (3e-3, False)])
+def test_a_shorter_step_excuses_no_gradient_where_there_is_no_kink(off, passes):
+    """Its quotient is rounded ten times as much, and so is what is allowed."""
+    one = subject(lambda: Far(off))
+    error, allowed, _ = gradient_error(one, draw_values(one))
+    assert (error <= allowed) == passes
+    values = {"y": spread(np.random.default_rng(0), (6,)), "target": np.zeros(1)}
+    error, allowed, _ = loss_gradient_error(lambda y, _, backend: (y.sum() + 1e5, 1 + off + 0 * y), values)
+    assert (error <= allowed) == passes
+
+
 @pytest.mark.parametrize(("off", "passes"), [(0, True), (1e-2, False)])
 def test_values_at_a_kink_are_drawn_anew(off, passes):
     drawn = []

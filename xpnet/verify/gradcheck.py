@@ -6,7 +6,7 @@ wrong forward with the right derivative of itself: that is what references are f
 
 At a kink, such as a ReLU's input that is nearer to 0 than a step, a quotient is none of the slopes. The quotients of
 two steps then differ, and a shorter step, or other values, may be without a kink. Where the quotients of two steps
-agree, it is the gradient that is wrong.
+agree, it is the gradient that is wrong; a shorter step, whose quotient is rounded more, excuses none there.
 """
 
 from __future__ import annotations
@@ -73,15 +73,17 @@ def directional_error(
     direction = {name: signs(rng, g.shape) for name, g in gradients.items()}
     terms = [gradients[name] * d for name, d in direction.items()]
     expected, size = float(sum(t.sum() for t in terms)), sum(float(np.abs(t).sum()) for t in terms)
-    before = math.inf
+    before, last = math.inf, None
     for step in STEPS:
         ahead, behind = (forward({k: values[k] + way * step * d for k, d in direction.items()}) for way in (1, -1))
         quotient = float((weight * (ahead - behind)).sum() / (2 * step))
         # Rounding of the two forwards shows even where every gradient is 0.
         allowed = GRADIENT * size + float(np.abs(weight * ahead).sum() * 2.0**-50 / step)
         found = abs(quotient - expected), allowed, ""
-        # `not >`: a NaN is no kink.
-        if found[0] <= allowed or not abs(quotient - before) > allowed:
+        right, same = found[0] <= allowed, not abs(quotient - before) > allowed  # `not >`: a NaN is no kink
+        if right and same and last:
+            return last, False  # no kink shows: of what is allowed for rounding, a shorter step has more
+        if right or same:
             return found, True
-        before = quotient
+        before, last = quotient, found
     return found, False
