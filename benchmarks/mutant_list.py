@@ -956,13 +956,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it",
-         "kept = self.decay * xp.expm1((self.steps - 1) * log) / xp.expm1(self.steps * log)", "kept = self.decay"),
-        ("Average: one step later", "(self.steps - 1) * log", "self.steps * log"),
+         "share = xp.expm1(self.steps / self.steps * log) / xp.expm1(self.steps * log)", "share = 1 - self.decay"),
+        ("Average: one step later", "xp.expm1(self.steps * log)", "xp.expm1((self.steps + 1) * log)"),
         ("Average: the model keeps the averages", "            self.model.data[...] = own", "            pass"),
         ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
         ("Average: the first weights stay in it by rounding",
-         "self.values -= self.model.data\n        self.values *= kept\n        self.values += self.model.data",
-         "self.values += (self.model.data - self.values) * (1 - kept)"),
+         "self.values -= self.model.data\n        self.values -= self.values * share\n"
+         "        self.values += self.model.data",
+         "self.values += (self.model.data - self.values) * share"),
     ],
     "train/run.py": [
         ("Arguments of fit: any average",

@@ -551,6 +551,17 @@ def test_nothing_of_the_first_weights_is_in_the_average(decay, kind):
         assert np.array_equal(model.backend.to_host(average.values), model.backend.to_host(given))
 
 
+def test_an_average_over_many_steps_keeps_its_digits():
+    """1 - 1e-4 has three digits of the 1e-4 in float32, which add up over 20,000 steps."""
+    model = network(backend=Backend("float32"))
+    average, decay, steps, expected = optim.WeightAverage(model, 0.9999), 0.9999, 20_000, 0.0
+    for t in range(1, steps + 1):
+        model.data.fill(1 + t / steps)
+        average.update()
+        expected += (float(model.data[0]) - expected) * (1 - decay) / (1 - decay**t)
+    assert np.abs(average.values - expected).max() <= 2e-5
+
+
 def test_the_average_is_applied_and_taken_away_again():
     model = network()
     average = optim.WeightAverage(model, 0.5)
