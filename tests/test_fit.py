@@ -487,6 +487,26 @@ def test_a_rate_that_a_callback_sets_is_part_of_the_checkpoint(tmp_path):
     np.testing.assert_array_equal(*weights)
 
 
+def test_a_run_goes_on_by_an_optimizer_with_the_settings_that_a_callback_has_given_it(tmp_path):
+    def trained(path, epochs, **settings):
+        model, loss, _ = setup()
+        optimizer = optim.AdamW(model, lr=0.01, **settings)
+
+        def change(row, model):
+            if row["epoch"] == 2:
+                optimizer.weight_decay, optimizer.betas = 0.5, (0.5, 0.9)
+
+        kw = {"checkpoint": path, "resume": True, "callbacks": [change], "quiet": True}
+        train.fit(model, loss, optimizer, blobs(), epochs=epochs, **kw)
+        return model.data.copy()
+
+    at_once = trained(tmp_path / "at once", 4)
+    trained(tmp_path / "parts", 3)
+    with pytest.raises(ModelFileError, match=r"its optimizer is .*'weight_decay': 0\.5.*, this one's is"):
+        trained(tmp_path / "parts", 4)
+    np.testing.assert_array_equal(trained(tmp_path / "parts", 4, weight_decay=0.5, betas=(0.5, 0.9)), at_once)
+
+
 def test_a_run_that_has_stopped_early_stays_stopped(tmp_path):
     kw = {"epochs": 60, "patience": 2, "checkpoint": tmp_path / "run", "resume": True, "quiet": True}
     model, loss, optimizer = setup(lr=0.3)

@@ -105,11 +105,11 @@ def fit(
     - `watch` notes how large activations and gradients are, layer by layer.
     - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
       if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
-      there. Data, loss, optimizer, batch size, clip, augmentation, accumulation, average, metrics, frozen parameters
-      and seed must be those of the file; where the run stands, its rate and what `Plateau` remembers come from the
-      file; `epochs`, `patience`, `validation`, `callbacks` and the schedule itself are the ones given now. Where the
-      validation data are other ones than in the file, the lowest loss, the waiting for a lower one and what `Plateau`
-      remembers of both begin anew.
+      there. Data, loss, optimizer (with the settings that a callback has given it), batch size, clip, augmentation,
+      accumulation, average, metrics, frozen parameters and seed must be those of the file; where the run stands, its
+      rate and what `Plateau` remembers come from the file; `epochs`, `patience`, `validation`, `callbacks` and the
+      schedule itself are the ones given now. Where the validation data are other ones than in the file, the lowest
+      loss, the waiting for a lower one and what `Plateau` remembers of both begin anew.
     - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
     - Where the device can capture a step (a GPU), it is captured, once a replayed step on a batch of that size has
       given the same bits as an eager one; otherwise the steps run one by one, and the result says why.
