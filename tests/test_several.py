@@ -215,3 +215,62 @@ def test_one_answer_about_integers_is_that_of_every_input():
         model.forward((np.ones((2, 4), np.float32), np.ones((2, 4), np.int64)))
     assert "Linear" in str(model.summary())
     assert bench(model, 4, seconds=0.01).step > 0
+
+
+# What a backward takes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.mlp([4, 4]), (4,)),
+        (nn.Residual(nn.Linear(4)), (4,)),
+        (nn.Sequential(nn.Linear(4), nn.Blocked(nn.Linear(4), nn.ReLU())), (4,)),
+        (nn.GRU(4, layers=2), (3, 4)),
+    ],
+    ids=["mlp", "residual", "blocked", "gru"],
+)
+@pytest.mark.parametrize("need_dx", [True, False])
+def test_a_second_call_of_a_backward_is_refused(network, shape, need_dx):
+    """It gave dy as dx, and no gradients, as what the first call needed is gone."""
+    model = nn.Model(network.copy(), shape, Backend("float64", 0))
+    y, backward = model.forward(np.ones((5, *shape)))
+    backward(np.ones_like(y), need_dx)
+    gradients = model.grad.copy()
+    with pytest.raises(RuntimeError, match=r"has run before.*run forward again"):
+        backward(np.ones_like(y), need_dx)
+    assert (model.grad == gradients).all()
+
+
+def test_a_second_call_of_a_blocked_backward_is_refused_whatever_the_number_of_blocks(monkeypatch):
+    model = nn.Model(nn.Blocked(nn.Linear(4), nn.ReLU()), (4,), Backend("float64", 0))
+    monkeypatch.setattr(Backend, "chunks", lambda *_: [slice(0, 2), slice(2, 5)])
+    y, backward = model.forward(np.ones((5, 4)))
+    backward(np.ones_like(y))
+    with pytest.raises(RuntimeError, match="has run before"):
+        backward(np.ones_like(y))
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 3), (3, 5), (), (5, 3, 1)])
+def test_a_dy_of_another_shape_is_refused_and_the_backward_can_still_run(shape):
+    model = nn.Model(nn.mlp([4, 3, 3], nn.Tanh), (4,), Backend("float64", 0))
+    y, backward = model.forward(np.ones((5, 4)))
+    with pytest.raises(nn.ShapeError, match=r"the shape of the outputs, \(5, 3\), not \("):
+        backward(np.ones(shape))
+    assert not model.grad.any()
+    assert backward(np.ones_like(y)).shape == (5, 4)
+    with pytest.raises(nn.ShapeError, match=r"\(5, 3\), not float"):
+        model.forward(np.ones((5, 4)))[1](1.0)
+    with pytest.raises(nn.ShapeError, match=r"\(5, 3\), not NoneType"):
+        model.forward(np.ones((5, 4)))[1](None)
+
+
+def test_several_outputs_take_a_tuple_of_dys_with_none_for_what_nobody_used():
+    model = nn.Model(Fork(), (3,), Backend("float64", 0))
+    x, one = np.ones((5, 3)), np.ones((5, 3))
+    assert (model.forward(x)[1]((one, one)) == 3).all()
+    assert (model.forward(x)[1]([one, one]) == 3).all()
+    assert (model.forward(x)[1]((one, None)) == 1).all()
+    for wrong in (one, (one,), (one, one, one), (one, one[:, 0]), (one, 1.0), None):
+        with pytest.raises(nn.ShapeError, match=r"outputs, \(5, 3\), \(5, 3\), not "):
+            model.forward(x)[1](wrong)

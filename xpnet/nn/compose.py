@@ -10,7 +10,7 @@ from typing import Any
 from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.threads import Team
-from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.layer import Backward, Layer, require_unused
 from xpnet.nn.mirror import Mirror
 from xpnet.nn.shapes import Shape, ShapeError, is_several, shape_of, size_of
 
@@ -48,6 +48,7 @@ class Sequential(Layer):
             backwards.append(backward_one)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            require_unused(backwards, len(self.layers))
             last = 0 if need_dx else self._first_trained  # nothing below it needs a gradient
             for i in range(len(backwards) - 1, last - 1, -1):
                 dy = backwards.pop()(dy, need_dx or i > last)  # popped: each cache dies right after its use
@@ -123,6 +124,7 @@ class Blocked(Sequential):
             backwards.append(backward_block)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            require_unused(backwards, len(blocks))
             dx = None
             for block in reversed(blocks):  # the last is still in the cache
                 part = backwards.pop()(dy[block], need_dx)

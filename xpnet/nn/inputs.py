@@ -43,6 +43,22 @@ def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> N
     n_samples(x)
 
 
+def check_dy(dy: Any, shapes: Any) -> None:
+    """Raise ShapeError unless dy has the shape of the outputs; of several it is a tuple, in which None stands for an
+    output that nobody used. One that only broadcasts gives gradients too, wrong ones."""
+    if getattr(dy, "shape", None) == shapes:  # the usual way, kept short
+        return
+    several = is_several(shapes)
+    arrays = tuple(dy) if several and isinstance(dy, (tuple, list)) else (dy,)
+    wanted = shapes if several else (shapes,)
+    if len(arrays) != len(wanted) or any(
+        getattr(d, "shape", ()) != shape and not (several and d is None)
+        for d, shape in zip(arrays, wanted, strict=True)
+    ):
+        given = ", ".join(str(getattr(d, "shape", type(d).__name__)) for d in arrays)
+        raise ShapeError(f"backward takes dy of the shape of the outputs, {', '.join(map(str, wanted))}, not {given}")
+
+
 def in_shape(x: Any, shape: Shape, network: Layer) -> Any:
     """x (N, ...) in the shape that the model takes: `Model.as_input`."""
     given = shape_of(x)

@@ -210,6 +210,12 @@ class Layer:
         return f"{type(self).__name__}({', '.join(inside + [text for text in plain if text != 'layers=[]'])})"
 
 
+def require_unused(backwards: list[Backward], n: int) -> None:
+    """Raise RuntimeError unless there are n backwards still: each is dropped, with what it keeps, when it has run."""
+    if len(backwards) < n:
+        raise RuntimeError("this backward has run before, and frees what it needs on its way: run forward again for it")
+
+
 def kind_name(kind: type[Layer]) -> str:
     """What a class of layers is called in files: its name, after its module's where that is not xpnet's own.
 

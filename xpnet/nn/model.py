@@ -15,7 +15,7 @@ from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
 from xpnet.nn.declared import check_tensors, declare
 from xpnet.nn.ending import as_probabilities
-from xpnet.nn.inputs import check_on_device, in_shape
+from xpnet.nn.inputs import check_dy, check_on_device, in_shape
 from xpnet.nn.layer import Backward, Layer
 from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, is_several, n_samples
@@ -149,7 +149,10 @@ class Model:
     # A pass -----------------------------------------------------------------------------------------------
 
     def forward(self, x: Any) -> tuple[Array, Backward]:
-        """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device."""
+        """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device.
+
+        `backward` is called once, with a dy of y's shape, and ShapeError otherwise: a pass for each dy.
+        """
         backend, kind = self.backend, (self._kind(x), self.backend.training)
         known = kind in self._seen
         if not known:
@@ -164,7 +167,14 @@ class Model:
             backend.trusting = before
         if not known:
             self._seen.add(kind)
-        return result
+        y, backward_inner = result
+        shapes = each(lambda a: a.shape, y)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            check_dy(dy, shapes)
+            return backward_inner(dy, need_dx)
+
+        return y, backward
 
     def _kind(self, x: Any) -> tuple:
         if isinstance(x, tuple):

@@ -24,7 +24,7 @@ from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
-from xpnet.nn.layer import Backward, Layer, Parameter
+from xpnet.nn.layer import Backward, Layer, Parameter, require_unused
 from xpnet.nn.shapes import Shape, ShapeError, in_tuple, is_several
 
 Cell = dict[str, Parameter]
@@ -103,6 +103,7 @@ class Recurrent(Layer):
         shape = h.shape
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
+            require_unused(backwards, self.layers)
             dy, *dlast = dy if self.return_state else (dy, *[None] * len(last))
             dh = xp.zeros(shape, dtype) if dy is None else dy.swapaxes(0, 1)
             dlast = [xp.zeros(s.shape, dtype) if d is None else d for d, s in zip(dlast, last, strict=True)]
