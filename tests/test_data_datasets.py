@@ -122,6 +122,16 @@ def test_bad_data_is_refused_with_its_place(changes, reason):
         small(**changes)
 
 
+def test_several_targets_and_sequences_of_different_lengths_are_told():
+    ragged = [np.zeros((3, 2)), np.zeros((4, 2))]
+    with pytest.raises(ValueError, match="arrays of different shapes make no one array: bring sequences to one length"):
+        Dataset(ragged, np.zeros(2))
+    for y in ((np.zeros(6), np.zeros((6, 2))), (np.zeros(6), np.zeros(6)), [np.zeros(6), np.zeros(6)]):
+        with pytest.raises(TypeError, match=r"small: y is one array: .* np.column_stack\(\(a, b\)\)"):
+            small(y=y)
+    assert small(y=[np.zeros(2)] * 6).y.shape == (6, 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_values_that_are_not_finite_are_found(value, dtype):

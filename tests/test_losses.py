@@ -508,3 +508,25 @@ def test_a_single_output_has_two_classes(loss, label):
 def test_targets_are_checked_before_any_step(loss, target, outputs):
     with pytest.raises(ValueError, match=r"outside|need targets of that shape"):
         loss.check(target, outputs)
+
+
+class RowError(losses.TermLoss):
+    """(|y|^2 - t)^2 with a number t for each row."""
+
+    of_rows = True
+
+    def terms(self, y, target, backend):
+        d = (y * y).sum(axis=-1) - target
+        return d * d, 4 * d[..., None] * y
+
+
+def test_the_targets_of_a_loss_of_rows_may_be_numbers_for_each_row():
+    """`fit` took them for class numbers of a wrong type."""
+    target = np.array([0.5, 2.0, 1.0])
+    RowError().check(target, (2,))
+    RowError().check((target, np.ones(3)), (2,))
+    with pytest.raises(ValueError, match="need targets of that shape"):
+        RowError().check(target[:, None], (2,))
+    for loss in (losses.MultiMargin(), losses.SoftmaxCrossEntropy()):
+        with pytest.raises(ValueError, match=r"of class numbers, y.astype\(int\) has that type"):
+            loss.check(target, (2,))

@@ -215,6 +215,23 @@ def test_an_exporter_of_ones_own():
         del EXPORTERS[Doubled]
 
 
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (lambda layer, x, graph: x.computed(graph.op("Neg", x)), r"Neg takes the names .*graph.plain\(x\).name"),
+        (lambda layer, x, graph: graph.op("Neg", x.name), r"layers.1 \(Doubled\): its exporter must return a Tensor"),
+    ],
+    ids=["takes", "gives"],
+)
+def test_an_exporter_that_mixes_up_tensors_and_names(write, error):
+    exporter(Doubled)(write)
+    try:
+        with pytest.raises((TypeError, ExportError), match=error):
+            to_onnx(model_of(nn.Sequential(nn.Linear(3), Doubled()), (3,)))
+    finally:
+        del EXPORTERS[Doubled]
+
+
 def test_what_was_there_stays_where_nothing_can_be_written(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"before")
     with pytest.raises(ExportError):

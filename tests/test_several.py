@@ -274,3 +274,83 @@ def test_several_outputs_take_a_tuple_of_dys_with_none_for_what_nobody_used():
     for wrong in (one, (one,), (one, one, one), (one, one[:, 0]), (one, 1.0), None):
         with pytest.raises(nn.ShapeError, match=r"outputs, \(5, 3\), \(5, 3\), not "):
             model.forward(x)[1](wrong)
+
+
+# What is told of mistakes -----------------------------------------------------------------------------------------
+
+
+def test_a_loss_of_the_package_is_told_of_several_outputs():
+    model = nn.Model(Fork(), (3,), Backend("float64", 0))
+    for loss in (losses.MeanSquaredError(), losses.SoftmaxCrossEntropy()):
+        words = f"{type(loss).__name__} takes one output, and the model gives several: a loss of your own"
+        with pytest.raises(TypeError, match=words):
+            train.train_step(model, loss, optim.SGD(model, 0.1), np.ones((5, 3)), np.ones((5, 3)))
+        with pytest.raises(ValueError, match=words):
+            train.fit(model, loss, optim.SGD(model, 0.1), data.Dataset(np.ones((5, 3)), np.ones((5, 3))), epochs=1)
+    with pytest.raises(ValueError, match="check_loss knows losses of one output"):
+        xpnet.verify.check_loss(losses.MeanSquaredError(), ((3,), (2,)), lambda rng, shape: rng.standard_normal(shape))
+    with pytest.raises(ValueError, match="several outputs: parity has no loss"):
+        xpnet.verify.parity(model)
+
+
+def test_a_single_number_is_no_input():
+    model = nn.Model(Join(1.0), ((), ()), Backend("float64", 0))
+    for ask in (model.predict, model.forward):
+        with pytest.raises(nn.ShapeError, match=r"a single number: give one for each sample, such as np.full\(n, 7\)"):
+            ask((np.ones(3), np.array(7.0)))
+
+
+class Whole(nn.Layer):
+    """A row of its table for each whole number; it does not say that it takes them."""
+
+    def __init__(self):
+        self.table = nn.Embedding(3, 2)
+
+    def build(self, shape):
+        return self.table.built(shape)
+
+    def forward(self, x, backend):
+        return self.table(x, backend)
+
+
+def test_a_layer_of_ones_own_around_an_embedding():
+    model = nn.Model(Whole(), (), Backend("float64", 0))
+    with pytest.raises(TypeError, match=r"where a layer of your own takes whole numbers, .* accepts_integers = True"):
+        model.predict(np.array([0, 2]))
+    with pytest.raises(TypeError) as error:
+        xpnet.verify.parity(model)
+    assert error.value.__notes__ == ["these samples were drawn at random: parity(model, data) takes yours"]
+    with pytest.raises(TypeError) as error:
+        xpnet.verify.parity(model, data.Dataset(np.ones(8), np.ones((8, 2))))
+    assert not hasattr(error.value, "__notes__")
+
+
+class Unbuilt(nn.Layer):
+    """It leaves out the build of the layer inside."""
+
+    def __init__(self):
+        self.inner = nn.Linear(3)
+
+    def forward(self, x, backend):
+        return self.inner(x, backend)
+
+
+class Forgetful(nn.Layer):
+    """An error of its own, which has nothing to do with building."""
+
+    def forward(self, x, backend):
+        return self.missing
+
+
+def test_a_layer_inside_that_was_not_built_is_named():
+    with pytest.raises(ContractError, match=r"layers.0.inner \(Linear\): has not been built: .* built\(shape\) in its"):
+        nn.Model(nn.Sequential(Unbuilt()), (3,), Backend()).predict(np.ones((2, 3)))
+    with pytest.raises(AttributeError, match="missing"):
+        nn.Model(Forgetful(), (3,), Backend()).predict(np.ones((2, 3)))
+
+
+def test_a_parameter_says_what_it_takes():
+    with pytest.raises(TypeError, match=r"the shape of a Parameter is a tuple, such as \(3,\), not 3"):
+        nn.Parameter(3, nn.init.zeros)
+    with pytest.raises(TypeError, match=r"init of a Parameter is an initializer, such as nn\.init\.zeros, not"):
+        nn.Parameter((3,), np.ones(3))

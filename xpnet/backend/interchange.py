@@ -19,8 +19,8 @@ def to_numpy(values: Any) -> np.ndarray:
     """`values` as an array of the host, without a copy where they are one: an array of any library, or what NumPy
     makes an array of.
 
-    Raises TypeError for an array on another device, for one that its library does not give away, and for one of NumPy's
-    in which values are masked.
+    Raises ValueError for a list of arrays of different shapes; TypeError for an array on another device, for one that
+    its library does not give away, and for one of NumPy's in which values are masked.
     """
     if type(values) is np.ndarray:
         return values
@@ -34,6 +34,13 @@ def to_numpy(values: Any) -> np.ndarray:
         if where and not hasattr(values, "__array__"):
             return np.from_dlpack(values)
         return np.asarray(values)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(
+            "arrays of different shapes make no one array: bring sequences to one length, with a mask for what was "
+            "added; several inputs are a tuple"
+        ) from error
     except (TypeError, RuntimeError, BufferError) as error:
         if where is None:
             raise

@@ -72,7 +72,7 @@ class Dataset:
 
     The arrays, of any library but in the memory of the host, are kept, not copied; class numbers become int64.
     Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value is NaN or infinite;
-    it names the data set, the first wrong entry, and where that stands.
+    it names the data set, the first wrong entry, and where that stands. TypeError for several arrays of targets.
     """
 
     x: Any
@@ -83,6 +83,12 @@ class Dataset:
 
     def __post_init__(self) -> None:
         arrays = tuple(map(to_numpy, self.x if isinstance(self.x, tuple) else (self.x,)))
+        several = isinstance(self.y, (tuple, list)) and any(getattr(part, "ndim", 0) for part in self.y)
+        if several and len(self.y) != len(arrays[0]):
+            raise TypeError(
+                f"{self.name}: y is one array: put the targets of several outputs side by side, "
+                "np.column_stack((a, b)), and let the loss take its columns"
+            )
         y = to_numpy(self.y)
         for i, x in enumerate(arrays):
             what = f"{self.name}: x[{i}]" if isinstance(self.x, tuple) else f"{self.name}: x"

@@ -17,7 +17,7 @@ from xpnet.losses.target import (
     require_weights,
     split_target,
 )
-from xpnet.nn.shapes import n_samples
+from xpnet.nn.shapes import is_several, n_samples
 
 REDUCTIONS = ("mean", "sum")
 
@@ -52,7 +52,8 @@ class Loss:
 class TermLoss(Loss):
     """A mean of terms: one for each entry of y, or, with `of_rows`, one for each row y[..., :].
 
-    `target`: t as the loss describes it, or (t, w) with weights w >= 0, of the shape of the terms or of its first
+    `target`: t as the loss describes it, of y's shape, class numbers, or with `of_rows` a floating point number for
+    each row; or (t, w) with weights w >= 0, of the shape of the terms or of its first
     axes: (N,) weighs samples, (N, L) each place of a sequence. A mask is weights of 0 and 1 (or False and True).
 
     L = sum_i w_i L_i / sum_i w_i c_i over the terms L_i; 0 if all w are 0. `reduction="sum"`: L = sum_i w_i L_i.
@@ -77,6 +78,8 @@ class TermLoss(Loss):
         return None
 
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
+        if isinstance(y, tuple):
+            raise TypeError(self._of_several())
         t, weights = split_target(target)
         terms, dy = pair(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
         w = self._weights(y, t, weights, backend)
@@ -98,6 +101,8 @@ class TermLoss(Loss):
         return self._total(y, t, self._weights(y, t, weights, backend), backend)
 
     def check(self, target: Any, outputs: tuple[Any, ...]) -> None:
+        if is_several(outputs):
+            raise ValueError(self._of_several())
         t, weights = split_target(target)
         shape = outputs_shape(t, outputs)
         self._check_target(t, shape)
@@ -108,7 +113,12 @@ class TermLoss(Loss):
             require_all(right if weights is None else right | (as_terms(weights, right.shape) == 0), self.right_targets)
 
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
-        check_target(target, shape, single=not self.of_rows)
+        if not (self.of_rows and target.dtype.kind == "f" and target.shape == shape[:-1]):  # a number for each row
+            check_target(target, shape, single=not self.of_rows)
+
+    def _of_several(self) -> str:
+        name = type(self).__name__
+        return f"{name} takes one output, and the model gives several: a loss of your own gives a tuple of dy for them"
 
     def _right(self, target: np.ndarray) -> np.ndarray | None:
         """Whether the target of each term, of y's shape, is one of `right_targets`; None where any number is. Those of

@@ -7,7 +7,7 @@ import numpy as np
 from xpnet.arguments import number
 from xpnet.backend import Array, Backend
 from xpnet.losses.base import TermLoss
-from xpnet.losses.target import one_hot_rows
+from xpnet.losses.target import check_target, one_hot_rows
 
 
 class MultiMargin(TermLoss):
@@ -32,6 +32,9 @@ class MultiMargin(TermLoss):
         hinges = xp.where(others, xp.maximum(behind, 0), 0)
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
         return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)
+
+    def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
+        check_target(target, shape, single=False)
 
     def _right(self, target: np.ndarray) -> np.ndarray:
         return ((target == 0) | (target == 1)).all(axis=-1) & (target.sum(axis=-1) == 1)

@@ -115,7 +115,13 @@ class Layer:
             return self.forward(x, backend)
         if backend.observer is not None:
             backend.observer.forward_begins(self, x)
-        result = self.forward(x, backend)
+        try:
+            result = self.forward(x, backend)
+        except AttributeError as error:
+            if self._shapes:
+                raise
+            words = "has not been built: a layer with others inside calls their built(shape) in its build"
+            raise ContractError(words, self) from error
         self._check(x, result)
         y, backward = result
         result = y, self._backward_checked(x, backward)

@@ -41,7 +41,8 @@ class Linear(Layer):
     def build(self, shape: Shape) -> Shape:
         n_in = channels_of(shape)
         if self.n_in not in (None, n_in):
-            raise ShapeError(f"connects ({self.n_in},) to ({self.n_out},), but its input has shape {shape}")
+            hint = ": the outputs come first, nn.Linear(n_out, n_in)" if n_in == self.n_out else ""
+            raise ShapeError(f"connects ({self.n_in},) to ({self.n_out},), but its input has shape {shape}{hint}")
         self.W = Parameter((n_in, self.n_out), self.init)
         if self.bias:
             self.b = Parameter((self.n_out,), initializers.zeros, decay=False)

@@ -54,7 +54,10 @@ def shape_of(arrays: Any) -> Shape:
 
 
 def n_samples(arrays: Any) -> int:
-    """How many samples there are in an array, or in each array of a tuple. Raises ShapeError if these differ."""
+    """How many samples there are in an array, or in each array of a tuple. Raises ShapeError if these differ, and for a
+    single number."""
+    if any(getattr(array, "ndim", 1) == 0 for array in in_tuple(arrays)):
+        raise ShapeError("an input is a single number: give one for each sample, such as np.full(n, 7)")
     counts = {len(array) for array in in_tuple(arrays)}
     if len(counts) > 1:
         raise ShapeError(f"the inputs hold {', '.join(str(len(a)) for a in arrays)} samples: all need the same number")

@@ -17,6 +17,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.model import Model
+from xpnet.nn.shapes import in_tuple
 from xpnet.onnx.registry import EXPORTERS, ExportError
 
 Order = tuple[int, ...]
@@ -89,9 +90,12 @@ class GraphWriter:
             )
         outer, self._place = self._place, self._paths.get(id(layer), self._place)
         try:
-            return write(layer, x, self)
+            y = write(layer, x, self)
         finally:
             self._place = outer
+        if not all(isinstance(part, Tensor) for part in in_tuple(y)):
+            raise ExportError(f"its exporter must return a Tensor, such as x.computed(name), not {y!r}", layer)
+        return y
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node; the name of its output."""
@@ -99,6 +103,8 @@ class GraphWriter:
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node; the names of its outputs."""
+        if not all(isinstance(name, str) for name in inputs):
+            raise TypeError(f"{kind} takes the names of its inputs: that of a Tensor is graph.plain(x).name")
         self._count += 1
         name = f"{self._place or 'network'}/{kind}_{self._count}"
         names = [name] if outputs == 1 else [f"{name}:{i}" for i in range(outputs)]

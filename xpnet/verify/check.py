@@ -15,7 +15,7 @@ from xpnet.arguments import a_function, shown, whole
 from xpnet.backend import DTYPES, Array, Backend
 from xpnet.losses import Loss
 from xpnet.nn import Layer
-from xpnet.nn.shapes import Shape, as_shape
+from xpnet.nn.shapes import Shape, as_shape, is_several
 from xpnet.train.step import is_sum, loss_weight
 from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
 from xpnet.verify.invariants import INVARIANTS, ROUNDED, Invariant
@@ -77,7 +77,7 @@ def check(
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
     """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
     or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array, and
-    for a class of losses.
+    for a class of losses; ValueError for the shapes of several outputs.
 
     By `Loss.weight` the parts of a batch must make up the whole, unless it says `by_sample = False`; a plain function
     is a mean over samples."""
@@ -85,6 +85,11 @@ def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4,
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
         raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
+    if is_several(as_shape(shape)):
+        raise ValueError(
+            "check_loss knows losses of one output: check one of several by a function of all outputs side by side, "
+            "which cuts y and puts the parts of dy together"
+        )
     rng = np.random.default_rng(0)
     outputs = (whole("batch", batch, least=1), *as_shape(shape))
     values = loss_values(spread(rng, outputs), target(rng, outputs))

@@ -19,7 +19,7 @@ from xpnet.arguments import whole
 from xpnet.backend import Backend
 from xpnet.data import Dataset
 from xpnet.nn import Model
-from xpnet.nn.shapes import in_tuple, shape_of
+from xpnet.nn.shapes import in_tuple, is_several, shape_of
 from xpnet.optim import Adam
 from xpnet.verify import cases
 from xpnet.verify.check import exact, loss_tolerance, run_loss, tolerance
@@ -68,8 +68,8 @@ def parity(
     be off by what rounding their operands explains; losses, optimizers and all that is no product by no more than in
     float32.
 
-    Raises ValueError if `data` do not fit the model, or a number is below 1; TypeError for what is no model or no data
-    set.
+    Raises ValueError for a model of several outputs, if `data` do not fit the model, or a number is below 1; TypeError
+    for what is no model or no data set.
     """
     if not isinstance(model, Model | None):
         raise TypeError(f"parity compares a Model, such as xpnet.load(path), not {model!r}")
@@ -88,9 +88,16 @@ def parity(
         notes.append("Initialisers and schedules have no rows: they run on the host, the same for every device.")
         title = "every case of the table"
     else:
+        if is_several(model.output_shape):
+            raise ValueError("the model has several outputs: parity has no loss to train it with")
         inputs = _inputs(model, data, batch)
         task = task_for(model, data, steps, batch)
-        rows = list(_network(model, inputs, kinds, precision))
+        try:
+            rows = list(_network(model, inputs, kinds, precision))
+        except Exception as error:  # most often a layer of one's own that takes whole numbers
+            if data is None:
+                error.add_note("these samples were drawn at random: parity(model, data) takes yours")
+            raise
         title = f"{model.network!r} on {batch} {data.name if data else 'random'} samples of shape {model.input_shape}"
     return Parity(title, devices, tuple(rows), train_everywhere(task, kinds, precision), tuple(notes))
 
