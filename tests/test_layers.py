@@ -205,7 +205,7 @@ def test_sequential_skips_gradients_that_nobody_reads():
         (nn.Linear(3), (0,), r"every axis of an input must be >= 1, got \(0,\)"),
         (nn.Residual(nn.Linear(3)), (4,), r"Residual: turns shape \(4,\) into \(3,\)"),
         (nn.Linear(4, 3), (4,), r"its input has shape \(4,\): the outputs come first, nn.Linear\(n_out, n_in\)"),
-        (nn.mlp([4, 3, 2]), (5,), r"layers.0 \(Linear\): connects \(4,\) to \(3,\), but its input has shape \(5,\)"),
+        (nn.mlp([4, 3, 2]), (5,), r"layers.0 \(Linear\): connects \(4,\) to \(3,\), but its input has shape \(5,\)$"),
         (
             nn.Sequential(nn.Flatten(), nn.Residual(nn.Linear(4), nn.Linear(6, n_in=7))),
             (2, 2),
