@@ -1414,7 +1414,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "nn/ending.py": [
         ("Probabilities: a second softmax of those that a network gives",
-         "isinstance(last, (Softmax, Sigmoid))", "isinstance(last, Sigmoid)"),
+         "isinstance(ending(network), (Softmax, Sigmoid))", "isinstance(ending(network), Sigmoid)"),
         ("Probabilities: a second sigmoid of a single output", "(1 - outputs, outputs) if is_done else (", "("),
         ("Probabilities: what ends a sequence in a sequence is not seen",
          "last is network else ending(last)", "last is network else last"),

@@ -84,6 +84,23 @@ def test_the_way_back_begins_at_the_class_that_is_chosen(network):
     assert network.inner_text("#unit-value") == f"Gradient {total}"
 
 
+def test_of_a_network_that_gives_probabilities_the_loss_says_so(network):
+    def answer(route):
+        response = route.fetch()
+        whole = response.json()
+        route.fulfill(response=response, json=whole | {"outputs": whole["probabilities"]})
+
+    formula = network.locator("#formula")
+    network.click(f"#station-{LOSS}")
+    expect(formula).to_contain_text("Softmax makes probabilities of the outputs")
+    network.route("**/api/walk", answer)
+    network.select_option("#target", "5")
+    expect(formula).to_contain_text("The outputs are probabilities already.")
+    network.click("#backward")
+    network.click("#next")
+    expect(network.locator("#unit-note")).to_contain_text("The loss gives this gradient: −1 / the probability.")
+
+
 def test_the_arrow_keys_step_and_move_from_cell_to_cell(network):
     for _ in range(3):
         network.keyboard.press("ArrowRight")

@@ -182,6 +182,29 @@ def test_the_gradient_is_of_the_class_that_is_asked_for(client):
     assert ask(target=4)["loss"] == pytest.approx(-np.log(ask()["probabilities"][4]), rel=1e-4)
 
 
+@pytest.mark.parametrize("last", [nn.Softmax, nn.Sigmoid])
+def test_the_probabilities_of_a_network_that_gives_them_are_its_own(last):
+    about = reader(nn.Standardize(33.0, 79.0), nn.Flatten(), nn.Linear(12), nn.Tanh(), nn.Linear(10), last())
+    p = about.model.predict(np.array([pixels()]))[0]
+    whole = overview(about, pixels(), TARGET)
+    np.testing.assert_allclose(whole["probabilities"], p, rtol=1e-5)
+    assert whole["probabilities"] == whole["outputs"]  # as the page tells such a network from others
+    assert whole["loss"] == pytest.approx(-np.log(p[TARGET]), rel=1e-5)
+    np.testing.assert_allclose(about.explain(pixels())["probabilities"], p, atol=1e-5)
+    bias = about.model.network.layers[4].b.data
+    for place in (TARGET, 7):
+        difference = slope(lambda: -np.log(about.model.predict(np.array([pixels()]))[0, TARGET]), bias, place)
+        assert at_unit(about, pixels(), 4, [0, 0, place], TARGET)["gradient"] == pytest.approx(difference, abs=1e-5)
+
+
+def test_the_loss_of_a_probability_of_0_is_a_number():
+    about = reader(nn.Flatten(), nn.Linear(10), nn.Softmax())
+    about.model.network.layers[1].b.data[TARGET] = -1e5
+    whole = overview(about, pixels(), TARGET)
+    assert whole["probabilities"][TARGET] == 0
+    assert np.isfinite([whole["loss"], *(station["gradient_rms"] for station in whole["stations"])]).all()
+
+
 def test_the_weights_behind_a_unit_are_a_map_where_its_input_is_the_image():
     about = reader(*NETWORKS["mlp"], shape=(784,))
     W = about.model.parameters["layers.1.layers.0.W"].data
@@ -263,6 +286,11 @@ class Both(Layer):
 
     def forward(self, x, backend):
         return x[0] + x[1], lambda dy, need_dx=True: (dy, dy)
+
+
+def test_the_formula_goes_up_to_the_shapes():
+    assert walk.formula(nn.Linear(3)) == "y = x W + b over the last axis."
+    assert walk.formula(nn.LSTM(3)) == "c_t = f c_{t-1} + i n,  h_t = o tanh(c_t)."
 
 
 def test_layers_of_several_arrays_are_stations_but_are_not_worked_out():

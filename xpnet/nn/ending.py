@@ -10,6 +10,8 @@ from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer
 from xpnet.nn.softmax import Softmax, softmax
 
+LEAST = 1e-30  # of a probability whose logarithm is taken: that of 0 is no number
+
 
 def ending(network: Layer) -> Layer:
     """The layer whose outputs are the network's: of layers in sequence, in whatever sequences, the last that does more
@@ -31,12 +33,16 @@ def _keeps_values(layer: Layer) -> bool:
     return layer.accepts_integers is None or isinstance(layer, Dropout)
 
 
+def gives_probabilities(network: Layer) -> bool:
+    """Whether the outputs are probabilities already: those of a network that ends in `Softmax` or `Sigmoid`."""
+    return isinstance(ending(network), (Softmax, Sigmoid))
+
+
 def as_probabilities(network: Layer, outputs: np.ndarray) -> np.ndarray:
     """`Model.probabilities` of these outputs (N, ..., C). Those of `LogSoftmax` need no case of their own: a softmax of
     logarithms of probabilities gives the probabilities."""
-    last = ending(network)
-    is_done = isinstance(last, (Softmax, Sigmoid))
-    if outputs.shape[-1] == 1 and not isinstance(last, Softmax):
+    is_done = gives_probabilities(network)
+    if outputs.shape[-1] == 1 and not isinstance(ending(network), Softmax):
         both = (1 - outputs, outputs) if is_done else (sigmoid(-outputs, np), sigmoid(outputs, np))
         return np.concatenate(both, axis=-1)  # 1 - p of the sigmoid would lose the digits of a small one
     return outputs if is_done else softmax(outputs, np)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.nn import Layer, Model
-from xpnet.nn.softmax import softmax
+from xpnet.nn.ending import as_probabilities
 from xpnet.photo import Digit, ImageReader
 from xpnet.photo.glyph import Pixels
 from xpnet.photo.opening import Source
@@ -95,16 +95,16 @@ class Reader:
         backend, activations = self.model.backend, _Activations(self.model)
         with self.images.lock, backend.mode(training=False), backend.observed_by(activations):
             outputs, backward = self.model.forward(backend.asarray(self.images.inputs(pixels)))
-            logits = backend.to_host(outputs)[0]
-            chosen = int(logits.argmax()) if answer is None else answer
+            given = backend.to_host(outputs)
+            chosen = int(given.argmax()) if answer is None else answer
             others = np.full(n_classes, 1 / n_classes) if against is None else np.eye(n_classes)[against]
             dx = backward(backend.asarray((np.eye(n_classes)[chosen] - others)[None]))
             self.model.zero_grad()  # backward has added to them
         gradient = self.images.ink * 255 * backend.to_host(dx)[0].reshape(self.size)
         return {
             "answer": self.classes[chosen],
-            "probabilities": numbers(softmax(logits, np)),
-            "margin": round(float(logits[chosen] - logits @ others), DECIMALS),
+            "probabilities": numbers(as_probabilities(self.model.network, given)[0]),
+            "margin": round(float(given[0, chosen] - given[0] @ others), DECIMALS),
             "layers": activations.seen,
             "gradient": numbers(gradient),
             "contribution": numbers(gradient * (pixels / 255)),

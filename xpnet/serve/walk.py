@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from xpnet.backend import Array, Observer
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.nn import Flatten, Layer, Model, Parallel, Reshape, Residual, Standardize
+from xpnet.nn.ending import LEAST, as_probabilities, gives_probabilities
 from xpnet.nn.layer import Parameter
 from xpnet.nn.shapes import Shape
-from xpnet.nn.softmax import softmax
 from xpnet.serve import maps
 from xpnet.serve.maps import rounded
 from xpnet.serve.reader import QuestionError, Reader
@@ -163,12 +164,23 @@ def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterato
                     most = f"the page walks through at most {STATIONS}"
                     raise QuestionError(f"this network has {len(recorder.stations)} layers: {most}")
                 chosen = int(backend.to_host(outputs)[0].argmax()) if target is None else target
-                loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([chosen])), backend)
+                loss, dy = cross_entropy(model, outputs, chosen)
                 dx = backward(dy)
             gradient = reader.images.ink * backend.to_host(dx)[0].reshape(reader.size)
-            yield Walk(model, recorder.stations, reader.size, float(backend.to_host(loss)), gradient)
+            yield Walk(model, recorder.stations, reader.size, loss, gradient)
         finally:
             model.zero_grad()  # backward has added to them
+
+
+def cross_entropy(model: Model, outputs: Array, target: int) -> tuple[float, Array]:
+    """-log p of class `target`, and its gradient by the outputs (1, C); where those are the probabilities p themselves,
+    that is -1 / p for the target, and 0 for the others."""
+    backend = model.backend
+    if not gives_probabilities(model.network):
+        loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([target])), backend)
+        return float(backend.to_host(loss)), dy
+    p = np.maximum(backend.to_host(outputs), LEAST)
+    return -math.log(p[0, target]), backend.asarray(-np.eye(p.shape[1])[[target]] / p)
 
 
 def overview(reader: Reader, rows: list[list[int]], target: int | None = None) -> dict[str, Any]:
@@ -181,7 +193,7 @@ def overview(reader: Reader, rows: list[list[int]], target: int | None = None) -
             "target": int(outputs.argmax()) if target is None else target,
             "loss": rounded(walk.loss),
             "outputs": rounded(outputs),
-            "probabilities": rounded(softmax(outputs, np)),
+            "probabilities": rounded(as_probabilities(walk.model.network, outputs[None])[0]),
             "gradient": maps.shown(255 * walk.gradient),
             "stations": [_in_small(walk, station, many) for station in walk.stations],
         }
@@ -205,8 +217,10 @@ def _in_small(walk: Walk, station: Station, many: int) -> dict[str, Any]:
 
 
 def formula(layer: Layer) -> str:
-    """The beginning of the layer's docstring, up to the shapes, which come after two spaces."""
-    return (inspect.getdoc(type(layer)) or "").partition("\n\n")[0].replace("\n", " ").partition("  ")[0]
+    """The beginning of the layer's docstring, up to the shapes, which come after two spaces: as does another equation,
+    but after a comma."""
+    first = (inspect.getdoc(type(layer)) or "").partition("\n\n")[0].replace("\n", " ")
+    return re.split(r"(?<!,)  ", first)[0]
 
 
 def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | None = None) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class WalkResponse(BaseModel):
     target: int = Field(description="number of the class whose loss it is")
     loss: float = Field(description="cross-entropy: minus the logarithm of the target's probability")
     outputs: list[float] = Field(description="of the last layer, one for each class")
-    probabilities: list[float] = Field(description="their softmax")
+    probabilities: list[float] = Field(
+        description="their softmax; after a last Softmax or Sigmoid the outputs themselves"
+    )
     gradient: Maps = Field(description="of the loss by each pixel, from paper to ink")
     stations: list[StationSmall]
 

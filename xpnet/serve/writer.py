@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.nn import Embedding, Layer, LearnedPosition, Model, MultiHeadAttention
+from xpnet.nn.ending import LEAST, gives_probabilities
 from xpnet.nn.softmax import softmax
-from xpnet.serve import limits
+from xpnet.serve import limits, maps
 from xpnet.serve.reader import QuestionError
 
 DECIMALS = 4
@@ -76,7 +77,7 @@ class Writer:
         return {
             "written": "".join(self.characters[i] for i in written[len(text) :]),
             "read": "".join(self.characters[i] for i in written[-self.context :]),
-            "probabilities": rounded(next_probabilities(scores, temperature)),
+            "probabilities": maps.rounded(next_probabilities(scores, temperature)),
             "attention": attention.seen,
         }
 
@@ -89,10 +90,11 @@ class Writer:
         return [self._numbers[character] for character in text]
 
     def _scores(self, written: list[int]) -> NDArray:
-        """(T, C), after each of the last characters that the model has room for."""
+        """(T, C), after each of the last characters that the model has room for; of probabilities their logarithms."""
         backend = self.model.backend
         y, _ = self.model.forward(backend.asarray(np.array([written[-self.context :]], np.int64)))
-        return backend.to_host(y)[0]
+        scores = backend.to_host(y)[0]
+        return np.log(np.maximum(scores, LEAST)) if gives_probabilities(self.model.network) else scores
 
 
 class _Attention(Observer):

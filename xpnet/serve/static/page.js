@@ -13,6 +13,9 @@ export function number(value) {
   return text.replaceAll("-", "−");
 }
 
+/** Whether the network gives probabilities itself, as one does that ends in Softmax. */
+export const givesProbabilities = ({ outputs, probabilities }) => outputs.every((y, i) => y === probabilities[i]);
+
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);

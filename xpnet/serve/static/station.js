@@ -2,7 +2,7 @@
 
 import { fill, where } from "/static/grid.js";
 import { peak } from "/static/heat.js";
-import { byId, element, number, percent, table } from "/static/page.js";
+import { byId, element, givesProbabilities, number, percent, table } from "/static/page.js";
 
 const BARS = 40; // numbers; more than that become cells
 
@@ -54,7 +54,11 @@ function showLoss({ model, walk, backward, layer }) {
   const { outputs, probabilities, loss, target } = walk;
   const gradients = layer.gradient.numbers[0][0];
   const name = model.classes[target];
-  const formula = "Softmax makes probabilities of the outputs: p = exp(output) / the sum of exp over all outputs. " +
+  const given = givesProbabilities(walk);
+  const formula = given ?
+    "The outputs are probabilities already. The cross-entropy is −ln of the target's, p; its gradient by an output is " +
+    "−1 / p for the target, and 0 for all others." :
+    "Softmax makes probabilities of the outputs: p = exp(output) / the sum of exp over all outputs. " +
     "The cross-entropy is −ln of the target's probability; its gradient by an output is p − 1 for the target, " +
     "and p for all others.";
   head("Loss", formula, [["Target", name], ["Loss", number(loss)]]);
@@ -64,7 +68,7 @@ function showLoss({ model, walk, backward, layer }) {
   });
   const part = table(["Class", "Output", "Probability", "Gradient"], rows);
   const tiny = " The network is so sure of this class that all gradients are tiny: choose another one above.";
-  const sure = loss < 0.01 ? tiny : "";
+  const sure = loss < 0.01 && !given ? tiny : "";
   const said = backward ? `Here the way back begins.${sure}` : `−ln ${number(probabilities[target])} = ${number(loss)}`;
   body(`The loss for ${name} is ${number(loss)}`, said, part);
   return null;

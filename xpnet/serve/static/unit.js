@@ -1,7 +1,7 @@
 // One number of a layer, worked out: the inputs and weights that it is made of, or the gradients of those weights.
 
 import { fill, where } from "/static/grid.js";
-import { byId, element, number, table } from "/static/page.js";
+import { byId, element, givesProbabilities, number, table } from "/static/page.js";
 
 export function showUnit(shown) {
   const { unit, backward } = shown;
@@ -38,7 +38,10 @@ function backwardIn({ walk, at, unit }) {
   if (gradient === 0) return "The loss does not change with this number.";
   const way = gradient > 0 ? "grow" : "shrink";
   const change = `If this number grew by 0.01, the loss would ${way} by about ${number(Math.abs(gradient) / 100)}. `;
-  if (at === walk.stations.length) return `${change}The loss gives this gradient: the probability, for the target minus 1.`;
+  if (at === walk.stations.length) {
+    const rule = givesProbabilities(walk) ? "−1 / the probability" : "the probability, for the target minus 1";
+    return `${change}The loss gives this gradient: ${rule}.`;
+  }
   if (!backward.exact) return change;
   if (backward.n_terms === 1) return `${change}It is the gradient of the one number that it goes into, times its weight:`;
   return `${change}It is the sum of the gradients of ${many(backward.n_terms)} numbers that it goes into, times their weights:`;
