@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -150,6 +151,20 @@ def test_a_rate_that_is_too_high_is_shown_as_what_it_does(opened):
     expect(page.get_by_role("button", name="Start")).to_be_visible()
 
 
+def test_a_loss_near_0_is_shown_and_one_of_0_has_no_place_on_a_logarithmic_axis(opened, server):
+    with urlopen(Request(f"{server.address}/api/train", b'{"epochs": 1}')) as run:
+        epoch = json.loads(run.readline())
+    lines = [epoch | {"epoch": i, "training_loss": loss} for i, loss in enumerate((2.3, 0.00004, 0))]
+    page = opened("/train")
+    page.route("**/api/train", lambda route: route.fulfill(body="".join(f"{json.dumps(line)}\n" for line in lines)))
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#training-loss")).to_have_text("0.000")
+    assert len(page.locator("#loss .training-line").first.get_attribute("points").split()) == 2
+    assert len(page.locator("#loss .held-out-line").first.get_attribute("points").split()) == 3
+    choose(page, "epoch", "ArrowLeft")
+    expect(page.locator("#training-loss")).to_have_text("4.0e-5")
+
+
 def test_stop_ends_the_run_and_so_does_leaving_the_page(opened, server):
     page = opened("/train")
     choose(page, "epochs", "End")
@@ -169,6 +184,21 @@ def test_stop_ends_the_run_and_so_does_leaving_the_page(opened, server):
     expect(page.locator("#epoch-is")).to_have_text(re.compile("[2-9] of 200"))
     page.goto("about:blank")
     assert wait_until(lambda: learners(server) == 0)
+
+
+def test_a_run_that_is_stopped_does_not_begin_again(opened):
+    page = opened("/train")
+    expect(page.locator("#curves-title")).to_have_text("digits, 64-32-32-10 relu, rate 0.1")
+    choose(page, "rate", "ArrowRight")
+    expect(page.locator("#curves-title")).to_have_text("digits, 64-32-32-10 relu, rate 0.3")  # of the run to come
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#epoch-is")).to_have_text(re.compile("[2-9] of 40"))
+    choose(page, "rate", "ArrowRight")
+    page.keyboard.press("Enter")  # before the run has begun again with it
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    page.wait_for_timeout(600)
+    assert page.get_by_role("button", name="Start").is_visible()
+    assert page.inner_text("#curves-title") == "digits, 64-32-32-10 relu, rate 0.3"
 
 
 # Text ---------------------------------------------------------------------------------------------------------

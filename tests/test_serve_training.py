@@ -105,6 +105,12 @@ def test_what_is_not_finite_is_null(learnt):
     assert (shown["training_loss"], shown["held_out_loss"], shown["held_out_accuracy"]) == (None, None, 0.1)
 
 
+def test_a_small_loss_keeps_its_digits():
+    row = {f"{part}_{of}": 0.5 for part in ("train", "validation") for of in ("loss", "accuracy")}
+    line = learner.figures({"epoch": 1, "lr": 0.3, **row, "train_loss": 0.000012345678})
+    assert line["training_loss"] == 1.23457e-05
+
+
 def test_an_epoch_takes_a_moment(learnt, monkeypatch):
     waits = []
     monkeypatch.setattr(limits, "EPOCH_SECONDS", 1000.0)

@@ -22,6 +22,7 @@ from xpnet.backend import select
 from xpnet.data import Dataset
 from xpnet.nn import Model
 from xpnet.serve import limits
+from xpnet.serve.maps import rounded
 from xpnet.train import NotFiniteError, evaluate, fit
 from xpnet.train.recipes import Recipe, build
 from xpnet.train.run import Row
@@ -105,8 +106,8 @@ def first_weights(model: Model) -> list[list[list[float]]]:
 
 
 def number(value: float) -> float | None:
-    """A number for JSON, which has no NaN and no infinity."""
-    return round(float(value), DECIMALS) if math.isfinite(value) else None
+    """A number for JSON, which has no NaN and no infinity. Six significant digits: a loss may be tiny."""
+    return rounded(value) if math.isfinite(value) else None
 
 
 def main() -> None:

@@ -20,7 +20,10 @@ let stop = null; // ends the run that goes on
 
 const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 const rateOf = (rate) => (rate < 1e4 ? String(rate) : rate.toExponential(0).replace("+", ""));
-const loss = (value) => (value === null ? "not finite" : value < 1e4 ? value.toFixed(3) : value.toExponential(1));
+const loss = (value) => {
+  if (value === null) return "not finite";
+  return value < 1e4 && (value >= 1e-3 || value === 0) ? value.toFixed(3) : value.toExponential(1);
+};
 
 // Settings
 
@@ -53,6 +56,8 @@ function showSettings() {
   const parameters = sizes.slice(1).reduce((sum, size, i) => sum + (sizes[i] + 1) * size, 0);
   byId("network").textContent = `${sizes.join(" → ")}, ${parameters.toLocaleString("en")} parameters`;
   byId("activation").disabled = byId("width").disabled = chosen.depth === 0;
+  if (!stop && !run.epochs.length) run.settings = chosen; // no run yet: the title is that of the next
+  show();
 }
 
 const sizesOf = ({ width, depth }) => [64, ...new Array(depth).fill(width), 10];
@@ -101,6 +106,7 @@ async function train() {
 
 byId("settings").onsubmit = (event) => {
   event.preventDefault();
+  clearTimeout(waiting); // of a run that is stopped, nothing begins again
   if (stop) stop.abort();
   else train();
 };
@@ -149,14 +155,15 @@ function showCurves() {
   const shown = run.epochs.length ? Math.min(looked ?? Infinity, run.epochs.length - 1) : null;
   byId("curves-title").textContent = titleOf(run);
   for (const [part, name] of Object.entries(PARTS)) {
+    const drawn = (value) => value !== null && (part !== "loss" || value > 0); // the axis of losses has no 0
     const points = (epochs, of) =>
-      epochs.map((epoch) => [epoch.epoch, epoch[`${of}_${part}`]]).filter(([epoch, value]) => value !== null && epoch <= last);
+      epochs.map((epoch) => [epoch.epoch, epoch[`${of}_${part}`]]).filter(([epoch, value]) => drawn(value) && epoch <= last);
     const curves = [
       { kind: "before", points: before ? points(before.epochs, "held_out") : [] },
       { kind: "training", points: points(run.epochs, "training") },
       { kind: "held-out", points: points(run.epochs, "held_out") },
     ];
-    const values = curves.flatMap((curve) => curve.points.map(([, value]) => value)).filter((value) => part !== "loss" || value > 0);
+    const values = curves.flatMap((curve) => curve.points.map(([, value]) => value));
     draw(byId(part), curves, part === "loss" ? logarithmic(values) : towardsOne(values, 1 / (run.epochs[0]?.held_out ?? 100)), last, shown);
     byId(part).ariaLabel = described(name, part);
   }
@@ -201,4 +208,3 @@ function speak(text) {
 new ResizeObserver(showCurves).observe(byId("loss"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 showSettings();
-show();
