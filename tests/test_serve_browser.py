@@ -283,6 +283,25 @@ def test_a_dropped_photo_is_read_from_left_to_right(page):
     assert page.locator("#photo").is_hidden()
 
 
+def test_a_photo_that_was_taken_away_is_not_read(page):
+    held = []
+    page.route("**/api/read", lambda route: held.append(route))
+    page.set_input_files("#file", photo(THREE))
+    says(page, "Reading the photo")
+    page.evaluate(
+        """() => {
+            window.said = [];
+            const says = document.querySelector("#says");
+            new MutationObserver(() => said.push(says.textContent)).observe(says, { childList: true });
+        }"""
+    )
+    page.get_by_role("button", name="Back to drawing").click()
+    with page.expect_response("**/api/read"):
+        held[0].continue_()
+    says(page, "Nothing drawn yet")
+    assert set(page.evaluate("said")) == {"Nothing drawn yet"}
+
+
 def test_a_photo_is_chosen_and_a_bad_one_is_explained(page):
     page.set_input_files("#file", photo(ZERO))
     says(page, "This is 0")

@@ -253,6 +253,30 @@ def test_the_temperature_flattens_what_comes_next(opened):
     assert float(best.inner_text().strip("<> %")) < sharp
 
 
+def test_the_temperature_that_was_chosen_last_is_shown(opened):
+    page = opened("/text")
+    best = page.locator("#next tr.best td").last
+    expect(best).to_be_visible()
+    held = []
+    page.route("**/api/text", lambda route: route.continue_() if held else held.append(route))
+    choose(page, "temperature", "Home")
+    with page.expect_response("**/api/text"):
+        choose(page, "temperature", "End")
+    expect(best).not_to_have_text(re.compile("^(> 9|9|100)"))
+    flat = best.inner_text()
+    with page.expect_response("**/api/text"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert best.inner_text() == flat
+
+    held.clear()
+    page.get_by_role("button", name="Draw one character").click()  # and meanwhile:
+    choose(page, "temperature", "Home")
+    held[0].continue_()
+    expect(page.locator("#line button")).to_have_count(2)
+    expect(best).to_have_text(re.compile("^(> 9|9|100)"))
+
+
 def test_a_character_that_the_model_does_not_know_is_named(opened):
     page = opened("/text")
     page.locator("#text").fill("ab!")

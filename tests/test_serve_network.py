@@ -174,6 +174,20 @@ def test_a_click_on_another_digit_answers_why_it_is_not_that(page):  # noqa: F81
     expect(page.locator("#reason")).to_be_hidden()
 
 
+def test_an_explanation_that_comes_late_is_not_shown(page):  # noqa: F811
+    page.get_by_role("button", name="Write a 3").click()
+    page.wait_for_selector("#layer-list li")
+    held = []
+    page.route("**/api/explain", lambda route: route.continue_() if held else held.append(route))
+    page.get_by_role("button", name="8: why not?").click()
+    page.get_by_role("button", name="5: why not?").click()
+    expect(page.locator("#inside-title")).to_have_text("Why not 5?")
+    with page.expect_response("**/api/explain"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert page.inner_text("#inside-title") == "Why not 5?"
+
+
 def test_the_maps_tell_their_values(page):  # noqa: F811
     page.get_by_role("button", name="Write a 1").click()
     says(page, "This is 1")

@@ -14,6 +14,7 @@ let reading = null;
 let explained = null; // [digit, explanation, answer], to be painted again in other colours
 let chosen = 0;
 let drawing = false; // the pen is down
+let asked = 0; // counts the explanations: one that comes late is not shown
 
 /** `work`, but never twice at a time: what is asked for meanwhile is done once, afterwards. */
 function oneAtATime(work) {
@@ -39,14 +40,16 @@ const read = oneAtATime(async () => {
     nothing("", "Nothing drawn yet", "Write on the squared paper, or press a digit below it for an example.");
     return;
   }
+  const source = photo;
   try {
-    const drawn = !photo;
-    reading = await api.read(photo ?? (await pad.image()));
-    if (drawn) for (const digit of reading.digits) digit.box = digit.box.map(onPad);
+    const answer = await api.read(source ?? (await pad.image()));
+    if (photo !== source) return; // the other one is read next
+    reading = answer;
+    if (!source) for (const digit of reading.digits) digit.box = digit.box.map(onPad);
     if (reading.digits.length) await choose(0);
     else nothing("–", "No digit found", reading.reason);
   } catch (error) {
-    nothing("!", photo ? "This could not be read" : "No answer", error.message);
+    if (photo === source) nothing("!", source ? "This could not be read" : "No answer", error.message);
   }
 });
 
@@ -77,17 +80,19 @@ async function choose(i) {
 const likeliest = ({ probabilities }) => probabilities.indexOf(Math.max(...probabilities));
 
 /** Why the digit is this class; if it is not, why not. */
-async function explain(digit, asked) {
+async function explain(digit, wanted) {
   const answer = likeliest(digit);
-  const whyNot = asked === answer ? null : answer;
+  const whyNot = wanted === answer ? null : answer;
+  const mine = ++asked;
+  const late = () => mine !== asked || reading.digits[chosen] !== digit; // another one was asked for meanwhile
   try {
-    const explanation = await api.explain(digit.pixels, asked, whyNot);
-    if (reading.digits[chosen] !== digit) return; // another one was chosen meanwhile
+    const explanation = await api.explain(digit.pixels, wanted, whyNot);
+    if (late()) return;
     explained = [digit, explanation, whyNot === null ? null : model.classes[answer]];
     view.showExplanation(...explained);
     if (whyNot !== null) view.speak(byId("reason").textContent);
   } catch (error) {
-    nothing("!", "No answer", error.message);
+    if (!late()) nothing("!", "No answer", error.message);
   }
 }
 

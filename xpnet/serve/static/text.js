@@ -12,6 +12,7 @@ const SHOWN = 12; // of the likeliest
 let model = null;
 let writing = false;
 let answered = null;
+let asked = 0; // counts the questions: an answer that comes late is not shown
 
 async function ask(path, body) {
   let response;
@@ -27,20 +28,23 @@ async function ask(path, body) {
   return answer;
 }
 
-/** Ask what the text's end makes likely, drawing `length` characters first; true if there was an answer. */
+/** Ask what the text's end makes likely, drawing `length` characters first. Gives the answer, null if there was none. */
 async function goOn(length) {
   const text = byId("text").value;
+  const mine = ++asked;
   try {
     const answer = await ask("/api/text", { text: [...text].slice(-SENT).join(""), length, temperature: Number(byId("temperature").value) });
-    if (byId("text").value !== text) return true; // somebody has written meanwhile, and asks anew
+    if (byId("text").value !== text || (mine !== asked && !length)) return {}; // somebody asks anew meanwhile
     byId("problem").textContent = "";
     if (length) write(text + answer.written);
-    answered = answer;
-    show();
-    return true;
+    if (mine === asked) {
+      answered = answer;
+      show();
+    } else goOn(0); // of this text nobody has asked yet with what was chosen meanwhile
+    return answer;
   } catch (error) {
-    byId("problem").textContent = text ? error.message : "Write at least one character to begin with.";
-    return false;
+    if (mine === asked) byId("problem").textContent = text ? error.message : "Write at least one character to begin with.";
+    return null;
   }
 }
 
@@ -93,7 +97,8 @@ byId("many").onclick = () => {
   else writeOn();
 };
 byId("one").onclick = async () => {
-  if (await goOn(1)) byId("spoken").textContent = `${named(answered.written)} was drawn`;
+  const answer = await goOn(1);
+  if (answer?.written) byId("spoken").textContent = `${named(answer.written)} was drawn`;
 };
 byId("text").oninput = () => goOn(0);
 byId("temperature").oninput = () => {
