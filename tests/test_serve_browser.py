@@ -391,4 +391,6 @@ def test_the_description_of_the_api_is_readable(page):
     playwright.expect(page.locator("h2 code")).to_contain_text(["/api/model", "/api/read", "/api/explain", "/api/walk"])
     assert "curl --data-binary @photo.jpg http://127.0.0.1" in page.inner_text("#try")
     assert "the class, or null if the model is unsure" in page.inner_text("main")
-    assert fits(page)
+    for width in (320, page.viewport_size["width"], 500, 640, 720):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert fits(page)

@@ -78,9 +78,9 @@ export class Drawing {
   }
 }
 
-/** A text under a station; one that is too long is set narrower. */
-function label(text, y, name, wide) {
-  const most = wide - 6;
+/** A text of a station; one that is too long is set narrower. `around`: the room to leave, of both sides together. */
+function label(text, y, name, wide, around = 6) {
+  const most = wide - around;
   const narrow = text.length * 7 > most ? { textLength: Math.min(most, text.length * 6.5), lengthAdjust: "spacingAndGlyphs" } : {};
   return svg("text", { x: wide / 2, y, class: name, ...narrow }, text);
 }
@@ -109,7 +109,7 @@ function image(pixels, gradient, wide) {
 
 function loss({ loss: value }, wide) {
   const box = svg("rect", { class: "box", x: 7, y: MIDDLE - 18, width: wide - 14, height: 36, rx: 6 });
-  const text = svg("text", { x: wide / 2, y: MIDDLE + 4, class: "number" }, number(value));
+  const text = label(number(value), MIDDLE + 4, "number", wide, 18);
   return { kind: "Loss", shape: "1 number", says: `Loss, ${number(value)}`, parts: [box, text] };
 }
 
