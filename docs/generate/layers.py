@@ -27,7 +27,14 @@ from xpnet.verify.witnesses import layer_by_formula
 INDEX = "layers/index.md"
 NETWORKS = ("mlp", "cnn", "resnet")  # functions that put layers together; they have rows of proof, too
 # Explained once, not on each page.
-COMMON = ("xpnet.nn.layer", "xpnet.nn.parameter", "xpnet.nn.shapes", "xpnet.nn.init", "xpnet.backend")
+COMMON = (
+    "xpnet.nn.layer",
+    "xpnet.nn.parameter",
+    "xpnet.nn.shapes",
+    "xpnet.nn.init",
+    "xpnet.backend",
+    "xpnet.arguments",
+)
 
 
 def names() -> list[str]:
@@ -110,8 +117,8 @@ def shapes(case: LayerCase) -> str:
     few = parameters if len(parameters) <= 6 else {}
     text = [
         drawing(inputs, case.of, few, outputs),
-        f'\n\nA run of the row "{case.what or case.of}" of the table of cases, on {batch} '
-        f"sample{'s' if batch > 1 else ''}; drawn is one of them.\n",
+        f'\n\nThe shapes of a run of the row "{case.what or case.of}" of the table of cases, on {batch} '
+        f"sample{'s' if batch > 1 else ''}; the drawing shows one of them.\n",
         _block("text", shown, ".wrapped"),
         f"The backward gives {back}.",
     ]
@@ -136,15 +143,15 @@ def proof(name: str, cases: list[LayerCase]) -> str:
     invariants = ", ".join(invariant.__name__.replace("_", " ") for invariant in INVARIANTS)
     table = "\n".join(rows)
     return f"""\
-Its rows in `{_case_file(cases[0])}`. The two columns with numbers were measured in float64 when this page was made: the
-error, and what is allowed. "-" says that the row has no such witness.
+Its rows of the table are in `{_case_file(cases[0])}`. The errors in the columns with numbers were measured in float64
+when this page was made; the allowed error stands in brackets. "-" says that the row has no such witness.
 
-| row | shape of a sample, mode | difference quotients | formula in plain loops | scalar engine | PyTorch |
+| row | shape of a sample, mode | finite differences | formula in plain loops | scalar engine | PyTorch |
 |---|---|---|---|---|---|
 {table}
 
-Every row has these besides, in float32 and float64, on the CPU, the strict device and a GPU where there is one:
-agreement with float64 on the CPU, and the invariants {invariants}.
+Every row is also checked in float32 and float64, on the CPU, the strict device and a GPU where there is one: its
+numbers agree with float64 on the CPU, and these invariants hold: {invariants}.
 Exported to ONNX, it is compared with onnxruntime (`tests/test_onnx_export.py`).
 
 ```sh
