@@ -62,7 +62,7 @@ def xpnet(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and exit.")
     ] = False,
 ) -> None:
-    """Train a neural network on the CPU or the GPU that is there, and use it.
+    """Train a neural network on this machine's CPU or GPU, and use it.
 
     \b
     xpnet train              learn handwritten digits, in seconds, without a download
@@ -72,7 +72,7 @@ def xpnet(
     \b
     Exit codes: 0 done; 1 the run failed (a file that is missing, damaged or cannot be
     written, a device that does not work, a loss that is not finite, Ctrl-C);
-    2 wrong usage (an unknown option or name, a value that cannot be).
+    2 wrong usage (an unknown option or name, an impossible value).
     """
 
 

@@ -45,7 +45,7 @@ def bench(
 
     Each layer's row is the time that it takes of a step, forward and backward, without the layers inside it. Below
     stand the whole step as xpnet train runs it, and its matrix products alone: no other way to write the layers could
-    be faster than those. Other programs that run meanwhile are measured too.
+    be faster than those. Other programs that run meanwhile make all times longer.
     """
     from xpnet.bench import bench as measure
     from xpnet.bench.report import comparison, plot

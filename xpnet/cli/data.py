@@ -34,7 +34,7 @@ def show_data(
 ) -> None:
     """List the data sets, or describe one.
 
-    The list says where they lie. Of one it says what is in it: shape, values, and samples of each class.
+    The list says where each is stored; the description has shape, values, and the number of samples of each class.
     """
     if name is None:
         for option, given, what in (("--image", image, "an image"), ("--size", size, "the size")):

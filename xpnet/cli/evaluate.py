@@ -18,9 +18,9 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, mnist, cifar10, or a folder, of which the test part counts; all images of a folder without "
-            "such a part that is not the run's own; or a table, of which all rows do, but of the run's own those that "
-            "it held out. [default: what the model's run had]"
+            help="digits, mnist, cifar10, a folder or a table. If there is a test part, that counts; otherwise all "
+            "images or rows. But of the run's own data, and of images if no run stands beside the model, only the part "
+            "counts that a run holds out. [default: the run's data]"
         ),
     ] = None,
     device: options.Device = None,
@@ -29,7 +29,7 @@ def evaluate(
 ) -> None:
     """Measure a model on test data.
 
-    Gives the accuracy, and precision, recall and F1 of each class; of numbers, R2 and the mean errors.
+    Gives the accuracy, and precision, recall and F1 of each class; for a regression, R2 and the mean errors.
     """
     import xpnet
     from xpnet.cli import results, tables

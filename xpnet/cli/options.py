@@ -54,7 +54,7 @@ ModelName = Annotated[str | None, setting("model", f"{names(MODELS)}: xpnet mode
 Hidden = Annotated[
     tuple | None, setting("hidden", "Sizes of the hidden layers of an mlp.", parser=sizes, metavar="N,N,..")
 ]
-Activation = Annotated[str | None, setting("activation", f"Of an mlp: {names(ACTIVATIONS)}.")]
+Activation = Annotated[str | None, setting("activation", f"For an mlp: {names(ACTIVATIONS)}.")]
 Dropout = Annotated[
     float | None, setting("dropout", "Fraction of the units that are dropped in training, in an mlp or a cnn.")
 ]
@@ -79,8 +79,8 @@ Val = Annotated[
     float | None,
     setting(
         "val",
-        "Fraction of the training data to watch the run on, unasked only where that is 200 samples or more; the "
-        "weights of the best epoch are then kept.",
+        "Fraction of the training data to validate on after each epoch; the weights of the best epoch are then kept. "
+        "The default holds only where that is 200 samples or more.",
     ),
 ]
 
@@ -89,8 +89,8 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help=f"{names(RECIPES)}: what all settings are that are not given. plain is gradient descent at a constant "
-        "rate, and nothing else; handwriting 80 augmented epochs. [default: digits for the digits, table "
+        help=f"{names(RECIPES)}: where the defaults of all settings come from. plain is gradient descent at a constant "
+        "rate, and nothing else; handwriting is 80 epochs with augmentation. [default: digits for the digits, table "
         "for tables, else mnist]",
     ),
 ]
@@ -105,33 +105,33 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="N or WxH",
-        help="Of a folder of images: bring all to so many pixels, such as 64, or 64x48 for width x height. "
+        help="For a folder of images: resize all to so many pixels, such as 64, or 64x48 for width x height. "
         "[default: as they are, of one size]",
     ),
 ]
-Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column to be predicted.")]
+Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="For a table: the column to be predicted.")]
 Task = Annotated[
-    str | None, typer.Option(help="Of a table: classification or regression. [default: what the target looks like]")
+    str | None, typer.Option(help="For a table: classification or regression. [default: what the target looks like]")
 ]
 Ignore = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN,..",
-        help="Of a table: columns to leave out. In a list, a name that has a comma needs double quotes.",
+        help="For a table: columns to leave out. In a list, a name that has a comma needs double quotes.",
     ),
 ]
 Categories = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN,..", help="Of a table: columns whose numbers are names, such as zip codes."),
+    typer.Option(metavar="COLUMN,..", help="For a table: columns whose numbers are names, such as zip codes."),
 ]
 Missing = Annotated[
     str | None,
-    typer.Option(help="Of a table: refuse or fill missing values, numbers by the column's median. [default: refuse]"),
+    typer.Option(help="For a table: refuse or fill missing values, numbers by the column's median. [default: refuse]"),
 ]
 Unseen = Annotated[
     str | None,
     typer.Option(
-        help="Of a table: what becomes of a category that is new when the model is used: refuse, or zeros for nothing "
+        help="For a table: what becomes of a category that is new when the model is used: refuse, or zeros for nothing "
         "known. [default: refuse]"
     ),
 ]

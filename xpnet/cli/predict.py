@@ -51,7 +51,7 @@ def predict(
     exactly the model's own size is taken whole: nothing is searched for in it. A model of anything else takes each
     image whole, brought to its size and colours.
 
-    An image that cannot be read is complained about, the others are done all the same, and the exit code is 1.
+    An image that cannot be read is reported; the others are still read, and the exit code is 1.
     """
     import numpy as np
 

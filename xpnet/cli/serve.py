@@ -25,15 +25,15 @@ def serve(
             readable=False,
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for every machine around.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for other machines, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     device: options.Device = None,
 ) -> None:
-    """Open a page to draw digits on.
+    """Serve a web page to draw digits on.
 
-    It shows what a model reads in a drawing or a photo, and why. On /train a network learns before one's eyes; on /text
-    a model of text (examples/char_gpt.py --save MODEL) writes on. The same as JSON, for programs: see /docs there.
-    Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
+    It shows what a model reads in a drawing or a photo, and why. On /train a network learns while you watch; on /text a
+    model of text (examples/char_gpt.py --save MODEL) continues what you type. Programs get the same as JSON: see /docs
+    there. Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
     """
     if not all(importlib.util.find_spec(name) for name in ("fastapi", "pebble", "uvicorn")):
         raise Failed('serving needs FastAPI, Pebble and Uvicorn: pip install "xpnet[web]"')

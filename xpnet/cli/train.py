@@ -104,7 +104,7 @@ def train(
       augmentation.png        with --augment: what each setting does to the images
       example.png             the first test image, to try the model on
       events.out.tfevents.*   with --tensorboard
-    Without matplotlib (pip install "xpnet[plots]") the images but the example are left out.
+    Without matplotlib (pip install "xpnet[plots]") example.png is the only image.
     """
     given = {name: ctx.params[name] for name in KINDS if ctx.params[name] is not None}
     if resume is None:
