@@ -50,6 +50,12 @@ def test_the_code_runs(page, tmp_path, monkeypatch):
     exec(compile(code_of(page), str(DOCS / page), "exec"), {"__name__": f"docs.{Path(page).stem}"})
 
 
+def test_no_page_meets_the_checkpoint_of_another():
+    """`fit` refuses a checkpoint that exists: whoever goes through several pages in one folder must not meet that."""
+    written = [(name, page) for page in WRITTEN for name in set(re.findall(r'checkpoint="(.+?)"', code_of(page)))]
+    assert len({name for name, _ in written}) == len(written) >= 2, written
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(notebook):
     for needed in ("nbclient", "ipykernel", "pandas", "onnx", "sklearn", "matplotlib"):
@@ -106,6 +112,7 @@ def test_a_page_has_the_docstring_the_code_and_every_row(generated):
 def test_a_page_has_what_its_code_uses(generated):
     assert "def normalised_dx(" in generated["layers/layernorm.md"]
     assert "def normalised_dx(" not in generated["layers/batchnorm.md"]
+    assert not [page for page, text in generated.items() if "xpnet/arguments.py" in text]  # checks of what is given
 
 
 def test_paragraphs_are_joined_and_formulas_are_not():
