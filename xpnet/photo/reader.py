@@ -40,6 +40,9 @@ class ImageReader:
     """A model that reads images. It may be used from several threads: one at a time has the model itself (`lock`),
     because layers share scratch memory.
 
+    The model is given pixels from 0 to 255, as they are in files: what scales them must be in its network, such as
+    `nn.Standardize(0, 255)`, and not in code before it.
+
     `size`: (height, width) of the images that the model takes, which are `grey` or of three colours; `classes`: the
     names of its outputs. `ink`: 1, or -1 for a model of digits that learned them dark on light. Raises ValueError for a
     model that takes no images, or whose output is not one number for each of at least two classes.
