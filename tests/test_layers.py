@@ -248,3 +248,9 @@ def test_bad_options(make, message):
 def test_sequential_takes_layers_only():
     with pytest.raises(TypeError, match=r"layers\.1 of Sequential is 'ReLU', not a layer"):
         nn.Sequential(nn.Linear(3), "ReLU")
+    with pytest.raises(TypeError, match=r"layers\.1 of Sequential is the class ReLU, not a layer: make one by ReLU\("):
+        nn.Sequential(nn.Linear(3), nn.ReLU)
+    with pytest.raises(
+        TypeError, match=r"layers\.0 of Sequential is a list, not a layer: .* a star before it: \*layers"
+    ):
+        nn.Sequential([nn.Linear(3), nn.ReLU()])

@@ -133,7 +133,11 @@ def test_check(layer, shape):
     [
         (nn.MaxPool2d(3), (2, 5, 1), r"MaxPool2d: its kernel \(3, 3\) is larger than the padded image \(2, 5\)"),
         (nn.AvgPool2d((1, 6), padding=(0, 1)), (2, 3, 1), r"AvgPool2d: .* larger than the padded image \(2, 5\)"),
-        (nn.MaxPool2d(1), (4, 4), r"MaxPool2d: needs images \(height, width, channels\), got shape \(4, 4\)"),
+        (
+            nn.MaxPool2d(1),
+            (4, 4),
+            r"MaxPool2d: needs images \(height, width, channels\), got shape \(4, 4\): nn.Reshape\(4, 4, 1\) before it",
+        ),
         (nn.MaxPool2d(2), (None, 4, 3), r"MaxPool2d: needs images of fixed height and width, got shape \(None, 4, 3\)"),
         (nn.AvgPool2d(2), (4, None, 3), r"AvgPool2d: needs images of fixed height and width"),
         (nn.GlobalAvgPool2d(), (7,), r"GlobalAvgPool2d: needs images \(height, width, channels\), got shape \(7,\)"),

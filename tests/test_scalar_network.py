@@ -161,6 +161,11 @@ def test_wrong_shapes_are_clear_errors(operation, says):
         operation()
 
 
+def test_one_name_for_all_layers_is_a_clear_error():
+    with pytest.raises(TypeError, match=r"one name for each layer, such as \['tanh', 'tanh'\], not 'tanh'"):
+        small_net("tanh")
+
+
 def test_images_must_be_flat():
     with pytest.raises(TypeError, match="not list"):
         small_net().feed([[1.0, 2.0], [3.0, 4.0]])

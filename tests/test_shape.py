@@ -59,6 +59,8 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         (lambda: nn.Parallel(), ValueError, "at least one branch"),
         (lambda: nn.Parallel(nn.Tanh(), "Tanh"), TypeError, r"branches\.1 of Parallel is 'Tanh', not a layer"),
         (lambda: nn.Residual(shortcut=3), TypeError, "shortcut of Residual is 3, not a layer"),
+        (lambda: nn.Residual(shortcut=nn.Tanh), TypeError, "shortcut of Residual is the class Tanh, not a layer"),
+        (lambda: nn.Parallel(nn.Tanh), TypeError, r"branches\.0 of Parallel is the class Tanh, not a layer"),
     ],
 )
 def test_bad_options(make, error, message):

@@ -10,7 +10,7 @@ from typing import Any
 from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.threads import Team
-from xpnet.nn.layer import Backward, Layer, require_unused
+from xpnet.nn.layer import Backward, Layer, not_a_layer, require_unused
 from xpnet.nn.mirror import Mirror
 from xpnet.nn.shapes import Shape, ShapeError, is_several, shape_of, size_of
 
@@ -31,7 +31,7 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer):
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise TypeError(f"layers.{i} of {type(self).__name__} is {layer!r}, not a layer")
+                raise TypeError(f"layers.{i} of {type(self).__name__} is {not_a_layer(layer)}")
         self.layers = list(layers)
 
     def build(self, shape: Shape) -> Shape:
@@ -166,7 +166,7 @@ class Residual(Sequential):
     def __init__(self, *layers: Layer, shortcut: Layer | None = None):
         super().__init__(*layers)
         if not isinstance(shortcut, Layer | None):
-            raise TypeError(f"shortcut of Residual is {shortcut!r}, not a layer")
+            raise TypeError(f"shortcut of Residual is {not_a_layer(shortcut)}")
         self.shortcut = shortcut
 
     def build(self, shape: Shape) -> Shape:
@@ -200,7 +200,7 @@ class Parallel(Layer):
     def __init__(self, *branches: Layer, axis: int = -1):
         for i, branch in enumerate(branches):
             if not isinstance(branch, Layer):
-                raise TypeError(f"branches.{i} of Parallel is {branch!r}, not a layer")
+                raise TypeError(f"branches.{i} of Parallel is {not_a_layer(branch)}")
         if not branches:
             raise ValueError("Parallel needs at least one branch")
         self.branches, self.axis = list(branches), whole("axis", axis)

@@ -22,7 +22,7 @@ from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
 from xpnet.nn.layer import Backward, Layer, Parameter
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, axis_of_channels
 from xpnet.nn.windows import Windows, padding_of, per_axis
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose2d"]
@@ -81,7 +81,7 @@ class Conv2d(Layer):
         """The shape of a sample, once it is sure that it fits."""
         if len(shape) != self.n_axes + 1:
             axes = "(height, width, channels)" if self.n_axes == 2 else "(time, channels)"
-            raise ShapeError(f"needs samples {axes}, got shape {shape}")
+            raise ShapeError(f"needs samples {axes}, got shape {shape}{axis_of_channels(shape, self.n_axes)}")
         if None in shape:
             raise ShapeError(f"needs axes of fixed length, got shape {shape}")
         if self.n_in not in (None, shape[-1]):

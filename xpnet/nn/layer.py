@@ -247,6 +247,15 @@ def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
     return kind(*arguments.args, **arguments.kwargs)
 
 
+def not_a_layer(given: object) -> str:
+    """What was given in the place of a layer, and for the usual slips what to write instead."""
+    if isinstance(given, type) and issubclass(given, Layer):
+        return f"the class {given.__name__}, not a layer: make one by {given.__name__}(...)"
+    if isinstance(given, list | tuple):
+        return f"a {type(given).__name__}, not a layer: give its layers one by one, with a star before it: *layers"
+    return f"{given!r}, not a layer"
+
+
 def _short(value: Any) -> str:
     """`repr`; of an array a list of its numbers, or if there are many its shape."""
     if not isinstance(value, np.ndarray):

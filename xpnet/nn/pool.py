@@ -12,7 +12,7 @@ from itertools import repeat
 
 from xpnet.backend import Array, Backend
 from xpnet.nn.layer import Backward, Layer
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, axis_of_channels
 from xpnet.nn.windows import Windows, padding_of, per_axis
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
@@ -135,5 +135,5 @@ class GlobalAvgPool2d(Layer):
 def _image(shape: Shape) -> Shape:
     """The shape, once it is sure that it is an image's."""
     if len(shape) != 3:
-        raise ShapeError(f"needs images (height, width, channels), got shape {shape}")
+        raise ShapeError(f"needs images (height, width, channels), got shape {shape}{axis_of_channels(shape, 2)}")
     return shape

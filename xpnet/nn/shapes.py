@@ -38,6 +38,13 @@ class ContractError(LayerFault, TypeError):
     """A layer's `build` or `forward` returned something else than it must; the message names the layer."""
 
 
+def axis_of_channels(shape: Shape, n_axes: int) -> str:
+    """What to do where samples have `n_axes` axes of fixed length, as grey images have, and no channels; else ""."""
+    if len(shape) != n_axes or not all(isinstance(n, int) for n in shape):
+        return ""
+    return f": nn.Reshape({', '.join(map(str, (*shape, 1)))}) before it adds the channels"
+
+
 def each(function: Callable[[Any], Any], values: Any) -> Any:
     """`function` of an array, or of each array in a tuple."""
     return tuple(map(function, values)) if isinstance(values, tuple) else function(values)

@@ -224,6 +224,10 @@ def _labels(n_layers: int) -> list[str]:
 def _activations(names: Sequence[str] | None, n_layers: int) -> list[str]:
     if names is None:
         return ["relu" if i < n_layers - 1 else "linear" for i in range(n_layers)]
+    if isinstance(names, str):
+        raise TypeError(
+            f"activations are a list with one name for each layer, such as {[names] * n_layers}, not {names!r}"
+        )
     if len(names) != n_layers:
         raise ValueError(f"{n_layers} layers need as many activations, not {len(names)}: {list(names)}")
     return list(names)
