@@ -130,7 +130,7 @@ class UnitResponse(BaseModel):
     backward: Sum = Field(description="of gradients times weights: the gradient; without terms after the last layer")
     inputs: Maps | None = Field(description="all those that count, and what is between them")
     weights: Maps | None = Field(description="of a convolution or Linear: those behind this number")
-    weights_gradient: Maps | None = Field(description="of the loss by them")
+    weights_gradient: Maps | None = Field(description="of the loss with respect to them")
     steepest: list[Slope] = Field(description="the weights with the largest gradients, at most twelve")
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 QUANTITIES = {
     "activation": "output",
-    "gradient": "gradient of the loss by the output",
-    "weight_gradient": "gradient of the loss by the weights",
+    "gradient": "gradient with respect to the output",
+    "weight_gradient": "gradient with respect to the weights",
 }
 
 

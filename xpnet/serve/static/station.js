@@ -79,7 +79,7 @@ function showLayer(shown) {
   const station = walk.stations[at - 1];
   const { shape, block, numbers } = backward ? layer.gradient : layer.values;
   head(station.kind, station.formula, facts(station, shown));
-  const what = backward ? "Gradient of the loss by these numbers" : "The numbers that it gives";
+  const what = backward ? "Gradient of the loss with respect to these numbers" : "The numbers that it gives";
   const [maps, rows, columns] = shape;
   const place = chosen ?? steepest(shown, numbers, block);
   const listed = maps === 1 && rows === 1 && columns <= BARS;
