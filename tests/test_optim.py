@@ -515,6 +515,36 @@ def test_groups_that_cannot_be(groups, message):
         optim.AdamW(network(), groups=groups)
 
 
+@pytest.mark.parametrize("of", [optim.Adam, optim.AdamW, optim.Muon])
+def test_betas_that_are_set_between_two_steps_leave_the_means_as_they_were(of, kind):
+    """Of Kingma and Ba's formulas; the momentum of Muon's matrices knows of no betas."""
+    rng, then = np.random.default_rng(0), {3: (0.5, 0.99), 5: (0.95, 0.9)}
+
+    def run(changes):
+        model = network(backend=kind("float64", 0))
+        optimizer = of(model, lr=0.01, weight_decay=0.0)
+        start = model.tensors()
+        for t, gradients in enumerate(given, start=1):
+            optimizer.betas = changes.get(t, optimizer.betas)
+            for tensor, gradient in gradients.items():
+                model.parameters[tensor].grad[...] = model.backend.asarray(gradient)
+            optimizer.step()
+        return start, model.tensors(), optimizer.described["betas"]
+
+    shapes = {tensor: parameter.shape for tensor, parameter in network().parameters.items()}
+    given = [{tensor: rng.standard_normal(shape) for tensor, shape in shapes.items()} for _ in range(7)]
+    (start, got, betas), (_, unchanged, _) = run(then), run({})
+    assert betas == (0.95, 0.9)
+    for tensor, x in start.items():
+        m, s, (b1, b2) = 0.0, 0.0, (0.9, 0.999)
+        for t, gradients in enumerate(given, start=1):
+            b1, b2 = then.get(t, (b1, b2))
+            m, s = b1 * m + (1 - b1) * gradients[tensor], b2 * s + (1 - b2) * gradients[tensor] ** 2
+            x = x - 0.01 * m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t)) + 1e-8)
+        expected = unchanged[tensor] if of is optim.Muon and x.ndim == 2 else x
+        np.testing.assert_allclose(got[tensor], expected, rtol=0, atol=1e-12)
+
+
 # The average --------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -85,12 +86,32 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = two_betas(betas)
+        self._betas = two_betas(betas)
         self.eps = number("eps", eps, least=SMALLEST)
         self._frozen_now: list[int] = []  # indices of the parameters that are frozen
         self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # by index: the times it was frozen for
         super().__init__(model, lr, weight_decay, groups)
         self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """b1 and b2. Where others are set between two steps, (1 - b1) m and (1 - b2) s stay what they were: the means
+        of Kingma and Ba, of which these are the sums."""
+        return self._betas
+
+    @betas.setter
+    def betas(self, betas: tuple[float, float]) -> None:
+        before, self._betas = self._betas, two_betas(betas)
+        for name, old, new in zip(("sum", "squares"), before, self._betas, strict=True):
+            for place in self._places_of_sums() if new != old else ():
+                self.state[name][place] *= (1 - old) / (1 - new)
+
+    def _places_of_sums(self) -> list[slice]:
+        return [slice(0, self.model.n_parameters)]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {**super().described, "betas": self.betas}
 
     def _prepare(self) -> Sequence[Array]:
         missed = self.state["missed"]

@@ -96,6 +96,10 @@ class Muon(AdamW):
             x -= lr * decay * x
         x -= (lr * (0.2 * math.sqrt(max(part.shape)))) * self._orthogonal(g + self.momentum * v)
 
+    def _places_of_sums(self) -> list[slice]:
+        places, parameters = self.model.places.items(), self.model.parameters
+        return [place for name, place in places if len(parameters[name].shape) != 2]  # a matrix has v there, without b1
+
     def _orthogonal(self, direction: Array) -> Array:
         xp, product = self.model.backend.xp, self.model.backend.full_matmul
         tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
