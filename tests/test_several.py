@@ -325,6 +325,12 @@ def test_a_layer_of_ones_own_around_an_embedding():
     assert not hasattr(error.value, "__notes__")
 
 
+def test_a_draw_of_several_inputs_at_once_is_told():
+    both = lambda rng, shape: (np.ones((4, 3)), np.ones((4, 2)))
+    with pytest.raises(ValueError, match="draw gives a tuple: of several inputs it is a tuple of functions"):
+        xpnet.verify.check(Join(1.0), ((3,), (3,)), draw=both)
+
+
 class Unbuilt(nn.Layer):
     """It leaves out the build of the layer inside."""
 

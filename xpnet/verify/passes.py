@@ -95,7 +95,10 @@ def draw_values(subject: Subject, seed: int = 0) -> Arrays:
     shapes = named("x", subject.lengths, is_several(subject.lengths))
     draws = subject.draw if isinstance(subject.draw, tuple) else (subject.draw,) * len(shapes)
     for (name, shape), draw in zip(shapes.items(), draws, strict=True):
-        values[name] = drawn = np.asarray(draw(rng, (subject.batch, *shape)))
+        one = draw(rng, (subject.batch, *shape))
+        if isinstance(one, tuple):
+            raise ValueError("draw gives a tuple: of several inputs it is a tuple of functions, one for each")
+        values[name] = drawn = np.asarray(one)
         if drawn.shape != (subject.batch, *shape):
             raise ValueError(f"draw gives {name} of shape {drawn.shape}, and was asked for {(subject.batch, *shape)}")
     for name, shape in named("dy", output_shape, is_several(output_shape)).items():
