@@ -385,6 +385,27 @@ def test_a_server_that_is_gone_is_said_to_be(page):
     playwright.expect(page.locator("#why")).to_contain_text("Is xpnet still running?")
 
 
+def test_a_slow_answer_is_waited_for_in_words(page):
+    held = []
+    page.route("**/api/read", lambda route: held.append(route))
+    page.get_by_role("button", name="Write a 3").click()
+    says(page, "Reading the drawing")
+    held[0].continue_()
+    says(page, "This is 3")
+
+
+def test_what_is_pressed_is_seen_in_forced_colours(browser, address):
+    page = browser.new_page(forced_colors="active")
+    page.goto(address)
+    page.wait_for_selector("#bars tr")
+    pen, eraser = (
+        page.locator(tool).evaluate("(button) => getComputedStyle(button).backgroundColor")
+        for tool in ("#pen", "#eraser")
+    )
+    page.close()
+    assert pen != eraser
+
+
 @pytest.mark.parametrize("page", [{"size": "narrow"}, {"size": "wide"}], indirect=True)
 def test_the_description_of_the_api_is_readable(page):
     page.get_by_role("link", name="JSON API").click()

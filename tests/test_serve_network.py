@@ -174,6 +174,22 @@ def test_a_click_on_another_digit_answers_why_it_is_not_that(page):  # noqa: F81
     expect(page.locator("#reason")).to_be_hidden()
 
 
+def test_ink_for_and_against_may_be_at_one_place(page):  # noqa: F811
+    def answer(route):
+        response = route.fetch()
+        contribution = [[0.0] * 28 for _ in range(28)]
+        contribution[14][2], contribution[15][3] = 1.0, -2.0
+        route.fulfill(response=response, json=response.json() | {"contribution": contribution})
+
+    page.get_by_role("button", name="Write a 3").click()
+    page.wait_for_selector("#layer-list li")
+    page.route("**/api/explain", answer)
+    page.get_by_role("button", name="8: why not?").click()
+    expect(page.locator("#reason")).to_contain_text(
+        "The ink at the left speaks most for 8 (+1.00), other ink there most against it (−2.00)."
+    )
+
+
 def test_an_explanation_that_comes_late_is_not_shown(page):  # noqa: F811
     page.get_by_role("button", name="Write a 3").click()
     page.wait_for_selector("#layer-list li")

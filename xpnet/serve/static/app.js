@@ -41,6 +41,9 @@ const read = oneAtATime(async () => {
     return;
   }
   const source = photo;
+  const waiting = setTimeout(() => {
+    if (!reading?.digits.length) view.showVerdict("…", source ? "Reading the photo" : "Reading the drawing");
+  }, 500);
   try {
     const answer = await api.read(source ?? (await pad.image()));
     if (photo !== source) return; // the other one is read next
@@ -50,6 +53,8 @@ const read = oneAtATime(async () => {
     else nothing("–", "No digit found", reading.reason);
   } catch (error) {
     if (photo === source) nothing("!", source ? "This could not be read" : "No answer", error.message);
+  } finally {
+    clearTimeout(waiting);
   }
 });
 

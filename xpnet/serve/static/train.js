@@ -113,7 +113,6 @@ byId("settings").onsubmit = (event) => {
 
 function showRunning() {
   byId("start").textContent = stop ? "Stop" : "Start";
-  document.querySelector("main").ariaBusy = String(stop !== null);
 }
 
 // What is shown

@@ -134,9 +134,10 @@ function described({ answer, contribution }) {
 function reason({ answer, margin, contribution }, instead) {
   const [best, worst] = [extreme(contribution, 1), extreme(contribution, -1)];
   const short = (value) => value.toFixed(2).replace("-", "−");
+  const against = worst.place === best.place ? "other ink there" : `that at the ${worst.place}`;
   return `The output for ${answer} is ${short(Math.abs(margin))} ${margin > 0 ? "above" : "below"} that for ${instead}. ` +
     `The ink at the ${best.place} speaks most for ${answer} (+${short(best.value)}), ` +
-    `that at the ${worst.place} most against it (${short(worst.value)}).`;
+    `${against} most against it (${short(worst.value)}).`;
 }
 
 /** A layer of the list. The first of another branch is given what the first branch is, not what that one made of it. */
