@@ -14,6 +14,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        def backward(dy: Array, need_dx: bool = True) -> Array | None:\n            rows_x,",
          "        self._x = x\n\n        def backward(dy: Array, need_dx: bool = True) -> Array | None:\n"
          "            x = self._x\n            rows_x,"),
+    ],
+    "nn/standardize.py": [
         ("Standardize: a walk visits the mean of each pixel",
          "self.mean: Any = m if m.shape else float(m)", "self.mean: Any = m.tolist()"),
         ("Standardize: means of the first backend's dtype", "(1 / s).tobytes()", "(1 / s).astype('float32').tobytes()"),

@@ -21,6 +21,7 @@ from xpnet.nn import (
     recurrent,
     reshape,
     softmax,
+    standardize,
     table,
     transformer,
 )
@@ -44,6 +45,7 @@ from xpnet.nn.reshape import *
 from xpnet.nn.saving import ModelFileError
 from xpnet.nn.shapes import ContractError, ShapeError
 from xpnet.nn.softmax import *
+from xpnet.nn.standardize import *
 from xpnet.nn.table import *
 from xpnet.nn.transformer import *
 
@@ -51,4 +53,4 @@ __all__ = ["ContractError", "Model", "ModelFileError", "ShapeError", "init", "lo
 __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all__ + dropout.__all__
 __all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + networks.__all__
 __all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + reshape.__all__ + softmax.__all__
-__all__ += table.__all__ + transformer.__all__
+__all__ += standardize.__all__ + table.__all__ + transformer.__all__
