@@ -184,6 +184,14 @@ def test_random_numbers_are_numpys(cuda, dtype):
             assert backend.rng.state.tolist() == host.state.tolist()
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("float64", 1e-13)])
+def test_normal_numbers_are_those_of_the_cpu(cuda, dtype, rounding):
+    backend, host = cuda(dtype, 4), HostPhilox(4)
+    numbers = backend.to_host(backend.rng.standard_normal((300, 5), dtype))
+    assert np.allclose(numbers, host.standard_normal((300, 5), dtype), rtol=0, atol=rounding)
+    assert backend.rng.state.tolist() == host.state.tolist()
+
+
 def test_a_replayed_step_draws_the_next_numbers_each_time(cuda):
     backend, host = cuda("float32", 2), HostPhilox(2)
     captured = backend.capture(lambda x: x + backend.rng.random((100,), "float32"))

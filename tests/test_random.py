@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -185,3 +187,31 @@ def test_dropout_masks_are_the_same_on_every_device(dtype):
         kept.append(masks)
     assert all(np.array_equal(a, b) for a, b in zip(*kept, strict=True))
     assert not np.array_equal(kept[0][0], np.ones((3, 7)))
+
+
+@stream
+@dtypes
+def test_normal_numbers_are_made_of_the_next_uniform_ones(stream, dtype):
+    rng, uniform = stream(3), HostPhilox(3)
+    found = rng.standard_normal((4, 5), dtype)
+    u, v = uniform.random((2, 4, 5), dtype)
+    assert found.shape == (4, 5)
+    assert found.dtype == dtype
+    want = [math.sqrt(-2 * math.log(1 - a)) * math.cos(2 * math.pi * b) for a, b in zip(u.flat, v.flat, strict=True)]
+    assert np.allclose(host(found).ravel(), want, rtol=0, atol=4e-6 if dtype == "float32" else 1e-14)
+    assert np.array_equal(rng.state, uniform.state)  # and the stream goes on behind them
+
+
+@dtypes
+def test_normal_numbers_have_the_normal_distribution(dtype):
+    drawn = np.sort(HostPhilox(0).standard_normal((100_000,), dtype).astype(float))
+    normal = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in drawn])
+    distance = np.abs(normal - (np.arange(100_000) + 0.5) / 100_000).max()
+    assert distance < 1.95 / math.sqrt(100_000)  # of Kolmogorov and Smirnov: one sample in a thousand is beyond
+
+
+@stream
+def test_the_least_uniform_number_gives_a_finite_normal_one(stream):
+    rng = stream(0)
+    rng.random = lambda shape, dtype: rng.xp.zeros(shape, dtype)
+    assert host(rng.standard_normal((2,), "float32")).tolist() == [0, 0]  # ln(1 - 0), not ln(0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -33,18 +33,27 @@ def numbers_per_block(dtype: np.dtype) -> int:
     return 8 if np.dtype(dtype) == np.float32 else 4
 
 
-class Philox(Protocol):
+class Philox:
     """What a backend's `rng` is."""
 
-    state: np.ndarray  # uint64[6] on the host: key (2 words), counter (4 words, low first)
+    xp: Any
+    state: Any  # uint64[6] on the host: key (2 words), counter (4 words, low first)
 
     def random(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Uniform numbers in [0, 1): float32 multiples of 2^-24, float64 multiples of 2^-53."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} draws no numbers")
+
+    def standard_normal(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Normal numbers of mean 0 and deviation 1: sqrt(-2 ln(1 - u)) cos(2 pi v) of uniform u and v (Box and
+        Muller, 1958). The same on every device within rounding; at most 5.8 from 0 in float32, 8.6 in float64."""
+        xp, uv = self.xp, self.random((2, *shape), dtype)
+        return xp.sqrt(-2 * xp.log1p(-uv[0])) * xp.cos(2 * math.pi * uv[1])
 
 
-class HostPhilox:
+class HostPhilox(Philox):
     """The stream on the CPU: NumPy's own."""
+
+    xp = np
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(seed)
@@ -67,12 +76,12 @@ class HostPhilox:
         self._bits.state = state
 
 
-class DevicePhilox:
+class DevicePhilox(Philox):
     """The stream in array operations of any `xp`; its state is an array on the device, updated in place, so that
     a captured and replayed step draws new numbers each time."""
 
     def __init__(self, seed: int, backend: Any):
-        self._backend = backend
+        self._backend, self.xp = backend, backend.xp
         self._state = backend._upload(HostPhilox(seed).state)
 
     @property
@@ -86,12 +95,12 @@ class DevicePhilox:
     def random(self, shape: tuple[int, ...], dtype: Any) -> Any:
         dtype, size = np.dtype(dtype), math.prod(shape)
         n_blocks = -(-size // numbers_per_block(dtype))
-        numbers = self._uniform(size, n_blocks, dtype) if size else self._backend.xp.empty(0, dtype)
+        numbers = self._uniform(size, n_blocks, dtype) if size else self.xp.empty(0, dtype)
         self._skip(n_blocks)
         return numbers.reshape(shape)
 
     def _uniform(self, size: int, n_blocks: int, dtype: np.dtype) -> Any:
-        xp = self._backend.xp
+        xp = self.xp
         words = philox_blocks(xp, self._state, n_blocks)
         if dtype == np.float32:  # NumPy uses the low half of a word first, and of a half its upper 24 bits
             halves = xp.stack([words & 0xFFFFFFFF, words >> 32], axis=-1).reshape(-1)[:size]
@@ -99,7 +108,7 @@ class DevicePhilox:
         return (words[:size] >> 11).astype(np.float64) * 2.0**-53
 
     def _skip(self, n_blocks: int) -> None:
-        self._state[2:] = self._backend.xp.concatenate(counters_after(self._state, n_blocks))
+        self._state[2:] = self.xp.concatenate(counters_after(self._state, n_blocks))
 
 
 def counters_after(state: Any, steps: Any) -> tuple[Any, Any, Any, Any]:
