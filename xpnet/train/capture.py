@@ -18,16 +18,19 @@ CALLS = 4  # on a GPU: two warm-ups, which run eagerly, the recording, and a rep
 
 
 def capture(run: Run, say: Callable[[str], None] = lambda reason: None) -> None:
-    """Let the run's steps be captured from now on, where the device can. If all or some of them cannot be, `run.eager`
-    gets the reason, and `say` is told of it. What was captured before is let go.
+    """Before an epoch: let the run's steps be captured from now on, where the device can, and anew where a callback has
+    changed a setting of the optimizer. If all or some of them cannot be, `run.eager` gets the reason, and `say` is told
+    of it.
 
     Leaves the run as it was. The training mode must be on.
     """
-    backend, eager = run.model.backend, run.device_step
-    run.captured, run.eager = None, ""
-    if backend.capture(eager) is eager or run.position.batch == len(run.slices):
+    backend, eager, before = run.model.backend, run.device_step, run.captured
+    if backend.capture(eager) is eager or run.position.batch == len(run.slices) or (run.eager and before is None):
         return
     steps = _Steps(run, say)
+    if isinstance(before, _Steps) and before.settings == steps.settings:
+        return
+    run.captured, run.eager = None, ""
     if run.group.size > 1:
         steps.refuse("in a group of processes steps are not captured")
     elif backend.observer is not None:
@@ -43,6 +46,7 @@ class _Steps:
 
     def __init__(self, run: Run, say: Callable[[str], None]):
         self._run, self._say = run, say
+        self.settings = run.optimizer.described  # those that captured steps have, whatever is set later
         self._by_shape: dict[tuple, Callable[..., None]] = {}  # captured or eager
         self._once: set[tuple] = set()  # shapes that came, and are not worth a proof if they do not come again
 

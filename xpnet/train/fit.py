@@ -161,13 +161,9 @@ def fit(
         stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
         reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
         with optimizer.shared_by(group), reporter, ctrl_c() as asked, group.held():
-            settings: dict[str, object] = {}
             while run.position.epoch < epochs and not stopped:
-                changed = optimizer.described != settings  # by a callback; a captured step has the old ones
-                if changed if run.captured else not run.eager:
-                    settings = optimizer.described
-                    with model.backend.mode(training=True):
-                        capture(run, reporter.note)
+                with model.backend.mode(training=True):
+                    capture(run, reporter.note)
                 started = time.perf_counter()
                 if not _epoch(run, reporter, asked, watch):
                     stopped = "interrupted"
