@@ -3584,7 +3584,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        if smooth:\n            break\n", "        if found[0] <= found[1]:\n            break\n"),
     ],
     "verify/strict_array.py": [
-        ("strict: repeats by numbers of the device", 'if name == "repeat" and len(given) > 1:', "if False:"),
+        ("strict: repeats by numbers of the device",
+         "if len(given) > names.ARRAYS_OF.get(name, len(given)):", "if False:"),
     ],
     "photo/explain.py": [
         ("Explained: numbers of classes for their names", "name, FAINT, _font(12))", "str(label), FAINT, _font(12))"),

@@ -99,6 +99,44 @@ def test_arguments_that_cupy_lacks(xp, x, use):
 
 
 @pytest.mark.parametrize(
+    ("use", "error"),
+    [
+        (lambda xp, x: range(x[0, 2].astype("int64")), TypeError),
+        (lambda xp, x: xp.zeros(x[0, 2].astype("int64")), TypeError),
+        (lambda xp, x: x[((0, 1),)], TypeError),
+        (lambda xp, x: xp.ascontiguousarray(HOST), TypeError),
+        (lambda xp, x: xp.ascontiguousarray([1, 2]), TypeError),
+        (lambda xp, x: xp.zeros_like(2), TypeError),
+        (lambda xp, x: xp.clip(3, 0, 2), TypeError),
+        (lambda xp, x: xp.where(True, x, 0), TypeError),
+        (lambda xp, x: xp.outer(x, 2), TypeError),
+        (lambda xp, x: xp.stack([x.sum(), 1.0]), TypeError),
+        (lambda xp, x: xp.flip(x, axis=[0]), TypeError),
+        (lambda xp, x: xp.pad(x, 1, constant_values=x.sum()), TypeError),
+        (lambda xp, x: xp.split(x, x[0, 1:3].astype("int64")), TypeError),
+        (lambda xp, x: x.sum().sum(axis=0), np.exceptions.AxisError),
+        (lambda xp, x: xp.max(x[0, 0], -1), np.exceptions.AxisError),
+        (lambda xp, x: xp.where(x > 3, x.astype("uint8"), -1), OverflowError),
+        (lambda xp, x: xp.clip(x.astype("uint8"), -1, 300), OverflowError),
+        (lambda xp, x: x.astype("int8").clip(-1, 300), OverflowError),
+        (lambda xp, x: x.T.sort(axis=0), NotImplementedError),
+    ],
+)
+def test_values_that_cupy_refuses_and_numpy_takes(xp, x, use, error):
+    with pytest.raises(error):
+        use(xp, x)
+
+
+def test_values_beside_those_that_cupy_refuses(xp, x):
+    assert same(x[: x[0, 2].astype("int64")], HOST[:2])  # read, as by CuPy
+    assert same(x.sum().sum(axis=None), HOST.sum())
+    assert same(x.sum().sum(axis=()), HOST.sum())
+    assert same(xp.where(x.astype("uint8"), x, -1), np.where(HOST, HOST, -1))  # -1 goes with x
+    assert same(xp.clip(x, -1, 300), HOST)
+    assert same(xp.expand_dims(x.sum(), axis=0), HOST.sum()[None])
+
+
+@pytest.mark.parametrize(
     ("path", "why"),
     [
         ("xp.errstate", "floating point state"),

@@ -45,11 +45,20 @@ READS = {
     "nine arrays": lambda b, x: b.xp.stack([x] * 9),
     "repeats": lambda b, x: b.xp.repeat(x, x[0].astype("int64"), axis=1),
     "repeats, as a method": lambda b, x: x.repeat(x[0].astype("int64"), axis=1),
+    "tiles": lambda b, x: b.xp.tile(x, x[0, 2].astype("int64")),
+    "a number to fill with": lambda b, x: x.copy().fill(x.max()),
+    "where numbers end": lambda b, x: b.xp.arange(x[0, 2]),
+    "where a line ends": lambda b, x: b.xp.linspace(0, x[0, 2], 4),
+    "a mask of one value": lambda b, x: x[True],
+    "the same of NumPy's": lambda b, x: x[np.False_],
 }
 UPLOADS = {
     "asarray": lambda b, x: b.asarray(HOST),
     "xp.asarray": lambda b, x: b.xp.asarray(HOST),
     "xp.array": lambda b, x: b.xp.array([1.0, 2.0]),
+    "xp.array of a range": lambda b, x: b.xp.array(range(3)),
+    "repeats of the host": lambda b, x: b.xp.repeat(x, [1, 2, 3], axis=0),
+    "repeats of the host, as a method": lambda b, x: x.repeat((1, 2, 3), axis=0),
     "a new stream": lambda b, x: StrictBackend._stream(b, 0),
 }
 

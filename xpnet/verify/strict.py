@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import product
+from numbers import Number
 from operator import attrgetter
 from typing import Any
 
@@ -20,7 +21,15 @@ from xpnet.backend.fusion import FusedChain
 from xpnet.backend.precision import widened
 from xpnet.backend.random import DevicePhilox, Philox
 from xpnet.backend.tracing import StandIn, fused
-from xpnet.verify.strict_array import CaptureError, HostReadError, StrictArray, StrictDevice, caller, check_call
+from xpnet.verify.strict_array import (
+    CaptureError,
+    HostReadError,
+    StrictArray,
+    StrictDevice,
+    caller,
+    check_call,
+    refuse_others,
+)
 from xpnet.verify.strict_names import CONSTANTS, FUNCTIONS, HINTS
 
 __all__ = ["CaptureError", "HostReadError", "StrictBackend"]
@@ -69,11 +78,11 @@ class StrictFunction:
     # Where NumPy would do what CuPy does not ---------------------------------------------------------------
 
     def _asarray(self, values: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(values, (list, tuple, np.ndarray)):
+        if not isinstance(values, (StrictArray, Number, np.generic)):
             values = self._device.upload(values)
         return self._run(values, *args, **kwargs)
 
-    _array = _ascontiguousarray = _asarray
+    _array = _asarray
 
     def _empty(self, *args: Any, **kwargs: Any) -> Any:
         array = self._run(*args, **kwargs)
@@ -83,6 +92,8 @@ class StrictFunction:
     _empty_like = _empty
 
     def _concatenate(self, arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        for array in arrays:
+            refuse_others(self._name, array, numbers=False)
         if len(arrays) > 8:
             self._device.reads("joining more than 8 arrays (CuPy uploads a table of them)")
         return self._run(arrays, *args, **kwargs)

@@ -6,6 +6,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from numbers import Number
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xpnet.backend.tracing import StandIn
-from xpnet.verify.strict_names import ARRAYS, METHODS, PROPERTIES, READS_BACK, Arguments
+from xpnet.verify import strict_names as names
 
 _HERE = Path(__file__).parent
 _NOT_THE_CALLER = (str(_HERE / "strict"), str(_HERE.parent / "backend"))
@@ -66,10 +67,13 @@ class StrictDevice:
         given: list[StrictArray] = []
         host_args = tuple(self._to_host(a, given) for a in args)
         host_kwargs = {key: self._to_host(a, given) for key, a in kwargs.items()}
-        if name in READS_BACK:
+        if name in names.READS_BACK:
             self.reads(name)
-        if name == "repeat" and len(given) > 1:
-            self.reads("repeating by numbers on the device")
+        if name == "repeat" and isinstance(args[1], (list, tuple)):
+            self.upload(args[1])
+        if len(given) > names.ARRAYS_OF.get(name, len(given)):
+            self.reads(f"{name} of a number on the device")
+        _refuse_what_numpy_takes(name, args, kwargs)
         if self.watch:
             self.watch(f"{name}({', '.join(map(self._described, (*args, *kwargs.values())))})")
         with np.errstate(all="ignore"):  # a GPU warns of nothing
@@ -135,9 +139,9 @@ class StrictArray:
         raise TypeError(f"numpy.{function.__name__} is for arrays of the host: use backend.xp")
 
     def __getattr__(self, name: str) -> Any:
-        if name in METHODS:
+        if name in names.METHODS:
             return _Method(self, name)
-        if name not in PROPERTIES:
+        if name not in names.PROPERTIES:
             raise AttributeError(f"an array has no {name!r} that NumPy 2 and CuPy 14 share (xpnet/verify/strict_names)")
         value = getattr(self._host, name)
         return StrictArray(self._device, value, self._born) if isinstance(value, np.ndarray) else value
@@ -154,8 +158,9 @@ class StrictArray:
     def __int__(self) -> int:
         return int(self._read("int()"))
 
-    def __index__(self) -> int:
-        return operator.index(self._read("use as a plain number")[()])
+    def __index__(self) -> NoReturn:
+        self._read("use as a plain number")
+        raise TypeError("an array of the device is no plain number: use int(...), outside a step")
 
     def __bool__(self) -> bool:
         return bool(self._read("if or bool()"))
@@ -187,7 +192,7 @@ class StrictArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         key = self._checked(key)
-        _refuse_others("an assignment", value)
+        refuse_others("an assignment", value)
         if isinstance(value, StrictArray) and value.size > 1 and any(isinstance(k, StrictArray) for k in key):
             host_key = tuple(k._host if isinstance(k, StrictArray) else k for k in key)
             places = np.arange(self.size).reshape(self.shape)[host_key]
@@ -196,11 +201,15 @@ class StrictArray:
         self._device.run("assign", operator.setitem, (self, key, value))
 
     def _checked(self, key: Any) -> tuple:
-        key = key if isinstance(key, tuple) else (key,)
+        plain = lambda n: int(n) if isinstance(n, StrictArray) else n  # CuPy reads the bounds of a slice
+        key = tuple(
+            slice(plain(k.start), plain(k.stop), plain(k.step)) if isinstance(k, slice) else k
+            for k in (key if isinstance(key, tuple) else (key,))
+        )
         for part in key:
-            if isinstance(part, (list, np.ndarray)):
+            if isinstance(part, (list, tuple, np.ndarray)):
                 raise TypeError(f"{caller()}: an array of the host as index: use backend.asarray")
-            if isinstance(part, StrictArray) and part.dtype.kind == "b":
+            if isinstance(part, (bool, np.bool_)) or (isinstance(part, StrictArray) and part.dtype.kind == "b"):
                 self._device.reads("a mask as index")
         # With an ellipsis even a single element is a 0-d array (and a view), as on a GPU.
         return key if any(part is Ellipsis for part in key) else (*key, Ellipsis)
@@ -218,24 +227,44 @@ class _Method:
         self._array, self._name = array, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        check_call(f"array.{self._name}", METHODS[self._name], args, kwargs)
+        check_call(f"array.{self._name}", names.METHODS[self._name], args, kwargs)
+        if self._name == "sort" and not self._array.flags.c_contiguous:
+            raise NotImplementedError(f"{caller()}: CuPy sorts in place only what is contiguous: use xp.sort")
         return self._array._device.run(self._name, getattr(np.ndarray, self._name), (self._array, *args), kwargs)
 
 
-def check_call(name: str, arguments: Arguments, args: tuple, kwargs: dict[str, Any]) -> None:
+def check_call(name: str, arguments: names.Arguments, args: tuple, kwargs: dict[str, Any]) -> None:
     """Refuse arguments that are not portable. Raises TypeError."""
     problem = arguments.problem(args, kwargs)
     if problem:
         raise TypeError(f"{caller()}: {name}: {problem}")
     for parameter, value in (*zip(arguments.by_position, args, strict=False), *kwargs.items()):
-        if parameter in ARRAYS and value is not None:
-            _refuse_others(name, value)
+        plain = names.PLAIN if isinstance(value, StrictArray) else {"axis"} if isinstance(value, list) else {}
+        if parameter in names.ARRAYS:
+            refuse_others(name, value, numbers=False)
+        elif parameter in names.ARRAYS_OR_NUMBERS and value is not None:
+            refuse_others(name, value)
+        elif parameter in plain:
+            raise TypeError(f"{caller()}: {name}: {parameter} is plain numbers, not a {type(value).__name__}")
 
 
-def _refuse_others(name: str, value: Any) -> None:
-    if not isinstance(value, (StrictArray, Number, np.generic)):
+def refuse_others(name: str, value: Any, numbers: bool = True) -> None:
+    """Raise TypeError for what is no array of the device, or no number where these are taken too."""
+    if not isinstance(value, (StrictArray, Number, np.generic) if numbers else StrictArray):
         kind = f"{type(value).__module__}.{type(value).__name__}"
-        raise TypeError(f"{caller()}: {name} takes an array of the device or a number, not {kind}: use backend.asarray")
+        more = " or a number" if numbers else ""
+        raise TypeError(f"{caller()}: {name} takes an array of the device{more}, not {kind}: use backend.asarray")
+
+
+def _refuse_what_numpy_takes(name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise what CuPy raises for values with which NumPy can do something."""
+    if name in names.ALONG_AN_AXIS and not args[0].shape and kwargs.get("axis", (*args, None)[1]) not in (None, ()):
+        raise np.exceptions.AxisError(f"{caller()}: {name} along an axis of an array that has none")
+    if name in ("clip", "where"):  # a number that the type of the array does not hold
+        values = args[name == "where" :]
+        for array, number in product(values, values):
+            if isinstance(array, StrictArray) and array.dtype.kind in "iu" and type(number) is int:
+                array.dtype.type(number)  # OverflowError
 
 
 def caller() -> str:
@@ -254,7 +283,7 @@ def _operators() -> None:
             if any(isinstance(other, StandIn) for other in others):
                 return NotImplemented
             for other in others:
-                _refuse_others(name, other)
+                refuse_others(name, other)
             return self._device.run(name, function, (*others, self) if reflected else (self, *others))
 
         setattr(StrictArray, f"__{name}__", method)

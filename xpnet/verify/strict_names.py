@@ -68,7 +68,8 @@ arange: start stop step / * dtype
 linspace: start stop / num endpoint * dtype
 eye: N M / k dtype
 tril triu: m / k
-array asarray ascontiguousarray: host_or_a / dtype
+array asarray: host_or_a / dtype
+ascontiguousarray: a / dtype
 copyto: dst src / * where
 where: condition x y /
 clip: a a_min a_max / out
@@ -138,8 +139,16 @@ dtype finfo iinfo promote_types integer floating issubdtype
 # Their results depend on values (how many, how large), so the host has to wait for the device.
 READS_BACK = _names("nonzero flatnonzero argwhere bincount unique lib.stride_tricks.sliding_window_view")
 
-# Parameters that take an array of the device, or a number; never a list or an array of the host.
-ARRAYS = _names("a a_max a_min b condition dst indices m src v value values weights x y")
+# How many arrays of the device these compute with: any more are numbers that the host has to read.
+ARRAYS_OF = {"arange": 0, "linspace": 0, "fill": 1, "repeat": 1, "tile": 1}
+
+# These have no axis in an array without axes, where NumPy's have one.
+ALONG_AN_AXIS = _names("sum prod max min amax amin any all argmax argmin cumsum cumprod")
+
+# Parameters that take an array of the device alone, and those that take a number too; never an array of the host.
+ARRAYS = _names("a b condition dst m")
+ARRAYS_OR_NUMBERS = _names("a_max a_min indices src v value values weights x y")
+PLAIN = _names("constant_values sections shape")  # and those that take plain numbers alone
 
 _PRODUCT = "matrix products go through backend.matmul: CuPy refuses its own while a step is captured"
 HINTS = dict.fromkeys(_names("matmul dot vdot inner tensordot einsum"), _PRODUCT) | {
