@@ -2,11 +2,13 @@
 
     python benchmarks/gpu_check.py
 
-It runs the tests that are marked for a GPU, `xpnet parity` in every precision, and the questions of
-`gpu_questions.py`, from the source tree, with whatever CuPy is installed there (12x or 13x). It needs NumPy and CuPy;
-where pytest or what the tests need is missing, the record says so. It writes results/gpu-<date>-<name of the
-GPU>.json, and the same as a table in Markdown. Exit code: 0 if all is as it should be, 1 if something is not, or if
-there is no GPU.
+It runs the questions of `gpu_questions.py`, `xpnet parity` in every precision, and the tests that are marked for a GPU,
+from the source tree, with whatever CuPy is installed there (12x or 13x). Each has a process of its own: an error that
+leaves CUDA unusable, a crash or a question without end costs its own answer alone. It needs NumPy and CuPy; where
+pytest or what the tests need is missing, the record says so.
+
+After each answer it writes results/gpu-<date>-<name of the GPU>.json, and the same as tables in Markdown: what is there
+when it is stopped stays. Exit code: 0 if all is as it should be, 1 if something is not, or if there is no GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -37,16 +40,21 @@ from xpnet.backend import PRECISIONS  # noqa: E402
 from xpnet.files import replacing  # noqa: E402
 
 RESULTS = HERE / "results"
+LIMIT, TESTS_LIMIT = 7200, 7000  # seconds for an answer; on a first run CuPy compiles some hundreds of kernels
 NEEDED_BY_TESTS = ("pytest", "pytest_timeout", "hypothesis", "safetensors", "threadpoolctl", "typer", "rich")
 
 
-def environment() -> dict[str, str]:
-    """Where this record was made."""
+def environment() -> dict[str, Any]:
+    """Where this record is made, or why it cannot be."""
+    diagnosis = probe.cuda(0)
+    if not diagnosis.ok:
+        return {"holds": False, "error": str(diagnosis)}
     import cupy
     from cupy.cuda import runtime
 
     gpu = runtime.getDeviceProperties(0)
     return {
+        "holds": True,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": gpu["name"].decode(),
         "compute_capability": f"{gpu['major']}.{gpu['minor']}",
@@ -76,10 +84,12 @@ def tests() -> dict[str, Any]:
     missing = [name for name in NEEDED_BY_TESTS if importlib.util.find_spec(name) is None]
     if missing:
         return {"holds": None, "not run": f"missing here: {', '.join(missing)}"}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "XPNET_REQUIRE_GPU": "1", "PYTHONPATH": str(HERE.parent)}
+    # With more time for each test than pyproject.toml gives: the first ones compile kernels.
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-o", "timeout=600"]
+    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))  # CuPy may lie there
+    environment = {**os.environ, "XPNET_REQUIRE_GPU": "1", "PYTHONPATH": path}
     done = subprocess.run(
-        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False, timeout=1800
+        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False, timeout=TESTS_LIMIT
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
@@ -103,27 +113,50 @@ def parity(precision: str | None = None) -> dict[str, Any]:
     }
 
 
-def attempt(name: str, question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or the error in its place; and how long it took."""
-    print(f"{name} ...", end=" ", flush=True)
-    start = time.perf_counter()
-    try:
-        answer = question()
-    except Exception as error:
-        answer = {"holds": False, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-    print({True: "ok", False: "NO", None: "recorded"}[answer["holds"]], flush=True)
-    return {"question": name, **answer, "seconds": round(time.perf_counter() - start, 2)}
+def questions() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Every part of the record, by its name."""
+    own = (*gpu_questions.ON_A_GPU, *gpu_questions.ANYWHERE, *gpu_questions.IN_16_BITS)
+    asked: dict[str, Callable[[], dict[str, Any]]] = {q.__name__.replace("_", " "): partial(of_cuda, q) for q in own}
+    asked["parity"] = parity
+    asked |= {f"parity in {precision}": partial(parity, precision) for precision in PRECISIONS}
+    return {**asked, "tests marked gpu": tests}
 
 
-def ask_all() -> list[dict[str, Any]]:
-    """Every part of the record."""
+def of_cuda(question: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     from xpnet.backend.cuda import CudaBackend
 
-    questions = (*gpu_questions.ON_A_GPU, *gpu_questions.ANYWHERE, *gpu_questions.IN_16_BITS)
-    answers = [attempt(question.__name__.replace("_", " "), partial(question, CudaBackend)) for question in questions]
-    answers.append(attempt("parity", parity))
-    answers += [attempt(f"parity in {precision}", partial(parity, precision)) for precision in PRECISIONS]
-    return [*answers, attempt("tests marked gpu", tests)]
+    return question(CudaBackend)
+
+
+def attempt(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or the error in its place."""
+    try:
+        return question()
+    except Exception as error:
+        return {"holds": False, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+
+
+def answer_of(name: str) -> dict[str, Any]:
+    """The answer of a process of its own, or what became of that. This one leaves the GPU alone, which may be set to
+    serve one process at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "answer")
+        command = [sys.executable, str(HERE / "gpu_check.py"), name, str(path)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+            ended = {"error": f"the process ended with {done.returncode}", "trace": done.stdout + done.stderr}
+        except subprocess.TimeoutExpired:
+            ended = {"error": f"no answer within {LIMIT} s"}
+        return json.loads(path.read_text("utf-8")) if path.exists() else {"holds": False, **ended}
+
+
+def ask(name: str) -> dict[str, Any]:
+    """The answer, and how long it took."""
+    print(f"{name} ...", end=" ", flush=True)
+    start = time.perf_counter()
+    answer = answer_of(name)
+    print({True: "ok", False: "NO", None: "recorded"}[answer["holds"]], flush=True)
+    return {"question": name, **answer, "seconds": round(time.perf_counter() - start, 2)}
 
 
 def markdown(where: dict[str, str], answers: list[dict[str, Any]]) -> str:
@@ -169,16 +202,24 @@ def write(where: dict[str, str], answers: list[dict[str, Any]], folder: Path = R
     return paths
 
 
-def main() -> int:
-    diagnosis = probe.cuda(0)
-    if not diagnosis.ok:
-        print(f"no record can be made: {diagnosis}", file=sys.stderr)
+def main(name: str = "", path: str = "") -> int:
+    if name:  # the process of one question
+        answer = json.dumps(attempt({"environment": environment, **questions()}[name]))
+        with replacing(Path(path)) as temporary:
+            Path(temporary).write_text(answer, "utf-8")
+        return 0
+    where = answer_of("environment")
+    if not where.pop("holds"):
+        print(f"no record can be made: {where['error']}", file=sys.stderr)
         return 1
-    where, answers = environment(), ask_all()
-    for path in write(where, answers):
-        print(path)
+    answers, names = list[dict[str, Any]](), list(questions())
+    for name in names:
+        answers.append(ask(name))
+        paths = write({**where, "answered": f"{len(answers)} of {len(names)}"}, answers)
+    for written in paths:
+        print(written)
     return int(any(answer["holds"] is False for answer in answers))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -136,11 +137,75 @@ def test_without_a_gpu_there_is_no_record():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_question_that_fails_is_recorded(check, capsys):
-    answer = check.attempt("a question", lambda: 1 / 0)
+def test_a_question_that_fails_is_recorded(check):
+    answer = check.attempt(lambda: 1 / 0)
     assert (answer["holds"], answer["error"]) == (False, "ZeroDivisionError: division by zero")
     assert "line" in answer["trace"]
-    assert capsys.readouterr().out == "a question ... NO\n"
+
+
+ONE_QUESTION = """
+import sys, time
+sys.path.insert(0, {here!r})
+import gpu_check
+gpu_check.environment = lambda: dict(holds=True, date="2026-01-02 03:04 UTC", device="X")
+gpu_check.questions = lambda: dict(
+    fine=lambda: dict(holds=True, figure=1.5), raises=lambda: 1 / 0, crashes=lambda: gpu_check.os.abort(),
+    sleeps=lambda: time.sleep(60),
+)
+sys.exit(gpu_check.main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def four(check, tmp_path, monkeypatch):
+    """Four questions on a machine that seems to have a GPU, each asked of a process; results go to the folder."""
+    (tmp_path / "gpu_check.py").write_text(ONE_QUESTION.format(here=str(BENCHMARKS)), "utf-8")
+    monkeypatch.setattr(check, "HERE", tmp_path)
+    monkeypatch.setattr(check, "LIMIT", 15)
+    monkeypatch.setattr(check, "questions", lambda: dict.fromkeys(("crashes", "raises", "fine", "sleeps")))
+    monkeypatch.setattr(check.write, "__defaults__", (tmp_path / "results",))
+    return tmp_path / "results/gpu-2026-01-02-x.json"
+
+
+def test_a_crash_and_a_question_without_end_cost_their_own_answer_alone(check, four, capsys):
+    assert check.main() == 1
+    record = json.loads(four.read_text("utf-8"))
+    assert record["environment"]["answered"] == "4 of 4"
+    errors = [answer.get("error") for answer in record["answers"]]
+    assert errors == [
+        "the process ended with -6", "ZeroDivisionError: division by zero", None, "no answer within 15 s",
+    ]  # fmt: skip
+    assert record["answers"][2]["figure"] == 1.5
+    assert capsys.readouterr().out.startswith("crashes ... NO\nraises ... NO\nfine ... ok\nsleeps ... NO\n")
+
+
+def test_what_was_answered_before_it_is_stopped_is_kept(check, four, monkeypatch):
+    def ask(name):
+        if name == "fine":
+            raise KeyboardInterrupt
+        return {"question": name, "holds": True}
+
+    monkeypatch.setattr(check, "ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        check.main()
+    record = json.loads(four.read_text("utf-8"))
+    assert record["environment"]["answered"] == "2 of 4"
+    assert [answer["question"] for answer in record["answers"]] == ["crashes", "raises"]
+
+
+def test_the_tests_find_what_python_finds_here(check, monkeypatch):
+    """CuPy may lie in a folder that PYTHONPATH names."""
+    seen = {}
+
+    def run(command, env, **others):
+        seen.update(env)
+        return SimpleNamespace(returncode=0, stdout="1 passed", stderr="")
+
+    monkeypatch.setattr(check.subprocess, "run", run)
+    monkeypatch.setattr(check, "NEEDED_BY_TESTS", ())
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert check.tests()["holds"]
+    assert seen["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
 
 
 def test_the_record_is_written_as_json_and_as_tables(check, tmp_path):
@@ -173,12 +238,10 @@ def test_the_parity_part_is_asked_in_every_precision(check, questions, monkeypat
     for name in ("ON_A_GPU", "ANYWHERE", "IN_16_BITS"):
         monkeypatch.setattr(questions, name, ())
     monkeypatch.setattr(check, "parity", lambda precision=None: asked.append(precision) or {"holds": True})
-    monkeypatch.setattr(check, "tests", lambda: {"holds": True})
-    monkeypatch.setitem(sys.modules, "xpnet.backend.cuda", SimpleNamespace(CudaBackend=StrictBackend))
-    answers = check.ask_all()
+    names, parts = zip(*check.questions().items(), strict=True)
+    assert [part()["holds"] for part in parts[:-1]] == [True] * 3
     assert asked == [None, "float16", "bfloat16"]
-    names = [answer["question"] for answer in answers]
-    assert names == ["parity", "parity in float16", "parity in bfloat16", "tests marked gpu"]
+    assert names == ("parity", "parity in float16", "parity in bfloat16", "tests marked gpu")
 
 
 def test_tests_that_cannot_run_are_named(check, monkeypatch):
