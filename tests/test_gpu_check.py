@@ -244,6 +244,27 @@ def test_the_parity_part_is_asked_in_every_precision(check, questions, monkeypat
     assert names == ("parity", "parity in float16", "parity in bfloat16", "tests marked gpu")
 
 
+@pytest.mark.parametrize(
+    ("code", "lines", "holds"),
+    [
+        (0, ["..", "2 passed, 7 deselected in 3.00s"], True),
+        (0, ["SKIPPED [1] tests/test_api.py:13: matplotlib is not installed", "2 passed, 1 skipped in 3.00s"], True),
+        (1, ["ERROR tests/test_photo.py", "2 passed, 1 error in 3.00s"], True),  # not collected: Pillow is missing
+        (1, ["ERROR tests/test_gpu.py::test_it - RuntimeError", "1 passed, 1 error in 3.00s"], False),
+        (1, ["FAILED tests/test_gpu.py::test_it - assert 1 == 2", "1 failed, 1 passed in 3.00s"], False),
+        (2, ["ERROR tests/test_photo.py", "1 error in 3.00s"], False),
+        (1, ["ERROR tests/test_gpu.py", "1 error in 3.00s"], False),
+        (3, ["INTERNALERROR", "2 passed in 3.00s"], False),
+        (0, [], False),
+    ],
+)
+def test_the_tests_hold_if_none_failed_and_some_passed(check, monkeypatch, code, lines, holds):
+    done = SimpleNamespace(returncode=code, stdout="\n".join(lines), stderr="")
+    monkeypatch.setattr(check.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(check, "NEEDED_BY_TESTS", ())
+    assert check.tests()["holds"] is holds
+
+
 def test_tests_that_cannot_run_are_named(check, monkeypatch):
     monkeypatch.setattr(check, "NEEDED_BY_TESTS", ("pytest", "a_module_that_nobody_has"))
     assert check.tests() == {"holds": None, "not run": "missing here: a_module_that_nobody_has"}
