@@ -14,6 +14,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        def backward(dy: Array, need_dx: bool = True) -> Array | None:\n            rows_x,",
          "        self._x = x\n\n        def backward(dy: Array, need_dx: bool = True) -> Array | None:\n"
          "            x = self._x\n            rows_x,"),
+        ("Linear: no hint of the order of its arguments", "if n_in == self.n_out else", "if False else"),
+        ("Linear: a hint of the order for every input", "if n_in == self.n_out else", "if True else"),
     ],
     "nn/standardize.py": [
         ("Standardize: a walk visits the mean of each pixel",
@@ -54,6 +56,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parameter: the second sum of a step overwrites the first too",
          "out=self._grad.reshape(self.size))\n            self.cleared = False",
          "out=self._grad.reshape(self.size))"),
+        ("Parameter: a number for a shape", "        if hasattr(shape, \"__index__\"):\n", "        if False:\n"),
+        ("Parameter: any initializer",
+         "        a_function(\"init of a Parameter is an initializer, such as nn.init.zeros\", init)\n", ""),
     ],
     "nn/layer.py": [
         ("Layer: dx may have any shape", "self._backward_checked(x, backward)", "backward"),
@@ -71,6 +76,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if isinstance(error, ContractError) or not (", "if not ("),
         ("Layer: a copy shares the layers of a dict", "{key: _copied(v, copies) for key, v in value.items()}", "value"),
         ("Layer: a copy shares its inner layers", "return value.copy(copies)", "return value"),
+        ("Layer: a backward that has run runs again", "    if len(backwards) < n:\n", "    if False:\n"),
+        ("Layer: every AttributeError is that of a layer that was not built",
+         "            if self._shapes:\n                raise\n", ""),
+        ("Layer: a layer that was not built is not named",
+         "            if self._shapes:\n                raise\n", "            raise\n"),
+        ("Layers: a class in the place of a layer is shown like any other object",
+         "if isinstance(given, type) and issubclass(given, Layer):", "if isinstance(given, Layer):"),
+        ("Layers: a list of layers is shown like any other object",
+         "if isinstance(given, list | tuple):", "if isinstance(given, tuple):"),
     ],
     "nn/activation.py": [
         ("ReLU: slope 1 everywhere", "dx = (y > 0).astype", "dx = (y >= 0).astype"),
@@ -432,6 +446,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "_by_gate(initializers.orthogonal, self.gates)", "_by_gate(initializers.orthogonal, 1)"),
         ("Recurrent: W as if all gates were one",
          "_by_gate(initializers.glorot_uniform, self.gates)", "_by_gate(initializers.glorot_uniform, 1)"),
+        ("Recurrent: its backward runs again", "require_unused(backwards, self.layers)", "pass"),
     ],
     "nn/reshape.py": [
         ("Reshape: every input has the shape of the first",
@@ -508,6 +523,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Residual: the shortcut learns nothing",
          "backward_around(dy, need_dx) if backward_around else dy",
          "backward_around(0 * dy, need_dx) if backward_around else dy"),
+        ("Sequential: its backward runs again", "require_unused(backwards, len(self.layers))", "pass"),
+        ("Blocked: its backward runs again", "require_unused(backwards, len(blocks))", "pass"),
     ],
     "nn/dropout.py": [
         ("Dropout: may be cut in blocks", "self.by_sample = self.p == 0", "self.by_sample = True"),
@@ -680,6 +697,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss: weights are divided by their sum too late",
          "            return (backend.xp.where(ignored, 0, terms) * factor).sum(), dy",
          "            return (backend.xp.where(ignored, 0, terms) * w).sum() * (1 if scale is None else scale), dy"),
+        ("Losses: numbers for each row are class numbers",
+         "if not (self.of_rows and target", "if not (False and target"),
+        ("Losses: a number for each row of any shape",
+         "target.dtype.kind == \"f\" and target.shape == shape[:-1])", "target.dtype.kind == \"f\")"),
+        ("Losses: several outputs at once", "        if isinstance(y, tuple):\n", "        if False:\n"),
+        ("Losses: data for several outputs", "        if is_several(outputs):\n", "        if False:\n"),
     ],
     "losses/target.py": [
         ("Targets: no cure for numbers without an axis",
@@ -792,6 +815,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("MultiMargin: not divided by the number of classes",
          "hinges.sum(axis=-1) * (1 / y.shape[-1])", "hinges.sum(axis=-1)"),
         ("MultiMargin: 0 times a logit of -inf", "xp.where(others, 0, y).sum", "(right * y).sum"),
+        ("MultiMargin: class numbers of floats",
+         "        check_target(target, shape, single=False)\n", "        super()._check_target(target, shape)\n"),
     ],
     "optim/sgd.py": [
         ("SGD: uphill", "x -= lr * g", "x += lr * g"),
@@ -846,6 +871,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        self._is_frozen.fill(0)\n", "        self._is_frozen = self._is_frozen * 0\n"),
         ("NAdam: what is trained has no momenta where something is frozen",
          "self._is_frozen > 0, before, product)", "self._is_frozen >= 0, before, product)"),
+        ("Adam: betas that are set later on leave sums of the ones before",
+         "self.state[name][place] *= (1 - old) / (1 - new)", "pass"),
+        ("Adam: its betas are not described",
+         "return {**super().described, \"betas\": self.betas}", "return super().described"),
     ],
     "optim/base.py": [
         ("What is computed once a step is that of the first parameter",
@@ -932,6 +961,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    except (TypeError, ValueError):\n        raise ValueError(f\"betas",
          "    except ValueError:\n        raise ValueError(f\"betas"),
         ("Betas: the second may be anything", "number(\"betas[1]\", other, least=0, below=1)", "other"),
+        ("Optimizer: a decay that is set later on is not seen",
+         "if self._divided_by != (model.frozen, self.weight_decay, self.groups):",
+         "if self._divided_by[0] is not model.frozen:"),
     ],
     "optim/layerwise.py": [
         ("LAMB: the ratio upside down", "x_norm / xp.where(both, r_norm, 1.0)", "r_norm / xp.where(both, x_norm, 1.0)"),
@@ -955,6 +987,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("LAMB: squares of large parameters overflow, and of small ones vanish",
          "x_largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))",
          "x_largest, r_largest = (xp.abs(a).max() * 0 + 1 for a in (x, r))"),
+        ("Muon: betas that are set change the momentum of matrices", "if len(parameters[name].shape) != 2]", "]"),
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it",
@@ -966,6 +999,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "self.values -= self.model.data\n        self.values -= self.values * share\n"
          "        self.values += self.model.data",
          "self.values += (self.model.data - self.values) * share"),
+        ("Average: a decay near 1 loses its digits",
+         "share = xp.expm1(self.steps / self.steps * log) / xp.expm1(self.steps * log)",
+         "share = 1 - self.decay * xp.expm1((self.steps - 1) * log) / xp.expm1(self.steps * log)"),
     ],
     "train/run.py": [
         ("Arguments of fit: any average",
@@ -1281,6 +1317,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'such as schedules.Cosine(0.01, steps=1000)", print)'),
         ("Step: every two and a half steps", "        whole(\"every\", self.every, least=1)\n", ""),
         ("Step: no rate where powers overflow", "        except OverflowError:", "        except KeyError:"),
+        ("OneCycle: it falls no lower than it began", "self.lr / 250_000,", "self.lr / 25,"),
+        ("OneCycle: it begins as low as it ends", "self.lr / 25,", "self.lr / 250_000,"),
     ],
     "nn/init.py": [
         ("Orthogonal: some rotations are likelier than others", "copysign(1.0, np.diagonal(r))", "copysign(1.0, 1.0)"),
@@ -1435,6 +1473,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Model: several inputs of different lengths on the device",
          "got {shape_of(x)}\")\n    n_samples(x)\n", "got {shape_of(x)}\")\n"),
         ("Inputs: one answer is that of the first input alone", "else (accepts,) * n", "else (accepts,)"),
+        ("dy: an output that nobody used is refused", "and not (several and d is None)", "and True"),
+        ("dy: None for the only output", "(several and d is None)", "(d is None)"),
+        ("dy: any number of several", "len(arrays) != len(wanted) or any(", "len(arrays) > len(wanted) or any("),
     ],
     "nn/model.py": [
         ("Probabilities of several outputs", "        if is_several(self.output_shape):", "        if False:"),
@@ -1465,6 +1506,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Model: predict takes arrays of the host alone", "each(self.backend.as_it_lies, ", "each(np.asarray, "),
         ("Model: the gradients of all are cleared for what is frozen",
          "        for name in self.frozen:\n", "        for name in self.places:\n"),
+        ("Model: dy may have any shape", "            check_dy(dy, shapes)\n", ""),
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
@@ -1784,6 +1826,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
+        ("Normal numbers: the logarithm of 0", "xp.log1p(-uv[0])", "xp.log(uv[0])"),
+        ("Normal numbers: one number for angle and radius", "uv[1])", "uv[0])"),
+        ("Normal numbers: a deviation of 0.7", "xp.sqrt(-2 * xp.log1p", "xp.sqrt(-1 * xp.log1p"),
     ],
     "backend/__init__.py": [
         ("select: XPNET_DEVICE wins over the argument",
@@ -1890,6 +1935,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("walk: the weights of an image in one row",
          "isinstance(station.layer, (Flatten, Reshape, Standardize)) and", "False and"),
         ("walk: the slope by the paper", "reader.images.ink * backend", "backend"),
+        ("walk: a second softmax of probabilities", "if not gives_probabilities(model.network):", "if True:"),
+        ("walk: the logarithm of a probability of 0",
+         "np.maximum(backend.to_host(outputs), LEAST)", "backend.to_host(outputs)"),
+        ("walk: half of two equations", "(?<!,)  \"", "  \""),
     ],
     "serve/unit.py": [
         ("walk: a number without its bias", "bias = float(", "bias = 0 * float("),
@@ -1929,6 +1978,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: models of any size", "if not all(SIDES[0] <=", "if not all(0 <="),
         ("explain: the slope by the paper", "self.images.ink * 255 *", "255 *"),
         ("explain: dark on light unturned", "self.images.inputs(pixels)", "self.images.inputs(255 - pixels)"),
+        ("explain: a second softmax of probabilities",
+         "as_probabilities(self.model.network, given)[0]", "as_probabilities(self.model.network.layers[0], given)[0]"),
     ],
     "cli/serve.py": [
         ("serve: open to all machines", '= "127.0.0.1"', '= "0.0.0.0"'),
@@ -2298,6 +2349,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Dataset: the digest leaves the weights out", "else (*x, self.y, weights)", "else (*x, self.y)"),
         ("Dataset: weights stay behind when it is cut",
          "weights=None if self.weights is None else cut(self.weights)", "weights=self.weights"),
+        ("Dataset: several arrays of targets", "if several and len(self.y) != len(arrays[0]):", "if False:"),
+        ("Dataset: a list of rows is several targets", "if several and len(self.y) != len(arrays[0]):", "if several:"),
     ],
     "data/split.py": [
         ("split: of what is no data set",
@@ -2326,6 +2379,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("capture: a reason is said to nobody", "        self._say(reason)\n", ""),
         ("capture: the last reason hides the first",
          'f"{self._run.eager}; {reason}" if self._run.eager else reason', "reason"),
+        ("capture: steps go on with the settings of before a callback", " and before.settings == steps.settings", ""),
     ],
     "train/checkpoint.py": [
         ("Checkpoint: numbers of NumPy's are written by their names",
@@ -2435,6 +2489,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "                run.agree(f\"has another rate in step {run.steps_done}\", run.optimizer.lr)\n", ""),
         ("Resuming: nothing is said of what was watched",
          "        run.position.watched = validation.digest()\n", "        validation.digest()\n"),
+        ("fit: a run that goes on captures nothing",
+         "capture(run, reporter.note)\n", "capture(run, reporter.note) if not run.history else None\n"),
     ],
     "train/start.py": [
         ("fit: a model keeps no names of classes",
@@ -2545,6 +2601,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parity: the precision is ignored", "partial(kinds[device.name], precision=precision)", "kinds[device.name]"),
         ("Parity: an unknown precision is a row", '    kind("float32", SEED)  # an unknown', "    # an unknown"),
         ("parity: data without a model are ignored", "if model is None and data is not None:", "if False:"),
+        ("parity: several outputs", "        if is_several(model.output_shape):\n", "        if False:\n"),
+        ("parity: samples of one's own are said to be drawn",
+         "            if data is None:\n                error.add_note",
+         "            if True:\n                error.add_note"),
     ],
     "verify/passes.py": [
         ("MovedTotals: the result, not the sums on the way", "(some.stop - some.start) * total**2", "total**2"),
@@ -2556,6 +2616,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        yield from super().chunks(size, numbers)"),
         ("check: a draw of another shape",
          "        if drawn.shape != (subject.batch, *shape):\n", "        if False:\n"),
+        ("check: one function draws several inputs at once",
+         "        if isinstance(one, tuple):\n", "        if False:\n"),
+        ("Float64: random numbers of its own dtype",
+         "self._draws = np.dtype(draws)", "self._draws = np.dtype(\"float64\")"),
     ],
     "verify/check.py": [
         ("Check: a loss never sees column-major outputs",
@@ -2587,6 +2651,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("check_loss: a class of losses",
          "    a_function(\"check_loss takes a loss, such as losses.Huber()\", loss)\n", ""),
         ("check_loss: on nothing", '(whole("batch", batch, least=1), *as_shape(shape))', "(batch, *as_shape(shape))"),
+        ("check_loss: several outputs", "    if is_several(as_shape(shape)):\n", "    if False:\n"),
     ],
     "verify/strict.py": [
         ("Strict: overlaps pass", "for changed, other in product(chain.written,", "for changed, other in product((),"),
@@ -2605,6 +2670,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'np.matmul(widened(a).astype("f2"), widened(b).astype("f2")).astype("f4")'),
         ("Strict device: products of 16 bits are of the bits themselves",
          "_matmul_of_16_bits if narrow else np.matmul", "np.matmul"),
+        ("strict: a range is sent inside a step",
+         "if not isinstance(values, (StrictArray, Number, np.generic)):",
+         "if isinstance(values, (list, tuple, np.ndarray)):"),
     ],
     "verify/invariants.py": [
         ("Invariants: gradients without dx is left out", "    gradients_without_dx,\n", ""),
@@ -2953,6 +3021,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images: a warning is an error for ever", "        _reading.now = False\n", "        pass\n"),
         ("Images: a program that ignores warnings reads damage",
          "    if filters[:1] != [_FILTER]:", "    if _FILTER not in filters:"),
+        ("Images: scikit-learn cannot read the filter of warnings",
+         "    pattern = \"(?!)\"", "    no_pattern = \"(?!)\""),
+        ("Images: where scikit-learn runs tasks all warnings are errors",
+         "    pattern = \"(?!)\"", "    pattern = \"\""),
+        ("Images: the filter of warnings cannot be sent", "def __reduce__(self)", "def reduced(self)"),
+        ("Images: damage that Pillow has told of before is read",
+         "\"__warningregistry__\", {}).clear()", "\"__warningregistry__\", {})"),
     ],
     "cli/tables.py": [
         ("predict: answers of six digits", "str(value)}", 'f"{value:.6g}"}'),
@@ -3053,6 +3128,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Interchange: memory of a GPU is read as the host's", "where[0] not in HOST)", "False)"),
         ("Interchange: arrays of a GPU are taken for the host's",
          'where is None and hasattr(values, "__cuda_array_interface__")', "False"),
+        ("Arrays of several shapes: NumPy's words", "if \"inhomogeneous\" not in str(error):", "if True:"),
     ],
     "data/rows.py": [
         ("Stored: pieces, the last sample of a file is sought in the next", 'side="right")', 'side="left")'),
@@ -3191,6 +3267,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "write = EXPORTERS.get(type(layer))",
          "write = next((EXPORTERS[kind] for kind in type(layer).__mro__ if kind in EXPORTERS), None)"),
         ("ONNX: token numbers are asked for as floats", "self.integers.add(x.source)", 'self.integers.add("")'),
+        ("ONNX: an exporter gives a name",
+         "if not all(isinstance(part, Tensor) for part in in_tuple(y)):", "if False:"),
+        ("ONNX: an operator takes a tensor", "if not all(isinstance(name, str) for name in inputs):", "if False:"),
     ],
     "onnx/writing.py": [
         ("ONNX: free axes are of length 1", 'f"{name}_axis_{i}" if n is None else n', "1 if n is None else n"),
@@ -3501,6 +3580,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: a run that diverges is a failure", "except NotFiniteError as error:", "except KeyError as error:"),
         ("serve: epochs as fast as they come", "time.sleep(max(0.0, due - time.monotonic()))", "time.sleep(0.0)"),
         ("serve: all units are shown", "images[: limits.UNITS]", "images"),
+        ("serve: a loss of four decimals", "return rounded(value) if", "return round(float(value), DECIMALS) if"),
     ],
     "serve/training.py": [
         ("serve: any number of trainings", "Semaphore(limits.TRAININGS)", "Semaphore(10**6)"),
@@ -3532,6 +3612,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: characters without names", "if not is_text(model) or not len(single)", "if False and not len(single)"),
         ("serve: attention before the text was written",
          "scores = self._scores(written)[-1]", "scores = self._scores(self._encoded(text))[-1]"),
+        ("text: probabilities of four decimals", "maps.rounded(next_probabilities(", "rounded(next_probabilities("),
+        ("text: a softmax of probabilities",
+         "if gives_probabilities(self.model.network) else scores", "if False else scores"),
     ],
     "serve/text.py": [
         ("serve: texts of any length", "max_length=limits.TEXT_LENGTH, ", ""),
@@ -3582,10 +3665,21 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Gradient check: the first values alone", "DRAWS = 4", "DRAWS = 1"),
         ("Gradient check: any values that pass",
          "        if smooth:\n            break\n", "        if found[0] <= found[1]:\n            break\n"),
+        ("Gradient check: a shorter step excuses what is smooth", "if right and same and last:", "if False:"),
     ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device",
          "if len(given) > names.ARRAYS_OF.get(name, len(given)):", "if False:"),
+        ("strict: lists of repeats are sent inside a step",
+         "if name == \"repeat\" and isinstance(args[1], (list, tuple)):", "if False:"),
+        ("strict: its arrays are plain numbers",
+         "        raise TypeError(\"an array of the device is no plain number: use int(...), outside a step\")\n",
+         "        return int(self._host)\n"),
+        ("strict: numbers in place of arrays",
+         "refuse_others(name, value, numbers=False)", "refuse_others(name, value)"),
+        ("strict: an axis of an array that has none", "if name in names.ALONG_AN_AXIS and", "if False and"),
+        ("strict: numbers that the type of an array does not hold", "if name in (\"clip\", \"where\"):", "if False:"),
+        ("strict: a mask of one value", "if isinstance(part, (bool, np.bool_)) or (", "if ("),
     ],
     "photo/explain.py": [
         ("Explained: numbers of classes for their names", "name, FAINT, _font(12))", "str(label), FAINT, _font(12))"),
@@ -3595,6 +3689,19 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "cli/export.py": [
         ("xpnet export: a folder that is missing is told in the end",
          "check_file(\"OUT\", out, \".onnx\")", "check_file(\"OUT\", Path(out.name), \".onnx\")"),
+    ],
+    "nn/shapes.py": [
+        ("A single number is an input",
+         "if any(getattr(array, \"ndim\", 1) == 0 for array in in_tuple(arrays)):", "if False:"),
+        ("Images without channels: samples with a free axis are sent to Reshape, which takes none",
+         "if len(shape) != n_axes or not all(isinstance(n, int) for n in shape):", "if len(shape) != n_axes:"),
+        ("Images without channels: samples with too many axes are sent to Reshape, too",
+         "if len(shape) != n_axes or not all(isinstance(n, int) for n in shape):",
+         "if not all(isinstance(n, int) for n in shape):"),
+    ],
+    "scalar/network.py": [
+        ("BasicNet: one name for all activations is taken letter by letter",
+         "    if isinstance(names, str):\n", "    if isinstance(names, bytes):\n"),
     ],
 }
 # fmt: on
