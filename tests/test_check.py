@@ -118,6 +118,12 @@ class DividesByTheBatch(nn.Layer):
         return x * (1 / n) * n, lambda dy, need_dx=True: dy
 
 
+class GivesASampleOfItsOwn(nn.Layer):
+    def forward(self, x, backend):
+        y = x * 2 if len(x) else backend.xp.zeros((1, *x.shape[1:]), x.dtype)
+        return y, lambda dy, need_dx=True: 2 * dy[: len(x)]
+
+
 class TheLatest(nn.Layer):
     """State of the class: only the layer that was built last does what it should."""
 
@@ -254,6 +260,7 @@ class Draws(nn.Layer):
         (NothingWithoutDx, "gradients without dx"),
         (InOrderOfMemory, "strided input"),
         (DividesByTheBatch, "empty batch"),
+        (GivesASampleOfItsOwn, "empty batch"),
         (TheLatest, "copy independent"),
         (OffInFloat64, "agrees with float64 on the CPU"),
         (NeverSettles, "settled state"),

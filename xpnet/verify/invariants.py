@@ -84,10 +84,9 @@ def empty_batch(trial: Trial) -> Pair:
     one = replace(trial, values=none).begin()
     want = one.state()
     got = one.run()
-    shaped = {name[1:]: a for name, a in none.items() if name.startswith("dy")}  # y has the shapes of dy
-    shaped |= {f"d{name}": a for name, a in none.items() if name.startswith("x")}  # dx those of x
+    outputs = {name[1:]: a for name, a in none.items() if name.startswith("dy")}  # `Layer` itself checks dx's shape
     for name in got.keys() - want.keys():
-        want[name] = shaped[name].astype(got[name].dtype) if name in shaped else np.zeros_like(got[name])
+        want[name] = outputs[name].astype(got[name].dtype) if name in outputs else np.zeros_like(got[name])
     return got, want
 
 
