@@ -24,11 +24,19 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "optim/layerwise.py": {
         ("Muon._orthogonal", "`0` -> `1`"): "X X^T and X^T X give the same; the smaller one saves time only",
     },
+    "losses/cross_entropy.py": {
+        ("BinaryCrossEntropy.terms", "`y > 0` -> `y >= 0`"): "at 0 it is multiplied by y",
+    },
     "nn/activation.py": {
+        ("HardSwish.forward.backward", "`3` -> `4`"): "from 3 on it is multiplied by 0, and need only be finite",
         ("sigmoid_and_e", "`x >= 0` -> `x > 0`"): "at 0 the other side of the maximum is 1",
     },
     "nn/attention.py": {
         ("attention.backward", "`-2` -> `2`"): "the same one of four axes",
+    },
+    "nn/softmax.py": {
+        ("Softmax.forward.backward", "`True` -> `False`"): "need_dx, at which it does not look",
+        ("LogSoftmax.forward.backward", "`True` -> `False`"): "need_dx, at which it does not look",
     },
     "nn/seen_pass.py": {
         ("_Counting", "`0` -> `1`"): "it is set to 0 before what is looked at",
@@ -43,6 +51,23 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "backend/random.py": {
         ("philox_blocks", "`-1` -> `1`"): "the same one of two axes",
     },
+    "data/stored.py": {
+        (
+            "_npy",
+            "`np.load(path, mmap_mode=mode, allow_pickle=False)` -> `np.load(path, mmap_mode=mode)`",
+        ): "NumPy's own default",
+    },
+    "frames.py": {
+        ("whole_of", "`'biu'` -> `'biu_'`"): "no kind of array is called so",
+    },
+    "train/callbacks.py": {
+        ("ask_callbacks.ask", "`run.group.size > 1` -> `run.group.size >= 1`"): "it saves time only",
+        (
+            "ask_callbacks.ask",
+            "`callbacks and run.group.size > 1` -> `callbacks or run.group.size > 1`",
+        ): "it saves time only",
+        ("ask_callbacks", "`run.group.rank > 0` -> `run.group.rank >= 0`"): "process 0 has all of it",
+    },
     "train/debug.py": {
         (
             "_StepObserver.backward_begins",
@@ -56,12 +81,16 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     },
     "train/fit.py": {
         ("fit", "`0` -> `1`"): "one thread for no multiplication and for one",
+        ("fit", "`group.size > 1` -> `group.size >= 1`"): "it saves time only",
     },
     "train/lines.py": {
         ("", "`'cupy'` -> `'cupy_'`"): "seen where there is a GPU",
         ("", "`'cupyx'` -> `'cupyx_'`"): "seen where there is a GPU",
         ("", "`'xpnet.losses'` -> `'xpnet.losses_'`"): "a loss is called with its backend, which tells as much",
         ("line_of_user", "`1` -> `2`"): "the frame left out is one of the package's own, which is passed over anyway",
+    },
+    "train/metrics.py": {
+        ("_sums", "`0` -> `1`"): "what stands in place of a value of weight 0 is multiplied by it",
     },
     "train/run.py": {
         ("described", "`''` -> `'_'`"): "any text does in place of an address, as long as it is the same",
@@ -81,6 +110,8 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("_attention.rows", "`len(v) // C` -> `len(v) / C`"): "the same whole number",
     },
     "weights/reading.py": {
+        ("arrays_of", "`value.element_size() < 4` -> `value.element_size() <= 4`"): "float32 as float32 is itself",
+        ("arrays_of", "`4` -> `5`"): "float32 as float32 is itself",
         ("unnumbered", "`'#'` -> `'#_'`"): "any text does in place of the numbers",
     },
     "verify/cases/compose.py": {
@@ -93,6 +124,14 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
         ("muon", "`0` -> `1`"): "all rows of a matrix are alike in kind and length",
     },
     "verify/gradcheck.py": {
+        (
+            "directional_error",
+            "`found[0] <= allowed` -> `found[0] < allowed`",
+        ): "where both are 0, the next step says so",
+        (
+            "directional_error",
+            "`abs(quotient - before) > allowed` -> `abs(quotient - before) >= allowed`",
+        ): "two sums of rounded numbers, which are not equal",
         ("directional_error", "`1` -> `2`"): "another seed",
     },
     "verify/invariants.py": {

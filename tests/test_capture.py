@@ -96,6 +96,15 @@ def test_a_run_that_goes_on_from_the_end_of_an_epoch_is_captured(tmp_path):
     assert backend.calls == 4 + 2 * 5
 
 
+def test_a_run_that_has_nothing_left_to_do_captures_nothing(tmp_path):
+    options = {"checkpoint": tmp_path / "run", "resume": True, "validation": points(), "schedule": lambda step: 0.0}
+    trained(Counting("float32", 3), **options)
+    for left in ({"epochs": 2}, {"epochs": 5, "patience": 1}):
+        backend = Counting("float32", 3)
+        result, _ = trained(backend, **options, **left)
+        assert (backend.calls, len(result.history)) == (0, 2)
+
+
 def test_the_cpu_captures_nothing_and_has_nothing_to_say():
     result, _ = trained(Backend("float32", 3))
     assert result.eager == ""

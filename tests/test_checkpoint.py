@@ -66,6 +66,8 @@ def test_what_a_checkpoint_calls_its_tensors(tmp_path):
     average = {"run/average.values", "run/average.steps"}
     assert tensors.keys() == own | state | average | {"run/totals", "run/best", "run/rng"}
     assert described["run"].keys() == {"progress", "history", "optimizer", "schedule", "settings", "lr"}
+    settings = {"samples", "batch_size", "seed", "precision", "data", "loss", "clip", "accumulate", "average"}
+    assert described["run"]["settings"].keys() == settings | {"augment", "metrics", "frozen"}
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -156,13 +156,14 @@ def test_mean_std_keeps_its_digits_far_from_zero(offset, n):
     assert mean_std(x, axis=0)[1][0] == pytest.approx(np.sqrt((n * n - 1) / 12) / 8, rel=1e-9)
 
 
-def test_features_that_do_not_vary_get_deviation_1():
-    x = np.tile(np.float32([0.1, 0, 1 / 3]), (1000, 1))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_that_do_not_vary_get_deviation_1(dtype):
+    x = np.tile(np.array([0.1, 0, 1 / 3], dtype), (1000, 1))
     x[:, 1] = np.arange(1000)
     means, stds = mean_std(x, axis=0)
     assert stds[0] == stds[2] == 1
     assert stds[1] > 200
-    assert means[0] == pytest.approx(np.float32(0.1))
+    assert means[0] == pytest.approx(dtype(0.1))
     assert mean_std(np.full((5, 5), 0.1)) == (pytest.approx(0.1), 1.0)
     assert mean_std(np.full((5, 5), 200, np.uint8)) == (200.0, 1.0)
 

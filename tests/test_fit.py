@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def setup(optimizer=optim.Adam, seed=0, dtype="float32", dropout=0.2, lr=0.01):
 
 def test_it_learns_and_writes_history():
     model, loss, optimizer = setup()
+    started = time.perf_counter()
     result = train.fit(model, loss, optimizer, blobs(), blobs(seed=1), epochs=12, batch_size=16, quiet=True)
+    assert 0 < sum(row["seconds"] for row in result.history) <= time.perf_counter() - started
     assert [row["epoch"] for row in result.history] == list(range(1, 13))
     assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
     assert result.history[-1]["validation_accuracy"] > 0.9
@@ -709,6 +712,13 @@ def test_a_model_without_classes_takes_the_names_of_the_data(own, n_outputs, nam
     train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), blobs(), epochs=1, quiet=True)
     model.save(tmp_path / "model.safetensors")
     assert xpnet.load(tmp_path / "model.safetensors", "cpu").classes == names
+
+
+def test_a_model_of_sequences_takes_the_names_of_the_data_too():
+    model = nn.Model(nn.Linear(3), (4, 2), xpnet.select("cpu"))
+    sequences = data.Dataset(np.zeros((6, 4, 2), np.float32), np.arange(24).reshape(6, 4) % 3, ("a", "b", "c"))
+    train.fit(model, losses.SoftmaxCrossEntropy(), optim.SGD(model, 0.1), sequences, epochs=1, quiet=True)
+    assert model.classes == ("a", "b", "c")
 
 
 def test_each_call_begins_with_the_same_order_and_a_resumed_run_goes_on(tmp_path):

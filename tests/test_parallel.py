@@ -500,9 +500,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("kind", [ThreadGroup, SharingGroup], ids=["each updates all", "shared"])
+@pytest.mark.parametrize(("size", "kind"), [(2, ThreadGroup), (3, SharingGroup)], ids=["each updates all", "shared"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_a_callback_changes_is_changed_in_all_processes(change, kind):
+def test_what_a_callback_changes_is_changed_in_all_processes(change, size, kind):
     def run(group):
         model = model_of()
         optimizer = optim.AdamW(model, 0.01)
@@ -512,10 +512,11 @@ def test_what_a_callback_changes_is_changed_in_all_processes(change, kind):
         return result, model.data.copy(), optimizer
 
     result, data_, optimizer = run(ALONE)
-    for theirs, values, other in together(3, run, kind):
+    for theirs, values, other in together(size, run, kind):
         close(losses_of(theirs), losses_of(result))
         close(values, data_)
         assert (other.lr, other.described) == (optimizer.lr, optimizer.described)
+        assert vars(other).keys() == vars(optimizer).keys()
 
 
 def test_a_schedule_that_one_process_alone_changes_is_told_of():

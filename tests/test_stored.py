@@ -282,6 +282,24 @@ def test_when_a_run_has_ended_nothing_more_is_read(measuring, monkeypatch):
     assert len([name for name, _ in source._rows.reads if name.startswith("xpnet")]) <= 2  # one was under way
 
 
+def test_leaving_does_not_wait_for_a_slow_disk():
+    source, reading, go_on, ended = stored(), threading.Event(), threading.Event(), []
+
+    def slow(indices):
+        reading.set()
+        ended.append(go_on.wait(10))
+        return source._rows.x[indices]
+
+    source._rows.read = slow
+    feed = source.feed(Backend(), lambda x: x)
+    feed.begin(np.arange(N), data.batch_slices(N, 32))
+    feed._read_ahead()
+    assert reading.wait(20)
+    feed.close()
+    assert not ended
+    go_on.set()
+
+
 @pytest.mark.parametrize("fails", [1, 6])
 def test_an_error_of_the_reader_keeps_nothing(fails, monkeypatch):
     """Not until Python looks for cycles: the reader's thread ends with what has asked for it."""
@@ -331,12 +349,15 @@ def test_npy_files_one_behind_the_other(tmp_path):
 def test_shards_of_safetensors(dtype, tmp_path):
     x, y = samples(dtype=dtype)
     for number, part in enumerate(np.array_split(np.arange(N), 3)):
-        save_file({"y": y[part], "other": np.zeros(3), "x": x[part]}, tmp_path / f"{number}.safetensors")
-    source = data.open_shards(sorted(tmp_path.glob("*.safetensors")))
+        tensors = {"y": y[part], "other": np.zeros(3), "x": x[part], "thin": x[part, :1].copy()}
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+    files = sorted(tmp_path.glob("*.safetensors"))
+    source = data.open_shards(files)
     indices = np.arange(N)[::-7]
     assert np.array_equal(source.read(indices), x[indices])
     assert source.read(indices).dtype == dtype
     assert np.array_equal(source.y, y)
+    assert np.array_equal(data.open_shards(files, x="thin").read(indices), x[indices, :1])
 
 
 def test_shards_that_do_not_fit_each_other_are_named(tmp_path):

@@ -291,6 +291,14 @@ def test_columns_of_numbers_that_float32_does_not_hold_are_refused(factor):
     assert nn.Columns(**table.columns).std[1] == 1
 
 
+def test_the_largest_and_the_closest_numbers_that_are_taken():
+    table = data.table({"a": [-1e30, 1e30], "b": [0.0, 1e-30], "y": [0.0, 1e30]}, "y")
+    assert np.array_equal(table.x, [[-1e30, 0], [1e30, 1e-30]])
+    for numbers in ([0.0, 1.1e30], [-1.1e30, 0.0], [0.0, 9e-31]):
+        with pytest.raises(ValueError, match="column 'a' holds numbers from"):
+            data.table({"a": numbers, "y": [0.0, 0.5]}, "y")
+
+
 def test_the_layer_checks_what_it_is_told():
     columns = data.table(customers(), "churn").columns
     for wrong, message in (

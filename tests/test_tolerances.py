@@ -11,7 +11,7 @@ import pytest
 from xpnet import losses, nn, verify
 from xpnet.backend import Backend
 from xpnet.verify.check import agreement, exact, tolerance
-from xpnet.verify.gradcheck import gradient_error, loss_gradient_error
+from xpnet.verify.gradcheck import DRAWS, directional_error, gradient_error, loss_gradient_error
 from xpnet.verify.invariants import settled_state
 from xpnet.verify.parity import parity
 from xpnet.verify.parity_result import REFERENCE, Comparison, Training
@@ -133,9 +133,20 @@ def test_values_at_a_kink_are_drawn_anew(off, passes):
 
 
 def test_where_all_values_are_at_a_kink_nothing_passes():
-    one = subject(Rectifier, draw=lambda rng, shape: np.full(shape, 1e-11))
+    drawn = []
+    one = subject(Rectifier, draw=lambda rng, shape: drawn.append(shape) or np.full(shape, 1e-11))
     error, allowed, _ = gradient_error(one, draw_values(one))
     assert error > allowed
+    assert len(drawn) == DRAWS
+
+
+def test_rounding_of_the_two_forwards_is_no_wrong_gradient():
+    """Of a sum of softmaxes, say: every gradient is 0, and the values differ in their last bit."""
+    two = iter([1.0, 1 + 2.0**-52])
+    forward = lambda moved: np.array([next(two)])
+    found, smooth = directional_error(forward, {"x": np.zeros(1)}, {"x": np.zeros(1)}, np.ones(1))
+    assert smooth
+    assert found[:2] == pytest.approx((2.0**-53 / 1e-6, 2.0**-50 / 1e-6), rel=1e-12)
 
 
 def test_the_gradients_of_a_network_of_many_rectifiers():

@@ -355,9 +355,11 @@ def test_what_is_flattened_in_another_order_is_told(layers, shape, tmp_path):
     ([nn.Parallel(nn.Sequential(nn.Conv2d(2, 3), nn.GlobalAvgPool2d()), nn.Flatten()), nn.Linear(3)], (5, 5, 1)),
     ([nn.Parallel(nn.Conv2d(2, 3), nn.Conv2d(2, 3)), nn.Flatten(), nn.Linear(3)], (3, 3, 1)),
     ([nn.Parallel(nn.Conv2d(2, 3), nn.Reshape(2, 2, 4)), nn.Flatten(), nn.Linear(3)], (4, 4, 1)),
+    ([nn.Parallel(nn.Conv2d(2, 3), nn.Reshape(2, 2, 4)), nn.Parallel(nn.ReLU(), nn.Tanh()), nn.Flatten(), nn.Linear(3)],
+     (4, 4, 1)),
     ([nn.Residual(nn.Conv2d(2, 3, padding="same"), nn.Reshape(5, 5, 2)), nn.Flatten(), nn.Linear(3)], (5, 5, 2)),
 ], ids=["turned", "one channel", "one pixel", "no kernel", "flat", "in time", "rows", "branches", "one pixel of each",
-        "one branch", "a sum"])  # fmt: skip
+        "one branch", "one branch of several", "a sum"])  # fmt: skip
 def test_what_is_flattened_alike_is_not(layers, shape):
     model = model_of(nn.Sequential(*[layer.copy() for layer in layers]), shape)
     weights.load(model, weights.state_dict(model))
