@@ -24,6 +24,7 @@ class Watch:
     """A clock that moves only when somebody works."""
 
     now = 0.0
+    left = 0.0  # seconds that a device has still to work
 
     def perf_counter(self) -> float:
         return self.now
@@ -55,6 +56,39 @@ class Works(nn.Layer):
 watch = Watch()
 
 
+class Later(Backend):
+    """A device that has done what it was asked for when it is waited for."""
+
+    def synchronize(self):
+        watch.now += watch.left
+        watch.left = 0.0
+
+
+class WorksLater(nn.Layer):
+    def forward(self, x, backend):
+        watch.left += 3
+        return x, lambda dy, need_dx=True: dy
+
+
+def test_time_is_taken_when_the_device_has_done_its_work(monkeypatch):
+    monkeypatch.setattr(measure, "time", watch)
+    monkeypatch.setattr(measure, "_rounds", lambda run, seconds: [1.0])
+    found = bench(nn.Model(nn.Sequential(WorksLater(), nn.Linear(1), WorksLater()), (2,), Later()), 4)
+    assert [(row.path, row.forward) for row in found.layers if row.forward] == [("layers.0", 3), ("layers.2", 3)]
+
+
+class ReadsBack(nn.Layer):
+    def forward(self, x, backend):
+        backend.to_host(x)
+        return x, lambda dy, need_dx=True: dy
+
+
+def test_steps_that_cannot_be_captured_are_told_of():
+    network = nn.Sequential(nn.Linear(3), ReadsBack(), nn.Linear(3))
+    found = bench(nn.Model(network, (4,), StrictBackend("float32"), ("a", "b", "c")), 4, seconds=0.01)
+    assert "to_host makes the host wait" in found.eager
+
+
 def test_time_belongs_to_the_innermost_layer_that_is_under_way(monkeypatch):
     monkeypatch.setattr(measure, "time", watch)
     monkeypatch.setattr(measure, "_rounds", lambda run, seconds: [1.0])
@@ -78,6 +112,7 @@ def test_time_belongs_to_the_innermost_layer_that_is_under_way(monkeypatch):
     assert (times["layers.1.inner"], times["layers.2"]) == ((0, 0), (8, 80))
     assert found.parts == pytest.approx(3 + 4 + 0.5 + 8 + 10 * 15.5)
     assert "51.6%" in table(found)  # layers.2: 88 of 170.5
+    assert all(part in table(found) for part in ("the loss", "the update"))
 
 
 def test_the_floor_is_made_of_every_product_of_a_step():

@@ -202,12 +202,10 @@ class _Clock(Observer):
         self._lap()
         with self._backend.observed_by(self):
             y, backward = model.forward(x)
-        self._lap()
         _, dy = loss(y, target, self._backend)
         self._credit("loss", None)
         with self._backend.observed_by(self):
             backward(dy, need_dx=False)
-        self._lap()
         self._run.optimizer.step()
         self._credit("update", None)
 
