@@ -12,6 +12,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from xpnet.data import Dataset, DownloadError, IdxError, datasets, load, mean_std, read_idx, write_idx
 from xpnet.data.idx import CHUNK, decompressed
@@ -190,6 +191,16 @@ def test_both_splits_have_the_classes_of_the_larger(tmp_path):
     write_folder(tmp_path, n_test=1)
     train, test = load(tmp_path)
     assert train.classes == test.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
+def test_the_name_of_a_data_set_is_no_folder_of_that_name(name, tmp_path, monkeypatch):
+    for kind in "ab":
+        (tmp_path / name / kind).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / name / kind / "0.png")
+    monkeypatch.chdir(tmp_path)
+    assert not datasets.holds_images(name)
+    assert datasets.holds_images(f"./{name}")
 
 
 def test_a_folder_of_images_without_classes(tmp_path):

@@ -75,12 +75,24 @@ def test_the_cpu_is_described():
     total, available = machine.memory()
     assert total is None or total > 2**28
     assert available is None or 0 < available <= total
+    assert (available is not None) == os.path.exists("/proc/meminfo")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that ties processes to processors")
+def test_the_usable_processors_are_those_of_this_process():
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(own)})
+    try:
+        assert machine.cpu()["usable"] == 1
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def test_a_right_product_is_within_the_limit_for_any_seed():
     rows = [report.product("cpu", seed) for seed in range(3)]
     assert all(row["ok"] and 1e-9 < row["error"] < row["limit"] for row in rows)
     assert len({row["error"] for row in rows}) == 3
+    assert rows[0].keys() == {"device", "ok", "error", "limit", "seconds", "why_not"}
 
 
 @pytest.mark.parametrize(
@@ -154,12 +166,16 @@ def test_a_data_folder_that_is_none_is_a_problem(monkeypatch, folder):
 def test_only_variables_that_matter_are_told(monkeypatch):
     monkeypatch.setenv("XPNET_DEVICE", "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("CUPY_TF32", "1")
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in threads:
+        monkeypatch.setenv(name, "2")
     monkeypatch.setenv("MY_PASSWORD", "secret")
     told = machine.environment()
     assert told["XPNET_DEVICE"] == "cpu"
     assert told["CUDA_VISIBLE_DEVICES"] == ""
-    assert told["OMP_NUM_THREADS"] == "2"
+    assert told["CUPY_TF32"] == "1"
+    assert [told[name] for name in threads] == ["2"] * 3
     assert "MY_PASSWORD" not in told
 
 

@@ -141,6 +141,14 @@ def test_the_file_is_on_the_disk_before_it_takes_the_name_and_the_name_is_after(
     assert happened == [("file", 8), ("name", None), ("folder", None)]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs a system that lists its open files")
+def test_neither_the_file_nor_its_folder_stays_open(tmp_path):
+    opened = os.listdir("/proc/self/fd")
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert os.listdir("/proc/self/fd") == opened
+
+
 def test_a_lock_is_held_by_one_at_a_time_and_given_back(tmp_path):
     def refuse():
         raise ZeroDivisionError

@@ -34,6 +34,7 @@ from xpnet.photo.components import find_pieces
 from xpnet.photo.glyph import stroke_width
 from xpnet.photo.opening import open_whole
 from xpnet.photo.page import find_page
+from xpnet.photo.shapes import Shape
 
 TWO = [(70, 90), (85, 60), (120, 50), (150, 70), (145, 110), (70, 190), (160, 190)]
 ONE = [(100, 50), (100, 200)]
@@ -882,3 +883,9 @@ def test_a_model_of_tables_reads_no_images():
     )
     with pytest.raises(ValueError, match="the model takes rows of a table, which are no images"):
         ImageReader(model)
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 3), (2, 10), (4, 4)])
+def test_a_bar_is_as_elongated_as_its_sides_are(height, width):
+    bar = Shape(np.ones((height, width), bool), (0, 0, width, height), 1.0)
+    assert bar.elongation == pytest.approx(max(height, width) / min(height, width), rel=1e-12)
