@@ -60,6 +60,29 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "frames.py": {
         ("whole_of", "`'biu'` -> `'biu_'`"): "no kind of array is called so",
     },
+    "files.py": {
+        ("locked", "`0.1` -> `1.1`"): "seconds that are waited between two looks",
+        ("_try_lock", "`0` -> `1`"): "seen where there is Windows",
+        ("_try_lock", "`file.seek(0)` -> deleted"): "seen where there is Windows",
+    },
+    "doctor/machine.py": {
+        ("_windows_memory", "`'kernel32'` -> `'kernel32_'`"): "seen where there is Windows",
+    },
+    "doctor/report.py": {
+        ("_timed_product", "`5` -> `6`"): "how often something is timed",
+    },
+    "probe/installed.py": {
+        ("cupy_distributions", "`''` -> `'_'`"): "any text does that is not the name of such a package",
+    },
+    "bench/measure.py": {
+        ("bench", "`min` -> `max`"): "how often something is timed",
+    },
+    "photo/shapes.py": {
+        (
+            "hull_area.chain",
+            "`(x1 - x0) * (y - y0) > (y1 - y0) * (x - x0)` -> `(x1 - x0) * (y - y0) >= (y1 - y0) * (x - x0)`",
+        ): "a corner on a straight side adds no area",
+    },
     "train/callbacks.py": {
         ("ask_callbacks.ask", "`run.group.size > 1` -> `run.group.size >= 1`"): "it saves time only",
         (
