@@ -179,6 +179,15 @@ def test_only_variables_that_matter_are_told(monkeypatch):
     assert "MY_PASSWORD" not in told
 
 
+def test_a_cache_without_a_home_has_no_path(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XPNET_CACHE")
+    monkeypatch.setattr(report, "cache_folder", nowhere)
+    assert (report._downloads()["path"], report._downloads()["writable"]) == ("", False)
+
+
 def test_every_gpu_that_works_computes_a_product(monkeypatch):
     fault = probe.Diagnosis("fault", "CUDA fails", "reboot")
     gpu_machine(monkeypatch, probe.Diagnosis("ok", "Fake GPU"), fault)

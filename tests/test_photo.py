@@ -28,10 +28,13 @@ from xpnet.photo import (
     find_glyphs,
     image_kind,
     open_image,
+    opening,
     shifted,
 )
+from xpnet.photo import glyph as glyphs
 from xpnet.photo.components import find_pieces
 from xpnet.photo.glyph import stroke_width
+from xpnet.photo.ink import find_ink
 from xpnet.photo.opening import open_whole
 from xpnet.photo.page import find_page
 from xpnet.photo.shapes import Shape
@@ -889,3 +892,34 @@ def test_a_model_of_tables_reads_no_images():
 def test_a_bar_is_as_elongated_as_its_sides_are(height, width):
     bar = Shape(np.ones((height, width), bool), (0, 0, width, height), 1.0)
     assert bar.elongation == pytest.approx(max(height, width) / min(height, width), rel=1e-12)
+
+
+def test_the_brightest_pixel_of_a_thin_glyph_is_white():
+    thin = np.zeros((40, 40), np.float32)
+    thin[:, 20] = 0.5  # a quarter of a pixel of the frame
+    assert glyphs._centred(thin, (28, 28)).max() == 255
+
+
+def test_the_grain_of_a_sheet_does_not_depend_on_the_light():
+    sheet = np.random.default_rng(0).uniform(0.8, 1.0, (120, 120)).astype(np.float32)
+    bright, dim = (find_ink(sheet * light).grain for light in (1.0, 0.5))
+    assert bright > 0.01
+    assert 0.8 < dim / bright < 1  # black paper, whose brightness tells nothing, is kept tame
+
+
+def test_a_jpeg_of_as_many_scans_as_are_taken(monkeypatch):
+    file = save(draw(TWO), "JPEG", progressive=True)
+    scans = file.count(b"\xff\xda")
+    monkeypatch.setattr(opening, "MAX_SCANS", scans)
+    assert open_image(io.BytesIO(file)).shape == (240, 240)
+    monkeypatch.setattr(opening, "MAX_SCANS", scans - 1)
+    with pytest.raises(ImageError, match=f"a JPEG of {scans} scans"):
+        open_image(io.BytesIO(file))
+
+
+def test_what_lies_behind_one_faint_white_pixel_is_black():
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    image.putpixel((3, 4), (255, 255, 255, 100))
+    expected = np.zeros((20, 20), np.float32)
+    expected[4, 3] = 100 / 255
+    np.testing.assert_allclose(opening._flattened(image), expected, atol=1e-6)

@@ -237,6 +237,15 @@ def test_any_error_at_import_is_kept(tmp_path):
     assert "AttributeError: numpy has no attribute bool8" in detail
 
 
+def test_that_cupy_finds_no_toolkit_is_no_obstacle_of_its_own(tmp_path):
+    code = "import warnings; warnings.warn('CUDA path could not be detected. Set CUDA_PATH.')"
+    told = run(
+        write_cupy(tmp_path, code, "cupy-cuda12x"), f"import warnings; warnings.simplefilter('error')\n{FIND_HERE}"
+    )
+    assert "No module named 'cupy.cuda'" in told
+    assert "CUDA path" not in told
+
+
 def test_a_module_that_is_mistaken_for_cupy_is_pointed_at(tmp_path):
     state, detail, fix = run(write_cupy(tmp_path, "answer = 42"), FIND_HERE).splitlines()
     assert state == "broken-cupy"
