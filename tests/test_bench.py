@@ -206,6 +206,11 @@ def test_what_people_read():
     assert comparison([slow, found]) == "cpu is the fastest; cuda:0 takes 3.0 times as long"
     labels = [tick.get_text() for axes in plot([found, slow]).axes for tick in axes.get_yticklabels()]
     assert labels[:2] == ["Sequential", "layers.0 Linear"]
+    forward, backward = plot([found]).axes[0].containers
+    layers = [row for row in found.layers if row.forward + row.backward]
+    assert [bar.get_width() for bar in forward] == [1e3 * row.forward for row in layers] + [1e3 * found.loss, 0]
+    assert [bar.get_width() for bar in backward] == [1e3 * row.backward for row in layers] + [0, 1e3 * found.update]
+    assert [bar.get_x() for bar in backward] == [bar.get_width() for bar in forward]
     assert [in_time(t) for t in (2.5e-5, 0.0125, 1.5)] == ["25 µs", "12.5 ms", "1.50 s"]
 
 
