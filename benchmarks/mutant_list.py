@@ -1357,6 +1357,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Bench: the model's random stream goes on", "        backend.rng.state = start\n", "        pass\n"),
         ("Bench: what fails leaves the random stream where it came",
          "    finally:\n", "    except KeyError:\n        raise\n    else:\n"),
+        ("Bench: the device is not waited for",
+         "        self._backend.synchronize()\n        before,", "        before,"),
     ],
     "train/debug.py": [
         ("debug: an overflow of a step before is blamed",
@@ -1548,6 +1550,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Lock: always had", "        return False\n", "        return True\n"),
         ("Names are cut in the middle of a letter", '"utf-8", "ignore")', '"utf-8", "replace")'),
         ("Homes of nobody are a RuntimeError", "except RuntimeError:", "except KeyError:"),
+        ("replacing: the folder stays open", "                os.close(handle)\n", "                pass\n"),
     ],
     "data/statistics.py": [
         ("mean_std: a data set", 'if hasattr(x, "feed"):', "if False:"),
@@ -1563,6 +1566,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("mean_std: what float64 cannot tell apart is divided by 0", " | (std == 0)", ""),
         ("table: numbers that float32 cannot tell apart from 0", " or 0 < high - low < SMALLEST", ""),
         ("table: numbers beyond float32", "max(-low, high) > LARGEST or ", ""),
+        ("mean_std: a constant feature is told by the lowest of all", "x.min(axis=axis) ==", "x.min() =="),
+        ("Table: numbers too large on one side are taken", "max(-low, high) > LARGEST", "min(-low, high) > LARGEST"),
     ],
     "data/batches.py": [
         ("Order: equal words in any order", "if not np.diff(words[order]).all():", "if False:"),
@@ -1785,6 +1790,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("What juts out on one side alone is a line", " and flat[2] == right", ""),
         ("Two digits on a staircase are one", "(most if a_part else", "(most if True else"),
         ("A narrow 0 of a bold pen is a blot", " and not shape.holes", ""),
+        ("Photo: bars of few pixels are longer", "np.cov(x, y, bias=True)", "np.cov(x, y)"),
     ],
     "photo/page.py": [
         ("The table is the page", "_largest(flat & ~table)", "_largest(flat)"),
@@ -1803,6 +1809,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "photo/ink.py": [
         ("Paper ends at a shadow", "for _ in range(3):", "for _ in range(1):"),
         ("Ink on squared paper is paper", "paper = along_border(regions, least=0)", "pass"),
+        ("Photo: grain goes by the light", "in_cells(luma / (paper + EVEN))", "in_cells(luma * (paper + EVEN))"),
     ],
     "photo/digit.py": [
         ("Two likely digits are no reason to be unsure", "mean[first] - mean[second] < MARGIN", "False"),
@@ -1859,6 +1866,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Diagnosis: missing libraries of the driver's CUDA",
          "fitting_extra(runtime.runtimeGetVersion())", "fitting_extra(runtime.driverGetVersion())"),
         ("Diagnosis: a full GPU is a missing library", 'if re.search("OutOfMemory', 'if re.search("outofmemory'),
+        ("Probe: the newest GPU of a compiler is unknown", "low <= capability <= high", "low <= capability < high"),
     ],
     "probe/installed.py": [
         ("Diagnosis: a broken CuPy stays installed", "and remove not in installed", ""),
@@ -2000,6 +2008,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'f"{os.fspath(source)}: {error}"', 'f"{os.path.basename(source)}: {error}"'),
         ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
         ("Photos: a film is a HEIC image", "if start[8:12] not in HEIF:", "if False:"),
+        ("Photo: one scan fewer is taken", "if scans > MAX_SCANS", "if scans >= MAX_SCANS"),
     ],
     "train/plots.py": [
         ("Confusion matrix: white on pale colours",
@@ -2491,6 +2500,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        run.position.watched = validation.digest()\n", "        validation.digest()\n"),
         ("fit: a run that goes on captures nothing",
          "capture(run, reporter.note)\n", "capture(run, reporter.note) if not run.history else None\n"),
+        ("fit: a run that has nothing left to do captures its step",
+         "            while run.position.epoch < epochs and not stopped:\n"
+         "                with model.backend.mode(training=True):\n                    capture(run, reporter.note)\n",
+         "            with model.backend.mode(training=True):\n                capture(run, reporter.note)\n"
+         "            while run.position.epoch < epochs and not stopped:\n"),
+        ("fit: the seconds of a row are those since the machine began",
+         "time.perf_counter() - started)", "time.perf_counter())"),
     ],
     "train/start.py": [
         ("fit: a model keeps no names of classes",
@@ -2502,6 +2518,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("fit: a run that is refused has changed the model's classes", "        model.classes = before\n", ""),
         ("fit: a run that is refused has reset Plateau",
          "            vars(plateau).update(memory)\n", "            pass\n"),
+        ("fit: a model of sequences takes no names of classes",
+         "model.output_shape[-1:] == (len(classes),)", "model.output_shape == (len(classes),)"),
     ],
     "train/callbacks.py": [
         ("fit: goes on with the GPU that a callback used", "    model.backend.use()", "    pass"),
@@ -2514,6 +2532,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "                setattr(optimizer, name, value)", "                pass"),
         ("Group: parameters that a callback changes stay in the first process",
          "            run.changing()[name][...] = run.model.backend.asarray(values)", "            pass"),
+        ("Callbacks: in a group of two nobody tells what they changed",
+         "run.group.size > 1 else {}", "run.group.size > 2 else {}"),
     ],
     "train/interrupt.py": [
         ("Ctrl-C: a handler that is not Python's is lost",
@@ -2697,6 +2717,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("by position: fewer positions may come out", "if x.shape[1] != want.shape[1]:", "if False:"),
         ("settled state: waits for random numbers to come to rest",
          "        if (one.backend.rng.state != start).any():\n            return {}, {}\n        now", "        now"),
+        ("Invariants: of no samples outputs may be of some",
+         "outputs[name].astype(got[name].dtype) if name in outputs else np.zeros_like(got[name])",
+         "np.zeros_like(got[name])"),
     ],
     "nn/loading.py": [
         ("Loading: the folder of a run is no model",
@@ -3186,6 +3209,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Reader: after a run all that was asked for is read",
          "        self._reader.shutdown(wait=False, cancel_futures=True)\n", "        pass\n"),
         ("Reader: an error of its own keeps the data", "            del batch  # it", "            pass  # it"),
+        ("Stored: leaving waits for what is being read", "shutdown(wait=False", "shutdown(wait=True"),
+        ("Stored: a tensor with an axis of length 1 is not read", "if 0 in shape:", "if 0 in shape or 1 in shape:"),
     ],
     "parallel/group.py": [
         ("Group: the last sample of a batch is dropped",
@@ -3565,6 +3590,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "return next(iter(layer._shapes.values()))[-1] if known else 0",
          "return sum(_channels(branch, channels) for branch in layer.branches) if known else 0"),
         ("Weights: one branch with channels is enough", "known = all(_channels", "known = any(_channels"),
+        ("Flattening: branches after unknown channels are told of",
+         "if known else 0  # joined", "if known else 1  # joined"),
     ],
     "serve/learner.py": [
         ("serve: the rate is ignored", 'lr=settings["rate"]', "lr=0.1"),
@@ -3666,6 +3693,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Gradient check: any values that pass",
          "        if smooth:\n            break\n", "        if found[0] <= found[1]:\n            break\n"),
         ("Gradient check: a shorter step excuses what is smooth", "if right and same and last:", "if False:"),
+        ("Gradient check: rounding of the forwards is a wrong gradient",
+         " + float(np.abs(weight * ahead).sum() * 2.0**-50 / step)", ""),
     ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device",
@@ -3702,6 +3731,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "scalar/network.py": [
         ("BasicNet: one name for all activations is taken letter by letter",
          "    if isinstance(names, str):\n", "    if isinstance(names, bytes):\n"),
+    ],
+    "bench/report.py": [
+        ("Bench: the update has a forward too", "[1e3 * one.loss, 0.0]", "[1e3 * one.loss, 1.0]"),
+    ],
+    "photo/glyph.py": [
+        ("Photo: thin glyphs are grey", "255 / small.max()", "255 * small.max()"),
+    ],
+    "doctor/machine.py": [
+        ("Doctor: the processors of another process", "os.sched_getaffinity(0)", "os.sched_getaffinity(1)"),
     ],
 }
 # fmt: on
