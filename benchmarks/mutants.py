@@ -150,6 +150,7 @@ TESTS = {  # which tests look at which files, those that fail soonest first
         "test_data_batches.py",
         "test_backend.py",
     ],
+    "scalar/": ["test_scalar_value.py", "test_scalar_network.py", "test_scalar_train.py", "test_convert.py"],
     "schedules.py": ["test_schedules.py"],
     "serve/": ["test_serve_limits.py", "test_serve.py", "test_serve_walk.py"],
     "serve/learner.py": ["test_serve_training.py"],
