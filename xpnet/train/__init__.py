@@ -1,4 +1,4 @@
-"""Training: `fit` and the step in it, metrics, checkpoints."""
+"""Training: `fit`, a single `train_step`, metrics and checkpoints."""
 
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.evaluation import Evaluation, evaluate

@@ -1,4 +1,4 @@
-"""What `fit` calls after each epoch, and how all processes of a group follow what it changes."""
+"""Calls the callbacks of `fit` after each epoch, and copies what they change to all processes of a group."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ Callback = Callable[[Row, Model], object]
 
 
 def ask_callbacks(run: Run, callbacks: Sequence[Callback], row: Row) -> bool:
-    """Whether one of them asks to stop. In a group they are called in the first process alone; what they change there
-    of the parameters and of the optimizer, its rate among it, is the same in all processes afterwards."""
+    """Whether a callback asks to stop.
+
+    In a group, callbacks are called in the first process only. Parameters, optimizer state, and the optimizer's rate
+    and settings that they change there are then copied to all processes.
+    """
     optimizer, to_host = run.optimizer, run.model.backend.to_host
 
     def ask() -> tuple[bool, float, dict[str, Any], dict[str, np.ndarray]]:
@@ -38,13 +41,14 @@ def ask_callbacks(run: Run, callbacks: Sequence[Callback], row: Row) -> bool:
 
 
 def _asks_to_stop(callbacks: Sequence[Callback], row: Row, model: Model) -> bool:
-    """Whether one of them does; each is called, with a row of its own: what it writes there is in no checkpoint."""
+    """Whether any callback asks to stop. All are called, each with its own copy of the row, so that nothing they write
+    into it reaches a checkpoint."""
     answers = [callback(dict(row), model) for callback in callbacks]
-    model.backend.use()  # one of them may have used another GPU
+    model.backend.use()  # a callback may have switched to another GPU
     return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
 
 def _digests(run: Run) -> dict[str, int]:
-    """Of each array that a step changes."""
+    """The checksum of each array that a step changes."""
     to_host = run.model.backend.to_host
     return {name: zlib.crc32(np.ascontiguousarray(to_host(a)).data) for name, a in run.changing().items()}

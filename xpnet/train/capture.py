@@ -1,8 +1,8 @@
-"""A run's steps as captured ones, once they have proved themselves.
+"""Captured steps for a run, once they have been tested.
 
-A captured step repeats what it did when it was recorded, whatever has changed since. So before a run relies on it, it
-must do, replayed from the same state, bit for bit what it did eagerly; otherwise the run goes on eagerly, and says why.
-Batches of another shape, such as a short last one, are another recording, which has to prove itself too.
+A captured step repeats what it did when it was recorded, whatever has changed since. So before a run relies on one, it
+is tested: replayed from the same state, it must give the same bits as an eager step. Otherwise the run continues
+eagerly and says why. Batches of another shape, such as a short last one, need their own recording, which is tested too.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ CALLS = 4  # on a GPU: two warm-ups, which run eagerly, the recording, and a rep
 
 
 def capture(run: Run, say: Callable[[str], None] = lambda reason: None) -> None:
-    """Before an epoch: let the run's steps be captured from now on, where the device can, and anew where a callback has
-    changed a setting of the optimizer. If all or some of them cannot be, `run.eager` gets the reason, and `say` is told
-    of it.
+    """Before an epoch: have the run's steps captured from now on, if the device can.
 
-    Leaves the run as it was. The training mode must be on.
+    They are captured again if a callback has changed a setting of the optimizer. If some or all steps cannot be
+    captured, the reason is put into `run.eager` and passed to `say`.
+
+    Leaves the run's state as it was. The training mode must be on.
     """
     backend, eager, before = run.model.backend, run.device_step, run.captured
     if backend.capture(eager) is eager or run.position.batch == len(run.slices) or (run.eager and before is None):
@@ -42,13 +43,13 @@ def capture(run: Run, say: Callable[[str], None] = lambda reason: None) -> None:
 
 
 class _Steps:
-    """Called like the run's step: a captured one for each shape of the inputs, once that has proved itself."""
+    """Called like the run's step; uses a captured one for each shape of the inputs, once that one has been tested."""
 
     def __init__(self, run: Run, say: Callable[[str], None]):
         self._run, self._say = run, say
-        self.settings = run.optimizer.described  # those that captured steps have, whatever is set later
+        self.settings = run.optimizer.described  # recorded in the captured steps, whatever is set later
         self._by_shape: dict[tuple, Callable[..., None]] = {}  # captured or eager
-        self._once: set[tuple] = set()  # shapes that came, and are not worth a proof if they do not come again
+        self._once: set[tuple] = set()  # shapes seen once: tested only if they come again
 
     def __call__(self, *inputs: Array) -> None:
         run, shape = self._run, _shape(inputs)
@@ -62,12 +63,13 @@ class _Steps:
         self._by_shape.get(shape, run.device_step)(*inputs)
 
     def prove(self, inputs: tuple[Array, ...]) -> str:
-        """Let steps on inputs of this shape be captured from now on, or give the reason why not."""
+        """Have steps on inputs of this shape captured from now on if the captured step passes the test; otherwise
+        return the reason why not."""
         run = self._run
         captured, start = run.model.backend.capture(run.device_step), run.snapshot()
         try:
             reason = _difference(run, captured, inputs)
-        except Exception as error:  # whatever a step does that cannot be captured: it still trains
+        except Exception as error:  # whatever prevents the capture, the step still trains
             reason = f"capturing the step failed: {type(error).__name__}: {error}"
         finally:
             run.go_back(start)
@@ -88,7 +90,7 @@ def _difference(run: Run, captured: Callable, inputs: tuple[Array, ...]) -> str:
     for call in range(CALLS):
         run.go_back(start)
         captured(*inputs)
-        if call in (0, 1, CALLS - 1):  # two eager ones: what is different every other time is seen too
+        if call in (0, 1, CALLS - 1):  # two eager calls, to find also what differs only every other time
             states.append(_state(run))
     *eager, replayed = states
     differing = [name for name in replayed if any(one[name].tobytes() != replayed[name].tobytes() for one in eager)]

@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file that holds a run whole, and that `xpnet.load` opens as a model.
+"""Checkpoints: one safetensors file that holds a whole run, and that `xpnet.load` opens as a model.
 
-The model's tensors and description are those of `model.save`; the rest of the run lies beside them, tensors under
-"run/", numbers as JSON. Host bytes only: it opens on a machine that has no GPU and no CuPy.
+The model's tensors and description are those of `model.save`. The rest of the run is stored in the same file: tensors
+under "run/", numbers as JSON. All data are host bytes, so the file opens on a machine that has no GPU and no CuPy.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from xpnet.train.run import Position, Row, Run, remembering
 
 
 def save_checkpoint(run: Run, path: str | os.PathLike) -> None:
-    """Write the run to `path`; the checkpoint that was there stays until the new one is whole. In a group, all call
-    it, and the first process writes."""
+    """Write the run to `path`; an existing checkpoint is replaced only once the new one is complete.
+
+    In a group, all processes call it and the first one writes.
+    """
     tensors = {**run.model.tensors(), **{RUN_PREFIX + name: a for name, a in run.tensors().items()}}
     described = {**description(run.model), "run": _numbers(run)}
     run.group.first(lambda: write_tensors(path, tensors, described))
 
 
 def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
-    """Bring a freshly made run to where the one in the file stood; its next step is the next one of that run.
+    """Restore a freshly made run to the state in the file; its next step is the next one of that run.
 
-    Raises `ModelFileError` if the file is no checkpoint, or one of another network, optimizer or data, or says what
-    cannot be; nothing of the run is changed then. In a group, all call it, and the first process reads; the one that
-    wrote the file may have been of another size.
+    Raises `ModelFileError` if the file is not a checkpoint, belongs to another network, optimizer or data, or holds
+    impossible values; the run is then unchanged. In a group, all processes call it and the first one reads; the group
+    that wrote the file may have had another size.
     """
     import json  # here, to keep `from xpnet import train` light
 
@@ -41,7 +43,7 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
         theirs = described["run"]
         for what, ours, saved in [
             ("format", mine["format"], described["format"]),
-            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a network may differ for them
+            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a network may depend on them
             ("network", mine["network"], described["network"]),
             ("dtype", mine["dtype"], described["dtype"]),
             ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
@@ -69,7 +71,7 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a checkpoint of this run: {type(error).__name__} {error}") from None
 
-    # Only now that all of it is known to fit is anything of the run changed.
+    # Everything in the file has been checked: only now is the run changed.
     for name, parameter in run.model.parameters.items():
         parameter.data[...] = run.model.backend.asarray(own[name])
     run.load_tensors(rest)
@@ -78,11 +80,11 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
         setattr(run.schedule, name, value)
 
 
-# What a file says, once it is sure that it can be ------------------------------------------------------------
+# The contents of a file, checked -----------------------------------------------------------------------------
 
 
 def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The model's own, and the rest of the run's."""
+    """(The model's tensors, the rest of the run's), once both are checked."""
     own = {name: a for name, a in tensors.items() if not name.startswith(RUN_PREFIX)}
     check_tensors(own, {name: p.shape for name, p in run.model.parameters.items()}, run.model.backend.dtype)
     rest = {name[len(RUN_PREFIX) :]: a for name, a in tensors.items() if name.startswith(RUN_PREFIX)}
@@ -103,7 +105,7 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
 
 def _position(run: Run, saved: Any) -> Position:
     if isinstance(saved, dict):
-        saved = {"watched": run.position.watched, **saved}  # a file from before that was written down
+        saved = {"watched": run.position.watched, **saved}  # a file from before this was saved
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
     if not isinstance(saved["watched"], str):
@@ -117,7 +119,9 @@ def _position(run: Run, saved: Any) -> Position:
         waited=_count("waited", saved["waited"], epoch),
         watched=saved["watched"],
     )
-    since = position.epoch - position.best_epoch if position.best_epoch else position.waited  # or since it began anew
+    since = (
+        position.epoch - position.best_epoch if position.best_epoch else position.waited
+    )  # or since the count started afresh
     if position.waited != since or (position.best < math.inf) != (position.best_epoch > 0):
         raise ModelFileError(f"its progress contradicts itself: {saved!r}")
     return position
@@ -153,7 +157,7 @@ def _count(name: str, value: Any, most: float = math.inf) -> int:
 
 
 def _number(name: str, value: Any, low: float, high: float, nan: bool = False) -> float:
-    """A number of the file; one that JSON has not is a text there ("inf")."""
+    """A number from the file; one that JSON cannot express is stored as text ("inf")."""
     if isinstance(value, bool) or not (isinstance(value, (int, float)) or value in ("inf", "-inf", "nan")):
         raise ModelFileError(f"its {name} cannot be {value!r}")
     number = float(value)
@@ -177,12 +181,12 @@ def _numbers(run: Run) -> dict[str, Any]:
 
 
 def _memory(run: Run) -> dict[str, Any]:
-    """What the schedule remembers: `Plateau` is the only kind that does."""
+    """The state of the schedule: `Plateau` is the only kind that has one."""
     names = ("lr", "best", "waited") if remembering(run.schedule) else ()
     return {name: getattr(run.schedule, name) for name in names}
 
 
 def _to_json(value: Any) -> Any:
-    """A number as JSON has them: Python's, not NumPy's; and infinity and NaN as texts."""
+    """A value that JSON can hold: Python's numbers instead of NumPy's, and infinity and NaN as text."""
     value = value.item() if isinstance(value, np.generic) else value
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What is looked at before a model is trained or measured: whether network, loss and data fit each other."""
+"""Checks before a model is trained or measured: whether network, loss and data fit each other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxC
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
 from xpnet.nn.ending import ending
 
-# Losses that apply a softmax or a sigmoid to the outputs, and what must not have done so before. A softmax of what
-# `LogSoftmax` gives is right: it is the softmax of what went in.
+# Losses that apply a softmax or a sigmoid to the outputs, and last layers that must not have done so already. A softmax
+# after `LogSoftmax` is correct: it gives the softmax of the input of `LogSoftmax`.
 DOUBLED = {
     (SoftmaxCrossEntropy, KLDivergence): (Softmax, Sigmoid),
     (BinaryCrossEntropy, Focal): (Softmax, LogSoftmax, Sigmoid),
@@ -22,15 +22,17 @@ DOUBLED = {
 
 
 def check_data(model: Model, loss: Loss, data: Source) -> None:
-    """Raise ValueError, naming the data, unless its samples and classes fit the model and its targets the loss;
-    TypeError for what is no data set or no loss."""
+    """Raise ValueError, naming the data, unless samples and classes fit the model and targets fit the loss.
+
+    Raises TypeError for what is not a data set or not a loss.
+    """
     check_source(data)
     if isinstance(loss, type) or not callable(loss):
         example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
         raise TypeError(f"a loss is {example}, not {shown(loss)}")
     try:
         model.as_input(data.x)
-        if isinstance(loss, Loss):  # a plain function has no more to say
+        if isinstance(loss, Loss):  # a plain function has no `check`
             weights = getattr(data, "weights", None)  # of a `Dataset`; other sources need not have any
             loss.check(data.y if weights is None else (data.y, weights), model.output_shape)
     except ValueError as error:
@@ -39,13 +41,13 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
 
 
 def check_validation(model: Model, loss: Loss, validation: Source, train: Source) -> None:
-    """`check_data` of what a model is measured on while it trains on `train`, whose classes it shares."""
+    """`check_data` for validation data, which must also share the classes of `train`."""
     check_data(model, loss, validation)
     check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")
 
 
 def check_parts(loss: Loss, *numbers: int) -> None:
-    """Raise ValueError if a batch is to be cut, into one of these numbers of parts, and the loss needs it whole."""
+    """Raise ValueError if a batch is to be cut into more than one part, but the loss needs it whole."""
     if max(numbers) > 1 and not getattr(loss, "by_sample", True):
         raise ValueError("the loss compares samples of a batch (by_sample = False): a batch cannot be cut in parts")
 
@@ -56,7 +58,7 @@ def classes_of(data: Source) -> Sequence[str]:
 
 
 def warn_of_doubled(model: Model, loss: Loss) -> None:
-    """Warn, at the line that called `fit`, of a network that ends in what the loss does itself."""
+    """Warn, at the line that called `fit`, if the network ends in a function that the loss applies itself."""
     last = ending(model.network)
     if any(isinstance(loss, kinds) and isinstance(last, ends) for kinds, ends in DOUBLED.items()):
         warnings.warn(

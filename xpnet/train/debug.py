@@ -1,7 +1,7 @@
-"""`with xpnet.debug():` finds, while it happens, what a training step must not do, and names the line that did it.
+"""`with xpnet.debug():` finds, as it happens, what a training step must not do, and names the line that did it.
 
-Nothing of it is in any layer, loss or optimizer: inside the block it is the observer of all backends. Off, it costs
-nothing.
+No layer, loss or optimizer contains any code for it: inside the block it is the observer of all backends. Outside, it
+costs nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ HOST_READS = ("__float__", "__int__", "__index__", "__bool__", "item", "tolist",
 
 
 class TransferError(RuntimeError):
-    """Something travelled between host and device inside a step, where that was forbidden."""
+    """Data were transferred between host and device inside a step, where that was forbidden."""
 
 
 class Watch:
     """What a `debug` block has seen so far.
 
-    `steps` counts those that were finished; `transfers` has a line "file:line: what" for every time that the host
-    and the device waited for each other inside a step.
+    `steps` counts the finished steps. `transfers` has a line "file:line: what" for every time that the host and the
+    device waited for each other inside a step.
     """
 
     def __init__(self) -> None:
@@ -44,26 +44,27 @@ class Watch:
 def debug(forbid_transfers: bool = False) -> Iterator[Watch]:
     """Watch over every training step in the block, on any device, in any loop: `fit`'s or your own.
 
-    A step is what runs between `model.zero_grad()` and the end of `optimizer.step()`. In it,
+    A step is what runs between `model.zero_grad()` and the end of `optimizer.step()`. Inside a step,
 
-    - everything that travels between host and device is counted, with its line (`transfers` of what the block is
-      given). With `forbid_transfers` it raises `TransferError` instead. `backend.constant` is exempt: it uploads once;
+    - every transfer between host and device is recorded with its line, in the `transfers` of the `Watch` that the block
+      is given. With `forbid_transfers` it raises `TransferError` instead. `backend.constant` is exempt: it uploads
+      once;
     - the first float64 array or NumPy number in a float32 model's layers, losses or optimizer raises `Float64Error`,
       which names its file and line;
-    - the first value that is not finite raises `NotFiniteError`, which names the layer, and whether it was its
-      output, a gradient of its parameters or its input gradient. The values of the model, state that is not trained
-      among them, are then those it had before the step.
+    - the first value that is not finite raises `NotFiniteError`, which names the layer, and whether it was its output,
+      a gradient of its parameters or its input gradient. The model's values, including untrained state, are then those
+      it had before the step.
 
     A block in which no step begins warns that it has seen nothing.
 
-    What it costs: each layer is looked at and each line of its code traced, so a step takes some ten times as long,
-    on a GPU longer. A captured step runs as it stands.
+    Cost: each layer is inspected and each line of its code traced, so a step takes some ten times as long, on a GPU
+    longer. Steps that would be captured run eagerly.
 
-    Where it ends: on the CPU an array of the host looks like one of the device, so there only `to_host` and uploads
-    of lists are seen (the strict device and a GPU see all that `HOST_READS` lists; a GPU is also asked by CuPy's own
-    detector when transfers are forbidden). A float64 value is seen once it has a name, is an argument or is returned:
-    not inside one expression that ends in float32. It works for one thread, and takes the place of a debugger's line
-    tracing. A backend that is observed by somebody else, as one is while `fit` looks for a NaN, is not watched.
+    Limits: on the CPU a device array is an ordinary host array, so only `to_host` and uploads of lists are seen there
+    (the strict device and a GPU see everything listed in `HOST_READS`; on a GPU, CuPy's own detector is used too when
+    transfers are forbidden). A float64 value is seen once it has a name, is an argument or is returned, but not inside
+    one expression that ends in float32. It works for one thread, and replaces a debugger's line tracing. A backend that
+    already has another observer, as it has while `fit` looks for a NaN, is not watched.
     """
     observer, before = _StepObserver(forbid_transfers), Backend.observer
     Backend.observer = observer
@@ -77,14 +78,14 @@ def debug(forbid_transfers: bool = False) -> Iterator[Watch]:
 
 
 class _StepObserver(Observer):
-    """Looks at all that happens between the beginning and the end of a step."""
+    """Observes everything between the beginning and the end of a step."""
 
     def __init__(self, forbid: bool):
         self.watch = Watch()
         self._forbid = forbid
-        self.begun = False  # whether a step has been seen at all
+        self.begun = False  # whether any step has been seen
         self._in_step, self._exempt = False, False
-        self._step = ExitStack()  # what is undone when the step ends
+        self._step = ExitStack()  # contexts to leave when the step ends
         self._float64: Float64Watch | None = None
         self._finite: FiniteObserver
         self._before: tuple[Model, Array]
@@ -92,7 +93,7 @@ class _StepObserver(Observer):
     # The step -----------------------------------------------------------------------------------------------
 
     def step_begins(self, model: Model) -> None:
-        self.end_step()  # one that was left without an update
+        self.end_step()  # an earlier step that had no update
         self._in_step = self.begun = True
         self._finite = FiniteObserver(model.network, model.backend)
         self._before = model, model.data.copy()
@@ -136,7 +137,8 @@ class _StepObserver(Observer):
         self._look(lambda: self._finite.require(what, values))
 
     def _look(self, look: Callable[[], None]) -> None:
-        """Look, with what travels meanwhile not counted; if a value is not finite, undo the step and say where."""
+        """Check values, without counting the transfers that this takes; if a value is not finite, undo the step and
+        raise `NotFiniteError`."""
         try:
             with self._exempted():
                 look()
@@ -157,7 +159,8 @@ class _StepObserver(Observer):
 
     @contextmanager
     def _array_reads(self, backend: Backend) -> Iterator[None]:
-        """A device's arrays tell nobody when they are read: inside the block, their reading methods tell us."""
+        """Report reads of a device's arrays: inside the block, wrappers around their reading methods call
+        `transfer`."""
         kind = backend.array_type
         names = [] if kind is np.ndarray else [name for name in HOST_READS if hasattr(kind, name)]  # NumPy's are fixed
         before = {name: vars(kind).get(name) for name in names}
@@ -175,7 +178,7 @@ class _StepObserver(Observer):
     def _counted(self, plain: Callable, backend: Backend) -> Callable:
         @wraps(plain)
         def method(*args: Any, **kwargs: Any) -> Any:
-            if backend.observer is self:  # not inside `to_host`, which has told us
+            if backend.observer is self:  # not inside `to_host`, which has reported it
                 self.transfer(plain.__name__)
             with self._exempted():
                 return plain(*args, **kwargs)
@@ -184,7 +187,7 @@ class _StepObserver(Observer):
 
     @contextmanager
     def _exempted(self) -> Iterator[None]:
-        """What travels inside this block is not the user's, or is counted already."""
+        """Inside the block transfers are not counted: they are not the user's, or have been counted already."""
         before, self._exempt = self._exempt, True
         try:
             with _synchronizing(True):
@@ -195,11 +198,12 @@ class _StepObserver(Observer):
 
 @contextmanager
 def _synchronizing(allowed: bool) -> Iterator[None]:
-    """Where CuPy is loaded, its own detector of waits: it sees those that no method of an array shows."""
+    """Allow or forbid waits to CuPy's own detector, if CuPy is loaded: it sees waits that no method of an array
+    shows."""
     detector = getattr(sys.modules.get("cupyx"), "allow_synchronize", None)
     with ExitStack() as stack:
         if detector:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it warns that it does not see all of them
+                warnings.simplefilter("ignore")  # it warns that it does not see all waits
                 stack.enter_context(detector(allowed))
         yield

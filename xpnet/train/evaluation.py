@@ -1,4 +1,4 @@
-"""Measuring a model on data: the mean loss, and the figures of the metrics."""
+"""Measuring a model on data: the mean loss and the metrics."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from xpnet.train.step import is_sum, loss_weight
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on some data: the mean loss, and the figures of the metrics by name."""
+    """The result of `evaluate`: the mean loss, and the values of the metrics by name."""
 
     loss: float
     metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        """The fraction of right answers, where it was measured. Raises ValueError where it was not."""
+        """The fraction of correct answers. Raises ValueError if it was not measured."""
         if "accuracy" not in self.metrics:
             raise ValueError(
                 "no accuracy was measured, as the targets are no class numbers: evaluate(..., metrics=[train.accuracy])"
@@ -50,8 +50,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the model on `data` in evaluation mode, batch by batch on the device: means over all samples.
 
-    Without `metrics`, those of the task: the accuracy where the targets are class numbers. In a `group`, each process
-    measures its part of every batch, and all get the figures of the whole.
+    Without `metrics`, the default ones for the task are used: accuracy if the targets are class numbers. In a `group`,
+    each process measures its part of every batch, and all get the figures of the whole.
     """
     check_data(model, loss, data)
     metrics = as_metrics(metrics, model, data)
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> tuple[Metric, ...]:
-    """Those that were asked for, or where that is None those of the task."""
+    """The given metrics, checked; if None, the default ones for the task."""
     if metrics is None:
         return usual_metrics(model, data)
     of_kind("metrics are a list, such as [train.mae]", metrics, (list, tuple))
@@ -87,12 +87,14 @@ def as_metrics(metrics: Sequence[Metric] | None, model: Model, data: Source) -> 
 
 
 def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
-    """Those that fit the targets: the accuracy of class numbers, or of whole numbers as one-hot rows, and none beside
-    the loss for a regression, for several answers to a sample, or for several outputs."""
+    """The default metrics for the targets: accuracy for class numbers or integer one-hot rows, otherwise none.
+
+    None also for several targets per sample that are not one-hot rows, and for a model with several outputs.
+    """
     if data.y.dtype.kind not in "iu" or is_several(model.output_shape):
         return ()
     single = model.output_shape[-1] == 1
-    if single and ((data.y > 1).any() or len(np.unique(data.y[data.y < 0])) > 1):  # numbers, no class of two
+    if single and ((data.y > 1).any() or len(np.unique(data.y[data.y < 0])) > 1):  # numbers, not one of two classes
         return ()
     rows = data.y.ndim > len(model.output_shape) and not single
     return () if rows and ((data.y != 0).sum(axis=-1) != 1).any() else (accuracy,)
@@ -101,8 +103,10 @@ def usual_metrics(model: Model, data: Source) -> tuple[Metric, ...]:
 def batch_sums(
     loss: Loss, metrics: Sequence[Metric], y: Array, target: Any, value: Array, backend: Any
 ) -> list[Array | float]:
-    """What is added up over batches: the loss before it is a mean, its weight, and the sums of each metric. On the
-    device. So the figures are means over all that counts, also of a loss that is a sum."""
+    """The sums over one batch, on the device: the loss times its weight, the weight, and the sums of each metric.
+
+    Added up over batches, they give means over everything that counts, even for a loss that is itself a sum.
+    """
     weight = loss_weight(loss, y, target, backend)
     sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
     for metric in metrics:
@@ -114,7 +118,7 @@ def batch_sums(
 
 
 def means(totals: np.ndarray, metrics: Sequence[Metric]) -> tuple[float, dict[str, float]]:
-    """(mean loss, figures by name) of such sums over all batches, on the host."""
+    """(mean loss, metrics by name) from the totals of `batch_sums` over all batches, on the host."""
     figures, at = {}, 2
     for metric in metrics:
         figure: Any = metric.value(*totals[at : at + metric.size].tolist())

@@ -1,4 +1,4 @@
-"""Finding where a value that is not finite came from."""
+"""Finding where a value that is not finite first appeared."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class NotFiniteError(ArithmeticError):
 
 
 class NotFinite(Exception):
-    """Internal: the message names the place where a value was found that is not finite."""
+    """Internal: the message names the place where a value that is not finite was found."""
 
 
 class FiniteObserver(Observer):
-    """Raises `NotFinite` at the first value in a step that is not finite; each step has one of its own.
+    """Raises `NotFinite` at the first value in a step that is not finite; use a new one for each step.
 
-    An overflow in the backward of a scaled loss is no fault if the step is then skipped: it is told by `updated`.
+    With float16 products, an overflow in the backward pass of the scaled loss is no error if the step is then skipped.
+    So it is only remembered, and `updated` raises it if a value is not finite after the update.
     """
 
     def __init__(self, network: Layer, backend: Backend):
@@ -60,7 +61,8 @@ class FiniteObserver(Observer):
             self._overflow = self._overflow or found
 
     def updated(self, what: str, array: Array) -> None:
-        """Raise `NotFinite` unless what an update has changed is finite, with the place where it began."""
+        """Raise `NotFinite` unless the array that an update has changed is finite; the message names the first overflow
+        of the backward pass, if there was one."""
         try:
             self.require(what, array)
         except NotFinite as found:
@@ -82,7 +84,7 @@ class FiniteObserver(Observer):
 
 
 class _FirstPlace(FiniteObserver):
-    """Notes the first place instead: in a group a step that is left half done would keep the others waiting."""
+    """Records the first place instead of raising: in a group, a step left half done would keep the others waiting."""
 
     place = ""
 
@@ -107,8 +109,11 @@ class _FirstPlace(FiniteObserver):
 
 
 def raise_culprit(run: Run, snapshot: tuple) -> None:
-    """Repeat the steps since `snapshot`, one by one, looking at every layer; raise `NotFiniteError` at the first
-    value that is not finite, with the model as it was before that step. In a group, in all processes."""
+    """Repeat the steps since `snapshot` one by one, checking every layer, and raise `NotFiniteError`.
+
+    The error names the first value that is not finite; the model is then as it was before that step. In a group, it is
+    raised in all processes.
+    """
     until, backend, group = run.position.batch, run.model.backend, run.group
     run.go_back(snapshot)
     while run.position.batch < until:
@@ -116,7 +121,7 @@ def raise_culprit(run: Run, snapshot: tuple) -> None:
         step, observer = run.steps_done + 1, _FirstPlace(run.model.network, backend)
         with backend.observed_by(observer):
             run.step()
-        by_others = not (observer.place or observer._overflow)  # what is not finite now has come by the sum
+        by_others = not (observer.place or observer._overflow)  # what is not finite now came with the summed gradients
         for name, array in run.changing().items():
             observer.updated(f"{name} after the update" if array is run.model.data else name, array)
         found = [entry for entry in group.gather((by_others, group.rank, observer.place)) if entry[2]]
@@ -124,5 +129,5 @@ def raise_culprit(run: Run, snapshot: tuple) -> None:
             run.go_back(before)
             _, rank, place = min(found)
             raise in_all(NotFiniteError(step, f"{place}, in process {rank}," if rank else place, backend.precision))
-    # It did not come back: the device does not repeat itself.
+    # All values were finite this time: the device does not repeat itself.
     raise in_all(NotFiniteError(run.steps_done, "the loss", backend.precision))

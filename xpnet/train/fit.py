@@ -1,4 +1,4 @@
-"""`fit`: the loop around the step."""
+"""`fit`: the training loop around `train_step`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,17 @@ from xpnet.train.start import begin
 if TYPE_CHECKING:
     from xpnet.schedules import Schedule
 
-CHECK_EVERY = 50  # steps between two looks at the loss: on a GPU every look waits for the device
+CHECK_EVERY = 50  # steps between two checks of the loss: on a GPU every check waits for the device
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `fit` gives back. `history` has a row an epoch; `stopped` is "" if all epochs were done, else why not;
-    `eager` is "" where the device captured the steps or cannot capture any, else why they, or some, ran one by one."""
+    """What `fit` returns.
+
+    `history` has one row per epoch. `stopped` is "" if all epochs were done, otherwise the reason why not. `eager` is
+    "" if the device captured all steps or cannot capture any, otherwise the reason why some or all of them ran one by
+    one.
+    """
 
     history: list[Row]
     best_epoch: int
@@ -82,54 +86,56 @@ def fit(
     quiet: bool = False,
     group: Group = ALONE,
 ) -> Result:
-    """Train `model` on `train` for `epochs`, in an order that depends on the backend's seed alone.
+    """Train `model` on `train` for `epochs`, in an order that depends only on the backend's seed.
 
-    Each call begins with the order of epoch 0: a loop of calls with `epochs=1` goes through the samples in the same
-    order again and again. For something to be done between two epochs use `callbacks`; to train on after a call, give
-    both a `checkpoint`, the later one with `resume=True` and the number of all `epochs` together.
+    Every call starts with the order of epoch 0: a loop of calls with `epochs=1` visits the samples in the same order
+    again and again. To do something between two epochs, use `callbacks`. To continue training after a call, give both
+    calls the same `checkpoint`, and the later one `resume=True` and the total number of `epochs`.
 
-    - A step takes `batch_size` samples: 64 where none is given, or all if there are fewer.
-    - `schedule(step)` sets the rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
+    - A step takes `batch_size` samples. The default is 64, or all samples if there are fewer.
+    - `schedule(step)` sets the learning rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
       `augment(x, backend)` changes each batch before it is used (`data.Augment`).
-    - With `accumulate` k, each batch goes through the network in k parts, for larger batches than the memory holds:
-      the update is that of the whole batch, but that BatchNorm's statistics are those of a part.
-    - With `average`, the model's weights are averaged along the way: those are measured on `validation` and kept by
-      `keep_best`. Without that, the model ends with its own; `with average.applied():` it has the averages.
-    - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if that is
-      given. Without `metrics`, those of the task: the accuracy where the targets are class numbers.
-    - A model without `classes` takes the names of the data's, if there are as many as outputs.
-    - The loss on `validation` (without one, on the batches as they were trained) is watched: `patience` epochs
-      without a new lowest value end the run; `keep_best` puts back the weights of the lowest in the end.
-    - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run. One may
-      change the optimizer's rate and settings, and parameters.
-    - `watch` notes how large activations and gradients are, layer by layer.
-    - `checkpoint` is written after every epoch. With `resume`, a run goes on from there, on the CPU bit for bit as
-      if it had never stopped; where there is no file yet, it begins. Only a run that resumes touches a file that is
-      there. Data, loss, optimizer (with the settings that a callback has given it), batch size, clip, augmentation,
-      accumulation, average, metrics, frozen parameters and seed must be those of the file; where the run stands, its
-      rate and what `Plateau` remembers come from the file; `epochs`, `patience`, `validation`, `callbacks` and the
-      schedule itself are the ones given now. Where the validation data are other ones than in the file, the lowest
-      loss, the waiting for a lower one and what `Plateau` remembers of both begin anew.
-    - Ctrl-C ends the run after the step that is under way, with its work kept (and written down).
-    - Where the device can capture a step (a GPU), it is captured, once a replayed step on a batch of that size has
-      given the same bits as an eager one; otherwise the steps run one by one, and the result says why.
-    - With `group` (`parallel.join()`, in a program that `mpiexec -n N` has started) the processes train one model
-      together: see `xpnet.parallel`.
+    - With `accumulate` k, each batch goes through the network in k parts, so that a batch may be larger than memory
+      would otherwise allow. The update is that of the whole batch, except that BatchNorm takes its statistics from each
+      part.
+    - With `average`, the model's weights are averaged during training. The averages are what is measured on
+      `validation` and kept by `keep_best`. Without `keep_best` the model ends with its own weights; inside `with
+      average.applied():` it has the averages.
+    - A row of the history has the loss and each of `metrics` on the training data, and on `validation` if given.
+      Without `metrics`, the default ones for the task are used: accuracy if the targets are class numbers.
+    - A model without `classes` takes the data's class names, if there are as many as the model has outputs.
+    - The loss on `validation` is watched (without `validation`, the training loss): `patience` epochs without a new
+      lowest value end the run, and `keep_best` restores the weights of the lowest value at the end.
+    - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run. A callback
+      may change the optimizer's rate and settings, and the parameters.
+    - `watch` records how large activations and gradients are, layer by layer.
+    - `checkpoint` is written after every epoch. With `resume`, a run continues from the file, on the CPU bit for bit as
+      if it had never stopped; if there is no file yet, it starts from the beginning. Without `resume`, an existing file
+      is never touched. Data, loss, optimizer (with the settings that a callback has given it), batch size, clip,
+      augmentation, accumulation, average, metrics, frozen parameters and seed must be the same as in the file. The
+      position in the run, the learning rate and the state of `Plateau` come from the file. `epochs`, `patience`,
+      `validation`, `callbacks` and the schedule itself are those of the new call. If the validation data differ from
+      those in the file, the lowest loss and the count of epochs since then start afresh, in the run and in `Plateau`.
+    - Ctrl-C ends the run after the current step; its work is kept, and written to the checkpoint.
+    - If the device can capture a step (a GPU), steps are captured once a replayed step on a batch of that size has
+      given the same bits as an eager one. Otherwise the steps run one by one, and the result says why.
+    - With `group` (`parallel.join()`, in a program started by `mpiexec -n N`) the processes train one model together:
+      see `xpnet.parallel`.
 
     On a backend of precision "float16" the loss is scaled (`optim.loss_scale`). A step whose gradient overflows leaves
-    parameters and optimizer as they are and halves the scale; a row has the `loss_scale` and the number of
+    parameters and optimizer unchanged and halves the scale; a row has the `loss_scale` and the number of
     `skipped_steps` so far.
 
-    The loss is looked at every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and
-    raises `NotFiniteError`; the model then has the values it had before that step.
+    The loss is checked every 50 steps. If it is not finite, the run goes back, finds the step and the layer, and raises
+    `NotFiniteError`; the model then has the values it had before that step.
 
     The training loss and metrics of a row are means over the batches as they were trained, with dropout and
     augmentation, by weights that changed from batch to batch.
 
-    Raises FileExistsError for a checkpoint that is there and is not to be resumed; ValueError for a batch larger than
-    the data, targets that do not fit the loss, samples of another shape, other classes; `ModelFileError` for a
-    checkpoint of another run; OSError if the checkpoint cannot be written; RuntimeError if the backend is training in
-    another thread; `OutOfMemoryError`, which names a batch that would fit.
+    Raises FileExistsError if the checkpoint exists and `resume` is False; ValueError for a batch larger than the data,
+    targets that do not fit the loss, samples of another shape, or other classes; `ModelFileError` for a checkpoint of
+    another run; OSError if the checkpoint cannot be written; RuntimeError if the backend is already training, in
+    another thread or around this call; `OutOfMemoryError`, which names a batch size that would fit.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
@@ -151,14 +157,14 @@ def fit(
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     warn_of_doubled(model, loss)
     keep_freed_memory()
-    # NumPy would warn of an overflow, a GPU never does; here every value that is not finite is looked for.
+    # NumPy would warn of an overflow, a GPU never does; `fit` checks for values that are not finite itself.
     quietly = np.errstate(all="ignore")
-    # One thread in a group: each of its processes has a core.
+    # In a group one thread each, unless a number was asked for: each process has a core of its own.
     threads = model.backend.threads_for(run.batch_size * model.n_parameters if group.size == 1 else 0)
     memory = within_memory(run, train, -(-run.batch_size // group.size))
     with _alone(model), closing(run), threads, memory, quietly:
         begin(run, checkpoint, there)
-        stopped = _enough(run, patience)  # a run that was stopped and is resumed stays stopped
+        stopped = _enough(run, patience)  # a run that had stopped early stays stopped when resumed
         reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
         with optimizer.shared_by(group), reporter, ctrl_c() as asked, group.held():
             while run.position.epoch < epochs and not stopped:
@@ -168,16 +174,16 @@ def fit(
                 if not _epoch(run, reporter, asked, watch):
                     stopped = "interrupted"
                     break
-                optimizer.gather_state()  # for callbacks
+                optimizer.gather_state()  # for callbacks, which see the whole state
                 row = _row(run, validation, time.perf_counter() - started)
-                if group.size > 1:  # the digest is of all parameters, brought to the host
+                if group.size > 1:  # the digest brings all parameters to the host
                     run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
                 run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
                 reporter.epoch(row)
                 stopped = "a callback asked for it" if ask_callbacks(run, callbacks, row) else _enough(run, patience)
                 if checkpoint is not None:
                     save_checkpoint(run, checkpoint)
-    if group.any(asked.is_set()) and not stopped:  # after the last batch
+    if group.any(asked.is_set()) and not stopped:  # Ctrl-C after the last batch
         stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:
         save_checkpoint(run, checkpoint)
@@ -187,7 +193,7 @@ def fit(
 
 
 def _is_there(checkpoint: str | os.PathLike, resume: bool) -> bool:
-    """Whether there is a checkpoint to go on from."""
+    """Whether there is a checkpoint to continue from; FileExistsError if there is one and `resume` is False."""
     there = Path(checkpoint).exists()
     if there and not resume:
         raise FileExistsError(f"{checkpoint} exists: go on from it with resume=True, or name another checkpoint")
@@ -195,7 +201,7 @@ def _is_there(checkpoint: str | os.PathLike, resume: bool) -> bool:
 
 
 def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSizes | None) -> bool:
-    """The rest of the epoch that the run stands in; False if it was interrupted."""
+    """Train the rest of the current epoch; return False if it was interrupted."""
     with run.model.backend.mode(training=True):
         snapshot, ask_every = run.snapshot(), _ask_every(run)
         while run.position.batch < len(run.slices):
@@ -207,7 +213,7 @@ def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSiz
                 run.agree(f"has another rate in step {run.steps_done}", run.optimizer.lr)
                 if run.group.any(not np.isfinite(mean_loss) or not _finite(run)):
                     raise_culprit(run, snapshot)
-                if regular:  # where a run is interrupted must change nothing
+                if regular:  # where a run is interrupted must not change its results
                     run.drop_denormals()
                 reporter.batches(run.position.epoch, run.position.batch, mean_loss, figures, run.optimizer.lr)
                 del snapshot  # each holds the model and the optimizer's state
@@ -228,21 +234,23 @@ def _step(run: Run, watch: LayerSizes | None) -> None:
 
 
 def _ask_every(run: Run) -> int:
-    """Steps between two questions to a group whether one of it was told to stop: as many as take a fifth of a second.
-    By the history, which is the same in all processes."""
+    """The number of steps between two checks, across the group, whether any process was interrupted.
+
+    As many as take a fifth of a second, estimated from the history, which is the same in all processes.
+    """
     if run.group.size == 1 or not run.history:
         return 1
     return max(1, int(0.2 * len(run.slices) / max(run.history[-1]["seconds"], 0.001)))
 
 
 def _enough(run: Run, patience: int | None) -> str:
-    """Why the run should stop early, if it should."""
+    """The reason to stop early, "" if there is none."""
     enough = patience is not None and run.position.waited >= patience
     return f"no better for {patience} epochs" if enough else ""
 
 
 def _finite(run: Run) -> bool:
-    """Whether the parameters are, and what the optimizer keeps of the gradients."""
+    """Whether all parameters and the optimizer's state are finite."""
     isfinite = run.model.backend.xp.isfinite
     return all(bool(isfinite(array).all()) for array in run.changing().values())
 
@@ -259,12 +267,12 @@ def _row(run: Run, validation: Source | None, seconds: float) -> Row:
     if run.optimizer.loss_scale is not None:
         row |= run.optimizer.loss_scale.figures
     row |= {"lr": run.optimizer.lr, "seconds": seconds}
-    return run.group.first(lambda: row)  # so that all processes decide by the same numbers
+    return run.group.first(lambda: row)  # so that all processes base their decisions on the same numbers
 
 
 @contextmanager
 def _alone(model: Model) -> Iterator[None]:
-    """Two runs at once on one backend would write into each other's working memory."""
+    """Allow one run at a time on a backend: two would overwrite each other's working memory."""
     if not model.backend.training_lock.acquire(blocking=False):
         raise RuntimeError("this backend is training already, in another thread or around this: each run needs its own")
     try:

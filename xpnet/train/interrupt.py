@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, so that a step is never cut in two; a second one is as usual."""
+    """The first Ctrl-C sets the event, so that no step is cut short; a second one acts as usual."""
     import signal  # here, to keep `from xpnet import train` light
 
     asked = threading.Event()
     usual = signal.getsignal(signal.SIGINT)
-    # Only the main thread may set handlers; None is one of a program around Python, which could not be put back.
+    # Only the main thread may set handlers. None is a handler that was not set from Python: it could not be restored.
     if threading.current_thread() is not threading.main_thread() or usual is None:
         yield asked
         return

@@ -1,4 +1,4 @@
-"""Tracing lines of code: which line first names a float64 value, and which line of the user's code led here."""
+"""Tracing lines of code: which line first makes a float64 value, and which line of the user's code led there."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _LIBRARIES = sys.stdlib_module_names | {"numpy", "cupy", "cupyx"}
 
 
 class Float64Error(TypeError):
-    """A float64 value has come into a float32 run; the message names the file and the line."""
+    """A float64 value has entered a float32 run; the message names the file and the line."""
 
 
 class Float64Watch:
-    """Inside the block, a float64 array of this type, or a NumPy float64 number, raises `Float64Error`.
+    """Inside the block, a float64 array of the given type, or a NumPy float64 number, raises `Float64Error`.
 
-    It traces the layers, losses and optimizers that are called in the block, and all that they call but for NumPy,
+    It traces the layers, losses and optimizers that are called in the block and everything they call, except NumPy,
     CuPy, the standard library and the backends (which count and draw in float64 where they must).
     """
 
     def __init__(self, array_type: Any):
         self._array_type = array_type
-        self._depth = 0  # of frames that are traced: what these call is traced too
+        self._depth = 0  # the number of traced frames on the stack: what they call is traced too
 
     def __enter__(self) -> Float64Watch:
         self._before = sys.gettrace()
@@ -42,12 +42,13 @@ class Float64Watch:
         sys.settrace(self._before)
 
     def argument(self, name: str, value: Any) -> None:
-        """Look at one value that somebody has just handed over."""
+        """Check one value that was just passed as an argument."""
         if self._is_float64(value):
             raise Float64Error(_message(line_of_user(), f"hands over {name}, which"))
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        """What Python calls for every new frame: what it returns is called for every line in it."""
+        """The trace function: Python calls it for every new frame, and calls what it returns for every line of that
+        frame."""
         if not self._depth and not _starts_a_pass(frame):
             return None
         if _is_library(frame):
@@ -91,7 +92,8 @@ def _message(place: str, what: str) -> str:
 
 
 def _starts_a_pass(frame: FrameType) -> bool:
-    """A layer, a loss or an optimizer: one of ours, or one that is told its backend or is of our classes."""
+    """Whether the frame is of a layer, a loss or an optimizer: one of this package, or a function with a Backend, a
+    Layer or an Optimizer among its arguments."""
     if _module(frame).startswith(_PASSES):
         return True
     return any(isinstance(value, (Backend, Layer, Optimizer)) for value in frame.f_locals.values())
@@ -107,7 +109,7 @@ def _module(frame: FrameType) -> str:
 
 
 def line_of_user(frame: FrameType | None = None) -> str:
-    """The "file:line" from which, directly or through the package's machinery, we were called."""
+    """The "file:line" of the user's code that led to this call, directly or through the package's own machinery."""
     frame = frame or sys._getframe(1)
     while frame.f_back and _is_library(frame):
         frame = frame.f_back

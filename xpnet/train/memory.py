@@ -1,4 +1,4 @@
-"""Steps that need more memory than there is: which batch would fit."""
+"""Steps that need more memory than is available: which batch would fit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from xpnet.train.run import Run
 
 
 class OutOfMemoryError(MemoryError):
-    """A step needs more memory than there is. `fits` is the largest batch that would do, 0 for none, None if nobody
-    can say."""
+    """A step needs more memory than is available.
+
+    `fits` is the largest batch that would fit, 0 if none would, None if that is unknown.
+    """
 
     def __init__(self, message: str, fits: int | None):
         super().__init__(message)
@@ -26,8 +28,11 @@ class OutOfMemoryError(MemoryError):
 
 @contextmanager
 def within_memory(run: Run, data: Source, batch_size: int) -> Iterator[None]:
-    """Refuse at once what the limit of a CPU's backend forbids, and turn a device's lack of memory into an
-    `OutOfMemoryError`, after what was kept for later has been given back."""
+    """Raise `OutOfMemoryError`, with the batch that would fit, when memory does not suffice.
+
+    On a CPU backend with a memory limit, the need is estimated and a run above the limit refused at once. A MemoryError
+    inside the block is converted, after memory kept for reuse has been freed.
+    """
     backend = run.model.backend
     if backend.device == "cpu" and backend.max_memory is not None:
         fixed, each_sample = _needs(run, data)
@@ -42,25 +47,28 @@ def within_memory(run: Run, data: Source, batch_size: int) -> Iterator[None]:
         there = _available(run)
         try:
             found = _error(there, batch_size, *_needs(run, data)) if there is not None else None
-        except Exception:  # there may be too little memory even to ask
+        except Exception:  # there may be too little memory even for the estimate
             found = None
         what = f"{error or 'no memory is left'}. Try a smaller batch, or fit(..., accumulate=2)"
         raise found or OutOfMemoryError(what, None) from error
 
 
 def _needs(run: Run, data: Source) -> tuple[int, int]:
-    """Bytes of what a run keeps, and what each sample of a batch adds to a step, by `model.summary()`."""
-    three = each(lambda a: np.resize(a[:3], (3, *a.shape[1:])), run.model.as_input(data.x))  # of fewer, some again
+    """(bytes that a run needs for any batch, bytes that each sample of a batch adds), by `model.summary()`."""
+    three = each(lambda a: np.resize(a[:3], (3, *a.shape[1:])), run.model.as_input(data.x))  # fewer are repeated
     one, eleven = _steps(run.model, three)
     each_sample = max((eleven - one) // 10, 1)
     snapshot = sum(a.nbytes for a in run.changing().values())
-    optimizer = snapshot - run.model.data.nbytes  # the values are in what a step takes
+    optimizer = snapshot - run.model.data.nbytes  # the model's values are counted in the step already
     return one - each_sample + optimizer + run.best.nbytes + snapshot, -(-each_sample // run.accumulate)
 
 
 def _steps(model: Model, example: Any) -> tuple[int, int]:
-    """What a step of one sample takes, and one of eleven. Measured once: another time it may differ by a thousandth,
-    and a batch that was said to fit must not be refused."""
+    """The bytes that a step of one sample takes, and a step of eleven.
+
+    Measured once per model and shape: a second measurement may differ by a thousandth, and a batch that was said to fit
+    must not be refused.
+    """
     kept = _measured.setdefault(model, {})
     shape = str(each(lambda a: a.shape, example))
     if shape not in kept:
@@ -86,6 +94,6 @@ def _error(there: int, batch_size: int, fixed: int, each_sample: int) -> OutOfMe
     what = f"a step of {batch_size} samples needs about {in_bytes(need)}, and there are {in_bytes(there)}"
     if fits < 1:
         return OutOfMemoryError(f"{what}: not even one sample would fit, as the model takes {in_bytes(fixed)}", 0)
-    fits = min(fits, max(batch_size - 1, 1))  # what did not fit did not fit, whatever the estimate
+    fits = min(fits, max(batch_size - 1, 1))  # this batch did not fit, whatever the estimate says
     parts = -(-batch_size // fits)
     return OutOfMemoryError(f"{what}: a batch of {fits} would fit, or accumulate={parts} parts of this one", fits)

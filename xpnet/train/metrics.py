@@ -1,7 +1,7 @@
-"""How good a model's answers are.
+"""Metrics: how good a model's outputs are.
 
-A `Metric` is a figure that can be added up batch by batch on the device; called with arrays of the host it gives the
-figure itself. The others take NumPy arrays; labels are (N,) integers in 0..C-1.
+A `Metric` is a figure that can be summed batch by batch on the device; called with host arrays it returns the figure
+itself. The other functions take NumPy arrays; labels are (N,) integers in 0..C-1.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from xpnet.nn.shapes import each, in_tuple
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of outputs and targets, from sums over batches.
+    """A figure of outputs and targets, computed from sums over batches.
 
-    `sums(y, target, xp)` gives `size` numbers of one batch, on its device; `value(*totals)` is the figure of their
-    totals over all batches. The target of data with weights is a tuple of y and weights.
+    `sums(y, target, xp)` returns `size` numbers for one batch, on its device. `value(*totals)` computes the figure from
+    their totals over all batches. For data with weights, the target is a tuple (y, weights).
     """
 
     name: str
@@ -42,8 +42,11 @@ class Metric:
 
 
 def _sums(xp: Any, weights: Array | None, *values: Array) -> list[Any]:
-    """The sum of each over all places, weighted by any weights. Those of entries count as their mean for a row. What
-    has weight 0 is taken out, also where it is infinite or NaN."""
+    """The sum of each of `values` over all its places, weighted if there are weights.
+
+    Weights of single entries count as their mean over the row. Values of weight 0 are left out, even if infinite or
+    NaN.
+    """
     if weights is None:
         return [v.sum() for v in values]
     w, places = weights.astype(np.float64), values[0].ndim
@@ -52,7 +55,7 @@ def _sums(xp: Any, weights: Array | None, *values: Array) -> list[Any]:
 
 
 def _require_one(y: Any) -> None:
-    """Raise ValueError for the outputs of a model that gives several, which a metric of one's own may take."""
+    """Raise ValueError for a model with several outputs, which only a metric of one's own may take."""
     if isinstance(y, tuple):
         raise ValueError("accuracy, mae and r2 take one output, and the model gives several")
 
@@ -71,19 +74,19 @@ def _right(y: Array, target: Any, xp: Any) -> list[Any]:
         predicted, answer = y[..., 0] > 0, y[..., 0]
     else:
         predicted = y.argmax(axis=-1)
-        places = xp.arange(0, y.size, shape[-1])  # of each row's first number, in the flat array
+        places = xp.arange(0, y.size, shape[-1])  # index of each row's first number in the flat array
         answer = y.reshape(-1)[(places if y.ndim == 2 else places.reshape(shape[:-1])) + predicted]
     if given == shape:  # one-hot rows, distributions, or numbers in [0, 1]
         target = target[..., 0] > 0.5 if single else target.argmax(axis=-1)
-    right, counts = predicted == target, target >= 0  # those below 0 are to be ignored
-    right &= answer == answer  # NaN is the highest where it is, and no answer
+    right, counts = predicted == target, target >= 0  # targets below 0 are ignored
+    right &= answer == answer  # argmax takes a NaN for the highest: that is no answer
     if weights is None:  # counted, which is faster than summed
         return [xp.count_nonzero(right), xp.count_nonzero(counts)]
     return _sums(xp, weights, right, counts)
 
 
 def _numbers(y: Array, target: Any, xp: Any) -> tuple[Array, Array, Array | None]:
-    """(y, target, weights), the first two as float64 of one shape: class numbers as a loss of a regression has them."""
+    """(y, target, weights): y and target in float64 and of one shape, class numbers converted by `entry_targets`."""
     _require_one(y)
     target, weights = split_target(target)
     y = y.astype(np.float64)
@@ -102,9 +105,11 @@ def _squares(y: Array, target: Any, xp: Any, around: float = 0.0) -> list[Any]:
 
 
 def centred(metrics: Sequence[Metric], target: np.ndarray, weights: np.ndarray | None) -> tuple[Metric, ...]:
-    """The same metrics, for sums over these targets, which lie on the host. Those of r2 are taken around the first
-    target that counts: of the squares of large numbers no digits would be left for how they differ. It is the same for
-    all batches and all processes, so that the sums can be added up."""
+    """The same metrics, prepared for sums over these targets, which lie on the host.
+
+    The sums of r2 are taken around the first target that counts: with large numbers, the squares would leave no digits
+    for the differences between them. This centre is the same for all batches and processes, so the sums can be added.
+    """
     if not target.size:
         return tuple(metrics)
     first = 0 if weights is None else int((weights > 0).argmax()) * (target.size // weights.size)
@@ -137,7 +142,7 @@ Targets are as of `losses.MeanSquaredError`."""
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
     """The fraction of samples whose label is among the k highest scores (N, C).
 
-    Equal scores count as the lower class number first, so that a tie is not a hit for all.
+    Among equal scores, the lower class number comes first, so that a tie is not a hit for every class in it.
     """
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k must be in 1..{scores.shape[1]}, the number of classes, not {k}")

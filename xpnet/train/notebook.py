@@ -1,4 +1,4 @@
-"""What a run shows in a notebook: a bar and the curves so far, in one output that changes as the run goes on."""
+"""Progress of a run in a notebook: a bar and the curves so far, in one output that is updated during the run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from xpnet import html
 from xpnet.train.run import Row
 
-EVERY = 0.2  # seconds between two changes, at least
+EVERY = 0.2  # seconds between two updates, at least
 DPI = 100
-FIRST, LAST = 2, 8  # epochs of a table that is cut
+FIRST, LAST = 2, 8  # epochs shown at the start and the end of a long table
 
 
 class LiveOutput:
-    """The output below the cell that runs: `bar` and `epoch` say how far the run is, `stop` shows its end.
+    """The output below the running cell: `bar` and `epoch` report the progress, `stop` shows the final state.
 
-    To draw takes time from the run, a tenth of it at most: what comes before it is due again is shown later.
-    `history` is the run's own list of rows.
+    Drawing may take at most a tenth of the run's time: updates that come sooner are shown later. `history` is the run's
+    own list of rows.
     """
 
     def __init__(self, total: int, history: Sequence[Row]):
@@ -26,27 +26,27 @@ class LiveOutput:
 
         self._total, self._history = total, history
         self._done, self._text, self._notes = 0, "", list[str]()
-        self._curves, self._drawn = "", 0  # the image, and of how many epochs it is
+        self._curves, self._drawn = "", 0  # the image, and the number of epochs it shows
         self._due = 0.0
         self._handle = display(self._bundle(), raw=True, display_id=True)
 
     def bar(self, done: int, text: str) -> None:
-        """So many batches are done, of all epochs."""
+        """Report the number of batches done, over all epochs."""
         self._done, self._text = done, text
         self._show()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Add a line that stays."""
         self._notes.append(text)
         self._show()
 
     def epoch(self, text: str) -> None:
-        """An epoch is done; `history` has its row."""
+        """Report that an epoch is done; `history` has its row."""
         self._text = text
         self._show()
 
     def stop(self) -> None:
-        """The run is at its end: show what has not been shown yet, without the bar."""
+        """End the output: show what has not been shown yet, without the bar."""
         self._total, self._due = 0, 0.0
         self._show()
 
@@ -61,7 +61,7 @@ class LiveOutput:
         self._due = now + max(EVERY, 9 * (now - begun))
 
     def _bundle(self) -> dict[str, str]:
-        """The output, and as a text for whoever shows no HTML."""
+        """The output as HTML, and as text for front ends that show no HTML."""
         bar = f'<progress value="{self._done}" max="{self._total}"></progress> {self._done}/{self._total}'
         lines = [*self._notes, self._text]
         content = "".join(map(html.line, filter(None, lines))) + self._curves
@@ -69,7 +69,7 @@ class LiveOutput:
 
 
 def curves(history: Sequence[Row]) -> str:
-    """The learning curves as an image, "" without matplotlib. It has a white ground of its own, whatever the page's."""
+    """The learning curves as an image on a white background, whatever the page's; "" without matplotlib."""
     try:
         from xpnet.train.plots import learning_curves
     except ModuleNotFoundError:
@@ -81,7 +81,7 @@ def curves(history: Sequence[Row]) -> str:
 
 
 def epochs_as_html(history: Sequence[Row], best_epoch: int, stopped: str) -> str:
-    """A table of the epochs, the first and the last of many."""
+    """A table of the epochs; if there are many, only the first and the last."""
     if not history:
         return html.line(f"no epoch was done{stopped and f': {stopped}'}")
     names = list(history[-1])

@@ -1,6 +1,6 @@
-"""Plots of a run, as matplotlib figures. No function here shows or writes anything but `save`.
+"""Plots of a run, as matplotlib figures. No function here shows anything, and only `save` writes a file.
 
-The colours mean the same everywhere: blue is training and what is right, orange is validation, red is a mistake.
+The colours mean the same everywhere: blue is training and correct answers, orange is validation, red is a mistake.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from xpnet.train.run import Row
 # Okabe and Ito's colours, which people with a colour vision deficiency can tell apart.
 TRAINING, VALIDATION, MISTAKE, INK, FAINT = "#0072B2", "#E69F00", "#D55E00", "#222222", "#8A8A8A"
 DPI = 130
-PAGE = 11.0  # the width of a sheet of images in inches
-RATE = "learning rate"  # the panel of the curves that has no metric's name
-PERCENTS = (0, 20, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)  # of accuracies, at an axis
-LINE = 0.2  # the height of a line of text above an image of a sheet, as a fraction of the image's
+PAGE = 11.0  # width of a sheet of images in inches
+RATE = "learning rate"  # the name of the one panel that shows no metric
+PERCENTS = (0, 20, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99, 100)  # ticks for accuracies
+LINE = 0.2  # height of a line of text in a sheet, as a fraction of the image's height
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write the figure to `path` as PNG; what was there before stays until the new file is whole."""
+    """Write the figure to `path` as PNG; an existing file is replaced only once the new one is complete."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def learning_curves(history: Sequence[Row], best_epoch: int = 0, title: str = "") -> Figure:
-    """The loss and each metric by epoch, training beside validation, and below them the rate that `fit` notes.
+    """The loss and each metric by epoch, training next to validation, and below them the learning rate if recorded.
 
     A dotted line marks `best_epoch` (0: none). `title` may say what was trained on what, and with what result. The axis
-    of the accuracy grows towards 100%: see `_towards_one`.
+    of the accuracy is stretched towards 100%: see `_towards_one`.
     """
     names = [key.removeprefix("train_") for key in (history[0] if history else ("train_loss",)) if key[:6] == "train_"]
     rated = any("lr" in row for row in history)
@@ -83,8 +83,10 @@ def learning_curves(history: Sequence[Row], best_epoch: int = 0, title: str = ""
 
 
 def _towards_one(axes: Axes, values: np.ndarray) -> None:
-    """Let the y axis of these values grow by the logarithm of what is missing to 1: 98% and 99% are as far apart as 80%
-    and 90%. To every value half of the least missing part is added, so that 1 has a place too."""
+    """Make the y axis logarithmic in the distance of these values from 1: 98% and 99% are as far apart as 80% and 90%.
+
+    To every distance half of the smallest one above 0 is added, so that 1 has a place too.
+    """
     missing = 1 - values
     least = min(missing[missing > 0], default=0.01) / 2
 
@@ -109,15 +111,15 @@ def _towards_one(axes: Axes, values: np.ndarray) -> None:
 def _curve(axes: Axes, history: Sequence[Row], key: str, label: str, colour: str) -> None:
     points = [(row["epoch"], row[key]) for row in history if key in row]
     if points:
-        marker = "o" if len(points) <= 30 else ""  # one epoch is a point, a hundred are a line
+        marker = "o" if len(points) <= 30 else ""  # points for few epochs, a line alone for many
         axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, markersize=4)
 
 
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """How often a sample of each class (row) was taken for each (column), for a matrix of counts (C, C).
+    """How often samples of each class (row) were taken for each class (column), for a matrix of counts (C, C).
 
-    The mistakes are shaded by their fraction of the row, up to the largest of them: on one scale with the right
-    answers they would all be white. Counts are written where there is room for them (up to 30 classes).
+    Mistakes are shaded by their fraction of the row, relative to the largest such fraction: on one scale with the
+    correct answers they would all be white. Counts are written where there is room for them (up to 30 classes).
     """
     n = len(classes)
     right, total = int(np.trace(confusion)), max(int(confusion.sum()), 1)
@@ -156,22 +158,22 @@ def _short(name: str) -> str:
 
 
 def _mix(low: str, high: str, fraction: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) between two of the form #RRGGBB."""
+    """Colours (..., 3) between two colours given as #RRGGBB."""
     ends = [np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255 for colour in (low, high)]
     return ends[0] + np.asarray(fraction)[..., None] * (ends[1] - ends[0])
 
 
 def _readable_on(colour: np.ndarray) -> str:
-    """Black or white, whichever has the larger contrast (WCAG 2.2), which is 4.58 or more on any colour."""
+    """Black or white, whichever has the higher contrast (WCAG 2.2): 4.58 or more on any colour."""
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
     return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
 def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figure:
-    """The worst mistakes first: the image, its label, what it was taken for, and with what probability.
+    """The worst mistakes first: the image, its label, the predicted class, and with what probability.
 
-    `probabilities` (N, C) are the model's for the samples of `data`. Raises ValueError if those are no images.
+    `probabilities` (N, C) are the model's for the samples of `data`. Raises ValueError if the samples are not images.
     """
     sure = probabilities.max(axis=1)
     taken = probabilities.argmax(axis=1)
@@ -185,9 +187,9 @@ def mistakes(data: Dataset, probabilities: np.ndarray, limit: int = 40) -> Figur
 
 
 def samples(data: Dataset) -> Figure:
-    """A grid of 60 samples with their labels: every n-th of the data, so that all of it is seen.
+    """A grid of 60 samples with their labels: every n-th one, so that they come from all of the data.
 
-    Raises ValueError if the samples are no images.
+    Raises ValueError if the samples are not images.
     """
     n = min(60, len(data))
     shown = np.arange(n) * len(data) // n
@@ -198,11 +200,12 @@ def samples(data: Dataset) -> Figure:
 
 
 def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
-    """What `augment` does to ten images of `data`: as they are, changed by each of its settings alone, and by all.
+    """What `augment` does to ten images of `data`: unchanged, changed by each of its settings alone, and by all of
+    them.
 
-    Every row draws the same numbers, so the last row is the others put together. They come from a random stream of
-    the plot's own: nothing else is changed by drawing it. Raises ValueError for samples other than uint8 (N, H, W) or
-    (N, H, W, C).
+    Every row draws the same random numbers, so the last row is the combination of the others. They come from a random
+    stream of the plot's own, so plotting changes no other result. Raises ValueError for samples other than uint8 (N, H,
+    W) or (N, H, W, C).
     """
     settings = {name: value for name, value in asdict(augment).items() if value}
     rows = {f"{name} {value:g}": Augment(**{name: value}) for name, value in settings.items()}
@@ -219,7 +222,7 @@ def augmentations(data: Dataset, augment: Augment, seed: int = 0) -> Figure:
 def _sheet(
     images: np.ndarray, captions: Sequence[tuple[str, ...]], title: str, columns: int, labels: Sequence[str] = ()
 ) -> Figure:
-    """Images in rows, each under the lines of its caption, the second of them in the colour of a mistake.
+    """Images in rows, each below the lines of its caption, the second line in the colour of a mistake.
 
     `labels` stand to the left of the rows.
     """
@@ -230,7 +233,7 @@ def _sheet(
     cell_width, cell_height = shape + space, lines * LINE + 1.1
     # In inches.
     margin = 0.13 * PAGE if labels else 0.0
-    across = max(columns, 8) * cell_width - space  # few images are not drawn larger for that
+    across = max(columns, 8) * cell_width - space  # few images are not drawn larger
     unit = (PAGE - margin) / across
     head = 0.45 + 0.2 * title.count("\n")
     page_height, page_width = max(rows, 0.1) * cell_height * unit + head, PAGE + 0.3

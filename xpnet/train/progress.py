@@ -1,6 +1,6 @@
-"""What a run shows while it goes: a bar on a terminal, a bar and curves in a notebook, otherwise a plain line an epoch.
+"""Progress of a run: a bar on a terminal, a bar and curves in a notebook, otherwise one plain line per epoch.
 
-Lines and the terminal's bar are on standard error.
+Lines and the terminal's bar go to standard error.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from xpnet.train.run import Row
 
 
 class Reporter:
-    """A context; `batches` and `epoch` tell it where the run stands. Silent if `quiet`.
+    """A context manager; `batches` and `epoch` report the progress of the run. Silent if `quiet`.
 
-    `history` is the run's own list of rows, which `epoch` finds longer each time.
+    `history` is the run's own list of rows; it has one more at each call of `epoch`.
     """
 
     def __init__(self, epochs: int, n_batches: int, quiet: bool, history: Sequence[Row] = ()):
         self._epochs, self._n_batches, self._history = epochs, n_batches, history
-        self._quiet = quiet or (sys.stderr is None and not in_notebook())  # pythonw has none
+        self._quiet = quiet or (sys.stderr is None and not in_notebook())  # pythonw has no stderr
         self._bar: Any = None
         self._live: Any = None
 
@@ -50,12 +50,12 @@ class Reporter:
                 shown.stop()
 
     def note(self, text: str) -> None:
-        """Say something once; nothing if it is empty."""
+        """Print a message once; nothing if it is empty."""
         if text and not self._quiet:
             self._line(text)
 
     def batches(self, epoch: int, batch: int, loss: float, figures: dict[str, float], lr: float) -> None:
-        """Some batches of epoch number `epoch` (from 0) are done, with these means and this rate."""
+        """Report that batches of epoch `epoch` (from 0) are done, with their mean loss, metrics and learning rate."""
         done, of_all = epoch * self._n_batches + batch, f"epoch {epoch + 1}/{self._epochs}"
         numbers = f"{figures_line('', {'loss': loss, **figures})}  rate {lr:.2g}"
         if self._bar is not None:
@@ -64,7 +64,7 @@ class Reporter:
             self._live.bar(done, f"{of_all}  {numbers}")
 
     def epoch(self, row: Row) -> None:
-        """An epoch is done."""
+        """Report that an epoch is done."""
         if self._quiet:
             return
         parts = [f"epoch {row['epoch']:>3}/{self._epochs}", figures_line("train_", row)]
@@ -72,7 +72,7 @@ class Reporter:
             parts.append(f"validation {figures_line('validation_', row)}")
         parts += [f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
         if "loss_scale" in row:
-            exponent = round(math.log2(row["loss_scale"]))  # it is a power of two
+            exponent = round(math.log2(row["loss_scale"]))  # the scale is a power of two
             parts.append(f"loss scale 2^{exponent}, {row['skipped_steps']:.0f} steps skipped so far")
         if self._live is not None:
             self._live.epoch("  ".join(parts))
@@ -89,8 +89,10 @@ class Reporter:
 
 
 def in_notebook() -> bool:
-    """Whether a kernel of Jupyter's runs this program, so that what it shows may be HTML, and change. Nothing is
-    imported to find that out."""
+    """Whether the program runs in a Jupyter kernel, so that output may be HTML and may be updated.
+
+    It imports nothing to find out.
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

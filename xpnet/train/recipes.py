@@ -1,4 +1,4 @@
-"""Recipes: all the settings of a training run, with the ones that work well for each data set, and what they make.
+"""Recipes: all settings of a training run, the ones that work well for each data set, and the objects built from them.
 
 splits = data.load("mnist")
 recipe = recipe_for("mnist").but(epochs=5)
@@ -30,14 +30,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Layer]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
-OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {  # and the rate that is usual for it
+OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {  # with the usual learning rate of each
     "sgd": (optim.SGD, 0.1),
     "rmsprop": (optim.RMSProp, 0.001),
     "adagrad": (optim.AdaGrad, 0.01),
     "adam": (optim.Adam, 0.001),
     "adamw": (optim.AdamW, 0.001),
 }
-SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and the number of steps in the run
+SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # functions of the learning rate and the number of steps
     "constant": lambda lr, steps: schedules.Constant(lr),
     "step": lambda lr, steps: schedules.Step(lr, every=math.ceil(steps / 3)),
     "exponential": lambda lr, steps: schedules.Exponential(lr, steps, final=lr / 100),
@@ -52,10 +52,13 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of the rate and th
 
 @dataclass(frozen=True)
 class ModelKind:
-    """A kind of network. `make(recipe, shape, n_classes)` gives one for standardised samples of that shape; `usual` are
-    the settings that it comes with; `fixed`: settings that cannot be changed; `augment` is how its images are
-    augmented; `alone_from`: least height or width at which BatchNorm has more than one value per channel even in a
-    batch of one."""
+    """A kind of network.
+
+    `line` describes it. `make(recipe, shape, n_classes)` returns one for standardised samples of that shape. `usual`
+    are its default settings, `fixed` the names of settings that cannot be changed, `augment` how its images are
+    augmented. `alone_from` is the least height or width at which BatchNorm has more than one value per channel even in
+    a batch of one.
+    """
 
     line: str
     make: Callable[[Recipe, tuple[int, ...], int], nn.Sequential]
@@ -70,9 +73,9 @@ def _mlp(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> nn.Sequentia
     return nn.Sequential(nn.Flatten(), *nn.mlp(sizes, ACTIVATIONS[recipe.activation], recipe.dropout).layers)
 
 
-# What a pen and a camera change, and an image's clean-up does not undo: found on photographed digits, with the mlp.
+# What pen and camera vary and the clean-up of a photo does not undo: chosen on photographed digits, with the mlp.
 PHOTOS = Augment(shift=0.08, rotate=15, scale=0.15, shear=0.2, elastic=1.5, thickness=0.7)
-# What a pen changes: found on MNIST images that were held out, with the cnn, which learns from less in few epochs.
+# What a pen varies: chosen on held-out MNIST images, with the cnn, which learns more from less change in few epochs.
 PEN = Augment(shift=0.07, rotate=10, scale=0.1, shear=0.1, elastic=1)
 
 MODELS: dict[str, ModelKind] = {
@@ -103,14 +106,14 @@ MODELS: dict[str, ModelKind] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run that trains a network to tell classes apart, or to give the numbers of a table.
+    """The settings of a run that trains a network to classify, or to predict the numbers of a table.
 
-    `hidden` and `activation` are settings of the model mlp alone, `dropout` also of the cnn. Where 0 means "none":
-    `dropout`, `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of the gradient), `patience`
-    (epochs without improvement after which to stop), `val` (the fraction of the training data that is held out to watch
-    the run). With `augment`, images are changed before each use, as the model's kind says.
+    `hidden` and `activation` apply to the model mlp only, `dropout` also to the cnn. 0 means "none" for `dropout`,
+    `momentum`, `weight_decay`, `label_smoothing`, `clip` (the limit on the norm of the gradient), `patience` (epochs
+    without improvement after which to stop) and `val` (the fraction of the training data that is held out to watch the
+    run). With `augment`, images are changed before each use, as the model's kind specifies.
 
-    Raises ValueError for an unknown name, or a value that cannot be.
+    Raises ValueError for an unknown name or an impossible value.
     """
 
     model: str = "mlp"
@@ -156,8 +159,8 @@ class Recipe:
     def but(self, **changes: Any) -> Recipe:
         """This recipe with some settings changed.
 
-        Another optimizer comes with its own usual rate and neither momentum nor decay, another model with its own usual
-        settings, unless those are changed too.
+        A new optimizer comes with its own usual rate and neither momentum nor decay, a new model with its own usual
+        settings, unless those are given too.
         """
         model = changes.get("model", self.model)
         if model != self.model and model in MODELS:
@@ -194,7 +197,7 @@ MNIST = Recipe(
     label_smoothing=0.05,
     val=0.02,
 )
-# Images that are never the same twice cannot be learnt by heart: nothing else is needed against that, but time.
+# Images that are never the same twice cannot be memorised: no other regularisation against that is needed, only time.
 HANDWRITING = Recipe(
     hidden=(128, 64, 32),
     activation="gelu",
@@ -220,7 +223,7 @@ TABLE = Recipe(
     val=0.1,
 )
 
-# plain: gradient descent, and nothing else; handwriting: images of digits, each epoch augmented anew, for long
+# plain: gradient descent and nothing else; handwriting: a long run on images of digits, augmented anew in each epoch
 RECIPES = {"digits": DIGITS, "mnist": MNIST, "table": TABLE, "plain": Recipe(), "handwriting": HANDWRITING}
 
 
@@ -230,14 +233,14 @@ def recipe_for(name: str) -> Recipe:
 
 
 def build(recipe: Recipe, data: Dataset, backend: Backend) -> tuple[nn.Model, Loss, Optimizer, Schedule]:
-    """What `fit` needs to train on `data` by the recipe. The model standardises its inputs itself, so it is given
-    images as they are.
+    """Everything that `fit` needs to train on `data` by the recipe: (model, loss, optimizer, schedule).
 
-    The columns of a table become features by `nn.Columns`. Targets that are numbers are learnt by the squared error, in
-    units of their deviation, and the model's last layer brings its answers into their own units.
+    The model standardises its inputs itself, so it takes images as they are. The columns of a table become features by
+    `nn.Columns`. Targets that are numbers are learnt by the squared error, in units of their standard deviation, and
+    the model's last layer converts its outputs back to their own units.
 
-    Raises ValueError for a batch larger than the data, for augmentation of what is no uint8 image, for a cnn or a
-    resnet of what is no image, for data of a single class, and for label smoothing where there are no classes.
+    Raises ValueError for a batch larger than the data, for augmentation of anything but uint8 images, for a cnn or a
+    resnet on data that are not images, for data of a single class, and for label smoothing without classes.
     """
     if len(data.classes) == 1:
         raise ValueError(f"{data.name} has one class only: there is nothing to tell apart")
@@ -257,7 +260,7 @@ def build(recipe: Recipe, data: Dataset, backend: Backend) -> tuple[nn.Model, Lo
 
 
 def _towards(data: Dataset, label_smoothing: float) -> tuple[list[nn.Layer], Loss]:
-    """What comes after the last Linear layer, and the loss: of classes, or of numbers in their own units."""
+    """(layers after the last Linear layer, loss): for classes, or for numbers in their own units."""
     if data.classes:
         return [], SoftmaxCrossEntropy(label_smoothing)
     mean, std = mean_std(data.y, axis=0)

@@ -1,6 +1,6 @@
-"""The state of a training run: all that changes from step to step, and nothing else.
+"""The state of a training run: everything that changes from step to step, and nothing else.
 
-It can be copied (to go back to, when a value is found that is not finite) and written down (a checkpoint).
+It can be copied (to go back to when a value is not finite) and saved (a checkpoint).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from xpnet.train.step import train_step
 if TYPE_CHECKING:
     from xpnet.schedules import Plateau, Schedule
 
-BATCH = 64  # samples in a step, where nothing else is asked for and the data has so many
-ABOVE_DENORMALS = 1e8  # 175 factors of 0.9
+BATCH = 64  # samples in a step by default, if the data have that many
+ABOVE_DENORMALS = 1e8  # `drop_denormals` acts this far above the denormal numbers: 175 steps of decay by 0.9
 
 Row = dict[str, float]
 Augmentation = Callable[[Array, Backend], Array]
@@ -42,18 +42,18 @@ Augmentation = Callable[[Array, Backend], Array]
 
 @dataclass
 class Position:
-    """Where a run stands, in plain values on the host."""
+    """The position of a run, in plain values on the host."""
 
-    epoch: int = 0  # epochs that are done
-    batch: int = 0  # batches of the next one that are done
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # batches completed in the current epoch
     best: float = math.inf  # the lowest watched loss so far
-    best_epoch: int = 0  # the epoch after which the lowest was measured, 0 if none was
-    waited: int = 0  # epochs that have passed since the lowest
-    watched: str = ""  # the digest of the data that the loss is watched on, "" for the training data
+    best_epoch: int = 0  # the epoch after which it was measured, 0 for none
+    waited: int = 0  # epochs since then
+    watched: str = ""  # the digest of the data whose loss is watched, "" for the training data
 
 
 class Run:
-    """A model, what trains it, its data on the device, and where it stands."""
+    """A model, what trains it, its data on the device, and the position reached."""
 
     def __init__(
         self,
@@ -91,25 +91,25 @@ class Run:
         self._summed = centred(self.metrics, data.y, getattr(data, "weights", None))
         self.batch_size = min(BATCH, len(data)) if batch_size is None else whole("batch_size", batch_size, least=1)
         self.data, self.slices = data, batch_slices(len(data), self.batch_size)
-        self.parts = [group.share(batch) for batch in self.slices]  # this process's of each batch
+        self.parts = [group.share(batch) for batch in self.slices]  # this process's part of each batch
         self.feed = data.feed(model.backend, model.as_input)
-        # float64: in float32 the sum of many batches would lose what the next one adds.
+        # float64: in float32 the sum over many batches would lose digits of what the next one adds.
         self.totals = model.backend.xp.zeros(2 + sum(metric.size for metric in self.metrics), np.float64)
         self._each_total = [self.totals[i : i + 1] for i in range(len(self.totals))]
         self.position, self.history = Position(), list[Row]()
         self.best: Array = model.data.copy()
-        self.captured: Callable[..., None] | None = None  # `device_step`, where the device has captured it
-        self.eager = ""  # why not all steps are captured, where the device could
+        self.captured: Callable[..., None] | None = None  # `device_step`, if the device has captured it
+        self.eager = ""  # why not all steps are captured, if the device could capture them
         self._epoch_begun = -1
         if group.size > 1:
             self._join(group)
 
     def _join(self, group: Group) -> None:
-        """Be sure that all processes begin alike but for what they draw."""
+        """Check that all processes start alike, then give each its own random stream."""
         kind = self.model.backend.device.partition(":")[0]
         schedule = copy.copy(self.schedule)
         if (plateau := remembering(schedule)) is not None:
-            plateau.begin()  # as the run will do: what it has seen before is no difference
+            plateau.begin()  # as the run will do: earlier observations make no difference
         rates = {"lr": self.optimizer.lr, "schedule": described(schedule)}
         all_settings = {**self.settings, "device": kind, "optimizer": self.optimizer.described, **rates}
         self.agree("starts with other settings", all_settings)
@@ -118,7 +118,7 @@ class Run:
         rng.state = own_stream(rng.state, group.rank)
 
     def agree(self, what: str, value: Any) -> None:
-        """Raise RuntimeError, in all processes, unless this value is the same in all."""
+        """Raise RuntimeError, in all processes, unless this value is the same in all of them."""
         first, *others = self.group.gather(value)
         for rank, theirs in enumerate(others, start=1):
             if theirs != first:
@@ -126,8 +126,7 @@ class Run:
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
-        """What a run must share with another to be its continuation. For checkpoints and groups alone, as it takes a
-        look at all of the data."""
+        """What another run must share to continue this one; for checkpoints and groups alone, as it reads all data."""
         return {
             "samples": len(self.data),
             "batch_size": self.batch_size,
@@ -144,7 +143,7 @@ class Run:
         }
 
     def digest(self) -> str:
-        """Tells whether two models have the same values."""
+        """A checksum of the model's values, which tells whether two models have the same."""
         return f"{zlib.crc32(np.ascontiguousarray(self.model.backend.to_host(self.model.data)).data):08x}"
 
     @property
@@ -152,20 +151,20 @@ class Run:
         return self.position.epoch * len(self.slices) + self.position.batch
 
     def step(self) -> None:
-        """The next batch: one update of the model."""
+        """Train on the next batch: one update of the model."""
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.steps_done)
         (self.captured or self.device_step)(*self.next_inputs())
         self.position.batch += 1
 
     def close(self) -> None:
-        """Ask for no more data, and let go of the captured step, which holds the run: what both have on the device goes
-        with the last one who holds the run, not when Python next looks for cycles."""
+        """Close the feed, and drop the captured step, which refers to the run: without that cycle, device memory is
+        freed with the last reference to the run, not when Python next collects cycles."""
         self.captured = None
         self.feed.close()
 
     def next_inputs(self) -> tuple[Array, ...]:
-        """What `device_step` needs for the next batch."""
+        """The inputs of `device_step` for the next batch."""
         position = self.position
         if self._epoch_begun != position.epoch:
             self.feed.begin(self.data.order(self.model.backend.seed, position.epoch), self.parts)
@@ -173,7 +172,7 @@ class Run:
         return self.feed.inputs(self.parts[position.batch])
 
     def device_step(self, *inputs: Array) -> None:
-        """All of a step that happens on the device: nothing in it depends on values that the host would read."""
+        """The part of a step that runs on the device: nothing in it needs a value read by the host."""
         backend = self.model.backend
         x, target = self.feed.batch(*inputs)
         if self.augment is not None:
@@ -181,18 +180,18 @@ class Run:
         value, y = train_step(self.model, self.loss, self.optimizer, x, target, self.clip, self.accumulate, self.group)
         if self.average is not None:
             self.average.update()
-        if y is None:  # there was no sample for this process
+        if y is None:  # this process had no sample of the batch
             return
         sums = batch_sums(self.loss, self._summed, y, target, value, backend)
         for total, more in zip(self._each_total, sums, strict=True):
             total += more  # in place: a view of `totals`
 
     def means(self) -> tuple[float, dict[str, float]]:
-        """(loss, metrics) over the batches of this epoch so far. Waits for the device."""
+        """(loss, metrics): the means over this epoch's batches so far. Waits for the device."""
         return means(self.group.sum(self.model.backend.to_host(self.totals)), self.metrics)
 
     def end_epoch(self, row: Row, watched: float) -> None:
-        """Write down an epoch that is done; keep the weights if they are the best so far."""
+        """Record an epoch that is done; keep the weights if they are the best so far."""
         position = self.position
         position.epoch, position.batch = position.epoch + 1, 0
         self.totals.fill(0)
@@ -205,10 +204,10 @@ class Run:
             self.best[...] = self.model.data if self.average is None else self.average.values
 
     def drop_denormals(self) -> None:
-        """What is as small as 1e-30 (in float64 1e-300) in the optimizer's state becomes 0.
+        """Set values of the optimizer's state as small as 1e-30 (in float64 1e-300) to 0.
 
-        Where gradients are 0 from some step on, as those of a unit that is never active again, sums of past gradients
-        shrink until they are denormal numbers, which take a CPU thirty times as long. By then no parameter feels them.
+        If gradients are 0 from some step on, as for a unit that is never active again, sums of past gradients shrink
+        until they are denormal numbers, which take a CPU thirty times as long. By then they affect no parameter.
         """
         for array in self.optimizer.state.values():
             for piece in self.model.backend.chunks(len(array)):
@@ -216,13 +215,13 @@ class Run:
                 part *= abs(part) >= float(np.finfo(part.dtype).tiny) * ABOVE_DENORMALS
 
     def measured(self) -> AbstractContextManager[object]:
-        """Inside the block the model has the values that are to be measured: the averages, if there are any."""
+        """Inside the block the model has the values to be measured: the averages, if there are any."""
         return nullcontext() if self.average is None else self.average.applied()
 
     # Going back ---------------------------------------------------------------------------------------------
 
     def changing(self) -> dict[str, Array]:
-        """Every array of the device that a step changes, but the gradients and the random stream."""
+        """Every device array that a step changes, except the gradients and the random stream."""
         optimizer = self.optimizer
         return {
             "the parameters": self.model.data,
@@ -236,7 +235,7 @@ class Run:
         return {} if self.average is None else {"values": self.average.values, "steps": self.average.steps}
 
     def snapshot(self) -> tuple:
-        """What `go_back` needs to repeat the steps of this epoch that come after this moment, bit for bit."""
+        """What `go_back` needs to repeat this epoch's steps from here on, bit for bit."""
         return self.position.batch, [a.copy() for a in self.changing().values()], self.model.backend.rng.state
 
     def go_back(self, snapshot: tuple) -> None:
@@ -247,7 +246,8 @@ class Run:
     # A checkpoint's part ------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """All arrays on the host but the model's own. A group's random states are (size, 6), of its totals the sum."""
+        """All arrays but the model's own, on the host. Of a group: random states (size, 6), and the sum of the
+        totals."""
         to_host, group = self.model.backend.to_host, self.group
         self.optimizer.gather_state()
         streams = group.gather(self.model.backend.rng.state)
@@ -257,7 +257,7 @@ class Run:
         return {**state, **{f"optimizer.{name}": a for name, a in self.optimizer.tensors().items()}}
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take back what `tensors()` gave, in a group of any size."""
+        """Restore what `tensors()` returned; the group may have another size now."""
         prefix, backend, rank = "optimizer.", self.model.backend, self.group.rank
         self.optimizer.load_tensors({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         for name, array in self._of_average().items():
@@ -269,14 +269,14 @@ class Run:
 
 
 def remembering(schedule: Schedule | None) -> Plateau | None:
-    """The schedule, if it is of the one kind that remembers what it was told."""
+    """The schedule if it is a `Plateau`, the only kind that has a state; otherwise None."""
     from xpnet.schedules import Plateau  # here, to keep `from xpnet import train` light
 
     return schedule if isinstance(schedule, Plateau) else None
 
 
 def _apart(one: Any, other: Any, what: str = "") -> str:
-    """What differs in two values, of which `what` is the name."""
+    """How two values differ, as text; `what` is their name."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = [name for name in {**one, **other} if other.get(name) != one.get(name)]
         return ", ".join(_apart(one.get(name), other.get(name), f"{what}{name} ") for name in names)
@@ -284,7 +284,7 @@ def _apart(one: Any, other: Any, what: str = "") -> str:
 
 
 def described(setting: Any) -> Any:
-    """A loss, an augmentation or a schedule with its options, JSON-able, the same in all processes, so no address."""
+    """A loss, augmentation or schedule with its options: JSON-able, and equal in all processes (no addresses)."""
     if isinstance(setting, np.ndarray):
         return f"{setting.dtype} {setting.shape} {zlib.crc32(np.ascontiguousarray(setting).data):08x}"
     if isinstance(setting, (list, tuple)):

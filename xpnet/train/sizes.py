@@ -24,11 +24,12 @@ class LayerSizes(Observer):
     """Sizes by layer, every so many steps: `sizes = train.LayerSizes(model); fit(..., watch=sizes); sizes.plot()`.
 
     A size is the root of the mean square. `rows` has a dict for each watched step and layer: "step" (from 1), "layer"
-    (its path), "kind", "activation" (of its output), "gradient" (of the loss by that output) and "weight_gradient" (of
-    the loss by its own parameters, if it has any). Gradients that shrink from layer to layer on their way to the first
-    vanish, those that grow explode. Layers that hold others are left out; one that is used twice has a row for both.
+    (its path), "kind", "activation" (of its output), "gradient" (of the loss with respect to that output) and
+    "weight_gradient" (of the loss with respect to its own parameters, if it has any). Gradients that shrink from layer
+    to layer on the way back to the first layer vanish; gradients that grow explode. Layers that contain others are left
+    out; a layer that is used twice has one row for both uses.
 
-    A watched step is never a captured one, and the host waits for it: watch few of them. Where the loss is scaled (see
+    A watched step is never a captured one, and the host waits for it: watch few steps. If the loss is scaled (see
     `optim.loss_scale`), so are the gradients.
     """
 
@@ -40,11 +41,11 @@ class LayerSizes(Observer):
         for path, layer in model.network.walk():
             if not any(True for _ in layer.children()):
                 self._paths.setdefault(layer, path)
-        self._sums: dict[Layer, dict[str, tuple[Any, int]]] = {}  # of this step: sums of squares, and of how many
-        self._weight: Any = 1.0  # of this step: its gradients are still to be divided by it
+        self._sums: dict[Layer, dict[str, tuple[Any, int]]] = {}  # of this step: (sum of squares, number of values)
+        self._weight: Any = 1.0  # of this step: the gradients are still to be divided by it
 
     def wants(self, step: int) -> bool:
-        """Whether step number `step`, from 0, is to be watched: the first is, and the last of every `every`."""
+        """Whether to watch step number `step`, from 0: the first step, and the last of every `every` steps."""
         return step == 0 or (step + 1) % self.every == 0
 
     def step_begins(self, model: Model) -> None:
@@ -61,7 +62,7 @@ class LayerSizes(Observer):
     def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
         if layer in self._sums:
             own = tuple(p.grad for p in vars(layer).values() if isinstance(p, Parameter) and p.trained)
-            self._sums[layer].pop("weight_gradient", None)  # of a layer that is used twice, the second has the sum
+            self._sums[layer].pop("weight_gradient", None)  # for a layer used twice, the second has the sum
             self._add(layer, "weight_gradient", own)
 
     def weighed(self, weight: Any) -> None:
@@ -74,7 +75,7 @@ class LayerSizes(Observer):
                 self._sums[layer][quantity] = total + (array * array).sum(), count + array.size
 
     def step_done(self, step: int) -> None:
-        """Step number `step`, from 0, has been watched: read the numbers, and keep them as rows."""
+        """Read the numbers of step number `step`, from 0, and keep them as rows."""
         weight = self._weight if isinstance(self._weight, (int, float)) else self._to_host(self._weight).item()
         for layer, path in self._paths.items():
             sizes = {name: float(self._to_host(total) / n) ** 0.5 for name, (total, n) in self._sums[layer].items()}
@@ -84,7 +85,8 @@ class LayerSizes(Observer):
                 self.rows.append({"step": step + 1, "layer": path, "kind": type(layer).__name__, **sizes})
 
     def plot(self) -> Figure:
-        """A panel for each quantity, by step, on a logarithmic axis; a line for each layer, from dark to light."""
+        """One panel per quantity, by step, on a logarithmic axis; one line per layer, the first layers dark, the last
+        light."""
         from matplotlib import colormaps
         from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""How a run begins: with the first step, or where its checkpoint stands."""
+"""The start of a run: at its first step, or at the position of its checkpoint."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from xpnet.train.run import Run, remembering
 
 
 def begin(run: Run, checkpoint: str | os.PathLike | None, there: bool) -> None:
-    """Make the run ready for its next step: the first, or if the checkpoint is `there` the one after it.
+    """Prepare the run for its next step: the first, or the one after the checkpoint if it is `there`.
 
-    A model without classes takes the names of the data's, `Plateau` forgets what it has seen, and a new checkpoint is
-    written: a bad path shows now rather than after an epoch of work. After an error, such as `load_checkpoint` and
+    A model without classes takes the data's class names, and `Plateau` is reset. A new checkpoint is written at once,
+    so that a bad path shows now rather than after an epoch of work. After an error, such as `load_checkpoint` and
     `save_checkpoint` raise, classes and `Plateau` are as they were.
     """
     model, plateau = run.model, remembering(run.schedule)

@@ -1,4 +1,4 @@
-"""One step of training: forward, loss, backward, update, in parts and in a group of processes where asked for."""
+"""One step of training: forward, loss, backward, update; the batch may be cut into parts or shared by processes."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ def train_step(
     accumulate: int = 1,
     group: Group = ALONE,
 ) -> tuple[Array, Array | None]:
-    """Forward, loss, backward, update. Gives (value of the loss, outputs), both still on the device.
+    """Forward, loss, backward, update. Returns (value of the loss, outputs), both still on the device.
 
-    Call it inside `with backend.mode(training=True):`, or dropout and BatchNorm behave as in prediction.
+    Call it inside `with backend.mode(training=True):`; otherwise dropout and BatchNorm behave as in prediction.
 
-    Where products are float16 the loss is scaled on the way (`optim.loss_scale`); its value is not.
+    With float16 products the loss is scaled for the backward pass (`optim.loss_scale`); the returned value is not.
 
-    With `accumulate` k the batch goes through forward and backward in k parts, equally many samples to one or one more,
-    with memory for the activations of a part, and the gradients are those of the whole batch. Statistics that a layer
-    takes of its batch are those of a part.
+    With `accumulate` k the batch goes through forward and backward in k parts, whose sizes differ by at most one
+    sample. Only the activations of one part are in memory at a time, and the gradients are those of the whole batch.
+    Statistics that a layer takes from its batch, such as BatchNorm's, are those of a part.
 
-    In a `group` of processes, x and target are this one's part of the batch, and value and outputs are those of the
-    part; where it has no sample, they are 0 and None. The update is that of the whole batch, in all processes the same.
-    Around a loop of steps, `with optimizer.shared_by(group):` lets each process make a part of it.
+    In a `group` of processes, x and target are this process's part of the batch, and the value and the outputs are
+    those of the part; if it has no sample, they are 0 and None. The update is that of the whole batch, the same in all
+    processes. Around a loop of steps, `with optimizer.shared_by(group):` lets each process compute only its share of
+    the update.
 
-    Raises ValueError inside such a block without its group, and for a loss whose batch cannot be cut into these parts.
+    Raises ValueError inside a `shared_by` block if the group is not given, and for a loss whose batch cannot be cut
+    into parts.
     """
     if optimizer.window is not None and group.size == 1:
         raise ValueError("processes share this optimizer's update: train_step needs their group, as shared_by got it")
@@ -68,8 +70,11 @@ def train_step(
 def _pass(
     model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, weigh: bool = False
 ) -> tuple[Array, Array, Array | float]:
-    """(value, y, weight), the gradients being added; with `weigh` both the value and the gradients before they are a
-    mean, that is times the weight."""
+    """Run one batch forward and backward, adding to the gradients; return (value, y, weight).
+
+    With `weigh`, the value and the gradients of a mean are multiplied by the weight of the batch, which makes them
+    sums.
+    """
     backend = model.backend
     y, backward = model.forward(x)
     value, dy = pair("a loss gives (value, dy)", loss(y, target, backend))
@@ -88,9 +93,11 @@ def _pass(
 def _in_parts(
     model: Model, loss: Loss, optimizer: Optimizer, x: Any, target: Any, n_parts: int
 ) -> tuple[Array | float, Array | None, Array | float]:
-    """(value, outputs, weight) of a batch that goes through the model in parts. As the mean of the whole is
-    sum_k weight_k mean_k / sum_k weight_k, each part adds weight_k times its gradients: they are still to be divided by
-    the sum of the weights, unless the loss is a sum."""
+    """Run a batch through the model in parts; return (value, outputs, weight).
+
+    The mean over the whole batch is sum_k weight_k mean_k / sum_k weight_k. So each part adds weight_k times its
+    gradients, and unless the loss is a sum, the caller still has to divide them by the sum of the weights.
+    """
     xp, n = model.backend.xp, n_samples(x)
     if n == 0:
         optimizer.scaled(model.grad[:0])  # the sum over the group is to be unscaled here too
@@ -114,8 +121,11 @@ def _in_parts(
 
 @contextmanager
 def _state_of_all(model: Model, group: Group) -> Iterator[None]:
-    """Inside the block layers change state that is not trained, such as running statistics, each process by its own
-    part of the batch; after it all processes have the mean of the changes."""
+    """Give all processes the same untrained state, such as running statistics, after the block.
+
+    Inside the block the layers of each process change it by their own part of the batch; afterwards each process has
+    the mean of these changes.
+    """
     state = model.data[model.n_parameters :]
     if group.size == 1 or not state.size:
         yield
@@ -127,10 +137,10 @@ def _state_of_all(model: Model, group: Group) -> Iterator[None]:
 
 
 def loss_weight(loss: Loss, y: Array, target: Any, backend: Any) -> Array | float:
-    """`Loss.weight`, or of a plain function the number of samples."""
+    """`Loss.weight`, or for a plain function the number of samples."""
     return loss.weight(y, target, backend) if isinstance(loss, Loss) else n_samples(y)
 
 
 def is_sum(loss: Loss) -> bool:
-    """Whether the loss is a sum over the batch, and no mean."""
+    """Whether the loss is a sum over the batch rather than a mean."""
     return isinstance(loss, Loss) and loss.reduction == "sum"

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, by the small library tensorboardX: neither PyTorch nor TensorFlow is needed."""
+"""Event files for TensorBoard, written by the small library tensorboardX, without PyTorch or TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PARTS = ("train", "validation")
 class TensorBoard:
     """A callback that writes each epoch's row: `fit(..., callbacks=[train.TensorBoard("runs/board")])`.
 
-    Scalars by epoch: "loss/train", "accuracy/validation", "lr", "seconds". With `sizes`, the `LayerSizes` that `fit`
-    watches with, also "activation/layers.0" and its like by step. A run that is resumed adds a file to the folder, and
-    TensorBoard shows one curve. To look: `tensorboard --logdir runs/board`.
+    Scalars by epoch: "loss/train", "accuracy/validation", "lr", "seconds". With `sizes`, the same `LayerSizes` that
+    `fit` gets as `watch`, also scalars by step such as "activation/layers.0". A resumed run adds a file to the folder,
+    and TensorBoard shows one curve. To view: `tensorboard --logdir runs/board`.
 
     Raises ModuleNotFoundError without tensorboardX, OSError at once if the folder cannot be written.
     """
@@ -31,14 +31,14 @@ class TensorBoard:
         os.makedirs(self.folder, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "the folder of event files cannot be written", self.folder)
-        # The library's SummaryWriter writes in a thread, and what it has not yet written is lost with the process. Two
-        # files of one second and folder would have one name.
+        # The random suffix: two files made in the same folder and second would otherwise have the same name. Not the
+        # library's SummaryWriter: it writes in a thread, and what it has not yet written is lost with the process.
         self._writer: Any = writer(os.path.join(self.folder, "events"), f".{os.urandom(4).hex()}")
         weakref.finalize(self, _close, self._writer)
         self._sizes, self._written = sizes, 0
 
     def __call__(self, row: Row, model: Model) -> None:
-        """Write the row, and what has been watched since the last one."""
+        """Write the row, and the sizes that were watched since the last row."""
         for name, value in row.items():
             if name != "epoch":
                 self._scalar(tag(name), value, int(row["epoch"]))
@@ -56,7 +56,7 @@ class TensorBoard:
 
 
 def _close(writer: Any) -> None:
-    """On a full disk the last rows are lost, and at the program's end nobody is left to catch that error."""
+    """Close the file, ignoring OSError: on a full disk the last rows are lost, and nobody could catch it at exit."""
     with suppress(OSError):
         writer.close()
 
@@ -72,7 +72,7 @@ def events_writer() -> type:
 
 
 def tag(name: str) -> str:
-    """ "train_loss" as "loss/train", so that training and validation are drawn together; others as they are."""
+    """ "loss/train" for "train_loss", so that training and validation share a chart; other names are unchanged."""
     for part in PARTS:
         if name.startswith(f"{part}_"):
             return f"{name.removeprefix(f'{part}_')}/{part}"

@@ -1,7 +1,7 @@
 """One of several processes that train for another program: `mpiexec -n 4 python -m xpnet.train.worker FOLDER`.
 
-The program has written into the folder what is to be trained, pickled; the first process writes what came of it, as
-arrays. The program and its workers are of one user and one machine: see `xpnet.sklearn.workers`.
+The program has written the task into the folder, pickled; the first process writes the result there, as arrays. The
+program and its workers belong to one user on one machine: see `xpnet.sklearn.workers`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ TASK, RESULT = "task", "result"
 
 
 def packed(optimizer: Optimizer) -> tuple[Any, ...]:
-    """An optimizer with its options and its state, and the random stream of the backend that it runs on, with all
-    arrays on the host."""
+    """An optimizer with its options and state, and the random stream of its backend, with all arrays on the host."""
     stream = optimizer.model.backend.rng.state
     return type(optimizer), optimizer.lr, optimizer.described, optimizer.tensors(), stream
 
 
 def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
-    """What was packed, for a model that is the same or a copy. Raises ValueError for an optimizer of one's own whose
-    options are not attributes of their names."""
+    """The packed optimizer, for the same model or a copy of it.
+
+    Raises ValueError for a custom optimizer whose options are not attributes of the same names.
+    """
     kind, lr, described, tensors, stream = state
     options = {name: described[name] for name in inspect.signature(kind).parameters if name in described}
     if "groups" in options:
@@ -44,7 +45,7 @@ def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
 
 
 def work(folder: str) -> None:
-    """What each of the processes does."""
+    """Run one of the processes."""
     group = join()
     model, loss, state, data, validation, options = pickle.loads(Path(folder, TASK).read_bytes())
     optimizer = unpacked(model, state)
