@@ -1,4 +1,4 @@
-"""Data, on the host: labelled samples as NumPy arrays, where they come from, how they are cut and batched."""
+"""Data, on the host: labelled samples as NumPy arrays; loading, splitting and batching them."""
 
 from xpnet.data.augment import Augment, mixup
 from xpnet.data.batches import batch_slices, epoch_order

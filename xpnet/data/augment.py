@@ -1,9 +1,10 @@
-"""Images a little different each time they are seen: shifted, turned, scaled, sheared, bent, thicker, erased, cropped,
-mirrored, mixed.
+"""Random changes of images, different each time they are used: shifted, rotated, scaled, sheared, bent, thicker,
+erased, cropped, mirrored, mixed.
 
-Everything is drawn from `backend.rng` and computed with elementwise operations and gathers alone (no products or sums
-whose order a device could choose, no sine that it could round its own way). `Augment` works in float32 and gives
-`uint8` back, `mixup` gives the backend's dtype. So the same seed gives the same images, bit for bit, on every device.
+All random numbers come from `backend.rng`, and everything is computed by elementwise operations and gathers (no
+products or sums whose order a device could choose, no sine that it could round its own way). `Augment` works in float32
+and returns `uint8`, `mixup` returns the backend's dtype. So the same seed gives the same images, bit for bit, on every
+device.
 
 Simard, Steinkraus and Platt, "Best practices for convolutional neural networks" (2003), for the elastic part; He,
 Zhang, Ren and Sun, "Deep residual learning for image recognition" (2016), 4.2, for crop and flip; Zhong et al., "Random
@@ -25,22 +26,22 @@ LIMITS = {
     "shift": 0.5, "rotate": 45.0, "scale": 0.5, "shear": 0.5, "elastic": 8.0, "thickness": 1, "crop": 64, "flip": 1,
     "erase": 1,
 }  # fmt: skip
-GRID = 5  # control points of the elastic deformation along each axis, besides one more on either side
+GRID = 5  # control points of the elastic deformation along each axis, plus one more on either side
 
 
 @dataclass(frozen=True)
 class Augment:
     """augment(x, backend) -> images of the same shape, for x (N, H, W) or (N, H, W, C) uint8, on a background of 0.
 
-    Every setting is the largest amount, either way, drawn uniformly for each image; 0 leaves that out. All channels of
-    an image are changed alike.
+    Unless stated otherwise, a setting is the largest amount in either direction; the amount is drawn uniformly for each
+    image. 0 switches the change off. All channels of an image are changed alike.
 
     `shift` as a fraction of the image's sides; `rotate` in degrees; `scale` and `shear` as factors (0.1: from 0.9 to
     1.1); `elastic` in pixels, how far a control point of a 5 x 5 grid moves; `thickness` from -1 (the darkest of the
-    neighbours) to 1 (the lightest); `crop`, how many whole pixels of 0 lie on each side of the image before one of its
-    size is cut out; `flip`, the probability that left and right change over (not for digits or letters); `erase`, the
-    probability that a rectangle of up to half the sides is blanked. Thickness comes first, then what moves pixels by
-    fractions, in one pass, then crop and flip, and erase last.
+    neighbours) to 1 (the lightest); `crop`, the width in whole pixels of a border of 0 around the image, out of which
+    an image of the original size is cut; `flip`, the probability that left and right are swapped (not for digits or
+    letters); `erase`, the probability that a rectangle of up to half the sides is blanked. Thickness is applied first,
+    then everything that moves pixels by fractions, in one pass, then crop and flip, and erase last.
     """
 
     shift: float = 0.0
@@ -63,7 +64,7 @@ class Augment:
             raise ValueError(
                 f"augmentation takes uint8 images of shape (N, H, W) or (N, H, W, C), not {x.dtype} of shape {x.shape}"
             )
-        # Every number is drawn whatever the settings are, so that one setting does not change what another does.
+        # Every number is drawn whatever the settings are, so that one setting does not change the numbers of another.
         signed = lambda *shape: 2 * backend.rng.random(shape, np.float32) - 1
         amounts, bends = signed(8, len(x), 1, 1), signed(2, len(x), GRID + 2, GRID + 2)
         if self.thickness:
@@ -108,7 +109,7 @@ class Augment:
         return to_bytes(value, backend)
 
     def _cut_out(self, x: Array, numbers: Array, backend: Backend) -> Array:
-        """Out of each image with a border of 0, one of its size that begins anywhere; flipped or not."""
+        """Pad each image with a border of 0, cut an image of the original size out at a random place, maybe flip it."""
         xp, (n, height, width), border = backend.xp, x.shape[:3], self.crop
         places = 2 * border + 1
         first = xp.minimum(xp.floor(numbers[:2] * places), places - 1).astype(np.int64)  # rounding could give `places`
@@ -134,14 +135,15 @@ class Augment:
 
 
 def mixup(x: Array, target: Array, n_classes: int, backend: Backend) -> tuple[Array, Array]:
-    """Each sample with the next of the batch mixed in: (a x + (1 - a) x', a q + (1 - a) q'), a uniform in [0, 1).
+    """Mix each sample with the next of the batch: (a x + (1 - a) x', a q + (1 - a) q'), a uniform in [0, 1).
 
-    x: (N, ...) of any real dtype; target: class numbers (N,), whose one-hot rows are q. Gives both in the backend's
+    x: (N, ...) of any real dtype; target: class numbers (N,), whose one-hot rows are q. Returns both in the backend's
     dtype: the mixed samples, and distributions (N, n_classes) for `losses.SoftmaxCrossEntropy`. Uniform is Beta(1, 1),
-    the paper's choice for CIFAR-10. A batch is in random order, so that the next is as good as any; the last takes the
-    first. Raises ValueError for class numbers out of range, where looking at them costs nothing: on the host.
+    the paper's choice for CIFAR-10. A batch is in random order, so the next sample is as good as any; the last is mixed
+    with the first. Raises ValueError for class numbers out of range, but only on the host, where checking them costs
+    nothing.
 
-    `fit` has no place for it, as its `augment` sees the images alone, not their targets. In a loop of one's own:
+    `fit` cannot use it, as its `augment` is given the images only, not their targets. In your own loop:
 
         with backend.mode(training=True):
             x, target = data.mixup(x, target, 10, backend)
@@ -162,7 +164,7 @@ def mixup(x: Array, target: Array, n_classes: int, backend: Backend) -> tuple[Ar
 
 
 def per_image(values: Array, x: Array) -> Array:
-    """Values (N, H, W), or of lengths 1, with an axis for the channels where the images x have one."""
+    """Values (N, H, W), or (N, 1, 1), with an axis added for the channels if the images x have one."""
     return values.reshape(*values.shape, *(1,) * (x.ndim - 3))
 
 
@@ -196,7 +198,7 @@ def spline(control: Array, height: int, width: int, backend: Backend) -> Array:
 def sample(x: Array, rows: Array, columns: Array, backend: Backend) -> Array:
     """x (N, H, W) or (N, H, W, C) uint8 read at fractional rows and columns (N, H, W), bilinear; outside it is 0."""
     xp, (n, height, width) = backend.xp, x.shape[:3]
-    padded = xp.zeros((n, height + 2, width + 2, *x.shape[3:]), np.float32)  # a border of 0: all that is outside
+    padded = xp.zeros((n, height + 2, width + 2, *x.shape[3:]), np.float32)  # a border of 0: everything outside
     padded[:, 1:-1, 1:-1] = x
     rows, columns = xp.clip(rows + 1, 0, height + 0.999), xp.clip(columns + 1, 0, width + 0.999)
     top, left = xp.floor(rows), xp.floor(columns)

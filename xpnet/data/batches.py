@@ -1,7 +1,7 @@
-"""The order of the samples in an epoch, and where its batches begin and end. All on the host.
+"""The order of the samples in an epoch, and its division into batches. All on the host.
 
-An order depends on (seed, epoch) and on nothing else: it is the same for every device, and a run that resumes
-in the middle of epoch 7 draws the order of epoch 7 again instead of having to save it.
+The order depends only on (seed, epoch): it is the same for every device, and a run that resumes in the middle of epoch
+7 computes the order of epoch 7 again instead of having to save it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_slices(n: int, batch_size: int) -> list[slice]:
-    """The slices of an epoch's order that are its batches. The last is shorter unless batch_size divides n.
+    """The slices of an epoch's order that are its batches; the last is shorter unless batch_size divides n.
 
     Raises ValueError unless 1 <= batch_size <= n.
     """
@@ -33,10 +33,10 @@ def batch_slices(n: int, batch_size: int) -> list[slice]:
 
 
 def permutation(n: int, seed: int, purpose: str, index: int = 0) -> np.ndarray:
-    """A permutation of 0..n-1, (n,) int64, that depends on (seed, purpose, index) alone.
+    """A permutation of 0..n-1, (n,) int64, that depends only on (seed, purpose, index).
 
-    It is the order that sorts n raw words of the generator, because NumPy keeps those words the same in all its
-    versions, and promises no such thing for Generator.permutation.
+    It is the order that sorts n raw words of the generator. NumPy guarantees the same raw words in all its versions,
+    but not the same results of Generator.permutation.
     """
     whole("seed", seed, least=0)
     whole("epoch" if purpose == "order" else "index", index, least=0)

@@ -1,7 +1,7 @@
 """CIFAR-10 in its binary form: a `.tar.gz` with five files of training images and one of test images.
 
-A record of such a file is 3,073 bytes: the class number, then 1,024 bytes each of red, green and blue, row by row.
-Nothing is unpacked onto the disk, and nothing unpickled (the archive "for Python" would need that).
+A record of such a file has 3,073 bytes: the class number, then 1,024 bytes each of red, green and blue, row by row.
+Nothing is unpacked to disk, and nothing is unpickled (as the archive "for Python" would require).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TEST = ("test_batch.bin",)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE, CHANNELS = 32, 3
 RECORD = 1 + CHANNELS * SIDE * SIDE  # bytes
-MOST = 10_000 * RECORD  # bytes of a file: what CIFAR-10's have
+MOST = 10_000 * RECORD  # bytes of a file: the size of CIFAR-10's files
 
 
 class CifarError(ValueError):
-    """A file is not an archive of this form; the message says what is wrong with it."""
+    """A file is not a valid CIFAR-10 archive; the message says what is wrong with it."""
 
 
 def read_cifar(path: str | os.PathLike[str], name: str = "cifar10") -> tuple[Dataset, Dataset]:
@@ -76,7 +76,8 @@ def _records(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str | os.P
 
 
 def _dataset(files: list[np.ndarray], name: str) -> Dataset:
-    """Labels first, then the colours one after the other: here they become the last axis."""
+    """The data set of some records, in which the label comes first, then one colour after the other: here the last
+    axis."""
     y = np.concatenate([records[:, 0] for records in files])
     x = np.concatenate([records[:, 1:].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1) for records in files])
     return Dataset(np.ascontiguousarray(x), y, CLASSES, name)

@@ -16,27 +16,27 @@ from xpnet.data.batches import epoch_order
 from xpnet.data.labels import check_labels, renumbered
 from xpnet.data.statistics import check_finite
 
-MAX_UNNAMED = 1 << 16  # classes that get a number for a name; more are a sign of wrong labels
+MAX_UNNAMED = 1 << 16  # classes that are named by their number; more are a sign of wrong labels
 
 
 class Feed(Protocol):
-    """Batches on a device. What `batch` does belongs to the step, and can be captured with it."""
+    """Batches on a device. The work of `batch` is part of the training step, and can be captured with it."""
 
     def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
-        """An epoch begins that visits the samples in this order; these parts of it will be asked for, one by one."""
+        """Start an epoch that visits the samples in this order; these parts of it will be asked for, one by one."""
 
     def inputs(self, part: slice) -> tuple[Array, ...]:
-        """What `batch` needs for this part of the order: arrays of the device."""
+        """The arguments of `batch` for this part of the order: arrays on the device."""
 
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
-        """(x, target) on the device; target is a tuple (y, weights) of data that have weights."""
+        """(x, target) on the device; for data with weights, target is a tuple (y, weights)."""
 
     def close(self) -> None:
-        """No more will be asked for: what is under way may be left."""
+        """End the feed: nothing more will be asked for, and work under way may be abandoned."""
 
 
 class Source(Protocol):
-    """What `fit` and `evaluate` take their batches from; `Dataset` is one. x and y may be views or memory maps."""
+    """What `fit` and `evaluate` take batches from, such as a `Dataset`. x and y may be views or memory maps."""
 
     @property
     def name(self) -> str: ...
@@ -52,27 +52,28 @@ class Source(Protocol):
         """The order in which an epoch visits the samples: a permutation of their numbers, (N,) int64."""
 
     def digest(self) -> str:
-        """Enough of the content to notice that a run is resumed on other data."""
+        """A checksum of enough of the content to notice that a run is resumed on other data."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Samples and what should come of them.
+    """Samples and their targets.
 
     x: (N, ...) of any real dtype, or a tuple of such arrays for a model of several inputs. y is one of
 
-    - class numbers (N,) of an integer type: they index into `classes`, which are called "0", "1", .. if not given;
-    - class names (N,), texts: `classes` are their sorted names, or the ones given;
+    - class numbers (N,) of an integer type: they index into `classes`, which are named "0", "1", .. if not given;
+    - class names (N,), texts: `classes` are their sorted names, unless given;
     - numbers (N, ...), floating point: the targets of a regression;
     - class numbers (N, ...), such as the next token at each place; `classes` only if they are given. A place that does
-      not count has a number below 0: that of the loss's `ignore`.
+      not count has a number below 0: the one that the loss has as `ignore`.
 
     `weights`: how much each sample, or each of its targets, counts in the loss and the metrics. Numbers >= 0, or a
-    mask, of y's shape or that of its first axes.
+    mask, of y's shape or the shape of its first axes.
 
-    The arrays, of any library but in the memory of the host, are kept, not copied; class numbers become int64.
-    Raises ValueError if there is no sample, the counts differ, a label is out of range, or a value is NaN or infinite;
-    it names the data set, the first wrong entry, and where that stands. TypeError for several arrays of targets.
+    The arrays may come from any library, but must be in host memory. They are kept, not copied; class numbers become
+    int64. Raises ValueError if there is no sample, the lengths differ, a label is out of range, or a value is NaN or
+    infinite; the message names the data set, the first wrong entry and its place. Raises TypeError for several arrays
+    of targets.
     """
 
     x: Any
@@ -118,7 +119,8 @@ class Dataset:
         return f"<{self.name}: {len(self)} samples of {samples}, {targets}>"
 
     def _repr_html_(self) -> str | None:
-        """For notebooks: a few images with their labels, or the first rows; None, and so the text, of other samples."""
+        """For notebooks: a few images with their labels, or the first rows; None for other samples, which are shown as
+        text."""
         from xpnet.data.showing import as_html
 
         return as_html(self)
@@ -130,13 +132,16 @@ class Dataset:
         return self._cut(lambda array: array[rows])
 
     def take(self, indices: np.ndarray) -> Dataset:
-        """The samples at `indices` (M,) integer, in their order, as a copy. IndexError if one is out of range."""
+        """A copy of the samples at `indices` (M,) integer, in that order. IndexError if one is out of range."""
         indices = check_indices(indices)
         return self._cut(lambda array: array.take(indices, axis=0))
 
     def with_classes(self, classes: Sequence[str]) -> Dataset:
-        """The same samples, with class numbers that index into `classes`, such as a model's: the data's by name, in any
-        order, and others. ValueError if a class of the data is not among them."""
+        """The same samples, with class numbers that index into `classes`, such as a model's.
+
+        `classes` holds the names of the data's classes, in any order, and may hold others. ValueError if a class of the
+        data is not among them.
+        """
         return replace(self, y=renumbered(self.y, self.classes, classes, self.name), classes=tuple(classes))
 
     def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
@@ -144,7 +149,7 @@ class Dataset:
         return replace(self, x=x, y=cut(self.y), weights=None if self.weights is None else cut(self.weights))
 
     def feed(self, backend: Backend, as_input: Callable[[Any], Any]) -> Feed:
-        """All of it on the device, where batches are gathered."""
+        """A feed that copies all samples to the device and gathers the batches there."""
         x = as_input(self.x)
         on_device = tuple(map(backend.asarray, x)) if isinstance(x, tuple) else backend.asarray(x)
         y, weights = backend.asarray(self.y), self.weights
@@ -155,14 +160,14 @@ class Dataset:
         return epoch_order(len(self), seed, epoch)
 
     def digest(self) -> str:
-        """Enough of the content to notice that a run is resumed on other data."""
+        """A checksum of the content, to notice that a run is resumed on other data."""
         x, weights = self.x if isinstance(self.x, tuple) else (self.x,), self.weights
         arrays = (*x, self.y) if weights is None else (*x, self.y, weights)
         return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
 
 
 def check_indices(indices: np.ndarray) -> np.ndarray:
-    """The indices (M,) of samples. Raises TypeError for a mask, which NumPy would take for 0 and 1."""
+    """The indices (M,) of samples. Raises TypeError for a mask, whose values NumPy would take for indices 0 and 1."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise TypeError(f"samples are named by a row of integers, not {indices.dtype} of shape {indices.shape}")
@@ -170,7 +175,7 @@ def check_indices(indices: np.ndarray) -> np.ndarray:
 
 
 class _Resident:
-    """All samples on the device: an epoch's order goes there once, and a batch is gathered by its numbers."""
+    """All samples on the device: an epoch's order is uploaded once, and each batch is gathered by its indices."""
 
     def __init__(self, x: Any, y: Any, backend: Backend):
         self._x, self._y, self._backend = x, y, backend
@@ -191,18 +196,18 @@ class _Resident:
 
 
 def check_source(data: Any) -> None:
-    """Raise TypeError for what is no data set."""
+    """Raise TypeError for what is not a data set."""
     if not hasattr(data, "feed"):
         raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
 
 
 def _rows(held: Any, indices: Array, backend: Backend) -> Any:
-    """The samples at these places of an array, or of each in a tuple."""
+    """The samples at these indices of an array, or of each array in a tuple."""
     return tuple(backend.take(a, indices) for a in held) if isinstance(held, tuple) else backend.take(held, indices)
 
 
 def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The targets as they are kept, and the names of the classes, if there are any."""
+    """(targets as `Dataset` keeps them, names of the classes or ())."""
     if twice := next((label for i, label in enumerate(classes) if label in classes[:i]), None):
         raise ValueError(f"{name}: two classes are called {twice!r}")
     if y.dtype.kind in "UTO" and all(isinstance(value, str) for value in y.ravel().tolist()):
@@ -227,14 +232,14 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
     if y.ndim == 1:
         check_labels(y, len(classes) or MAX_UNNAMED, name)
     elif classes and y.max(initial=0) >= len(classes):
-        check_labels(np.maximum(y, 0), len(classes), name)  # whether those below 0 are to be ignored, the loss knows
+        check_labels(np.maximum(y, 0), len(classes), name)  # numbers below 0 are checked by the loss
     if y.ndim == 1 and not classes:
         classes = tuple(str(label) for label in range(int(y.max()) + 1))
     return y, classes
 
 
 def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
-    """The weights as floating point numbers, once it is sure that they fit y."""
+    """The weights as floating point numbers, after checking that they fit y."""
     weights = to_numpy(weights)
     if weights.dtype.kind not in "buif" or weights.ndim == 0 or weights.shape != y.shape[: weights.ndim]:
         raise ValueError(
@@ -250,7 +255,7 @@ def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
 
 
 def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name: str = "tokens") -> Dataset:
-    """Sequences to learn next-token prediction from: x (N, length) and, one place further on, y (N, length).
+    """Sequences for next-token prediction: x (N, length) and, one place further on, y (N, length).
 
     tokens: (n,) of an integer type. A sequence begins every `stride` tokens, by default every `length`, so that each
     token is predicted once. Both are views on the host. Raises ValueError if there is no whole sequence.
@@ -262,5 +267,5 @@ def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name
     if len(tokens) <= length:
         raise ValueError(f"{name}: {len(tokens)} tokens have no sequence of {length} and a token after it")
     windows = lambda row: np.lib.stride_tricks.sliding_window_view(row, length + 1)[::stride]
-    targets = tokens.astype(np.int64, copy=False)  # before they are many: a data set would copy all windows
+    targets = tokens.astype(np.int64, copy=False)  # converted before it is cut: `Dataset` would copy all windows
     return Dataset(windows(tokens)[:, :-1], windows(targets)[:, 1:], name=name)

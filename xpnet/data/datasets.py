@@ -1,4 +1,4 @@
-"""Where data sets come from: the embedded digits, MNIST, CIFAR-10, a folder of IDX files or of images."""
+"""Loading data sets: the embedded digits, MNIST, CIFAR-10, a folder of IDX files or of images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
-MNIST_SHA256 = {  # of the decompressed content: the archives of two mirrors may differ in their gzip headers
+MNIST_SHA256 = {  # of the decompressed content: archives from two mirrors may differ in their gzip headers
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 INTO_FOLDERS = "put those of each class into a folder that has the name of the class"
-VALIDATION = ("val", "valid", "validation")  # folders of a part that a data set does not have
+VALIDATION = ("val", "valid", "validation")  # folders of a part that `load` does not read
 
 
 class Splits(NamedTuple):
-    """What a model learns from, and what it is measured on."""
+    """The data to train on, and the data to test with."""
 
     train: Dataset
     test: Dataset
@@ -46,9 +46,9 @@ def load(
 ) -> Splits:
     """A data set by name, or from a folder.
 
-    "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 greys are
-              scaled to 0..255, as images have them. A stratified fifth is held out as the test split;
-              `seed` says which.
+    "digits"  1,797 real handwritten digits, 8 x 8 uint8, which come with the package; their 17 grey levels are
+              scaled to 0..255, the usual range of images. A stratified fifth is held out as the test split,
+              chosen by `seed`.
               The test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
               Machine Learning Repository, 1998, doi:10.24432/C50P49, licence CC BY 4.0.
     "mnist"   60,000 + 10,000 handwritten digits, 28 x 28 uint8 of 0..255 (LeCun, Cortes and Burges). From
@@ -56,15 +56,15 @@ def load(
               folder), else downloaded into the cache. Its SHA-256 is checked wherever it comes from.
     "cifar10" 50,000 + 10,000 images of things and animals, 32 x 32 x 3 uint8 (A. Krizhevsky, "Learning multiple
               layers of features from tiny images", 2009). The archive cifar-10-binary.tar.gz (162 MB) is looked
-              for, and downloaded, as MNIST is, in folders called cifar10; its SHA-256 is checked.
-    a folder  with four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
+              for and downloaded like MNIST, but in folders named cifar10; its SHA-256 is checked.
+    a folder  of four IDX files, plain or .gz, named like MNIST's: train-images-idx3-ubyte,
               train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .idx3-ubyte ..);
-              or with a folder of images for each class, of which a stratified fifth is the test split, again by
-              `seed`, or with folders `train` and `test` of such folders (and none of a validation part). `size` and
-              `grey` are for folders of images alone, and those of `image_folder`. The split of all else is fixed.
+              or with one folder of images per class, of which a stratified fifth, chosen by `seed`, is the test
+              split; or with folders `train` and `test`, each with such class folders (but no validation folder).
+              `size` and `grey` apply only to folders of images: see `image_folder`. All other splits are fixed.
 
-    Raises ValueError for an unknown name and for wrong content (IdxError if it is no proper IDX file),
-    FileNotFoundError for a missing file, DownloadError for a data set that is nowhere and cannot be downloaded.
+    Raises ValueError for an unknown name and for wrong content (IdxError if it is not a valid IDX file),
+    FileNotFoundError for a missing file, DownloadError for a data set that is not found and cannot be downloaded.
     """
     if (size, grey) != (None, None) and not holds_images(source):
         raise ValueError(f"a size is for folders of images, one for each class, and {os.fspath(source)!r} is none")
@@ -86,7 +86,7 @@ def load(
 
 
 def holds_images(source: str | os.PathLike[str]) -> bool:
-    """Whether `load` takes this for a folder with a folder of images for each class."""
+    """Whether `load` treats this as a folder with one folder of images per class."""
     if source in DATA_SETS or not os.fspath(source):
         return False
     folder = expanded(source)
@@ -96,7 +96,7 @@ def holds_images(source: str | os.PathLike[str]) -> bool:
 
 
 def has_parts(folder: Path) -> bool:
-    """Whether a folder of images says itself which are to train on and which to test with."""
+    """Whether a folder of images is already divided into `train` and `test`."""
     return all((folder / part).is_dir() and has_images(folder / part) for part in ("train", "test"))
 
 
@@ -136,9 +136,9 @@ def _of_images(folder: Path, seed: int, size: int | tuple[int, int] | None, grey
 
 
 def _of_files(paths: list[Path], name: str) -> Splits:
-    """The data set of four files, in the order of MNIST_SHA256."""
+    """The data set in four files, in the order of MNIST_SHA256."""
     shapes = [idx_shape(path) for path in paths]
-    for images, labels in ((0, 1), (2, 3)):  # before any of the data is read: headers may promise gigabytes
+    for images, labels in ((0, 1), (2, 3)):  # before any data are read: headers may promise gigabytes
         if len(shapes[images]) < 2:
             expected = "(N, height, width), or (N, values)"
             raise ValueError(f"{name}: {paths[images].name} has shape {shapes[images]}, samples need {expected}")
@@ -152,7 +152,7 @@ def _of_files(paths: list[Path], name: str) -> Splits:
 
 
 def _splits(arrays: list[np.ndarray], name: str) -> Splits:
-    """The data set of four arrays, in that order. Both splits have the same classes."""
+    """The data set of four arrays, in the same order; both splits get the same classes."""
     train_x, train_y, test_x, test_y = arrays
     train = Dataset(train_x, train_y, name=f"{name} train")
     test = Dataset(test_x, test_y, name=f"{name} test")
@@ -161,7 +161,7 @@ def _splits(arrays: list[np.ndarray], name: str) -> Splits:
 
 
 def _mnist_array(name: str) -> np.ndarray:
-    """What this file of MNIST holds, its content checked: of $XPNET_DATA, else of the cache, or downloaded into it."""
+    """The content of one file of MNIST, checked: from $XPNET_DATA, else from the cache, else downloaded into it."""
     sha256 = MNIST_SHA256[name]
     for folder in _own_folders("mnist"):
         if path := _find(folder, name):
@@ -179,7 +179,7 @@ def _mnist_array(name: str) -> np.ndarray:
 
 
 def _read_checked(path: Path, sha256: str) -> np.ndarray:
-    """What a file of MNIST's holds. Any other file is read once more, to say what is wrong with it."""
+    """The content of a file of MNIST; any other file is read a second time, to report what is wrong with it."""
     array = _read_if(path, sha256)
     if array is None:
         raise _other(path, "MNIST", sha256, download.content_sha256(path), "by the path of its folder")
@@ -187,7 +187,8 @@ def _read_checked(path: Path, sha256: str) -> np.ndarray:
 
 
 def _read_if(path: Path, sha256: str) -> np.ndarray | None:
-    """What an IDX file holds if its content has this SHA-256, in one pass over it; None if not, for any reason."""
+    """The array in an IDX file if its content has this SHA-256, in one pass over the file; otherwise None, for any
+    reason."""
     try:
         with decompressed(path) as stream:
             hashed = download.Hashed(stream, path)
@@ -198,7 +199,7 @@ def _read_if(path: Path, sha256: str) -> np.ndarray | None:
 
 
 def _cifar_archive() -> Path:
-    """Where the archive of CIFAR-10 is, checked, in the same places."""
+    """The path of CIFAR-10's archive, checked, looked for in the same places as MNIST."""
     for folder in _own_folders("cifar10"):
         path = folder / cifar.ARCHIVE
         if path.is_file():
@@ -211,7 +212,7 @@ def _cifar_archive() -> Path:
 
 
 def _own_folders(name: str) -> tuple[Path, ...]:
-    """Where in $XPNET_DATA, if that is set, the files of a data set may lie."""
+    """The folders in $XPNET_DATA, if it is set, where the files of a data set may be."""
     folder = folder_in("XPNET_DATA")
     if folder is None:
         return ()
@@ -228,7 +229,7 @@ def _other(path: Path, whose: str, sha256: str, found: str, how: str) -> ValueEr
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $XPNET_CACHE, or else what the system has for caches."""
+    """The folder for downloads: $XPNET_CACHE, or else the system's folder for caches."""
     if folder := folder_in("XPNET_CACHE"):
         return folder
     from platformdirs import user_cache_dir  # here, to keep `import xpnet` light
@@ -237,7 +238,8 @@ def cache_folder() -> Path:
 
 
 def folder_in(variable: str) -> Path | None:
-    """What an environment variable names, if it is set. Raises FileNotFoundError for a home folder of nobody."""
+    """The folder that an environment variable names, if set. Raises FileNotFoundError if it has the home of an unknown
+    user."""
     try:
         return expanded(os.environ[variable]) if os.environ.get(variable) else None
     except FileNotFoundError as error:

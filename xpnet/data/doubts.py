@@ -1,4 +1,4 @@
-"""What a table's columns may not be meant to be: it is said, not refused."""
+"""Notes on table columns that may not be meant as they are read: the user is warned, nothing is refused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MEND = {
     "numbers": "make numbers of them, such as 1234.5, without signs or separators",
     "dates": "make numbers of them, such as days since the first",
 }
-EXACT = 2**53  # up to here float64 has all whole numbers
-FEW_STEPS = 1e3  # of float32, in a deviation: fewer, and values that differ may be one
+EXACT = 2**53  # float64 holds all whole numbers up to here
+FEW_STEPS = 1e3  # float32 steps per standard deviation: with fewer, different values may become equal
 
 
 def look_like(texts: Collection[str]) -> str:
-    """What most of the texts were perhaps written for: "numbers", "dates", or "" for texts."""
+    """What most of the texts may represent: "numbers", "dates", or "" for plain texts."""
     return next((kind for kind, n in Counter(map(_kind, texts)).items() if n > len(texts) / 2), "")
 
 
@@ -33,7 +33,8 @@ def _kind(text: str) -> str:
 
 
 def of_texts(name: str, texts: Sequence[str], what: str, option: str) -> list[str]:
-    """Of a column that was read as `what`, from the different texts in it, where no `option` has asked for that."""
+    """Notes on a column that was read as `what` although no `option` asked for that; `texts` are its different
+    texts."""
     kind = look_like(texts)
     if not kind:
         return []
@@ -45,7 +46,7 @@ def of_texts(name: str, texts: Sequence[str], what: str, option: str) -> list[st
 
 
 def of_numbers(name: str, values: np.ndarray) -> list[str]:
-    """Of a column of numbers, NaN where they are missing."""
+    """Notes on a column of numbers, in which NaN marks a missing one."""
     first = values[0]
     if first in (0, 1) and np.array_equal(values, first + np.arange(len(values))):
         return [
@@ -56,12 +57,12 @@ def of_numbers(name: str, values: np.ndarray) -> list[str]:
 
 
 def of_rounding(name: str, there: np.ndarray) -> list[str]:
-    """Of a column or a target of numbers that are so far from 0 that they are hardly told apart."""
+    """Notes on numbers, of a column or a target, so far from 0 that float32 hardly tells them apart."""
     if not are_rounded(there):
         return []
     whole = there.dtype.kind in "iu"
     low, high = (f"{end}" if whole else f"{end:.10g}" for end in (there.min(), there.max()))
-    beyond = whole and max(-int(there.min()), int(there.max())) > EXACT  # where a table's float64 rounds too
+    beyond = whole and max(-int(there.min()), int(there.max())) > EXACT  # here a table's float64 rounds too
     instead = "" if beyond else ", or compute in float64 (--dtype float64)"
     return [
         f"column {name!r} is so far from 0 ({low} to {high}) that {'float64' if beyond else 'float32'} rounds its "
@@ -70,6 +71,6 @@ def of_rounding(name: str, there: np.ndarray) -> list[str]:
 
 
 def are_rounded(numbers: np.ndarray) -> bool:
-    """Whether there are so few steps of float32 in their deviation that some that differ may be one."""
+    """Whether the standard deviation spans so few steps of float32 that different numbers may become equal."""
     low, high = numbers.min(), numbers.max()
     return bool(low < high and numbers.std() < FEW_STEPS * np.finfo(np.float32).eps * max(-float(low), float(high)))

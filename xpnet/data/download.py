@@ -1,4 +1,4 @@
-"""Files from the network, once: several mirrors, resumed where they broke off, checked by SHA-256."""
+"""Files from the network, downloaded once: several mirrors, interrupted downloads resumed, checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from xpnet.files import locked
 
 TIMEOUT = 30  # seconds without a byte before a mirror counts as dead
 CHUNK = 1 << 16  # bytes
-MOST = 1 << 28  # bytes; a file that holds more is none of ours, and is read no further
+MOST = 1 << 28  # bytes; a larger file cannot be one of ours, and is read no further
 
 
 class DownloadError(OSError):
-    """No mirror could deliver a file; the message has each one's reason, and what to do instead."""
+    """No mirror could deliver a file; the message has the reason for each mirror, and what to do instead."""
 
 
 def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path, packed: bool = False) -> Path:
-    """The path of folder/filename, downloaded from the first of `urls` that delivers it if it is not there.
+    """The path of folder/filename; if it is missing, it is downloaded from the first of `urls` that delivers it.
 
-    sha256 is that of the content: of what a gzip file unpacks to, or with `packed` of the file as it is. A file of
-    other content is replaced.
-    A download that broke off goes on where it stopped (filename.part). Processes that want the same file at
-    once wait for the first of them; the file appears whole and checked, in one move.
-    Raises DownloadError if no mirror delivers it, or the folder cannot be written.
+    sha256 is the checksum of the content: of the unpacked data of a gzip file, or with `packed` of the file as it is. A
+    file with other content is replaced.
+
+    An interrupted download resumes where it stopped (filename.part). Processes that need the same file at once wait for
+    the first of them. The file is moved into place only when complete and checked. Raises DownloadError if no mirror
+    delivers it, or the folder cannot be written.
     """
     path, part, lock = (folder / f"{filename}{suffix}" for suffix in ("", ".part", ".lock"))
     try:
@@ -35,7 +36,7 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path, packed:
         if _mismatch(path, sha256, packed) is None:
             return path
         with locked(lock, lambda: _say(f"waiting for another process that downloads {filename}")):
-            found = _mismatch(path, sha256, packed)  # another process may have brought it meanwhile
+            found = _mismatch(path, sha256, packed)  # another process may have downloaded it meanwhile
             if found:
                 if path.exists():
                     _say(f"downloading again, since {found}")
@@ -56,9 +57,9 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path, packed:
 
 
 def content_sha256(path: Path, packed: bool = False) -> str:
-    """SHA-256 in hex of what a file unpacks to if it is gzip, else, or with `packed`, of the file as it is.
+    """SHA-256 in hex of a file's content: unpacked if it is gzip, unless `packed`, otherwise as it is.
 
-    Raises IdxError for gzip data that are damaged, and for huge content.
+    Raises IdxError for damaged gzip data and for huge content.
     """
     with open(path, "rb") if packed else decompressed(path) as stream:
         hashed = Hashed(stream, path)
@@ -68,7 +69,7 @@ def content_sha256(path: Path, packed: bool = False) -> str:
 
 
 class Hashed:
-    """A stream that knows the SHA-256 of what has been read of it. It raises IdxError for huge content."""
+    """A stream that computes the SHA-256 of what has been read from it. It raises IdxError for huge content."""
 
     def __init__(self, stream: Stream, path: Path):
         import hashlib  # not needed to import the package
@@ -90,7 +91,7 @@ class Hashed:
 
 
 def _mismatch(path: Path, sha256: str, packed: bool) -> str | None:
-    """Why the file at `path` is not the one that is wanted; None if it is."""
+    """Why the file at `path` is not the wanted one; None if it is."""
     try:
         found = content_sha256(path, packed)
     except FileNotFoundError:
@@ -109,11 +110,11 @@ def _download(part: Path, urls: Sequence[str], sha256: str, packed: bool) -> Non
         try:
             resumed = _transfer(url, part)
             found = _mismatch(part, sha256, packed)
-            if found and resumed:  # the part may have come from another file: once more, from nothing
+            if found and resumed:  # the part may belong to another file: start once more, from nothing
                 part.unlink()
                 _transfer(url, part)
                 found = _mismatch(part, sha256, packed)
-        except (OSError, HTTPException) as error:  # the part stays, for the next mirror or the next time
+        except (OSError, HTTPException) as error:  # the part is kept for the next mirror or the next call
             failures.append(f"  {url}: {error}")
             continue
         if found is None:
@@ -124,7 +125,7 @@ def _download(part: Path, urls: Sequence[str], sha256: str, packed: bool) -> Non
 
 
 def _transfer(url: str, part: Path) -> bool:
-    """Download into `part`, from its end on if the server can. True if some of the old part was kept."""
+    """Download to `part`, resuming at its end if the server can. True if some of the old part was kept."""
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
@@ -134,7 +135,7 @@ def _transfer(url: str, part: Path) -> bool:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing to add to the part; its digest tells whether it is right
+        if error.code == 416 and have:  # nothing to add to the part; its checksum tells whether it is right
             return True
         raise
     with response:
@@ -159,7 +160,7 @@ def _transfer(url: str, part: Path) -> bool:
 
 @contextmanager
 def _progress(url: str, start: int, expected: int | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of bytes that came; a bar on a terminal, else one line at the start."""
+    """A function to call with the number of bytes received; shows a bar on a terminal, else one line at the start."""
     if sys.stderr is None or not sys.stderr.isatty():
         _say(f"downloading {url}" + (f" from byte {start}" if start else ""))
         yield lambda n: None
@@ -175,5 +176,5 @@ def _progress(url: str, start: int, expected: int | None) -> Iterator[Callable[[
 
 
 def _say(line: str) -> None:
-    if sys.stderr is not None:  # there is none in a program without a console
+    if sys.stderr is not None:  # a program without a console has no stderr
         sys.stderr.write(f"xpnet: {line}\n")

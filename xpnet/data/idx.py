@@ -36,22 +36,22 @@ CHUNK = 1 << 20  # bytes
 
 
 class IdxError(ValueError):
-    """A file is not the IDX file that it should be, or an array cannot be written as one."""
+    """A file is not a valid IDX file of the expected kind, or an array cannot be written as one."""
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an IDX file, plain or gzip (told by its content), into a fresh array of native byte order.
+    """Read an IDX file, plain or gzip (detected by its content), into a new array of native byte order.
 
-    Every header field is checked, and memory grows with the bytes that are there, never with a number in the
-    header; a gzip file is unpacked no further than the header promises.
-    Raises IdxError, naming the file, what was found and what was expected; OSError if the file cannot be read.
+    Every header field is checked. Memory grows with the bytes actually read, never with a number in the header, and a
+    gzip file is unpacked no further than the header promises. Raises IdxError, naming the file, what was found and what
+    was expected; OSError if the file cannot be read.
     """
     with decompressed(path) as stream:
         return idx_array(stream, path)
 
 
 def idx_array(stream: Stream, path: str | os.PathLike[str]) -> np.ndarray:
-    """The array in the content of the IDX file at `path`, of which the stream is read to its end. See `read_idx`."""
+    """The array of an IDX file, read from `stream` to its end; `path` is for error messages. See `read_idx`."""
     dtype, shape = _read_header(stream, path)
     n_bytes = math.prod(shape) * dtype.itemsize
     data = _read(stream, n_bytes)
@@ -71,10 +71,10 @@ def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
 
 
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Write `array` as an IDX file; gzip-compressed if the name ends in .gz. Equal arrays give equal bytes.
+    """Write `array` as an IDX file, gzip-compressed if the name ends in .gz; equal arrays give equal bytes.
 
-    The file appears whole or not at all: an older one of the same name stays until the new one is on the disk.
-    Raises IdxError if the format has no such dtype or shape, OSError if the file cannot be written.
+    The file is replaced as a whole: an older one of the same name stays until the new one is on the disk. Raises
+    IdxError if the format has no such dtype or shape, OSError if the file cannot be written.
     """
     array = np.asarray(array)
     native = array.dtype.newbyteorder("=")
@@ -102,9 +102,9 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 @contextmanager
 def decompressed(path: str | os.PathLike[str]) -> Iterator[Stream]:
-    """The content of a file as a stream: unpacked if it is gzip, which its first two bytes tell.
+    """The content of a file as a stream, unpacked if it is gzip, as its first two bytes tell.
 
-    Reading to the end checks gzip's own length and checksum. Raises IdxError if the gzip data is damaged.
+    Reading to the end checks gzip's own length and checksum. Raises IdxError if the gzip data are damaged.
     """
     with open(path, "rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
@@ -116,19 +116,20 @@ def decompressed(path: str | os.PathLike[str]) -> Iterator[Stream]:
 
 
 class Stream(Protocol):
-    """What can be read from the front to the end."""
+    """What can be read from start to end."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class _Gunzip:
-    """A gzip file as a stream, of one member: `gzip.GzipFile` goes through any number of empty ones for a byte."""
+    """A gzip file of one member as a stream; `gzip.GzipFile` would go through any number of empty members to read a
+    byte."""
 
     def __init__(self, file: IO[bytes]):
         self._file, self._unpack = file, zlib.decompressobj(zlib.MAX_WBITS | 16)  # 16: gzip's header and checksum
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes, and none at the end. Raises EOFError or zlib.error for damaged data."""
+        """Up to `size` bytes, b'' at the end. Raises EOFError or zlib.error for damaged data."""
         while not self._unpack.eof:
             packed = self._unpack.unconsumed_tail or self._file.read(CHUNK)
             data = self._unpack.decompress(packed, size)
@@ -161,14 +162,14 @@ def _read_header(stream: Stream, path: str | os.PathLike[str]) -> tuple[np.dtype
         raise IdxError(f"{path}: truncated: it ends in the header, after {found} bytes of {expected}")
     shape = struct.unpack(f">{ndim}I", sizes)
     dtype = DTYPES[code]
-    # Without the sizes of 0, as NumPy counts: 0 x (2**32 - 1) x (2**32 - 1) holds nothing and yet is too large.
+    # Sizes of 0 are left out, as in NumPy's own check: 0 x (2**32 - 1) x (2**32 - 1) holds nothing but is too large.
     if math.prod(size for size in shape if size) * dtype.itemsize > sys.maxsize:
         raise IdxError(f"{path}: the header promises {_describe(shape, dtype)}, more than any array can hold")
     return dtype, shape
 
 
 def _read(stream: Stream, n: int) -> bytearray:
-    """Up to n bytes; fewer only where the stream ends. In chunks, since read(n) may allocate n at once."""
+    """Up to n bytes; fewer only if the stream ends. Read in chunks, since read(n) may allocate n bytes at once."""
     data = bytearray()
     while len(data) < n and (chunk := stream.read(min(n - len(data), CHUNK))):
         data += chunk

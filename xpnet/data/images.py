@@ -1,4 +1,4 @@
-"""Folders of images, one for each class, read by Pillow."""
+"""Folders of images, one per class, read by Pillow."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ from xpnet.files import expanded
 
 ENDS_IN = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    ".avif",  # which Pillow reads since 11.3
+    ".avif",  # read by Pillow since 11.3
 )
-SHOWN = 5  # folders in a message
-WHITE = 230  # of 255: a drawing in which nothing is darker would be lost on white
-GREY = ("1", "L", "LA")  # Pillow's modes of images without colour
-OF_16_BITS = ("PNG", "PPM")  # what Pillow's mode I is in these formats; in others it has 32
+SHOWN = 5  # folders named in a message, at most
+WHITE = 230  # of 255: a drawing with nothing darker than this would be invisible on white
+GREY = ("1", "L", "LA")  # Pillow's modes without colour
+OF_16_BITS = ("PNG", "PPM")  # formats in which Pillow's mode I holds 16 bits; in others it holds 32
 
 
 def image_folder(
     path: str | os.PathLike[str], size: int | tuple[int, int] | None = None, grey: bool | None = None
 ) -> Dataset:
-    """The images in the folders of a folder, whose names are the classes: x (N, height, width) or (N, ..., 3) uint8.
+    """The images in a folder with one folder per class: x (N, height, width) or (N, height, width, 3) uint8.
 
-    They are upright, and grey or RGB as `grey` says; of itself grey if all of them are. What is transparent lies on
-    white, of a white drawing on black; of 16 bits the upper 8 are taken. Files are looked for in folders inside the
-    class's too; those that are hidden, or whose names end in nothing that an image's does, are left alone. With `size`,
-    (height, width) or a number for squares, all are brought to that size; without, they must have one.
+    The classes are the names of the folders. Images are rotated upright, and converted to grey or RGB as `grey` says;
+    without it they are grey if all of them are. Transparent images are put on white, or on black if they are white
+    drawings. Of 16-bit images the upper 8 bits are kept. Folders inside a class's folder are searched too; hidden files
+    and files without an image's extension are ignored. With `size`, (height, width) or a number for squares, all images
+    are resized to it; without, they must all have the same size.
 
-    Raises ValueError, naming the file or the folder, for less than two classes, a class without an image of its own,
-    sizes that differ and what is no image; OSError for what cannot be read, MemoryError for more than the memory holds.
+    Raises ValueError, naming the file or the folder, for fewer than two classes, a class without an image of its own,
+    images of different sizes, and files that are not images; OSError for what cannot be read; MemoryError if the images
+    do not fit in memory.
     """
     path, size = expanded(path), None if size is None else as_size(size)
     files, y, classes = files_of_classes(path)
@@ -53,7 +55,7 @@ def image_folder(
 
 
 def _as_one(images: list[np.ndarray], files: list[Path]) -> np.ndarray:
-    """The images of these files as one array, in colour if one of them is."""
+    """The images of these files as one array, in colour if one of them is in colour."""
     for file, image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             one, first = (f"{shown.shape[1]} x {shown.shape[0]}" for shown in (image, images[0]))
@@ -67,7 +69,7 @@ def _as_one(images: list[np.ndarray], files: list[Path]) -> np.ndarray:
 
 
 def as_size(size: Any) -> tuple[int, int]:
-    """(height, width), of one number both. Raises ValueError for anything else."""
+    """(height, width), both from one number if only one is given. Raises ValueError for anything else."""
     sides = size if isinstance(size, (tuple, list)) else (size, size)
     try:
         height, width = (whole("a side", side, 1) for side in sides)
@@ -77,10 +79,10 @@ def as_size(size: Any) -> tuple[int, int]:
 
 
 def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
-    """The images in the folders of a folder: (files, class numbers (N,), names of the classes).
+    """The images in a folder with one folder per class: (files, class numbers (N,), names of the classes).
 
-    Raises ValueError for less than two classes and for a class without an image, or with none but in folders inside it:
-    those are classes of their own more likely; OSError for what is no folder.
+    Raises ValueError for fewer than two classes, for a class without an image, and for a class whose images are all in
+    folders inside it, which are more likely classes themselves. Raises OSError for what is not a folder.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {'no folder' if path.exists() else 'there is no such folder'}")
@@ -102,7 +104,7 @@ def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...
 
 
 def class_folders(path: Path) -> list[Path]:
-    """The folders in a folder, by name, without the hidden ones."""
+    """The folders in a folder, sorted by name, without hidden ones."""
     return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
@@ -117,13 +119,15 @@ def is_images(x: Any) -> bool:
 
 
 def of_one_colour(x: np.ndarray) -> bool:
-    """Whether samples are images, and all of them nothing but one and the same colour."""
+    """Whether samples are images whose pixels all have the same colour."""
     return is_images(x) and not (x != x[:1, :1, :1]).any()
 
 
 def as_colours(x: np.ndarray) -> np.ndarray:
-    """Samples as colours in [0, 1], (N, H, W, 3). What is stored brightest is drawn white. ValueError if they are no
-    images."""
+    """Samples as colours in [0, 1], (N, H, W, 3), with the highest value drawn white.
+
+    ValueError if the samples are not images.
+    """
     if not is_images(x):
         raise ValueError(f"samples of shape {x.shape[1:]} are no images: those are (H, W), (H, W, 1) or (H, W, 3)")
     x = x[..., None] if x.ndim == 3 else x
@@ -133,21 +137,23 @@ def as_colours(x: np.ndarray) -> np.ndarray:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images in a folder and in those inside it, but for what is hidden."""
+    """The images in a folder and in all folders inside it, without hidden ones."""
     return sorted(file for file in _files_in(folder) if file.suffix.lower() in ENDS_IN and file.is_file())
 
 
 def others_in(path: Path) -> Counter[str]:
-    """How many files in the folders of a folder are no images, by what their names end in. Hidden ones, and those that
-    Windows makes (Thumbs.db, desktop.ini), are not counted."""
+    """The numbers of files in the folders of a folder that are not images, by extension.
+
+    Hidden files, and those that Windows makes (Thumbs.db, desktop.ini), are not counted.
+    """
     files = (file for folder in class_folders(path) for file in _files_in(folder) if file.is_file())
     return Counter(file.suffix.lower() for file in files if file.suffix.lower() not in (*ENDS_IN, ".db", ".ini"))
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """What is in a folder and in those inside it, but for what is hidden, such as Jupyter's .ipynb_checkpoints.
+    """All files in a folder and in the folders inside it, without hidden ones, such as Jupyter's .ipynb_checkpoints.
 
-    Raises OSError for a folder that cannot be read, which `Path.rglob` passes over.
+    Raises OSError for a folder that cannot be read, which `Path.rglob` would skip.
     """
 
     def refuse(error: OSError) -> None:
@@ -159,30 +165,31 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def read_image(file: Path, size: tuple[int, int] | None, grey: bool | None) -> np.ndarray:
-    """`pixels` of an image in a file. Raises ValueError, naming it, for what is none or damaged; OSError."""
+    """The `pixels` of an image file. Raises ValueError, naming it, if it is damaged or not an image; OSError."""
     from PIL import Image
 
-    # Pillow warns of sizes that would fill the memory, and of damage that it puts up with.
+    # Pillow only warns of images large enough to fill the memory, and of damage that it tolerates.
     with open(file, "rb") as opened, _warnings_as_errors():
         try:
             with Image.open(opened) as image:
                 return pixels(image, size, grey)
-        except MemoryError:  # which is no fault of the image
+        except MemoryError:  # which is not the image's fault
             raise
-        except Exception as error:  # a decoder meets any bytes here, and Pillow lets many kinds through
+        except Exception as error:  # the bytes may be anything, and Pillow lets many kinds of errors through
             raise ValueError(f"{file} is no image that can be read: {error}") from None
 
 
 class _Reading(threading.local):
-    """Stands in a filter of warnings where the pattern of their texts does: it fits in a thread that reads an image."""
+    """Takes the place of the pattern in a warnings filter: it matches every text in a thread that is reading an
+    image."""
 
     now = False
-    pattern = "(?!)"  # fits nothing: scikit-learn makes filters of all patterns anew where it runs tasks,
+    pattern = "(?!)"  # matches nothing: scikit-learn makes the filters anew from their patterns where it runs tasks,
 
     def match(self, text: str) -> bool:
         return self.now
 
-    def __reduce__(self) -> str:  # and sends the filters to other processes
+    def __reduce__(self) -> str:  # and pickles the filters for other processes
         return "_reading"
 
 
@@ -192,14 +199,17 @@ _FILTER: Any = ("error", _reading, Warning, None, 0)
 
 @contextmanager
 def _warnings_as_errors() -> Iterator[None]:
-    """In this thread alone: `warnings.catch_warnings` changes the filters of all of them, and data in files are read in
-    a thread beside the one that trains. The filter stays, since taking one out may hide another from those threads."""
+    """Turn warnings into errors inside the block, in this thread only.
+
+    `warnings.catch_warnings` would change the filters of all threads, and data in files are read in another thread than
+    the one that trains. The filter stays in place, since removing it could hide another filter from those threads.
+    """
     import PIL
 
     filters: Any = warnings.filters
     if filters[:1] != [_FILTER]:
         filters.insert(0, _FILTER)
-    for module in list(vars(PIL).values()):  # what has been told once is not looked at again, by any filter
+    for module in list(vars(PIL).values()):  # a warning that is registered here is not shown to any filter again
         getattr(module, "__warningregistry__", {}).clear()
     _reading.now = True
     try:
@@ -209,15 +219,16 @@ def _warnings_as_errors() -> Iterator[None]:
 
 
 class NoWhiteError(ValueError):
-    """An image of numbers of which none is known to be white."""
+    """An image with numbers of which none is known to mean white."""
 
 
 def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -> np.ndarray:
-    """Upright, of `size` (height, width) if that is given: (H, W) uint8 in grey, (H, W, 3) in colour; without `grey`
-    as the image is.
+    """The pixels of an image, upright: (H, W) uint8 in grey, (H, W, 3) in colour.
 
-    What is transparent lies on white, of a white drawing on black. Of 16 bits the upper 8 are taken. Raises
-    `NoWhiteError` for numbers of 32 bits and floats, as some TIFF files have: each image would need a scale of its own.
+    They are resized to `size` (height, width) if that is given. Without `grey` the image stays grey or coloured as it
+    is. Transparent images are put on white, or on black if they are white drawings. Of 16 bits the upper 8 are kept.
+    Raises `NoWhiteError` for 32-bit integers and floats, which some TIFF files hold: each image would need a scale of
+    its own.
     """
     from PIL import Image, ImageOps
 
@@ -231,7 +242,7 @@ def pixels(image: Any, size: tuple[int, int] | None, grey: bool | None = None) -
 
 
 def _of_8_bits(image: Any) -> Any:
-    """Of 16 the upper ones."""
+    """The upper 8 of an image's 16 bits."""
     from PIL import Image
 
     if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
@@ -241,7 +252,10 @@ def _of_8_bits(image: Any) -> Any:
 
 
 def _opaque(image: Any) -> Any:
-    """Without transparency, which alone may have a drawing's shape: on white, or on black if it is white itself."""
+    """The image without transparency, on white, or on black if it would be invisible on white.
+
+    The shape of a drawing may be in its transparency alone.
+    """
     from PIL import Image
 
     if not image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Class numbers: whether they are what they should be, and as one-hot rows."""
+"""Class numbers: checking them, converting them to one-hot rows, and comparing sets of classes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, n_classes: int, name: str = "labels") -> np.ndarray:
-    """The labels as int64, of any shape, once it is sure that they are integers in 0..n_classes-1.
+    """The labels as int64, of any shape, after checking that they are integers in 0..n_classes-1.
 
-    A GPU does not notice an index that is out of range, so this is the place that does.
-    Raises ValueError, naming the first label that is wrong.
+    A GPU does not report an index out of range, so it is checked here. Raises ValueError, naming the first wrong label.
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
@@ -38,15 +37,15 @@ def check_labels(labels: np.ndarray, n_classes: int, name: str = "labels") -> np
 
 
 def are_numbers(classes: Sequence[str]) -> bool:
-    """Whether the classes are called "0", "1", .., as those are to which nobody gave a name."""
+    """Whether the classes are named "0", "1", .., as they are if nobody named them."""
     return all(name == str(i) for i, name in enumerate(classes))
 
 
 def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, where: str) -> None:
-    """Raise ValueError if a class number means something else among `classes`, the data's, than among those `wanted`,
-    which the program has as `where`.
+    """Raise ValueError if a class number means one thing in the data's `classes` and another in `wanted`.
 
-    Numbers that nobody named mean what the other side says, and nothing is wanted where one of the two has no classes.
+    `where` is the program's name for `wanted`. Classes without names of their own ("0", "1", ..) take the meaning of
+    the other side. Nothing is checked if one of the two has no classes.
     """
     classes, wanted = tuple(classes), tuple(wanted)
     if not classes or not wanted or classes == wanted[: len(classes)] or are_numbers(classes):
@@ -59,9 +58,9 @@ def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, wher
 
 
 def renumbered(y: np.ndarray, classes: Sequence[str], wanted: Sequence[str], name: str) -> np.ndarray:
-    """Class numbers among `classes` as numbers among those `wanted`, by name. What is below 0 is of no class and stays.
+    """Class numbers in `classes` converted by name to numbers in `wanted`; numbers below 0 belong to no class and stay.
 
-    Raises ValueError for a class that is not among them, and for data without classes.
+    Raises ValueError for a class that is not in `wanted`, and for data without classes.
     """
     if not classes:
         raise ValueError(f"{name}: the targets have no classes")

@@ -1,4 +1,4 @@
-"""Where `Stored` reads its samples: arrays one behind the other, image files, and some of other samples."""
+"""Sources of samples for `Stored`: concatenated arrays, image files, and a selection from another source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from xpnet.data.images import read_image
 
 
 class Rows(Protocol):
-    """Samples in files: `shape` and `dtype` of one, how many, and `read(indices)`, which gives (M, *shape)."""
+    """Samples in files: `shape` and `dtype` of one sample, their number, and `read(indices)`, which returns (M,
+    *shape)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -22,7 +23,7 @@ class Rows(Protocol):
 
 
 class Joined:
-    """Arrays of samples one behind the other, such as memory maps of several files."""
+    """Several arrays of samples as one, such as memory maps of several files."""
 
     def __init__(self, arrays: Sequence[np.ndarray]):
         self.shape, self.dtype, self._arrays = arrays[0].shape[1:], arrays[0].dtype, arrays
@@ -42,7 +43,7 @@ class Joined:
 
 
 class Chosen:
-    """Some of other samples, by their numbers."""
+    """A selection of the samples of another source, by their numbers."""
 
     def __init__(self, rows: Rows, numbers: np.ndarray):
         self.shape, self.dtype, self.rows, self.numbers = rows.shape, rows.dtype, rows, numbers
@@ -55,14 +56,14 @@ class Chosen:
 
 
 def numbers_in(rows: Rows, indices: np.ndarray) -> np.ndarray:
-    """The numbers of these samples among all that the files hold."""
+    """The numbers of these samples among all samples in the files."""
     while isinstance(rows, Chosen):
         indices, rows = rows.numbers[indices], rows.rows
     return indices
 
 
 class Images:
-    """Image files, each brought to `size` (height, width): (H, W) uint8 in grey, (H, W, 3) in colour."""
+    """Image files, each resized to `size` (height, width): (H, W) uint8 in grey, (H, W, 3) in colour."""
 
     dtype = np.dtype(np.uint8)
 

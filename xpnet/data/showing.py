@@ -17,10 +17,10 @@ IMAGES, ROWS, COLUMNS = 10, 5, 8  # at most
 
 
 def as_html(data: Dataset) -> str | None:
-    """None for samples that are neither images nor rows of numbers."""
+    """The data set as HTML; None for samples that are neither images nor rows of numbers."""
     head = html.line(repr(data)[1:-1])
     if is_images(data.x):
-        shown = np.arange(min(IMAGES, len(data))) * len(data) // min(IMAGES, len(data))  # from all of it
+        shown = np.arange(min(IMAGES, len(data))) * len(data) // min(IMAGES, len(data))  # spread over all of it
         return head + html.images(as_colours(data.x[shown]), [_target(data, i) for i in shown.tolist()])
     form: Form | None = getattr(data, "form", None)
     if form is not None:
@@ -38,7 +38,7 @@ def as_html(data: Dataset) -> str | None:
 
 
 def _columns_of_table(data: Dataset, form: Form) -> tuple[list[str], list[list[str]]]:
-    """The names of its columns, and the first values of each as texts; those of categories by their names."""
+    """The names of a table's columns, and the first values of each as text; category codes as their names."""
     parts = data.x if isinstance(data.x, tuple) else (data.x,)
     columns = [[_number(value) for value in column] for column in parts[0][:ROWS].T] if form.numbers else []
     for codes, levels in zip(parts[-1][:ROWS].T, form.levels, strict=False) if form.categories else ():
@@ -47,7 +47,7 @@ def _columns_of_table(data: Dataset, form: Form) -> tuple[list[str], list[list[s
 
 
 def _target(data: Dataset, i: int) -> str:
-    """That of sample `i`, as far as it is one."""
+    """The target of sample `i` as text; of several numbers only their shape."""
     y = data.y[i]
     if y.size != 1:
         return "x".join(map(str, y.shape)) + " numbers"

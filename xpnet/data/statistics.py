@@ -1,4 +1,4 @@
-"""Mean and standard deviation of data that need not fit in memory twice, and whether all of it is finite."""
+"""Mean and standard deviation of data that need not fit in memory twice, and checks that all values are finite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.arguments import LARGEST, SMALLEST
 
 BLOCK = 1 << 20  # elements per block: a float64 copy of one takes 8 MiB
-IN_CACHE = 1 << 16  # elements of which a float64 copy stays in a core's cache
+IN_CACHE = 1 << 16  # elements whose float64 copy stays in a core's cache
 
 
 @overload
@@ -21,14 +21,13 @@ def mean_std(x: np.ndarray, axis: Literal[0]) -> tuple[np.ndarray, np.ndarray]: 
 def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.ndarray, float | np.ndarray]:
     """Mean and standard deviation of x (N, ...), to standardise with: (x - mean) / std.
 
-    axis=None gives two floats for all values together, axis=0 two float64 arrays of shape x.shape[1:], one
-    entry per feature. Where nothing varies, or so little that float64 has a variance of 0, the deviation is given
-    as 1, so that dividing by it is safe.
+    axis=None returns two floats for all values together, axis=0 two float64 arrays of shape x.shape[1:], one entry per
+    feature. If nothing varies, or so little that the variance is 0 in float64, the deviation is returned as 1, so that
+    dividing by it is safe.
 
-    Computed in float64, block by block, without a float64 copy of x. Blocks are joined as in Chan, Golub and
-    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-    Raises TypeError for a data set, and ValueError if x is empty, has a value that is NaN or infinite, or values whose
-    squares overflow.
+    Computed in float64, block by block, without a float64 copy of x. Blocks are combined as in Chan, Golub and LeVeque,
+    "Updating formulae and a pairwise algorithm for computing sample variances", 1979. Raises TypeError for a data set,
+    and ValueError if x is empty, has a value that is NaN or infinite, or has values whose squares overflow.
     """
     if axis not in (None, 0):
         raise ValueError(f"axis must be None (all values together) or 0 (feature by feature), not {axis!r}")
@@ -41,7 +40,7 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
         return _of_bytes(x)
     check_finite(x)
     count, mean, squares = 0, np.zeros(x.shape[1:] if axis == 0 else ()), np.zeros(())
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
         for rows in row_blocks(x):
             block = x[rows].astype(np.float64)
             n = len(block) if axis == 0 else block.size
@@ -54,14 +53,14 @@ def mean_std(x: np.ndarray, axis: Literal[0] | None = None) -> tuple[float | np.
             count += n
     if not np.isfinite(squares).all():
         raise ValueError("x holds values beyond 1e150: their variance is too large for float64; scale x first")
-    # Rounding leaves a constant feature with a deviation near 1e-17 instead of 0; its ends tell it exactly.
+    # Rounding leaves a constant feature with a deviation near 1e-17 instead of 0; min == max detects it exactly.
     std = np.sqrt(squares / count)
     std = np.where((x.min(axis=axis) == x.max(axis=axis)) | (std == 0), 1.0, std)
     return (mean, std) if axis == 0 else (float(mean), float(std))
 
 
 def _of_bytes(x: np.ndarray) -> tuple[float, float]:
-    """The same in a quarter of the time: sums of bytes and of their squares are whole numbers, which stay exact."""
+    """The same for bytes, in a quarter of the time: their sum and the sum of their squares are exact whole numbers."""
     total = squares = 0
     for rows in row_blocks(x, IN_CACHE):
         block = x[rows].ravel().astype(np.float64)
@@ -71,8 +70,10 @@ def _of_bytes(x: np.ndarray) -> tuple[float, float]:
 
 
 def check_finite(x: np.ndarray, name: str = "x", numbers: np.ndarray | None = None) -> None:
-    """Raise ValueError if x (N, ...) has a NaN or an infinity, naming where the first one is; `numbers` (N,) are those
-    by which the rows are known."""
+    """Raise ValueError if x (N, ...) has a NaN or an infinity, naming the place of the first one.
+
+    `numbers` (N,), if given, are the row numbers to use in the message.
+    """
     if not np.issubdtype(x.dtype, np.inexact):
         return
     for rows in row_blocks(x):
@@ -85,7 +86,7 @@ def check_finite(x: np.ndarray, name: str = "x", numbers: np.ndarray | None = No
 
 
 def refuse_far(name: str, there: np.ndarray) -> None:
-    """Raise ValueError for a column or a target of numbers whose size float32 does not hold."""
+    """Raise ValueError for a column or a target of numbers too large or too close together for float32."""
     low, high = float(there.min()), float(there.max())
     if max(-low, high) > LARGEST or 0 < high - low < SMALLEST:
         raise ValueError(

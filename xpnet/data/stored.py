@@ -1,10 +1,10 @@
-"""`Stored`: samples that stay in their files and are read batch by batch, for data larger than the memory.
+"""`Stored`: samples that stay in their files and are read batch by batch, for data larger than memory.
 
     train = data.open_npy("x.npy", "y.npy")                       # arrays that `numpy.save` has written
     train = data.open_shards(sorted(glob("train-*.safetensors")))  # tensors "x" and "y" in each
     train = data.open_images("photos/", size=(64, 64))             # a folder for each class
 
-All are what `fit` and `evaluate` take. Files are read in a thread of their own, some batches ahead of the training.
+`fit` and `evaluate` accept all of them. Files are read in a thread of their own, some batches ahead of the training.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from xpnet.files import expanded
 
 AnyPath = str | os.PathLike
 
-AHEAD = 4  # batches that are read before they are asked for
-WINDOW = 1 << 14  # samples that are mixed with one another
-BLOCKS = 16  # of consecutive samples, in a window
+AHEAD = 4  # batches read in advance
+WINDOW = 1 << 14  # samples that are shuffled together
+BLOCKS = 16  # blocks of consecutive samples in a window
 DTYPES = {"F64": "f8", "F32": "f4", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U16": "u2", "U8": "u1"}
 
 
 class Stored:
-    """Samples that are read from files when they are needed, and their targets in memory.
+    """Samples that are read from files when they are needed, with their targets in memory.
 
-    `rows` reads the samples, `y` and `classes` are as in `Dataset`. An epoch visits every sample once: it takes blocks
-    of consecutive samples in random order, and mixes the samples of 16 blocks at a time, `window` samples together. So
-    files are read almost in their order. The order depends on the seed and the epoch alone, and a run resumes in the
-    midst of it. Files whose samples are sorted (by class, say) need a window that is large beside the sorted runs, or
-    better a shuffle before they are written.
+    `rows` reads the samples; `y` and `classes` are as in `Dataset`. An epoch visits every sample once. It takes blocks
+    of consecutive samples in random order, and shuffles the samples of 16 blocks at a time, `window` samples together.
+    So files are read almost sequentially. The order depends only on the seed and the epoch, and a run can resume in the
+    middle of it. Files whose samples are sorted (by class, say) need a window that is large compared with the sorted
+    runs; better, shuffle the samples before writing them.
 
-    `x` has the shape and dtype of all samples and is the first one throughout: use `read` to look at others. Samples of
-    floating point are checked as they are read; ValueError for a NaN or an infinity.
+    `x` has the shape and dtype of all samples but repeats the first one throughout: use `read` to look at others.
+    Floating point samples are checked as they are read; ValueError for a NaN or an infinity.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Stored:
         return f"<{self.name}: {len(self)} samples of {shape} {self.x.dtype}, in files>"
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The samples at `indices` (M,) integer, in their order. IndexError if one is not in 0..N-1."""
+        """The samples at `indices` (M,) integer, in that order. IndexError if one is not in 0..N-1."""
         indices = check_indices(indices)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{self.name} has samples 0..{len(self) - 1}, not {indices.min()}..{indices.max()}")
@@ -79,20 +79,22 @@ class Stored:
         return x
 
     def take(self, indices: np.ndarray) -> Stored:
-        """The samples at `indices` (M,) integer, in their order, which stay in their files. IndexError if one is out of
-        range."""
+        """A selection of the samples, at `indices` (M,) integer, in that order; they stay in their files.
+
+        IndexError if an index is out of range.
+        """
         numbers = np.arange(len(self))[check_indices(indices)]
         return Stored(Chosen(self._rows, numbers), self.y[numbers], self.classes, self.name, self.window)
 
     def with_classes(self, classes: Sequence[str]) -> Stored:
-        """The same samples with class numbers that index into `classes`, as `Dataset.with_classes`."""
+        """The same samples with class numbers that index into `classes`, like `Dataset.with_classes`."""
         y = renumbered(self.y, self.classes, classes, self.name)
         return Stored(self._rows, y, classes, self.name, self.window)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """The order in which an epoch visits the samples, (N,) int64."""
         n, block = len(self), max(self.window // BLOCKS, 1)
-        place = np.argsort(permutation(-(-n // block), seed, "order", epoch))  # of each block
+        place = np.argsort(permutation(-(-n // block), seed, "order", epoch))  # of each block in the random order
         window = place[np.arange(n) // block] // BLOCKS
         return np.lexsort((host_generator(seed, "window", epoch).bit_generator.random_raw(n), window))
 
@@ -100,15 +102,17 @@ class Stored:
         return _Ahead(self, backend, as_input)
 
     def digest(self) -> str:
-        """Of all targets and of some samples."""
+        """A checksum of all targets and of some samples."""
         some = self.read(np.linspace(0, len(self) - 1, min(len(self), 64)).astype(np.int64))
         arrays = (some, self.y, np.array([len(self), self.window]))
         return "-".join(f"{zlib.crc32(np.ascontiguousarray(a).data):08x}" for a in arrays)
 
 
 class _Ahead:
-    """Reads batches in a thread, in the order in which they will be asked for. (CuPy takes what comes from the host
-    through pinned memory of its own, without waiting.)"""
+    """Reads batches in a thread, in the order in which they will be asked for.
+
+    (CuPy uploads arrays of the host through pinned memory of its own, without waiting.)
+    """
 
     def __init__(self, source: Stored, backend: Backend, as_input: Callable[[Any], Any]):
         from concurrent.futures import Future, ThreadPoolExecutor
@@ -117,7 +121,7 @@ class _Ahead:
         self._reader = ThreadPoolExecutor(1, "xpnet-reader")
         self._order = np.empty(0, np.int64)
         self._parts: list[slice] = []
-        self._next = 0  # of the parts, to be read
+        self._next = 0  # index of the next part to read
         self._read: deque[tuple[slice, Future]] = deque()
 
     def begin(self, order: np.ndarray, parts: Sequence[slice]) -> None:
@@ -127,7 +131,7 @@ class _Ahead:
     def inputs(self, part: slice) -> tuple[Array, ...]:
         while self._read and self._read[0][0] != part:
             self._read.popleft()[1].cancel()
-        if not self._read:  # the first of an epoch or of a resumed run, or one that is asked for again
+        if not self._read:  # the first part of an epoch or of a resumed run, or one that is asked for again
             self._next = self._parts.index(part)
             self._read_ahead()
         _, batch = self._read.popleft()
@@ -135,14 +139,14 @@ class _Ahead:
         try:
             return tuple(map(self._backend.asarray, batch.result()))
         finally:
-            del batch  # it holds an error of the reader, whose traceback holds this frame: that would keep all of it
+            del batch  # it may hold an error, whose traceback holds this frame: a cycle that would keep all of it alive
 
     def batch(self, *inputs: Array) -> tuple[Any, Any]:
         x, y = inputs
         return x, y
 
     def close(self) -> None:
-        """Leave what is still to be read; a batch that is being read is read to its end."""
+        """Drop the batches still to be read; one that is being read is read to its end."""
         self._read.clear()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
@@ -161,15 +165,15 @@ class _Ahead:
         return self._as_input(self._source.read(indices)), self._source.y[indices]
 
 
-# What is in the files -----------------------------------------------------------------------------------------
+# Opening files ------------------------------------------------------------------------------------------------
 
 
 def open_npy(
     x: AnyPath | Sequence[AnyPath], y: AnyPath | np.ndarray, classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
-    """Samples in .npy files, which are mapped into memory, one or several of equal shape; `y` may be a file too.
+    """Samples in one or several .npy files of equal shape, mapped into memory; `y` may be a file too.
 
-    Raises OSError or ValueError for what is no such file, or does not fit the others.
+    Raises OSError or ValueError for what is not such a file, or does not fit the others.
     """
     paths = _paths(x)
     targets = _npy(Path(y), None, "buifU") if isinstance(y, (str, os.PathLike)) else np.asarray(y)
@@ -179,13 +183,13 @@ def open_npy(
 def open_shards(
     paths: AnyPath | Sequence[AnyPath], x: str = "x", y: str = "y", classes: Sequence[str] = (), window: int = WINDOW
 ) -> Stored:
-    """Samples in safetensors files, which are mapped into memory, one or several: in each the tensors `x` and `y` of
-    equal length, in all of the same shapes and dtypes.
+    """Samples in one or several safetensors files, mapped into memory.
 
-    Raises OSError or ValueError for what is no such file, or does not fit the others.
+    Each file has tensors `x` and `y` of equal length; shapes (but for the length) and dtypes are the same in all files.
+    Raises OSError or ValueError for what is not such a file, or does not fit the others.
     """
     files = _paths(paths)
-    targets = [np.array(_tensor(path, y)) for path in files]  # copies, so that each file is open once
+    targets = [np.array(_tensor(path, y)) for path in files]  # copies, so that each file is kept open only once
     samples = [_tensor(path, x) for path in files]
     rows = _joined(files, samples)
     for path, these, theirs in zip(files, samples, targets, strict=True):
@@ -196,11 +200,11 @@ def open_shards(
 
 
 def open_images(folder: AnyPath, size: int | tuple[int, int], grey: bool = False) -> Stored:
-    """Images in a folder for each class, brought to `size` as uint8: the files of `image_folder`. `size` is (height,
-    width), or a number for squares.
+    """Images in a folder with one folder per class, resized to `size` as uint8: the files of `image_folder`.
 
-    All of them are mixed: with a file for each sample, any order is as good to read as another. Raises ValueError for
-    less than two classes and a class without an image of its own, OSError for what is no folder.
+    `size` is (height, width), or a number for squares. All samples are shuffled together: with one file per sample, any
+    order can be read equally well. Raises ValueError for fewer than two classes and for a class without an image of its
+    own, OSError for what is not a folder.
     """
     root, size = expanded(folder), as_size(size)
     files, y, classes = files_of_classes(root)
@@ -218,7 +222,8 @@ def _joined(paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> Joined:
 
 
 def _check_alike(paths: Sequence[Path], arrays: Sequence[np.ndarray], what: str) -> None:
-    """Raise ValueError unless what the files hold has the same dtype and, but for how many, the same shape."""
+    """Raise ValueError unless the arrays of all files have the same dtype and, except for the length, the same
+    shape."""
     first = arrays[0]
     for path, array in zip(paths, arrays, strict=True):
         if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
@@ -232,12 +237,14 @@ def _paths(named: AnyPath | Sequence[AnyPath]) -> list[Path]:
 
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Inside the block a file is opened. Raises OSError, which says what to do, where too many are open: each that is
-    mapped is one of them."""
+    """Open a file inside the block; if too many are open, the OSError says what to do.
+
+    Every memory-mapped file counts as an open file.
+    """
     try:
         yield
     except OSError as error:
-        # Of a file that is there, safetensors says that it is not.
+        # safetensors then reports a file that exists as not found.
         if error.errno != errno.EMFILE and not (isinstance(error, FileNotFoundError) and path.exists()):
             raise
         what = "more files than may be open at once: make fewer, larger ones of them, or raise the limit by ulimit -n"
@@ -262,7 +269,7 @@ def _tensor(path: Path, name: str) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with _opening(path), safe_open(path, framework="numpy") as file:  # sees to it that the header fits the file
+        with _opening(path), safe_open(path, framework="numpy") as file:  # checks that the header fits the file
             if name not in (names := list(file.keys())):
                 raise ValueError(f"{path} has no tensor {name!r}: there is {', '.join(names) or 'none'}")
             held = file.get_slice(name)

@@ -1,4 +1,4 @@
-"""Tables of customers, houses, patients: numbers and categories by named columns, and a column to be predicted."""
+"""Tables of customers, houses, patients: named columns of numbers and categories, and a column to be predicted."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from xpnet.frames import (
 )
 
 TASKS = ("classification", "regression")
-ONE_HOT = 16  # a category of more levels is embedded, if nothing else is asked for
-FEW = 20  # whole numbers as targets are classes, up to so many different ones
-MOST_LEVELS = 50  # of a category, where there are more than half as many as rows: those are names
+ONE_HOT = 16  # categories with more levels are embedded by default
+FEW = 20  # a target of whole numbers is taken for classes up to this many different ones
+MOST_LEVELS = 50  # a category with more levels, and more than half as many as rows, is taken for names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table(Dataset):
-    """A data set that was read from a table; `table` makes it.
+    """A data set that was read from a table by the function `table`.
 
-    x: numbers (N, n) float64 as they are in the table, categories (N, k) as whole numbers, or a tuple of both.
-    `form` says how they were read; `sizes` of the embeddings, 0 for one-hot rows;
-    `notes` what its columns are perhaps not meant to be, of which `table` warns.
+    x: numbers (N, n) float64 as they are in the table, categories (N, k) as whole numbers, or a tuple of both. `form`
+    records how they were read. `sizes` are those of the embeddings, 0 for one-hot rows. `notes` are the warnings that
+    `table` gave about columns that may not be meant as they were read.
     """
 
     form: Form | None = None
@@ -57,7 +57,7 @@ class Table(Dataset):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The arguments of `nn.Columns`; means and deviations are of these rows, so ask the training part."""
+        """The arguments of `nn.Columns`; means and deviations are of these rows, so use the training part."""
         assert self.form is not None
         numbers = self.x[0] if isinstance(self.x, tuple) else self.x
         mean, std = mean_std(numbers, axis=0) if self.form.numbers else (np.empty(0), np.empty(0))
@@ -81,26 +81,26 @@ def table(
     embeddings: Mapping[str, int] | None = None,
     name: str | None = None,
 ) -> Table:
-    """A table as a data set: every column but `target` and those to `ignore` is something to predict it from.
+    """A table as a data set: every column except `target` and those in `ignore` is an input.
 
     `source` is a data frame (pandas, polars), a table of Arrow, a dict of columns, or the path of a CSV, TSV or Parquet
     file, which pandas reads (`pip install "xpnet[tables]"`).
 
-    - Columns of numbers and of booleans are numbers. Columns of texts, those of a categorical type and those named in
-      `categories` (of a CSV or TSV file as they stand there: "01") are categories: one-hot rows up to 16 levels, else
-      embeddings of 1.6 n^0.56 numbers (the rule of fastai); `embeddings` names the columns to be embedded, and the
-      sizes, itself.
-    - `task` is "classification" or "regression"; of itself the first for a target of texts, booleans, a categorical
-      type or up to 20 different whole numbers.
-    - Missing values are an error that names them. With `missing="fill"` a number is filled by the column's median, a
-      category by a row of zeros, then and in every table that the model is given later.
-    - A category that a later table has and this one has not is an error there; with `unseen="zeros"`, a row of zeros.
+    - Columns of numbers and of booleans are numbers. Columns of texts, columns of a categorical type and those named in
+      `categories` are categories; values of the latter in a CSV or TSV file are kept as written ("01"). Categories
+      become one-hot rows up to 16 levels, else embeddings of 1.6 n^0.56 numbers (the rule of fastai). `embeddings`
+      gives the columns to be embedded, and their sizes, explicitly.
+    - `task` is "classification" or "regression". The default is classification for a target of texts, booleans, a
+      categorical type or up to 20 different whole numbers, else regression.
+    - Missing values are an error that names them. With `missing="fill"` a missing number is replaced by the column's
+      median, a missing category by a row of zeros, here and in every table that the model is given later.
+    - A category that occurs only in a later table is an error there; with `unseen="zeros"` it becomes a row of zeros.
 
     Raises ValueError, naming column and row, for a target that is missing or of one value only, for texts among
     numbers, for numbers too large or too small for float32, for a column of dates or of names (more than 50 texts, and
-    a new one in more than every second row), and for an option that cannot be, or a column without a name. Warns of
-    texts that look like numbers or dates, of a column that counts the rows, and of numbers, the target too, that
-    float32 cannot tell apart: the `notes`.
+    more than half as many as rows), and for an impossible option, or a column without a name. Warns of texts that look
+    like numbers or dates, of a column that counts the rows, and of numbers, including the target, that float32 cannot
+    tell apart: the `notes`.
     """
     _check_options(target, task, ignore, categories, missing, unseen, embeddings)
     if not is_frame(source):
@@ -154,9 +154,9 @@ def _check_options(
 
 
 def _refuse_unnamed(names: Collection[str]) -> None:
-    """Raise ValueError for a column without a name, as `to_csv` of pandas writes the numbers of rows."""
+    """Raise ValueError for a column without a name, such as the row numbers that pandas' `to_csv` writes."""
     for name in names:
-        if not name or re.fullmatch(r"Unnamed: \d+", name):  # the second is how pandas reads the first
+        if not name or re.fullmatch(r"Unnamed: \d+", name):  # pandas reads an empty name as this
             raise ValueError(
                 f"column {name!r} has no name in the header, as the numbers of the rows that pandas writes without "
                 f"index=False: name it, or {_left_out(name)}"
@@ -166,7 +166,11 @@ def _refuse_unnamed(names: Collection[str]) -> None:
 def _doubts(
     form: Form, columns: dict[str, Any], read: dict[str, np.ndarray], meant: Collection[str], classes: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What is perhaps not meant: `meant` are the categories that somebody asked for, `classes` what nobody did."""
+    """Notes on columns that may not be meant as they were read.
+
+    `meant` are the categories that were asked for; `classes` are those of the target if nobody asked for
+    classification.
+    """
     notes: list[str] = []
     for name in form.numbers:
         there = read[name][~np.isnan(read[name])]
@@ -180,15 +184,15 @@ def _doubts(
 
 
 def _exact(column: Any, as_floats: np.ndarray) -> np.ndarray:
-    """The numbers of a column that are there: whole ones as they are, since float64 rounds those beyond 2^53."""
+    """The numbers present in a column: whole numbers in their own type, since float64 rounds those beyond 2^53."""
     whole = whole_of(column)
     return as_floats if whole is None or whole.dtype.kind == "b" else whole
 
 
 def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
-    """The target of a later table: class numbers (N,) among `classes`, or without any numbers (N, 1).
+    """The target of a later table: class numbers (N,) that index into `classes`, or numbers (N, 1) if there are none.
 
-    Raises ValueError for a column that is not there, a missing value, and a class that is none of them.
+    Raises ValueError for a missing column, a missing value, and a class that is not in `classes`.
     """
     columns = columns_of(source)
     if name not in columns:
@@ -233,7 +237,8 @@ def _class_names(column: Any, values: np.ndarray, name: str) -> list[str]:
 
 
 def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, unseen: str, target: str) -> Form:
-    """What the columns hold; `meant` are categories because somebody said so. Raises ValueError for those of no use."""
+    """How to read the columns; `meant` are the categories that were asked for. Raises ValueError for useless
+    columns."""
     fill, levels = dict[str, float](), dict[str, list[str]]()
     for name, values in read.items():
         there = values[~missing_in(values)]
@@ -260,7 +265,7 @@ def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, uns
 
 
 def _refuse_numbers(texts: np.ndarray, name: str) -> None:
-    """Raise ValueError for a column of numbers among which a few texts are."""
+    """Raise ValueError for a column of numbers that has a few texts among them."""
     wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
     present = sum(text is not None for text in texts)
     if 0 < len(wrong) < present / 2:
@@ -273,7 +278,7 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
 
 
 def _left_out(name: str) -> str:
-    """What to do with a column that is no use."""
+    """Advice on a column that is of no use."""
     return f"leave the column out by ignore=[{name!r}] (--ignore {name!r})"
 
 

@@ -1,4 +1,4 @@
-"""Tables in files: CSV, TSV and Parquet, which pandas reads."""
+"""Tables in files: CSV, TSV and Parquet, read by pandas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from xpnet.frames import refuse_twice
 
 
 def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
-    """A CSV, TSV or Parquet file as a data frame of pandas; what stands in the columns `texts` of a CSV or TSV file is
-    text, even where all of it looks like numbers. Raises ValueError for a file that is none, OSError.
+    """A CSV, TSV or Parquet file as a pandas data frame.
+
+    In a CSV or TSV file the columns `texts` are read as text, even if all of it looks like numbers. Raises ValueError
+    for a file that is not a table; OSError.
     """
     path = expanded(path)
     if path.suffix.lower() not in TABLES:
@@ -27,7 +29,7 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
         raise ModuleNotFoundError(
             f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
         ) from None
-    with open(path, "rb"):  # a missing or locked file is the system's error, in its words
+    with open(path, "rb"):  # a missing or locked file raises the system's own error
         pass
     try:
         return pandas.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path, texts)
@@ -40,7 +42,7 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """What was wrong: pandas counts from line 1, but the beginnings of quoted fields from row 0."""
+    """What was wrong, with the line: pandas counts lines from 1, but rows in which a quoted field starts from 0."""
     said = str(error).strip()
     if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
         names, line, fields = found.groups()
@@ -51,7 +53,7 @@ def _why(error: Exception) -> str:
 
 
 def _read_text(path: Path, texts: Collection[str]) -> Any:
-    """A CSV or TSV file as a data frame, the columns `texts` as they stand there."""
+    """A CSV or TSV file as a data frame, with the columns `texts` as they are written."""
     import pandas
 
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -59,21 +61,23 @@ def _read_text(path: Path, texts: Collection[str]) -> Any:
         file.seek(0)
         rows = filter(None, csv.reader(file, delimiter=sep))  # an empty line is no row
         names, first = next(rows, []), next(rows, [])
-    if len(first) > len(names):  # pandas would take the first fields for names of rows, and move all columns
+    if len(first) > len(names):  # pandas would take the first fields for row names, and shift all columns
         raise ValueError(
             f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
             "the fields that have none"
         )
     refuse_twice([name for name in names if name])  # pandas would call the second "a.1"
-    # Excel writes semicolons where the comma is the decimal sign; other programs also where it is not.
+    # Excel separates by semicolons if the comma is the decimal sign; other programs also if it is not.
     as_text = dict.fromkeys(texts, str)
     frames = [pandas.read_csv(path, sep=sep, decimal=sign, dtype=as_text) for sign in (",." if sep == ";" else ".")]
     return max(frames, key=lambda frame: frame.select_dtypes("number").shape[1])
 
 
 def _separator(file: IO[str]) -> str:
-    """Semicolon or comma: what parts the names and the first row into equally many fields, or else into more names.
-    Where both do, the semicolon: the commas are within names then, and decimal signs in the row.
+    """Semicolon or comma: the one that cuts both header and first row into equally many fields, two or more.
+
+    If both or neither do, the one that cuts the header into more; on a tie the semicolon, as the commas are then within
+    names, and decimal signs in the row.
     """
     lines = list(islice(filter(str.strip, file), 2))
     if lines and re.match(r'"?sep=', lines[0]):
