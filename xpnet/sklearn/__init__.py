@@ -1,4 +1,4 @@
-"""Networks as estimators of scikit-learn: for `Pipeline`, `GridSearchCV`, `cross_val_score` and all that takes one.
+"""Networks as scikit-learn estimators: for `Pipeline`, `GridSearchCV`, `cross_val_score` and all that takes one.
 
 from xpnet.sklearn import XPClassifier
 

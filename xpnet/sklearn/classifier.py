@@ -1,4 +1,4 @@
-"""`XPClassifier`: a network that tells classes apart, as an estimator of scikit-learn."""
+"""`XPClassifier`: a network for classification, as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ from xpnet.sklearn.estimator import XPEstimator, counted
 
 
 class XPClassifier(ClassifierMixin, XPEstimator):
-    """A network that tells classes apart: standardised features, hidden layers, a Linear layer, softmax cross-entropy.
+    """A network for classification: standardised features, hidden layers, a Linear layer, softmax cross-entropy.
 
     Parameters
     ----------
     hidden_layer_sizes : units of each hidden layer; () for none.
     activation : "relu", "leaky-relu", "gelu", "tanh" or "sigmoid", after each hidden layer.
-    network : a layer, such as `nn.Sequential(nn.Reshape(8, 8, 1), nn.Conv2d(16, 3), nn.ReLU(), nn.Flatten())`, in place
-        of the hidden layers and their activation. It is copied, never built itself.
+    network : a layer, such as `nn.Sequential(nn.Reshape(8, 8, 1), nn.Conv2d(16, 3), nn.ReLU(), nn.Flatten())`, that
+        replaces the hidden layers and their activation. A copy is trained; the layer itself is left as it is.
     optimizer : "adam", "adamw", "sgd", "rmsprop" or "adagrad".
     learning_rate : of the optimizer; the default suits Adam, for SGD 0.1 is usual.
     weight_decay : pull of the weights towards 0.
-    epochs, batch_size : how often to go through the data, and in steps of how many samples.
+    epochs, batch_size : number of passes over the data, and number of samples in a step.
     class_weight : None, "balanced", or how much each class counts, {class: weight}.
     early_stopping : hold out `validation_fraction` of the data (of each class), stop after `patience` epochs without a
         lower loss on it, and keep the weights of the best epoch. `partial_fit` holds nothing out.
     device : "auto", "cpu", "cuda", ...; None for the environment variable XPNET_DEVICE, or else "auto".
-    n_jobs : how many processes train the network together, on the CPU (`xpnet.parallel`, with the extra "mpi"); None
-        for 1, -1 for as many as there are cores. Each has a part of every batch, so the result is that of one process
-        but for rounding and dropout. They are started anew by each call of `fit`, which takes a second or two.
+    n_jobs : number of processes that train the network together, on the CPU (`xpnet.parallel`, with the extra "mpi");
+        None for 1, -1 for as many as there are cores. Each has a part of every batch, so the result is that of one
+        process except for rounding and dropout. Each call of `fit` starts them anew, which takes a second or two.
     random_state : a number makes weights and batches the same each time, on every device.
-    verbose : a line an epoch, on standard error.
+    verbose : print a line per epoch to standard error.
 
     Attributes
     ----------
     classes_ : the classes (n_classes,), sorted.
     model_ : the trained `xpnet.Model`; `model_.save(path)` writes a file that `xpnet.load` opens without scikit-learn.
-    history_, n_iter_ : a row an epoch, with losses and accuracies, and how many epochs there were.
-    n_features_in_, feature_names_in_ : how many features X had, and their names if it was a data frame.
+    history_, n_iter_ : one row per epoch, with losses and accuracies, and the number of epochs.
+    n_features_in_, feature_names_in_ : the number of features of X, and their names if it was a data frame.
 
-    X of float32 is learnt in float32, all else in float64, as is usual in scikit-learn: float32 is the faster.
+    With X of float32 the network computes in float32, with any other dtype in float64, as is usual in scikit-learn;
+    float32 is faster.
 
-    Sample weights count in the loss and in the standardisation. A whole number is the same as so many copies of the
-    sample, as long as a batch holds all of them. A pickle holds arrays of the host, and the name of the device: where
-    that does not work it opens on the CPU.
+    Sample weights count in the loss and in the standardisation. A whole number as weight has the same effect as that
+    many copies of the sample, as long as one batch holds all samples. A pickle holds host arrays and the name of the
+    device; where that device does not work, it opens on the CPU.
     """
 
     def __init__(
@@ -98,8 +99,11 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> XPClassifier:
-        """Train for one epoch more. The first call needs `classes`, all that there will be; what the features are
-        standardised by is that of its X."""
+        """Train for one more epoch.
+
+        The first call needs `classes`, all classes that there will ever be. Features are standardised by the mean and
+        deviation of the first call's X.
+        """
         first = not hasattr(self, "model_")
         if first and classes is None:
             raise ValueError("the first call of partial_fit needs classes: all the classes that there will be")
@@ -112,7 +116,7 @@ class XPClassifier(ClassifierMixin, XPEstimator):
     def _data(
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None, first: bool = True
     ) -> Dataset:
-        """The data set, and with `first` a new model for it. `classes`: those of y, if not given."""
+        """The data set, and with `first` also a new model for it. If `classes` is None, they are those of y."""
         X, y, weights = self._read(X, y, sample_weight, reset=first)
         check_classification_targets(y)
         classes = np.unique(y) if classes is None else classes
@@ -130,7 +134,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         return Dataset(X, np.searchsorted(classes, y), self.model_.classes, "the training data", weights)
 
     def _of_classes(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        """The weight of each sample times that of its class; "balanced" classes have the same sum of both."""
+        """Each sample's weight times its class's weight; with "balanced", the products have the same sum in every
+        class."""
         if weights is None:
             return compute_sample_weight(self.class_weight, y)
         if self.class_weight != "balanced":

@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: the parameters, the network, training, and pickling."""
+"""What the classifier and the regressor share: parameters, network, training and pickling."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from xpnet.train import fit
 from xpnet.train.recipes import ACTIVATIONS, OPTIMIZERS
 from xpnet.train.worker import packed, unpacked
 
-FLOATS = (np.float64, np.float32)  # X of another dtype becomes the first
+FLOATS = (np.float64, np.float32)  # X of another dtype is converted to the first
 
 
 class XPEstimator(BaseEstimator):
-    """What both estimators are; `XPClassifier` describes the parameters."""
+    """The base of both estimators; `XPClassifier` describes the parameters."""
 
     model_: nn.Model
     history_: list[dict[str, float]]
@@ -61,12 +61,14 @@ class XPEstimator(BaseEstimator):
 
     @property
     def n_iter_(self) -> int:
-        """How many epochs the last call of `fit` or `partial_fit` has done."""
+        """The number of epochs in the last call of `fit` or `partial_fit`."""
         return len(self.history_)
 
     def _check_parameters(self, anew: bool) -> None:
-        """Raise ValueError for a number that cannot be, or for processes that cannot be started for the model that
-        there is, or `anew` for another; names are looked up where they are used."""
+        """Raise ValueError for an impossible number, or for processes that cannot be started on the model's device.
+
+        With `anew` the device is that of a new model. Names are checked where they are used.
+        """
         for name in ("epochs", "batch_size", "patience"):
             whole(name, getattr(self, name), least=1)
         number("learning_rate", self.learning_rate, above=0)
@@ -82,7 +84,7 @@ class XPEstimator(BaseEstimator):
     # What the network is made of ----------------------------------------------------------------------------
 
     def _layers_inside(self) -> list[nn.Layer]:
-        """What stands between the standardised inputs and the last Linear layer."""
+        """The layers between the standardised inputs and the last Linear layer."""
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes))
         if self.network is not None:
             if not isinstance(self.network, nn.Layer):
@@ -96,7 +98,7 @@ class XPEstimator(BaseEstimator):
         return [layer for size in sizes.tolist() for layer in (_linear(size), activation())]
 
     def _begin(self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer]) -> None:
-        """A new model and a new optimizer, for samples like x (N, n_features_in_)."""
+        """Make a new model and a new optimizer, for samples like x (N, n_features_in_)."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         standardize = nn.Standardize(*weighted_mean_std(x, weights, "X"))
         network = nn.Sequential(standardize, *self._layers_inside(), _linear(n_outputs), *last)
@@ -105,12 +107,12 @@ class XPEstimator(BaseEstimator):
         kind, _ = _named("optimizer", self.optimizer, OPTIMIZERS)
         self.model_ = nn.Model(network, x.shape[1:], backend, classes)
         self._optimizer = kind(self.model_, lr=self.learning_rate, weight_decay=self.weight_decay)
-        self._calls = 0  # of `_learn`: each draws an order of its own
+        self._calls = 0  # calls of `_learn`: each draws its own order
 
     # Training -----------------------------------------------------------------------------------------------
 
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **checks: Any) -> tuple:
-        """(X, y, weights) as arrays; weights is None where all samples count alike."""
+        """(X, y, weights) as arrays; weights is None if all samples count alike."""
         self._check_parameters(anew=reset)
         X, y = validate_data(self, X, y, reset=reset, dtype=FLOATS, **checks)
         if sample_weight is not None:
@@ -118,13 +120,13 @@ class XPEstimator(BaseEstimator):
         return X, y, sample_weight
 
     def _learn(self, data: Dataset, epochs: int, early_stopping: bool = False) -> None:
-        """Train the model for some epochs, on all of `data` or on all but the fraction for early stopping."""
+        """Train the model for some epochs, on all of `data` or on all but the fraction held out for early stopping."""
         validation, seed = None, self.model_.backend.seed
         options: dict[str, Any] = {"epochs": epochs, "quiet": not self.verbose}
         if early_stopping:
             data, validation = split(data, self.validation_fraction, seed)
             options |= {"patience": self.patience, "keep_best": True}
-        if self._calls:  # `fit` of the library begins with the same order each time
+        if self._calls:  # `train.fit` begins with the same order each time
             data = data.take(epoch_order(len(data), seed, self._calls))
         self._calls += 1
         options["batch_size"] = min(self.batch_size, len(data))
@@ -134,17 +136,17 @@ class XPEstimator(BaseEstimator):
         else:
             result = fit_by(n, self, data, validation, options)
         self.history_ = result.history
-        if result.stopped == "interrupted":  # a search over parameters must not go on with the next ones
+        if result.stopped == "interrupted":  # a search over parameters must not continue with the next ones
             raise KeyboardInterrupt
 
     def _outputs(self, X: Any) -> np.ndarray:
-        """What the network gives for X (N, n_features_in_), in the dtype that it was trained in."""
+        """The network's outputs for X (N, n_features_in_), in the dtype that it was trained in."""
         return self.model_.predict(validate_data(self, X, reset=False, dtype=FLOATS))
 
     # Pickling -----------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """All arrays on the host, so that what was trained on a GPU opens where there is none."""
+        """The state with all arrays on the host, so that what was trained on a GPU opens on a machine without one."""
         state = dict(super().__getstate__())
         if "_optimizer" in state:
             state["_optimizer"] = packed(state["_optimizer"])
@@ -157,7 +159,7 @@ class XPEstimator(BaseEstimator):
 
 
 def counted(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple:
-    """The samples whose weight is not 0. Raises ValueError if there is none."""
+    """The samples whose weight is not 0. Raises ValueError if there are none."""
     if weights is None or (weights > 0).all():
         return X, y, weights
     if (weights < 0).any():
@@ -169,15 +171,18 @@ def counted(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple:
 
 @functools.cache
 def chosen(asked: str | None, by_environment: str | None, process: int) -> str:
-    """The device that `select` chooses. A search over parameters asks often, and to look for a GPU takes a tenth of a
-    second each time; a forked process looks for itself."""
+    """The device that `select` chooses, cached: a search over parameters asks often.
+
+    Looking for a GPU takes a tenth of a second each time. A forked process looks for itself, as `process` is part of
+    the key.
+    """
     return select(asked).device
 
 
 def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None, of: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 where nothing of weight varies.
+    """Mean and standard deviation of each column of a (N, n), float64; a deviation of 1 if no values that count differ.
 
-    Raises ValueError for a column of `of` ("X") whose mean or deviation `nn.Standardize` cannot take.
+    Raises ValueError for a column whose mean or deviation `nn.Standardize` cannot take; `of` ("X") names the array.
     """
     there = a if weights is None else a[weights > 0]
     varies = there.min(axis=0) != there.max(axis=0)
@@ -196,8 +201,11 @@ def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None, of: str) -> tup
 
 
 def _linear(size: int) -> nn.Layer:
-    """On tables of a few features, first weights smaller than `he_normal`'s give the better answers: 0.93 for 0.88 of
-    the variance of Friedman's data, and no worse elsewhere."""
+    """A Linear layer with `glorot_uniform` weights, smaller than those of `he_normal`.
+
+    On tables of a few features they give better results: 0.93 instead of 0.88 of the variance of Friedman's data, and
+    no worse elsewhere.
+    """
     return nn.Linear(size, init=nn.init.glorot_uniform)
 
 

@@ -1,4 +1,4 @@
-"""`XPRegressor`: a network that gives numbers, as an estimator of scikit-learn."""
+"""`XPRegressor`: a network for regression, as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from xpnet.sklearn.estimator import XPEstimator, counted, weighted_mean_std
 
 
 class XPRegressor(RegressorMixin, XPEstimator):
-    """A network that gives one number or several: the least squared error, in units of the targets' deviation.
+    """A network for regression on one target or several: squared error, in units of the targets' standard deviation.
 
     Parameters and attributes are those of `XPClassifier`, without the classes: n_features_in_, feature_names_in_,
-    model_, history_, n_iter_. The last layer of `model_` brings the answers into the units of y.
+    model_, history_, n_iter_. The last layer of `model_` converts the outputs to the units of y.
     """
 
     def __sklearn_tags__(self) -> Any:
@@ -34,12 +34,15 @@ class XPRegressor(RegressorMixin, XPEstimator):
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
-        """Train for one epoch more. What features and targets are standardised by is that of the first call."""
+        """Train for one more epoch.
+
+        Features and targets are standardised by the means and deviations of the first call.
+        """
         self._learn(self._data(X, y, sample_weight, first=not hasattr(self, "model_")), 1)
         return self
 
     def _data(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> Dataset:
-        """The data set; with `first` also a new model for it."""
+        """The data set, and with `first` also a new model for it."""
         X, y, weights = self._read(X, y, sample_weight, reset=first, multi_output=True, y_numeric=True)
         X, y, weights = counted(X, y, weights)
         rows = y.reshape(len(y), -1).astype(np.float64)
@@ -57,7 +60,7 @@ class XPRegressor(RegressorMixin, XPEstimator):
         return Dataset(X, rows, (), "the training data", weights)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The numbers for each sample, (N,) or (N, n_outputs) as y was."""
+        """The predictions for each sample, (N,) or (N, n_outputs) like y."""
         check_is_fitted(self)
         outputs = self._outputs(X)
         return outputs[:, 0] if self._one_number else outputs

@@ -1,7 +1,8 @@
-"""`n_jobs`: an estimator trained by several processes, which `mpiexec` starts for one call of `fit` and ends with it.
+"""`n_jobs`: an estimator trained by several processes, which `mpiexec` starts for each call of `fit` and which end with
+it.
 
-What is to be trained goes to them in a folder of their own, pickled as joblib sends work to its processes, so that
-layers defined in a notebook go along. What comes back are arrays.
+The task is passed to them in a temporary folder of their own, pickled as joblib pickles work for its processes, so that
+layers defined in a notebook are included. The results come back as arrays.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from xpnet.data import Dataset
     from xpnet.sklearn.estimator import XPEstimator
 
-LAST = 20  # lines of what the workers say that an error repeats
+LAST = 20  # lines of the workers' output that an error repeats
 
 
 def n_workers(n_jobs: Any) -> int:
-    """How many processes that is: None is 1, -1 as many as there are cores, -2 one less."""
+    """The number of processes: 1 for None, as many as there are cores for -1, one less for -2."""
     if n_jobs is None:
         return 1
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs == 0:
@@ -41,10 +42,9 @@ def n_workers(n_jobs: Any) -> int:
 
 
 def check_start(n: int, device: str) -> None:
-    """Look whether n processes can train a model on this device: before a new one takes the place of what was trained.
+    """Check that n processes can train a model on this device, before a new model replaces the trained one.
 
-    Raises `BackendError` without MPI, ValueError on another device than the CPU and in a program that mpiexec has
-    started.
+    Raises `BackendError` without MPI; ValueError on any device but the CPU, and in a program started by mpiexec.
     """
     mpiexec()
     if device != "cpu":
@@ -54,9 +54,9 @@ def check_start(n: int, device: str) -> None:
 
 
 def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | None, options: dict) -> Result:
-    """`fit` by n processes. The estimator has its model and its optimizer already, and gets theirs when all is done.
+    """`fit` by n processes; the estimator's model and optimizer get the new values only when all is done.
 
-    Raises RuntimeError with the last lines of what they said if they fail, and `BackendError` without MPI.
+    Raises RuntimeError with the last lines of the workers' output if they fail, and `BackendError` without MPI.
     """
     model, program = estimator.model_, mpiexec()
     with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
@@ -74,8 +74,8 @@ def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | 
 
 
 def _run(command: list[str], show: bool) -> None:
-    """Run it to its end; however this ends, nothing of it is left running."""
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # so that they find the modules found here
+    """Run the command to its end; if it is interrupted, its processes are ended too."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # so that the workers find the same modules
     environment = {**os.environ, "PYTHONPATH": paths}
     last: deque[str] = deque(maxlen=LAST)
     process = subprocess.Popen(
@@ -91,7 +91,7 @@ def _run(command: list[str], show: bool) -> None:
     finally:
         process.stderr.close()
         if process.poll() is None:
-            process.terminate()  # mpiexec ends those that it has started
+            process.terminate()  # mpiexec ends the processes that it has started
             process.wait()
     if code:
         raise RuntimeError(f"the workers failed:\n{''.join(last)}")
