@@ -1,4 +1,4 @@
-"""The network without NumPy: one number at a time, in pure Python, for reading and as an independent witness.
+"""A network without NumPy: one number at a time, in pure Python, to read and to check the rest of xpnet against.
 
 Read it in this order: `value.py` (a number that knows its derivative), `losses.py` (softmax, errors),
 `network.py` (neurons, layers, a network), `training.py` (learning from one sample at a time),

@@ -1,13 +1,13 @@
 """One model, several engines: a `BasicNet` as an `nn.Model`, which runs on NumPy or CuPy, and back.
 
-The same numbers in the same places: outputs and gradients agree to rounding (1e-12 in float64). A weight that is
-`net.layers[l].neurons[j].weights[i]` here is `W[i, j]` of the l-th `nn.Linear` there. One thing has no place here, the
-standardising of the inputs: `from_model` folds it into the first layer's numbers.
+The same numbers in the same places: outputs and gradients agree to rounding (1e-12 in float64). The weight
+`net.layers[l].neurons[j].weights[i]` here is `W[i, j]` of the l-th `nn.Linear` there. A scalar network does not
+standardise its inputs: `from_model` folds the standardisation into the first layer's numbers.
 
     net = BasicNet.load("weights.json")
     model = to_model(net, xpnet.select("auto", dtype="float64"))
 
-Alone among the files of this package, this one needs the rest of xpnet. It is loaded when a function is called.
+This is the only file of `scalar` that needs NumPy and `xpnet.nn`, which are imported when a function is called.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def to_model(net: BasicNet, backend: Backend) -> Model:
     """`net` as a model on `backend`, in its dtype: each layer an `nn.Linear` and, unless "linear", its activation.
 
-    The numbers are copied: training one of the two leaves the other as it is. Labels of layers are not kept.
+    The numbers are copied: training one of the two does not change the other. Labels of layers are not kept.
     Raises ValueError if `net` has hooks, which would be lost.
     """
     import numpy as np
@@ -48,20 +48,20 @@ def to_model(net: BasicNet, backend: Backend) -> Model:
 
 
 def from_model(model: Model) -> BasicNet:
-    """The scalar network that gives what `model` gives in prediction.
+    """The scalar network with the same outputs as `model` in prediction.
 
-    The model is `nn.Linear` layers in sequence, each followed by ReLU, Tanh, Sigmoid or nothing. What more it may have:
+    The model is `nn.Linear` layers in sequence, each followed by ReLU, Tanh, Sigmoid or nothing. It may also have:
 
-    - Before the first Linear, `Flatten`: the network takes the numbers of a sample in a row, (28, 28) row by row.
-    - Before the first Linear, `Standardize` of one mean and one std, which is folded into it: the network takes numbers
-      as they come, such as pixels from 0 to 255. As ((x - mean) / std) W + b = x W' + b', that layer's numbers are, in
+    - Before the first Linear, `Flatten`: the network takes the numbers of a sample as one row, (28, 28) row by row.
+    - Before the first Linear, `Standardize` of one mean and one std, which is folded into it: the network takes raw
+      numbers, such as pixels from 0 to 255. As ((x - mean) / std) W + b = x W' + b', that layer's numbers are, in
       float64,
 
           W' = W / std        b' = b - (sum of W over the inputs) mean / std
 
     - `Dropout`, which does nothing in prediction, is left out.
 
-    All other numbers are copied, as they are. Raises ValueError, naming the layer, for what cannot be converted.
+    All other numbers are copied unchanged. Raises ValueError, naming the layer, for what cannot be converted.
     """
     from xpnet import nn
 
@@ -113,7 +113,7 @@ def from_model(model: Model) -> BasicNet:
 
 
 def _on_raw_inputs(layer: Linear, backend: Backend, scale: float, offset: float) -> tuple[ndarray, ndarray]:
-    """W (n_in, n_out) and b (n_out,), float64, that give on x what the layer's give on scale * x + offset."""
+    """W (n_in, n_out) and b (n_out,), float64, whose output for x is the layer's output for scale * x + offset."""
     w, b = (backend.to_host(p.data).astype("float64") for p in (layer.W, layer.b))
     if (scale, offset) == (1.0, 0.0):
         return w, b

@@ -34,7 +34,10 @@ class Neuron:
         return f"Neuron({len(self.weights)} weights, bias {self.bias.data:.4g})"
 
     def feed(self, inputs: Sequence[T]) -> T:
-        """The weighted sum of as many `inputs` as weights: a plain number, or a Value if one is among them."""
+        """The weighted sum of the inputs plus the bias: a Value if one of the inputs is, else a plain number.
+
+        ValueError unless there are as many inputs as weights.
+        """
         if len(inputs) != len(self.weights):
             raise ValueError(f"this neuron takes {len(self.weights)} inputs, not {len(inputs)}")
         return weighted_sum(self.weights, inputs, self.bias)
@@ -98,7 +101,7 @@ class BasicNet:
 
     Hooks are plain callables in two lists, `pre_feed_hooks` and `post_feed_hooks`: each is called as
     `hook(net, values)` with the inputs, or the outputs. It may return a list to be used in their place, or
-    None if it only looked.
+    None to leave them unchanged.
     """
 
     def __init__(self, layers: Sequence[LinearLayer]):
@@ -115,7 +118,7 @@ class BasicNet:
 
     @classmethod
     def random(cls, sizes: Sequence[int], activations: Sequence[str] | None = None, seed: int = 0) -> BasicNet:
-        """A network to train: `sizes` are the number of inputs, then of each layer's neurons.
+        """A network to train: `sizes` are the number of inputs, then the number of neurons of each layer.
 
         `activations` has one name for each layer; without it, "relu", and "linear" for the last layer. The
         same seed gives the same weights on every machine.

@@ -1,8 +1,9 @@
 """Training one sample at a time: plain stochastic gradient descent, by the tutorial's recipe.
 
-Every sample is fed, its loss is sent back, and every weight goes a small step down its gradient. The size of
-the step (the rate) is drawn anew for each sample from a range. After a warm-up, samples that the network
-already gets right are skipped: they have little to teach, and that saves the backward pass and the update.
+Every sample is fed, its loss is propagated back, and every weight takes a small step down its gradient. The
+size of the step (the learning rate) is drawn from a range for each sample. After a warm-up, samples that the
+network already gets right are skipped: little is learnt from them, and that saves the backward pass and the
+update.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from xpnet.scalar.losses import cross_entropy
 from xpnet.scalar.network import BasicNet
 from xpnet.scalar.value import Value
 
-Sample = tuple[Sequence[float], int]  # the inputs, and the class that they belong to
+Sample = tuple[Sequence[float], int]  # the inputs, and their class
 Loss = Callable[[Sequence[Value], int], Value]
 
 
 @dataclass
 class Progress:
-    """What a training has done: samples seen, how many were right before their update, updates made, sum of losses."""
+    """The state of a training: samples seen, how many were right before their update, updates made, sum of losses."""
 
     seen: int = 0
     right: int = 0
@@ -32,7 +33,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """The fraction of the samples seen, 0 .. 1, that were right when they came up."""
+        """The fraction of the samples seen, 0 .. 1, that were right before their update."""
         return self.right / self.seen if self.seen else 0.0
 
     @property
@@ -57,16 +58,16 @@ def train(
     log_every: int = 100,
     log: Callable[[str], object] = print,
 ) -> Progress:
-    """Train `net` in place on `count` samples, in the order given and from the first again after the last.
+    """Train `net` in place on `count` samples, in the order given, starting over after the last.
 
-    `start` is the number of samples it has been trained on before. What happens at a sample depends on its
-    number and the seed alone: so 300 samples, `save`, `load`, and 200 more with `start=300` give the
-    weights of 500 in one go. `rates` is the range of the rate, `warm_up` the number of samples (counted
-    from 0, not from `start`) before right ones are skipped. `log` is given a line of text every `log_every`
-    samples, with means since `start`.
+    `start` is the number of samples it has been trained on before. What happens at a sample depends only on its number
+    and the seed: so 300 samples, `save`, `load`, and 200 more with `start=300` give the same weights as 500 in one go.
+    `rates` is the range of the learning rate, `warm_up` the number of samples (counted from 0, not from `start`) after
+    which correctly classified samples are skipped. `log` is called with a line of text every `log_every` samples, with
+    means since `start`.
 
-    Raises ValueError for bad arguments, FloatingPointError if the loss becomes nan or infinite: `net` is
-    then left as the last good sample made it.
+    Raises ValueError for bad arguments, FloatingPointError if the loss becomes nan or infinite: `net` is then as it was
+    after the last good sample.
     """
     _check(samples, count, start, rates, log_every)
     parameters = net.get_parameters()
@@ -108,7 +109,7 @@ def _descend(parameters: list[Value], error: Value, rate: float) -> None:
 
 
 def _rate(rates: tuple[float, float], seed: int, step: int) -> float:
-    """The rate of one step. Each has a generator of its own, so that a training can be resumed at any of them."""
+    """The rate of one step. Each step has its own generator, so that a training can be resumed at any step."""
     return random.Random(f"{seed}/{step}").uniform(*rates)
 
 

@@ -35,13 +35,12 @@ class Value:
     >>> z.data, x.grad, y.grad               # 3*2 + 3^2, y + 2x, x
     (15.0, 8.0, 3.0)
 
-    `data` is the number, `grad` the derivative of the last result by it (0.0 until `backward()` is called
-    on a result). `inputs` and `slopes` say what it was made of; both are empty for a number that you wrote
-    yourself. An operation that is missing here takes one line: `Value(math.sin(x.data), (x,),
-    (math.cos(x.data),))`.
+    `data` is the number, `grad` the derivative of the final result with respect to it (0.0 until `backward()` is called
+    on a result). `inputs` and `slopes` say what it was made from; both are empty for a number that you wrote yourself.
+    An operation that is missing here takes one line: `Value(math.sin(x.data), (x,), (math.cos(x.data),))`.
 
-    The other operand of `+ - * / **` may be a plain number, on either side. Slopes are taken when an
-    operation runs: after a change to `data`, compute the results again.
+    The other operand of `+ - * / **` may be a plain number, on either side. Slopes are taken when an operation runs:
+    after a change to `data`, compute the results again.
     """
 
     __slots__ = ("data", "grad", "inputs", "slopes")
@@ -109,7 +108,7 @@ class Value:
 
     def relu(self) -> Value:
         """max(0, x). Its slope at 0 is taken as 0."""
-        if self.data <= 0:  # asked this way round, nan stays nan and does not become 0
+        if self.data <= 0:  # tested this way round so that nan stays nan instead of becoming 0
             return Value(0.0, (self,), (0.0,))
         return Value(self.data, (self,), (1.0,))
 
@@ -141,11 +140,11 @@ class Value:
     # Derivatives ------------------------------------------------------------------------------------------
 
     def backward(self) -> None:
-        """Put into `grad`, of every Value that this one was made from, the derivative of this one by it.
+        """Compute the derivative of this Value by every Value it was made from, and put it into their `grad`.
 
         Gradients of the numbers that you wrote yourself (weights, inputs) *accumulate*: a second
-        `backward()` adds to the first, and you set `grad = 0.0` to start afresh. Those of results in
-        between belong to the latest call. Time and memory are linear in the number of operations, and depth
+        `backward()` adds to the first; set `grad = 0.0` to start afresh. Gradients of intermediate results
+        are those of the latest call only. Time and memory are linear in the number of operations, and depth
         is no limit.
         """
         order = self._results_in_order()
@@ -158,7 +157,7 @@ class Value:
                 child.grad += slope * grad
 
     def _results_in_order(self) -> list[Value]:
-        """Every result among self and what it was made from, each one after its own inputs.
+        """All results that self was made from, and self, each one after its own inputs.
 
         A depth-first search with its own stack: recursion would end at Python's limit of about 1000 calls.
         A result is put on the stack a second time, marked, under its inputs: when the mark comes up, all
@@ -185,9 +184,9 @@ def weighted_sum(weights: Sequence[Value], inputs: Sequence[float], bias: Value)
 def weighted_sum(weights: Sequence[Value], inputs: Sequence[Any], bias: Value) -> Value | float:
     """bias + weights[0] * inputs[0] + weights[1] * inputs[1] + ..., as *one* result. As many inputs as weights.
 
-    Written with `*` and `+` it would leave two results for every weight. But its slopes are known without
-    any of them: by a weight its input, by an input its weight, by the bias 1. If no input is a Value, no
-    graph is wanted: the answer is a plain number.
+    Written with `*` and `+` it would create two results for every weight. They are not needed, as the slopes
+    are known: by a weight its input, by an input its weight, by the bias 1. If no input is a Value, no graph
+    is wanted, and the answer is a plain number.
     """
     w = [weight.data for weight in weights]
     if Value not in map(type, inputs):

@@ -8,9 +8,9 @@ with `ncount` neurons of `wcount` weights each:
 
     {"data": [0.1, -0.2, ...], "bias": 0.5, "wcount": 784}
 
-Files without "activation" are read as "relu" in every layer: that is what the published weights of the
-pure-Python tutorial network are, whose format this is. Numbers are written so that they are read back as
-exactly the same.
+Files without "activation" are read as "relu" in every layer: so it is in the published weights of the
+pure-Python tutorial network, whose format this is. Numbers are written so that exactly the same numbers are
+read back.
 """
 
 from __future__ import annotations
