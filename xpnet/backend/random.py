@@ -36,8 +36,11 @@ def numbers_per_block(dtype: np.dtype) -> int:
 class Philox:
     """What a backend's `rng` is."""
 
-    xp: Any
     state: Any  # uint64[6] on the host: key (2 words), counter (4 words, low first)
+
+    @property
+    def xp(self) -> Any:
+        return np
 
     def random(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Uniform numbers in [0, 1): float32 multiples of 2^-24, float64 multiples of 2^-53."""
@@ -52,8 +55,6 @@ class Philox:
 
 class HostPhilox(Philox):
     """The stream on the CPU: NumPy's own."""
-
-    xp = np
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(seed)
@@ -81,8 +82,12 @@ class DevicePhilox(Philox):
     a captured and replayed step draws new numbers each time."""
 
     def __init__(self, seed: int, backend: Any):
-        self._backend, self.xp = backend, backend.xp
+        self._backend = backend
         self._state = backend._upload(HostPhilox(seed).state)
+
+    @property
+    def xp(self) -> Any:
+        return self._backend.xp
 
     @property
     def state(self) -> np.ndarray:
