@@ -1,6 +1,6 @@
-"""Layers: hyper-parameters, `build` and `forward`, with the backward right under the forward.
+"""Layers: each has hyper-parameters, `build` and `forward`, which also defines the backward.
 
-Each family of layers is a file, whose `__all__` names what is public.
+Each family of layers has its own file, whose `__all__` names what is public.
 """
 
 from xpnet.nn import (

@@ -1,8 +1,8 @@
 """Elementwise activations.  x, y: (N, ...), of the same shape.  GELU is in `gelu.py`, softmaxes in `softmax.py`.
 
-Each keeps one array for its backward: x, y, or the slope dy/dx where that takes more than a few operations, which are
-then done in the forward. No exponential here overflows, as every exponent is <= 0, and where a slope is tiny (a
-sigmoid's at 17, say) it keeps its digits in float32: it is never taken as 1 - y.
+Each keeps one array for its backward: x, y, e^-|x|, or, if it takes more than a few operations, the slope dy/dx, which
+is then computed in the forward. No exponential here overflows, because every exponent is <= 0. A tiny slope, such as
+that of a sigmoid at x = 17, keeps its digits in float32, because it is never computed from 1 - y.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = [
 
 
 class _Activation(Layer):
-    by_position = True  # none looks at another
+    by_position = True  # each number is computed from one number of x
 
 
-# Rectifiers: straight lines, or nearly so, on either side of 0 --------------------------------------------------
+# ReLU and its variants ------------------------------------------------------------------------------------------
 
 
 class ReLU(_Activation):
@@ -33,7 +33,7 @@ class ReLU(_Activation):
 
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dx = (y > 0).astype(dy.dtype)  # NumPy multiplies by booleans one at a time
+            dx = (y > 0).astype(dy.dtype)  # cast first: NumPy multiplies by booleans one at a time
             dx *= dy
             return dx
 
@@ -47,7 +47,7 @@ class LeakyReLU(_Activation):
         self.slope = number("slope of LeakyReLU", slope, least=0, below=1)
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        y = backend.xp.maximum(x, self.slope * x if self.slope else 0)  # 0 times infinity is no number
+        y = backend.xp.maximum(x, self.slope * x if self.slope else 0)  # 0 times infinity is NaN
 
         @backend.fuse
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
@@ -60,8 +60,8 @@ class LeakyReLU(_Activation):
 class PReLU(_Activation):
     """y = x where x > 0, else a x, with a trained slope for each channel.  x, y: (N, ..., C), a: (C,).
 
-    dx = dy, or a dy;  da = the sum of dy x where x <= 0. The slopes start at `slope`. They have no weight decay, which
-    would make a ReLU of the layer. He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
+    dx = dy, or a dy;  da = the sum of dy x where x <= 0. The slopes start at `slope`. They have no weight decay: it
+    would pull them to 0, which makes the layer a ReLU. He, Zhang, Ren and Sun, "Delving deep into rectifiers" (2015).
     """
 
     def __init__(self, slope: float = 0.25):
@@ -106,7 +106,8 @@ class SELU(ELU):
     """y = scale ELU(x), with a scale and an alpha that keep activations at mean 0 and variance 1 from layer to layer.
     dx = dy scale ELU'(x).
 
-    They do where the inputs are so, with weights drawn by `init.lecun_normal` and no other normalisation.
+    This holds if the inputs have mean 0 and variance 1, the weights are drawn by `init.lecun_normal`, and there is no
+    other normalisation.
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks" (2017).
     """
 
@@ -124,7 +125,7 @@ class SELU(ELU):
 
 
 class HardSwish(_Activation):
-    """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU from straight lines.  dx = dy (h + x h').
+    """y = x h with h = min(max(x + 3, 0), 6) / 6: SiLU with a piecewise linear sigmoid.  dx = dy (h + x h').
 
     h' = 1/6 where |x| < 3, else 0. Howard et al., "Searching for MobileNetV3" (2019).
     """
@@ -140,11 +141,11 @@ class HardSwish(_Activation):
             cut = xp.maximum(x, -3)
             return dy * (h(cut) + xp.minimum(cut, 3) * (1 / 6) * (xp.abs(x) < 3))
 
-        cut = xp.maximum(x, -3)  # below, h is 0, and 0 times -inf would be NaN
+        cut = xp.maximum(x, -3)  # below -3, h is 0, and 0 times -inf would be NaN
         return cut * h(cut), backward
 
 
-# Smooth ones ----------------------------------------------------------------------------------------------------
+# Smooth activations ---------------------------------------------------------------------------------------------
 
 
 class Sigmoid(_Activation):
@@ -196,7 +197,7 @@ class SiLU(_Activation):
 class Mish(_Activation):
     """y = x t with t = tanh(log(1 + e^x)).  dx = dy (t + x t').  Misra (2020).
 
-    With e^x = a / b, the larger of which is 1, and D = a^2 + 2 a b + 2 b^2:  t = a (a + 2 b) / D and
+    Let e^x = a / b, where the larger of a and b is 1, and D = a^2 + 2 a b + 2 b^2. Then t = a (a + 2 b) / D and
     t' = (1 - t^2) sigmoid(x) = 4 a b^2 (a + b) / D^2.
     """
 
@@ -246,5 +247,5 @@ def sigmoid(x: Array, xp) -> Array:
 
 
 def sigmoid_slope(e: Array) -> Array:
-    """s (1 - s) of s = sigmoid(x), from e = e^-|x|: all digits are kept where s is so near to 1 that 1 - s has none."""
+    """s (1 - s) for s = sigmoid(x), from e = e^-|x|: accurate even where s is so near 1 that 1 - s has no digits."""
     return e / ((1 + e) * (1 + e))

@@ -1,4 +1,4 @@
-"""Attention: every position of a sequence reads from others, and decides by products which."""
+"""Attention: each position of a sequence reads from others, weighted by the products of queries and keys."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ __all__ = ["MultiHeadAttention"]
 
 
 class MultiHeadAttention(Layer):
-    """y = concat(head_1, ..., head_h) W_out, each head attention in d = C / h channels.  y: (N, T, C).
+    """y = concat(head_1, ..., head_h) W_out, where each head is attention in d = C / h channels.  y: (N, T, C).
 
         x            self-attention, x (N, T, C) reads itself: q, k, v = x W_qkv, W_qkv: (C, 3C)
         (x, memory)  cross-attention, x reads memory (N, S, D): q = x W_q; k, v = memory W_kv, W_kv: (D, 2C)
         (.., mask)   either, and mask (N, S): 1 where a position may be read, 0 for padding
 
     Lengths may be free (None). A mask holds whole numbers or booleans and has no gradient. `causal`: position t reads
-    no position after t of its own sequence. `rotary` rotates q and k by angles that grow with their positions, so that
-    scores see distances (see `position.rotated`); there are none between two sequences. Where nothing may be read, the
-    heads are 0, and so are their gradients. Inputs must be finite where they are masked too: 0 times infinity is NaN.
+    no position after t. `rotary` rotates q and k by angles that grow with their positions, so that scores depend on
+    distances (see `position.rotated`). Both are for self-attention only: between two sequences there are no distances.
+    Where nothing may be read, the heads are 0, and so are their gradients. Masked inputs must be finite too, because 0
+    times infinity is NaN.
 
-    Of a head, with queries q: (T, d), keys k and values v: (S, d), scores a_ts, and the attention weights p_ts, the
-    probability of reading s at t:
+    For one head with queries q: (T, d), keys k and values v: (S, d), a_ts are the scores, and p_ts are the attention
+    weights, the probabilities of reading s at t:
 
         a_ts = q_t . k_s / sqrt(d),   p_ts = e^(a_ts) / sum_r e^(a_tr) (0 where masked),   y_t = sum_s p_ts v_s
 
@@ -39,13 +40,15 @@ class MultiHeadAttention(Layer):
         da_ts = p_ts (dp_ts - sum_r p_tr dp_tr) = p_ts (dp_ts - dy_t . y_t),
         dq_t = sum_s da_ts k_s / sqrt(d),   dk_s = sum_t da_ts q_t / sqrt(d).
 
-    Vaswani et al., "Attention is all you need" (2017). That sum_r p dp is dy . y spares a pass over (S, T): Dao et al.,
-    "FlashAttention" (2022). Where p is nearly 1 for one s, dp - dy . y has no digits: it is the rounding of two almost
-    equal sums, about 1e-7 |dy| |v| in float32, in place of something smaller. The backward keeps the probabilities,
-    N h S T numbers, and no other array of that size: to compute them again from q and k would cost one of the forward's
-    two products over (S, T), and its exponentials.
+    Vaswani et al., "Attention is all you need" (2017). Replacing sum_r p_tr dp_tr by dy_t . y_t saves a pass over
+    (S, T): Dao et al., "FlashAttention" (2022). Where p is nearly 1 for one s, dp - dy . y is the difference of two
+    almost equal sums and has no correct digits: it is a rounding error of about 1e-7 |dy| |v| in float32, in place of
+    something smaller.
 
-    `init` draws the matrices; the usual one does not depend on how many outputs share a matrix.
+    The probabilities are kept for the backward, N h S T numbers, and no other array of that size. Computing them again
+    from q and k would cost one of the forward's two products over (S, T), and the exponentials.
+
+    `init` draws the matrices; the scale of the default does not depend on how many outputs share a matrix.
     """
 
     def __init__(
@@ -121,8 +124,8 @@ class MultiHeadAttention(Layer):
     def decode(self, x: Array, cache: dict[str, Any], backend: Backend) -> Array:
         """y for the next T positions of each sequence, without a backward.  x, y: (N, T, C).
 
-        `cache`, {} at first, keeps the keys and values of all positions so far: what is computed once is not computed
-        again. They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal,
+        `cache`, {} at first, keeps the keys and values of all positions so far, so that nothing is computed twice.
+        They are copied at each call, which reads them all anyway. Raises ValueError if the layer is not causal,
         or has a mask.
         """
         if not self.causal or self.masked:
@@ -138,21 +141,21 @@ class MultiHeadAttention(Layer):
         return self.out(merged(backend, heads), backend)[0]
 
     def weights(self, x: Array, backend: Backend) -> Array:
-        """p_ts of each head in a pass over x, to be looked at: (N, h, T, T), for x (N, T, C). Raises as `decode`."""
+        """The attention weights p_ts of each head: (N, h, T, T), for x (N, T, C). Raises ValueError as `decode`."""
         if not self.causal or self.masked:
             raise ValueError("weights are shown of causal attention without a mask")
         q, k, _ = self._split_heads(self.qkv(x, backend)[0])
         rotate, _ = self._rotations(0, q, backend)
-        one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # with v_s = row s of it, y_t is the row p_t
+        one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # with row s of it as v_s, y_t is the row p_t
         return attention(rotate(q), rotate(k), one_hot, [causal_mask(0, q.shape[2], backend)], backend)[0]
 
     def _split_heads(self, a: Array) -> Array:
-        """(N, T, m C), such as m = 3 for q, k and v, seen as (m, N, h, T, d). A view: products take it as it is."""
+        """A view of (N, T, m C), with m = 3 for q, k and v, as (m, N, h, T, d). Products need no copy of it."""
         N, T, C = len(a), a.shape[1], self.out.W.shape[0]
         return a.reshape(N, T, a.shape[2] // C, self.heads, C // self.heads).transpose(2, 0, 3, 1, 4)
 
     def _rotations(self, start: int, q: Array, backend: Backend) -> tuple[Any, Any]:
-        """What rotates heads by their positions from `start` on, and what rotates them back."""
+        """Two functions: one rotates heads by their positions, from `start` on, the other rotates them back."""
         if not self.rotary:
             return (lambda a: a), (lambda a: a)
         cos, sin = waves(start, q.shape[2], q.shape[3], backend)
@@ -162,24 +165,24 @@ class MultiHeadAttention(Layer):
 def attention(q: Array, k: Array, v: Array, masks: list[Array], backend: Backend) -> tuple[Array, Any]:
     """y (N, h, T, d), and backward(dy) -> (dq, dk, dv), for q (N, h, T, d) and k, v (N, h, S, d).
 
-    The `masks` are added to the scores: -inf where nothing may be read, 0 elsewhere. Scores stand keys-major,
-    (N, h, S, T): so maximum and sum over the keys run along rows that a CPU takes many numbers of at once.
+    The `masks` are added to the scores: -inf where nothing may be read, 0 elsewhere. The scores are stored keys first,
+    (N, h, S, T), so that the maximum and the sum over the keys work on rows, of which a CPU takes many numbers at once.
     """
     xp, scale = backend.xp, 1 / math.sqrt(q.shape[-1])
     of_keys, of_channels = backend.ones(k.shape[-2], k.dtype)[None, :], backend.ones(v.shape[-1], v.dtype)[:, None]
-    p = backend.matmul(k, q.swapaxes(-1, -2))  # the scores a, of which p is made in place
+    p = backend.matmul(k, q.swapaxes(-1, -2))  # the scores a, turned into p in place
     p *= scale
     for mask in masks:
         p += mask
-    if p.shape[-2]:  # of no keys there is no maximum, and nothing to take it off
-        # A query that may read nothing has the maximum -inf, and -inf - -inf is no number: take off a finite one there.
+    if p.shape[-2]:  # without keys there is no maximum, and nothing to subtract it from
+        # A query that may read nothing has the maximum -inf, and -inf - -inf is NaN: subtract a finite number there.
         p -= xp.maximum(p.max(axis=-2, keepdims=True), float(xp.finfo(p.dtype).min))
     xp.exp(p, out=p)
-    p /= xp.maximum(backend.full_matmul(of_keys, p), 1)  # at least e^0, and 0 where nothing may be read
+    p /= xp.maximum(backend.full_matmul(of_keys, p), 1)  # the sum is at least e^0, or 0 where nothing may be read
     y = backend.matmul(p.swapaxes(-1, -2), v)
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
-        da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp, of which da is made in place
+        da = backend.matmul(v, dy.swapaxes(-1, -2))  # dp, turned into da in place
         da -= backend.full_matmul(dy * y, of_channels).swapaxes(-1, -2)
         da *= p
         da *= scale
@@ -203,6 +206,6 @@ def additive_mask(unread: Array, backend: Backend) -> Array:
 
 
 def causal_mask(start: int, T: int, backend: Backend) -> Array:
-    """(S, T): hides from the T positions after the first `start` every position after their own; S = start + T."""
+    """An additive mask (S, T) with S = start + T: each of the T positions from `start` on reads no later one."""
     arange = backend.xp.arange
     return additive_mask(arange(start + T)[:, None] > arange(start, start + T), backend)

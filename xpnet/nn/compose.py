@@ -16,13 +16,13 @@ from xpnet.nn.shapes import Shape, ShapeError, is_several, shape_of, size_of
 
 __all__ = ["Blocked", "Parallel", "Residual", "Sequential"]
 
-SHARE = 1 << 18  # values that a thread must give in a pass to be worth starting: 1 MB in float32
+SHARE = 1 << 18  # outputs, 1 MB in float32, that a thread must compute in a pass to be worth starting
 
 
 class Sequential(Layer):
     """One layer after the other: y = f_n(... f_2(f_1(x))).
 
-    By the chain rule dx = f_1'^T f_2'^T ... f_n'^T dy: the backwards in reverse order, each fed with the dx of the
+    By the chain rule dx = f_1'^T f_2'^T ... f_n'^T dy: the backwards run in reverse order, each on the dx of the
     layer after it.
     """
 
@@ -49,9 +49,9 @@ class Sequential(Layer):
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             require_unused(backwards, len(self.layers))
-            last = 0 if need_dx else self._first_trained  # nothing below it needs a gradient
+            last = 0 if need_dx else self._first_trained  # no layer before it needs a gradient
             for i in range(len(backwards) - 1, last - 1, -1):
-                dy = backwards.pop()(dy, need_dx or i > last)  # popped: each cache dies right after its use
+                dy = backwards.pop()(dy, need_dx or i > last)  # popped: what it keeps is freed right after its use
                 if dy is None:  # this layer's input has no gradient
                     return None
             return dy if need_dx else None
@@ -73,21 +73,21 @@ class Sequential(Layer):
         return super().arrays_of(frame) if reader is None else reader.arrays_of(frame)
 
     def _reader(self) -> Layer | None:
-        """The first layer that does more with its input than to move it."""
+        """The first layer that does more with its input than move it."""
         return next((layer for layer in self.layers if layer.accepts_integers is not None), None)
 
 
 class Blocked(Sequential):
-    """The layers in sequence, on a CPU a few samples at a time: what one gives to the next then stays in the cache.
+    """The layers in sequence, on a CPU a few samples at a time, so that what one passes to the next stays in the cache.
 
-    It pays where layers turn small inputs into large outputs and back, as a convolution and its pooling do. y and dx
-    are those of `Sequential`; the gradients of the parameters are the same sums, added up block by block. A block has
-    as many samples as give 4 MB of outputs in float32, all layers taken together. On a GPU, and while somebody looks
-    (`backend.observed_by`), the batch goes through as a whole.
+    It pays off where layers turn small inputs into large outputs and back, as a convolution and its pooling do. y and
+    dx are those of `Sequential`; the gradients of the parameters are the same sums, added up block by block. A block
+    has as many samples as give 4 MB of outputs in float32, all layers taken together. On a GPU, and while there is an
+    observer (`backend.observed_by`), the whole batch goes through at once.
 
-    With `select(threads=n)` n threads share the batch, where that gives each 1 MB of outputs or more. Each adds up the
-    gradients of its samples, and then they are added in the order of the threads: n threads give the same bits each
-    time, though not those of another n.
+    With `select(threads=n)` up to n threads share the batch, as long as each has 1 MB of outputs or more. Each sums the
+    gradients of its own samples; then these sums are added in the order of the threads. So n threads give the same bits
+    each time, but another n may give others.
 
     Not for layers that need the whole batch or draw random numbers (`Layer.by_sample`): BatchNorm and Dropout raise
     `ShapeError`.
@@ -95,7 +95,7 @@ class Blocked(Sequential):
 
     def build(self, shape: Shape) -> Shape:
         output = super().build(shape)
-        for path, layer in self.walk():  # some layers are there only now
+        for path, layer in self.walk():  # some layers exist only after build
             if not layer.by_sample:
                 raise ShapeError(
                     f"takes the batch in blocks, and {path} ({type(layer).__name__}) needs it whole: put it outside"
@@ -136,7 +136,7 @@ class Blocked(Sequential):
         return y, backward
 
     def _in_threads(self, x: Array, n_parts: int, team: Team, xp: Any) -> tuple[Array, Backward]:
-        """The first part of the batch goes through the layers themselves, each other one through a mirror of them."""
+        """Run the first part of the batch through the layers themselves, each other part through a mirror of them."""
         self._mirrors = self._mirrors or [Mirror(self, own) for own in team.backends[1:]]
         edges = [len(x) * i // n_parts for i in range(n_parts + 1)]
         parts, mirrors = [slice(*edge) for edge in pairwise(edges)], self._mirrors[: n_parts - 1]
@@ -192,8 +192,8 @@ class Residual(Sequential):
 class Parallel(Layer):
     """Several layers on the same input, their outputs joined along an axis: y = [f_1(x), f_2(x), ...].
 
-    `axis` is one of a sample's, counted from 0 without the batch; by default the last, the channels. All other axes of
-    the outputs must agree. dx = the sum of f_i'(x)^T dy_i, with dy_i the part of dy that f_i gave.
+    `axis` is an axis of one sample, counted from 0 without the batch; by default the last, the channels. All other axes
+    of the outputs must agree. dx = the sum of f_i'(x)^T dy_i, with dy_i the part of dy that belongs to f_i.
     For a sum of two branches see `Residual(..., shortcut=...)`.
     """
 
@@ -208,13 +208,13 @@ class Parallel(Layer):
 
     def build(self, shape: Shape) -> Shape:
         joined, parts = self._joined([branch.built(shape) for branch in self.branches])
-        if None not in joined:  # of free axes only a batch tells the lengths
+        if None not in joined:  # the length of a free axis is known only from a batch
             self._known[shape] = joined, parts
         self.by_position = self.axis % len(joined) > 0
         return joined
 
     def _joined(self, shapes: Sequence[Shape]) -> tuple[Shape, list[tuple[slice, ...]]]:
-        """The shape of such outputs side by side, and where in a batch of that each of them lies (if that is known)."""
+        """The shape of such outputs joined, and where each of them lies in a joined batch ([] if a length is free)."""
         first, rank, found = shapes[0], len(shapes[0]), ", ".join(map(str, shapes))
         if not -rank <= self.axis < rank:
             raise ShapeError(f"cannot join outputs of shape {first} along axis {self.axis}", self)
@@ -225,7 +225,7 @@ class Parallel(Layer):
         if None in lengths:
             return (*first[:at], None, *first[at + 1 :]), []
         ends = list(accumulate(lengths, initial=0))
-        before = (slice(None),) * (at + 1)  # the batch, and the axes before
+        before = (slice(None),) * (at + 1)  # the batch axis, and the axes before `at`
         parts = [(*before, slice(start, end)) for start, end in pairwise(ends)]
         return (*first[:at], ends[-1], *first[at + 1 :]), parts
 
@@ -246,7 +246,7 @@ class Parallel(Layer):
             dxs = [back(dy[part], need_dx) for back, part in zip(backwards, parts, strict=True)]
             return _sum(dxs) if need_dx else None
 
-        # Not `concatenate`: CuPy's cannot be captured with more than 8 arrays.
+        # Not `concatenate`: CuPy's cannot be captured in a CUDA graph with more than 8 arrays.
         y = backend.xp.empty((len(outputs[0]), *joined), outputs[0].dtype)
         for output, part in zip(outputs, parts, strict=True):
             y[part] = output
@@ -254,7 +254,7 @@ class Parallel(Layer):
 
 
 def _sum(values: Sequence[Any]) -> Any:
-    """The sum of arrays, or entry by entry of tuples of them. None, which stands for no gradient, adds nothing."""
+    """The sum of arrays, or of tuples of arrays entry by entry. None, which stands for no gradient, is skipped."""
     given = [value for value in values if value is not None]
     if given and isinstance(given[0], tuple):
         return tuple(_sum(entries) for entries in zip(*given, strict=True))

@@ -1,12 +1,12 @@
 """Convolutions. Images are (N, H, W, C), sequences (N, T, C): the channels come last.
 
-With the windows of x as the rows of a matrix ("im2col": `Windows.columns`) a convolution is one matrix product. Adding
-the rows back to where they came from ("col2im": `Windows.add_up`) is the transpose of that, so it gives dx here and y
-in a transposed convolution.
+With the windows of x as the rows of a matrix ("im2col": `Windows.columns`), a convolution is one matrix product. The
+transpose of "im2col" adds the rows back where they came from ("col2im": `Windows.add_up`). It gives dx here, and y in a
+transposed convolution.
 Chellapilla, Puri and Simard, "High performance convolutional neural networks for document processing" (2006);
 Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 
-On a CPU a few images are done at a time, so that their columns stay in its cache; on a GPU all at once.
+A CPU processes a few images at a time, so that their columns stay in its cache; a GPU processes all at once.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ class Conv2d(Layer):
     """y[n, i, j, o] = b[o] + sum_{a, c, k} W[a, c, k, o] x[n, i s + a d - p, j s + c d - p, k], x being 0 outside.
 
     x: (N, H, W, C), W: (kh, kw, C / groups, n_out), b: (n_out,), y: (N, H', W', n_out), where, with padding p on both
-    sides, stride s and dilation d, H' = floor((H + 2 p - d (kh - 1) - 1) / s) + 1, and W' alike.
+    sides, stride s and dilation d, H' = floor((H + 2 p - d (kh - 1) - 1) / s) + 1, and likewise W'.
 
-    `kernel`, `stride` and `dilation` are numbers or (rows, columns). `padding` is that too, or "valid" (none), or
-    "same": H' = ceil(H / s), as in TensorFlow (with stride 1 as in PyTorch, too); where an odd number of rows is
-    missing, as for an even kernel, there is one more below than above, and likewise on the right.
-    `groups` splits the channels of input and output; each group of outputs sees its own inputs alone. With
-    groups = C the convolution is depthwise. `n_in`, where it is given, is checked against C.
+    `kernel`, `stride` and `dilation` are numbers or (rows, columns). `padding` may be given in the same way, or as
+    "valid" (none), or as "same": H' = ceil(H / s), as in TensorFlow (and, with stride 1, as in PyTorch). Where an
+    odd number of rows must be added, as for an even kernel, one more is below than above; of columns, one more is on
+    the right.
+    `groups` splits the channels of input and output; each group of outputs depends only on its own group of inputs.
+    With groups = C the convolution is depthwise. `n_in`, if given, is checked against C.
 
-    With X the matrix of windows: y = X W + b, so dW = X^T dy, dX = dy W^T, and dx is dX added up. X is made again in
-    the backward: it is many times as large as x.
+    With X the matrix of windows: y = X W + b, so dW = X^T dy, dX = dy W^T, and dx is the rows of dX added where they
+    came from. The backward computes X again instead of keeping it, because it is many times as large as x.
     """
 
     n_axes = 2
@@ -78,7 +79,7 @@ class Conv2d(Layer):
         return (*self.windows.output, self.n_out)
 
     def _checked(self, shape: Shape) -> Shape:
-        """The shape of a sample, once it is sure that it fits."""
+        """The shape of a sample, after checking that it fits."""
         if len(shape) != self.n_axes + 1:
             axes = "(height, width, channels)" if self.n_axes == 2 else "(time, channels)"
             raise ShapeError(f"needs samples {axes}, got shape {shape}{axis_of_channels(shape, self.n_axes)}")
@@ -111,7 +112,7 @@ class Conv2d(Layer):
 
         return y, backward
 
-    # What a convolution and its transpose are made of. An `image` has the windows, `pixels` are one for each window.
+    # The parts of a convolution and its transpose. The windows lie on `image`; `pixels` has one pixel for each window.
 
     def _gather(self, image: Array, pixels: Array, backend: Backend) -> None:
         """pixels = X W, with X the windows of the image."""
@@ -128,7 +129,7 @@ class Conv2d(Layer):
             pixels[...] = _joined(_product(columns, W, backend)).reshape(pixels.shape)
 
     def _spread(self, pixels: Array, image: Array, backend: Backend) -> None:
-        """image = pixels W^T, each row added up where its window lies: the transpose of `_gather`."""
+        """image = pixels W^T, each row added where its window lies: the transpose of `_gather`."""
         windows, groups = self.windows, self.groups
         if groups == 1 and windows.are_pixels:
             backend.matmul(_by_group(pixels, 1), _by_group(self.W.data, 1).mT, out=_by_group(image, 1))
@@ -155,7 +156,10 @@ class Conv2d(Layer):
 
     @property
     def _depthwise(self) -> bool:
-        """One channel in and out of each group: elementwise products take 0.4 of the time of matrices of one column."""
+        """Whether each group has one channel in and one out.
+
+        Elementwise products then take 0.4 of the time of products with matrices of one column.
+        """
         return self.W.shape[-2:] == (1, self.groups)
 
 
@@ -169,17 +173,17 @@ class ConvTranspose2d(Conv2d):
     """The transpose of a `Conv2d` from n_out to C channels: each input is spread over a window of the output.
 
     y[n, i s + a d - p, j s + c d - p, o] = b[o] + the sum of W[a, c, o, k] x[n, i, j, k] over all (i, j, a, c, k) that
-    come to this place.  x: (N, H, W, C), W: (kh, kw, n_out / groups, C), b: (n_out,), y: (N, H', W', n_out),
-    H' = (H - 1) s - 2 p + d (kh - 1) + 1 + output_padding, and W' alike. With "same", H' = H s.
+    lead to this position.  x: (N, H, W, C), W: (kh, kw, n_out / groups, C), b: (n_out,), y: (N, H', W', n_out),
+    H' = (H - 1) s - 2 p + d (kh - 1) + 1 + output_padding, and likewise W'. With "same", H' = H s.
 
     `output_padding` (< stride) adds rows below and columns on the right: a strided convolution gives the same H for
-    several H', and this says which one is meant. All else is as in `Conv2d`.
+    several H', and this chooses one of them. Everything else is as in `Conv2d`.
 
-    With Y the matrix of windows of y: Y = x W^T, and y is Y added up; with dY the windows of dy, dx = dY W and
-    dW = dY^T x.
+    With Y the matrix of windows of y: Y = x W^T, and y is the rows of Y added where their windows lie. With dY the
+    matrix of windows of dy: dx = dY W and dW = dY^T x.
 
-    With strides an output adds up only 1 / (sh sw) of its windows' places, so that y starts with that part of the
-    variance that `init` aims at. Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks" (2010).
+    With stride (sh, sw), an output sums on average only 1 / (sh sw) of the kernel's entries, so y starts with that part
+    of the variance that `init` aims at. Zeiler, Krishnan, Taylor and Fergus, "Deconvolutional networks" (2010).
     """
 
     def __init__(
@@ -241,8 +245,10 @@ class ConvTranspose2d(Conv2d):
 
 
 def _transposed(init: Initializer, groups: int, rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """First values of W (kh, kw, n_out / groups, C). They are drawn as (kh, kw, C / groups, n_out), so that an
-    initializer counts the inputs as inputs."""
+    """Initial values of W (kh, kw, n_out / groups, C).
+
+    They are drawn as (kh, kw, C / groups, n_out), so that the initializer counts the fan-in correctly.
+    """
     *kernel, n_out, n_in = shape
     W = init(rng, (*kernel, n_in // groups, n_out * groups))
     return W.reshape(*kernel, n_in // groups, groups, n_out).swapaxes(-1, -3).reshape(shape)
@@ -254,7 +260,7 @@ def _taps(W: Array) -> Iterator[Array]:
 
 
 def _by_group(a: Array, groups: int) -> Array:
-    """(..., channels) as a matrix (rows, channels); several groups as (groups, rows, channels / groups)."""
+    """(..., channels) as a matrix (rows, channels); with several groups, (groups, rows, channels / groups)."""
     rows = math.prod(a.shape[:-1])
     if groups == 1:
         return a.reshape(rows, a.shape[-1])

@@ -1,4 +1,4 @@
-"""What a network declares before it holds any value: its shapes and its parameters, and which tensors fit them."""
+"""What a network declares before it holds any values: its shapes and parameters, and which tensors fit them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from xpnet.nn.layer import Layer, Parameter
 from xpnet.nn.shapes import LayerFault, Shape, as_shape
 
-SHOWN = 10  # names of tensors in a message
+SHOWN = 10  # at most so many names of tensors in a message
 
 
 def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parameter]]:
-    """Build the network on shapes alone; nothing is allocated. Gives its output shape and named parameters."""
+    """Build the network on shapes alone, and return its output shape and named parameters. Nothing is allocated."""
     for _, layer in network.walk():
         layer._shapes = {}
     try:
@@ -21,14 +21,14 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
     named: dict[str, Parameter] = {}
     seen: set[int] = set()
     for name, parameter in network.parameters():
-        if id(parameter) not in seen:  # a layer used twice has one set
+        if id(parameter) not in seen:  # a layer used twice has one set of parameters
             parameter.name, named[name] = name, parameter
             seen.add(id(parameter))
     return output_shape, named
 
 
 def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtype: np.dtype) -> None:
-    """Raise ValueError unless these are, by name, finite floating point arrays of these shapes, no more and no less."""
+    """Raise ValueError unless `tensors` holds, by name, finite floating point arrays of exactly these shapes."""
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
         raise ValueError(f"tensors are missing ({_some(missing)}), or belong to no layer ({_some(extra)})")
@@ -44,5 +44,5 @@ def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtyp
 
 
 def _some(names: list[str]) -> str:
-    """The names, of many the first ones and how many more there are."""
+    """The names; if there are many, the first ones and how many more there are."""
     return str(names) if len(names) <= SHOWN else f"{names[:SHOWN]} and {len(names) - SHOWN} more"

@@ -37,7 +37,7 @@ class Dropout(Layer):
         return y, backward
 
     def _masked(self, x: Array, uniform: Array) -> tuple[Array, Array]:
-        """y, and the mask with its factor, m / (1 - p)."""
+        """y, and the scaled mask m / (1 - p)."""
         mask = (uniform >= self.p).astype(x.dtype)
         mask *= 1 / (1 - self.p)
         return x * mask, mask

@@ -16,8 +16,9 @@ from xpnet.nn.shapes import Shape
 __all__ = ["Embedding"]
 
 STANDARD_NORMAL = initializers.normal(1)
-# Rows up to which a product with one-hot rows is faster than sorting. On one thread of a Xeon, for 512 to 4096 numbers
-# and vectors of 64 or 128, it takes 0.3 to 1.2 times as long for 128 rows, 0.6 to 2.5 for 256, 1.2 to 4.5 for 512.
+# Up to this many rows in the table, a product with one-hot rows is used instead of sorting. On one thread of a Xeon,
+# for 512 to 4096 numbers and vectors of 64 or 128, the product takes 0.3 to 1.2 times as long as sorting for 128 rows,
+# 0.6 to 2.5 times for 256, and 1.2 to 4.5 times for 512.
 SMALL = 256
 
 
@@ -26,12 +27,12 @@ class Embedding(Layer):
 
     dW[i] = the sum of dy wherever x is i, always added in the same order. There is no dx.
 
-    `padding`, a number that stands for "nothing here", has a row as every other, which is 0 at first and gets no
-    gradient (as in PyTorch): y is 0 there for as long as nobody writes to that row. A difference quotient that moves
-    the row sees a gradient nevertheless, so `verify.check` the layer on inputs without that number.
+    `padding` is a number that stands for "nothing here". Its row of the table starts at 0 and gets no gradient (as in
+    PyTorch), so y is 0 there unless someone writes to that row. A difference quotient that changes the row does find a
+    gradient, so use `verify.check` on inputs without that number.
 
-    A number out of range raises ValueError on a CPU. A GPU does not look, and would read another row: there it is
-    looked for on the host, where data enter (`check_input`).
+    A number out of range raises ValueError on a CPU. A GPU does not check, and would read another row; for a GPU the
+    numbers are checked on the host, where data enter (`check_input`).
     """
 
     accepts_integers = True
@@ -61,7 +62,7 @@ class Embedding(Layer):
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         if x.dtype.kind not in "iu":
             raise TypeError(f"Embedding takes whole numbers 0..{self.n - 1}, not {x.dtype}")
-        if isinstance(x, np.ndarray):  # on the host looking costs nothing
+        if isinstance(x, np.ndarray):  # on the host the check costs nothing
             self.check_input(x)
         rows = x.reshape(-1).astype(backend.xp.int64)
 
@@ -83,24 +84,24 @@ def _with_zero_row(init: Initializer, row: int, rng: np.random.Generator, shape:
 def summed_by_row(a: Array, rows: Array, n: int, backend: Backend) -> Array:
     """(n, k): row i is the sum of all a[j] with rows[j] = i.  a: (m, k), rows: (m,).
 
-    A GPU would add to one place from many threads in an order of its own (atomics), and so give other bits each time.
-    Here nothing is added to by two: the rows are sorted, and in round after round each adds what stands 1, 2, 4, ...
-    places before it, if it is of the same number. So the last of each number has the sum: the scan by doubling of
-    Hillis and Steele, "Data parallel algorithms" (1986), within each number.
+    With atomic additions, the threads of a GPU would add to one place in no fixed order, and so give different bits
+    each time. Here no two threads add to the same place. The a[j] are sorted by row; then, in rounds, each adds the one
+    1, 2, 4, ... places before it, if that belongs to the same row. In the end the last one of each row holds the sum.
+    This is the scan by doubling of Hillis and Steele, "Data parallel algorithms" (1986), within each row.
     """
     xp, m = backend.xp, len(a)
     if n <= SMALL or not m:
         return backend.full_matmul((xp.arange(n)[:, None] == rows).astype(a.dtype), a)
-    ordered = xp.sort(rows * m + xp.arange(m))  # all different, so that every sort gives this order
+    ordered = xp.sort(rows * m + xp.arange(m))  # keys that all differ, so that every sort gives the same order
     rows, sums = ordered // m, xp.take(a, ordered % m, axis=0)
     step = 1
     while step < m:
         same = (rows[step:] == rows[:-step]).astype(a.dtype)
         if isinstance(same, np.ndarray) and not same.any():
-            break  # no number occurs that often; a GPU goes on, as it would have to wait for the answer
+            break  # no row occurs that often; on a GPU, finding out would mean waiting for the answer
         sums[step:] += sums[:-step] * same[:, None]
         step *= 2
     last = xp.maximum(xp.searchsorted(rows, xp.arange(n), side="right") - 1, 0)
     of_rows = xp.take(sums, last, axis=0)
-    of_rows *= (xp.take(rows, last) == xp.arange(n)).astype(a.dtype)[:, None]  # 0 for a number that does not occur
+    of_rows *= (xp.take(rows, last) == xp.arange(n)).astype(a.dtype)[:, None]  # 0 for a row that does not occur
     return of_rows

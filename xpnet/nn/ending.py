@@ -1,4 +1,4 @@
-"""What a network ends in, and what its outputs are as probabilities."""
+"""The layer that a network ends in, and its outputs as probabilities."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from xpnet.nn.dropout import Dropout
 from xpnet.nn.layer import Layer
 from xpnet.nn.softmax import Softmax, softmax
 
-LEAST = 1e-30  # of a probability whose logarithm is taken: that of 0 is no number
+LEAST = 1e-30  # lower limit for a probability whose logarithm is taken, as log 0 is -inf
 
 
 def ending(network: Layer) -> Layer:
-    """The layer whose outputs are the network's: of layers in sequence, in whatever sequences, the last that does more
-    than to move its values, or to drop some in training."""
+    """The layer whose outputs are the network's.
+
+    Of layers in sequence, however nested, this is the last one that does more than move values or, in training, drop
+    some of them.
+    """
     last = next((layer for layer in reversed(_in_sequence(network)) if not _keeps_values(layer)), None)
     return network if last is None or last is network else ending(last)
 
@@ -39,10 +42,12 @@ def gives_probabilities(network: Layer) -> bool:
 
 
 def as_probabilities(network: Layer, outputs: np.ndarray) -> np.ndarray:
-    """`Model.probabilities` of these outputs (N, ..., C). Those of `LogSoftmax` need no case of their own: a softmax of
-    logarithms of probabilities gives the probabilities."""
+    """`Model.probabilities` for these outputs (N, ..., C).
+
+    `LogSoftmax` needs no case of its own: the softmax of log-probabilities gives the probabilities.
+    """
     is_done = gives_probabilities(network)
     if outputs.shape[-1] == 1 and not isinstance(ending(network), Softmax):
         both = (1 - outputs, outputs) if is_done else (sigmoid(-outputs, np), sigmoid(outputs, np))
-        return np.concatenate(both, axis=-1)  # 1 - p of the sigmoid would lose the digits of a small one
+        return np.concatenate(both, axis=-1)  # 1 - sigmoid(outputs) would lose the digits of a small one
     return outputs if is_done else softmax(outputs, np)

@@ -10,15 +10,15 @@ from xpnet.nn.layer import Backward, Layer
 
 __all__ = ["GELU"]
 
-LEAST = -10.0  # where e^-v is 8e37, which float32 just holds
+LEAST = -10.0  # at this x, e^-v is 8e37, which float32 can just hold
 
 
 class GELU(Layer):
     """y = x P(x), with P(x) the probability that a standard normal variable is below x.  x, y: (N, ...).
 
-    approximate="none" is that:  dx = dy (P + x p) with the density p = e^(-x^2/2) / sqrt(2 pi).
+    approximate="none" computes this:  dx = dy (P + x p) with the density p = e^(-x^2/2) / sqrt(2 pi).
 
-    approximate="tanh", faster and off by 5e-4 at most:  P is about s = (1 + tanh(v/2)) / 2 = sigmoid(v), with
+    approximate="tanh" is faster, with an error of at most 5e-4:  P is about s = (1 + tanh(v/2)) / 2 = sigmoid(v), with
     v = 2 sqrt(2/pi) (x + 0.044715 x^3):  dx = dy (s + x v' s (1 - s)),  v' = 2 sqrt(2/pi) (1 + 3 * 0.044715 x^2).
 
     The names are PyTorch's, where "none" is the default. Hendrycks and Gimpel, "Gaussian error linear units" (2016).
@@ -38,10 +38,10 @@ class GELU(Layer):
         xp, scale, cubic = backend.xp, 2 * math.sqrt(2 / math.pi), 0.044715
         y, slope = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
 
-        # y and s (1 + x v' (1 - s)), the slope dy/dx, in place: so all that both take is in the cache at once.
+        # Writes y and the slope dy/dx = s (1 + x v' (1 - s)) in place, so that all the arrays fit into the cache.
         @backend.fuse
         def values(x: Array, y: Array, slope: Array) -> None:
-            xp.maximum(x, LEAST, out=y)  # x; what is below gives y and slopes of no more than 3e-36, which stand for 0
+            xp.maximum(x, LEAST, out=y)  # x; below LEAST, |y| and |slope| come out as 3e-36 at most, which stands for 0
             xp.multiply(y, y, out=slope)  # x^2
             s = slope * (-scale * cubic)
             s -= scale
@@ -59,7 +59,7 @@ class GELU(Layer):
             slope *= s
 
         flat_x, flat_y, flat_slope = x.ravel(), y.reshape(-1), slope.reshape(-1)
-        for part in backend.chunks(x.size):  # so many operations on one array pay for pieces that stay in the cache
+        for part in backend.chunks(x.size):  # with so many operations, pieces that stay in the cache pay off
             values(flat_x[part], flat_y[part], flat_slope[part])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
@@ -100,7 +100,7 @@ FLOAT32_TERMS = 10
 
 
 def normal_tail(x: Array, backend: Backend) -> Array:
-    """The probability that a standard normal variable is above |x|: erfc(|x| / sqrt 2) / 2, however small it is."""
+    """The probability that a standard normal variable is above |x|: erfc(|x| / sqrt 2) / 2, accurate however small."""
     t = backend.xp.abs(x).ravel()
     *powers, highest = _polynomial(len(TAIL) if t.dtype == "float64" else FLOAT32_TERMS)
 
@@ -116,7 +116,7 @@ def normal_tail(x: Array, backend: Backend) -> Array:
         w *= p
         backend.xp.multiply(w, backend.xp.exp(-0.5 * (t * t)), out=t)
 
-    for part in backend.chunks(t.size):  # so many operations on one array pay for pieces that stay in a CPU's cache
+    for part in backend.chunks(t.size):  # with so many operations, pieces that stay in a CPU's cache pay off
         tail(t[part])
     return t.reshape(x.shape)
 

@@ -1,12 +1,13 @@
-"""First values of parameters. Drawn on the host in float64, so that they are the same on every device.
+"""Initial values of parameters, drawn on the host in float64, so that they are the same on every device.
 
-With n_in the number of inputs that an output adds up (fan-in), and n_out the number of outputs that an input goes to
-(fan-out; of a kernel, its places times its channels in, or out), the variance is 2 / n_in (He: layers followed by
-ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps the size of activations, and of
-gradients, from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
+Let n_in be the number of inputs that an output sums (fan-in), and n_out the number of outputs that an input goes to
+(fan-out). For a kernel, these are its number of positions times the channels in, or out. The variance is 2 / n_in (He:
+layers followed by ReLU), 2 / (n_in + n_out) (Glorot: tanh, sigmoid) or 1 / n_in (LeCun), which keeps activations and
+gradients at the same size from layer to layer. The uniform forms draw from (-a, a) with a = sqrt(3 variance).
 
-`orthogonal` draws a rotation, or as many of its rows or columns as fit, of variance 1 / max(n_in, n_out): what is
-multiplied by it again and again, as in a recurrent layer, keeps its length (Saxe, McClelland and Ganguli, 2014).
+`orthogonal` draws an orthogonal matrix, or as many of its rows or columns as fit, with entries of variance
+1 / max(rows, columns). A vector multiplied by it again and again, as in a recurrent layer, keeps its length (Saxe,
+McClelland and Ganguli, 2014).
 
 LeCun, Bottou, Orr and Mueller, "Efficient BackProp" (1998); Glorot and Bengio (2010); He, Zhang, Ren and Sun,
 "Delving deep into rectifiers" (2015).
@@ -27,18 +28,21 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Initializer:
-    """init(rng, shape) -> float64 array on the host. A weight's last axis counts channels out, the one before channels
-    in, and those before them, if any, the places of a kernel."""
+    """init(rng, shape) -> float64 array on the host.
+
+    The last axis of a weight is the channels out, the one before it the channels in. Any axes before these are the
+    kernel's.
+    """
 
     name: str
     draw: Callable[[np.random.Generator, Shape], np.ndarray]
-    value: float | None = None  # what `constant`, `normal` and `uniform` were given
+    value: float | None = None  # the argument of `constant`, `normal` or `uniform`
 
     def __call__(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return self.draw(rng, shape)
 
     def __reduce__(self) -> tuple:
-        named(self.name, self.value)  # one of your own could be pickled, but not be read
+        named(self.name, self.value)  # ValueError for an initializer of your own: it could not be read back
         return named, (self.name, self.value)
 
     def __repr__(self) -> str:
@@ -68,7 +72,7 @@ def _orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     columns = shape[-1]
     rows = math.prod(shape) // columns
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-    q *= np.copysign(1.0, np.diagonal(r))  # without this, not every rotation is equally likely (Mezzadri, 2007)
+    q *= np.copysign(1.0, np.diagonal(r))  # else not every orthogonal matrix is equally likely (Mezzadri, 2007)
     return (q if rows >= columns else q.T).reshape(shape)
 
 
@@ -102,7 +106,7 @@ WITH_VALUE = {"constant": constant, "normal": normal, "uniform": uniform}
 
 
 def named(name: str, value: float | None = None) -> Initializer:
-    """The initializer of that name, as it is written in a saved model.
+    """The initializer of this name, as a saved model has it.
 
     Raises ValueError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""What a model takes: arrays of its device, kind and shape."""
+"""Checks of what a model is given: arrays of its device, dtype and shape."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xpnet.nn.shapes import Shape, ShapeError, fits, in_tuple, is_several, n_sam
 
 
 def accepts_integers(network: Layer, n: int) -> tuple:
-    """`Layer.accepts_integers` of each of n inputs: one answer for all, or the network's own answers."""
+    """`Layer.accepts_integers` for each of n inputs: the network's tuple, or its one answer for all n."""
     accepts = network.accepts_integers
     return accepts if isinstance(accepts, tuple) else (accepts,) * n
 
 
 def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> None:
-    """Raise TypeError for arrays that lie elsewhere or are of another dtype, ShapeError for those of another shape."""
+    """Raise TypeError for arrays on another device or of another dtype, ShapeError for those of another shape."""
     arrays = in_tuple(x)
     several = accepts_integers(network, len(arrays))
     if len(several) != len(arrays):
@@ -45,9 +45,12 @@ def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> N
 
 
 def check_dy(dy: Any, shapes: Any) -> None:
-    """Raise ShapeError unless dy has the shape of the outputs; of several it is a tuple, in which None stands for an
-    output that nobody used. One that only broadcasts gives gradients too, wrong ones."""
-    if getattr(dy, "shape", None) == shapes:  # the usual way, kept short
+    """Raise ShapeError unless dy has the shape of the outputs.
+
+    For several outputs it is a tuple, in which None stands for an output that nobody used. Without this check, a dy
+    that only broadcasts would give wrong gradients.
+    """
+    if getattr(dy, "shape", None) == shapes:  # the usual case, kept short
         return
     several = is_several(shapes)
     arrays = tuple(dy) if several and isinstance(dy, (tuple, list)) else (dy,)
@@ -61,7 +64,7 @@ def check_dy(dy: Any, shapes: Any) -> None:
 
 
 def in_shape(x: Any, shape: Shape, network: Layer) -> Any:
-    """x (N, ...) in the shape that the model takes: `Model.as_input`."""
+    """x (N, ...) in the shape that the model takes (see `Model.as_input`)."""
     given = shape_of(x)
     if not fits(given, shape):
         rows = not (is_several(shape) or None in shape or isinstance(x, tuple)) and 1 in (len(given), len(shape))

@@ -1,4 +1,4 @@
-"""The contract of a layer."""
+"""The contract of a layer: the base class `Layer`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Layer", "Parameter"]
 
 
 class Backward(Protocol):
-    """backward(dy) -> dx. With need_dx=False nobody reads what it returns, and it may skip that work."""
+    """backward(dy) -> dx. With need_dx=False the result is not used, and need not be computed."""
 
     def __call__(self, dy: Any, need_dx: bool = True) -> Any: ...
 
@@ -27,13 +27,13 @@ class Backward(Protocol):
 class Layer:
     """Hyper-parameters, `build(shape) -> shape` and `forward(x, backend) -> (y, backward)`.
 
-    - Every argument of `__init__` is kept under its own name: that is how a layer is saved and copied.
+    - Every argument of `__init__` is kept as an attribute of the same name: this is how a layer is saved and copied.
     - `build` gets the shape of one sample (no batch axis), declares the layer's `Parameter`s and returns the shape
       of one output. It raises `ShapeError` where the shapes do not fit.
     - `forward` never changes `x`. `backward(dy, need_dx=True)` never changes `dy`, *adds* to the gradients of the
-      parameters and returns dx (nobody reads it if `need_dx` is false). What it needs of the forward it keeps in
-      the closure, so a layer can run forward twice before its backward; each `backward` is called once.
-    - Layers with others inside build them by `layer.built(shape)` and run them by `layer(x, backend)`.
+      parameters and returns dx (not used if `need_dx` is false). What it needs of the forward it keeps in the
+      closure, so a layer can run forward twice before its backward; each `backward` is called once.
+    - A layer that contains others builds them with `layer.built(shape)` and runs them with `layer(x, backend)`.
     - x, y, dx and dy, and their shapes, may be tuples. In dx, None stands for what has no gradient (integers, masks);
       in dy, for an output that nobody used.
     """
@@ -52,9 +52,9 @@ class Layer:
     then can `decode` go on through the layer. Layers inside another one answer for themselves. `verify.check` tries it
     where a sample of the outputs has more than one axis."""
 
-    known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers that has been defined, by `kind_name`
+    known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers defined so far, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes
-    _declared: frozenset[str] = frozenset()  # names of the attributes that are there since `build`
+    _declared: frozenset[str] = frozenset()  # names of the attributes that `build` has set
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,14 +67,17 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def check_input(self, x: Any) -> None:
-        """Raise ValueError if x, an array of the host, holds values that the layer cannot take.
+        """Raise ValueError if x, an array on the host, holds values that the layer cannot take.
 
-        Asked before data go to a device, which would not say so: an index beyond a table, for example.
+        Called before data go to a device, which would not report such values: an index beyond a table, for example.
         """
 
     def arrays_of(self, frame: Any) -> Any:
-        """A table of named columns (a data frame) as x, on the host. By their names only for `nn.Columns`; other layers
-        take what has an order of its own, its values row by row."""
+        """A table of named columns (a data frame) as x, on the host.
+
+        Only `nn.Columns` looks columns up by their names. Other layers take a table that NumPy can convert to an array,
+        row by row, and raise TypeError for any other.
+        """
         if hasattr(frame, "__array__"):
             return frame
         raise TypeError(
@@ -85,10 +88,10 @@ class Layer:
     # Building and calling -----------------------------------------------------------------------------------
 
     def built(self, shape: Shape) -> Shape:
-        """`build(shape)`, with what it returned checked. Raises `ShapeError`, and `ContractError` for no shape."""
+        """`build(shape)`, with its result checked. Raises `ShapeError`, or `ContractError` if that is no shape."""
         if self._shapes and shape not in self._shapes and any(True for _ in self.parameters()):
             raise ShapeError(f"is used twice, on shape {next(iter(self._shapes))} and on {shape}", self)
-        if not self._shapes:  # what is left of a model that could not be made is not this one's
+        if not self._shapes:  # drop what is left from a model that could not be built
             for name in self._declared:
                 vars(self).pop(name, None)
         before = set(vars(self))
@@ -97,7 +100,7 @@ class Layer:
         except ShapeError as error:
             error.layer = error.layer or self
             raise
-        except TypeError as error:  # most often of arithmetic with None, or with a tuple
+        except TypeError as error:  # most often from arithmetic with None or a tuple
             if isinstance(error, ContractError) or not (is_several(shape) or None in shape):
                 raise
             what = "several inputs, of shapes" if is_several(shape) else "an axis of free length, in shape"
@@ -110,8 +113,8 @@ class Layer:
         return tuple(output)
 
     def __call__(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
-        """The one way into a layer: `forward`, with what came back checked, and the backend's observer told."""
-        if backend.trusting:  # the usual way, kept short: a model has seen x of this shape before
+        """Run `forward`, check what it returns and notify the backend's observer: how a layer is called."""
+        if backend.trusting:  # the usual case, kept short: the model has seen x of this shape before
             return self.forward(x, backend)
         if backend.observer is not None:
             backend.observer.forward_begins(self, x)
@@ -130,7 +133,7 @@ class Layer:
     def _check(self, x: Array, result: Any) -> None:
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise ContractError("forward must return (y, backward)", self)
-        if not self._shapes:  # nobody has built it
+        if not self._shapes:  # not built: nothing to compare with
             return
         given, got = shape_of(x), shape_of(result[0])
         outputs = [output for shape, output in self._shapes.items() if fits(given, shape)]
@@ -141,7 +144,7 @@ class Layer:
 
     def _backward_checked(self, x: Any, backward: Backward) -> Backward:
         """The same backward, with the shape of dx compared with that of x."""
-        wanted = [array.shape for array in in_tuple(x)]  # the shapes alone: x itself need not be held
+        wanted = [array.shape for array in in_tuple(x)]  # only the shapes, so that x itself is not kept
 
         def checked(dy: Any, need_dx: bool = True) -> Any:
             dx = backward(dy, need_dx)
@@ -217,15 +220,15 @@ class Layer:
 
 
 def require_unused(backwards: list[Backward], n: int) -> None:
-    """Raise RuntimeError unless there are n backwards still: each is dropped, with what it keeps, when it has run."""
+    """Raise RuntimeError unless all n backwards are still there: each is removed, with what it keeps, when it runs."""
     if len(backwards) < n:
         raise RuntimeError("this backward has run before, and frees what it needs on its way: run forward again for it")
 
 
 def kind_name(kind: type[Layer]) -> str:
-    """What a class of layers is called in files: its name, after its module's where that is not xpnet's own.
+    """The name of a class of layers in files: its own name, after that of its module unless this is in `xpnet.nn`.
 
-    A script that is run as a program has the name that it would be imported by.
+    For a script that is run as a program, the module's name is the one that it would be imported by.
     """
     module = kind.__module__
     if module.startswith("xpnet.nn."):
@@ -238,7 +241,7 @@ def kind_name(kind: type[Layer]) -> str:
 
 
 def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
-    """The layer of this class and `config()`. Raises TypeError for arguments that it does not take."""
+    """A layer of this class from its `config()`. Raises TypeError for arguments that it does not take."""
     signature = inspect.signature(kind)
     unknown = config.keys() - signature.parameters.keys()
     if unknown:
@@ -248,7 +251,7 @@ def construct(kind: type[Layer], config: dict[str, Any]) -> Layer:
 
 
 def not_a_layer(given: object) -> str:
-    """What was given in the place of a layer, and for the usual slips what to write instead."""
+    """Says what was given in place of a layer and, for common mistakes, what to write instead."""
     if isinstance(given, type) and issubclass(given, Layer):
         return f"the class {given.__name__}, not a layer: make one by {given.__name__}(...)"
     if isinstance(given, list | tuple):
@@ -257,7 +260,7 @@ def not_a_layer(given: object) -> str:
 
 
 def _short(value: Any) -> str:
-    """`repr`; of an array a list of its numbers, or if there are many its shape."""
+    """`repr`; for an array, a list of its numbers, or its shape if there are many."""
     if not isinstance(value, np.ndarray):
         return repr(value)
     return repr(value.tolist()) if value.size <= 8 else f"<numbers {value.shape}>"
@@ -272,7 +275,7 @@ def _copied(value: Any, copies: dict[int, Layer]) -> Any:
 
 
 def _inside(held: Any, kind: type, name: str = "") -> Iterator[tuple[str, Any]]:
-    """What of this kind an attribute holds, also in lists, tuples and dicts, with its name ("blocks.0")."""
+    """All objects of this kind in an attribute, also inside lists, tuples and dicts, with names ("blocks.0")."""
     if isinstance(held, kind):
         yield name, held
     elif isinstance(held, (dict, list, tuple)):

@@ -15,10 +15,11 @@ __all__ = ["Linear"]
 class Linear(Layer):
     """y = x W + b over the last axis.  x: (N, ..., n_in), W: (n_in, n_out), b: (n_out,), y: (N, ..., n_out).
 
-    With X, Y and dY the rows of all leading axes, Y_ij = sum_k X_ik W_kj + b_j. So dW_kj = sum_i X_ik dY_ij, that is
-    dW = X^T dY; db_j = sum_i dY_ij; and dX = dY W^T (Rumelhart, Hinton and Williams, 1986).
+    Flattening the leading axes of x, y and dy into rows gives matrices X, Y and dY with Y_ij = sum_k X_ik W_kj + b_j.
+    So dW_kj = sum_i X_ik dY_ij, that is dW = X^T dY; db_j = sum_i dY_ij; and dX = dY W^T (Rumelhart, Hinton and
+    Williams, 1986).
 
-    `n_in` need not be given: it is the last axis of the input. Where it is given, it is checked.
+    `n_in` is optional: it is the length of the input's last axis. If it is given, it is checked against that.
     """
 
     by_position = True

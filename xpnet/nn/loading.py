@@ -1,4 +1,4 @@
-"""Opening models: what a file says is known to fit before any memory is taken."""
+"""Opening models: what a file says is checked before any memory is allocated for the model."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from xpnet.nn.saving import FORMAT, RUN_PREFIX, ModelFileError, read_tensors, re
 from xpnet.nn.shapes import as_shape, size_of
 from xpnet.nn.through_time import Recurrent
 
-# A small file can describe a network that never ends, or samples that fill the memory.
+# Limits, because a small file can describe an endless network, or samples that fill the memory.
 MOST_LAYERS = 10_000
 MOST_VALUES = 1 << 26  # in one sample: an image of 8192 x 8192
 
 
 def load(path: str | os.PathLike, device: str | None = None, dtype: str | None = None, seed: int = 0) -> Model:
-    """The model in the file (or the checkpoint) at `path`, or of the run in that folder, on any device (see `select`).
+    """Load a model from the file or checkpoint at `path`, or from the run in that folder, on any device (see `select`).
 
-    Without `dtype`, in the one it was saved in.
+    Without `dtype`, the model has the dtype that it was saved in.
 
-    Layers of your own must be imported before. Raises `ModelFileError` for what is no model (cut short, sizes
-    that lie, an unknown layer, values that are missing, of another shape or not finite), OSError for a file that
-    cannot be read.
+    Layers of your own must be imported before. Raises `ModelFileError` for a file that is no valid model (truncated,
+    with wrong sizes, an unknown layer, or values that are missing, of another shape or not finite), and OSError for a
+    file that cannot be read.
     """
     if (of_run := Path(path) / MODEL).is_file():
         path = of_run
@@ -40,7 +40,7 @@ def load(path: str | os.PathLike, device: str | None = None, dtype: str | None =
 
 
 def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backend_for: Any) -> Model:
-    """The model that `described` (see `description`) and these tensors make, on `backend_for(saved dtype)`."""
+    """The model made from `described` (see `description`) and these tensors, on `backend_for(saved dtype)`."""
     try:
         if described["format"] != FORMAT:
             raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
@@ -50,7 +50,7 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
         network = restore(described["network"], {})
         if any(n > MOST_LAYERS for n in accumulate(_depth(layer) for _, layer in network.walk())):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
-        outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is taken once they agree
+        outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is allocated once they agree
         for samples, of in ((shape, "inputs"), (outputs, "outputs")):
             if size_of(samples) > MOST_VALUES:
                 raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
@@ -69,5 +69,5 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
 
 
 def _depth(layer: Layer) -> int:
-    """How many layers it counts for: a recurrent one makes as many as a file says."""
+    """How many layers this one counts as: a recurrent layer makes as many as the file says."""
     return layer.layers if isinstance(layer, Recurrent) else 1

@@ -1,4 +1,4 @@
-"""A copy of a layer for another thread, with the same values and gradients of its own."""
+"""A copy of a layer for another thread, which shares the layer's values but has its own gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpnet.nn.shapes import LayerFault
 class Mirror:
     """A copy of a built layer that shares the values of its parameters, and has gradients of its own.
 
-    So threads can run one network at once, each on its own samples, and no layer needs to know.
+    So several threads can run one network at once, each on its own samples, and layers need no code for it.
     """
 
     def __init__(self, layer: Layer, backend: Backend):
@@ -27,7 +27,10 @@ class Mirror:
             mine.bind(backend, its.data, backend.xp.empty(its.shape, backend.dtype) if its.trained else None)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        """As the layer's, on the mirror's backend. `backward` leaves the gradients of this pass alone in the mirror."""
+        """The layer's forward, on the mirror's backend.
+
+        After `backward`, the mirror has the gradients of this pass only.
+        """
         try:
             y, backward_copy = self._copy.forward(x, self._backend)
         except LayerFault as fault:

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 class Model:
     """A network, the shape of one input, and the device that holds its values.
 
-    The values of all parameters are views into `data`, their gradients views into `grad`. In both, what weight
-    decay applies to comes first (`n_decay` numbers), then what it does not, then (in `data` alone) state that is
-    not trained. So an update is a handful of operations for the whole network, a sum over processes one call,
-    and addresses never change.
+    The values of all parameters are views into `data`, their gradients views into `grad`. In both, parameters with
+    weight decay come first (`n_decay` numbers), then those without, then (in `data` alone) state that is not
+    trained. So an update takes a handful of operations for the whole network, a sum over processes takes one call,
+    and memory addresses stay the same from step to step.
 
-    `parameters` maps names ("layers.0.W") to `Parameter`s; `classes` are the names of the outputs, if it has any.
-    In `input_shape`, None stands for an axis of free length; a network of several inputs has a tuple of shapes, and
-    tuples of arrays wherever x is mentioned here.
+    `parameters` maps names ("layers.0.W") to `Parameter`s; `classes` are the names of the outputs, if given.
+    In `input_shape`, None stands for an axis of free length. For a network of several inputs it is a tuple of shapes,
+    and x, wherever it is mentioned here, is a tuple of arrays.
 
-    Raises `ShapeError` where layers do not fit each other or the input, naming the layer.
+    Raises `ShapeError`, which names the layer, where layers do not fit each other or the input.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Model:
         classes: Sequence[str] = (),
         tensors: dict[str, np.ndarray] | None = None,
     ):
-        """Draws the first values from `backend.seed` on the host, or takes them from `tensors` (by name)."""
+        """Draw the initial values from `backend.seed` on the host, or take them from `tensors` (by name)."""
         if not isinstance(network, Layer):
             raise TypeError(f"a network is a layer, such as nn.Sequential(nn.Linear(10), nn.ReLU()), not {network!r}")
         if any(p.data is not None for _, p in network.parameters()):
@@ -59,7 +59,7 @@ class Model:
         self.network, self.backend = network, backend
         self.input_shape: Shape = as_shape(input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
-        self._seen: set[Any] = set()  # kinds of x whose pass was checked, in each mode
+        self._seen: set[Any] = set()  # kinds of x whose pass has been checked, with the mode
         self.classes = tuple(str(name) for name in classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
             raise ShapeError(f"{len(self.classes)} class names for {self.output_shape[-1]} outputs")
@@ -77,9 +77,9 @@ class Model:
         flat = [np.asarray(tensors[p.name], np.float64).ravel() for p in order]
         self.data: Array = self.backend.asarray(np.concatenate([np.empty(0), *flat]))
         self._grad: Array = self.backend.xp.zeros(n_trained, self.backend.dtype)
-        self._cleared = False  # whether some of the gradients may be 0 without their memory being so
-        self.places: dict[str, slice] = {}  # of each trained parameter in the flat buffers, in their order
-        self.frozen: frozenset[str] = frozenset()  # names of those that are not to be updated
+        self._cleared = False  # whether some gradients may count as 0 although their memory is not 0
+        self.places: dict[str, slice] = {}  # where each trained parameter lies in the flat buffers, in order
+        self.frozen: frozenset[str] = frozenset()  # names of the parameters that are not updated
         end = 0
         for p in order:
             start, end = end, end + p.size
@@ -97,32 +97,33 @@ class Model:
         """The gradients of all trained parameters, in one array."""
         if self._cleared:
             for name in self.places:
-                self.parameters[name].grad  # noqa: B018 (looking at it writes the zeros)
+                self.parameters[name].grad  # noqa: B018 (reading it writes the zeros)
             self._cleared = False
         return self._grad
 
     @grad.setter
     def grad(self, values: Any) -> None:
-        if values is not self._grad:  # which is what `grad *= ...` gives
+        if values is not self._grad:  # `grad *= ...` assigns the same array
             self.grad[...] = values
 
     # What is trained --------------------------------------------------------------------------------------
 
     def freeze(self, *patterns: str) -> None:
-        """Let optimizers leave alone the parameters whose names fit one of these patterns, such as "layers.0.*".
+        """Stop optimizers from updating the parameters whose names match one of these patterns, such as "layers.0.*".
 
         They are neither updated nor decayed, whatever their gradients are. State that is not trained (running
-        statistics) still follows the data. It is not saved with the model, nor copied with it. Raises ValueError for a
-        pattern that fits no parameter; RuntimeError inside `fit`, as a captured step would not know of it.
+        statistics) still follows the data. Which parameters are frozen is not saved or copied with the model. Raises
+        ValueError for a pattern that matches no parameter, and RuntimeError inside `fit`, because a captured step would
+        not notice the change.
         """
         self._set_frozen(self.frozen.union(*map(self.names_like, patterns)))
 
     def unfreeze(self, *patterns: str) -> None:
-        """The reverse: what fits one of these patterns is updated again, "*" for all. Raises as `freeze` does."""
+        """Undo `freeze` for the parameters that match one of these patterns, "*" for all. Raises as `freeze` does."""
         self._set_frozen(self.frozen.difference(*map(self.names_like, patterns)))
 
     def names_like(self, pattern: str) -> list[str]:
-        """The names of the trained parameters that fit a pattern (as `fnmatch` has them). ValueError if none does."""
+        """The names of the trained parameters that match a pattern (as in `fnmatch`). ValueError if none does."""
         names = [name for name in self.places if fnmatchcase(name, pattern)]
         if not names:
             raise ValueError(f"no trained parameter fits {pattern!r}: there are {', '.join(self.places) or 'none'}")
@@ -134,13 +135,15 @@ class Model:
         self.frozen = names
 
     def clear_frozen_gradients(self) -> None:
-        """The gradients of what is frozen to 0, for what looks at all of them together: it is not updated, so they do
-        not count."""
+        """Set the gradients of frozen parameters to 0, for code that looks at all gradients together.
+
+        Frozen parameters are not updated, so their gradients must not count.
+        """
         for name in self.frozen:
             self.parameters[name].grad.fill(0)
 
     def keep_gradients_in(self, grad: Array) -> None:
-        """Let all gradients lie in this array from now on, of the size and dtype of the one that holds them now."""
+        """Keep all gradients in this array from now on. Its size and dtype must be those of the present one."""
         self._grad, self._cleared = grad, False
         for name, place in self.places.items():
             p = self.parameters[name]
@@ -151,7 +154,8 @@ class Model:
     def forward(self, x: Any) -> tuple[Array, Backward]:
         """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device.
 
-        `backward` is called once, with a dy of y's shape, and ShapeError otherwise: a pass for each dy.
+        `backward` is called once, so each dy needs a pass of its own. It raises ShapeError for a dy of another shape
+        than y.
         """
         backend, kind = self.backend, (self._kind(x), self.backend.training)
         known = kind in self._seen
@@ -182,7 +186,7 @@ class Model:
         return type(x), getattr(x, "dtype", None), getattr(x, "shape", None)
 
     def zero_grad(self) -> None:
-        """All gradients to 0: backward passes add to them."""
+        """Set all gradients to 0. Backward passes add to them."""
         if self.backend.observer is not None:
             self.backend.observer.step_begins(self)
         self._cleared = True
@@ -194,16 +198,16 @@ class Model:
     def as_input(self, x: Any) -> Any:
         """x (N, ...) in the shape that the model takes: images (28, 28) for a model of (784,), or the reverse.
 
-        Raises `ShapeError` where neither the shapes agree, nor one is the other in a row; ValueError for arrays of
-        the host with values that the network cannot take (`Layer.check_input`).
+        Raises `ShapeError` unless the shapes agree or one is the other flattened, and ValueError for arrays on the host
+        with values that the network cannot take (`Layer.check_input`).
         """
         return in_shape(x, self.input_shape, self.network)
 
     def predict(self, x: Any, batch_size: int = 1000) -> Any:
         """Outputs (N, *output_shape) on the host for x (N, *input_shape), in evaluation mode.
 
-        x is of the host or of the model's own device, an array of any library (see `Backend.asarray`), or, for a
-        network that begins with `nn.Columns`, a table of columns: a data frame, an Arrow table, a dict of arrays.
+        x is an array of any library (see `Backend.asarray`), on the host or on the model's own device. For a network
+        that begins with `nn.Columns` it may also be a table of columns: a data frame, an Arrow table, a dict of arrays.
         """
         whole("batch_size", batch_size, least=1)
         if hasattr(x, "feed"):
@@ -220,14 +224,14 @@ class Model:
         return np.concatenate(outputs)
 
     def probabilities(self, x: Any, batch_size: int = 1000) -> np.ndarray:
-        """Of each class, for a model that was trained as a classifier: softmax(predict(x)), (N, ..., C).
+        """The probability of each class, for a model trained as a classifier: softmax(predict(x)), (N, ..., C).
 
-        A single output, trained with `losses.BinaryCrossEntropy`, gives those of classes 0 and 1. The outputs of a
-        network that ends in `nn.Softmax` or `nn.Sigmoid` are taken as they are. Where a network makes probabilities in
-        another way, as scikit-learn's of two classes in an ONNX file does, `predict` gives them.
+        A single output, trained with `losses.BinaryCrossEntropy`, gives the probabilities of classes 0 and 1. The
+        outputs of a network that ends in `nn.Softmax` or `nn.Sigmoid` are taken as they are. If a network computes
+        probabilities in another way, as a scikit-learn model of two classes in an ONNX file does, use `predict`.
 
-        Of several yes-or-no answers at once (C > 1 and `BinaryCrossEntropy`) it knows nothing, and gives rows that sum
-        to 1: the probability of each yes is 1 / (1 + np.exp(-model.predict(x))).
+        This method cannot know that a model gives several yes-or-no answers at once (C > 1 and `BinaryCrossEntropy`),
+        and gives rows that sum to 1. The probability of each yes is then 1 / (1 + np.exp(-model.predict(x))).
 
         Raises TypeError for a model of several outputs.
         """
@@ -235,7 +239,7 @@ class Model:
             raise TypeError("a model of several outputs has no one row of probabilities: take those of `predict`")
         return as_probabilities(self.network, self.predict(x, batch_size))
 
-    # Elsewhere --------------------------------------------------------------------------------------------
+    # Copies, files, summary -------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, np.ndarray]:
         """A copy of all values on the host, by name."""
@@ -246,23 +250,23 @@ class Model:
         return Model(self.network.copy(), self.input_shape, backend, self.classes, self.tensors())
 
     def __reduce__(self) -> tuple:
-        """Copies and pickles hold arrays of the host, and the name of the device."""
+        """Copies and pickles hold arrays on the host, and the name of the device."""
         backend = self.backend
         where = (backend.device, str(backend.dtype), backend.seed, backend.threads, backend.precision)
         return _on_device, (self.network.copy(), self.input_shape, where, self.classes, self.tensors())
 
     def save(self, path: str | os.PathLike) -> None:
-        """One safetensors file that `xpnet.load` opens on any device, without any other code.
+        """Write one safetensors file that `xpnet.load` opens on any device, with no other code but layers of your own.
 
-        Its folder must exist. What was at `path` before stays until the new file is whole.
+        The folder must exist. A file that is already at `path` stays until the new one is complete.
         """
         write_tensors(path, self.tensors(), description(self))
 
     def summary(self, batch_size: int = 64, example: Any = None) -> Summary:
-        """Layer by layer the parameters, the multiply-adds and the memory of a training step: `print(model.summary())`.
+        """Parameters, multiply-adds and memory of a training step, layer by layer: `print(model.summary())`.
 
-        It runs a copy of the model on a few samples of zeros, on the CPU; the model is left as it is. `example` is a
-        batch of at least 3 samples on the host to do so with: a model with axes of free length needs one.
+        It runs a copy of the model on a few samples of zeros, on the CPU; the model itself is not changed. `example`, a
+        batch of at least 3 samples on the host, is used in place of zeros; a model with axes of free length needs one.
         """
         from xpnet.nn.summary import summary
 
@@ -279,9 +283,9 @@ class Model:
 
 
 def _on_device(network: Layer, input_shape: Shape, where: tuple, classes: Sequence[str], tensors: dict) -> Model:
-    """The model that was copied or pickled, on its device, or where that does not work on the CPU."""
+    """The model that was copied or pickled, on its device or, if that cannot be used, on the CPU."""
     try:
         backend = select(*where)
     except (BackendError, ValueError):
-        backend = select("cpu", *where[1:4])  # and without the precision, which a CPU does not have
+        backend = select("cpu", *where[1:4])  # without the precision, a setting that a CPU does not have
     return Model(network, input_shape, backend, classes, tensors)

@@ -1,8 +1,8 @@
-"""Networks, each a few lines of layers: the multilayer perceptron, and for images a plain convolutional network and a
-residual one.
+"""Networks of a few lines each: a multilayer perceptron and, for images, a plain convolutional and a residual network.
 
-Those for images take the shape of one, (H, W) or (H, W, C), and floating point numbers: put `nn.Standardize` before
-them where the images are `uint8`. A convolution before a BatchNorm has no bias, since the mean is taken off again.
+`cnn` and `resnet` are given the shape of one image, (H, W) or (H, W, C), and take floating point numbers: put
+`nn.Standardize` before them if the images are `uint8`. A convolution before a BatchNorm has no bias, since BatchNorm
+subtracts it again with the mean.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def cnn(
     """For each of `channels`: 3 x 3 convolution, 2 x 2 max-pooling, BatchNorm, ReLU; then Linear(hidden), ReLU, Linear.
 
     Pooling halves the image each time, so it must be at least 2 ** len(channels) pixels high and wide. It comes right
-    after the convolution, so that all else has a quarter of the work. Dropout, where it is not 0, comes before the last
-    layer.
+    after the convolution, so that everything after it has a quarter of the work. Dropout, if not 0, comes before the
+    last layer.
     """
     layers = _as_image(shape)
     for n_out in channels:
@@ -89,7 +89,7 @@ def _convolution(n_out: int, stride: int = 1) -> Conv2d:
 
 
 def _as_image(shape: Shape) -> list[Layer]:
-    """What gives (H, W) a channel axis: nothing where there is one."""
+    """A layer that gives (H, W) a channel axis, in a list; [] if there is one already."""
     if len(shape) not in (2, 3):
         raise ShapeError(f"images are (height, width) or (height, width, channels), not {tuple(shape)}")
     return [Reshape(*shape, 1)] if len(shape) == 2 else []

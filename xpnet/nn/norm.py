@@ -1,17 +1,20 @@
 """Normalisation: activations of mean 0 and variance 1, then a trained scale gamma and shift beta for each channel.
 
-The channels are the last axis (NHWC): gamma, beta: (C,). What differs is which numbers share a mean and a variance:
+The channels are the last axis (NHWC): gamma, beta: (C,). The layers differ in which numbers of x (N, ..., C) share a
+mean and a variance:
 
-| layer | of x (N, ..., C), each of these |
+| layer | numbers that share a mean and a variance |
 |---|---|
-| `BatchNorm` | a channel, over the whole batch; when not training, over all batches seen so far |
+| `BatchNorm` | one channel of the whole batch; when not training, running statistics of past batches are used |
 | `LayerNorm` | the channels of one position; `RMSNorm` the same, without the mean |
 | `GroupNorm` | a group of channels of one sample |
 
-gamma and beta have no weight decay: it would pull gamma to 0, not to 1. The mean is taken off in two rounds. Numbers of
-mean 1e4 and deviation 1 leave a float32 mean uncertain by 1e-3, and all of what is normalised with it; the mean of what
-is left after the first round makes that good. For the backward they keep xhat or x - mean, and not x: a closure that
-names x holds it until then.
+gamma and beta have no weight decay: it would pull gamma to 0, not to 1.
+
+The mean is subtracted in two rounds. In float32, the mean of numbers with mean 1e4 and standard deviation 1 is
+uncertain by 1e-3, and so is everything normalised with it. Subtracting the mean of what is left corrects that.
+
+For the backward the layers keep xhat or x - mean, not x: a closure that names x keeps it in memory until then.
 """
 
 from __future__ import annotations
@@ -37,18 +40,18 @@ class BatchNorm(Layer):
 
         running = (1 - momentum) running + momentum batch
 
-    and take their place when not training. `momentum` and `eps` mean what they mean in PyTorch (in Keras, momentum is 1
-    minus this one). A training batch of one number per channel has no variance and raises ValueError. A bias before
+    and replace them when not training. `momentum` and `eps` are defined as in PyTorch (in Keras, momentum is 1 minus
+    this one). A training batch of one number per channel has no variance and raises ValueError. A bias before
     this layer has no effect, and its gradient is 0: leave it out.
 
     With xhat = (x - mean) / sqrt(variance + eps): dbeta = sum dy, dgamma = sum dy xhat. Mean and variance depend on x,
-    so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise the first term alone.
+    so in training dx = gamma / sqrt(variance + eps) (dy - dbeta / n - xhat dgamma / n); otherwise only the first term.
     It is derived in `normalised_dx`: for d = gamma dy, mean d = gamma dbeta / n and mean(d xhat) = gamma dgamma / n.
     Ioffe and Szegedy, "Batch normalization" (2015).
     """
 
     by_sample = False
-    by_position = True  # when not training: its statistics are then numbers that were there before
+    by_position = True  # when not training: the statistics then do not depend on x
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
         self.momentum, self.eps = number("momentum of BatchNorm", momentum, least=0, most=1), _eps(self, eps)
@@ -69,7 +72,7 @@ class BatchNorm(Layer):
             centred, mean_left, variance = rows - self.running_mean.data, 0.0, self.running_var.data
         inverse = backend.fuse(_inverse_root)(variance, self.eps, backend.xp)
         scale = self.gamma.data * inverse
-        shift = self.beta.data - mean_left * scale  # xhat is (centred - mean_left) * inverse, and is never written out
+        shift = self.beta.data - mean_left * scale  # xhat is (centred - mean_left) * inverse, never stored
         y = backend.fuse(_scaled_and_shifted)(centred, scale, shift)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
@@ -82,7 +85,7 @@ class BatchNorm(Layer):
                 return None
             if not of_batch:
                 return (rows_dy * scale).reshape(shape)
-            # dx as above, with xhat = (centred - mean_left) inverse: scale dy - slope centred + constant.
+            # dx of the class docstring with xhat = (centred - mean_left) inverse: scale dy - slope centred + constant.
             slope = scale * inverse * dgamma / n
             constant = mean_left * slope - scale * dbeta / n
             return backend.fuse(_dx_of_batch)(rows_dy, scale, centred, slope, constant).reshape(shape)
@@ -90,7 +93,7 @@ class BatchNorm(Layer):
         return y.reshape(shape), backward
 
     def _statistics(self, rows: Array, backend: Backend) -> tuple[Array, Array, Array]:
-        """rows - mean, the mean that rounding has left in there, and the variance; the running ones follow."""
+        """rows - mean, the mean that rounding has left in it, and the variance. Updates the running statistics."""
         n = len(rows)
         if n == 1:
             raise ValueError(
@@ -178,8 +181,8 @@ class RMSNorm(Layer):
 class GroupNorm(Layer):
     """y = gamma xhat + beta, with xhat = (x - mean) / sqrt(variance + eps).  x, y: (N, ..., C), such as (N, H, W, C).
 
-    Mean and variance are those of C / groups neighbouring channels at all positions of one sample: with one group, of
-    the whole sample, with C groups, of one channel ("instance normalisation"). `groups` must divide C.
+    Mean and variance are taken over C / groups neighbouring channels at all positions of one sample. With one group
+    that is the whole sample; with C groups, one channel ("instance normalisation"). `groups` must divide C.
     dgamma = sum dy xhat, dbeta = sum dy, dx as in `normalised_dx`. Wu and He, "Group normalization" (2018).
     """
 
@@ -222,7 +225,7 @@ class GroupNorm(Layer):
 
 # What they share ------------------------------------------------------------------------------------------------
 
-Mean = Callable[[Array], Array]  # of some axes, which are kept (as 1, or repeated)
+Mean = Callable[[Array], Array]  # the mean over some axes, which are kept (of length 1, or repeated)
 
 
 def normalised(x: Array, mean: Mean, eps: float, backend: Backend) -> tuple[Array, Array]:
@@ -235,10 +238,11 @@ def normalised(x: Array, mean: Mean, eps: float, backend: Backend) -> tuple[Arra
 
 
 def normalised_dx(d: Array, xhat: Array, inverse: Array, mean: Mean, backend: Backend) -> Array:
-    """dx of `normalised`, for d = the gradient by xhat, which is overwritten.
+    """dx of `normalised`, for the gradient d with respect to xhat; d is overwritten.
 
-    With v the variance and r = 1 / sqrt(v + eps): dxhat_i = r (dx_i - mean dx) - xhat_i r^2 dv / 2 and
-    dv = 2 mean((x - mean x) dx) = 2 mean(xhat dx) / r. Transposed: dx = r (d - mean d - xhat mean(d xhat)).
+    With v the variance and r = 1 / sqrt(v + eps), small changes dx of x give the changes
+    dxhat_i = r (dx_i - mean dx) - xhat_i r^2 dv / 2, where dv = 2 mean((x - mean x) dx) = 2 mean(xhat dx) / r.
+    The transpose of this linear map gives the gradient dx = r (d - mean d - xhat mean(d xhat)).
     """
     mean_d_xhat = mean(d * xhat)
     d -= mean(d)
@@ -269,7 +273,7 @@ def _dx_of_batch(dy: Array, scale: Array, centred: Array, slope: Array, constant
 
 
 def _mean_of_rows(rows: Array, backend: Backend) -> Mean:
-    """The mean over the last axis of matrices of this shape."""
+    """A function that gives the mean over the last axis of matrices as wide as `rows`."""
     n = rows.shape[-1]
     ones = backend.ones(n, rows.dtype)[:, None]
     return lambda a: backend.full_matmul(a, ones) / n

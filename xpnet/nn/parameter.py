@@ -14,11 +14,11 @@ from xpnet.nn.shapes import Shape
 class Parameter:
     """One named tensor of a model. Once the model is built, `data` and `grad` are views into its flat buffers.
 
-    `decay`: weight decay applies to it (not to biases). `trained`: false for state that is saved but has no
+    `decay`: whether weight decay applies to it (not to biases). `trained`: false for state that is saved but has no
     gradient, such as running statistics.
 
-    While `cleared`, the gradient is 0, whatever its memory holds: the first product is written there, not added to
-    zeros, and who looks before finds zeros.
+    While `cleared` is true, the gradient counts as 0, whatever its memory holds: the first product is written there
+    instead of being added to zeros, and reading `grad` before that writes the zeros.
     """
 
     def __init__(self, shape: Shape, init: Initializer, decay: bool = True, trained: bool = True):
@@ -39,19 +39,19 @@ class Parameter:
 
     @property
     def data(self) -> Array:
-        """The values, to look at and to change: a view of what optimizers update and `save` writes."""
+        """The values, to read and to change: a view of what optimizers update and `save` writes."""
         return self._data
 
     @data.setter
     def data(self, values: Any) -> None:
         if self._data is None:
             raise AttributeError("a parameter has no values before its layer is part of a model: nn.Model gives them")
-        if values is not self._data:  # which is what `data += ...` gives
+        if values is not self._data:  # `data += ...` assigns the same array
             self._data[...] = values
 
     @property
     def grad(self) -> Array:
-        """The gradient, to look at and to add to."""
+        """The gradient, to read and to add to."""
         if self.cleared:
             self._grad.fill(0)
             self.cleared = False
@@ -59,7 +59,7 @@ class Parameter:
 
     @grad.setter
     def grad(self, values: Any) -> None:
-        if values is not self._grad:  # which is what `grad += ...` gives
+        if values is not self._grad:  # `grad += ...` assigns the same array
             self._grad[...], self.cleared = values, False
 
     def __getstate__(self) -> dict[str, Any]:

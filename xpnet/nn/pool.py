@@ -1,7 +1,7 @@
 """Pooling: each channel of a window of an image (N, H, W, C) becomes one number.
 
-Rows and columns that are left over below and on the right, because the windows do not come out even, belong to none:
-they change nothing, and their dx is 0.
+If the windows do not cover the image evenly, the rows left over at the bottom and the columns left over on the right
+belong to no window: they do not affect y, and their dx is 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MANY_PIXELS = 1000
 
 
 class _Pool2d(Layer):
-    """What the windows of both have in common."""
+    """What max-pooling and average pooling share: the arguments and the windows."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class _Pool2d(Layer):
         self.kernel = per_axis("kernel", kernel, 2)
         self.stride = self.kernel if stride is None else per_axis("stride", stride, 2)
         self.padding = padding_of(padding, 2)
-        self.windows: dict[Shape, Windows] = {}  # by the size of the images, as a layer may be used on several
+        self.windows: dict[Shape, Windows] = {}  # by image size, as a layer may be used on several sizes
         if not isinstance(self.padding, str) and any(p >= k for p, k in zip(self.padding, self.kernel, strict=True)):
             raise ValueError(f"padding {padding} must be less than kernel {kernel}: some windows would hold no pixel")
 
@@ -49,9 +49,9 @@ class MaxPool2d(_Pool2d):
     """y = the largest x of each window; padding is never the largest.
 
     x: (N, H, W, C), y: (N, H', W', C), H' = floor((H + 2 p - k) / s) + 1 for padding p, ceil(H / s) for "same".
-    `kernel`, `stride` (the kernel, if not given) and `padding` are as in `Conv2d`; padding is less than the kernel.
+    `kernel`, `stride` (by default the kernel) and `padding` are as in `Conv2d`; padding is less than the kernel.
 
-    dx = the sum of dy over the windows in which the entry is the largest, of equal ones the first, row by row.
+    dx = the sum of dy over the windows in which the entry is the largest: of equal ones, the first in row-major order.
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -64,8 +64,8 @@ class MaxPool2d(_Pool2d):
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             def given(images: slice) -> Iterator[Array]:
-                left = dy[images].copy()  # what no entry has been given yet
-                *parts, _ = windows.parts(x[images], backend, outside=math.nan)  # NaN equals no largest
+                left = dy[images].copy()  # the part of dy that no entry has received yet
+                *parts, _ = windows.parts(x[images], backend, outside=math.nan)  # NaN never equals the largest
                 for part in parts:
                     taken = (part == y[images]).astype(dy.dtype)
                     taken *= left
@@ -82,7 +82,7 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """y = the mean of each window, in which padding counts as 0 (as PyTorch's `count_include_pad=True`).
+    """y = the mean of each window, in which padding counts as 0 (as with PyTorch's `count_include_pad=True`).
 
     x: (N, H, W, C), y: (N, H', W', C); sizes and arguments are those of `MaxPool2d`.
 
@@ -119,7 +119,7 @@ class GlobalAvgPool2d(Layer):
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
         shape, n = x.shape, math.prod(x.shape[1:3])
-        # By products, which are faster than `mean`; of many pixels row by row, as one long sum loses digits.
+        # A matrix product is faster than `mean`. Many pixels are summed row by row, as one long sum loses digits.
         rows = shape[1] if n > MANY_PIXELS else 1
         parts = x.reshape(shape[0] * rows, n // rows, shape[3])
         sums = backend.full_matmul(backend.ones(parts.shape[1], x.dtype)[None, :], parts)
@@ -133,7 +133,7 @@ class GlobalAvgPool2d(Layer):
 
 
 def _image(shape: Shape) -> Shape:
-    """The shape, once it is sure that it is an image's."""
+    """The shape, after checking that it is the shape of an image."""
     if len(shape) != 3:
         raise ShapeError(f"needs images (height, width, channels), got shape {shape}{axis_of_channels(shape, 2)}")
     return shape

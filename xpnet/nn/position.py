@@ -1,7 +1,7 @@
 """Positional encodings: where a vector stands in its sequence, which attention alone does not see.
 
-Angles are computed in float64 on every device, and rounded once: position 10,000 leaves an angle of float32 uncertain
-by 1e-3.
+Angles are computed in float64 on every device, and cosines and sines are rounded once. In float32, the angle at
+position 10,000 would be uncertain by 1e-3.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def waves(start: int, T: int, C: int, backend: Backend) -> tuple[Array, Array]:
     """cos and sin of t w_i, (T, C/2) each, for the positions t from `start` and w_i = 10000^(-2i / C)."""
     xp = backend.xp
 
-    # One expression, in which no float64 array gets a name: `train.debug` would report it.
+    # One expression, so that no float64 array gets a name: `train.debug` would report it.
     def wave(function: Callable[[Array], Array]) -> Array:
         return function(
             xp.arange(start, start + T, dtype=xp.float64)[:, None]
@@ -106,10 +106,10 @@ def waves(start: int, T: int, C: int, backend: Backend) -> tuple[Array, Array]:
 
 
 def rotated(a: Array, cos: Array, sin: Array, backend: Backend) -> Array:
-    """Each pair (a_i, a_(i + d/2)) turned by an angle.  a: (..., T, d); cos, sin: (T, d/2). -sin turns it back.
+    """Each pair (a_i, a_(i + d/2)) rotated by its angle.  a: (..., T, d); cos, sin: (T, d/2). -sin rotates it back.
 
-    The scores of a query at t and a key at s, both turned by w times their position, depend on w (t - s) alone.
-    Su et al., "RoFormer" (2021), there with pairs of neighbours: the same with the channels in another order.
+    If a query at position t is rotated by w t, and a key at s by w s, their score depends on t and s only through
+    w (t - s). Su et al., "RoFormer" (2021), pair neighbouring channels: the same with the channels in another order.
     """
     half = a.shape[-1] // 2
     first, second = a[..., :half], a[..., half:]

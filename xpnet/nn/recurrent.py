@@ -1,28 +1,30 @@
-"""Recurrent layers: RNN, LSTM and GRU. Here is what they share.
+"""Recurrent layers: RNN, LSTM and GRU. What follows holds for all three.
 
-Of N samples with T steps (the axis may be of free length), in D directions (2 if `bidirectional`, else 1):
+For N samples of T steps (an axis that may be of free length), in D directions (2 if `bidirectional`, else 1):
 
     x     (N, T, C)
-    mask  (N, T)                 with mask=True: integers or booleans, not 0 where a sample has a step
-    h0    (N, layers D, units)   with state=True: the state before the first step, else 0 (LSTM: h0, c0)
+    mask  (N, T)                 with mask=True: integers or booleans, nonzero where a sample has a step
+    h0    (N, layers D, units)   with state=True: the state before the first step, otherwise 0 (LSTM: h0, c0)
     y     (N, T, D units)        the forward direction's h, then the backward direction's
     h     (N, layers D, units)   with return_state=True: the state after the last step (LSTM: h, c)
 
 Several inputs or outputs are tuples in this order: `LSTM(8, mask=True, state=True)` takes (x, mask, h0, c0), and
-`LSTM(8, return_state=True)` gives (y, h, c). Row i of a state belongs to `cells[i]`, which holds the parameters: layer
-by layer, in each the forward direction, then the backward one. Layers above the first have y of the one below as x.
+`LSTM(8, return_state=True)` gives (y, h, c). Row i of a sample's state belongs to `cells[i]`, which holds the
+parameters. The cells are in order of the layers; within a layer the forward direction comes before the backward one.
+The input x of each layer after the first is the y of the layer before it.
 
-A step that is masked keeps the state, and y is 0 there; what x holds there does not matter, but must be finite. So the
-padding may stand anywhere, and h is the state after the last real step. A sequence without steps has a y without
-steps, and its last state is its first.
+A step whose mask is 0 leaves the state unchanged, and its y is 0. Its x does not matter, but must be finite. So padding
+may be anywhere, and h is the state after the last real step. For a sequence without steps, y has no steps either, and
+the last state is the initial one.
 
-Truncated backpropagation through time (Williams and Peng, 1990), for sequences too long to keep: give the last state
-of one chunk to the next as h0, and leave dh0 unread.
+For sequences too long to keep in memory, use truncated backpropagation through time (Williams and Peng, 1990): pass the
+last state of one chunk to the next as h0, and ignore dh0.
 
-With a_t = x_t W + b and g_t = h_{t-1} U, here are the formulas of a step, and of da_t and dg_t, the gradients by these
-two. What they give to W, U, b, x and h_{t-1} is in `through_time.py`, as is the way through time.
+Let a_t = x_t W + b and g_t = h_{t-1} U. This file has the formulas of one step, and of da_t and dg_t, the gradients
+with respect to a_t and g_t. The gradients of W, U, b, x and h_{t-1} follow from these in `through_time.py`, which also
+has the loop over time.
 
-For dropout between layers, put several layers in a `Sequential`.
+For dropout between layers, put several recurrent layers in a `Sequential`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ __all__ = ["GRU", "LSTM", "RNN"]
 class RNN(Recurrent):
     """h_t = tanh(x_t W + h_{t-1} U + b).  x: (N, T, C), W: (C, units), U: (units, units), b: (units,).
 
-    y (N, T, units) is h of all steps.  The gradients by x_t W + b and by h_{t-1} U are da_t = dg_t = (1 - h_t^2) dh_t.
+    y (N, T, units) is h of all steps.  The gradients with respect to x_t W + b and to h_{t-1} U are
+    da_t = dg_t = (1 - h_t^2) dh_t.
     Elman, "Finding structure in time" (1990).
 
     Layers, directions, masks and states are described in `xpnet.nn.recurrent`.
@@ -69,18 +72,19 @@ class RNN(Recurrent):
         return step, slopes
 
 
-# Blocks i, f, o, n: the forget gate's is 1.
+# Blocks i, f, o, n: the bias of the forget gate f is 1, the others are 0.
 FORGET_1 = Initializer("forget_1", lambda rng, shape: np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4))
 
 
 class LSTM(Recurrent):
     """c_t = f c_{t-1} + i n,  h_t = o tanh(c_t).  x: (N, T, C), W: (C, 4 units), U: (units, 4 units), b: (4 units,).
 
-    With z = x_t W + h_{t-1} U + b, whose blocks are in the order i, f, o, n (the three of one function side by side):
+    With z = x_t W + h_{t-1} U + b, whose blocks are in the order i, f, o, n (the three sigmoid gates side by side):
     i, f, o = sigmoid(z) are the input, forget and output gates, n = tanh(z) the candidate.  y: (N, T, units).
 
-    First dc_t += o (1 - tanh^2 c_t) dh_t. Then di = n dc_t, df = c_{t-1} dc_t, do = tanh(c_t) dh_t and dn = i dc_t,
-    each times s (1 - s) or 1 - n^2, are the blocks of dz = da_t = dg_t; and dc_{t-1} = f dc_t.
+    Backward: first dc_t += o (1 - tanh^2 c_t) dh_t, then di = n dc_t, df = c_{t-1} dc_t, do = tanh(c_t) dh_t and
+    dn = i dc_t. The blocks of dz = da_t = dg_t are di, df and do, each times s (1 - s) of its gate s, and dn times
+    1 - n^2. Last, dc_{t-1} = f dc_t.
 
     The forget gate's bias starts at 1, so that at first the cell remembers (Jozefowicz, Zaremba and Sutskever, 2015).
     Hochreiter and Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers, Schmidhuber and Cummins
@@ -130,8 +134,8 @@ class LSTM(Recurrent):
             dn *= dc
             return f * dc
 
-        # After `slopes`, da holds for all steps what needs no gradient: i (1-i) n, f (1-f) c_{t-1}, o (1-o) tanh c_t
-        # and (1-n^2) i. `step_back` then multiplies the first two and the last by dc_t, the third by dh_t.
+        # After `slopes`, da holds the factors known without a gradient, for all steps: i (1-i) n, f (1-f) c_{t-1},
+        # o (1-o) tanh c_t and (1-n^2) i. `step_back` then multiplies the third by dh_t and the others by dc_t.
         def slopes(da: Array, dg: Array) -> Callable:
             di, df, do, dn = (da[:, k] for k in range(4))
             dc_of_dh = xp.empty(c.shape, c.dtype)
@@ -154,10 +158,12 @@ class GRU(Recurrent):
 
     With a = x_t W + b and g = h_{t-1} U + (0, 0, b_hn), whose blocks are in the order r, z, n: the reset and update
     gates are r, z = sigmoid(a + g), the candidate is n = tanh(a_n + r g_n). Cho et al. (2014), in the variant that
-    resets after the product, as in PyTorch: one product with U a step is enough.  b_hn: (units,), y: (N, T, units).
+    applies the reset gate after the product with U, as in PyTorch: one such product per step is then enough.
+    b_hn: (units,), y: (N, T, units).
 
-    With dn = (1 - z) (1 - n^2) dh_t: dr = g_n dn and dz = (h_{t-1} - n) dh_t, each times s (1 - s), are the same in
-    da_t and dg_t; the last block is dn in da_t and r dn in dg_t; and dh_{t-1} = z dh_t, besides what g brings.
+    Backward: let dn = (1 - z) (1 - n^2) dh_t, dr = g_n dn and dz = (h_{t-1} - n) dh_t. The first two blocks of da_t and
+    dg_t are the same, dr and dz, each times s (1 - s) of its gate s; the last block is dn in da_t and r dn in dg_t.
+    dh_{t-1} = z dh_t, plus the part that comes through g.
 
     Layers, directions, masks and states are described in `xpnet.nn.recurrent`.
     """
@@ -203,7 +209,7 @@ class GRU(Recurrent):
             da *= dh
             dg *= dh
 
-        # After `slopes`, da and dg hold for all steps what needs no gradient; `step_back` multiplies them by dh_t.
+        # After `slopes`, da and dg hold the factors known without a gradient; `step_back` multiplies them by dh_t.
         def slopes(da: Array, dg: Array) -> Callable:
             backend.fuse(_slope_of_sigmoid)(s, da[:, :2], xp)
             slopes_of_state(*(da[:, k] for k in range(3)))
@@ -220,13 +226,16 @@ class GRU(Recurrent):
 
 
 def _empty_blocks(n: int, state: Array, xp: Any) -> Array:
-    """(T, n, N, units), for n gates of a state (T, N, units)."""
+    """Uninitialised memory (T, n, N, units) for n gates of a state (T, N, units)."""
     return xp.empty((len(state), n, *state.shape[1:]), state.dtype)
 
 
 def _open(s: Array) -> None:
-    """tanh(z / 2), in place, into how far gates are open: sigmoid(z) = (1 + tanh(z / 2)) / 2. Half the operations of
-    `activation.sigmoid`, which keeps all digits near 0; of what a gate lets through, an error of 1e-7 is none."""
+    """Turn tanh(z / 2) into the gate sigmoid(z) = (1 + tanh(z / 2)) / 2, in place.
+
+    This takes half the operations of `activation.sigmoid`. That function is also accurate for results near 0; in a
+    gate, an error of 1e-7 does not matter.
+    """
     s *= 0.5
     s += 0.5
 

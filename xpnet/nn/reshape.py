@@ -1,4 +1,4 @@
-"""What gives the numbers of a sample another shape or order, and changes none of them."""
+"""Layers that give the numbers of a sample another shape or order, without changing any of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Flatten", "Reshape", "Transpose"]
 
 
 class Flatten(Layer):
-    """All axes of a sample in one.  x: (N, a, b, ...), y: (N, a b ...).  dx = dy in the shape of x."""
+    """All axes of a sample flattened into one.  x: (N, a, b, ...), y: (N, a b ...).  dx = dy in the shape of x."""
 
     accepts_integers = None
 
@@ -34,7 +34,7 @@ class Flatten(Layer):
 class Reshape(Layer):
     """The numbers of a sample, row by row, in another shape: `Reshape(8, 8, 1)`.  x: (N, ...), y: (N, *shape).
 
-    One axis may be -1: whatever is left for it.  dx = dy in the shape of x.
+    One axis may be -1: its length follows from the others.  dx = dy in the shape of x.
     """
 
     accepts_integers = None
@@ -43,7 +43,7 @@ class Reshape(Layer):
         self.shape = [whole("an axis", n) for n in shape]
         if any(n < 1 for n in self.shape if n != -1) or self.shape.count(-1) > 1:
             raise ValueError(f"Reshape takes axes >= 1, of which one may be -1, not {shape}")
-        self._outputs: dict[Shape, Shape] = {}  # by the shape of the input, as a layer may be used on several
+        self._outputs: dict[Shape, Shape] = {}  # by input shape, as a layer may be used on several shapes
 
     def build(self, shape: Shape) -> Shape:
         if None in shape:
@@ -68,7 +68,7 @@ class Transpose(Layer):
     """The axes of a sample in another order: axis i of y is axis `axes[i]` of x, counted from 0 without the batch.
 
     `Transpose(1, 2, 0)` makes (N, H, W, C) of images (N, C, H, W), `Transpose(2, 0, 1)` the reverse.
-    dx: the axes of dy in the order that undoes it.
+    dx = dy with its axes back in the order of x.
     """
 
     accepts_integers = None

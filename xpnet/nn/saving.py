@@ -1,7 +1,7 @@
-"""The form of a model's file, safetensors: the tensors by name, the architecture as JSON in the file's metadata.
+"""The format of a model's file, safetensors: tensors by name, and the architecture as JSON in the file's metadata.
 
 Nothing in a file is ever executed or unpickled: it names classes of layers, which must be known already, and
-gives the arguments they are made with.
+gives the arguments to make them with.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from xpnet.nn.init import Initializer, named
 from xpnet.nn.layer import Layer, construct, kind_name
 
 FORMAT = 1
-RUN_PREFIX = "run/"  # tensors of a checkpoint that are not the model's
+RUN_PREFIX = "run/"  # begins the names of a checkpoint's tensors that are not the model's
 
 
 class ModelFileError(ValueError):
-    """A file that is no model, or not a whole one; the message says what is wrong with it."""
+    """A file that is no model, or an incomplete one; the message says what is wrong with it."""
 
 
 def description(model: Any) -> dict[str, Any]:
-    """All there is to know of a model but its values, JSON-able."""
+    """Everything about a model except its values, as data that JSON can hold."""
     return {
         "format": FORMAT,
         "input_shape": model.input_shape,
@@ -37,8 +37,8 @@ def description(model: Any) -> dict[str, Any]:
 
 
 def write_tensors(path: str | os.PathLike, tensors: dict[str, np.ndarray], described: dict[str, Any]) -> None:
-    """A safetensors file with `described` as JSON in its metadata; what `read_tensors` reads. OSError if it fails."""
-    import json  # here, as safetensors, to keep `from xpnet import nn` light
+    """Write a safetensors file with `described` as JSON in its metadata. Raises OSError if that fails."""
+    import json  # imported here, like safetensors, to keep `from xpnet import nn` light
 
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -59,7 +59,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model at {path}: {'a folder' if path.is_dir() else 'no such file'}")
-    with open(path, "rb"):  # a locked file is the system's error, in its words: safetensors says that there is none
+    with open(path, "rb"):  # a locked file raises the system's own error: safetensors says there is no file
         pass
     try:
         with safe_open(path, framework="numpy") as file:
@@ -83,13 +83,13 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         if id(value) in seen:
             return {"same_as": seen[id(value)]}
         seen[id(value)] = len(seen)
-        # "layer" has the class, so an argument of that name is written as "layer=", which none can be called.
+        # "layer" holds the class, so an argument called "layer" is written as "layer=", which no name can be.
         arguments = {"layer=" if k == "layer" else k: describe(v, seen) for k, v in value.config().items()}
         return {"layer": _name_of(value), **arguments}
     if isinstance(value, np.generic):
         return describe(value.item(), seen)
     if isinstance(value, Initializer):
-        named(value.name, value.value)  # one of your own could be written, but not be read
+        named(value.name, value.value)  # ValueError for an initializer of your own: it could not be read back
         return {"initializer": value.name, "value": value.value}
     if isinstance(value, (list, tuple)):
         return [describe(v, seen) for v in value]
@@ -99,8 +99,10 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
 
 
 def _name_of(layer: Layer) -> str:
-    """The name of its class. Raises TypeError where a function has defined another class of that name since: a file
-    could not tell the two apart."""
+    """The name of the layer's class.
+
+    Raises TypeError if a function has since defined another class of that name: a file could not tell the two apart.
+    """
     name = kind_name(type(layer))
     if "<locals>" in name and _does(Layer.known[name]) != _does(type(layer)):
         raise TypeError(f"another class is called {name} by now: define one, and give what differs to its __init__")
@@ -108,7 +110,7 @@ def _name_of(layer: Layer) -> str:
 
 
 def _does(kind: type) -> dict[str, Any]:
-    """What a class does, to be compared with another of its name: its code, and the values that the code sees."""
+    """What a class does, to compare it with another of its name: its code, and the values that the code uses."""
     does: dict[str, Any] = {}
     for name, value in vars(kind).items():
         if isinstance(value, FunctionType):
@@ -129,7 +131,7 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
         return [restore(v, seen) for v in value]
     if not isinstance(value, dict):
         return value
-    if "layer" not in value:  # a layer may have arguments of the other two names
+    if "layer" not in value:  # checked first, as a layer's arguments may have the other two names
         if "initializer" in value:
             return named(value["initializer"], value["value"])
         if type(seen[value["same_as"]]) is Layer:
@@ -142,7 +144,7 @@ def restore(value: Any, seen: dict[int, Layer]) -> Any:
             "import the module that defines it before loading"
         )
     number = len(seen)
-    seen[number] = Layer()  # takes the number that `describe` gave it, before its children take theirs
+    seen[number] = Layer()  # holds the number that `describe` gave the layer, before its children get theirs
     try:
         layer = construct(kind, {k.removesuffix("="): restore(v, seen) for k, v in value.items() if k != "layer"})
     except ValueError as error:

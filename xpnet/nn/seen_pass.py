@@ -1,10 +1,11 @@
-"""What one pass through a model shows: shapes, multiply-adds and memory of each layer.
+"""Measuring one pass through a model: shapes, multiply-adds and memory of each layer.
 
 - Multiply-adds are counted where they happen: in `backend.matmul`, through which all matrix products go (sums that are
   written as products do not), and in depthwise convolutions, which multiply elementwise.
-- What a layer keeps for its backward is read off the closure that its forward returned: every array that can be
-  reached from there. One that several layers hold is counted once, with the first of them.
-- How much memory the pass has taken while a layer worked is what `tracemalloc` says, to which NumPy tells all it takes.
+- What a layer keeps for its backward is every array that can be reached from the closure that its forward returned. An
+  array that several layers keep is counted once, for the first of them.
+- How much memory the pass takes while a layer runs is measured by `tracemalloc`, to which NumPy reports all that it
+  allocates.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Counting(Backend):
 
 
 class SeenPass(Observer):
-    """A copy of the model after a training pass of n samples, and what was seen of it, by layer."""
+    """A copy of the model after a training pass of n samples, and what was measured, by layer."""
 
     def __init__(self, model: Model, x: Any, n: int):
         self.backend = _Counting(str(model.backend.dtype), model.backend.seed)
@@ -50,11 +51,11 @@ class SeenPass(Observer):
         self.outputs: dict[Layer, Shape] = {}
         self.products: dict[Layer, int] = defaultdict(int)
         self.kept: dict[Layer, int] = defaultdict(int)
-        self.peaks: list[int] = []  # of what the pass has taken, from one begin or end of a layer to the next
-        batch = each(lambda a: self.backend.asarray(np.resize(a, (n, *a.shape[1:]))), x)  # its samples again and again
+        self.peaks: list[int] = []  # peak memory of the pass, from each begin or end of a layer to the next
+        batch = each(lambda a: self.backend.asarray(np.resize(a, (n, *a.shape[1:]))), x)  # its samples, repeated
         self.inputs = size_in_bytes(batch)
         with self.backend.mode(training=True), np.errstate(all="ignore"):
-            self._there_and_back(batch)  # now what layers share is there
+            self._there_and_back(batch)  # allocates what layers share
             self.backend.products = 0
             with self.backend.observed_by(self), _traced_memory() as self._before:
                 self._there_and_back(batch)
@@ -73,7 +74,7 @@ class SeenPass(Observer):
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         self._see_peak()
         self.outputs[layer] = each(lambda a: a.shape[1:], y)
-        self.products[layer] += self.backend.products  # since the layers inside of it have ended
+        self.products[layer] += self.backend.products  # counted since the layers inside it ended
         self.backend.products = 0
         if isinstance(layer, Conv2d) and layer._depthwise:
             pixels = x if isinstance(layer, ConvTranspose2d) else y
@@ -102,7 +103,7 @@ class SeenPass(Observer):
 
 @contextmanager
 def _traced_memory() -> Iterator[int]:
-    """Gives what `tracemalloc` counts at the beginning. It forgets the peak of who uses it outside of this."""
+    """Yields what `tracemalloc` counts at the start. Resets the peak, also for others who use `tracemalloc`."""
     began = not tracemalloc.is_tracing()
     if began:
         tracemalloc.start()
@@ -115,9 +116,9 @@ def _traced_memory() -> Iterator[int]:
 
 
 def held(thing: Any, layer: Layer | None = None, seen: set[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-    """Every array that a backward can reach, with the innermost layer whose backward that is, in order of the forward.
+    """Every array that a backward can reach, with the innermost layer that keeps it, in order of the forward.
 
-    A layer's backward, while an observer is there, is a closure that names the layer as `self`.
+    While there is an observer, the backward of a layer is a closure that names the layer as `self`.
     """
     seen = set() if seen is None else seen
     if id(thing) in seen or isinstance(thing, (Layer, Parameter, Backend, type, types.ModuleType, str, bytes)):
@@ -146,7 +147,7 @@ def held(thing: Any, layer: Layer | None = None, seen: set[int] | None = None) -
 
 
 def _contents(cell: types.CellType) -> Any:
-    """What a closure has of a name; None where the forward took another way and never set it."""
+    """The value of a closure's variable; None if the forward took another branch and never set it."""
     try:
         return cell.cell_contents
     except ValueError:

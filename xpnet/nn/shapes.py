@@ -1,7 +1,7 @@
 """Shapes of samples, and the errors that name a layer.
 
 A shape is that of one sample, without the batch axis: `(28, 28)`. An axis of free length, such as that of a sequence,
-is `None`: `(None, 64)`. What takes or gives several arrays has a tuple of shapes: `((None, 64), (None,))`.
+is `None`: `(None, 64)`. For several inputs or outputs there is a tuple of shapes: `((None, 64), (None,))`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Fault = TypeVar("Fault", bound="LayerFault")
 
 
 class LayerFault(Exception):
-    """Something is wrong with a layer. `message` says what; `layer` is the one, once that is known."""
+    """Something is wrong with a layer. `message` says what; `layer` is that layer, once it is known."""
 
     def __init__(self, message: str, layer: Any = None, path: str = ""):
         super().__init__(f"{path}: {message}" if path else message)
@@ -39,7 +39,7 @@ class ContractError(LayerFault, TypeError):
 
 
 def axis_of_channels(shape: Shape, n_axes: int) -> str:
-    """What to do where samples have `n_axes` axes of fixed length, as grey images have, and no channels; else ""."""
+    """A hint for samples that have `n_axes` axes of fixed length and no channels, like grey images; else ""."""
     if len(shape) != n_axes or not all(isinstance(n, int) for n in shape):
         return ""
     return f": nn.Reshape({', '.join(map(str, (*shape, 1)))}) before it adds the channels"
@@ -61,8 +61,10 @@ def shape_of(arrays: Any) -> Shape:
 
 
 def n_samples(arrays: Any) -> int:
-    """How many samples there are in an array, or in each array of a tuple. Raises ShapeError if these differ, and for a
-    single number."""
+    """How many samples there are in an array, or in each array of a tuple.
+
+    Raises ShapeError if the arrays of a tuple differ in this, and for a single number.
+    """
     if any(getattr(array, "ndim", 1) == 0 for array in in_tuple(arrays)):
         raise ShapeError("an input is a single number: give one for each sample, such as np.full(n, 7)")
     counts = {len(array) for array in in_tuple(arrays)}
@@ -79,19 +81,19 @@ def size_of(shape: Shape) -> int:
 
 
 def is_several(shape: Shape) -> bool:
-    """Whether the shape is of several arrays."""
+    """Whether this is a tuple of shapes, for several arrays."""
     return bool(shape) and isinstance(shape[0], tuple)
 
 
 def channels_of(shape: Shape) -> int:
-    """The length of the last axis. Raises ShapeError unless it is fixed, as that of parameters is."""
+    """The length of the last axis. Raises ShapeError unless it is fixed, because parameters need it."""
     if not shape or shape[-1] is None or is_several(shape):
         raise ShapeError(f"needs an input whose last axis has a fixed length, got shape {shape}")
     return shape[-1]
 
 
 def fits(shape: Shape, declared: Shape) -> bool:
-    """Whether arrays of `shape` are what was declared: equal but for axes of free length."""
+    """Whether `shape` equals the one declared, in which a free axis (None) matches any length."""
     if is_several(declared):
         return is_several(shape) and len(shape) == len(declared) and all(map(fits, shape, declared))
     return len(shape) == len(declared) and all(
@@ -100,9 +102,9 @@ def fits(shape: Shape, declared: Shape) -> bool:
 
 
 def as_shape(shape: Any) -> Shape:
-    """A shape as it was written: lists become tuples, numbers whole numbers.
+    """A shape as users write it, converted: lists become tuples, whole numbers of any type become `int`.
 
-    Raises ShapeError for what is no tuple, and for an axis that is neither None nor a whole number >= 1.
+    Raises ShapeError for what is no tuple or list, and for an axis that is neither None nor a whole number >= 1.
     """
     if not isinstance(shape, (tuple, list)):
         raise ShapeError(f"the shape of a sample is a tuple, such as (784,), not {shape!r}")

@@ -27,8 +27,8 @@ class Softmax(_OfRows):
 
     From dy_j/dx_i = y_j (1[i=j] - y_i):  dx_i = y_i (dy_i - sum_j dy_j y_j).
 
-    For training a classifier use `losses.SoftmaxCrossEntropy` on the inputs of this layer instead: the same, stable
-    where a probability is 0.
+    To train a classifier, leave this layer out and use `losses.SoftmaxCrossEntropy`: it computes the same, and stays
+    stable where a probability is 0.
     """
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:
@@ -41,7 +41,7 @@ class Softmax(_OfRows):
 
 
 class LogSoftmax(_OfRows):
-    """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, also where that would be 0.
+    """y_i = x_i - log sum_j e^x_j over the last axis: the logarithm of `Softmax`, finite even where that rounds to 0.
 
     From dy_j/dx_i = 1[i=j] - e^y_i:  dx_i = dy_i - e^y_i sum_j dy_j.
     """
@@ -63,7 +63,7 @@ def softmax(x: Array, xp) -> Array:
 
 
 def log_softmax(x: Array, backend: Backend) -> tuple[Array, Array]:
-    """log p = x - max x - log sum e^(x - max x), also where p is 0, and p = softmax(x), over the last axis."""
+    """log p = x - max x - log sum e^(x - max x), finite even where p is 0, and p = softmax(x), over the last axis."""
     log_p, p = backend.fuse(exponentials)(x, x.max(axis=-1, keepdims=True), backend.xp)
     total = p.sum(axis=-1, keepdims=True)
     log_p -= backend.xp.log(total)
@@ -72,6 +72,6 @@ def log_softmax(x: Array, backend: Backend) -> tuple[Array, Array]:
 
 
 def exponentials(x: Array, largest: Array, xp) -> tuple[Array, Array]:
-    """x - its largest, and e to that: no more than 1, so that none overflows."""
+    """x - largest, and e^(x - largest), which is at most 1 and so cannot overflow."""
     shifted = x - largest
     return shifted, xp.exp(shifted)

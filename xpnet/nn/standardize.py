@@ -1,4 +1,4 @@
-"""`Standardize`, which gives inputs mean 0 and deviation 1."""
+"""`Standardize`, which gives inputs mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Standardize"]
 class Standardize(Layer):
     """y = (x - mean) / std, in the backend's dtype: images stay `uint8` until here.  x, y: (N, ...).
 
-    `mean` and `std` come from the training set (see `data.mean_std`): two numbers for all values, or two arrays of
-    one entry for each feature, whose shape is that of a sample's last axes. They are saved with the model, so that
+    `mean` and `std` come from the training set (see `data.mean_std`): two numbers for all values, or two arrays
+    with one entry per feature, whose shape is that of a sample's last axes. They are saved with the model, so that
     whoever uses it need not know them.  dx = dy / std.
 
-    Raises ValueError for values that are not finite or a std that is not above 0, and for a mean beyond 1e30 or a std
-    that is not from 1e-30 to 1e30, which float32 cannot compute with.
+    Raises ValueError for values that are not finite, for a std that is not above 0, and for what float32 cannot compute
+    with: a mean beyond +-1e30, or a std outside 1e-30 to 1e30.
     """
 
     accepts_integers = True
@@ -39,7 +39,7 @@ class Standardize(Layer):
                 "Standardize needs means up to 1e30 and std from 1e-30 to 1e30, for float32, not "
                 f"{mean!r} and {std!r}: scale the data first"
             )
-        self.mean: Any = m if m.shape else float(m)  # an array, which no walk through the network goes into
+        self.mean: Any = m if m.shape else float(m)  # an array: `Layer.walk` does not search arrays for layers
         self.std: Any = s if s.shape else float(s)
         self._shape, self._means, self._factors = m.shape, m.tobytes(), (1 / s).tobytes()
 

@@ -1,7 +1,7 @@
-"""`Model.summary()`: layer by layer what a model costs.
+"""`Model.summary()`: what a model costs, layer by layer.
 
-No layer is asked what it costs: `SeenPass` looks at a pass of a few samples and at one of twice as many, which tell
-what grows with the batch from what does not.
+Layers do not report their cost. `SeenPass` measures a pass of a few samples and one of twice as many; the difference
+shows what grows with the batch and what does not.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ fill it would make it look as if it grew with the batch."""
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer. `parameters` are those that are trained and its own; `kept`: bytes that it keeps for the backward."""
+    """What a layer costs.
+
+    `parameters` counts the trained numbers of the layer itself, not of layers inside it; `kept` is the bytes that it
+    keeps for the backward.
+    """
 
     path: str
     layer: str
     output_shape: Shape
     parameters: int
-    multiply_adds: int  # of a sample, forward
+    multiply_adds: int  # per sample, forward
     kept: int
 
 
@@ -42,11 +46,11 @@ class LayerCost:
 class Summary:
     """What a model costs; `str()` of it is a table. All memory is in bytes, for batches of `batch_size`.
 
-    `activations` is the sum of what the rows keep. `on_top` is what comes to that at the worst moment: the inputs and
-    outputs of a layer that works, their gradients, and what it makes for itself. `working` is the memory that layers
-    share (`backend.scratch`), as the small batch needed it; in convolutions it may become a few megabytes more. A GPU
-    does all images of a convolution at once: there it grows with the batch, to kh kw times the input, which is not
-    counted here.
+    `activations` is the sum of what the rows keep. `on_top` is the extra memory at the worst moment: the inputs
+    and outputs of the layer that is running, their gradients, and its temporary arrays. `working` is the memory that
+    layers share (`backend.scratch`), as the larger measured pass needed it; in convolutions it may become a few
+    megabytes more. A GPU processes all images of a convolution at once: there `working` grows with the batch, up to
+    kh kw times the input, which is not counted here.
     """
 
     rows: tuple[LayerCost, ...]
@@ -63,7 +67,7 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a sample, forward. A backward takes about twice as many."""
+        """Per sample, forward. A backward takes about twice as many."""
         return sum(row.multiply_adds for row in self.rows)
 
     @property
@@ -72,16 +76,16 @@ class Summary:
 
     @property
     def step(self) -> int:
-        """The peak of a training step, but for the optimizer: its state (Adam: two numbers for each parameter) and its
-        working memory come on top.
+        """The peak memory of a training step, without the optimizer.
 
-        Measured on a CPU, the peak was 0.99 to 1.1 times this, for networks of Linear, of convolutions, recurrent ones
-        and transformers.
+        The optimizer's state (Adam: two numbers for each parameter) and its working memory come on top. Measured on a
+        CPU, the peak was 0.99 to 1.1 times this, for networks of Linear, convolutional and recurrent networks, and
+        transformers.
         """
         return self.values + self.gradients + self.inputs + self.activations + self.on_top + self.working
 
     def cells(self) -> list[tuple[str, ...]]:
-        """The table as texts: its head, a row for each layer, the totals."""
+        """The cells of the table as strings: its header, a row for each layer, the totals."""
         head = ("path", "layer", "output shape", "parameters", "multiply-adds", f"kept, batch of {self.batch_size}")
         body = [
             (r.path, r.layer, str(r.output_shape), f"{r.parameters:,}", f"{r.multiply_adds:,}", in_bytes(r.kept))
@@ -126,7 +130,7 @@ def in_bytes(size: int) -> str:
 
 def summary(model: Model, batch_size: int, example: Any) -> Summary:
     """See `Model.summary`."""
-    from xpnet.nn.seen_pass import SeenPass  # which needs tracemalloc, and few runs do
+    from xpnet.nn.seen_pass import SeenPass  # imported here: few runs need tracemalloc
 
     whole("batch_size", batch_size, least=1)
     x = _example(model) if example is None else each(np.asarray, model.as_input(example))
@@ -136,7 +140,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
     few, more = SeenPass(model, x, n), SeenPass(model, x, 2 * n)
 
     def at(of_few: int, of_more: int) -> int:
-        """What is so much for n and for 2 n samples, for the whole batch."""
+        """A quantity extrapolated to the whole batch from its values for n and for 2 n samples."""
         return max(of_few + (of_more - of_few) * (batch_size - n) // n, 0)
 
     rows, counted = [], set[int]()
@@ -148,7 +152,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
         is_container = any(True for _ in layer.children())
         if id(layer) not in counted and (not is_container or row.parameters or row.multiply_adds or row.kept):
             rows.append(row)
-        counted |= own.keys() | {id(layer)}  # a layer that is used twice is one
+        counted |= own.keys() | {id(layer)}  # a layer that is used twice counts once
     peak = max(at(*of_both) for of_both in zip(few.peaks, more.peaks, strict=True))
     return Summary(
         tuple(rows),
@@ -162,7 +166,7 @@ def summary(model: Model, batch_size: int, example: Any) -> Summary:
 
 
 def as_html(model: Model) -> str | None:
-    """What notebooks show of a model: its summary; None, and so its text, where that needs an example."""
+    """What notebooks show of a model: its summary, or None if that needs an example; they then show its text."""
     try:
         costs = model.summary()
     except ValueError:
@@ -171,13 +175,13 @@ def as_html(model: Model) -> str | None:
 
 
 def _own(layer: Layer) -> list[Parameter]:
-    """The parameters of this layer that are of none inside it."""
+    """The parameters of this layer that belong to no layer inside it."""
     inside = {id(p) for _, child in layer.children() for _, p in child.parameters()}
     return [p for _, p in layer.parameters() if id(p) not in inside]
 
 
 def _example(model: Model) -> Any:
-    """Three samples of zeros: of bytes where the model takes integers."""
+    """Three samples of zeros, in `uint8` where the model takes integers."""
 
     def zeros(shape: Shape, integers: Any) -> np.ndarray:
         if None in shape:

@@ -1,4 +1,4 @@
-"""The columns of a table as features: what was learnt about them stands in the layer, and so in the model's file."""
+"""The columns of a table as features; what was learnt about them is part of the layer, and so of the model's file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ __all__ = ["Columns"]
 class Columns(Layer):
     """Numbers standardised, then each category as a one-hot row or an embedding, side by side: y (N, width).
 
-    x: numbers (N, n) and categories (N, k), whole numbers, as a tuple; one of them alone where there is no other.
-    y = [(x_numbers - mean) / std, rows of category 1, .., rows of category k]. Category j is counted from 1 to the
-    number of its `levels`; 0, for what is missing or unknown, is a row of zeros. If `sizes[j]` is 0 the row is one-hot
-    over the levels, otherwise it is a trained vector of so many numbers, row x of a table W_j (`nn.Embedding`).
+    x: a tuple of numbers (N, n) and categories (N, k), which are whole numbers; an array if there is only one of these.
+    y = [(x_numbers - mean) / std, rows of category 1, .., rows of category k]. Category j has values from 1 to the
+    number of its `levels`; 0 stands for missing or unknown, and gives a row of zeros. If `sizes[j]` is 0, the row is
+    one-hot over the levels; otherwise it is a trained vector of `sizes[j]` numbers, row x of a table W_j
+    (`nn.Embedding`).
 
     dx_numbers = dy_numbers / std; dW_j as in `Embedding`; categories have no gradient.
 
-    The first layer of a network, made by `nn.Columns(**data.table(...).columns)`. It knows the names of the columns, so
-    that `model.predict(frame)` takes a data frame: see `frames.Form` for `fill`, `missing`, `unseen` and `target`.
+    It is the first layer of a network, made by `nn.Columns(**data.table(...).columns)`. It knows the names of the
+    columns, so that `model.predict(frame)` takes a data frame: see `frames.Form` for `fill`, `missing`, `unseen` and
+    `target`.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Columns(Layer):
         return form.arrays(frame)
 
     def check_input(self, x: Any) -> None:
-        """Raise ValueError for a category that is counted beyond its levels. `x` is on the host."""
+        """Raise ValueError unless categories are whole numbers from 0 to the number of levels. `x` is on the host."""
         codes = x[-1] if isinstance(x, tuple) else x
         if self.levels and codes.dtype.kind not in "iu":
             raise ValueError(f"categories are whole numbers, counted from 1, not {codes.dtype}")

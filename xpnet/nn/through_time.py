@@ -1,16 +1,17 @@
-"""The way through time that all recurrent layers share (`recurrent.py`).
+"""The loop over time that all recurrent layers share (`recurrent.py`).
 
-Each cell has W (C, k units), U (units, k units) and b (k units,) for k gates side by side. With A = X W + b, one
-product for all steps, and g_t = h_{t-1} U, one product each, a step is a formula f, number by number, of a_t, g_t and
-the state: s_t = f(a_t, g_t, s_{t-1}). W starts as `init.glorot_uniform`, U as `init.orthogonal`, each gate on its own.
+Each cell has W (C, k units), U (units, k units) and b (k units,) for k gates side by side. Let A = X W + b, one product
+for all steps, and g_t = h_{t-1} U, one product per step. A step is then an elementwise formula f of a_t, g_t and the
+state: s_t = f(a_t, g_t, s_{t-1}). W is initialised by `init.glorot_uniform` and U by `init.orthogonal`, each gate
+separately.
 
-Backpropagation through time (Werbos, 1990) goes from the last step to the first. With ds_t, to which dy_t has been
-added: (da_t, dg_t, ds_{t-1}) = f'^T ds_t, and dh_{t-1} += dg_t U^T. Then, for all steps at once: dW = X^T dA,
-db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T. A bias of the product alone, g_t + b_hn, has the gradient
-sum_t dg_t.
+Backpropagation through time (Werbos, 1990) goes from the last step to the first. At each step, dy_t is first added to
+dh_t, which is part of ds_t; then (da_t, dg_t, ds_{t-1}) = f'^T ds_t, and dh_{t-1} += dg_t U^T. After the loop, for all
+steps at once: dW = X^T dA, db = sum_t da_t, dU = sum_t h_{t-1}^T dg_t, dX = dA W^T. A bias that is added to the product
+alone, g_t + b_hn, has the gradient sum_t dg_t.
 
-With a mask m_t of 0 or 1, s_t = m_t f(a_t, g_t, s_{t-1}) + (1 - m_t) s_{t-1} and y_t = m_t h_t. So dy_t comes in times
-m_t, f'^T gets m_t ds_t, and (1 - m_t) ds_t goes on to ds_{t-1} as it is.
+With a mask m_t of 0 or 1, s_t = m_t f(a_t, g_t, s_{t-1}) + (1 - m_t) s_{t-1} and y_t = m_t h_t. So in the backward dy_t
+is multiplied by m_t, f'^T is applied to m_t ds_t, and (1 - m_t) ds_t is added to ds_{t-1}.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ Cell = dict[str, Parameter]
 
 
 class Recurrent(Layer):
-    """All but the formula of a step (`_steps`): layers, directions, masks, states, and the way through time.
+    """All but the formula of a step (`_steps`): layers, directions, masks, states, and the loop over time.
 
-    Inside, numbers that belong together are one block of memory: time is the first axis, and a step's products are of
-    shape (gates, N, units), with a matrix (units, units) for each gate. BLAS multiplies such small ones as they lie; it
-    would first copy a matrix for all gates, which for the few rows of a step takes as long as the product.
+    Internally, numbers that are used together are contiguous in memory: time is the first axis, and the products of a
+    step have shape (gates, N, units), with one matrix (units, units) per gate. BLAS uses such small matrices where they
+    lie. It would first copy one matrix of all gates, which for the few rows of a step takes as long as the product.
     """
 
     gates: int  # blocks of `units` columns in W, U and b
     state_names: tuple[str, ...] = ("h",)
     first_bias: Initializer = initializers.zeros
-    sigmoids = 0  # how many of these blocks, the first ones, are gates that a sigmoid opens
-    bias_of_product = False  # whether the last block of h U has a bias of its own, and so another gradient than X W
+    sigmoids = 0  # how many of these blocks, the first ones, are sigmoid gates
+    bias_of_product = False  # whether the last block of h U has its own bias, and so a gradient other than X W's
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Recurrent(Layer):
     def _layer(
         self, layer: int, x: Array, mask: Array | None, first: list[Array], last: list[Array], backend: Backend
     ) -> tuple[Array, Callable]:
-        """Both directions, or the one: y (T, N, D units) of x (T, N, C). Writes the last states into `last`."""
+        """One layer in all its directions: y (T, N, D units) for x (T, N, C). Writes the last states into `last`."""
         rows = range(layer * self.directions, (layer + 1) * self.directions)
         outputs, backwards = [], []
         for i in rows:
@@ -165,14 +166,14 @@ class Recurrent(Layer):
     def _along(
         self, x: Array, mask: Array | None, first: list[Array], cell: Cell, reverse: bool, backend: Backend
     ) -> tuple[Array, list[Array], Callable]:
-        """One direction through time: y (T, N, units), the last states, and `backward(dy, dlast, need_dx)`."""
+        """One direction of a layer over time: y (T, N, units), the last states, and `backward(dy, dlast, need_dx)`."""
         xp, (n_steps, N), W, U, b_hn = backend.xp, x.shape[:2], cell["W"], cell["U"], cell.get("b_hn")
         order = range(n_steps)[::-1] if reverse else range(n_steps)
         begin, end = (-1, 0) if reverse else (0, -1)
         a = backend.matmul(x, self._halved(W))
         a += self._halved(cell["b"])
         a_blocks, U_blocks = self._blocks(a), xp.ascontiguousarray(self._blocks(self._halved(U)))
-        states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the first, those after each step
+        states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the initial, then after each step
         before, after = [s[:-1] for s in states], [s[1:] for s in states]
         if reverse:
             before, after = after, before
@@ -219,7 +220,7 @@ class Recurrent(Layer):
         return after[0] if mask is None else after[0] * mask, [s[end] for s in states], backward
 
     def _halved(self, p: Parameter) -> Array:
-        """W, U or b with the columns of the sigmoid gates halved: sigmoid(z) is taken from tanh(z / 2)."""
+        """W, U or b with the columns of the sigmoid gates halved, as sigmoid(z) is computed from tanh(z / 2)."""
         columns = p.data.copy()
         columns[..., : self.sigmoids * self.units] *= 0.5
         return columns
@@ -232,16 +233,19 @@ class Recurrent(Layer):
         """`step(t, a, g)` and `slopes(da, dg)`, for the states (T, N, units) before and after each step.
 
         `step` takes a_t and g_t (gates, N, units), with the blocks of sigmoids halved (`_halved`), and writes the
-        states after step t. It may overwrite g. `slopes` writes what gradients are multiplied by at each step into da
-        and dg (T, gates, N, units), for all steps at once, and gives `step_back(t, *dstates)`, which multiplies and
-        returns the gradients of the states before, without those through g. It may overwrite `dstates`. da and dg are
-        the same array where X W and h U are only added.
+        states after step t. It may overwrite g.
+
+        `slopes` writes the factors that gradients are multiplied by into da and dg (T, gates, N, units), for all steps
+        at once, and returns `step_back(t, *dstates)`. That multiplies the factors of step t by the gradients, and
+        returns the gradients of the states before the step, without the part through g. It may overwrite `dstates`.
+
+        da and dg are the same array where X W and h U are only added.
         """
         raise NotImplementedError
 
 
 def _by_gate(init: Initializer, gates: int) -> Initializer:
-    """Draws each gate's block of columns by itself: its number of outputs is that of one gate."""
+    """Draws each gate's block of columns separately, so that the number of outputs (fan-out) is one gate's."""
 
     def draw(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return np.concatenate([init(rng, (shape[0], shape[1] // gates)) for _ in range(gates)], axis=1)

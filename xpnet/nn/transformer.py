@@ -1,4 +1,4 @@
-"""The transformer block, and decoding: how a stack of blocks goes on from what it has read."""
+"""The transformer block, and decoding: how a network continues sequences without computing their past again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["TransformerBlock", "decode"]
 class TransformerBlock(Sequential):
     """z = x + attention(norm(x)),  y = z + W_2 gelu(W_1 norm(z)), with 4 C hidden channels.  x, y: (N, T, C).
 
-    The normalisation stands before each part, not after the sum ("pre-norm"), which leaves a way for the gradient from
-    the last block to the first: Xiong et al., "On layer normalization in the transformer architecture" (2020).
-    `dropout` is for what each part adds. The other options are those of `MultiHeadAttention`.
+    The normalisation comes before each part, not after the sum ("pre-norm"), which leaves the gradient a direct path
+    from the last block to the first: Xiong et al., "On layer normalization in the transformer architecture" (2020).
+    `dropout` is applied to what each part adds. The other options are those of `MultiHeadAttention`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TransformerBlock(Sequential):
         bias: bool = True,
         init: Initializer = initializers.lecun_normal,
     ):
-        MultiHeadAttention(heads, causal, rotary, bias, init)  # not kept: the two look at the options
+        MultiHeadAttention(heads, causal, rotary, bias, init)  # not kept: this and the next line check options
         Dropout(dropout)
         super().__init__()
         self.heads, self.causal, self.rotary = whole("heads", heads), causal, rotary
@@ -56,13 +56,14 @@ class TransformerBlock(Sequential):
 
 
 def decode(layer: Layer, x: Array, cache: dict[str, Any], backend: Backend, path: str = "") -> Array:
-    """The outputs of a network at the next T positions of each sequence, in evaluation.  x: (N, T, ...).
+    """The outputs of a network at the next T positions of each sequence, in evaluation mode.  x: (N, T, ...).
 
-    Equal, but for rounding, to the last T of a pass over all that it has been given. `cache`, {} for a new sequence,
-    keeps what attention needs of the positions before; to go back, begin with a new one. The network is made of
-    `Sequential` and `Residual`, of causal attention and positions, and of layers that take each position by itself
-    (`Layer.by_position`). Raises TypeError for attention inside another layer, and for a layer that sees positions
-    together, such as a recurrent one.
+    They equal, but for rounding, the last T outputs of a pass over all positions given so far. `cache`, {} for a new
+    sequence, keeps what attention needs of the earlier positions; to go back, begin with a new one.
+
+    The network may consist of `Sequential` and `Residual`, causal attention, positional encodings, and layers that
+    treat each position by itself (`Layer.by_position`). Raises TypeError for attention inside another layer, and for a
+    layer that combines positions, such as a recurrent one.
     """
     if isinstance(layer, Sequential):
         y = x

@@ -1,7 +1,7 @@
 """Windows that move over images: the geometry that convolution and pooling have in common.
 
-Images are (N, *size, C) with any number of spatial axes; everything of `Windows` is a tuple with a number for each of
-them. Padding lies around an image, `before` its first row or column and `after` its last.
+Images are (N, *size, C) with any number of spatial axes; every field of `Windows` is a tuple with one number for each
+of these. Padding lies around an image, `before` its first row or column and `after` its last.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Windows:
 
     @classmethod
     def on(cls, size: Shape, kernel: Shape, stride: Shape, padding: Shape | str, dilation: Shape) -> Windows:
-        """Those on an image of this size, with `padding` "valid" (none), "same", or numbers for both sides.
+        """The windows on an image of this size, with `padding` "valid" (none), "same", or numbers for both sides.
 
-        "same" is TensorFlow's: ceil(size / stride) windows along each axis. It pads by what is missing for that, half
-        of it on either side; of an odd number the greater part comes after. (PyTorch's is the same and has stride 1.)
+        "same" is TensorFlow's: ceil(size / stride) windows along each axis. The padding needed for that is split in
+        half between the two sides; of an odd number, the larger part comes after. (PyTorch's is the same, but only for
+        stride 1.)
 
         Raises `ShapeError` where a window is larger than the padded image.
         """
@@ -64,17 +65,20 @@ class Windows:
     def blocks(self, n: int, channels: int, backend: Backend) -> Iterator[slice]:
         """Slices of a batch of n images: on a CPU a few at a time, so that their columns stay in its cache."""
         columns = math.prod(self.output) * math.prod(self.kernel) * channels
-        return backend.chunks(n, max(columns // 6, 1))  # 1.5 MB at most in float32, but for a single image
+        return backend.chunks(n, max(columns // 6, 1))  # at most 1.5 MB in float32, unless a single image has more
 
     def parts(self, x: Array, backend: Backend, outside: float = 0.0) -> Iterator[Array]:
-        """The windows of x (n, *size, C), entry by entry in row-major order: views (n, *output, C)."""
+        """For each entry of a window, in row-major order, the values of all windows there: (n, *output, C).
+
+        They are views of x (n, *size, C), or of x with padding.
+        """
         padded = self._padded(x, backend, outside)
         yield from (padded[place] for place in self._places)
 
     def add_up(self, parts: Iterable[Array], out: Array, backend: Backend) -> None:
-        """The transpose: out (n, *size, C) = all parts (n, *output, C), each added to where `parts` takes it from.
+        """The transpose of `parts`: out (n, *size, C) sums all parts (n, *output, C), each where it was taken from.
 
-        No two windows have the same entry in one place, so no number is written twice at once.
+        No two windows have the same entry in the same place, so adding one part writes no number twice.
         """
         sums = self._memory("sums", out, backend)
         sums.fill(0)
@@ -91,7 +95,8 @@ class Windows:
     def columns(self, x: Array, groups: int, backend: Backend) -> Array:
         """Every window of x (n, *size, C) as a row: (rows, entries C), the rows in order of n and *output.
 
-        With groups of channels a matrix for each: (groups, rows, entries C / groups). In scratch memory, or x itself.
+        With several groups of channels, one matrix for each: (groups, rows, entries C / groups). The result is in
+        scratch memory, or is a view of x.
         """
         if groups == 1 and self.are_pixels:
             return x.reshape(-1, x.shape[-1])
@@ -111,12 +116,12 @@ class Windows:
         return columns
 
     def entries(self, columns: Array, groups: int) -> Iterator[Array]:
-        """What such rows hold for each entry of a window, in the order of `parts`: (n, *output, C) each."""
+        """What such rows (see `columns`) hold for each entry of a window, in the order of `parts`: (n, *output, C)."""
         n_entries = math.prod(self.kernel)
         rows = columns.reshape(*columns.shape[:-2], -1, *self.output, n_entries, columns.shape[-1] // n_entries)
         for entry in range(n_entries):
             part = rows[..., entry, :]
-            if groups > 1:  # they come first
+            if groups > 1:  # the groups are the first axis
                 channels = groups * part.shape[-1]
                 part = part.transpose(*range(1, part.ndim - 1), 0, -1).reshape(*part.shape[1:-1], channels)
             yield part
@@ -138,7 +143,7 @@ class Windows:
 
     @cached_property
     def _places(self) -> list[tuple[slice, ...]]:
-        """For each entry of a window where all windows have it, as an index of (n, *padded size, C)."""
+        """For each entry of a window, where it lies in all windows: an index of (n, *padded size, C)."""
         places = []
         for entry in product(*map(range, self.kernel)):
             axes = zip(entry, self.dilation, self.output, self.stride, strict=True)
@@ -146,7 +151,7 @@ class Windows:
         return places
 
     def _padded(self, x: Array, backend: Backend, outside: float = 0.0) -> Array:
-        """x with a number around it; x itself where there is no padding."""
+        """x with the number `outside` around it; x itself if there is no padding."""
         padded = self._memory("padded", x, backend)
         if padded is not x:
             padded.fill(outside)
@@ -154,7 +159,7 @@ class Windows:
         return padded
 
     def _memory(self, name: str, x: Array, backend: Backend) -> Array:
-        """Scratch memory for x with its padding; x itself where there is none."""
+        """Scratch memory for x with its padding; x itself if there is none."""
         if self.padded_size == self.size:
             return x
         return backend.scratch(name, (x.shape[0], *self.padded_size, x.shape[-1]))
@@ -166,7 +171,7 @@ def _extent(kernel: Shape, dilation: Shape) -> Shape:
 
 
 def per_axis(name: str, value: Any, n_axes: int, least: int = 1) -> Shape:
-    """An argument that is one number for all axes, or one for each. Raises ValueError for others."""
+    """A tuple from an argument that is one number for all axes, or one for each. Raises ValueError for others."""
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * n_axes
     try:
         numbers = tuple(operator.index(v) for v in values)
