@@ -1,4 +1,4 @@
-"""Proof: independent witnesses of every layer, loss and optimizer, and the one-line check of your own."""
+"""Verification: independent checks of every layer, loss and optimizer, and a one-line check for your own."""
 
 from xpnet.verify.check import check, check_loss
 from xpnet.verify.parity import parity

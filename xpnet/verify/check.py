@@ -1,7 +1,8 @@
 """The one-line check of a layer or a loss of your own: `check(layer, shape)`, `check_loss(loss, shape, target)`.
 
-It needs no second implementation. The gradients are compared with difference quotients, float32 with float64, the CPU
-with the strict device (which behaves as a GPU does), and every invariant is tried on both, in both dtypes.
+It needs no second implementation. Gradients are compared with difference quotients. Results in float32, and those of
+the strict device (which behaves as a GPU does), are compared with float64 on the CPU. Every invariant is checked on
+both devices, in both dtypes.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ def check(
 ) -> Report:
     """Check a layer on samples of this shape, in evaluation and in training mode, on the CPU and the strict device.
 
-    `draw(rng, (batch, *shape))` gives inputs, float64 or whole numbers, by default floats between -2 and 2 that are
-    all different and not 0; give one where the layer takes other things, or has a kink elsewhere. Of several inputs,
-    `shape` is a tuple of shapes, and `draw` may be a tuple with a function for each.
+    `draw(rng, (batch, *shape))` returns the inputs, as float64 or whole numbers. By default they are floats between -2
+    and 2, all different and none of them 0. Pass your own if the layer takes other inputs or has a kink elsewhere than
+    at 0. For several inputs, `shape` is a tuple of shapes, and `draw` may be a tuple with one function for each.
 
-    Raises `CheckFailed` if anything failed, unless `raises` is false; `ShapeError` if the layer does not fit;
-    ValueError for inputs that are drawn in another shape.
+    Raises `CheckFailed` if any check failed, unless `raises` is false; `ShapeError` if the layer does not fit `shape`;
+    ValueError if `draw` returns another shape.
     """
     if not isinstance(layer, Layer):
         raise TypeError(f"check takes a layer, such as nn.Linear(3), not {layer!r}")
@@ -67,7 +68,7 @@ def check(
     findings: list[Finding] = []
     for training in (False, True):
         subject = Subject(layer.copy, shape, batch, training, draw)
-        draw_values(subject)  # a layer that cannot be built, or a bad `draw`, is an error and no finding
+        draw_values(subject)  # raises if the layer cannot be built or `draw` is wrong: that is not a finding
         mode = "training" if training else "evaluation"
         for device, kind in kinds().items():
             findings += layer_findings(subject, kind, f"{mode}, {device}")
@@ -75,12 +76,14 @@ def check(
 
 
 def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4, raises: bool = True) -> Report:
-    """Check a loss on outputs of this shape per sample; `target(rng, (batch, *shape))` draws what they should be,
-    or a tuple of that and weights. Raises `CheckFailed` as `check` does; TypeError for a target that is an array, and
-    for a class of losses; ValueError for the shapes of several outputs.
+    """Check a loss on outputs of this shape per sample, on the CPU and the strict device.
 
-    By `Loss.weight` the parts of a batch must make up the whole, unless it says `by_sample = False`; a plain function
-    is a mean over samples."""
+    `target(rng, (batch, *shape))` draws the targets, or a tuple of targets and weights. Raises `CheckFailed` as `check`
+    does; TypeError if `target` is an array, or `loss` a class; ValueError for the shapes of several outputs.
+
+    The losses of the parts of a batch, combined by `Loss.weight`, must give the loss of the whole batch, unless the
+    loss sets `by_sample = False`. A plain function counts as a mean over samples.
+    """
     a_function("check_loss takes a loss, such as losses.Huber()", loss)
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
@@ -101,7 +104,7 @@ def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4,
 
 
 def kinds() -> dict[str, BackendFactory]:
-    """The devices that every machine has."""
+    """The devices that every machine has, by name."""
     from xpnet.verify.strict import StrictBackend
 
     return {"cpu": Backend, "strict": StrictBackend}
@@ -117,13 +120,13 @@ def _finished(report: Report, raises: bool) -> Report:
 
 
 def layer_findings(subject: Subject, kind: BackendFactory, label: str) -> Iterator[Finding]:
-    """All that can be said of a layer on one kind of backend without a reference."""
+    """All checks of a layer on one kind of backend that need no reference."""
     values = draw_values(subject)
     yield finding("gradients", f"{label}, float64", gradient_error, subject, values, kind)
     for dtype in DTYPES:
         setting, trial = f"{label}, {dtype}", Trial(subject, values, partial(kind, dtype, SEED))
         allowed = cache(partial(tolerance, subject, values, dtype))
-        if kind is not Backend or dtype != "float64":  # that one is what the others are compared with
+        if kind is not Backend or dtype != "float64":  # float64 on the CPU is what the others are compared with
             yield finding("agrees with float64 on the CPU", setting, agreement, trial, allowed)
         for invariant in INVARIANTS:
             name = invariant.__name__.replace("_", " ")
@@ -135,12 +138,12 @@ def _holds(invariant: Invariant, trial: Trial, allowed: Callable[[], Arrays] | N
 
 
 def agreement(trial: Trial, allowed: Callable[[], Arrays]) -> Found:
-    """The worst difference between a pass and the same in float64 on the CPU."""
+    """The worst difference between a pass and the same pass in float64 on the CPU."""
     return compare(trial.result, exact(trial.subject, trial.values, str(trial.fresh().dtype)), allowed)
 
 
 def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | None = None) -> Arrays:
-    """How far each number of a pass may be from the exact one."""
+    """How far each number of a pass may be from its exact value."""
     result, chance = exact(subject, values, dtype), np.random.default_rng(1)
     of_terms = rounding(lambda changed: run(subject, changed, MovedSums(FLOAT32, chance, dtype)), values, result)
     of_sums = summing(partial(_in_moved_totals, subject, values, dtype), result)
@@ -153,14 +156,14 @@ def tolerance(subject: Subject, values: Arrays, dtype: str, precision: str | Non
 
 
 def _in_moved_totals(subject: Subject, values: Arrays, dtype: str, draw: int) -> Arrays:
-    """A pass with its sums moved, or nothing if none of them is long."""
+    """The results of a pass whose sums are perturbed, or {} if none of its sums is long."""
     backend = MovedTotals(draw, dtype)
     changed = run(subject, values, backend)
     return changed if backend.longest > LONG else {}
 
 
 def _in_dtype(dtype: str, allowed: Arrays) -> Arrays:
-    """What is allowed in float32, in this dtype."""
+    """Tolerances for float32, scaled to this dtype."""
     return allowed if dtype == "float32" else {k: a * (FLOAT64 / FLOAT32) for k, a in allowed.items()}
 
 
@@ -173,7 +176,7 @@ def exact(subject: Subject, values: Arrays, dtype: str) -> Arrays:
 
 
 def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) -> Iterator[Finding]:
-    """All that can be said of a loss on one kind of backend without a reference. `values`: of `loss_values`."""
+    """All checks of a loss on one kind of backend that need no reference. `values` come from `loss_values`."""
     yield finding("gradient", f"{label}, float64", loss_gradient_error, loss, values, kind)
     checks = {
         "agrees with float64 on the CPU": _loss_agrees,
@@ -189,7 +192,7 @@ def loss_findings(loss: Loss, values: Arrays, kind: BackendFactory, label: str) 
 
 
 def run_loss(loss: Loss, values: Arrays, backend: Backend, put: Callable[[np.ndarray], Array] | None = None) -> Arrays:
-    """The loss and its dy on the host. `put` brings the outputs and the target to the device."""
+    """The loss and its dy, as host arrays. `put` copies the outputs and the target to the device."""
     put = put or backend.asarray
     return _on_host(backend, *loss(put(values["y"]), target_of(values, put), backend))
 
@@ -199,14 +202,14 @@ def _on_host(backend: Backend, value: Array, dy: Array) -> Arrays:
 
 
 def loss_tolerance(loss: Loss, values: Arrays, dtype: str) -> Arrays:
-    """How far a loss and its dy may be from the exact ones."""
+    """How far a loss and its dy may be from their exact values."""
     cpu = Backend("float64", SEED)
     compute = lambda changed: run_loss(loss, {**values, **changed}, cpu)
     return _in_dtype(dtype, rounding(compute, {"y": values["y"]}, compute({})))
 
 
 def _loss_agrees(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
-    """With the same loss in float64 on the CPU."""
+    """The loss and its dy are those of the same loss in float64 on the CPU."""
     backend, cpu = fresh(), Backend("float64", SEED)
     allowed = partial(loss_tolerance, loss, values, str(backend.dtype))
     return compare(run_loss(loss, values, backend), run_loss(loss, values, cpu), allowed)
@@ -232,7 +235,7 @@ def _loss_keeps_dtype(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) 
 
 
 def _loss_of_strided(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
-    """The same for outputs and a target with gaps between their numbers, and for those in column-major order."""
+    """Outputs and targets with gaps between their elements, or in column-major order, give the same result."""
     backend, in_rows = fresh(), run_loss(loss, values, fresh())
     ways: dict[str, Callable[[np.ndarray], Array]] = {
         "gaps": lambda v: backend.asarray(v.repeat(2, axis=-1))[..., ::2],
@@ -246,19 +249,22 @@ def _loss_of_strided(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -
 
 
 def _loss_captured(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
-    """The same in a captured step, run, recorded and replayed: nothing travels between host and device meanwhile."""
+    """A captured step (run, recorded, replayed) gives the same result: host and device exchange nothing in it."""
     backend = fresh()
     inputs = [backend.asarray(v) for v in values.values()]
     replayed = backend.capture(lambda y, *target: loss(y, target if len(target) > 1 else target[0], backend))
     for _ in range(4):  # on a GPU: two warm-ups, the recording, a replay
         value, dy = replayed(*inputs)
     got, want = _on_host(backend, value, dy), run_loss(loss, values, fresh())
-    return compare(got, want, partial(loss_tolerance, loss, values, str(backend.dtype)))  # cuBLAS is called otherwise
+    # With a tolerance: in a capture, products go through another cuBLAS handle.
+    return compare(got, want, partial(loss_tolerance, loss, values, str(backend.dtype)))
 
 
 def _loss_of_parts(loss: Loss, values: Arrays, fresh: Callable[[], Backend]) -> Found:
-    """The loss of a batch by the losses of its parts and their weights, as steps with `accumulate` and `evaluate` have
-    it; and the weights add up. A plain function is a mean over samples."""
+    """The losses of the parts of a batch, combined by their weights, give the loss of the batch; the weights add up.
+
+    `evaluate` and training steps with `accumulate` combine losses this way. A plain function is a mean over samples.
+    """
     if len(values["y"]) < 2 or not getattr(loss, "by_sample", True):
         return 0.0, 0.0, ""
     backend = fresh()

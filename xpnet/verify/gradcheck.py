@@ -1,12 +1,13 @@
 """Gradients against central differences, in one random direction through all inputs and parameters at once.
 
-With L = sum dy y, moving everything that goes in by +-step along a direction d must change L by 2 step (dL . d).
-One wrong entry in any gradient changes the right-hand side, as no component of d is near 0. What it cannot see is a
-wrong forward with the right derivative of itself: that is what references are for.
+With L = sum dy y, moving all inputs and parameters by +step and by -step along a direction d must give two values of L
+that differ by 2 step (dL . d). One wrong entry in any gradient changes this product, as no component of d is near 0.
+The check cannot see a wrong forward whose backward is its correct derivative: that is what references are for.
 
-At a kink, such as a ReLU's input that is nearer to 0 than a step, a quotient is none of the slopes. The quotients of
-two steps then differ, and a shorter step, or other values, may be without a kink. Where the quotients of two steps
-agree, it is the gradient that is wrong; a shorter step, whose quotient is rounded more, excuses none there.
+At a kink, such as a ReLU input that is nearer to 0 than the step, the quotient is neither of the two slopes. The
+quotients of two steps then differ, and a shorter step, or other values, may avoid the kink. If the quotients of two
+steps agree with each other but not with the gradients, there is no kink and a gradient is wrong. The shorter step is no
+excuse then: its quotient is rounded more, so it allows a larger error.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from xpnet.verify.passes import SEED, BackendFactory, Pass, Subject, draw_values
 from xpnet.verify.report import Found, Mismatch
 from xpnet.verify.tolerances import GRADIENT, STEPS, Arrays
 
-DRAWS = 4  # of values, before a kink is taken for a wrong gradient
+DRAWS = 4  # sets of values to try: if all of them have kinks, the gradient counts as wrong
 
 
 def gradient_error(subject: Subject, values: Arrays, kind: BackendFactory = Backend) -> Found:
-    """The error of a layer's gradients in float64, and what is allowed. Where these values are at a kink, of others."""
+    """The error of a layer's gradients in float64, and the allowed error; at a kink, those for other values."""
     found, smooth = _at(subject, values, kind)
     for seed in range(1, DRAWS):
         if smooth:
@@ -53,7 +54,7 @@ def _at(subject: Subject, values: Arrays, kind: BackendFactory) -> tuple[Found, 
 
 
 def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = Backend) -> Found:
-    """The error of a loss's dy in float64, and what is allowed. `values`: of `loss_values`."""
+    """The error of a loss's dy in float64, and the allowed error. `values` come from `loss_values`."""
     backend = kind("float64", SEED)
     target = target_of(values, backend.asarray)
 
@@ -67,8 +68,11 @@ def loss_gradient_error(loss: Callable, values: Arrays, kind: BackendFactory = B
 def directional_error(
     forward: Callable[[Arrays], np.ndarray], values: Arrays, gradients: Arrays, weight: np.ndarray
 ) -> tuple[Found, bool]:
-    """|difference quotient of sum(weight forward(values)) - gradients . direction| and what is allowed, by the first of
-    `STEPS` that says whether the gradients are right; and False if none does, as there is a kink within all."""
+    """|difference quotient of sum(weight forward(values)) - gradients . direction|, and the allowed error.
+
+    They are those of the first of `STEPS` that decides whether the gradients are right. The bool is False if none does,
+    such as where there is a kink within every step.
+    """
     rng = np.random.default_rng(1)
     direction = {name: signs(rng, g.shape) for name, g in gradients.items()}
     terms = [gradients[name] * d for name, d in direction.items()]
@@ -77,12 +81,12 @@ def directional_error(
     for step in STEPS:
         ahead, behind = (forward({k: values[k] + way * step * d for k, d in direction.items()}) for way in (1, -1))
         quotient = float((weight * (ahead - behind)).sum() / (2 * step))
-        # Rounding of the two forwards shows even where every gradient is 0.
+        # The two forwards are rounded, which shows even where every gradient is 0.
         allowed = GRADIENT * size + float(np.abs(weight * ahead).sum() * 2.0**-50 / step)
         found = abs(quotient - expected), allowed, ""
         right, same = found[0] <= allowed, not abs(quotient - before) > allowed  # `not >`: a NaN is no kink
         if right and same and last:
-            return last, False  # no kink shows: of what is allowed for rounding, a shorter step has more
+            return last, False  # no kink: right only because a shorter step allows more for rounding
         if right or same:
             return found, True
         before, last = quotient, found

@@ -1,7 +1,7 @@
 """What must hold for every layer, on every backend and in every dtype, whatever it computes.
 
-Each is a plain function of a trial: a subject, its values, and a backend that is made anew for every pass. It returns
-(got, want): arrays by name that must be the same, bit for bit; those in `ROUNDED`, but for rounding.
+Each invariant is a plain function of a trial: a subject, its values, and a new backend for every pass. It returns
+(got, want), two dicts of arrays that must be equal: bit for bit, or up to rounding for the invariants in `ROUNDED`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from xpnet.verify.tolerances import SETTLED, Arrays
 Pair = tuple[Arrays, Arrays]
 Invariant = Callable[[Trial], Pair]
 
-SETTLING = 300  # times ten passes at most, until running statistics have come to rest
+SETTLING = 300  # times ten passes at most, until running statistics have converged
 
 
 def inputs_unmodified(trial: Trial) -> Pair:
-    """A pass changes neither x nor dy nor any parameter that is trained."""
+    """A pass changes neither x, nor dy, nor any trained parameter."""
     one = trial.begin()
     before = _inputs(one)
     one.run()
@@ -37,7 +37,7 @@ def inputs_unmodified(trial: Trial) -> Pair:
 
 
 def second_forward(trial: Trial) -> Pair:
-    """A forward of other data between a forward and its backward changes nothing: no cache is shared."""
+    """A forward on other data between a forward and its backward changes nothing: calls share no cache."""
     one = trial.begin()
     y, backward = one.forward(one.x)
     one.forward(each(lambda a: a[::-1], one.x))
@@ -47,7 +47,7 @@ def second_forward(trial: Trial) -> Pair:
 
 
 def gradients_accumulate(trial: Trial) -> Pair:
-    """Two passes without clearing give twice the gradients; clearing and a third give the gradients of one."""
+    """Two passes without `zero_grad` give twice the gradients; `zero_grad` and a third pass give those of one."""
     one = trial.begin()
     start = one.backend.rng.state
     one.run()
@@ -64,12 +64,12 @@ def gradients_accumulate(trial: Trial) -> Pair:
 
 
 def gradients_without_dx(trial: Trial) -> Pair:
-    """Without need_dx the gradients of the parameters are the same."""
+    """With need_dx=False the gradients of the parameters are the same."""
     return trial.begin().run(need_dx=False), {k: a for k, a in trial.result.items() if k[:2] != "dx"}
 
 
 def strided_input(trial: Trial) -> Pair:
-    """x and dy that are views with gaps between their numbers, and in column-major order."""
+    """x and dy may be views with gaps between their elements, or in column-major order."""
     one, transposed = trial.begin(), trial.begin()
     one.x, one.dy = (each(lambda a: a.repeat(2, axis=-1)[..., ::2], a) for a in (one.x, one.dy))
     in_columns = {k: transposed.backend.asarray(v.T.copy()).T for k, v in trial.values.items() if is_data(k)}
@@ -79,7 +79,7 @@ def strided_input(trial: Trial) -> Pair:
 
 
 def empty_batch(trial: Trial) -> Pair:
-    """A batch of no samples gives outputs and input gradients of no samples, and changes no gradient and no state."""
+    """An empty batch gives empty outputs and input gradients, and changes no parameter gradient and no state."""
     none = {k: a[:0] if is_data(k) else a for k, a in trial.values.items()}
     one = replace(trial, values=none).begin()
     want = one.state()
@@ -91,7 +91,7 @@ def empty_batch(trial: Trial) -> Pair:
 
 
 def dtype_kept(trial: Trial) -> Pair:
-    """Everything that comes out is of the backend's dtype."""
+    """All results have the backend's dtype."""
     dtype = trial.fresh().dtype
     for name, array in trial.result.items():
         if array.dtype != dtype:
@@ -100,7 +100,7 @@ def dtype_kept(trial: Trial) -> Pair:
 
 
 def deterministic(trial: Trial) -> Pair:
-    """The same pass from the same seed gives the same bits; out of training it draws no random numbers at all."""
+    """The same pass from the same seed gives the same bits; in evaluation it draws no random numbers at all."""
     one = trial.begin()
     got, want = one.run(), trial.result
     if trial.subject.training:
@@ -109,7 +109,7 @@ def deterministic(trial: Trial) -> Pair:
 
 
 def captured(trial: Trial) -> Pair:
-    """The pass as a captured step, run, recorded and replayed: on a GPU nothing may be read by the host meanwhile."""
+    """The pass works as a captured step (run, recorded, replayed), in which the host may read nothing from a GPU."""
     one = trial.begin()
     start, data = one.backend.rng.state, one.model.data.copy()
     inputs, n_x = (*in_tuple(one.x), *in_tuple(one.dy)), len(in_tuple(one.x))
@@ -128,7 +128,7 @@ def captured(trial: Trial) -> Pair:
 
 
 def one_by_one(trial: Trial) -> Pair:
-    """Out of training, a sample's output and input gradient do not depend on the others of its batch."""
+    """In evaluation, a sample's output and input gradient do not depend on the other samples of the batch."""
     if trial.subject.training:
         return {}, {}
     alone = []
@@ -140,25 +140,26 @@ def one_by_one(trial: Trial) -> Pair:
 
 
 def by_sample(trial: Trial) -> Pair:
-    """Where all layers say so (`Layer.by_sample`), a pass over a batch is passes over its parts, in training too, and
-    draws no random numbers."""
+    """If all layers set `Layer.by_sample`, a pass over a batch equals passes over its parts, in training too.
+
+    Such a pass draws no random numbers.
+    """
     one = trial.begin()
     if trial.subject.batch < 2 or not all(layer.by_sample for _, layer in one.model.network.walk()):
         return {}, {}
     start, parts = one.backend.rng.state, []
-    for part in (slice(1), slice(1, None)):  # not of one size, so that each counts as much as it should
+    for part in (slice(1), slice(1, None)):  # of different sizes, to see that each part counts by its size
         y, backward = one.forward(each(itemgetter(part), one.x))
         parts.append(one.results(y, backward(each(itemgetter(part), one.dy))))
     if (one.backend.rng.state != start).any():
         raise Mismatch("a layer that draws random numbers needs by_sample = False: masks are drawn for a whole batch")
-    first, both = parts  # gradients and state are those of both by then
+    first, both = parts  # by now gradients and state are those of both parts
     names = [name for name in both if name[:1] == "y" or name[:2] == "dx"]
     return both | {k: np.concatenate([first[k], both[k]]) for k in names}, trial.result
 
 
 def by_position(trial: Trial) -> Pair:
-    """Where all layers say so (`Layer.by_position`), y at a position of a sequence stays, out of training, when x at
-    the others changes."""
+    """If all layers set `Layer.by_position`, y at a position of a sequence depends, in evaluation, on x there alone."""
     one, x, want = trial.begin(), trial.values.get("x"), trial.result.get("y")
     says_so = all(layer.by_position for _, layer in one.model.network.walk())
     if trial.subject.training or not says_so or x is None or want is None or x.ndim < 2 or want.ndim < 3:
@@ -180,7 +181,7 @@ def _along_positions(stays: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 
 def saved_and_loaded(trial: Trial) -> Pair:
-    """A model that was saved, loaded and put back on the device gives the same bits."""
+    """A model that was saved, loaded and moved back to the device gives the same bits."""
     one = trial.begin()
     with tempfile.TemporaryDirectory() as folder:
         one.model.save(Path(folder) / "model.safetensors")
@@ -189,7 +190,7 @@ def saved_and_loaded(trial: Trial) -> Pair:
 
 
 def copy_independent(trial: Trial) -> Pair:
-    """A copy of the network has the same configuration, and neither values nor gradients in common."""
+    """A copy of the network has the same configuration, and shares neither values nor gradients with it."""
     one = trial.begin()
     copied = one.model.network.copy()
     Pass(replace(trial.subject, make=lambda: copied), trial.others, trial.fresh()).run()
@@ -199,8 +200,11 @@ def copy_independent(trial: Trial) -> Pair:
 
 
 def other_values(trial: Trial) -> Pair:
-    """A layer whose parameters get other values is as a fresh one with them, whatever passes there were before, in both
-    modes: it keeps nothing that was made of the old values, and nothing at all but in its parameters."""
+    """A layer whose parameters are overwritten behaves as a new layer with these values, in both modes.
+
+    Earlier passes do not matter: the layer keeps nothing computed from the old values, and has no state besides its
+    parameters.
+    """
     one, start = trial.begin(), trial.fresh().rng.state
     other = replace(trial, values={k: v if is_data(k) else trial.others[k] for k, v in trial.values.items()}).begin()
     one.training = not trial.subject.training
@@ -220,9 +224,10 @@ def _twice(array: Array) -> Array:
 
 
 def settled_state(trial: Trial) -> Pair:
-    """State that training keeps (running statistics) comes to rest on a batch that is seen again and again; an
-    evaluation of that batch then gives what training gives. Not asked of a layer that draws random numbers, nor in
-    float32, which is compared with float64 in both modes."""
+    """Running statistics converge on a batch that is repeated; evaluation then gives the outputs of training.
+
+    This is not checked for layers that draw random numbers, nor in float32, as that is compared with float64.
+    """
     one = trial.begin()
     state = {name: p for name, p in one.model.parameters.items() if not p.trained}
     if not trial.subject.training or not state or one.backend.dtype == np.float32:
@@ -251,7 +256,7 @@ def settled_state(trial: Trial) -> Pair:
 
 
 def _many_times(array: Array, backend: Backend) -> Array:
-    """The samples again and again: the variance that is divided by n - 1 is then near that divided by n."""
+    """The samples repeated 64 times, so that dividing a variance by n - 1 or by n makes little difference."""
     return backend.asarray(np.tile(backend.to_host(array), (64, *[1] * (array.ndim - 1))))
 
 
@@ -283,5 +288,5 @@ INVARIANTS: tuple[Invariant, ...] = (
     saved_and_loaded,
     copy_independent,
 )
-# Where sums may run in another order. All others give the same bits.
+# In these, sums may be computed in another order. All others must give the same bits.
 ROUNDED = {gradients_accumulate, strided_input, captured, one_by_one, by_sample, by_position}

@@ -1,8 +1,8 @@
-"""Do all devices tell the same story? The table of cases, or a network of your own, on each, against float64.
+"""Do all devices compute the same? Compares the table of cases, or a network of your own, with float64 on the CPU.
 
-Of a network, each layer is looked at by itself: it is fed the *same* float32 inputs and gradients on every device,
-those that the float64 reference had there, rounded. So nothing piles up from layer to layer, and the first row that
-differs names the layer. Then the network as a whole, a step of an optimizer, and some steps of training.
+The layers of a network are compared one by one. On every device a layer gets the *same* float32 inputs and gradients:
+those of the float64 reference, rounded. So errors do not add up from layer to layer, and the first row that differs
+names the layer. Then the whole network, a step of an optimizer, and some steps of training are compared.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ def parity(
 ) -> Parity:
     """Compare float32 on the CPU and on a second device with float64 on the CPU.
 
-    Without a model, every row of the table of cases; with one, its layers one by one (its values are only read).
-    `data` are the samples that it is fed, by default random numbers between -2 and 2 (whole ones from 0 on, where the
-    network takes no others); `batch` of them at once; `steps` of training follow. The second device is the GPU, where
-    one works; elsewhere the strict device stands in for it, which keeps a GPU's rules and computes with NumPy.
-    `second(dtype, seed)` gives another backend.
+    Without a model, all layers, losses and optimizers of the table of cases are compared; with a model, its layers one
+    by one (its values are only read). `data` are the samples that it is fed, `batch` of them at once: by default random
+    numbers between -2 and 2, or whole numbers from 0 on if the network takes no others. `steps` of training follow.
+    The second device is the GPU, if one works. Otherwise the strict device takes its place, which enforces a GPU's
+    rules and computes with NumPy. `second(dtype, seed)` makes another backend to compare instead.
 
-    With a `precision` ("float16", "bfloat16") the second device alone is compared, with products of 16 bits. They may
-    be off by what rounding their operands explains; losses, optimizers and all that is no product by no more than in
-    float32.
+    With a `precision` ("float16", "bfloat16"), only the second device is compared, with 16-bit operands of products.
+    Results may then differ by what rounding these operands explains. Losses, optimizers and everything else without
+    products may differ by no more than in float32.
 
-    Raises ValueError for a model of several outputs, if `data` do not fit the model, or a number is below 1; TypeError
-    for what is no model or no data set.
+    Raises ValueError for a model with several outputs, if `data` do not fit the model, or if a number is below 1;
+    TypeError if `model` is no Model or `data` no Dataset.
     """
     if not isinstance(model, Model | None):
         raise TypeError(f"parity compares a Model, such as xpnet.load(path), not {model!r}")
@@ -94,7 +94,7 @@ def parity(
         task = task_for(model, data, steps, batch)
         try:
             rows = list(_network(model, inputs, kinds, precision))
-        except Exception as error:  # most often a layer of one's own that takes whole numbers
+        except Exception as error:  # most often from a user's own layer that takes whole numbers
             if data is None:
                 error.add_note("these samples were drawn at random: parity(model, data) takes yours")
             raise
@@ -103,7 +103,7 @@ def parity(
 
 
 def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, list[str]]:
-    """What is compared, and what cannot be."""
+    """The devices to compare, their backends by name, and notes on what cannot be compared."""
     cpu = Device("cpu", "cpu", "NumPy in float32")
     if second is not None:
         device = second("float32", SEED).device
@@ -127,9 +127,9 @@ def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, 
 
 
 def _in_16_bits(device: Device, kinds: Kinds, precision: str) -> tuple[tuple[Device, ...], Kinds]:
-    """The device with products of this precision."""
+    """The device with products of this precision, and its backend by name."""
     kind = partial(kinds[device.name], precision=precision)
-    kind("float32", SEED)  # an unknown precision, or one that the device does not have, is an error and no row
+    kind("float32", SEED)  # an unknown precision, or one that the device lacks, raises here: it is not a row
     narrow = Device(f"{device.name}, {precision}", device.role, f"{device.detail}; products of {precision}")
     return (narrow,), {narrow.name: kind}
 
@@ -160,7 +160,7 @@ def _table(kinds: Kinds, precision: str | None) -> Iterator[Comparison]:
 def _of_subject(
     subject: Subject, values: Arrays, precision: str | None
 ) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
-    """(what to run on a backend, what should come out, how far it may be off) for a pass."""
+    """For a pass: (function of a backend, its expected results, their tolerances)."""
     want, allowed = exact(subject, values, "float32"), tolerance(subject, values, "float32", precision)
     return partial(run, subject, values), want, allowed
 
@@ -168,20 +168,20 @@ def _of_subject(
 def _of_function(
     function: Callable[[Backend, Arrays], Arrays], values: Arrays
 ) -> tuple[Callable[[Backend], Arrays], Arrays, Arrays]:
-    """The same for any function of a backend and values."""
+    """The same as `_of_subject`, for any function of a backend and values."""
     want = function(Float64(), values)
     return lambda backend: function(backend, values), want, rounding(partial(function, Float64()), values, want)
 
 
 def _random(backend: Backend) -> Arrays:
-    """The first numbers of the stream in both dtypes: these must be the same bits."""
+    """The first numbers of the random stream in both dtypes, which must be the same bits on all devices."""
     return {dtype: np.array(backend.to_host(backend.rng.random((999,), dtype))) for dtype in ("float32", "float64")}
 
 
 def _whole(
     part: str, kinds: Kinds, compute: Callable[[Backend], Arrays], want: Arrays, allowed: Arrays
 ) -> Iterator[Comparison]:
-    """One row a device: of its worst tensor, which `where` names."""
+    """One row for each device: that of its worst tensor, which `where` names."""
     rows = list(_rows(part, kinds, compute, want, allowed))
     for device in kinds:
         worst = max((row for row in rows if row.device == device), key=lambda row: (row.fraction, row.ulps))
@@ -205,7 +205,7 @@ def _network(model: Model, x: Any, kinds: Kinds, precision: str | None) -> Itera
 
 
 def _adam_step(subject: Subject, backend: Backend, values: Arrays) -> Arrays:
-    """The parameters after a step from the gradients in `values` ("d layers.0.W")."""
+    """The parameters after one step of Adam with the gradients in `values` ("d layers.0.W")."""
     given = {k: v for k, v in values.items() if not k.startswith("d ")}
     one = Pass(subject, given, backend)
     for key, parameter in one.model.parameters.items():
@@ -240,7 +240,7 @@ def _rows(
 def _attempt(compute: Callable[[Backend], Arrays], kind: BackendFactory) -> Arrays | str:
     try:
         return compute(kind("float32", SEED))
-    except Exception as error:  # whatever a layer raises on a device is what the row has to say
+    except Exception as error:  # the row reports whatever a layer raises on a device
         return f"{type(error).__name__}: {error}"
 
 
@@ -255,7 +255,7 @@ def _row(row: Callable[..., Comparison], tensor: str, got: Arrays, want: Arrays,
 
 
 def ulps(got: np.ndarray, want: np.ndarray) -> float:
-    """The largest difference, in float32's units in the last place at the size of the largest wanted number."""
+    """The largest difference, in units in the last place of float32 at the size of the largest number of `want`."""
     if not want.size:
         return 0.0
     largest = np.float32(np.abs(want).max())

@@ -1,4 +1,4 @@
-"""A comparison of devices as one HTML page that needs nothing else: no script, no file beside it, no network."""
+"""A comparison of devices as one self-contained HTML page: no script, no other files, no network."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ tr.row th { font-weight: 400 }
 td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap } td.bad { color: #B34700 }
 svg { max-width: 100%; height: auto; vertical-align: middle } .scroll { overflow-x: auto }
 """
-LOWEST, HIGHEST = -4, 2  # powers of ten of the little scales: error / allowed
-WIDTH, HEIGHT = 150, 14  # of one of them, in pixels
+LOWEST, HIGHEST = -4, 2  # the ends of the small scales of error / allowed, as powers of ten
+WIDTH, HEIGHT = 150, 14  # of one scale, in pixels
 
 
 def page(parity: Parity) -> str:
-    """The whole page."""
+    """The whole page as HTML."""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in parity.notes)
     verdict = f'<p class="verdict{"" if parity.ok else " bad"}">{escape(_sentence(parity.verdict))}.</p>'
     return (
@@ -65,7 +65,7 @@ def _training(parity: Parity) -> str:
 
 
 def _curves(parity: Parity) -> str:
-    """The loss curves, and what lies between them and the reference's, as an SVG."""
+    """The loss curves, and their distances from the reference, as an SVG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A network taken apart: every layer with what went into it, and what came back, in a float64 pass of the whole."""
+"""A network taken apart: every layer with the inputs and gradients that it got in a float64 pass of the whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xpnet.verify.tolerances import Arrays
 
 @dataclass
 class Call:
-    """One use of a layer."""
+    """One call of a layer."""
 
     layer: Layer
     x: Any
@@ -26,11 +26,11 @@ class Call:
 
 
 class CallObserver(Observer):
-    """Writes down every use of a layer, in the order of the forward, but of those that only put others in a row."""
+    """Records every call of a layer, in the order of the forward, except those of layers that only chain others."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self._open: dict[int, list[Call]] = {}  # uses of each layer whose backward is still to come, the last one first
+        self._open: dict[int, list[Call]] = {}  # by layer: calls whose backward is still to come, popped from the end
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
         call = Call(layer, each(np.array, x), each(np.array, y))
@@ -40,16 +40,16 @@ class CallObserver(Observer):
 
     def backward_begins(self, layer: Layer, dy: Any) -> None:
         call = self._open[id(layer)].pop()
-        if isinstance(dy, tuple):  # of an output that nobody used there is no gradient
+        if isinstance(dy, tuple):  # an output that was not used has no gradient
             dy = tuple(np.zeros_like(y) if d is None else d for d, y in zip(dy, call.y, strict=True))
         call.dy = each(np.array, dy)
 
 
 def layer_parts(whole: Subject, values: Arrays) -> Iterator[tuple[str, Subject, Arrays]]:
-    """(name, subject, values) of every layer by itself, in the order of the forward, from a pass of the whole.
+    """(name, subject, values) of every single layer, in the order of the forward, from a pass of the whole network.
 
-    Layers that only put others in a row have no part of their own; those that do more with them, as `Residual` does,
-    come after what they hold. All numbers are rounded to float32.
+    Layers that only chain others, as `Sequential` does, have no part of their own. Those that do more, such as
+    `Residual`, come after the layers inside them. All numbers are rounded to float32.
     """
     backend, observer = Float64(), CallObserver()
     one = Pass(whole, values, backend)

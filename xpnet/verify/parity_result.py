@@ -1,4 +1,4 @@
-"""What a comparison of devices found: rows, loss curves, and the verdict."""
+"""The result of a comparison of devices: rows, loss curves, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFERENCE = "cpu, float64"
 
 @dataclass(frozen=True)
 class Device:
-    """One that was compared with the reference. `role`: "cpu", "gpu", or "stand-in" for a GPU."""
+    """A device that was compared with the reference. `role` is "cpu", "gpu", or "stand-in" (for a GPU)."""
 
     name: str
     role: str
@@ -25,9 +25,9 @@ class Device:
 class Comparison(Measured):
     """One tensor on one device: how far it is from the float64 reference.
 
-    `error` and `allowed` are those of the number that is worst against its tolerance, which stands at `where`. `ulps`
-    is the largest error of the tensor in units in the last place of float32, at the size of the tensor's largest
-    number: at their own size, numbers in which large terms cancel would have no right digit, on any device.
+    `error`, `allowed` and `where` are those of the number whose error is largest relative to its tolerance. `ulps` is
+    the largest error of the tensor in units in the last place of float32, at the size of the tensor's largest number.
+    At their own size, numbers in which large terms cancel would have no correct digit on any device.
     """
 
     part: str
@@ -53,16 +53,16 @@ class Comparison(Measured):
 
 @dataclass(frozen=True)
 class Training:
-    """The same steps on each device, from the same values: the loss before each, by device name."""
+    """The same training steps on each device, from the same values: the loss before each step, by device name."""
 
     what: str
     curves: dict[str, tuple[float, ...]]
     problems: dict[str, str]
     allowed: float = LOSS_CURVE
-    smallest: float = 0.0  # gaps are fractions of the largest loss, or of this where that is smaller
+    smallest: float = 0.0  # gaps are fractions of the largest loss, or of this if that is smaller
 
     def distances(self, device: str) -> list[float]:
-        """How far the device's curve is from the reference's at each step, as a fraction of its largest loss."""
+        """The gap between the device's curve and the reference's at each step, as a fraction of the largest loss."""
         reference = self.curves[REFERENCE]
         size = max(self.smallest, *map(abs, reference)) or 1.0
         gaps = [abs(a - b) / size for a, b in zip(self.curves[device], reference, strict=True)]
@@ -70,7 +70,7 @@ class Training:
 
     @property
     def gaps(self) -> dict[str, float]:
-        """The largest of these distances, by device."""
+        """The largest of these gaps, by device."""
         return {device: max(self.distances(device)) for device in self.curves if device != REFERENCE}
 
     @property
@@ -80,7 +80,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Parity:
-    """All that was compared. `gpu` says whether a GPU was; `notes` what could not be, and why."""
+    """Everything that was compared. `gpu` says whether a GPU was; `notes` say what could not be compared, and why."""
 
     title: str
     devices: tuple[Device, ...]
@@ -103,7 +103,7 @@ class Parity:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         compared = " and ".join(device.name for device in self.devices)
         if self.first:
             bad = sum(not row.ok for row in self.rows)
@@ -116,7 +116,7 @@ class Parity:
         return f"rounding: {compared} {agree} with {REFERENCE} in all {len(self.rows)} rows and over the training"
 
     def lines(self) -> list[dict[str, Comparison]]:
-        """The rows of the same tensor together, by device, in the order of the pass."""
+        """The rows grouped by tensor, each group a dict by device, in the order of the pass."""
         lines: dict[tuple[int, str, str], dict[str, Comparison]] = {}
         seen: dict[tuple[str, str, str], int] = {}  # a layer that is used twice has every row twice
         for row in self.rows:
@@ -126,7 +126,7 @@ class Parity:
         return list(lines.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has."""
+        """Everything, in types that JSON supports."""
         whole = {"ok": self.ok, "verdict": self.verdict, "gpu": self.gpu, "first": self.first and str(self.first)}
         return {
             **asdict(self),

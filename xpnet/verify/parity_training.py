@@ -1,4 +1,4 @@
-"""The same steps of training on each device, from the same values."""
+"""The same training steps on each device, from the same values."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from xpnet.verify.passes import (
 )
 from xpnet.verify.tolerances import EPSILON, LOSS_CURVE, SURE, product_rounding
 
-BATCHES = 8  # different ones; then they come again
-LARGEST = 256  # of random whole numbers, at most
+BATCHES = 8  # different batches; then they repeat
+LARGEST = 256  # random whole numbers are below this
 
 EPS = 1e-4
 """Of Adam. Where the terms of a gradient cancel, as they may in a trained network, rounding leaves some 1e-9 of it,
@@ -39,7 +39,7 @@ which Adam with its usual 1e-8 makes a step of, about as large as any other: a d
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, on what, for how many steps."""
+    """What is trained, on which data, for how many steps."""
 
     what: str
     model: Model
@@ -58,10 +58,10 @@ def digits_task(steps: int) -> Task:
 
 
 def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int) -> Task:
-    """Class numbers as targets are learnt by cross-entropy, numbers by their squared error.
+    """The task for a model: cross-entropy for class numbers (of two classes or more), else squared error.
 
-    Without data, and for samples of classes where the model's outputs are no classes, the targets are random:
-    classes for a model with a vector of several outputs, numbers for any other.
+    Targets are random if there are no data, or if the data have classes but the model's outputs are no classes: random
+    classes for a model whose output is a vector of several numbers, random numbers for any other.
     """
     random = _random_data(model, batch * BATCHES)
     data = random if data is None else data[: batch * min(BATCHES, len(data) // batch)]
@@ -76,7 +76,7 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
 
 
 def random_samples(model: Model, n: int, seed: int) -> Any:
-    """n samples of random numbers in (-2, 2); of whole numbers where the network takes no others (`nn.Embedding`)."""
+    """n samples of random numbers in (-2, 2), or of whole numbers if the network takes no others (`nn.Embedding`)."""
     rng = np.random.default_rng(seed)
     x = spread_samples(rng, n, model.input_shape)
     arrays = in_tuple(x)
@@ -105,15 +105,17 @@ def _random_data(model: Model, n: int) -> datasets.Dataset:
 
 
 def train_everywhere(task: Task, kinds: dict[str, BackendFactory], precision: str | None = None) -> Training:
-    """The loss curves of all devices, and of the reference. With a `precision` they may be away from it by what
-    rounding the operands of products explains."""
+    """The loss curves of all devices, and of the reference.
+
+    With a `precision`, they may differ from the reference by what rounding the operands of products explains.
+    """
     reference = _curve(task, Float64())
     allowed = LOSS_CURVE if precision is None else LOSS_CURVE + _of_products(task, EPSILON[precision], reference)
     curves, problems = {REFERENCE: reference}, dict[str, str]()
     for device, kind in kinds.items():
         try:
             curves[device] = _curve(task, kind("float32", SEED))
-        except Exception as error:  # a device that cannot train this is a finding
+        except Exception as error:  # that a device cannot train this is a result too
             problems[device] = f"{type(error).__name__}: {error}"
     smallest = SURE if isinstance(task.loss, SoftmaxCrossEntropy) else 0.0
     return Training(task.what, curves, problems, allowed, smallest)
@@ -136,7 +138,7 @@ def _curve(task: Task, backend: Backend) -> tuple[float, ...]:
         while len(losses) < task.steps:
             draws, skipped = backend.rng.state, _skipped(optimizer)
             losses.append(float(backend.to_host(replayed(*feed.inputs(batches[len(losses)])))))
-            if _skipped(optimizer) > skipped:  # the same step again, at the lower scale
+            if _skipped(optimizer) > skipped:  # repeat the step at the lower loss scale
                 losses.pop()
                 backend.rng.state = draws
     return tuple(losses)

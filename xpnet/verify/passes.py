@@ -1,9 +1,9 @@
-"""One forward and backward pass on any backend, from host arrays to host arrays: what every witness looks at.
+"""One forward and backward pass on any backend, from host arrays to host arrays. All checks are built on it.
 
-`values` names all that goes in: "x", "dy" and the parameters ("layers.0.W"). The result names all that comes out:
-"y", "dx", the gradients ("d layers.0.W") and state that is not trained ("state layers.0.mean"). Of several inputs or
-outputs the names are "x[0]", "dx[0]" and so on. Values are drawn so that float32 holds them exactly: each backend and
-each dtype starts from the very same numbers.
+`values` holds everything that goes in, by name: "x", "dy" and the parameters ("layers.0.W"). The result holds all
+that comes out: "y", "dx", the gradients ("d layers.0.W") and state that is not trained ("state layers.0.mean"). With
+several inputs or outputs, the names are "x[0]", "dx[0]" and so on. Values are drawn so that float32 holds them exactly:
+every backend and every dtype starts from the same numbers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer to be looked at: how it is made, the shape of one sample, how many samples, the mode.
+    """A layer to check: how it is made, the shape of one sample, the number of samples, the mode.
 
-    `draw` makes the inputs; of several inputs it may be a tuple, one for each.
+    `draw` makes the inputs; for several inputs it may be a tuple with one function for each.
     """
 
     make: Callable[[], Layer]
@@ -47,7 +47,7 @@ class Subject:
 
     @property
     def lengths(self) -> Shape:
-        """The shape of the samples that are drawn: no axis is free."""
+        """The shape of the samples that are drawn, in which no axis is free."""
         return concrete(self.shape)
 
 
@@ -59,37 +59,37 @@ def concrete(shape: Shape) -> Shape:
 
 
 def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in (-2, 2) in random order, no two alike and none at 0: away from the kinks of ReLU and maxima."""
+    """Numbers in (-2, 2) in random order, all different and none of them 0: away from the kinks of ReLU and maxima."""
     size = math.prod(shape)
     places = rng.permutation(size) + 0.25 + rng.uniform(-0.1, 0.1, size)
     return (4 / max(size, 1) * places - 2).reshape(shape)
 
 
 def spread_samples(rng: np.random.Generator, n: int, shape: Shape) -> Any:
-    """Such numbers as n samples of this shape, or a tuple of several arrays of them; axes of free length have one."""
+    """n samples of this shape filled by `spread`, or a tuple for several inputs; free axes have length FREE_LENGTH."""
     lengths = concrete(shape)
     return tuple(spread(rng, (n, *s)) for s in lengths) if is_several(lengths) else spread(rng, (n, *lengths))
 
 
 def pixels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Whole numbers of 0 to 255."""
+    """Whole numbers from 0 to 255, as uint8."""
     return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of size 0.5 to 1.5 and either sign, so that a term that is missing is always missed."""
+    """Numbers of absolute value 0.5 to 1.5 and random sign, so that a missing term always shows."""
     return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
 
 
 def in_float32(values: Arrays) -> Arrays:
-    """The same names, with numbers that float32 holds exactly."""
+    """The values rounded to numbers that float32 holds exactly."""
     return {k: v.astype(np.float32).astype(np.float64) if v.dtype.kind == "f" else v for k, v in values.items()}
 
 
 def draw_values(subject: Subject, seed: int = 0) -> Arrays:
-    """x, dy and parameters for one pass. Parameters are moved off their first values: a bias of 0 hides mistakes."""
+    """x, dy and parameters for one pass. Parameters differ from their initial values: a bias of 0 hides mistakes."""
     rng = np.random.default_rng([seed, subject.batch])
-    declare(subject.make(), subject.shape)  # where axes are free it must be possible too
+    declare(subject.make(), subject.shape)  # it must be possible with free axes too
     output_shape, parameters = declare(subject.make(), subject.lengths)
     values = {}
     shapes = named("x", subject.lengths, is_several(subject.lengths))
@@ -120,24 +120,24 @@ def target_of(values: Arrays, put: Callable[[np.ndarray], Any] = np.asarray) -> 
 
 
 def named(name: str, values: Any, several: bool | None = None) -> dict[str, Any]:
-    """{"x": values}, or {"x[0]": values[0], ...} of several: of a tuple, unless `several` says that it is a shape."""
+    """{"x": values}, or {"x[0]": values[0], ...} if there are several: by default, if `values` is a tuple."""
     several = isinstance(values, tuple) if several is None else several
     return {f"{name}[{i}]": value for i, value in enumerate(values)} if several else {name: values}
 
 
 def unnamed(name: str, values: dict[str, Any]) -> Any:
-    """The reverse: one value, or a tuple of several."""
+    """The reverse of `named`: one value, or a tuple of several."""
     several = tuple(value for key, value in values.items() if re.fullmatch(rf"{name}\[\d+\]", key))
     return several or values[name]
 
 
 def is_data(name: str) -> bool:
-    """Whether this is the name of x or dy, or of one of several: the batch is their first axis."""
+    """Whether this is the name of an x or a dy, whose first axis is the batch."""
     return bool(re.fullmatch(r"(x|dy)(\[\d+\])?", name))
 
 
 class Pass:
-    """The subject's network on a backend, with x and dy there, before any pass."""
+    """The subject's network, x and dy on a backend, before any pass."""
 
     def __init__(self, subject: Subject, values: Arrays, backend: Backend):
         self.backend, self.training = backend, subject.training
@@ -150,7 +150,7 @@ class Pass:
             return self.model.forward(x)
 
     def run(self, need_dx: bool = True) -> Arrays:
-        """Forward and backward, and all that came out."""
+        """Forward and backward; returns all results."""
         y, backward = self.forward(self.x)
         dx = backward(self.dy, need_dx)
         return self.results(y, dx if need_dx else None)
@@ -161,24 +161,24 @@ class Pass:
         return arrays | self.gradients() | self.state()
 
     def state(self) -> Arrays:
-        """A copy of the parameters that are not trained on the host, by name."""
+        """A host copy of the parameters that are not trained, by name."""
         state = {name: p for name, p in self.model.parameters.items() if not p.trained}
         return {f"state {name}": np.array(self.backend.to_host(p.data)) for name, p in state.items()}
 
     def gradients(self) -> Arrays:
-        """A copy of the gradients on the host, by name."""
+        """A host copy of the gradients, by name."""
         trained = {name: p for name, p in self.model.parameters.items() if p.trained}
         return {f"d {name}": np.array(self.backend.to_host(p.grad)) for name, p in trained.items()}
 
 
 def run(subject: Subject, values: Arrays, backend: Backend) -> Arrays:
-    """One pass, forward and backward, from a fresh gradient."""
+    """One pass, forward and backward, starting from gradients of 0."""
     return Pass(subject, values, backend).run()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A subject with these values, on a backend that is made anew for every pass."""
+    """A subject with these values, on a new backend for every pass."""
 
     subject: Subject
     values: Arrays
@@ -189,19 +189,19 @@ class Trial:
 
     @cached_property
     def result(self) -> Arrays:
-        """What one pass gives."""
+        """The results of one pass."""
         return self.begin().run()
 
     @cached_property
     def others(self) -> Arrays:
-        """Other values of the same names."""
+        """Other values under the same names, drawn from another seed."""
         return draw_values(self.subject, seed=1)
 
 
 def run_optimizer(
     make: Callable[[Model], Optimizer], values: Arrays, backend: Backend, clip: float | None = None
 ) -> Arrays:
-    """W and b after a captured step with each of the gradients: "W", "b", and "gradients W", "gradients b" by step."""
+    """W and b after a captured step with each of the gradients ("gradients W" and "gradients b", by step)."""
     n_in, n_out = values["W"].shape
     model = Model(Linear(n_out), (n_in,), backend, tensors={"W": values["W"].copy(), "b": values["b"].copy()})
     optimizer = make(model)
@@ -220,7 +220,7 @@ def run_optimizer(
 
 
 class Float64(Backend):
-    """float64 on the CPU, but with random numbers as another dtype draws them: the same dropout masks as its runs."""
+    """float64 on the CPU, with random numbers drawn as in another dtype, so that dropout masks are the same."""
 
     def __init__(self, draws: str = "float32"):
         self._draws = np.dtype(draws)
@@ -240,11 +240,11 @@ class _DrawsOf(HostPhilox):
 
 
 class MovedProducts(Float64):
-    """`Float64`, with all operands of products moved by `epsilon` of themselves, up or down by chance."""
+    """`Float64` with all operands of products perturbed by a relative `epsilon`, up or down at random."""
 
     def __init__(self, epsilon: float, draw: int):
         super().__init__()
-        self.precision = "moved"  # so that products ask `_rounded`
+        self.precision = "moved"  # so that products call `_rounded`
         self._epsilon, self._chance = epsilon, np.random.default_rng(draw)
 
     def _rounded(self, a: Array) -> Array:
@@ -252,7 +252,7 @@ class MovedProducts(Float64):
 
 
 class MovedSums(Float64):
-    """`Float64`, with every number that goes into a sum over rows moved by `epsilon` of itself, as `chance` has it."""
+    """`Float64` with every term of a sum over rows perturbed by a relative `epsilon`, up or down by `chance`."""
 
     def __init__(self, epsilon: float, chance: np.random.Generator, draws: str):
         super().__init__(draws=draws)
@@ -263,14 +263,14 @@ class MovedSums(Float64):
 
 
 class MovedTotals(Float64):
-    """`Float64`, with every sum of products moved, up or down by chance, by what float32 does in adding it up.
+    """`Float64` with every sum of products perturbed, up or down at random, by the rounding error of float32 in it.
 
-    Adding term by term rounds every partial sum S_k on the way, by SUM |S_k| in the root mean square, so that n
-    additions come to SUM sqrt(S_1^2 + ... + S_n^2): Higham, "Accuracy and Stability of Numerical Algorithms" (2002),
-    sections 3.1 and 4.2; Higham and Mary, "A new approach to probabilistic rounding error analysis" (2019). Where terms
-    cancel, the S_k are large and the sum is not. Of `EVERY` partial sums the last stands for all.
+    Adding term by term rounds every partial sum S_k, by SUM |S_k| in the root mean square. The error of n additions is
+    thus SUM sqrt(S_1^2 + ... + S_n^2): Higham, "Accuracy and Stability of Numerical Algorithms" (2002), sections 3.1
+    and 4.2; Higham and Mary, "A new approach to probabilistic rounding error analysis" (2019). Where terms cancel, the
+    S_k are large although the sum is not. Of every `EVERY` partial sums, the last is used for all of them.
 
-    `longest` is the largest number of terms that there was.
+    `longest` is the largest number of terms of any sum so far.
     """
 
     EVERY = 16

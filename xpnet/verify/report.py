@@ -1,4 +1,4 @@
-"""What a check found: the largest error against what is allowed, and a report of many that a person can read."""
+"""What a check found: its largest error and the allowed error, and a readable report of many such findings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from xpnet.verify.tolerances import Arrays
 
-Found = tuple[float, float, str]  # the largest error, what was allowed there, where that was
+Found = tuple[float, float, str]  # the largest error, what was allowed there, and where it is
 
 
 class Measured:
-    """What has an error and what was allowed, or a problem that kept it from having one."""
+    """A measured error and what was allowed, or the problem that kept it from being measured."""
 
     error: float
     allowed: float
@@ -23,11 +23,11 @@ class Measured:
 
     @property
     def ok(self) -> bool:
-        return not self.problem and self.error <= self.allowed < math.inf  # what allows everything says nothing
+        return not self.problem and self.error <= self.allowed < math.inf  # an infinite tolerance proves nothing
 
     @property
     def fraction(self) -> float:
-        """The error as a fraction of what is allowed; infinite where nothing can be compared."""
+        """The error as a fraction of what is allowed; infinite if nothing could be compared."""
         if self.problem or not (math.isfinite(self.error) and math.isfinite(self.allowed)):
             return math.inf
         if not self.allowed:
@@ -39,7 +39,7 @@ class Measured:
 class Finding(Measured):
     """What one check found in one setting ("training, cpu, float32").
 
-    Its largest error, what was allowed there, and where that was; or the problem that kept it from finding any.
+    It holds the largest error, what was allowed there, and where it is; or the problem that prevented the comparison.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Finding(Measured):
 
     @property
     def found(self) -> str:
-        """In words."""
+        """The finding as text."""
         if self.problem:
             return self.problem
         if self.error == self.allowed == 0:
@@ -86,7 +86,7 @@ class Report:
         return "\n".join([self.title, *self.lines(ok=True), *self.lines(ok=False), self.verdict])
 
     def lines(self, ok: bool) -> list[str]:
-        """One line for each check that is fine in all settings, or for each that is not: the worst finding."""
+        """One line with the worst finding of each check that passed in all settings (`ok`), or of each that did not."""
         lines = []
         for name in dict.fromkeys(f.name for f in self.findings):
             of_name = [f for f in self.findings if f.name == name]
@@ -100,7 +100,7 @@ class Report:
 
 
 class CheckFailed(AssertionError):
-    """At least one check failed; the message lists those that did, `report` holds all."""
+    """At least one check failed; the message lists those that did, `report` holds all findings."""
 
     def __init__(self, report: Report):
         super().__init__("\n".join([f"{report.title}: {report.verdict}", *report.lines(ok=False)]))
@@ -108,22 +108,23 @@ class CheckFailed(AssertionError):
 
 
 class Mismatch(ValueError):
-    """Results that cannot even be compared."""
+    """Results that cannot be compared at all."""
 
 
 def finding(name: str, setting: str, measure: Callable[..., Found], *arguments: Any) -> Finding:
-    """The finding of `measure(*arguments) -> (error, allowed, where)`; an exception in it is one too."""
+    """The finding of `measure(*arguments) -> (error, allowed, where)`; an exception in it becomes a finding too."""
     try:
         error, allowed, where = measure(*arguments)
-    except Exception as raised:  # whatever a layer under test raises belongs in the report, beside the other findings
+    except Exception as raised:  # whatever a layer under test raises belongs in the report, with the other findings
         return Finding(name, setting, problem=f"{type(raised).__name__}: {raised}")
     return Finding(name, setting, error, allowed, where)
 
 
 def compare(got: Arrays, want: Arrays, allowed: Callable[[], Arrays] | None = None) -> Found:
-    """(error, allowed, where) of the number that is worst: exact without `allowed`, else within it by name.
+    """(error, allowed, where) of the number with the largest error relative to what is allowed.
 
-    A name "label, y" has the tolerance of "y". Raises `Mismatch` for results of other names or shapes.
+    `allowed()` gives the tolerances by name; a name "label, y" has the tolerance of "y". Without `allowed` the results
+    must be equal. Raises `Mismatch` if names or shapes differ.
     """
     if got.keys() != want.keys():
         raise Mismatch(f"results {sorted(got)}, expected {sorted(want)}")
@@ -138,7 +139,7 @@ def compare(got: Arrays, want: Arrays, allowed: Callable[[], Arrays] | None = No
 
 
 def _worst(name: str, got: np.ndarray, want: np.ndarray, limits: Arrays) -> tuple[float, float, float, str]:
-    """How many times what is allowed, the error, what is allowed, and where."""
+    """(error / allowed, error, allowed, where) of the worst number."""
     if not got.size:
         return 0.0, 0.0, 0.0, name
     error = np.abs(got.astype(np.float64) - want.astype(np.float64))

@@ -1,4 +1,4 @@
-"""What a row of the table of cases is, for each kind of thing that there is to check."""
+"""The kinds of rows in the table of cases: layers, losses, optimizers, initialisers and schedules."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from xpnet.optim import Optimizer
 from xpnet.verify.passes import Draw, Subject, loss_values, spread
 from xpnet.verify.tolerances import Arrays
 
-Numbers = np.ndarray  # of floats, or of `Value`s
+Numbers = np.ndarray  # an array of floats, or of `Value`s
 
 
 @dataclass(frozen=True)
 class LayerCase:
     """A layer on samples of one shape.
 
-    `reference(x, p)` and `torch(torch, x, p)` give y, with the parameters by name in p. `draw` makes the inputs.
-    Of several inputs, `shape`, x and if need be `draw` are tuples. `state(values)` gives what is not trained, as it
-    must be after the pass.
+    `reference(x, p)` and `torch(torch, x, p)` return y; p holds the parameters by name. `draw` makes the inputs. For
+    several inputs, `shape` and x are tuples, and `draw` may be one. `state(values)` returns the parameters that are not
+    trained as they must be after the pass.
     """
 
     of: str
@@ -46,9 +46,9 @@ class LayerCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` give its value.
+    """A loss on outputs of one shape. `reference(y, target)` and `torch(torch, y, target)` return its value.
 
-    `target` may draw a tuple of targets and weights; that tuple is what the reference is then given.
+    `target` may draw a tuple of targets and weights; the reference then gets that tuple.
     """
 
     of: str
@@ -61,17 +61,18 @@ class LossCase:
     batches: tuple[int, ...] = (1, 6)
 
     def values(self, batch: int) -> Arrays:
-        """Outputs and target for one call."""
+        """Outputs and targets for one call."""
         rng, shape = np.random.default_rng([0, batch]), (batch, *self.shape)
         return loss_values(1.5 * spread(rng, shape), self.target(rng, shape))
 
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An optimizer with these options. `formula(x, gradients, **options)` is what becomes of one number, or, where the
-    method looks at whole parameters (`by_parameter`), of one in lists.
+    """An optimizer with these options.
 
-    `clip`: all gradients are clipped to this norm before each step.
+    `formula(x, gradients, **options)` returns one number x after a step with each of the gradients. If the optimizer
+    works on whole parameters (`by_parameter`), x is a parameter as nested lists. With `clip`, all gradients are clipped
+    to this norm before each step.
     """
 
     of: str
@@ -86,14 +87,14 @@ class OptimizerCase:
         return self.kind(model, **self.options, weight_decay=self.decay)
 
     def reference(self, x: Any, gradients: Sequence[Any], decayed: bool) -> Any:
-        """x after a step with each of the gradients; `decayed` if it is a weight and no bias."""
+        """x after a step with each of the gradients; `decayed` says that it is a weight, not a bias."""
         decay = {"decoupled" if self.kind.decoupled else "decay": self.decay} if decayed else {}
         return self.formula(x, gradients, **self.options, **decay)
 
 
 @dataclass(frozen=True)
 class InitCase:
-    """An initialiser on one shape: the variance that it must have, and the largest size, if there is one."""
+    """An initialiser on one shape: the mean and variance that its numbers must have, and their bound, if any."""
 
     of: str
     what: str
@@ -104,17 +105,20 @@ class InitCase:
 
     @property
     def bound(self) -> float | None:
-        """Uniform numbers lie in (-bound, bound), whose variance is bound^2 / 3; normal ones have none. The entries
-        of a large random rotation are nearly normal."""
+        """The largest possible absolute value, or None if there is none.
+
+        Uniform numbers in (-bound, bound) have variance bound^2 / 3. Normal numbers have no bound, and the entries of a
+        large random rotation are nearly normal.
+        """
         normal = self.of.endswith("normal") or self.of == "orthogonal"
         return None if normal else math.sqrt(3 * self.variance) + abs(self.mean)
 
 
 @dataclass(frozen=True)
 class ScheduleCase:
-    """A schedule, and the rates that it must give at some steps, worked out by hand.
+    """A schedule, and the rates that it must return at some steps, worked out by hand.
 
-    Before each of the steps it is told the next of the watched values, if there are any.
+    Before each of these steps, the schedule is given the next of the `watched` values, if there are any.
     """
 
     of: str

@@ -1,8 +1,8 @@
 """The strict device: a GPU's rules on a machine without a GPU.
 
-`StrictBackend()` is a backend like any other, and slow. Its arrays (`strict_array.py`) live in the host's memory
-and refuse whatever would fail, stop or quietly go wrong on a GPU: a layer that runs on it, inside
-`backend.capture`, keeps the rules of a captured step. It knows nothing of speed, or of rounding on a GPU.
+`StrictBackend()` is a backend like any other, but slow. Its arrays (`strict_array.py`) live in host memory and refuse
+whatever would fail, stall or silently go wrong on a GPU. A layer that runs on it inside `backend.capture` obeys the
+rules of a captured step. It says nothing about a GPU's speed or rounding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["CaptureError", "HostReadError", "StrictBackend"]
 
 
 class StrictModule:
-    """The `xp` of a strict device: the portable subset of NumPy and CuPy, and not a name more."""
+    """The `xp` of a strict device: only the names that NumPy and CuPy share."""
 
     ndarray = StrictArray
 
@@ -75,7 +75,7 @@ class StrictFunction:
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return self._device.run(self._name, attrgetter(self._name)(np), args, kwargs)
 
-    # Where NumPy would do what CuPy does not ---------------------------------------------------------------
+    # Where NumPy accepts what CuPy does not ---------------------------------------------------------------
 
     def _asarray(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(values, (StrictArray, Number, np.generic)):
@@ -100,7 +100,7 @@ class StrictFunction:
 
     _stack = _concatenate
 
-    def _where(self, condition: Any, x: Any, y: Any) -> Any:  # with a condition alone, CuPy reads back
+    def _where(self, condition: Any, x: Any, y: Any) -> Any:  # given only a condition, CuPy reads back
         return self._run(condition, x, y)
 
     def _as_strided(self, a: Any, shape: Any = None, strides: Any = None) -> Any:
@@ -112,17 +112,17 @@ class StrictFunction:
 
 
 def poison(array: StrictArray) -> None:
-    """Fill memory that nobody has written to with what shows: NaN, or a large number."""
+    """Fill uninitialised memory with a conspicuous value: NaN, True, or a large whole number."""
     kind = array.dtype.kind
     array._host.fill(np.nan if kind in "fc" else True if kind == "b" else np.iinfo(array.dtype).max // 3)
 
 
 class StrictBackend(Backend):
-    """A backend that holds a GPU's rules against the code that runs on it, on any machine.
+    """A backend that enforces a GPU's rules for the code that runs on it, on any machine.
 
-    `dtype`, `seed` and `precision` are those of `xpnet.select`. What breaks a rule is an error that names its line:
-    TypeError, ValueError, IndexError or AttributeError for what CuPy refuses or gets wrong, `HostReadError` and
-    `CaptureError` inside a step.
+    `dtype`, `seed` and `precision` are as in `xpnet.select`. Code that breaks a rule raises an error: TypeError,
+    ValueError, IndexError or AttributeError for what CuPy refuses or computes wrongly, `HostReadError` or
+    `CaptureError` for what must not happen inside a step. Most of them name the file and line.
     """
 
     array_type = StrictArray
@@ -134,7 +134,7 @@ class StrictBackend(Backend):
         super().__init__(dtype, seed, "strict", why="asked for", precision=precision)
 
     def step(self) -> AbstractContextManager[None]:
-        """`with backend.step():` the rules of a captured step hold for what runs in the block."""
+        """`with backend.step():` enforces the rules of a captured step inside the block."""
         return self._device.step()
 
     def _download(self, array: Array) -> np.ndarray:
@@ -154,7 +154,7 @@ class StrictBackend(Backend):
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         types = {str(array.dtype) for array in (a, b, out) if array is not None}
-        narrow = a.dtype == b.dtype and a.itemsize == 2  # rounded to 16 bits, for a float32 result
+        narrow = a.dtype == b.dtype and a.itemsize == 2  # operands rounded to 16 bits, with a float32 result
         if narrow:
             types = {"float32"} if out is None else {"float32", str(out.dtype)}
         if len(types) > 1 or types - {"float32", "float64"}:
@@ -167,7 +167,7 @@ class StrictBackend(Backend):
         return a.take(indices, axis=0)
 
     def fuse(self, f: Callable) -> Callable:
-        """f as a chain wherever it is one: what a GPU would compute, line by line, in one operation."""
+        """f as one fused operation wherever that is possible, computed line by line as a GPU computes it at once."""
         return fused(f, StrictArray, self._launch)
 
     def _launch(self, chain: FusedChain) -> Sequence[Array]:
@@ -187,21 +187,20 @@ class StrictBackend(Backend):
     def capture(self, step: Callable) -> Callable:
         """The step under the rules of a CUDA graph.
 
-        The first call for each mode and set of shapes is a warm-up, the second is recorded, and every later one
-        must repeat it: the same operations on the same memory, with the same plain numbers. What it returns is
-        overwritten by the next call. Raises `HostReadError` and `CaptureError` where a rule is broken, naming file
-        and line.
+        The first call for each mode and set of input shapes and dtypes is a warm-up; the second is recorded. Every
+        later call must repeat it: the same operations on the same memory, with the same plain numbers. The next call
+        overwrites the results. Raises `HostReadError` or `CaptureError` if a rule is broken.
         """
         return StrictCapture(step, self)
 
 
 def _matmul_of_16_bits(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """As a GPU's: a product of two 16-bit numbers has at most 22 bits, float32 holds it; the sums are float32."""
+    """As on a GPU: float32 holds a product of two 16-bit numbers exactly (at most 22 bits); sums are float32."""
     return np.matmul(widened(a), widened(b), out=out)
 
 
 class StrictCapture:
-    """Called like the step; one recording for each mode and set of input shapes."""
+    """Called like the step; has one recording for each mode and set of input shapes and dtypes."""
 
     def __init__(self, step: Callable, backend: StrictBackend):
         self._step, self._backend = step, backend
@@ -211,7 +210,7 @@ class StrictCapture:
         for value in inputs:
             if not isinstance(value, StrictArray):
                 raise TypeError(f"a captured step takes arrays of the device, not a {type(value).__name__}")
-        if self._backend.observer is not None:  # a replay shows nothing
+        if self._backend.observer is not None:  # a replay calls no observer
             return self._step(*inputs)
         key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         if key not in self._recordings:
@@ -220,7 +219,7 @@ class StrictCapture:
 
 
 class _Recording:
-    """What a CUDA graph fixes: the memory of inputs, results and scratch, and the sequence of operations."""
+    """What a CUDA graph fixes: the memory of inputs, results and scratch arrays, and the sequence of operations."""
 
     def __init__(self, step: Callable, backend: StrictBackend, inputs: tuple):
         self._step, self._backend, self._device = step, backend, backend._device
@@ -258,7 +257,7 @@ class _Recording:
 
 
 def _overwritten(fixed: Any, fresh: Any) -> Any:
-    """The step's results in the arrays that hold them from the first call on."""
+    """The step's results, copied into the arrays that have held them since the first call."""
     if isinstance(fresh, (tuple, list)):
         return type(fresh)(_overwritten(f, r) for f, r in zip(fixed or [None] * len(fresh), fresh, strict=True))
     if isinstance(fresh, dict):

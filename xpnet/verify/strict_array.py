@@ -1,4 +1,4 @@
-"""`StrictArray`: an array of the host that behaves as one of a GPU, and `StrictDevice`, which watches over its use."""
+"""`StrictArray`, a host array that behaves like an array on a GPU, and `StrictDevice`, which checks its use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NOT_THE_CALLER = (str(_HERE / "strict"), str(_HERE.parent / "backend"))
 
 
 class HostReadError(RuntimeError):
-    """Inside a step the host read from the device, or sent something to it: a GPU would have to stop and wait."""
+    """Inside a step the host read from the device or sent data to it: on a GPU, one would wait for the other."""
 
 
 class CaptureError(RuntimeError):
-    """A step did what a CUDA graph of it would not repeat."""
+    """A step did something that a replay of its CUDA graph would not repeat."""
 
 
 class StrictDevice:
-    """What the arrays of one device share: the one place that all their operations pass through.
+    """The device that arrays belong to: all their operations pass through it.
 
-    `in_step` while a step runs; `warm_up` in its first call, when a GPU records nothing yet and constants may still
-    be uploaded; `watch`, if set, is told of every operation inside a step.
+    `in_step` is true while a step runs; `warm_up` during its first call, when a GPU records nothing yet and constants
+    may still be uploaded. `watch`, if set, is called with every operation inside a step.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class StrictDevice:
 
     @contextmanager
     def step(self, warm_up: bool = False, watch: Callable[[str], None] | None = None) -> Iterator[None]:
-        """What runs in this block runs inside a step."""
+        """Code in this block runs as part of a step."""
         if self.in_step:
             raise CaptureError("a captured step inside a step: a stream can be captured only once at a time")
         self.in_step, self.warm_up, self.watch, self.call = True, warm_up, watch, self.call + 1
@@ -51,18 +51,18 @@ class StrictDevice:
             self.in_step, self.warm_up, self.watch = False, False, None
 
     def reads(self, what: str) -> None:
-        """The host needs a value of the device: refused inside a step."""
+        """The host needs a value from the device: raises HostReadError inside a step."""
         if self.in_step:
             raise HostReadError(f"{caller()}: {what} makes the host wait for the device, inside a step")
 
     def upload(self, host: Any) -> StrictArray:
-        """A copy of `host` on the device: refused inside a step, but for the first call."""
+        """A copy of `host` on the device: raises HostReadError inside a step, except during its warm-up."""
         if self.in_step and not self.warm_up:
             raise HostReadError(f"{caller()}: an array of the host is sent to the device inside a step")
         return StrictArray(self, np.array(host, order="C"))
 
     def run(self, name: str, function: Callable, args: tuple, kwargs: dict[str, Any] | None = None) -> Any:
-        """function(*args, **kwargs) with the values of the arrays in them; results are arrays again."""
+        """function(*args, **kwargs) on the host arrays of the arguments; array results are `StrictArray`s again."""
         kwargs = kwargs or {}
         given: list[StrictArray] = []
         host_args = tuple(self._to_host(a, given) for a in args)
@@ -76,7 +76,7 @@ class StrictDevice:
         _refuse_what_numpy_takes(name, args, kwargs)
         if self.watch:
             self.watch(f"{name}({', '.join(map(self._described, (*args, *kwargs.values())))})")
-        with np.errstate(all="ignore"):  # a GPU warns of nothing
+        with np.errstate(all="ignore"):  # a GPU gives no floating point warnings
             return self._wrap(function(*host_args, **host_kwargs), given)
 
     def _to_host(self, value: Any, given: list[StrictArray]) -> Any:
@@ -92,12 +92,12 @@ class StrictDevice:
         return value
 
     def _described(self, value: Any) -> str:
-        """What a graph of the step would have recorded of an argument."""
+        """What a graph of the step would record about an argument."""
         if isinstance(value, (list, tuple)):
             return f"[{', '.join(map(self._described, value))}]"
         if not isinstance(value, StrictArray):
             return repr(value)
-        # Memory that the step takes for itself may lie elsewhere next time; whatever was there before must not.
+        # Memory allocated in this call may have another address next time; memory from before the call may not.
         place = "" if value._born == self.call else f" at {value._host.__array_interface__['data'][0]:#x}"
         return f"{value.dtype}{list(value.shape)}{place}"
 
@@ -106,7 +106,7 @@ class StrictDevice:
             return type(result)(self._wrap(r, given) for r in result)
         if result is None:
             return None
-        for array in given:  # what was written to, or handed through
+        for array in given:  # an output argument, or an array returned unchanged
             if result is array._host:
                 return array
         host = np.asarray(result)
@@ -117,20 +117,20 @@ class StrictDevice:
 
 
 class StrictArray:
-    """What CuPy's ndarray is to a layer, with memory on the host.
+    """Behaves for a layer like CuPy's ndarray, with memory on the host.
 
-    It refuses what CuPy refuses (becoming a NumPy array unasked, meeting one in an operation or an index), what is
-    not portable (`strict_names.py`), and what stops a captured step. Where CuPy says nothing and is wrong, it raises
-    too: an integer index out of range, an assignment that writes one element twice.
+    It refuses what CuPy refuses (implicit conversion to a NumPy array, NumPy arrays in operations and indices), what is
+    not portable (`strict_names.py`), and what breaks a captured step. It also raises where CuPy is silently wrong: for
+    an integer index out of range, and for an assignment that writes one element twice.
     """
 
     __slots__ = ("_born", "_device", "_host")
-    __array_ufunc__ = None  # then NumPy's own operators leave the other operand to this class
+    __array_ufunc__ = None  # makes NumPy's operators defer to those of this class
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, device: StrictDevice, host: np.ndarray, born: int | None = None):
         self._device, self._host = device, host
-        self._born = device.call if born is None else born  # in which call of a step its memory was taken
+        self._born = device.call if born is None else born  # the step call in which its memory was allocated
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise TypeError("an array of the device does not become a NumPy array by itself: use backend.to_host")
@@ -172,7 +172,7 @@ class StrictArray:
         return value in self._read("in")
 
     def item(self) -> Any:
-        """The one value, as a plain number."""
+        """The single element, as a plain number."""
         return self._read("item()").item()
 
     def tolist(self) -> Any:
@@ -201,7 +201,7 @@ class StrictArray:
         self._device.run("assign", operator.setitem, (self, key, value))
 
     def _checked(self, key: Any) -> tuple:
-        plain = lambda n: int(n) if isinstance(n, StrictArray) else n  # CuPy reads the bounds of a slice
+        plain = lambda n: int(n) if isinstance(n, StrictArray) else n  # CuPy reads slice bounds from the device
         key = tuple(
             slice(plain(k.start), plain(k.stop), plain(k.step)) if isinstance(k, slice) else k
             for k in (key if isinstance(key, tuple) else (key,))
@@ -211,7 +211,7 @@ class StrictArray:
                 raise TypeError(f"{caller()}: an array of the host as index: use backend.asarray")
             if isinstance(part, (bool, np.bool_)) or (isinstance(part, StrictArray) and part.dtype.kind == "b"):
                 self._device.reads("a mask as index")
-        # With an ellipsis even a single element is a 0-d array (and a view), as on a GPU.
+        # With an ellipsis, even a single element is a 0-d array and a view, as on a GPU.
         return key if any(part is Ellipsis for part in key) else (*key, Ellipsis)
 
     def __matmul__(self, other: Any) -> NoReturn:
@@ -249,7 +249,7 @@ def check_call(name: str, arguments: names.Arguments, args: tuple, kwargs: dict[
 
 
 def refuse_others(name: str, value: Any, numbers: bool = True) -> None:
-    """Raise TypeError for what is no array of the device, or no number where these are taken too."""
+    """Raise TypeError unless `value` is an array of the device (or a number, if `numbers`)."""
     if not isinstance(value, (StrictArray, Number, np.generic) if numbers else StrictArray):
         kind = f"{type(value).__module__}.{type(value).__name__}"
         more = " or a number" if numbers else ""
@@ -257,10 +257,10 @@ def refuse_others(name: str, value: Any, numbers: bool = True) -> None:
 
 
 def _refuse_what_numpy_takes(name: str, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Raise what CuPy raises for values with which NumPy can do something."""
+    """Raise as CuPy does for values that only NumPy accepts."""
     if name in names.ALONG_AN_AXIS and not args[0].shape and kwargs.get("axis", (*args, None)[1]) not in (None, ()):
         raise np.exceptions.AxisError(f"{caller()}: {name} along an axis of an array that has none")
-    if name in ("clip", "where"):  # a number that the type of the array does not hold
+    if name in ("clip", "where"):  # whole numbers beyond the range of the array's dtype
         values = args[name == "where" :]
         for array, number in product(values, values):
             if isinstance(array, StrictArray) and array.dtype.kind in "iu" and type(number) is int:
@@ -268,7 +268,7 @@ def _refuse_what_numpy_takes(name: str, args: tuple, kwargs: dict[str, Any]) -> 
 
 
 def caller() -> str:
-    """The file and line outside the strict device that brought us here."""
+    """The file and line of the innermost caller outside the strict device and the backends."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_CALLER):
         frame = frame.f_back
@@ -276,7 +276,7 @@ def caller() -> str:
 
 
 def _operators() -> None:
-    """Give `StrictArray` its operators, each that of NumPy's arrays."""
+    """Define the operators of `StrictArray`, each by that of NumPy arrays."""
 
     def define(name: str, function: Callable, reflected: bool = False) -> None:
         def method(self: StrictArray, *others: Any) -> Any:

@@ -1,8 +1,8 @@
 """The portable subset: the names and arguments that NumPy 2 and CuPy 14 both have, with the same meaning.
 
-In each line of arguments those before "/" are given by position, those after it by position or by name, those
-after "*" by name alone. What has no line here does not exist on the strict device. A layer that needs more adds a
-line; where CuPy can be imported, a test compares every line with NumPy's and CuPy's own signatures.
+In each line, arguments before "/" are given by position, those after it by position or by name, and those after "*"
+only by name. What has no line here does not exist on the strict device. If a layer needs more, add a line; where CuPy
+can be imported, a test compares every line with the signatures of NumPy and CuPy.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a function can be given."""
+    """The arguments that a function takes."""
 
     by_position: tuple[str, ...]
     by_name: frozenset[str]
-    any_number: bool = False  # of positional arguments, as in reshape(2, 3)
+    any_number: bool = False  # any number of positional arguments, as in reshape(2, 3)
 
     @classmethod
     def read(cls, text: str) -> Arguments:
-        """From a line such as "a / axis * keepdims", or "... / order" for any number by position."""
+        """Parse a line such as "a / axis * keepdims", or "... / order" for any number of arguments by position."""
         positional, _, keyword_only = text.partition("*")
         first, _, either = positional.partition("/")
         any_number = first.strip() == "..."
@@ -28,7 +28,7 @@ class Arguments:
         return cls(names, frozenset([*either.split(), *keyword_only.split()]), any_number)
 
     def problem(self, args: tuple, kwargs: dict) -> str | None:
-        """Why this call is not portable."""
+        """Why this call is not portable, or None if it is."""
         unknown = [name for name in kwargs if name not in self.by_name]
         if unknown:
             return f"CuPy 14 and NumPy 2 do not share the argument {unknown[0]}="
@@ -139,16 +139,16 @@ dtype finfo iinfo promote_types integer floating issubdtype
 # Their results depend on values (how many, how large), so the host has to wait for the device.
 READS_BACK = _names("nonzero flatnonzero argwhere bincount unique lib.stride_tricks.sliding_window_view")
 
-# How many arrays of the device these compute with: any more are numbers that the host has to read.
+# How many device arrays these compute with. The host must read any further ones, as plain numbers.
 ARRAYS_OF = {"arange": 0, "linspace": 0, "fill": 1, "repeat": 1, "tile": 1}
 
-# These have no axis in an array without axes, where NumPy's have one.
+# These refuse an axis for a 0-d array, where NumPy takes axis 0 or -1.
 ALONG_AN_AXIS = _names("sum prod max min amax amin any all argmax argmin cumsum cumprod")
 
-# Parameters that take an array of the device alone, and those that take a number too; never an array of the host.
+# Parameters that take only a device array, and those that also take a number; neither takes a host array.
 ARRAYS = _names("a b condition dst m")
 ARRAYS_OR_NUMBERS = _names("a_max a_min indices src v value values weights x y")
-PLAIN = _names("constant_values sections shape")  # and those that take plain numbers alone
+PLAIN = _names("constant_values sections shape")  # and those that take only plain numbers
 
 _PRODUCT = "matrix products go through backend.matmul: CuPy refuses its own while a step is captured"
 HINTS = dict.fromkeys(_names("matmul dot vdot inner tensordot einsum"), _PRODUCT) | {

@@ -1,4 +1,4 @@
-"""Every tolerance of the package, each with its reason. Nothing else may decide how close is close enough."""
+"""Every tolerance of the package, each with its reason. No other file may define one."""
 
 from __future__ import annotations
 
@@ -49,20 +49,22 @@ DEVIATIONS = 5
 LONG = 64
 """Sums of so few terms, added up in any order, are right to FLOAT32 of their terms: nothing is measured for them."""
 
-DRAWS = 6  # of changes by chance, whose root mean square is taken
-SUM_DRAWS = 16  # of changes in sums
+DRAWS = 6  # random perturbations in `rounding` and `product_rounding`
+SUM_DRAWS = 16  # random perturbations in `summing`
 
 
 def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) -> Arrays:
     """How far each number of a float32 `run(values)` may be from the float64 `result`.
 
-    A relative difference means nothing where large terms cancel: 1 - 0.9999999 has no right digit in float32. So the
-    measure is what a change of 1e-6 of every input, up or down by chance, does to each number of the result (the root
-    mean square of a few such changes). For a product of matrices that is 1e-6 sqrt(2 sum (a b)^2) and so at most
-    1.5e-6 |row| |column|; for an elementwise function 1e-6 |x f'(x)|. To it comes 1e-6 of the largest number of the
-    tensor, for rounding on the way. Where a sum must cancel whatever goes in (the gradient of a bias before a BatchNorm
-    is 0), no input shows how large its terms are: so `run` may move the terms of its sums too (`passes.MovedSums`).
-    How large a long sum is on its way is not seen here, but in `summing`.
+    A relative error is meaningless where large terms cancel: 1 - 0.9999999 has no correct digit in float32. The measure
+    is therefore how much each number of the result changes when every input is perturbed by a relative 1e-6, up or down
+    at random (the root mean square over a few such perturbations). For a product of matrices this is
+    1e-6 sqrt(2 sum (a b)^2), and so at most 1.5e-6 |row| |column|; for an elementwise function it is 1e-6 |x f'(x)|.
+    1e-6 times the largest number of the tensor is added, for the rounding of intermediate results.
+
+    Some sums cancel for any input: the gradient of a bias before a BatchNorm is 0. Perturbed inputs do not show how
+    large the terms of such a sum are, so `run` may perturb the terms too (`passes.MovedSums`). How large the partial
+    sums of a long sum are is not measured here, but in `summing`.
     """
     rng = np.random.default_rng(0)
     square = {name: np.zeros(r.shape) for name, r in result.items()}
@@ -74,12 +76,13 @@ def rounding(run: Callable[[Arrays], Arrays], values: Arrays, result: Arrays) ->
 
 
 def summing(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
-    """How far each number of a float32 pass may be from the float64 `result` because long sums are rounded on the way.
+    """How far each number of a float32 pass may be from the float64 `result` because partial sums are rounded.
 
-    `run(draw)` gives the same in float64, with every sum of products moved, up or down by chance, by the standard
-    deviation of its error (`passes.MovedTotals`), or nothing if no sum is long. The moves are as small as those of a
-    real pass: larger ones would change the sides of more ReLUs. The measure is DEVIATIONS times the root of two parts:
-    the mean square of what they do to the number, and to all numbers of its tensor, as few draws may miss one.
+    `run(draw)` gives the same pass in float64, with every sum of products perturbed, up or down at random, by the
+    standard deviation of its error (`passes.MovedTotals`), or {} if no sum is long. The perturbations are as small as
+    the errors of a real pass: larger ones would flip the sign of more ReLU inputs. The measure is DEVIATIONS times the
+    square root of two parts: the mean square change of the number itself, and that of all numbers of its tensor, as few
+    draws may miss a single number.
     """
     square = {name: np.zeros(r.shape) for name, r in result.items()}
     for draw in range(SUM_DRAWS):
@@ -94,11 +97,11 @@ def summing(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
 def product_rounding(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
     """How far each number may be from `result` because the operands of products are rounded to 16 bits.
 
-    `run(draw)` gives the same in float64, with every operand of every product moved by the machine epsilon, up or down
-    by chance. That is twice what rounding does at most, some four times what it does on average. The measure is the
-    largest change in a few such runs (where a ReLU changes sides, few numbers change much); to it comes that of the
-    number of the tensor that moved most, as six draws may miss a number. What no product goes into is not moved: it
-    must be right to float32.
+    `run(draw)` gives the same pass in float64, with every operand of every product perturbed by the machine epsilon, up
+    or down at random. That is twice the maximum rounding error and about four times its average. The measure is the
+    largest change of the number in a few such runs (where a ReLU input changes its sign, few numbers change much). The
+    largest change of any number of the tensor is added, as six draws may miss a number. Results that depend on no
+    product do not change: they must be correct to float32.
     """
     change = {name: np.zeros(r.shape) for name, r in result.items()}
     for draw in range(DRAWS):
@@ -108,12 +111,12 @@ def product_rounding(run: Callable[[int], Arrays], result: Arrays) -> Arrays:
 
 
 def moved(values: np.ndarray, epsilon: float, chance: np.random.Generator) -> np.ndarray:
-    """Each number by `epsilon` of itself, up or down by chance."""
+    """Each number changed by `epsilon` times itself, up or down at random."""
     return values * (1 + epsilon * chance.choice([-1, 1], values.shape))
 
 
 def scaled(tolerance: float, tensor: np.ndarray) -> np.ndarray:
-    """`tolerance` times the largest number of the tensor, for each of its numbers."""
+    """`tolerance` times the largest absolute value in the tensor, as an array of its shape."""
     return np.full(tensor.shape, tolerance * np.abs(tensor).max(initial=0.0))
 
 

@@ -1,7 +1,7 @@
-"""A row of the table against what owes nothing to the code under test: formulas in plain loops, the scalar engine.
+"""Compares rows of the table with computations independent of the code under test: plain loops, the scalar engine.
 
-Each returns (largest error, what is allowed there, where). All work in float64; how float32 agrees with float64, and
-one device with another, is in `check.py`, and needs no row.
+Each function returns (largest error, what is allowed there, where). All work in float64. Whether float32 agrees with
+float64, and one device with another, is checked in `check.py`, which needs no row.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from xpnet.verify.tolerances import FLOAT64, Arrays, scaled
 
 
 def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
-    """y against the naive loops of the row's reference."""
+    """Compares y with the plain loops of the row's reference, and the state after the pass if the row has one."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
     values = draw_values(subject)
@@ -47,7 +47,7 @@ def layer_by_formula(case: LayerCase, batch: int, kind: BackendFactory = Backend
 
 
 def layer_by_scalars(case: LayerCase, batch: int, kind: BackendFactory = Backend) -> Found:
-    """y, dx and all gradients against the scalar engine, which differentiates the row's reference by itself."""
+    """Compares y, dx and all gradients with the scalar engine, which differentiates the row's reference."""
     assert case.reference, f"{case.of}: {case.what} has no reference"
     subject = case.subject(batch)
     values = draw_values(subject)
@@ -63,7 +63,7 @@ def layer_by_scalars(case: LayerCase, batch: int, kind: BackendFactory = Backend
 
 
 def loss_by_formula(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
-    """The value against the row's reference."""
+    """Compares the value with the row's reference."""
     values = case.values(batch)
     got = run_loss(case.make(), values, kind("float64", SEED))
     want = np.array(float(case.reference(values["y"], target_of(values))))
@@ -71,7 +71,7 @@ def loss_by_formula(case: LossCase, batch: int, kind: BackendFactory = Backend) 
 
 
 def loss_by_scalars(case: LossCase, batch: int, kind: BackendFactory = Backend) -> Found:
-    """The value and dy against the scalar engine, which differentiates the row's reference by itself."""
+    """Compares the value and dy with the scalar engine, which differentiates the row's reference."""
     values = case.values(batch)
     y = _as_values(values["y"])
     value = case.reference(y, target_of(values))
@@ -81,20 +81,20 @@ def loss_by_scalars(case: LossCase, batch: int, kind: BackendFactory = Backend) 
 
 
 def optimizer_values(steps: int = 10) -> Arrays:
-    """Weights (7, 4), biases (4,), and gradients for a number of steps."""
+    """Weights (7, 4), biases (4,), and their gradients for each step."""
     rng = np.random.default_rng(3)
     shapes = {"W": (7, 4), "b": (4,), "gradients W": (steps, 7, 4), "gradients b": (steps, 4)}
     return {name: rng.standard_normal(shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
 
 
 def optimizer_by_formula(case: OptimizerCase, values: Arrays, kind: BackendFactory = Backend) -> Found:
-    """Weights and biases after some steps, against the row's formula for one number at a time."""
+    """Compares weights and biases after some steps with the row's formula."""
     got = run_optimizer(case.make, values, kind("float64", SEED), case.clip)
     return _close(got, optimizer_reference(case, values))
 
 
 def optimizer_reference(case: OptimizerCase, values: Arrays) -> Arrays:
-    """The outputs by the formula, of weights and biases."""
+    """Weights and biases after all steps, by the row's formula: for one number, or one parameter, at a time."""
     if case.kind.by_parameter:
         ends = {k: case.reference(values[k].tolist(), values[f"gradients {k}"].tolist(), k == "W") for k in ("W", "b")}
         return {name: np.array(end) for name, end in ends.items()}

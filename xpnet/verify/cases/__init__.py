@@ -1,8 +1,8 @@
 """The table of cases: at least one row for every public layer, loss, optimizer, initialiser and schedule.
 
-A file for each family has its rows (`CASES`) and, beside them, the references that they name: formulas one number at
-a time, which share no code with what they are witnesses of. Whoever adds a layer adds a row, and every witness looks
-at it on every device. A row may also have the same in PyTorch. `uncovered()` names what has no row.
+Each family has a file with its rows (`CASES`) and their references: formulas computed one number at a time, which share
+no code with what they check. Whoever adds a layer adds a row, and all checks then run on it on every device. A row may
+also hold the PyTorch equivalent. `uncovered()` names what has no row.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ LOSSES: tuple[LossCase, ...] = loss.CASES
 OPTIMIZERS: tuple[OptimizerCase, ...] = optimizer.CASES
 INITIALISERS: tuple[InitCase, ...] = initialiser.CASES
 SCHEDULES: tuple[ScheduleCase, ...] = schedule.CASES
-NO_ROW = {"Loss", "TermLoss", "Optimizer", "WeightAverage"}  # contracts; and what is not of a kind that has rows
+NO_ROW = {"Loss", "TermLoss", "Optimizer", "WeightAverage"}  # base classes; and a class of a kind that has no rows
 TABLE: tuple[Case, ...] = (*LAYERS, *LOSSES, *OPTIMIZERS, *INITIALISERS, *SCHEDULES)
 
 
 def public_names() -> Iterator[str]:
-    """Everything that must have a row."""
+    """The names of everything that must have a row."""
     layers = {n for n in nn.__all__ if inspect.isclass(kind := getattr(nn, n)) and issubclass(kind, Layer)}
     yield from layers - {"Layer"}
     yield from ("mlp", "cnn", "resnet")
@@ -54,7 +54,7 @@ def public_names() -> Iterator[str]:
 
 
 def _defined_in(module: ModuleType) -> Iterator[str]:
-    """Classes and functions that the module, or a file of the package that it is, defines for others; no protocols."""
+    """Public classes and functions defined in the module (or in a submodule, for a package), without protocols."""
     for attribute, value in vars(module).items():
         place = getattr(value, "__module__", None) or ""
         own = callable(value) and (place == module.__name__ or place.startswith(f"{module.__name__}."))
@@ -63,6 +63,6 @@ def _defined_in(module: ModuleType) -> Iterator[str]:
 
 
 def uncovered() -> list[str]:
-    """What is public and has no row."""
+    """Public names that have no row."""
     covered = {case.of for case in TABLE}
     return sorted(set(public_names()) - covered)

@@ -94,7 +94,7 @@ def prelu(x: Numbers, p: Parameters) -> Numbers:
 def elementwise(
     make: Callable[[], Layer], formula: Callable, torch: str, what: str = "", draw: Draw = spread, **options: Any
 ) -> list[LayerCase]:
-    """An activation on vectors, on images and on one number, beside PyTorch's function with these options."""
+    """Rows for an activation on vectors, images and one number, with PyTorch's function and its options."""
     of, reference = type(make()).__name__, each(formula)
     theirs = lambda t, x, p: getattr(t.nn.functional, torch)(x, **options)
     shapes = {"vectors": (7,), "3 x 2 x 5": (3, 2, 5), "one number": (1,)}

@@ -1,7 +1,7 @@
-"""What references are made of: arithmetic on floats, or on `xpnet.scalar.Value`s, and then the gradients come out too.
+"""The building blocks of references: arithmetic on floats, or on `xpnet.scalar.Value`s, which also give gradients.
 
-A reference computes what a layer, loss, optimizer or schedule must, one number at a time, written from the formula. It
-shares nothing with the code that it is a witness of. Arrays are only containers.
+A reference computes from the formula, one number at a time, what a layer, loss or optimizer must compute. It shares no
+code with what it checks. Arrays are only containers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 Number = Any  # a float, or a `Value`
 Numbers = np.ndarray  # of floats, or of dtype object with `Value`s
 Parameters = dict[str, Numbers]
-Reference = Callable[[Any, Parameters], Any]  # y of x (a tuple of several) and of the parameters by name
+Reference = Callable[[Any, Parameters], Any]  # y from x (a tuple for several inputs) and the parameters by name
 
 
 def exp(v: Number) -> Number:
@@ -43,12 +43,12 @@ def filled(shape: tuple[int, ...], number: Callable[..., Number]) -> Numbers:
 
 
 def each(function: Callable[[Number], Number]) -> Reference:
-    """`function` of every number."""
+    """A reference that applies `function` to every number."""
     return lambda x, p: filled(x.shape, lambda *at: function(x[at]))
 
 
 def each_row(function: Callable[[Numbers], Any]) -> Reference:
-    """`function` of every vector along the last axis, of which it makes another."""
+    """A reference that applies `function`, from vectors to vectors, along the last axis."""
 
     def reference(x: Numbers, p: Parameters) -> Numbers:
         y = np.empty(x.shape, object)
@@ -60,12 +60,12 @@ def each_row(function: Callable[[Numbers], Any]) -> Reference:
 
 
 def inside(p: Parameters, path: str) -> Parameters:
-    """The parameters of one layer inside, by the names that it gives them itself."""
+    """The parameters of the inner layer at `path`, under the layer's own names."""
     return {name.removeprefix(f"{path}."): values for name, values in p.items() if name.startswith(f"{path}.")}
 
 
 def sequential(*references: Reference) -> Reference:
-    """One after the other."""
+    """The references one after the other, as `nn.Sequential`."""
 
     def reference(x: Any, p: Parameters) -> Any:
         for i, layer in enumerate(references):
@@ -76,7 +76,7 @@ def sequential(*references: Reference) -> Reference:
 
 
 def residual(*references: Reference, shortcut: Reference | None = None) -> Reference:
-    """x, or the shortcut's of it, plus what comes out at the end of the others."""
+    """x, or the shortcut's output for x, plus the output of the references one after the other."""
 
     def reference(x: Numbers, p: Parameters) -> Numbers:
         inner, outer = sequential(*references)(x, p), shortcut(x, inside(p, "shortcut")) if shortcut else x
@@ -86,7 +86,7 @@ def residual(*references: Reference, shortcut: Reference | None = None) -> Refer
 
 
 def parallel(*branches: Reference, axis: int = -1) -> Reference:
-    """What the branches make of x, one after the other along this axis of a sample, or along the last."""
+    """The branches' outputs for x, joined along this axis of a sample; axis -1 is the last."""
 
     def reference(x: Numbers, p: Parameters) -> Numbers:
         parts = [branch(x, inside(p, f"branches.{i}")) for i, branch in enumerate(branches)]

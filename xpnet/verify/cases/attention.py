@@ -1,4 +1,4 @@
-"""Attention, positions and transformer blocks: what each must compute, one number at a time, and the rows."""
+"""Attention, positions and transformer blocks: their formulas, one number at a time, and their rows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def multi_head(x: Any, p: Parameters, heads: int, causal: bool = False, rotary: 
 
 
 def turned(a: Numbers, heads: int) -> Numbers:
-    """Channels i and i + d/2 of each head as the coordinates of a point, turned by t 10000^(-2i / d)."""
+    """Channels i and i + d/2 of each head, as coordinates of a point rotated by the angle t 10000^(-2i / d)."""
     y, d = np.empty(a.shape, object), a.shape[2] // heads
     for n, t, head, i in np.ndindex(*a.shape[:2], heads, d // 2):
         angle, one = t * 10000.0 ** (-2.0 * i / d), head * d + i
@@ -129,7 +129,7 @@ def padding(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def nothing_at_last(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """The same, but of the last sample nothing may be read."""
+    """The same, but the mask of the last sample is all zeros."""
     mask = padding(rng, shape)
     mask[-1:] = 0
     return mask

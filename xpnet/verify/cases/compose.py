@@ -1,4 +1,4 @@
-"""Layers put together."""
+"""Layers made of other layers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _parallel(what: str, shape: tuple[int, ...]) -> LayerCase:
 
 
 def _cnn(stages: int, *first: Reference, norm: Reference = batch_norm) -> Reference:
-    """Of as many halvings. `first` gives an image its channel axis, where it has none."""
+    """A `cnn` of so many stages, each halving the image. `first` adds the channel axis if images have none."""
     return sequential(*first, *(_pooled(), norm, RELU) * stages, flatten, linear, RELU, linear)
 
 
@@ -64,7 +64,7 @@ def _pooled() -> Reference:
 
 
 def _resnet(*first: Reference, norm: Reference = batch_norm) -> Reference:
-    """Three blocks, of which the second and the third halve the image."""
+    """A `resnet` of three blocks, of which the second and third halve the image."""
     same = partial(conv2d, padding=SAME), norm
     halved = partial(conv2d, padding=SAME, stride=(2, 2)), norm
     shortcut = sequential(partial(conv2d, stride=(2, 2)), norm)
@@ -125,7 +125,7 @@ CASES: tuple[LayerCase, ...] = (
     ),
     LayerCase(
         "Blocked",
-        "several blocks",  # much for plain loops
+        "several blocks",  # too much for plain loops
         lambda: nn.Blocked(nn.Conv2d(64, 1), nn.MaxPool2d(3)),
         (36, 36, 2),
         batches=(7,),

@@ -21,7 +21,7 @@ NO_PADDING = (0, 0, 0, 0)  # rows above and below, columns on the left and right
 
 
 def conv2d(x: Numbers, p: Parameters, stride=(1, 1), padding=NO_PADDING, dilation=(1, 1), groups=1) -> Numbers:
-    """Every output is the sum of the products in its window; what lies outside of the image counts as 0."""
+    """Every output is the sum of the products in its window; pixels outside of the image count as 0."""
     W, b = p["W"], p.get("b")
     (n_images, height, width, _), (kh, kw, per_group, n_out) = x.shape, W.shape
     tops = range(-padding[0], height + padding[1] - dilation[0] * (kh - 1), stride[0])
@@ -41,7 +41,7 @@ def conv2d(x: Numbers, p: Parameters, stride=(1, 1), padding=NO_PADDING, dilatio
 def conv_transpose2d(
     x: Numbers, p: Parameters, size, stride=(1, 1), padding=NO_PADDING, dilation=(1, 1), groups=1
 ) -> Numbers:
-    """Every input, times the kernel, is added to a window of the output; what falls outside of `size` is lost."""
+    """Every input, times the kernel, is added to a window of the output; what falls outside of `size` is dropped."""
     W, b = p["W"], p.get("b")
     (n_images, height, width, n_in), (kh, kw, per_group, _) = x.shape, W.shape
     y = filled((n_images, *size, groups * per_group), lambda n, i, j, o: 0.0 if b is None else b[o])
@@ -66,7 +66,7 @@ def _torch_conv2d(torch: Any, x: Any, p: Any, stride=(1, 1), padding=NO_PADDING,
 
 
 def _torch_transposed(torch: Any, x: Any, p: Any, size, stride=(1, 1), padding=NO_PADDING, dilation=(1, 1), groups=1):
-    """Here `padding` has to be the same on both sides, but for the rows that PyTorch calls output_padding."""
+    """`padding` must be the same on both sides, except for the rows that PyTorch calls output_padding."""
     before, more = padding[::2], (padding[0] - padding[1], padding[2] - padding[3])
     x, kernel = x.permute(0, 3, 1, 2), p["W"].permute(3, 2, 0, 1).contiguous()
     y = torch.nn.functional.conv_transpose2d(x, kernel, p.get("b"), stride, before, more, groups, dilation)
@@ -126,7 +126,7 @@ CASES: tuple[LayerCase, ...] = (
         "depthwise, two outputs for each channel", nn.Conv2d(6, 2, 2, groups=3, bias=False), (4, 4, 3), stride=2,
         groups=3,
     ),
-    replace(  # a batch that a CPU takes in several blocks: much for plain loops
+    replace(  # a batch that a CPU computes in several blocks: too much for plain loops
         _row("several blocks", nn.Conv2d(8, 5, padding="same"), (12, 12, 24), padding=(2, 2, 2, 2)),
         reference=None,
         batches=(8,),

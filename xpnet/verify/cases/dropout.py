@@ -13,7 +13,7 @@ from xpnet.verify.rows import LayerCase
 
 
 class UniformStream:
-    """The uniform float64 numbers of seed, from raw words: each draw starts on a fresh block of four."""
+    """The uniform float64 numbers of a seed, from raw Philox words; each draw starts with a new block of four."""
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(seed)

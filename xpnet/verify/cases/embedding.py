@@ -20,7 +20,7 @@ def _torch_embedding(torch: Any, x: Any, p: dict[str, Any]) -> Any:
 
 
 def few(n: int) -> Draw:
-    """Four of the numbers 0 to n - 1, among them the first and the last, again and again."""
+    """Draws from only four of the numbers 0 to n - 1, among them the first and the last, so that they repeat."""
     return lambda rng, shape: rng.integers(0, 4, shape) * (n - 1) // 3
 
 

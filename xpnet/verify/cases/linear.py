@@ -27,7 +27,7 @@ def standardize(mean: float, std: float) -> Reference:
 
 
 def standardize_columns(mean: tuple[float, ...], std: tuple[float, ...]) -> Reference:
-    """Of the last axis each place by its own mean and deviation."""
+    """Each place of the last axis has its own mean and standard deviation."""
     return lambda x, p: filled(x.shape, lambda *at: (x[at] - mean[at[-1]]) / std[at[-1]])
 
 

@@ -19,14 +19,14 @@ def cross_entropy(
     y: Numbers, target: Any, smoothing: float = 0.0, weights: Sequence[float] = (), ignore: int | None = None
 ) -> Number:
     target, of_terms = target if isinstance(target, tuple) else (target, np.ones(y.shape[:-1]))
-    total: Number = 0.0 * y.ravel()[0]  # so that it is a `Value` even where nothing counts
+    total: Number = 0.0 * y.ravel()[0]  # of the type of y (it may be a `Value`), even if no term counts
     weight_of_all, classes = 0.0, y.shape[-1]
     for n in np.ndindex(*y.shape[:-1]):
         if target.ndim < y.ndim and target[n] == ignore:
             continue
         shares = target[n] if target.ndim == y.ndim else np.arange(classes) == target[n]
         if len(weights) and not np.dot(shares, weights):
-            continue  # what counts for nothing has no loss either, smoothed or not
+            continue  # a target of weight 0 has no loss either, with smoothing or without
         w, log_p = float(of_terms[n[: of_terms.ndim]]), log_softmax(y[n])
         for c in range(classes):
             q = float(shares[c])
@@ -37,7 +37,7 @@ def cross_entropy(
 
 
 def mean_of(term: Callable[..., Number], rows: bool = False, mean: bool = True) -> Callable[[Numbers, Any], Number]:
-    """A reference: the weighted mean, or the sum, of `term(y, t)` over all entries of y and t, or over their rows."""
+    """A reference: the weighted mean (or sum) of `term(y, t)` over all entries of y and t, or over their rows."""
 
     def reference(y: Numbers, target: Any) -> Number:
         target, weights = target if isinstance(target, tuple) else (target, np.ones(len(y)))
@@ -69,7 +69,7 @@ def huber(y: Number, t: float, delta: float) -> Number:
 
 
 def binary_cross_entropy(y: Number, t: float) -> Number:
-    # Of log p = -log(1 + e^-v) and log(1 - p) = -log(1 + e^v), each is taken in the form that cannot overflow.
+    # With log p = -log(1 + e^-v) and log(1 - p) = -log(1 + e^v); the sign of v is chosen so that exp cannot overflow.
     v, t = (y, float(t)) if plain(y) > 0 else (-y, 1.0 - float(t))
     return log(1.0 + exp(-v)) + (1.0 - t) * v
 
@@ -103,7 +103,7 @@ def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def one_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """The same as rows of 0 and one 1."""
+    """The same classes as rows of zeros with a single 1."""
     return np.eye(shape[-1])[labels(rng, shape)]
 
 
@@ -113,7 +113,7 @@ def distributions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 
 def fractions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [0, 1), some of them exactly 0 or 1."""
+    """Numbers in [0, 1], some of them exactly 0 or 1."""
     return rng.choice([0.0, 1.0, 0.25, 0.9], shape)
 
 
@@ -123,7 +123,7 @@ def yes_or_no(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def some_ignored(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Class numbers, of which a third is -100."""
+    """Class numbers, about a third of them replaced by -100."""
     return np.where(rng.random(shape[:-1]) < 1 / 3, -100, labels(rng, shape))
 
 
@@ -132,7 +132,7 @@ def none_counted(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 def weighted(target: Draw, axes: int, mask: bool = False) -> Draw:
-    """Such targets, and weights for the first so many axes, some of them 0; or a mask: an entry counts or does not."""
+    """Targets drawn by `target`, with weights for the first `axes` axes (some are 0), or with a boolean mask."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
         drawn = target(rng, shape)
@@ -153,9 +153,9 @@ def _cross_entropy(
         options = {} if ignore is None else {"ignore_index": ignore}
         return torch.nn.functional.cross_entropy(y.movedim(-1, 1), target, weight, label_smoothing=smoothing, **options)
 
-    # With class weights PyTorch divides by the number of samples where the target is a distribution, and by the sum of
-    # their weights where it is a label; here both give the same. Where nothing counts, it gives NaN; with
-    # smoothing, a class of weight 0 has a loss.
+    # With class weights, PyTorch divides by the number of samples if targets are distributions, and by the sum of their
+    # weights if they are labels; xpnet treats both alike. If no sample counts, PyTorch gives NaN. With smoothing, it
+    # gives samples of a class of weight 0 a loss.
     return LossCase(
         "SoftmaxCrossEntropy",
         what,

@@ -1,4 +1,4 @@
-"""Normalisation: what each layer must compute, one number at a time, and the rows of the table of cases."""
+"""Normalisation: the formula of each layer, one number at a time, and the rows of the table of cases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def variance(values: Sequence[Any]) -> Any:
 
 
 def normalised(x: Numbers, together: list[list[tuple[int, ...]]], p: Parameters, eps: float) -> Numbers:
-    """y, where the numbers of each of these lists of places share a mean and a variance."""
+    """y, if the numbers at the places of each list in `together` share a mean and a variance."""
     y = np.empty(x.shape, object)
     for places in together:
         values = [x[at] for at in places]
@@ -52,7 +52,7 @@ def batch_norm_evaluation(x: Numbers, p: Parameters, eps: float = 1e-5) -> Numbe
 
 
 def running(values: Parameters, training: bool) -> Parameters:
-    """The running statistics after one pass, momentum being 0.1 and a variance divided by n - 1."""
+    """The running statistics after one pass, with momentum 0.1 and variances divided by n - 1."""
     before = {name: np.array(values[name], object) for name in ("running_mean", "running_var")}
     x = values["x"]
     for c in range(x.shape[-1] if training else 0):
@@ -131,7 +131,7 @@ def _group_norm(what: str, shape: tuple[int, ...], groups: int) -> LayerCase:
 
 
 CASES: tuple[LayerCase, ...] = (
-    # A batch of two vectors is +-1 whatever it holds: no gradient is left to compare.
+    # Two normalised vectors are always +-1, so a batch of two has no gradient to compare.
     _batch_norm("vectors", (4,), (5, 9), True),
     _batch_norm("vectors, large eps", (4,), (5,), True, eps=0.5),
     _batch_norm("vectors", (4,), (1, 5), False),

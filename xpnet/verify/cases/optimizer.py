@@ -80,7 +80,7 @@ def lion(x: float, gradients: Sequence[float], lr: float, betas: tuple[float, fl
 def lamb(
     x: Any, gradients: Sequence[Any], lr: float, betas: tuple[float, float], eps: float, decoupled: float | None = None
 ) -> Any:
-    """A parameter in a list, or in a list of rows; `decoupled` is None for what does not decay."""
+    """x is a parameter as a list, or as a list of rows; `decoupled` is None if it does not decay."""
     if isinstance(x[0], list):
         width = len(x[0])
         end = lamb(_flat(x), [_flat(g) for g in gradients], lr, betas, eps, decoupled)
@@ -101,7 +101,7 @@ def lamb(
 def muon(
     x: Any, gradients: Sequence[Any], lr: float, momentum: float, betas: tuple[float, float], eps: float, decoupled=0.0
 ) -> Any:
-    """A parameter in a list, which moves by AdamW, or a matrix in a list of rows."""
+    """x is a parameter as a list, which AdamW updates, or a matrix as a list of rows."""
     if not isinstance(x[0], list):
         return [adam(v, [g[i] for g in gradients], lr, betas, eps, 0.0, decoupled) for i, v in enumerate(x)]
     n, width = len(x), len(x[0])

@@ -18,7 +18,7 @@ from xpnet.verify.rows import LayerCase
 
 
 def pool2d(of: Callable[[list[Number]], Number], kernel, stride, padding=NO_PADDING) -> Reference:
-    """`of` the numbers of each window that lie in the image, row by row."""
+    """A reference that applies `of` to the numbers of each window that lie in the image, row by row."""
 
     def reference(x: Numbers, p: Parameters) -> Numbers:
         n_images, height, width, channels = x.shape
@@ -49,7 +49,7 @@ def mean_of(n: int) -> Callable[[list[Number]], Number]:
 # Rows ---------------------------------------------------------------------------------------------------------
 
 
-GEOMETRIES: dict[str, tuple] = {  # the layer's arguments, the shape of an image; what the formula is told
+GEOMETRIES: dict[str, tuple] = {  # the layer's arguments, the shape of an image, then the arguments of the formula
     "2 x 2": ((2,), (4, 6, 2), (2, 2), (2, 2)),
     "odd sizes": ((2,), (5, 3, 2), (2, 2), (2, 2)),
     "odd sizes, 2 x 3": (((2, 3),), (5, 4, 2), (2, 3), (2, 3)),
@@ -76,7 +76,7 @@ def _row(
 
 
 def _several_blocks(kind: type[Layer]) -> LayerCase:
-    """A batch that a CPU takes in several blocks: much for plain loops."""
+    """A row with a batch that a CPU computes in several blocks: too much for plain loops."""
     return replace(_row(kind, "several blocks", (5, 1), (20, 20, 16), (5, 5), (1, 1)), reference=None, batches=(7,))
 
 

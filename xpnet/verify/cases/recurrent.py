@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU: what each must compute, and the rows of the table of cases."""
+"""RNN, LSTM and GRU: their formulas, and the rows of the table of cases."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def gru(x: list[Number], states: States, p: Parameters) -> States:
 
 
 def places(j: int, h: list[Number], blocks: int = 3) -> list[int]:
-    """Where unit j stands in each of the gates' blocks."""
+    """The columns of unit j, one in the block of each gate."""
     return [block * len(h) + j for block in range(blocks)]
 
 
 def unrolled(
     x: Any, p: Parameters, step: Step, layers=1, bidirectional=False, mask=False, state=False, return_state=False
 ) -> Any:
-    """The layer on x or (x, mask, h0, ..): y or (y, h, ..). One sample after the other."""
+    """The layer on x or (x, mask, h0, ..), one sample after the other; returns y or (y, h, ..)."""
     x, *others = in_tuple(x)
     given = others.pop(0) if mask else None
     directions, n_states = 1 + bidirectional, 2 if step is lstm else 1
@@ -97,7 +97,7 @@ def unrolled(
 def _torch(
     torch: Any, x: Any, p: Any, kind: str, layers=1, bidirectional=False, mask=False, state=False, return_state=False
 ) -> Any:
-    """The same by PyTorch's module, with a mask that is 1 up to each sample's length."""
+    """The same with PyTorch's module. A mask must be 1 up to each sample's length."""
     x, *others = in_tuple(x)
     rnn_utils = torch.nn.utils.rnn
     module = getattr(torch.nn, kind)(C, UNITS, layers, batch_first=True, bidirectional=bidirectional, dtype=x.dtype)
@@ -122,7 +122,7 @@ def _torch(
 
 
 def _torch_order(kind: str) -> list[int]:
-    """PyTorch has an LSTM's candidate before its output gate."""
+    """Columns in PyTorch's order, which has an LSTM's candidate before its output gate."""
     blocks = {"RNN": [0], "LSTM": [0, 1, 3, 2], "GRU": [0, 1, 2]}[kind]
     return [block * UNITS + j for block in blocks for j in range(UNITS)]
 
@@ -131,12 +131,12 @@ def _torch_order(kind: str) -> list[int]:
 
 
 def up_to_a_length(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask (N, T) of samples that have 1 to T - 1 steps, then padding."""
+    """A mask (N, T) for samples of 1 to T - 1 steps, followed by padding."""
     return (np.arange(shape[1]) < rng.integers(1, shape[1], (shape[0], 1))).astype(np.int8)
 
 
 def with_holes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask (N, T) of 0 and 1 anywhere, where every sample has a masked step before one that is not."""
+    """A random mask (N, T) of 0 and 1, in which every sample has a masked step before one that is not masked."""
     mask = rng.integers(0, 2, shape, dtype=np.int8)
     mask[:, 1], mask[:, 2] = 0, 1
     return mask

@@ -1,4 +1,4 @@
-"""What gives numbers another shape or order: Flatten, Reshape, Transpose."""
+"""Layers that change the shape or the order of axes: Flatten, Reshape, Transpose."""
 
 from __future__ import annotations
 

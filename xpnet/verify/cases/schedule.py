@@ -1,4 +1,4 @@
-"""Schedules: rates worked out by hand."""
+"""Schedules, with rates worked out by hand."""
 
 from __future__ import annotations
 

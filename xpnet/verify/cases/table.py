@@ -1,4 +1,4 @@
-"""The columns of a table as features."""
+"""Columns: the columns of a table as features."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CATEGORIES: dict[str, Any] = {
 
 
 def features(numbers: Numbers | None, codes: Any, p: dict[str, Numbers]) -> Numbers:
-    """Row by row: standardised numbers, one-hot of 3 levels, a vector of 4 for one of 6 levels, one-hot of 2."""
+    """By row: standardised numbers, one-hot codes of 3 levels, an embedding of 4 numbers, one-hot codes of 2 levels."""
     rows = []
     for n in range(len(codes) if numbers is None else len(numbers)):
         row = [] if numbers is None else [(numbers[n, j] - MEAN[j]) / STD[j] for j in range(2)]
         if codes is not None:
             c, d, e = (int(plain(code)) for code in codes[n])
-            zero = 0.0 * p["tables.1.W"][0, 0]  # of its kind: a float, or a `Value`
+            zero = 0.0 * p["tables.1.W"][0, 0]  # of the parameters' type: a float, or a `Value`
             row += [zero + float(c == level) for level in (1, 2, 3)]
             row += list(p["tables.1.W"][d])
             row += [zero + float(e == level) for level in (1, 2)]
@@ -37,7 +37,10 @@ def features(numbers: Numbers | None, codes: Any, p: dict[str, Numbers]) -> Numb
 
 
 def codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Categories, unknown ones among the one-hot. A difference quotient sees a gradient of an embedding's row 0."""
+    """Codes of categories. The one-hot columns include the unknown category 0, the embedded column does not.
+
+    Row 0 of an embedding gets no gradient (see `nn.Embedding`), although a difference quotient would show one.
+    """
     n = shape[0]
     return np.stack([rng.integers(0, 4, n), rng.integers(1, 7, n), rng.integers(0, 3, n)], axis=1)
 
