@@ -1,14 +1,14 @@
-"""Weights of PyTorch networks, into a model and out of it, and of Keras networks into a model.
+"""Read weights of PyTorch and Keras networks into a model, and write a model's weights for PyTorch.
 
     from xpnet import weights
 
-    print(weights.match(model, "lenet.safetensors"))     # which tensor would go where, and what its layout becomes
+    print(weights.match(model, "lenet.safetensors"))     # which tensor would go where, with its change of layout
     weights.load(model, net.state_dict())                # or the path of a .safetensors file
-    weights.load(model, "net.weights.h5")                # of Keras 3; needs the extra "keras", which is h5py
+    weights.load(model, "net.weights.h5")                # from Keras 3; needs the extra "keras" (h5py)
     net.load_state_dict(weights.as_torch(model, like=net.state_dict()))
 
-PyTorch and Keras themselves are not needed. Layers are found by name, or by their order and shapes where names differ;
-`names` says which is which where that leaves a doubt.
+Only `as_torch` needs PyTorch, and nothing needs Keras. Layers are matched by name, or by order and shapes if the names
+differ; where that is ambiguous, `names` says which is which.
 """
 
 from xpnet.weights.loading import load, match

@@ -1,8 +1,8 @@
-"""The weights in a `.weights.h5` file of Keras 3, read by h5py.
+"""The weights in a `.weights.h5` file of Keras 3, read with h5py.
 
-A layer's variables lie at `layers/dense_1/vars/0`, numbered in the order in which the layer made them; those of a
-recurrent layer are its cell's, `layers/lstm/cell/vars/0`. Layers of one class are numbered in the order of the model:
-dense, dense_1, .. (keras/src/saving/saving_lib.py). Files of Keras 2 are built otherwise.
+A layer's variables are at `layers/dense_1/vars/0` and so on, numbered in the order in which the layer created them. A
+recurrent layer's are at its cell, `layers/lstm/cell/vars/0`. Layers of one class are numbered in the order of the
+model: dense, dense_1, .. (keras/src/saving/saving_lib.py). Files of Keras 2 have another structure.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from xpnet.nn.saving import ModelFileError
 from xpnet.weights.reading import MOST_BYTES
 
-MOST_DEPTH = 64  # of groups in groups
-VARIABLES = {  # what the numbers stand for, by class of layers
+MOST_DEPTH = 64  # of nested groups
+VARIABLES = {  # the variables in the order of their numbers, by class of layer
     "dense": ("kernel", "bias"),
     "conv1d": ("kernel", "bias"),
     "conv2d": ("kernel", "bias"),
@@ -28,14 +28,14 @@ VARIABLES = {  # what the numbers stand for, by class of layers
     "layer_normalization": ("gamma", "beta"),
 }
 OF_A_CELL = ("kernel", "recurrent_kernel", "bias")
-BACKWARD = "backward "  # before the names of a Bidirectional layer's second half
-NOT_WEIGHTS = ("optimizer", "seed_generator", "_metrics", "metrics", "_loss_tracker")  # groups that are left out
+BACKWARD = "backward "  # prefix of the names of a Bidirectional layer's backward half
+NOT_WEIGHTS = ("optimizer", "seed_generator", "_metrics", "metrics", "_loss_tracker")  # groups that are skipped
 
 
 def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The variables by layers ("layers/dense_1") and names ("kernel"), layers in the order of their numbers.
+    """The variables by layer ("layers/dense_1") and name ("kernel"), with layers in the order of their numbers.
 
-    Raises ModuleNotFoundError without h5py, ModelFileError for what is no such file or holds a layer that is not known.
+    Raises ModuleNotFoundError without h5py, ModelFileError if it is no such file or holds an unknown layer.
     """
     try:
         import h5py
@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _variables(group: Any, h5py: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, tuple[str, list]]]:
-    """(path, (name that the layer has in Keras, its variables)) of all groups inside that have some."""
+    """(path, (name of the layer in Keras, its variables)) of all groups inside that have variables."""
     if depth > MOST_DEPTH:
         raise ValueError(f"groups in groups, more than {MOST_DEPTH}")
     for key in group:
@@ -84,7 +84,7 @@ def _variables(group: Any, h5py: Any, place: str = "", depth: int = 0) -> Iterat
 
 
 def _array(group: Any, key: str, h5py: Any) -> np.ndarray:
-    within = isinstance(group.get(key, getlink=True), h5py.HardLink)  # a link to elsewhere is not even opened
+    within = isinstance(group.get(key, getlink=True), h5py.HardLink)  # any other link is not even opened
     found = group[key] if within else None
     if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{group.name} has {sorted(group)}, and no variable {key}")
@@ -98,7 +98,7 @@ def _array(group: Any, key: str, h5py: Any) -> np.ndarray:
 
 
 def _named(place: str, name: str, arrays: list[np.ndarray]) -> tuple[str, list[str]]:
-    """(layer, names of its variables as far as they are known) of a group. `name` is the layer's in Keras."""
+    """(path of the layer, names of its known variables) of a group. `name` is the layer's name in Keras."""
     before, parts = "", place.split("/")
     if parts[-1] == "cell":
         parts.pop()
@@ -110,12 +110,12 @@ def _named(place: str, name: str, arrays: list[np.ndarray]) -> tuple[str, list[s
                 "build it with reset_after=True and train it again"
             )
         return "/".join(parts), [before + variable for variable in OF_A_CELL]
-    # In a Sequential or Functional model the place has the layer's class, else the layer's name may have it.
+    # In a Sequential or Functional model, the path names the layer's class; elsewhere the layer's name may do so.
     classes = (re.sub(r"_\d+$", "", text) for text in (parts[-1], name))
     return place, next((list(VARIABLES[c]) for c in classes if c in VARIABLES), [])
 
 
 def _in_order(place: str) -> list[tuple[str, int]]:
-    """dense before dense_1, dense_9 before dense_10; the forward layer of two directions first."""
+    """A sort key: dense before dense_1, dense_9 before dense_10, a forward_layer before its backward_layer."""
     parts = [re.fullmatch(r"(.*?)(?:_(\d+))?", part) for part in place.split("/")]
     return [(part[1].replace("forward_layer", ""), int(part[2] or 0)) for part in parts if part]

@@ -1,7 +1,7 @@
-"""How Keras 3 names the variables of each layer, and in which layout it has them: mostly as they are here.
+"""How Keras 3 names the variables of each layer, and their layouts, which are mostly those of xpnet.
 
-Images are NHWC and matrices (in, out) in both. A file knows no options: BatchNormalization and LayerNormalization have
-epsilon=0.001 there, so `nn.BatchNorm(eps=1e-3)`, unless they were given another.
+Images are NHWC and matrices (in, out) in both. A weights file holds no options: BatchNormalization and
+LayerNormalization have epsilon=0.001 in Keras by default, so the model here needs `nn.BatchNorm(eps=1e-3)`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES: dict[type[Layer], dict[str, str]] = {
     },
     nn.LayerNorm: {"gamma": "gamma", "beta": "beta"},
 }  # fmt: skip
-GATES = {  # those of Keras in the order of ours, and in words
+GATES = {  # for each of our gates, the place of Keras' gate; and the layout as text
     nn.RNN: ((0,), "as it is"),
     nn.LSTM: ((0, 1, 3, 2), "gates i f n o -> i f o n"),
     nn.GRU: ((1, 0, 2), "gates z r n -> r z n, biases added"),
@@ -33,8 +33,10 @@ GATES = {  # those of Keras in the order of ours, and in words
 
 
 def parts_of(network: Layer) -> Iterator[Counterpart]:
-    """All layers with parameters, in their order; one that is used twice once. Raises ValueError for a layer that Keras
-    has no counterpart of."""
+    """All layers with parameters, in their order; a layer that is used twice comes once.
+
+    Raises ValueError for a layer whose weights cannot be read from a Keras file.
+    """
     seen: set[int] = set()
     for path, layer in network.walk():
         own = {name: p for name, p in vars(layer).items() if isinstance(p, Parameter)}
@@ -60,8 +62,11 @@ def _named(layer: Layer, path: str, own: dict[str, Parameter]) -> Counterpart:
 
 
 def _recurrent(layer: Recurrent, path: str) -> Counterpart:
-    """One layer there has one of ours, in one direction or two. A GRU there has two biases, of x W and of h U, which
-    are added: one here, but for the last of the second, inside its gate r."""
+    """A layer of one or two directions; one with several `layers` is several layers in Keras.
+
+    A GRU in Keras has two biases, of x W and of h U. Here their sum is one bias, except for the last block of the
+    second: that is b_hn, inside the product with the gate r.
+    """
     if layer.layers > 1:
         kind, n = type(layer).__name__, layer.layers
         raise ValueError(f"{path or 'the model'}: {kind}(layers={n}) is {n} layers in Keras: use {n} of one layer each")

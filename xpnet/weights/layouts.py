@@ -1,6 +1,6 @@
-"""How PyTorch names the tensors of each layer, and in which layout it has them.
+"""How PyTorch names the tensors of each layer, and their layouts.
 
-A layer of your own is taken as it is: its parameters under their own names, in their own layout.
+The parameters of a layer of your own keep their names and layouts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True)
 class Counterpart:
-    """A layer here, or a part of one, that is a module elsewhere (in PyTorch; for Keras see `keras.py`).
+    """A layer of the model, or a part of one, and the module in PyTorch or Keras that corresponds to it.
 
-    `theirs` are the shapes of its tensors by their names there, `ours` the parameters here. `path` is that of the layer
-    here, `module` the usual name there: of PyTorch's, that of a `torch.nn.Sequential` built alike. `to_ours` and
-    `to_theirs`, where there is that way, convert the values of all its tensors. `layout` says in words what changes.
+    `path` is the path of the layer here, `module` the module's usual name there (in PyTorch, its name in a
+    `torch.nn.Sequential` of the same structure). `theirs` holds the shapes of the module's tensors by name, `ours` the
+    parameters here. `to_ours` converts the values of all tensors, `to_theirs` converts them back; the latter is None
+    for Keras. `layout` describes the change of layout.
     """
 
     path: str
@@ -38,26 +39,26 @@ class Counterpart:
     to_ours: Convert
     to_theirs: Convert | None = None
     layout: str = AS_IT_IS
-    groups: int = 1  # of tensors that belong together: the directions and layers of an LSTM
+    groups: int = 1  # sets of tensors that belong together, such as the directions and layers of an LSTM
 
 
-KNOWN = re.compile(  # names of tensors in modules; another one is taken for a module of one tensor
+KNOWN = re.compile(  # names of tensors in modules; any other name is a module of one tensor
     r"weight|bias|running_mean|running_var|in_proj_(weight|bias)|[qkv]_proj_weight|(weight|bias)_[ih]h_l\d+(_reverse)?"
 )
 
 
 def role(name: str) -> str:
-    """What a tensor is for: names differ where modules do the same, such as the projections of attention."""
+    """The role of a tensor: one name for tensors that do the same under different names, as in attention."""
     return {"in_proj_weight": "weight", "in_proj_bias": "bias", "": "weight"}.get(name, name)
 
 
 def joined(module: str, name: str) -> str:
-    """The whole name of a tensor or a parameter."""
+    """The full name of a tensor or a parameter."""
     return ".".join(filter(None, (module, name)))
 
 
 def parts_of(network: Layer) -> Iterator[Counterpart]:
-    """All parts of a network that has been built, in the order of its layers; one that is used twice once."""
+    """All parts of a built network, in the order of its layers; a layer that is used twice comes once."""
     seen: set[int] = set()
     for path, layer in network.walk():
         if id(layer) not in seen:
@@ -66,17 +67,17 @@ def parts_of(network: Layer) -> Iterator[Counterpart]:
 
 
 def own_parts(parameters: dict[str, Parameter]) -> list[Counterpart]:
-    """Each parameter alone, under its own name and in its own layout: what `Model.tensors` gives."""
+    """Each parameter as a part of its own, under its own name and in its own layout, as in `Model.tensors`."""
     return [Counterpart(name, name, {"": p.shape}, {"": p}, dict, dict) for name, p in parameters.items()]
 
 
 def _inner(layer: Layer) -> set[int]:
-    """The layers inside that are no modules of their own there."""
+    """The inner layers that are not modules of their own in PyTorch."""
     return {id(inner) for _, inner in layer.children()} if isinstance(layer, nn.MultiHeadAttention) else set()
 
 
 def _module(path: str, *more: str) -> str:
-    """Layers in a row are numbered there as they are here, but for the word `layers`."""
+    """The name of a module in PyTorch: the path of the layer here without the key `layers`."""
     return ".".join([key for key in path.split(".") if key not in ("layers", "")] + list(more))
 
 
@@ -84,8 +85,10 @@ def _module(path: str, *more: str) -> str:
 
 
 def _renamed(names: dict[str, str], turn: tuple[int, ...] = (), layout: str = AS_IT_IS) -> Any:
-    """Parameters that are tensors there, by their names; the first with its axes in another order if `turn` is given:
-    theirs is ours.transpose(turn)."""
+    """A function for layers whose parameters have other names in PyTorch: `names` maps ours to theirs.
+
+    If `turn` is given, the first parameter has its axes in another order: theirs is ours.transpose(turn).
+    """
     first = next(iter(names))
     back = tuple(int(i) for i in np.argsort(turn))
 
@@ -121,7 +124,7 @@ def _as_it_is(layer: Layer, path: str) -> Iterator[Counterpart]:
 
 
 def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]:
-    """q, k and v are one matrix there, whatever is read; or three, where what is read has other channels."""
+    """PyTorch joins q, k and v in one matrix, or has three if the memory has another number of channels."""
     linears = [layer.q, layer.kv] if layer.crossed else [layer.qkv]
     C, widths = layer.out.W.shape[0], {linear.W.shape[0] for linear in linears}
     ours = {f"{name}.{key}": p for name, linear in layer.children() if name != "out" for key, p in linear.parameters()}
@@ -129,7 +132,7 @@ def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]
     ends = np.cumsum([linear.W.shape[1] for linear in linears])[:-1]
 
     def rows(values: Arrays, key: str) -> list[np.ndarray]:
-        """Of q, k and v, the outputs first."""
+        """The matrices (outputs first) or biases of q, k and v."""
         found = [v.T for name, v in values.items() if name.endswith(key)]
         return [part for v in found for part in np.split(v, len(v) // C)]
 
@@ -152,11 +155,11 @@ def _attention(layer: nn.MultiHeadAttention, path: str) -> Iterator[Counterpart]
     yield from (replace(part, module=_module(path, "out_proj")) for part in LINEAR(layer.out, joined(path, "out")))
 
 
-GATES = {nn.RNN: (0,), nn.LSTM: (0, 1, 3, 2), nn.GRU: (0, 1, 2)}  # ours in their order: i f n o of an LSTM
+GATES = {nn.RNN: (0,), nn.LSTM: (0, 1, 3, 2), nn.GRU: (0, 1, 2)}  # our gates in PyTorch's order (LSTM: i f n o)
 
 
 def _recurrent(layer: Recurrent, path: str) -> Iterator[Counterpart]:
-    """Two biases there, of x W and of h U, which are added: one here, but for the last of a GRU, inside its gate r."""
+    """PyTorch has two biases, of x W and of h U. Here their sum is one bias, except for a GRU's b_hn, inside gate r."""
     order, u = GATES[type(layer)], layer.units
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
     back = np.argsort(columns)

@@ -1,10 +1,10 @@
 """Which module of a source goes into which layer.
 
-By name, where the source has all names that a `torch.nn.Sequential` built alike would have. Otherwise by what modules
-hold (the names and shapes of their tensors): those that only one layer fits go there; of several that are alike, the
-first goes to the first, as PyTorch keeps modules in the order in which a network names them. A safetensors file says
-nothing of that order (`reading.has_order`): there, modules that are alike are told apart only where their names differ
-in numbers alone ("blocks.2.fc", "blocks.10.fc").
+Modules are matched by name if the source has all the names that a `torch.nn.Sequential` of the same structure would
+have. Otherwise they are matched by the names and shapes of their tensors. A module that fits only one layer goes there.
+Of several alike, the first goes to the first layer, as PyTorch keeps modules in the order in which a network defines
+them. A safetensors file does not keep that order (`reading.has_order`): modules alike are then matched only if their
+names differ in numbers alone ("blocks.2.fc", "blocks.10.fc"), in the order of these numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Modules = dict[str, dict[str, Shape]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A part, and what the source calls each of its tensors."""
+    """A part, the module that goes into it, and the full name in the source of each of its tensors."""
 
     part: Counterpart
     module: str
@@ -34,12 +34,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Match:
-    """Which tensor of a source goes where: `print(match)` shows it as a table."""
+    """Which tensor of a source goes where; `print(match)` shows a table."""
 
     pairs: tuple[Pair, ...]
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """(name in the source, shape, name in the model, shape, what its layout becomes), line by line."""
+        """(name in the source, shape, name in the model, shape, change of layout) for each line of the table."""
         rows = []
         for pair in self.pairs:
             theirs = [(pair.names[name], str(shape)) for name, shape in pair.part.theirs.items()]
@@ -62,8 +62,11 @@ class Match:
 
 
 def paired(parts: list[Counterpart], modules: Modules, names: Mapping[str, str] | None, in_order: bool) -> Match:
-    """What goes where; `names` are modules of the source by layers here. Raises ValueError naming all that does not
-    fit. `in_order`: the source has its modules in the order of its network."""
+    """Which module goes into which part; `names` maps layers here to modules of the source.
+
+    `in_order` says that the source has its modules in the order of its network. Raises ValueError, which lists all that
+    does not fit.
+    """
     chosen, problems = _said(parts, modules, names or {})
     left = [part for part in parts if part.path not in chosen]
     free = [module for module in modules if module not in chosen.values()]
@@ -88,7 +91,7 @@ def paired(parts: list[Counterpart], modules: Modules, names: Mapping[str, str] 
 
 
 def _said(parts: list[Counterpart], modules: Modules, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Those of `names` that can be, and what is wrong with the others."""
+    """The valid entries of `names`, and what is wrong with the others."""
     paths = [part.path for part in parts]
     wrong = [f"names: the model has no {path!r}: {', '.join(paths)}" for path in names if path not in paths]
     wrong += [f"names: the source has no {m!r}: {', '.join(modules)}" for m in names.values() if m not in modules]
@@ -106,7 +109,7 @@ def _cut(rows: list[tuple[str, str]], groups: int) -> list[list[tuple[str, str]]
 
 
 def modules_of(tensors: Arrays) -> Modules:
-    """The shapes of tensors by modules: "conv1" -> {"weight": .., "bias": ..}. One of another name is one itself."""
+    """Shapes by module: "conv1" -> {"weight": .., "bias": ..}. A tensor of any other name is a module of its own."""
     modules: Modules = {}
     for name, values in tensors.items():
         module, _, last = name.rpartition(".")
@@ -118,12 +121,12 @@ def modules_of(tensors: Arrays) -> Modules:
 
 
 def _kind(held: Mapping[str, Shape]) -> Kind:
-    """What tells modules apart: which tensors they hold, and of which shapes."""
+    """What modules are compared by: the roles and shapes of their tensors."""
     return frozenset((role(name), shape) for name, shape in held.items())
 
 
 def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[str]:
-    if "" in held and part.layout != AS_IT_IS:  # by what it is called, it need not have the layout that is PyTorch's
+    if "" in held and part.layout != AS_IT_IS:  # its name does not show whether it has PyTorch's layout
         to = joined(module, "weight")
         return [f"{module}: nothing says which way it lies; call it {to} to make it {part.layout} for {part.path}"]
     if _kind(held) == _kind(part.theirs):
@@ -133,7 +136,7 @@ def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[s
 
 
 def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bool) -> list[str]:
-    """Why these modules, which are alike, cannot go to these layers."""
+    """Why these modules, which are all alike, cannot be matched with these layers."""
     held = _words(sorted(kind))
     if len(ours) != len(theirs):
         here, there = ", ".join(part.path or "the model" for part in ours), ", ".join(theirs)

@@ -1,4 +1,4 @@
-"""Weights from elsewhere as arrays of the host, by name."""
+"""Reading weights from other libraries as host arrays, by name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from xpnet.nn.saving import ModelFileError
 
-IGNORED = "num_batches_tracked"  # a count, which changes no output
+IGNORED = "num_batches_tracked"  # a count that affects no output
 MOST_BYTES = 1 << 33
-PICKLES = (b"PK\x03\x04", b"\x80")  # torch.save, today and before: an archive with a pickle in it, or a pickle
+PICKLES = (b"PK\x03\x04", b"\x80")  # of torch.save: a zip archive with a pickle in it, or formerly a pickle
 CONVERT = """it holds a pickle, which can run any program when it is opened: xpnet reads none. Where you trust it:
     import torch, safetensors.torch
     safetensors.torch.save_file(torch.load({name!r}, weights_only=True), {new!r})"""
@@ -27,9 +27,9 @@ NUMPYS = "it holds arrays of NumPy's, not tensors: give them as a dict, dict(num
 
 
 def arrays_of(source: Any) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors file, by their names, or of a dict of arrays or PyTorch tensors, in its order.
+    """The tensors of a .safetensors file, or of a dict of arrays or PyTorch tensors (in its order), by name.
 
-    Raises ModelFileError for what is no such file, TypeError for what is no such dict.
+    Raises ModelFileError if the file is no such file, TypeError if `source` is no such dict.
     """
     if isinstance(source, (str, os.PathLike)):
         return _read(Path(source))
@@ -39,7 +39,7 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
         )
     arrays = {}
     for name, value in source.items():
-        if hasattr(value, "detach"):  # a tensor of PyTorch's, which NumPy knows in some dtypes only
+        if hasattr(value, "detach"):  # a PyTorch tensor; NumPy does not have all of its dtypes
             value = value.detach().cpu()
             value = value.float() if value.is_floating_point() and value.element_size() < 4 else value
         arrays[str(name)] = np.asarray(value)
@@ -51,9 +51,9 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
 def has_order(source: Any) -> bool:
     """Whether a source names its modules in the order of its network, as a `state_dict` does.
 
-    A safetensors file has no order, and what `load_file` makes of one has another: by dtype, then by name. There the
-    bias of a module comes before its weight, in a `state_dict` never; where no module has two tensors, the order of all
-    names tells.
+    A safetensors file does not keep it. A dict from `load_file` is sorted by dtype, then by name; there a module's bias
+    comes before its weight, which never happens in a `state_dict`. If no module has two tensors, such a dict is
+    recognised by names that are sorted within each dtype.
     """
     if isinstance(source, (str, os.PathLike)):
         return False
@@ -69,17 +69,17 @@ def has_order(source: Any) -> bool:
 
 
 def numbers(name: str) -> list[int]:
-    """Those in a name, in their order."""
+    """The numbers in a name, in their order."""
     return [int(n) for n in re.findall(r"\d+", name)]
 
 
 def unnumbered(name: str) -> str:
-    """The name without its numbers: what modules that are numbered have in common."""
+    """The name with # for every number: the part that numbered modules have in common."""
     return re.sub(r"\d+", "#", name)
 
 
 def check_file(path: Path) -> Path:
-    """The same path. Raises FileNotFoundError for what is no file, ModelFileError for one that is not to be read."""
+    """The path itself. Raises FileNotFoundError without such a file, ModelFileError if it cannot be used."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: {'a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size > MOST_BYTES:
@@ -113,7 +113,7 @@ def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return all(name.endswith(".npy") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):  # no archive, or a damaged one
+    except (zipfile.BadZipFile, OSError):  # no zip archive, or a damaged one
         return False
 
 

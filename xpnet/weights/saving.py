@@ -1,4 +1,4 @@
-"""From a model to weights that a PyTorch network takes."""
+"""Weights of a model for a PyTorch network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from xpnet.weights.reading import IGNORED, arrays_of
 def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None) -> Arrays:
     """The model's values as NumPy arrays under PyTorch's names and in its layouts.
 
-    The names are those of a `torch.nn.Sequential` built alike; or those of `like`, the state dict of a network that is
-    built in its own way, in its order and with whatever it counts besides. `names` is as in `load`.
-    Raises ValueError where `like` does not fit.
+    The names are those of a `torch.nn.Sequential` of the same structure. For a PyTorch network that is built in another
+    way, pass its state dict as `like`: the result has its names and order, and its entries that the model lacks, such
+    as `num_batches_tracked`. `names` is as in `load`. Raises ValueError if `like` does not fit.
     """
     tensors, theirs = model.tensors(), {} if like is None else arrays_of(like)
     out: Arrays = {}
     for part, names_there in _places(model, like, names):
-        assert part.to_theirs is not None  # all of PyTorch's have it
+        assert part.to_theirs is not None  # every counterpart in PyTorch has one
         values = part.to_theirs({name: tensors[joined(part.path, name)] for name in part.ours})
         out |= {names_there[name]: np.ascontiguousarray(v) for name, v in values.items()}
         if like is None and "running_mean" in values:
@@ -34,7 +34,7 @@ def state_dict(model: Model, like: Mapping[str, Any] | None = None, names: Mappi
 
 
 def _places(model: Model, like: Any, names: Any) -> list[tuple[Counterpart, dict[str, str]]]:
-    """Each part with the names of its tensors."""
+    """Each part with the full names of its tensors in PyTorch."""
     if like is not None:
         return [(pair.part, pair.names) for pair in match(model, like, names).pairs]
     warn_of_flattened(model)
@@ -42,7 +42,7 @@ def _places(model: Model, like: Any, names: Any) -> list[tuple[Counterpart, dict
 
 
 def as_torch(model: Model, like: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None) -> Any:
-    """`state_dict` as tensors of PyTorch's on the CPU: `net.load_state_dict(as_torch(model, net.state_dict()))`."""
+    """`state_dict` as PyTorch tensors on the CPU: `net.load_state_dict(as_torch(model, net.state_dict()))`."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -53,7 +53,7 @@ def as_torch(model: Model, like: Mapping[str, Any] | None = None, names: Mapping
 def save(
     model: Model, path: str | os.PathLike, like: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
 ) -> None:
-    """`state_dict` as a safetensors file, for `safetensors.torch.load_file`. OSError if it cannot be written."""
+    """Write `state_dict` as a safetensors file, for `safetensors.torch.load_file`. Raises OSError if that fails."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
