@@ -1,16 +1,17 @@
-"""Models as ONNX files, and ONNX files as models.
+"""Export models to ONNX files, and load ONNX files as models.
 
     from xpnet import onnx
 
-    onnx.export(model, "model.onnx")          # every layer; `exporter` is for layers of your own
-    model = onnx.load("from-pytorch.onnx")    # a model that can be trained on
+    onnx.export(model, "model.onnx")          # all layers; for a layer of your own, see `exporter`
+    model = onnx.load("from-pytorch.onnx")    # a model that can be trained further
 
-Each family of layers is a file: how it is written above, how it is read below. `graph.py` has what is written so far,
-`structure.py` and `chain.py` what is read; `writing.py` and `reading.py` are the files themselves.
+Each family of layers has a file: exporters in its first half, importers in its second. `graph.py` holds the graph while
+it is written, `structure.py` and `chain.py` the graph while it is read; `writing.py` and `reading.py` handle the files.
 
-Written are all layers, as they are when not training. Read are networks of one input whose operators are layers, in a
-row, around each other (`Residual`) or side by side (`Parallel`), as PyTorch's and scikit-learn's exporters write them;
-of attention and of sinusoidal positions only the single operators are left in a file, and those are no layers.
+All layers can be exported, in evaluation mode. Networks with one input can be loaded if their operators correspond to
+layers: one after the other, with a shortcut (`Residual`) or in parallel branches (`Parallel`), as the exporters of
+PyTorch and scikit-learn write them. Attention and sinusoidal positions cannot be loaded: a file holds only their single
+operators, which are no layers.
 """
 
 try:

@@ -14,7 +14,7 @@ from xpnet.onnx.norm import rms_norm_of
 from xpnet.onnx.registry import exporter, importer, joiner
 from xpnet.onnx.structure import Join, Node
 
-ALIKE: dict[type[nn.Layer], str] = {  # one operator, without attributes
+ALIKE: dict[type[nn.Layer], str] = {  # each is one operator without attributes
     nn.ReLU: "Relu",
     nn.SELU: "Selu",
     nn.Sigmoid: "Sigmoid",
@@ -52,7 +52,7 @@ def silu(layer: nn.SiLU, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @exporter(nn.PReLU)
 def prelu(layer: nn.PReLU, x: Tensor, graph: GraphWriter) -> Tensor:
-    """A slope for each channel, wherever the channels stand."""
+    """One slope for each channel, whichever axis of the graph the channels are."""
     behind = [1] * (len(x.axes) - 1 - x.channels)
     return x.computed(graph.op("PRelu", x.name, graph.parameter(layer.a, lambda a: a.reshape(-1, *behind))))
 
@@ -67,7 +67,7 @@ def softmax(layer: Any, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @importer(*ALIKE.values())
 def from_alike(node: Node, chain: Chain) -> None:
-    usual = {"alpha": 1.67326319, "gamma": 1.05070102}  # of Selu
+    usual = {"alpha": 1.67326319, "gamma": 1.05070102}  # the defaults of Selu
     if any(not math.isclose(value, usual.get(key, -1), rel_tol=1e-5) for key, value in node.attributes.items()):
         raise node.error(f"its attributes are {node.attributes}")
     (kind,) = (kind for kind, name in ALIKE.items() if name == node.kind)
@@ -91,7 +91,7 @@ def from_gelu(node: Node, chain: Chain) -> None:
 
 @importer("PRelu")
 def from_prelu(node: Node, chain: Chain) -> None:
-    """Slopes along one axis of the graph, or one for all: that becomes one for each channel."""
+    """Slopes along one axis of the graph, or a single slope, which is repeated for each channel."""
     slopes = node.operand
     along = [axis - slopes.ndim for axis, n in enumerate(slopes.shape) if n > 1]
     if len(along) > 1:
@@ -108,7 +108,7 @@ def from_softmax(node: Node, chain: Chain) -> None:
 
 @joiner("Mul", "Div")
 def from_product(join: Join, chain: Chain) -> None:
-    """x times a function of x: SiLU and Mish, or from its formula RMSNorm."""
+    """x times a function of x: SiLU or Mish, or RMSNorm, recognised by its formula."""
     around, *way = sorted(join.ways, key=len)
     if join.node.kind == "Mul" and not around and way == [("Sigmoid",)]:
         return chain.add(nn.SiLU())
@@ -119,7 +119,7 @@ def from_product(join: Join, chain: Chain) -> None:
 
 @joiner("Where")
 def from_where(join: Join, chain: Chain) -> None:
-    """PyTorch's Softplus: x itself where it is so large that nothing is to be added."""
+    """PyTorch's Softplus, which returns x itself above a threshold, where the two are equal after rounding."""
     above = join.branches[0][0] if join.ways == [("Greater",), (), ("Softplus",)] else None
     if not isinstance(above, Node) or not above.operand_is_second or above.operand.min() < 15:
         raise join.node.error("no layer of xpnet chooses between values")

@@ -1,4 +1,4 @@
-"""Attention, from its formula: every reader of ONNX knows products and a softmax."""
+"""Attention, written as its formula: every ONNX runtime has matrix products and softmax."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpnet.onnx.embedding import waves
 from xpnet.onnx.graph import GraphWriter, Tensor
 from xpnet.onnx.registry import exporter
 
-HIDDEN = -1e30  # a score whose exponential is 0, and no infinity: inf - inf is no number
+HIDDEN = -1e30  # a score whose exponential is 0; not -inf, because inf - inf is NaN
 
 
 @exporter(nn.MultiHeadAttention)
@@ -29,7 +29,7 @@ def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tenso
     hidden = _hidden(layer, inputs, scores, graph)
     if hidden:
         p = graph.op("Softmax", graph.op("Where", hidden, graph.constant(HIDDEN), scores), axis=-1)
-        p = graph.op("Where", hidden, graph.constant(0.0), p)  # 0 too where nothing at all may be read
+        p = graph.op("Where", hidden, graph.constant(0.0), p)  # also 0 where no position may be read
     else:
         p = graph.op("Softmax", scores, axis=-1)
     rows = graph.op("Transpose", graph.op("MatMul", p, v), perm=[0, 2, 1, 3])
@@ -38,19 +38,19 @@ def attention(layer: nn.MultiHeadAttention, x: Any, graph: GraphWriter) -> Tenso
 
 
 def _heads(layer: nn.MultiHeadAttention, a: Tensor, parts: int, graph: GraphWriter) -> list[str]:
-    """(N, T, m C) as m times (N, h, T, d)."""
+    """Split (N, T, m C) into m values (N, h, T, d)."""
     names = graph.ops("Split", a.name, outputs=parts, axis=-1, num_outputs=parts) if parts > 1 else [a.name]
     shape = graph.constant([0, 0, layer.heads, _width(layer)], "int64")
     return [graph.op("Transpose", graph.op("Reshape", name, shape), perm=[0, 2, 1, 3]) for name in names]
 
 
 def _width(layer: nn.MultiHeadAttention) -> int:
-    """Channels of a head. In a Reshape they are a number, not -1, which is none where a sequence has no positions."""
+    """Channels of a head. A Reshape needs them as a number: -1 is undefined if a sequence has no positions."""
     return layer.out.W.shape[0] // layer.heads
 
 
 def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, graph: GraphWriter) -> str:
-    """True where a score (N, h, T, S) is of a position that may not be read; "" if all may."""
+    """A value that is True where a score (N, h, T, S) belongs to a hidden position; "" if none is hidden."""
     later = masked = ""
     if layer.causal:
         ones = graph.op("Expand", graph.constant(True, "bool"), graph.op("Shape", scores, start=2, end=4))
@@ -62,7 +62,7 @@ def _hidden(layer: nn.MultiHeadAttention, inputs: list[Tensor], scores: str, gra
 
 
 def _turned(layer: nn.MultiHeadAttention, graph: GraphWriter, *heads: str) -> list[str]:
-    """Each pair (a_i, a_(i + d/2)) turned by an angle that grows with its position."""
+    """Rotary positions: each pair (a_i, a_(i + d/2)) is rotated by an angle proportional to its position."""
     cos, sin = waves(heads[0], 2, graph)
     turned = []
     for name in heads:

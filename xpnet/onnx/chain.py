@@ -1,4 +1,4 @@
-"""Layers while they are read: a row of them, and what stands at its end."""
+"""A chain of layers while it is read from a graph, and the shape and order of axes at its end."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from xpnet.onnx.registry import IMPORTERS, JOINERS
 from xpnet.onnx.structure import FREE, GraphReader, Join, Node, Step
 
 Axes = tuple[Any, ...]  # of whole numbers, None, DIRECTION and UNIT
-DIRECTION, UNIT = "direction", "unit"  # an axis of 2 and one of `units`, which here are one: side by side
+DIRECTION, UNIT = "direction", "unit"  # two axes of the graph, of lengths 2 and `units`; xpnet joins them
 
 
 class Chain:
-    """Layers from one value of the graph to another.
+    """The layers between two values of the graph.
 
-    `shape` is that of a sample at the end, for xpnet; `axes[i]` says which axis of xpnet's array, whose axis 0 is the
-    batch, stands at axis i of the value in the graph: None where that has an axis of length 1 and xpnet none. So a
-    Transpose in the graph is no layer: one is added where the next layer needs another order (`arrange`).
+    `shape` is the shape of a sample at the end of the chain, in xpnet. `axes[i]` is the axis of xpnet's array that is
+    axis i of the value in the graph, where axis 0 of xpnet's array is the batch. It is None for an axis of length 1
+    that xpnet's array does not have. A Transpose in the graph thus adds no layer: one is added only where the next
+    operator needs another order (`arrange`).
 
-    An importer adds layers by `add(layer, {"W": ...})`, with the values of its parameters. It may read more than its
-    own node: `take` gives the next one if it is one of these operators.
+    An importer calls `add(layer, {"W": ...})` with the values of the layer's parameters. It may read further nodes
+    besides its own: `take` returns the next one if it is one of the given operators.
     """
 
     def __init__(self, reader: GraphReader, shape: Shape, axes: Axes, values: dict[int, dict[str, np.ndarray]]):
         self.reader, self.shape, self.axes, self.values = reader, shape, axes, values
         self.layers: list[Layer] = []
         self._following: deque[Step] = deque()
-        self._read: list[Node] = []  # by the importer that is at work
+        self._read: list[Node] = []  # the nodes read by the current importer
 
     def add(self, layer: Layer, values: dict[str, Any] | None = None, axes: Axes | None = None) -> None:
-        """One more layer at the end, with its values; from there on the order of axes is `axes`, if it changes."""
+        """Append a layer with the values of its parameters. `axes` is the order of axes after it, if it changes."""
         self.shape = layer.built(self.shape)
         self.layers.append(layer)
         self.values[id(layer)] = values or {}
         self.axes = self.axes if axes is None else axes
 
     def branch(self, steps: list[Step]) -> Chain:
-        """Another row from the same place."""
+        """A new chain for these steps, starting at the end of this one."""
         chain = Chain(self.reader, self.shape, self.axes, self.values)
         chain.follow(steps)
         return chain
 
     def follow(self, steps: list[Step]) -> None:
-        """Add the layers of these steps. Raises `ModelFileError` for the first that cannot be read."""
+        """Add the layers of these steps. Raises `ModelFileError` at the first step that cannot be read."""
         self._following = deque(steps)
         while self._following:
             step = self._following.popleft()
@@ -72,11 +73,11 @@ class Chain:
                 self.reader.shapes[done.outputs[0]] = self.dims
 
     def ahead(self, n: int) -> list[Node]:
-        """The nodes of the next n steps, up to the first place where branches come together."""
+        """The nodes of the next n steps, up to the first `Join`."""
         return list(takewhile(lambda step: isinstance(step, Node), islice(self._following, n)))  # type: ignore[arg-type]
 
     def take(self, *kinds: str, where: Callable[[Node], bool] = lambda node: True) -> Node | None:
-        """The next step, and past it, if it is one of these operators and `where` it."""
+        """Consume and return the next node if it is one of these operators and `where(node)` is true."""
         for node in self.ahead(1):
             if node.kind in kinds and where(node):
                 self._following.popleft()
@@ -88,18 +89,18 @@ class Chain:
 
     @property
     def rank(self) -> int:
-        """Of xpnet's array, with the batch."""
+        """The number of axes of xpnet's array, with the batch."""
         return len(self.shape) + 1
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """The shape of the value in the graph, with stand-ins for what is not known."""
+        """The shape of the value in the graph, with placeholders for unknown lengths."""
         sizes = [self.reader.batch, *(FREE if n is None else n for n in self.shape)]
         special = {None: 1, DIRECTION: 2, UNIT: sizes[-1] // 2}
         return tuple(special[axis] if axis in special else sizes[axis] for axis in self.axes)
 
     def arrange(self, axes: Order) -> None:
-        """Add a Transpose where the order is another one, and a Reshape where the graph has more axes of 1."""
+        """Add a Transpose if the axes have another order, and a Reshape if the graph has extra axes of length 1."""
         if None in self.axes:
             self.drop_ones(keep=True)
         if self.axes == axes:
@@ -112,15 +113,15 @@ class Chain:
         self.add(nn.Transpose(*(axis - 1 for axis in here)), axes=axes)
 
     def plain(self) -> None:
-        """The order of the graph."""
+        """Bring xpnet's axes into the graph's order."""
         self.arrange(in_order(len(self.axes)))
 
     def channels_last(self) -> None:
-        """(N, C, H, W) of the graph as xpnet's (N, H, W, C)."""
+        """Bring (N, C, H, W) of the graph into xpnet's order (N, H, W, C)."""
         self.arrange(channels_first(len(self.axes)))
 
     def as_last(self, axis: int) -> None:
-        """This axis of the graph as xpnet's last; the others may have any order."""
+        """Make this axis of the graph the last axis in xpnet; the others may have any order."""
         n = len(self.axes)
         if axis % n == 0:
             raise ShapeError("works along the batch, which no layer does")
@@ -129,7 +130,7 @@ class Chain:
             self.arrange(tuple(0 if i == 0 else n - 1 if i == axis % n else next(others) for i in range(n)))
 
     def drop_ones(self, keep: bool = False) -> None:
-        """The order of the graph without the axes of 1 that xpnet has not, or with them, by a Reshape."""
+        """Bring the axes into the graph's order without its extra axes of length 1; `keep` adds these by a Reshape."""
         real = [axis for axis in self.axes if axis is not None]
         ones = [i for i, axis in enumerate(self.axes) if axis is None]
         self.axes = tuple(real)

@@ -1,4 +1,4 @@
-"""Layers put together."""
+"""Layers made of other layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def residual(layer: nn.Residual, x: Tensor, graph: GraphWriter) -> Tensor:
 def parallel(layer: nn.Parallel, x: Tensor, graph: GraphWriter) -> Tensor:
     first, *others = (graph.layer(branch, x) for branch in layer.branches)
     names = [first.name, *(graph.arranged(y, first.axes).name for y in others)]
-    axis = 1 + layer.axis % (len(first.axes) - 1)  # of the layer's array
+    axis = 1 + layer.axis % (len(first.axes) - 1)  # counting the batch axis
     return first.computed(graph.op("Concat", *names, axis=first.axes.index(axis)))
 
 
@@ -39,7 +39,7 @@ def parallel(layer: nn.Parallel, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @joiner("Add")
 def from_sum(join: Join, chain: Chain) -> None:
-    """f(x) + s(x), one of which may be x itself."""
+    """f(x) + s(x) as a Residual; one of the two may be x itself."""
     rows = sorted(_branches(join, chain), key=lambda row: len(row.layers))
     if len(rows) != 2:
         raise join.node.error("it adds more than two values")
@@ -57,7 +57,7 @@ def from_concat(join: Join, chain: Chain) -> None:
 
 
 def _branches(join: Join, chain: Chain) -> list[Chain]:
-    """The branches read, all with their axes in the order of the one that is longest."""
+    """The chains of all branches, with their axes in the order of the longest branch."""
     rows = [chain.branch(steps) for steps in join.branches]
     order = max(rows, key=lambda row: len(row.layers)).axes
     for row in rows:

@@ -1,4 +1,4 @@
-"""Convolutions: kernels are (n_out, C / groups, kh, kw) there, and images (N, C, H, W)."""
+"""Convolutions. In ONNX, kernels are (n_out, C / groups, kh, kw) and images (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def conv(layer: nn.Conv2d, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @exporter(nn.ConvTranspose2d)
 def conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, graph: GraphWriter) -> Tensor:
-    """What is cut off behind the last row is padding; rows that no window reaches are `output_padding`."""
+    """Rows and columns cut off at the end are padding; those that no window reaches are `output_padding`."""
     windows = layer.windows
     axes = zip(windows.output, windows.kernel, windows.stride, windows.dilation, strict=True)
     full = [(n - 1) * s + (k - 1) * d + 1 for n, k, s, d in axes]  # where the last window ends
@@ -41,7 +41,10 @@ def _convolved(kind: str, layer: nn.Conv2d, x: Tensor, graph: GraphWriter, **mor
 
 
 def to_onnx(W: np.ndarray) -> np.ndarray:
-    """(kh, kw, C / groups, n_out) as (n_out, C / groups, kh, kw); of a transposed one (.., n_out / groups, C) alike."""
+    """The kernel in the layout of ONNX: (kh, kw, C / groups, n_out) becomes (n_out, C / groups, kh, kw).
+
+    The kernel (.., n_out / groups, C) of a transposed convolution likewise.
+    """
     return W.transpose(W.ndim - 1, W.ndim - 2, *range(W.ndim - 2))
 
 
@@ -65,7 +68,7 @@ def from_conv(node: Node, chain: Chain) -> None:
 
 @importer("ConvTranspose")
 def from_conv_transpose(node: Node, chain: Chain) -> None:
-    """What `output_padding` adds behind is the same as less padding there."""
+    """Rows added at the end by `output_padding` are the same as less padding there."""
     W = node.needed(1)
     if W.ndim != 4 or "output_shape" in node.attributes or node.get("auto_pad", "NOTSET") != "NOTSET":
         raise node.error("only those of images can be read, with their padding in numbers")
@@ -99,7 +102,7 @@ def geometry(node: Node, kernel: Shape) -> tuple[Shape, Shape, Shape]:
 
 
 def padding_of(node: Node, chain: Chain, kernel: Shape, stride: Shape, dilation: Shape) -> Any:
-    """What the layer's `padding` must be: numbers for both sides, or "same" where the two sides differ as in it."""
+    """The layer's `padding`: numbers that hold for both sides, or "same" if the two sides differ as in that mode."""
     n = len(kernel)
     auto, pads = node.get("auto_pad", "NOTSET"), node.get("pads", [0] * 2 * n)
     if auto in ("VALID", "SAME_UPPER"):

@@ -1,4 +1,4 @@
-"""Embedding, and where a vector stands in its sequence."""
+"""Embeddings, and positions in a sequence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def learned_position(layer: nn.LearnedPosition, x: Tensor, graph: GraphWriter) -
 
 @exporter(nn.SinusoidalPosition)
 def sinusoidal_position(layer: nn.SinusoidalPosition, x: Tensor, graph: GraphWriter) -> Tensor:
-    """Sine and cosine of each angle become neighbours: (T, C / 2, 2), then (T, C)."""
+    """Sine and cosine of each angle are stacked to (T, C / 2, 2), then flattened to (T, C)."""
     x = graph.plain(x)
     cos, sin = waves(x.name, 1, graph)
     last = graph.constant([-1], "int64")
@@ -39,15 +39,15 @@ def sinusoidal_position(layer: nn.SinusoidalPosition, x: Tensor, graph: GraphWri
 
 
 def length(name: str, axis: int, graph: GraphWriter) -> str:
-    """How long an axis of this value is, as an array of one number."""
+    """The length of an axis of this value, as an array of one number."""
     return graph.op("Shape", name, start=axis, end=axis + 1)
 
 
 def waves(name: str, time: int, graph: GraphWriter) -> tuple[str, str]:
     """cos and sin of t w_i, (T, C / 2) each, for a value (..., T, C) whose axis `time` is T.
 
-    C is read off the value, as T is: a layer without parameters may be used on several. Angles are float64, as in
-    `nn/position.py`.
+    The graph takes C, like T, from the value: a layer without parameters may be used with several widths. Angles are
+    float64, as in `nn/position.py`.
     """
     T, C = (graph.op("Squeeze", length(name, axis, graph)) for axis in (time, time + 1))
     column = graph.op("Unsqueeze", _counted(T, graph), graph.constant([1], "int64"))
@@ -59,7 +59,7 @@ def waves(name: str, time: int, graph: GraphWriter) -> tuple[str, str]:
 
 
 def _counted(n: str, graph: GraphWriter) -> str:
-    """0, 1, .., n - 1."""
+    """0, 1, .., n - 1 as float64."""
     return _as_double(graph.op("Range", graph.constant(0, "int64"), n, graph.constant(1, "int64")), graph)
 
 
@@ -72,7 +72,7 @@ def _as_double(name: str, graph: GraphWriter) -> str:
 
 @importer("Gather")
 def from_gather(node: Node, chain: Chain) -> None:
-    """Rows of a known table."""
+    """A look-up of rows in a constant table."""
     table = node.needed(0)
     if table.ndim != 2 or node.get("axis", 0) != 0:
         raise node.error("it is no look-up of rows in a table")
@@ -81,9 +81,9 @@ def from_gather(node: Node, chain: Chain) -> None:
 
 
 def add_positions(node: Node, chain: Chain) -> bool:
-    """Rows that are added to the positions of a sequence: whether this Add is that; if so it is read.
+    """Read this Add if it adds constant rows to the positions of a sequence (LearnedPosition); returns whether it does.
 
-    Of a sequence of free length they are the first rows of a table: all of it is taken.
+    For sequences of free length, the rows are a slice from the start of a table; the layer gets the whole table.
     """
     rows = node.operand
     if len(chain.shape) != 2 or rows.ndim < 2 or 1 in rows.shape[-2:] or rows.size != math.prod(rows.shape[-2:]):

@@ -1,8 +1,8 @@
-"""A graph while it is written: nodes, constants, and in which order the axes of a value stand there.
+"""A graph while it is written: its nodes, its constants, and the order of axes of each value.
 
-ONNX has the channels of images and sequences before their other axes, (N, C, H, W); xpnet has them last. Nothing is
-transposed before an operator needs it: a `Tensor` says which order it has, elementwise operators keep it, and between
-two convolutions no Transpose is left.
+ONNX has the channels of images and sequences before the other axes, (N, C, H, W); xpnet has them last. A value is
+transposed only when an operator needs it. A `Tensor` knows its order of axes, and elementwise operators keep it, so
+that no Transpose is written between two convolutions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value of the graph: axis i of it is axis `axes[i]` of the layer's array, whose axis 0 is the batch.
+    """A value of the graph. Its axis i is axis `axes[i]` of the layer's array, whose axis 0 is the batch.
 
-    `source` is the name of the input whose numbers it holds, if nothing has been computed yet.
+    `source` is the name of a graph input, if the value holds its unchanged numbers.
     """
 
     name: str
@@ -36,35 +36,35 @@ class Tensor:
 
     @property
     def channels(self) -> int:
-        """At which axis the channels are, the last of the layer's."""
+        """The axis of the channels, which are the last axis of the layer's array."""
         return self.axes.index(len(self.axes) - 1)
 
     def computed(self, name: str) -> Tensor:
-        """What an operator made of it, with as many axes in the same order."""
+        """The value `name` that an operator computed from this one, with the same axes in the same order."""
         return Tensor(name, self.axes)
 
     def moved(self, name: str, axes: Order) -> Tensor:
-        """The same numbers in other places."""
+        """The value `name`, which holds the same numbers with other axes."""
         return Tensor(name, axes, self.source)
 
 
 def in_order(rank: int) -> Order:
-    """The order of axes that the layer's array has: the batch, `rank - 1` others."""
+    """The order of axes of the layer's array: (0, 1, .., rank - 1)."""
     return tuple(range(rank))
 
 
 def channels_first(rank: int) -> Order:
-    """(N, C, H, W)."""
+    """The order (N, C, H, W) for any number of axes."""
     return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else in_order(rank)
 
 
 class GraphWriter:
-    """The nodes and constants so far.
+    """Collects the nodes and constants of a graph; exporters write their layers with it.
 
-    `op(kind, *inputs, **attributes)` adds a node and gives the name of its output. `parameter` and `constant` give
-    names of values that are known. `layer` writes a layer inside another one. `plain(x)` is x with its axes in the
-    layer's order, `arranged(x, axes)` in another one. `as_integers(x)` is x for an operator that needs whole numbers,
-    `as_numbers(x)` for a layer that takes them, but needs float32.
+    `op(kind, *inputs, **attributes)` adds a node and returns the name of its output. `parameter` and `constant` return
+    names of constant values. `layer` writes a layer inside another one. `plain(x)` is x with its axes in the layer's
+    order, `arranged(x, axes)` in another one. `as_integers(x)` is x for an operator that needs whole numbers,
+    `as_numbers(x)` is x as float32 for a layer that accepts whole numbers too.
     """
 
     def __init__(self, model: Model):
@@ -75,11 +75,11 @@ class GraphWriter:
         self._count = 0
         self.nodes: list[NodeProto] = []
         self.initialisers: dict[str, TensorProto] = {}
-        self.integers: set[str] = set()  # inputs that are read as whole numbers
-        self._numbers: set[str] = set()  # inputs that could be, and are not
+        self.integers: set[str] = set()  # inputs that the graph takes as whole numbers
+        self._numbers: set[str] = set()  # inputs that could be whole numbers but are float32
 
     def layer(self, layer: Layer, x: Any) -> Any:
-        """The outputs of the layer for x. Raises `ExportError` where nobody has said how such a layer is written."""
+        """Write the layer for x; returns its outputs. Raises `ExportError` if there is no exporter for its class."""
         write = EXPORTERS.get(type(layer))
         if write is None:
             name = type(layer).__name__
@@ -98,11 +98,11 @@ class GraphWriter:
         return y
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; the name of its output."""
+        """Add a node and return the name of its output."""
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node; the names of its outputs."""
+        """Add a node and return the names of its outputs."""
         if not all(isinstance(name, str) for name in inputs):
             raise TypeError(f"{kind} takes the names of its inputs: that of a Tensor is graph.plain(x).name")
         self._count += 1
@@ -113,7 +113,7 @@ class GraphWriter:
 
     @contextmanager
     def body(self) -> Iterator[list[NodeProto]]:
-        """`with graph.body() as nodes:` what is added in there goes into `nodes`, for the body of a Scan."""
+        """`with graph.body() as nodes:` collects the nodes added in the block in `nodes`, for the body of a Scan."""
         outer, self.nodes = self.nodes, []
         try:
             yield self.nodes
@@ -126,17 +126,17 @@ class GraphWriter:
         return self._values[parameter.name].astype(np.float32)
 
     def parameter(self, parameter: Parameter, change: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
-        """The values of a parameter, under its name; `change` brings them into the operator's layout."""
+        """Add the values of a parameter and return their name; `change` brings them into the operator's layout."""
         name, values = parameter.name, self.values(parameter)
         values = values if change is None else change(values)
-        while name in self.initialisers:  # a layer that is used twice has one set, unless its layouts differ
+        while name in self.initialisers:  # a layer that is used twice is stored once, unless its layouts differ
             if np.array_equal(numpy_helper.to_array(self.initialisers[name]), values):
                 return name
             name += "'"
         return self._keep(name, values)
 
     def constant(self, values: Any, dtype: Any = np.float32) -> str:
-        """Numbers that are no parameter's."""
+        """Add constant numbers that belong to no parameter and return their name."""
         self._count += 1
         return self._keep(f"{self._place or 'network'}/constant_{self._count}", np.asarray(values, dtype))
 
@@ -151,7 +151,7 @@ class GraphWriter:
         return self.arranged(x, in_order(len(x.axes)))
 
     def arranged(self, x: Tensor, axes: Order) -> Tensor:
-        """x with its axes in this order, by a Transpose if need be. Asked twice, it is written once."""
+        """x with its axes in this order, by a Transpose if necessary; the same one is written only once."""
         if x.axes == axes:
             return x
         perm = tuple(x.axes.index(axis) for axis in axes)
@@ -163,9 +163,9 @@ class GraphWriter:
     # Whole numbers ------------------------------------------------------------------------------------------
 
     def as_integers(self, x: Tensor) -> str:
-        """The name of x as whole numbers: where it is an input, that is what the graph takes.
+        """The name of x as whole numbers (int64). If x is an input of the graph, the graph takes it as int64.
 
-        An input that layers read as both, such as pixels that are looked up too, is what the first of them reads.
+        If one layer needs an input as whole numbers and another as float32, the first layer decides the input's type.
         """
         if x.source and x.source not in self._numbers:
             self.integers.add(x.source)
@@ -173,7 +173,7 @@ class GraphWriter:
         return self.op("Cast", x.name, to=TensorProto.INT64)
 
     def as_numbers(self, x: Tensor) -> str:
-        """The name of x as float32, for an operator of a layer that takes whole numbers too."""
+        """The name of x as float32, for a layer that accepts whole numbers too."""
         if x.source in self.integers:
             return self.op("Cast", x.name, to=TensorProto.FLOAT)
         self._numbers.add(x.source)

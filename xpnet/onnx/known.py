@@ -1,4 +1,4 @@
-"""What a graph computes before any input: shapes, and constants in another form. Sizes are looked at first."""
+"""Computes the parts of a graph that do not depend on the input: shapes and constants. Sizes are checked first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPERATORS = {
 
 
 def worked_out(node: NodeProto, given: dict[str, np.ndarray], file: ModelProto) -> np.ndarray:
-    """The output of a node for these inputs, by name. Raises ValueError where it is too large, or cannot be."""
+    """The output of a node for `given` inputs by name. Raises ValueError if it is too large or cannot be computed."""
     size = _size(node.op_type, [given[name] for name in node.input if name])
     if size > MOST_VALUES:
         raise ValueError(f"it makes a constant of {size:,} values: the limit is {MOST_VALUES:,}")
@@ -28,12 +28,12 @@ def worked_out(node: NodeProto, given: dict[str, np.ndarray], file: ModelProto) 
     try:
         results: Any = ReferenceEvaluator(model).run(None, given)
         return np.asarray(results[0])
-    except Exception as error:  # of many kinds: a damaged file can ask it for anything
+    except Exception as error:  # of any class: a damaged file can cause any error
         raise ValueError(str(error)) from None
 
 
 def _size(kind: str, given: list[Any]) -> int:
-    """How many values operators make that can make more than they are given."""
+    """The number of values that a node returns, for operators that can return more than they get; else 0."""
     if kind == "ConstantOfShape":
         return math.prod(given[0].ravel().tolist())
     if kind == "Expand":

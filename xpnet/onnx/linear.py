@@ -1,4 +1,4 @@
-"""Linear, Standardize, and numbers that are added or multiplied."""
+"""Linear, Standardize, and operators that add or multiply constants."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def standardize(layer: nn.Standardize, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @importer("MatMul")
 def matmul(node: Node, chain: Chain) -> None:
-    """x W with a known W, and the bias that is added next."""
+    """x W with a constant W, and the bias if one is added next."""
     W = node.needed(1)
     bias = chain.take("Add", where=lambda add: add.operand.shape[-1:] == W.shape[-1:] == (add.operand.size,))
     _linear(node, chain, W, None if bias is None else bias.operand.reshape(-1))
@@ -39,7 +39,7 @@ def matmul(node: Node, chain: Chain) -> None:
 
 @importer("Gemm")
 def gemm(node: Node, chain: Chain) -> None:
-    """alpha x W + beta b, with W transposed if it says so."""
+    """alpha x W + beta b; the attribute transB says that W is transposed."""
     W, b = node.needed(1), node.constant(2)
     if node.get("transA", 0):
         raise node.error("its input is transposed")
@@ -57,11 +57,11 @@ def _linear(node: Node, chain: Chain, W: np.ndarray, b: np.ndarray | None) -> No
 
 @importer("Add", "Sub", "Mul", "Div")
 def affine(node: Node, chain: Chain) -> None:
-    """Constants that are added or multiplied, one after the other: y = scale x + shift, as a Standardize."""
+    """A sequence of operators with constants, combined to y = scale x + shift and read as a Standardize."""
     if node.kind == "Add" and add_positions(node, chain):
         return
     constant = node.operand
-    along = [axis - constant.ndim for axis, n in enumerate(constant.shape) if n > 1]  # of the graph, from its end
+    along = [axis - constant.ndim for axis, n in enumerate(constant.shape) if n > 1]  # axes of the graph, as -1, -2, ..
     if len(along) > 1:
         raise node.error(f"no layer of xpnet adds or multiplies by constants of shape {constant.shape}")
     scale, shift = np.ones(constant.size), np.zeros(constant.size)
@@ -78,7 +78,7 @@ def affine(node: Node, chain: Chain) -> None:
 
 
 def _after(node: Node, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """scale x + shift after one more operator."""
+    """The new scale and shift after one more operator on scale x + shift."""
     c = node.operand.reshape(-1).astype(np.float64)
     if node.kind == "Add":
         return scale, shift + c
@@ -92,7 +92,7 @@ def _after(node: Node, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray
 
 
 def _standardize(node: Node, chain: Chain, scale: np.ndarray, shift: np.ndarray, each: bool) -> None:
-    """(x - mean) / std, with a mean for each feature or one for all. A scale below 0 needs a Linear: 1 - p of a p."""
+    """(x - mean) / std, for each feature or for all. For one feature a scale <= 0 becomes a Linear, as in 1 - p."""
     if chain.shape[-1:] == (1,) and not (scale > 0).all():
         return chain.add(nn.Linear(1), {"W": scale[:, None], "b": shift})
     if not (scale > 0).all():
@@ -103,7 +103,7 @@ def _standardize(node: Node, chain: Chain, scale: np.ndarray, shift: np.ndarray,
 
 @importer("ai.onnx.ml.Scaler")
 def scaler(node: Node, chain: Chain) -> None:
-    """scale (x - offset), scikit-learn's StandardScaler."""
+    """scale (x - offset), as scikit-learn's StandardScaler is exported."""
     offset, scale = (np.array(node.get(name, [usual]), np.float64) for name, usual in (("offset", 0), ("scale", 1)))
     scale, offset = np.broadcast_arrays(scale, offset)
     chain.plain()

@@ -13,7 +13,7 @@ from xpnet.onnx.structure import Join, Node, as_meant
 
 @exporter(nn.BatchNorm)
 def batch_norm(layer: nn.BatchNorm, x: Tensor, graph: GraphWriter) -> Tensor:
-    """By the running statistics. `momentum` is the fraction of the old ones that stays, so 1 - ours."""
+    """BatchNorm with its running statistics. In ONNX, `momentum` is the fraction of the old ones kept: 1 - ours."""
     x = graph.arranged(x, channels_first(len(x.axes)))
     state = [graph.parameter(p) for p in (layer.gamma, layer.beta, layer.running_mean, layer.running_var)]
     return x.computed(graph.op("BatchNormalization", x.name, *state, epsilon=layer.eps, momentum=1 - layer.momentum))
@@ -35,7 +35,7 @@ def group_norm(layer: nn.GroupNorm, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @exporter(nn.RMSNorm)
 def rms_norm(layer: nn.RMSNorm, x: Tensor, graph: GraphWriter) -> Tensor:
-    """From its formula, as PyTorch writes it: the operator of this name is younger than the operator set."""
+    """RMSNorm as its formula, as PyTorch writes it: the operator of this name is newer than our operator set."""
     x = graph.plain(x)
     square = graph.op("Pow", x.name, graph.constant(2.0))
     mean = graph.op("ReduceMean", square, graph.constant([-1], "int64"), keepdims=1)
@@ -74,16 +74,17 @@ def from_group_norm(node: Node, chain: Chain) -> None:
 
 @importer("InstanceNormalization")
 def from_instance_norm(node: Node, chain: Chain) -> None:
-    """Each channel is a group."""
+    """GroupNorm with one group for each channel."""
     chain.channels_last()
     layer = nn.GroupNorm(chain.shape[-1], node.number("epsilon", 1e-5))
     chain.add(layer, {"gamma": node.needed(1), "beta": node.needed(2)})
 
 
 def group_norm_of(reshape: Node, chain: Chain) -> bool:
-    """PyTorch's GroupNorm: (N, C, H, W) seen as (N, groups, ..), InstanceNormalization, the old shape, gamma, beta.
+    """Read a GroupNorm as PyTorch writes it; returns whether this Reshape begins one.
 
-    Whether the steps from this Reshape on are that; if so they are read.
+    That is a Reshape from (N, C, H, W) to (N, groups, ..), InstanceNormalization, the reverse Reshape, Mul by gamma,
+    and Add of beta.
     """
     steps = chain.ahead(4)
     if [step.kind for step in steps] != ["InstanceNormalization", "Reshape", "Mul", "Add"]:
@@ -92,7 +93,7 @@ def group_norm_of(reshape: Node, chain: Chain) -> bool:
     for step in steps:
         chain.take(step.kind)
     groups, channels = norm.needed(1).size, chain.dims[1]
-    behind = [1] * (len(chain.dims) - 2)  # numbers in any other shape would go along rows or columns
+    behind = [1] * (len(chain.dims) - 2)  # constants of any other shape would be applied along rows or columns
     of_channels = {(channels, *behind), (1, channels, *behind)}
     as_before = (
         tuple(back.needed(1).tolist()) == chain.dims and {times.operand.shape, plus.operand.shape} <= of_channels
@@ -106,11 +107,11 @@ def group_norm_of(reshape: Node, chain: Chain) -> bool:
 
 
 def rms_norm_of(join: Join, chain: Chain) -> None:
-    """gamma x / sqrt(mean x^2 + eps), from its formula."""
+    """RMSNorm, recognised by its formula gamma x / sqrt(mean x^2 + eps)."""
     formula: tuple[str, ...] = ("Pow", "ReduceMean", "Add", "Sqrt")
     formula = (*formula, "Reciprocal") if join.node.kind == "Mul" else formula
     ways = dict(zip(join.ways, join.branches, strict=True))
-    divided = join.node.kind == "Mul" or not join.branches[0]  # x by its size, not the reverse
+    divided = join.node.kind == "Mul" or not join.branches[0]  # x / sqrt(..), not the reverse
     if ways.keys() != {(), formula} or not divided:
         raise join.node.error("no layer of xpnet is this of two values that are computed")
     power, mean, plus, *_ = (step for step in ways[formula] if isinstance(step, Node))

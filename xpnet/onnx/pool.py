@@ -67,7 +67,7 @@ def from_reduce_mean(node: Node, chain: Chain) -> None:
 
 
 def _mean(node: Node, chain: Chain, axes: list[int], keep: bool) -> None:
-    """Over two axes of an image, whichever they are: the one that is left is the channels."""
+    """The mean over any two axes of an image: the remaining axis holds the channels."""
     left = {1, 2, 3} - {axis % 4 for axis in axes}
     if len(chain.axes) != 4 or len(axes) != 2 or len(left) != 1:
         raise node.error(f"it is the mean over axes {axes}: xpnet has that over the rows and columns of images")

@@ -1,4 +1,4 @@
-"""From a file to a model. Nothing in a file is trusted: sizes are looked at before memory is taken."""
+"""Loading ONNX files. Nothing in a file is trusted: sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from xpnet.onnx.graph import in_order
 from xpnet.onnx.structure import BATCH, GraphReader
 
 OLDEST_OPSET = 13
-MOST_BYTES = 1 << 30  # of a file, and of all tensors beside it
+MOST_BYTES = 1 << 30  # limit for a file, and for all its external data together
 
 
 def load(path: str | os.PathLike, device: str | None = None, output: str | None = None) -> Model:
     """The network in an ONNX file as a model of layers, which can be trained further, on any device (see `select`).
 
-    It takes and gives what the file says, axes in the file's order: images are (N, C, H, W) where PyTorch wrote it.
-    Values are float32, whatever they are in the file. Weights that two nodes share come apart, one for each.
-    Of several outputs, `output` says which one; otherwise it is the only one of floating point numbers.
+    Its input and output are those of the file, with axes in the file's order: images are (N, C, H, W) if PyTorch wrote
+    it. Values are float32, whatever their dtype in the file. Weights that two nodes share are copied, one for each.
+    `output` names the output to use, by default the only one of floating point numbers.
 
-    Raises `ModelFileError` for a file that is cut, too large, contradicts itself or holds an operator that no layer
-    is, with the node; for data outside of the file's folder; OSError for what cannot be read.
+    Raises `ModelFileError` if the file is truncated, too large or inconsistent, refers to data outside of its folder,
+    or has an operator that corresponds to no layer (the message names the node); OSError if it cannot be read.
     """
     path = Path(path)
     try:
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike, device: str | None = None, output: str | None 
 
 
 def model_of(file: ModelProto, device: str | None = None, output: str | None = None) -> Model:
-    """The same, of a file in memory."""
+    """The same as `load`, for a file in memory."""
     reader = GraphReader(file, output)
     batch, *rest = _shape_of_input(file, reader.input)
     reader.batch = batch or BATCH
@@ -67,7 +67,7 @@ def model_of(file: ModelProto, device: str | None = None, output: str | None = N
 
 
 def read(path: Path) -> ModelProto:
-    """The file as `onnx` has it in memory, checked, with the data that lie beside it."""
+    """The file as an `onnx.ModelProto`, checked, with the data that it keeps in other files."""
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX file at {path}: {'a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size > MOST_BYTES:
@@ -94,7 +94,7 @@ def read(path: Path) -> ModelProto:
 
 
 def _take_in_data(file: ModelProto, folder: Path) -> None:
-    """Read tensors that lie in files of their own, which must be in the same folder."""
+    """Read tensors that are stored in other files, which must be in the same folder."""
     total = 0
     constants = (a.t for node in file.graph.node for a in node.attribute if a.HasField("t"))
     for tensor in flattened(file.graph.initializer, constants):
@@ -115,7 +115,7 @@ def _take_in_data(file: ModelProto, folder: Path) -> None:
 
 
 def _inside(folder: Path, location: str, name: str) -> Path:
-    """The file of that name, once it is sure that it is in the folder, wherever links lead."""
+    """The path of the data file, checked to be inside the folder after following links."""
     data = Path(os.path.realpath(folder / location)) if "\0" not in location else folder
     if not location or os.path.realpath(folder) not in map(str, data.parents):
         raise ModelFileError(f"the data of {name!r} are said to be at {location!r}, outside of the file's folder")
@@ -131,7 +131,7 @@ def _number(text: str, name: str) -> int:
 
 
 def _shape_of_input(file: ModelProto, name: str) -> Shape:
-    """None for an axis that the file gives a name, or nothing."""
+    """The shape of the input with the batch; None for an axis without a number in the file."""
     (kind,) = (i.type.tensor_type for i in file.graph.input if i.name == name)
     sizes: list[Any] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     if not sizes:
@@ -143,7 +143,7 @@ def _shape_of_input(file: ModelProto, name: str) -> Shape:
 
 
 def _classes(file: ModelProto) -> list[str]:
-    """The names that `export` wrote."""
+    """The class names that `export` wrote, or an empty list."""
     try:
         classes = json.loads({p.key: p.value for p in file.metadata_props}.get("classes", "[]"))
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""RNN, LSTM and GRU: time is the first axis there, and the directions are an axis.
+"""RNN, LSTM and GRU. In ONNX, time is the first axis, and directions have an axis of their own.
 
-A mask may have holes, which the operators know nothing of: with one, a layer becomes a Scan, its step written out.
+A mask may have holes, which the ONNX operators do not support: a layer with a mask is written as a Scan over its step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xpnet.onnx.registry import exporter, importer
 from xpnet.onnx.structure import Node
 
 TIME_FIRST = (1, 0, 2)
-GATES = {"RNN": (0,), "LSTM": (0, 2, 1, 3), "GRU": (1, 0, 2)}  # ours, in the order of ONNX: i o f c, and z r h
+GATES = {"RNN": (0,), "LSTM": (0, 2, 1, 3), "GRU": (1, 0, 2)}  # our gates in the order of ONNX: i o f c, and z r h
 
 
 @exporter(nn.RNN, nn.LSTM, nn.GRU)
@@ -46,7 +46,7 @@ def recurrent(layer: Recurrent, x: Any, graph: GraphWriter) -> Any:
 def _operator(
     layer: Recurrent, cells: list[Cell], x: str, mask: str, before: list[str], graph: GraphWriter
 ) -> list[str]:
-    """One layer: y (T, N, D units) and the last states (D, N, units)."""
+    """Write one layer; returns y (T, N, D units) and the last states (D, N, units)."""
     kind = type(layer).__name__
     stacked = [np.stack(parts) for parts in zip(*(_weights(kind, cell, graph) for cell in cells), strict=True)]
     more = {"linear_before_reset": 1} if kind == "GRU" else {}
@@ -55,12 +55,12 @@ def _operator(
     y, *after = graph.ops(
         kind, *inputs, outputs=1 + len(layer.state_names), hidden_size=layer.units, direction=direction, **more
     )
-    side_by_side = graph.op("Transpose", y, perm=[0, 2, 1, 3])  # of (T, D, N, units)
+    side_by_side = graph.op("Transpose", y, perm=[0, 2, 1, 3])  # from (T, D, N, units)
     return [graph.op("Reshape", side_by_side, graph.constant([0, 0, -1], "int64")), *after]
 
 
 def _weights(kind: str, cell: Cell, graph: GraphWriter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W (k units, C), R (k units, units) and B (2 k units,): the biases of x W and of h U."""
+    """W (k units, C), R (k units, units) and B (2 k units,), which holds the biases of x W and of h U."""
     W, U, b = (graph.values(cell[name]) for name in "WUb")
     own = np.zeros_like(b)
     if "b_hn" in cell:
@@ -69,7 +69,7 @@ def _weights(kind: str, cell: Cell, graph: GraphWriter) -> tuple[np.ndarray, np.
 
 
 def _by_gate(kind: str, rows: np.ndarray) -> np.ndarray:
-    """Rows (k units, ..) with the gates in the order of ONNX."""
+    """Rows (k units, ..) with their gates in the order of ONNX."""
     order = GATES[kind]
     blocks = rows.reshape(len(order), -1, *rows.shape[1:])
     return blocks[list(order)].reshape(rows.shape)
@@ -81,7 +81,7 @@ def _by_gate(kind: str, rows: np.ndarray) -> np.ndarray:
 def _scanned(
     layer: Recurrent, cells: list[Cell], x: str, mask: str, before: list[str], graph: GraphWriter
 ) -> list[str]:
-    """The same as `_operator`, by a Scan over the steps for each direction."""
+    """The same as `_operator`, with a Scan over the steps for each direction."""
     steps = graph.op("Unsqueeze", graph.op("Transpose", mask, perm=[1, 0]), graph.constant([2], "int64"))  # (T, N, 1)
     real = graph.op("Cast", steps, to=TensorProto.BOOL)
     outputs: list[list[str]] = []
@@ -100,14 +100,14 @@ def _scanned(
 
 
 def _zeros(layer: Recurrent, x: str, graph: GraphWriter) -> str:
-    """A first state (N, units)."""
+    """An initial state (N, units) of zeros."""
     n = graph.op("Shape", x, start=1, end=2)
     shape = graph.op("Concat", n, graph.constant([layer.units], "int64"), axis=0)
     return graph.op("Expand", graph.constant(0.0), shape)
 
 
 def _step(layer: Recurrent, cell: Cell, graph: GraphWriter) -> Any:
-    """A step as a graph: states, a_t (N, k units), real (N, 1) -> states, y_t."""
+    """One step as a graph: states, a_t (N, k units), real (N, 1) -> states, y_t."""
     place = cell["W"].name
     given = [f"{place}/{name}" for name in layer.state_names]
     a, real = f"{place}/a", f"{place}/real"
@@ -155,7 +155,7 @@ ACTIVATIONS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Si
 
 @importer("RNN", "LSTM", "GRU")
 def from_recurrent(node: Node, chain: Chain) -> None:
-    """From states of 0; what is read is its first output, that of all steps."""
+    """A layer with initial states of 0; its first output, that of all steps, is used."""
     W, R, b = node.needed(1), node.needed(2), node.constant(3)
     directions, units = R.shape[0], R.shape[2]
     _check(node, directions)
@@ -168,7 +168,7 @@ def from_recurrent(node: Node, chain: Chain) -> None:
 
 
 def _check(node: Node, directions: int) -> None:
-    """Raise `ModelFileError` for what no layer does."""
+    """Raise `ModelFileError` for options that no layer has."""
     usual = {
         "activations": ACTIVATIONS[node.kind] * directions,
         "direction": ("forward", "bidirectional")[directions - 1],
@@ -188,7 +188,7 @@ def _check(node: Node, directions: int) -> None:
 
 
 def _cell(kind: str, W: np.ndarray, R: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-    """The reverse of `_weights`. Both biases are one, but for the last of a GRU, whose second is within the gate r."""
+    """The reverse of `_weights`. The two biases are added, except for b_hn of a GRU, which gate r multiplies."""
     W, R, of_x, of_h = (_from_gates(kind, rows) for rows in (W, R, *b.reshape(2, -1)))
     if kind != "GRU":
         return {"W": W.T, "U": R.T, "b": of_x + of_h}

@@ -1,4 +1,4 @@
-"""Which function writes a class of layers, and which reads an operator: each family's file fills these tables."""
+"""Tables of the functions that write each layer class or read each operator; each family's file adds its own."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from xpnet.nn.shapes import LayerFault
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 EXPORTERS: dict[type[Layer], Callable[..., Any]] = {}
-IMPORTERS: dict[str, Callable[..., Any]] = {}  # of operators with one input that is computed; others are constants
-JOINERS: dict[str, Callable[..., Any]] = {}  # of operators with several
+IMPORTERS: dict[str, Callable[..., Any]] = {}  # by operator with one computed input; the others are constants
+JOINERS: dict[str, Callable[..., Any]] = {}  # by operator with several computed inputs
 
 
 class ExportError(LayerFault, ValueError):
-    """A layer that cannot be written; the message names it and its place."""
+    """A layer cannot be exported; the message names it and its place in the network."""
 
 
 def exporter(*kinds: type[Layer]) -> Callable[[Function], Function]:
-    """`@exporter(MyLayer)` before `def my_layer(layer, x, graph)`, which writes such a layer.
+    """Register an exporter: `@exporter(MyLayer)` before `def my_layer(layer, x, graph)`.
 
-    `x` is a `Tensor`, or a tuple of them; the function adds nodes by `graph.op` and returns a `Tensor` for the output
-    (`GraphWriter` says how). It is asked for this class alone: a subclass may compute something else.
+    `x` is a `Tensor`, or a tuple of them. The function adds nodes with `graph.op` and returns a `Tensor` for the output
+    (see `GraphWriter`). It is used for exactly this class, as a subclass may compute something else.
     """
 
     def register(function: Function) -> Function:
@@ -34,7 +34,7 @@ def exporter(*kinds: type[Layer]) -> Callable[[Function], Function]:
 
 
 def importer(*operators: str) -> Callable[[Function], Function]:
-    """The same for `def operator(node, chain)`, which reads these operators (`Chain` says how)."""
+    """Register a function `def operator(node, chain)` that reads these operators (see `Chain`)."""
 
     def register(function: Function) -> Function:
         IMPORTERS.update(dict.fromkeys(operators, function))
@@ -44,7 +44,7 @@ def importer(*operators: str) -> Callable[[Function], Function]:
 
 
 def joiner(*operators: str) -> Callable[[Function], Function]:
-    """The same for `def operator(join, chain)`, where several branches from one place come together."""
+    """Register a function `def operator(join, chain)` that reads these operators where branches meet (see `Join`)."""
 
     def register(function: Function) -> Function:
         JOINERS.update(dict.fromkeys(operators, function))

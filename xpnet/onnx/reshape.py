@@ -1,4 +1,4 @@
-"""What moves numbers and changes none: Flatten, Reshape, Transpose; and Dropout, which does nothing here."""
+"""Layers that only rearrange numbers: Flatten, Reshape, Transpose; and Dropout, the identity in evaluation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def flatten(layer: nn.Flatten, x: Tensor, graph: GraphWriter) -> Tensor:
 @exporter(nn.Reshape)
 def reshape(layer: nn.Reshape, x: Tensor, graph: GraphWriter) -> Tensor:
     x = graph.plain(x)
-    shape = graph.constant([0, *layer.shape], "int64")  # 0: as many as before
+    shape = graph.constant([0, *layer.shape], "int64")  # 0 keeps the length of the batch
     return x.moved(graph.op("Reshape", x.name, shape), in_order(len(layer.shape) + 1))
 
 
 @exporter(nn.Transpose)
 def transpose(layer: nn.Transpose, x: Tensor, graph: GraphWriter) -> Tensor:
-    """No node: the same axes have other numbers from here on."""
+    """Writes no node: only the numbering of axes changes."""
     there = [0, *(axis + 1 for axis in layer.axes)]
     return x.moved(x.name, tuple(there.index(axis) for axis in x.axes))
 
@@ -43,7 +43,7 @@ def dropout(layer: nn.Dropout, x: Tensor, graph: GraphWriter) -> Tensor:
 
 @importer("Identity", "Dropout", "Cast", "CastLike")
 def from_nothing(node: Node, chain: Chain) -> None:
-    """What changes no number. A Dropout that a file of a network in training has stays one."""
+    """Operators that change no number. Dropout becomes a layer only if the file has it in training mode."""
     if node.kind == "Cast" and not chain.reader.integers and node.get("to", 0) not in FLOATS:
         raise node.error("no layer of xpnet makes other numbers than floating point ones")
     if node.kind == "Dropout":
@@ -54,13 +54,13 @@ def from_nothing(node: Node, chain: Chain) -> None:
 
 @importer("ai.onnx.ml.ZipMap")
 def from_zip_map(node: Node, chain: Chain) -> None:
-    """scikit-learn's table from class to probability."""
+    """The mapping from classes to probabilities that scikit-learn writes; only the class names are read."""
     chain.reader.classes = [str(c) for c in node.get("classlabels_strings", []) or node.get("classlabels_int64s", [])]
 
 
 @importer("Transpose")
 def from_transpose(node: Node, chain: Chain) -> None:
-    """No layer yet: the next one that needs an order asks for it."""
+    """Adds no layer yet: the next one that needs a certain order does."""
     n = len(chain.axes)
     order = node.get("perm", list(range(n))[::-1])
     if sorted(order) != list(range(n)):
@@ -104,9 +104,9 @@ def from_reshape(node: Node, chain: Chain) -> None:
 
 
 def _reshaped(node: Node, chain: Chain, asked: list[int]) -> None:
-    """The value in another shape. Where only axes of length 1 come or go there is no layer."""
+    """Change the shape of the value. If only axes of length 1 are added or removed, this adds no layer."""
     if chain.axes == (1, 0, DIRECTION, UNIT) and asked == [*chain.dims[:2], 2 * chain.dims[3]]:
-        chain.axes = (1, 0, 2)  # both directions side by side, as xpnet has them
+        chain.axes = (1, 0, 2)  # both directions side by side, as in xpnet
         return
     left = deque((axis, n) for axis, n in zip(chain.axes, chain.dims, strict=True) if axis is not None)
     same = [left.popleft()[0] if left and left[0][1] == n else None if n == 1 else -1 for n in asked]

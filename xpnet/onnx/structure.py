@@ -1,8 +1,8 @@
-"""A graph as it is read: its nodes, what of it is known before any input, and its nodes as rows of steps and branches.
+"""The structure of a graph that is read: its nodes, its constants, and the sequence of steps with their branches.
 
-A network of layers is a row; where a value goes several ways that come together again, it is a row with branches in it.
-Where they come together is a node with several computed inputs; where they parted is the last value that every way to
-it passes, its dominator (Cooper, Harvey and Kennedy, "A simple, fast dominance algorithm", 2001).
+A network of layers is a sequence of steps. Where a value is used in several branches that meet again, the sequence has
+a `Join`: a node with several computed inputs. Its branches start at the last value through which every path to the node
+passes, its immediate dominator (Cooper, Harvey and Kennedy, "A simple, fast dominance algorithm", 2001).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_he
 from xpnet.nn.saving import ModelFileError
 from xpnet.onnx.known import OPERATORS, worked_out
 
-READS_NO_NUMBERS_OF = {"Shape": 0, "CastLike": 1}  # of its inputs from this one on
+READS_NO_NUMBERS_OF = {"Shape": 0, "CastLike": 1}  # operators that read no values of their inputs, from this index on
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-BATCH, FREE = 1009, 1013  # what stands for the batch and for axes of free length where shapes are computed: primes
+BATCH, FREE = 1009, 1013  # primes that stand for the batch and for free axes when shapes are computed
 
 
 @dataclass(eq=False)
 class Node:
-    """An operator: its kind (with its domain, if that is not ONNX's own), the names of what goes in and comes out."""
+    """An operator: its kind (with the domain unless it is ONNX's own), the names of its inputs and outputs."""
 
     kind: str
     name: str
@@ -33,10 +33,10 @@ class Node:
     attributes: dict[str, Any]
     proto: NodeProto
     reader: GraphReader
-    computed: list[str] = field(default_factory=list)  # inputs that depend on numbers of the input
+    computed: list[str] = field(default_factory=list)  # inputs that depend on values of the graph's input
 
     def constant(self, i: int) -> np.ndarray | None:
-        """Input i, which must be known before any input is; None if it is not given."""
+        """Input i, which must not depend on the graph's input; None if it is not given."""
         if i >= len(self.inputs) or not self.inputs[i]:
             return None
         if self.inputs[i] in self.computed:
@@ -44,7 +44,7 @@ class Node:
         return self.reader.constant(self.inputs[i])
 
     def needed(self, i: int) -> np.ndarray:
-        """The same, for an input that must be there."""
+        """As `constant`, for an input that must be given."""
         value = self.constant(i)
         if value is None:
             raise self.error(f"it lacks input {i}")
@@ -52,23 +52,23 @@ class Node:
 
     @property
     def operand_is_second(self) -> bool:
-        """Of an operator on one value and a constant, whether the constant is the second."""
+        """Whether the constant is the second input, for an operator on a value and a constant."""
         return self.inputs[0] in self.computed
 
     @property
     def operand(self) -> np.ndarray:
-        """That constant."""
+        """The constant input, for an operator on a value and a constant."""
         return self.needed(int(self.operand_is_second))
 
     def get(self, attribute: str, default: Any) -> Any:
         return self.attributes.get(attribute, default)
 
     def number(self, attribute: str, default: float) -> float:
-        """An attribute of one number."""
+        """An attribute that is one number."""
         return as_meant(self.get(attribute, default))
 
     def ints(self, attribute: str, i: int) -> list[int]:
-        """Whole numbers that are an attribute, or from some operator set on input i."""
+        """Whole numbers that are an attribute or, in later operator sets, input i."""
         if attribute in self.attributes:
             return list(self.attributes[attribute])
         value = self.constant(i)
@@ -80,7 +80,7 @@ class Node:
 
 @dataclass(eq=False)
 class Join:
-    """A node where branches come together; each is a row of steps from the place where they parted."""
+    """A node where branches meet; each branch is a list of steps from the value where they start."""
 
     node: Node
     branches: list[list[Step]]
@@ -95,19 +95,19 @@ Step = Node | Join
 
 
 class GraphReader:
-    """The graph of a file. `shapes` has the shapes of values, as far as they are known yet: see `constant`."""
+    """The graph of a file. `shapes` holds the shapes of values that are known so far: see `constant`."""
 
     def __init__(self, file: ModelProto, output: str | None):
         self._file = file
         self._constants = {t.name: t for t in file.graph.initializer}
         self._known: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.classes: list[str] = []  # names of the outputs, where a node says them
-        self.batch = BATCH  # or the number that the file has for it
+        self.classes: list[str] = []  # class names, if a node gives them
+        self.batch = BATCH  # or the batch size in the file
         self.nodes = [self._node(i, proto) for i, proto in enumerate(file.graph.node)]
         self._producer = {name: node for node in self.nodes for name in node.outputs if name}
         self.input = self._only_input()
-        self._parent: dict[str, str] = {}  # of each value that depends on the input: its immediate dominator
+        self._parent: dict[str, str] = {}  # the immediate dominator of each value that depends on the input
         self._depth = {self.input: 0}
         for node in self.nodes:
             self._follow(node)
@@ -126,7 +126,7 @@ class GraphReader:
         return inputs[0]
 
     def _chosen(self, output: str | None) -> str:
-        """The output that was asked for, or the only one of floating point numbers."""
+        """The name of the requested output, or of the only output of floating point numbers."""
         outputs = {o.name: _kind_of(o.type) for o in self._file.graph.output}
         names = [name for name, kind in outputs.items() if kind in FLOATS] if output is None else [output]
         if len(names) != 1:
@@ -135,10 +135,10 @@ class GraphReader:
             raise ModelFileError(f"it computes no {names[0]!r} from its input: its outputs are {', '.join(outputs)}")
         return names[0]
 
-    # What is known before any input -------------------------------------------------------------------------
+    # What does not depend on the input -----------------------------------------------------------------------
 
     def _follow(self, node: Node) -> None:
-        """Where the node's outputs stand in the tree of dominators, if they depend on numbers of the input at all."""
+        """Add the node's outputs to the dominator tree if they depend on values of the graph's input."""
         node.computed = [name for name in node.inputs[: READS_NO_NUMBERS_OF.get(node.kind)] if name in self._depth]
         if not node.computed:
             return
@@ -147,7 +147,7 @@ class GraphReader:
             self._parent[name], self._depth[name] = parent, self._depth[parent] + 1
 
     def _common(self, a: str, b: str) -> str:
-        """The nearest value that every way to either passes."""
+        """The nearest value through which all paths to a and to b pass: their nearest common dominator."""
         while a != b:
             if self._depth[a] < self._depth[b]:
                 a, b = b, a
@@ -155,13 +155,14 @@ class GraphReader:
         return a
 
     def producer(self, name: str) -> Node | None:
-        """The node that gives this value, if it is no initialiser."""
+        """The node that computes this value, or None for an initialiser or an input."""
         return self._producer.get(name)
 
     def constant(self, name: str) -> np.ndarray:
-        """The value of an initialiser, or what the graph computes of such and of shapes.
+        """The value of an initialiser, or one that the graph computes from initialisers and shapes.
 
-        The batch counts as `batch` and an axis of free length as FREE: so a Reshape says which axis is which.
+        In shapes, `batch` stands for the batch and FREE for an axis of free length. The numbers in a Reshape thus show
+        which axes are meant.
         """
         if name not in self._known:
             if name in self._constants:
@@ -193,10 +194,10 @@ class GraphReader:
         except ValueError as error:
             raise node.error(str(error)) from None
 
-    # Rows ---------------------------------------------------------------------------------------------------
+    # Steps --------------------------------------------------------------------------------------------------
 
     def steps(self) -> list[Step]:
-        """The way from the input to the output."""
+        """The steps from the input to the output."""
         return self._row(self.input, self.output, set())
 
     def _row(self, start: str, end: str, taken: set[int]) -> list[Step]:
@@ -217,7 +218,7 @@ class GraphReader:
 
 
 def as_meant(number: float) -> float:
-    """A number that a file holds as float32 as somebody wrote it: 1e-5, not 9.999999747e-06."""
+    """The decimal number that was meant by a float32 of a file: 1e-5, not 9.999999747e-06."""
     return float(str(np.float32(number)))
 
 
@@ -228,6 +229,6 @@ def _decoded(value: Any) -> Any:
 
 
 def _kind_of(kind: TypeProto) -> int:
-    """Of which numbers an output is: those of the tensor, or of the tables from class to probability of a ZipMap."""
+    """The element type of a tensor, or of the probabilities in the mappings that a ZipMap returns."""
     in_table = kind.sequence_type.elem_type.map_type.value_type
     return kind.tensor_type.elem_type or in_table.tensor_type.elem_type

@@ -1,4 +1,4 @@
-"""The columns of a table as features. Names and categories do not go into the file: it takes numbers and codes."""
+"""The columns of a table as features. The file takes numbers and codes; it holds no column names or categories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpnet.onnx.registry import exporter
 
 @exporter(nn.Columns)
 def columns(layer: nn.Columns, x: Any, graph: GraphWriter) -> Tensor:
-    """Numbers standardised; of each category a row of its table, which is one-hot where nothing is trained."""
+    """Standardised numbers, and for each category a row of a table: a trained embedding, or a constant one-hot row."""
     parts = [graph.plain(part) for part in in_tuple(x)]
     made = []
     if layer.numbers:

@@ -1,4 +1,4 @@
-"""From a model to a file."""
+"""Exporting a model to an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from xpnet.nn.shapes import LayerFault, Shape, in_tuple, is_several
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.registry import ExportError
 
-OPSET = 21  # the first with a scale for each channel in GroupNormalization; onnxruntime 1.18 and later run it
-IR_VERSION = 10  # the file format of that time
-MOST_BYTES = (1 << 31) - (1 << 20)  # protobuf messages end at 2 GiB
+OPSET = 21  # the first whose GroupNormalization has a scale per channel; onnxruntime >= 1.18 runs it
+IR_VERSION = 10  # the file format of that operator set
+MOST_BYTES = (1 << 31) - (1 << 20)  # protobuf messages are limited to 2 GiB
 
 
 def export(model: Model, path: str | os.PathLike) -> None:
-    """Write the model as an ONNX file (operator set 21, float32), as it is when not training.
+    """Write the model in evaluation mode as an ONNX file (operator set 21, float32).
 
-    It takes and gives what the model does: axes in the model's order, the batch and axes of free length as symbols
-    ("batch"), token numbers and masks as int64, all else as float32. Several inputs are called x0, x1, ...
+    Inputs and outputs are those of the model, with axes in the model's order. The batch and axes of free length are
+    symbolic ("batch"). Token numbers and masks are int64, everything else is float32. A single input is called x,
+    several x0, x1, ...; outputs are y, or y0, y1, ...
 
-    The folder of `path` must exist; what was there before stays until the new file is whole. Raises `ExportError` for
-    a layer that nobody has said how to write (see `exporter`), and for a model beyond the format's 2 GiB.
+    The folder of `path` must exist. An existing file is replaced only when the new one is complete. Raises
+    `ExportError` for a layer without an exporter (see `exporter`), and for a model beyond the format's 2 GiB.
     """
     written = to_onnx(model)
     with replacing(path) as temporary:
@@ -35,7 +36,7 @@ def export(model: Model, path: str | os.PathLike) -> None:
 
 
 def to_onnx(model: Model) -> ModelProto:
-    """The model as `onnx` has it in memory, checked by `onnx.checker`. Raises as `export` does."""
+    """The model as an `onnx.ModelProto`, checked by `onnx.checker`. Raises as `export` does."""
     if 4 * model.data.size > MOST_BYTES:
         raise ExportError(f"{4 * model.data.size:,} bytes of values are more than the 2 GiB that an ONNX file can hold")
     graph = GraphWriter(model)
@@ -66,7 +67,7 @@ def to_onnx(model: Model) -> ModelProto:
 
 
 def _named(letter: str, shape: Shape) -> dict[str, Shape]:
-    """Inputs or outputs by name, with the shapes of a sample."""
+    """The names of inputs or outputs, with their shapes for a sample."""
     return {f"{letter}{i}": s for i, s in enumerate(shape)} if is_several(shape) else {letter: shape}
 
 
