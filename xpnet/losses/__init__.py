@@ -1,7 +1,7 @@
-"""Losses: `loss(y, target, backend) -> (value, dy)`, the value a 0-d array on the device, dy of y's shape.
+"""Losses: `loss(y, target, backend) -> (value, dy)`; the value is a 0-d array on the device, dy has y's shape.
 
-By default means over the batch, so that a learning rate means the same for any batch size. See `TermLoss` for what
-all of them share: weights, masks and sums. Then `cross_entropy.py` and its neighbours, a file for each family.
+By default a loss is a mean over the batch, so that a learning rate means the same for any batch size. `TermLoss`
+describes what all losses share: weights, masks and sums. Each family has its own file, such as `cross_entropy.py`.
 """
 
 from xpnet.losses.base import Loss, TermLoss

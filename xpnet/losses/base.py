@@ -1,4 +1,4 @@
-"""What `fit` asks of a loss, and what all losses of the package share."""
+"""`Loss`, the interface that `fit` expects, and `TermLoss`, the base class of all losses in the package."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ REDUCTIONS = ("mean", "sum")
 
 
 class Loss:
-    """What `fit` asks of a loss. One of your own defines `__call__` and, where it can say more, the others; a plain
-    function of the same arguments, whose value is a mean over samples, is a loss too."""
+    """The interface that `fit` expects of a loss.
+
+    A loss of your own must define `__call__`; it overrides the other methods and the attributes where their defaults do
+    not fit. A plain function with the same arguments is a loss too, if its value is a mean over samples.
+    """
 
     reduction = "mean"
     """Whether the value is the mean or the "sum" over the batch."""
@@ -40,29 +43,33 @@ class Loss:
     def check(self, target: Any, outputs: tuple[Any, ...]) -> None:
         """Raise ValueError unless the targets (N, ...), on the host, fit outputs of shape (N, *outputs).
 
-        Asked where data enter. A device would have to stop and wait in every step, or takes wrong ones in silence.
+        Called where data enter: a check on the device would have to stop and wait in every step, and without a check
+        wrong targets would go unnoticed.
         """
 
     def weight(self, y: Array, target: Any, backend: Backend) -> Array | float:
-        """What a mean over the batch divides by: sum_batches weight value / sum_batches weight is the mean
-        over all of them, however they were cut. By default the number of samples. `verify.check_loss` tries it."""
+        """The divisor of a mean over the batch; by default the number of samples.
+
+        sum_batches weight value / sum_batches weight is the mean over all batches, however the samples were divided
+        into batches. `verify.check_loss` tests this.
+        """
         return n_samples(y)
 
 
 class TermLoss(Loss):
     """A mean of terms: one for each entry of y, or, with `of_rows`, one for each row y[..., :].
 
-    `target`: t as the loss describes it, of y's shape, class numbers, or with `of_rows` a floating point number for
-    each row; or (t, w) with weights w >= 0, of the shape of the terms or of its first
-    axes: (N,) weighs samples, (N, L) each place of a sequence. A mask is weights of 0 and 1 (or False and True).
+    `target` is t or (t, w). What t is, each loss describes: an array of y's shape, class numbers, or with `of_rows` one
+    floating point number for each row. The weights w >= 0 have the shape of the terms, or of their first axes: (N,)
+    weights samples, (N, L) weights each position of a sequence. A mask is a w of 0 and 1 (or False and True).
 
     L = sum_i w_i L_i / sum_i w_i c_i over the terms L_i; 0 if all w are 0. `reduction="sum"`: L = sum_i w_i L_i.
-    dy is w_i dL_i/dy over the same divisor. The counts c_i are 1 but for class weights. A term of weight 0 is no part
-    of the sum and has dy 0, also where it is infinite or NaN.
+    dy is w_i dL_i/dy with the same divisor. The counts c_i are 1 unless there are class weights. A term of weight 0 is
+    left out of the sum and has dy 0, even if it is infinite or NaN.
     """
 
     of_rows = False
-    right_targets = ""  # what the error says where `_right` says no
+    right_targets = ""  # the start of the error message for targets that `_right` rejects
 
     def __init__(self, reduction: str = "mean"):
         if reduction not in REDUCTIONS:
@@ -70,7 +77,7 @@ class TermLoss(Loss):
         self.reduction = reduction
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        """(L_i, dL_i/dy): the terms, and a fresh array of y's shape and dtype."""
+        """Return (L_i, dL_i/dy): the terms, and a new array of y's shape and dtype, which the caller may change."""
         raise NotImplementedError(f"{type(self).__name__} defines no terms")
 
     def counts(self, y: Array, target: Array, backend: Backend) -> Array | None:
@@ -85,8 +92,8 @@ class TermLoss(Loss):
         w = self._weights(y, t, weights, backend)
         scale = inverse(self._total(y, t, w, backend), backend) if self.reduction == "mean" else None
         if w is not None:
-            ignored = w == 0  # not multiplied by 0, which would make NaN of what is infinite
-            factor = w if scale is None else w * scale  # near 1: large weights times large terms may overflow
+            ignored = w == 0  # set to 0 below, not multiplied by 0: infinity times 0 is NaN
+            factor = w if scale is None else w * scale  # near 1; large weights times large terms could overflow
             dy = backend.xp.where(ignored[..., None] if self.of_rows else ignored, 0, dy)
             dy *= factor[..., None] if self.of_rows else factor
             return (backend.xp.where(ignored, 0, terms) * factor).sum(), dy
@@ -121,8 +128,10 @@ class TermLoss(Loss):
         return f"{name} takes one output, and the model gives several: a loss of your own gives a tuple of dy for them"
 
     def _right(self, target: np.ndarray) -> np.ndarray | None:
-        """Whether the target of each term, of y's shape, is one of `right_targets`; None where any number is. Those of
-        weight 0 may be any number, NaN too."""
+        """Whether the target of each term is valid, for a target of y's shape; None if any number is valid.
+
+        `check` ignores the answer for terms of weight 0: their targets may be any number, even NaN.
+        """
         return None
 
     def _shape_of_terms(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -145,14 +154,14 @@ class TermLoss(Loss):
 
 
 def pair(words: str, given: Any) -> Any:
-    """What was given, if it is a pair. Raises TypeError with these words for a single value."""
+    """Return `given` if it is a pair. Otherwise raise TypeError, with a message that begins with `words`."""
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return given
     raise TypeError(f"{words}, not {shown(given)}")
 
 
 def inverse(total: Array | float, backend: Backend) -> Array | float:
-    """1 / total; where nothing counts, a finite number, as what it multiplies is 0."""
+    """1 / total; a finite number if the total is 0, because what it multiplies is 0 then."""
     if isinstance(total, (int, float)):
         return 1 / total if total else 0.0
     return 1 / backend.xp.maximum(total, float(np.finfo(total.dtype).tiny))

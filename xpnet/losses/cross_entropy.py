@@ -1,4 +1,4 @@
-"""Cross-entropies: of class numbers or distributions, of independent yes-or-no answers, and of those the focal loss."""
+"""Cross-entropies for classes and for independent yes-or-no answers, and the focal loss for the latter."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from xpnet.losses.target import (
 from xpnet.nn.activation import sigmoid, sigmoid_and_e
 from xpnet.nn.softmax import exponentials, log_softmax
 
-SHORT_ROW = 100  # numbers, up to which NumPy is faster along columns, though the rows are copied for it
+SHORT_ROW = 100  # numbers; up to this length NumPy is faster along the columns of a transposed copy
 
 
 class SoftmaxCrossEntropy(TermLoss):
     """L_i = - sum_c q_ic log p_ic with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
 
-    `target`: class numbers (N, ...) of an integer type, or distributions over the classes (N, ..., C), such as
-    one-hot. With `label_smoothing` e, the target becomes (1 - e) target + e / C (Szegedy et al., 2016). With
-    `class_weights` w (C,), q_ic = w_c target_ic, which counts for c_i = sum_c w_c target_ic of the unsmoothed target
-    in the mean; without them q = target and c_i = 1. Where c_i = 0, smoothing adds nothing: q_ic = 0, no loss and no
-    gradient (PyTorch keeps e / C). A class number that is `ignore`, such as -100, has weight 0.
+    `target`: class numbers (N, ...) of an integer type, or distributions over the classes (N, ..., C), such as one-hot
+    rows. Where the class number is `ignore`, such as -100, the weight is 0.
+
+    With `label_smoothing` e, the target is replaced by (1 - e) target + e / C (Szegedy et al., 2016). Without
+    `class_weights`, q = target and c_i = 1. With `class_weights` w (C,), q_ic = w_c target_ic, and the mean counts the
+    term as c_i = sum_c w_c target_ic, with the unsmoothed target. A term with c_i = 0 has no loss and no gradient:
+    q_ic = 0, smoothing adds nothing to it (PyTorch keeps e / C).
 
     From dp_ic/dy_ij = p_ic (1[c=j] - p_ij):  dL_i/dy_ij = p_ij sum_c q_ic - q_ij.  (Bridle, 1990; Bishop, "Pattern
     Recognition and Machine Learning", 4.3.4.)  log p = y - max y - log sum e^(y - max y): stable for logits up to 1e37.
@@ -71,25 +73,27 @@ class SoftmaxCrossEntropy(TermLoss):
 
         log_p, p = log_softmax(y, backend)
         if not self.label_smoothing:
-            log_p = xp.where(q == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
+            log_p = xp.where(q == 0, 0, log_p)  # a class ruled out by a logit of -inf adds 0; 0 times -inf is NaN
         return -(q * log_p).sum(axis=-1), p * q.sum(axis=-1, keepdims=True) - q
 
     def _of_class_numbers(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
-        """The same for q = 1 at the target t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t]. No array of
-        one-hot rows, and no reduction along a short row: those are the slow ones on a CPU."""
+        """`terms` where q is 1 at the class number t, else 0:  L_i = - log p_it,  dL_i/dy_ij = p_ij - 1[j=t].
+
+        It needs no array of one-hot rows, and no reductions along short rows, which are slow on a CPU.
+        """
         xp, n_classes = backend.xp, y.shape[-1]
         check_if_on_host(target, n_classes, self.ignore)
-        classes = target.reshape(-1).astype(np.int64, copy=False)  # unsigned ones would make places in floating point
+        classes = target.reshape(-1).astype(np.int64, copy=False)  # with uint64, `at` would be floating point
         classes = classes if self.ignore is None else xp.maximum(classes, 0)
-        rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # results lie as they do, and are changed flat
-        at = xp.arange(len(rows)) * n_classes + classes  # of the entries, in the flat array
+        rows = xp.ascontiguousarray(y.reshape(-1, n_classes))  # so the results are contiguous, and change as flat views
+        at = xp.arange(len(rows)) * n_classes + classes  # positions of the targets' entries in the flat array
         largest = rows.max(axis=1) if n_classes > SHORT_ROW else xp.ascontiguousarray(rows.T).max(axis=0)
         shifted, dy = backend.fuse(exponentials)(rows, largest[:, None], xp)
         total = backend.sum_rows(dy.T)
         terms = xp.log(total) - backend.take(shifted.reshape(-1), at)
         dy /= total[:, None]
         flat = dy.reshape(-1)
-        flat[at] = backend.take(flat, at) - 1  # each entry once: all `at` differ
+        flat[at] = backend.take(flat, at) - 1  # no position occurs twice in `at`
         return terms.reshape(target.shape), dy.reshape(y.shape)
 
     def counts(self, y: Array, target: Array, backend: Backend) -> Array | None:
@@ -103,7 +107,7 @@ class SoftmaxCrossEntropy(TermLoss):
         may_be_0 = self.class_weights is not None and min(self.class_weights) < SMALLEST
         counts = self.counts(y, target, backend) if may_be_0 else None
         if counts is not None:
-            counted = (counts > 0).astype(y.dtype)  # not of what is ignored either: its row is 0
+            counted = (counts > 0).astype(y.dtype)  # 0 for ignored class numbers too: their rows are 0
         elif self.ignore is not None and are_classes(y.shape, target):
             counted = (target != self.ignore).astype(y.dtype)
         else:
@@ -129,7 +133,8 @@ class BinaryCrossEntropy(TermLoss):
     `target`: t in [0, 1] of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for
     y (N, C) stand for one-hot rows.
 
-    As L_i = (1 - t) y + log(1 + e^-y) where y > 0, else -t y + log(1 + e^y), nothing overflows or cancels.
+    It is computed as L_i = (1 - t) y + log(1 + e^-y) where y > 0, else as -t y + log(1 + e^y), so that nothing
+    overflows or cancels.
     From dp/dy = p (1 - p):  dL_i/dy = p - t.  (Bishop, "Pattern Recognition and Machine Learning", 4.3.2.)
     """
 
@@ -145,11 +150,11 @@ class BinaryCrossEntropy(TermLoss):
 
 
 class Focal(TermLoss):
-    """L_i = - a_i (1 - q)^gamma log q, q being the probability of what is right, for each entry i.  y: logits.
+    """L_i = - a_i (1 - q)^gamma log q, with q the probability of the right answer, for each entry i.  y: logits.
 
-    q = p where t = 1, else 1 - p, with p = sigmoid(y); a_i = alpha where t = 1, else 1 - alpha. What is easy counts
-    for little: the loss of rare things among much background. Lin, Goyal, Girshick, He and Dollar, "Focal loss for
-    dense object detection" (2017). Detectors divide the sum by the number of objects: `reduction="sum"`.
+    q = p where t = 1, else 1 - p, with p = sigmoid(y); a_i = alpha where t = 1, else 1 - alpha. Easy entries count for
+    little, which suits rare objects among much background. Lin, Goyal, Girshick, He and Dollar, "Focal loss for dense
+    object detection" (2017). Detectors divide the sum by the number of objects: use `reduction="sum"` for that.
 
     `target`: t, 0 or 1, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, and for y (N, C) stand
     for one-hot rows.
@@ -168,7 +173,7 @@ class Focal(TermLoss):
         xp, t = backend.xp, entry_targets(y, target, backend.xp)
         sign = 2 * t - 1
         z = sign * y
-        q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # 1 - q would lose the digits of small ones
+        q, wrong = sigmoid(z, xp), sigmoid(-z, xp)  # wrong is 1 - q, which as a difference loses digits where small
         surprise = xp.maximum(-z, 0) + xp.log1p(xp.exp(-xp.abs(z)))  # -log q
         factor = ((1 - self.alpha) + (2 * self.alpha - 1) * t) * wrong**self.gamma
         return factor * surprise, -sign * factor * (wrong + self.gamma * q * surprise)

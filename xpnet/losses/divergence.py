@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence from a distribution."""
+"""The Kullback-Leibler divergence between the target distribution and the predicted one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from xpnet.nn.softmax import log_softmax
 class KLDivergence(TermLoss):
     """L_i = sum_c t_ic (log t_ic - log p_ic) with p = softmax(y).  y: logits (N, ..., C); i runs over all (N, ...).
 
-    `target`: distributions t over the classes (N, ..., C); 0 log 0 is 0. It is the cross-entropy less the entropy of
-    the target, and so 0 if p = t (Kullback and Leibler, 1951).  dL_i/dy_ij = p_ij sum_c t_ic - t_ij.
+    `target`: distributions t over the classes (N, ..., C); 0 log 0 is 0. The divergence is the cross-entropy minus the
+    entropy of the target, so it is 0 if p = t (Kullback and Leibler, 1951).  dL_i/dy_ij = p_ij sum_c t_ic - t_ij.
     """
 
     of_rows, right_targets = True, DISTRIBUTIONS
@@ -22,7 +22,7 @@ class KLDivergence(TermLoss):
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, checked_targets(y, target)
         log_p, p = log_softmax(y, backend)
-        log_p = xp.where(t == 0, 0, log_p)  # a class that is ruled out by a logit of -inf is no part of the sum
+        log_p = xp.where(t == 0, 0, log_p)  # a class ruled out by a logit of -inf adds 0; 0 times -inf is NaN
         log_t = xp.log(xp.maximum(t, float(np.finfo(t.dtype).tiny)))
         return (t * (log_t - log_p)).sum(axis=-1), p * t.sum(axis=-1, keepdims=True) - t
 

@@ -1,4 +1,4 @@
-"""Losses with a margin: the right class must be ahead of the others, and by how far is all that counts."""
+"""Margin losses: all that counts is how far the score of the right class is ahead of the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xpnet.losses.target import check_target, one_hot_rows
 
 
 class MultiMargin(TermLoss):
-    """L_i = (1 / C) sum_{c != t} max(0, margin - y_it + y_ic): the hinge loss of several classes.  y: (N, ..., C).
+    """L_i = (1 / C) sum_{c != t} max(0, margin - y_it + y_ic): the hinge loss for several classes.  y: (N, ..., C).
 
     `target`: class numbers t (N, ...) of an integer type, or one-hot rows (N, ..., C). Weston and Watkins (1999).
 
-    dL_i/dy_ic = 1 / C for each c whose term is above 0, and minus their sum for t.
+    dL_i/dy_ic = 1 / C for each c != t whose term is above 0;  dL_i/dy_it is minus the sum of these.
     """
 
     of_rows = True
@@ -28,7 +28,7 @@ class MultiMargin(TermLoss):
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, right = backend.xp, one_hot_rows(y, target, backend.xp)
         others = right == 0
-        behind = self.margin + y - xp.where(others, 0, y).sum(axis=-1, keepdims=True)  # 0 times -inf is NaN
+        behind = self.margin + y - xp.where(others, 0, y).sum(axis=-1, keepdims=True)  # not y * right: 0 * -inf is NaN
         hinges = xp.where(others, xp.maximum(behind, 0), 0)
         slopes = (hinges > 0).astype(y.dtype) * (1 / y.shape[-1])
         return hinges.sum(axis=-1) * (1 / y.shape[-1]), slopes - right * slopes.sum(axis=-1, keepdims=True)

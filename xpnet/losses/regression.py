@@ -1,4 +1,4 @@
-"""Losses of numbers: how far each is off, or whether a vector points the right way."""
+"""Regression losses: how far each number is from its target, or a vector from the right direction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class MeanSquaredError(TermLoss):
     """L_i = d^2 with d = (y - t) / scale, for each entry.  dL_i/dy = 2 d / scale.
 
     `target`: t, of y's shape; or class numbers (N,), which for y (N, 1) are t itself, 0 or 1, and for y (N, C) stand
-    for one-hot rows. `scale` is a number, or one for each entry of the last axis: the deviation of the targets makes
-    the loss, and so the rate that fits it, independent of their units.
+    for one-hot rows. `scale` is a number, or one for each entry of the last axis. If it is the standard deviation of
+    the targets, the loss does not depend on their units, and neither does a suitable learning rate.
     """
 
     def __init__(self, reduction: str = "mean", scale: float | Sequence[float] = 1.0):
@@ -48,7 +48,7 @@ class MeanSquaredError(TermLoss):
 class MeanAbsoluteError(TermLoss):
     """L_i = |d| with d = y - t, for each entry (L1).  dL_i/dy = sign(d), 0 where y = t.
 
-    `target`: as of `MeanSquaredError`.
+    `target`: as for `MeanSquaredError`.
     """
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
@@ -59,9 +59,9 @@ class MeanAbsoluteError(TermLoss):
 class Huber(TermLoss):
     """L_i = d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = y - t, for each entry.  Huber (1964).
 
-    `target`: as of `MeanSquaredError`.
+    `target`: as for `MeanSquaredError`.
 
-    Both are c (d - c / 2) with c = d cut to -delta .. delta, and dL_i/dy = c. d^2 is never computed.
+    With c = d clipped to [-delta, delta], both cases are c (d - c / 2), and dL_i/dy = c. d^2 is never computed.
     """
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean"):
@@ -93,7 +93,7 @@ class CosineDistance(TermLoss):
 
 
 def _unit(rows: Array, backend: Backend) -> tuple[Array, Array]:
-    """(rows of length 1, 1 / their length before); zeros for rows of zeros."""
+    """Return (rows / |rows|, 1 / |rows|); both are 0 for a row of zeros."""
     xp = backend.xp
     largest = xp.abs(rows).max(axis=-1, keepdims=True)  # divided out first: a square overflows at 1e19
     some = largest > 0
