@@ -1,4 +1,4 @@
-"""Optimizers: each updates a model's flat buffer in place, the whole network in a handful of operations.
+"""Optimizers: each updates a model's flat buffer in place, so a whole network takes only a few operations.
 
 Whatever changes from step to step (rate, step count) is an array on the device, so that a step can be captured
 and replayed. `lr` is set and read as a plain number.

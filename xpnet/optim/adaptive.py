@@ -1,4 +1,4 @@
-"""Rates that adapt to each number's own gradients."""
+"""Optimizers that adapt the rate of each number to its own gradients: RMSProp, AdaGrad, and Adam with its variants."""
 
 from __future__ import annotations
 
@@ -63,15 +63,16 @@ class AdaGrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """x <- x - lr m^ / (sqrt(s^) + eps), where m^ and s^ are the means of g and g^2 over steps 1 .. t, that of step i
-    with weight b1^(t-i) or b2^(t-i).  Kingma and Ba (2015).
+    """x <- x - lr m^ / (sqrt(s^) + eps), with weighted means m^ of g and s^ of g^2 over steps 1 .. t.
 
-    Kept are the sums, m <- b1 m + g and s <- b2 s + g^2, which is two operations less for each number (the paper's m
-    and v are (1 - b1) m and (1 - b2) s); then m^ = m / w1 and s^ = s / w2 with the sums of the weights,
-    w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b). As a sum of squares that is not divided, s overflows in float32
-    where gradients stay above about 6e17 (`clip_norm`).
+    The gradient of step i has the weight b1^(t-i) in m^, its square b2^(t-i) in s^.  Kingma and Ba (2015).
 
-    t counts a parameter's own steps, without those that it was frozen for (`Model.freeze`).
+    The state holds the sums m <- b1 m + g and s <- b2 s + g^2, which saves two operations for each number (the paper's
+    m and v are (1 - b1) m and (1 - b2) s). Then m^ = m / w1 and s^ = s / w2, divided by the sums of the weights,
+    w = 1 + b + .. + b^(t-1) = (1 - b^t) / (1 - b). Because s is a sum and not a mean, it overflows in float32 if
+    gradients stay above about 6e17 (see `clip_norm`).
+
+    t counts a parameter's own steps, not those during which it was frozen (`Model.freeze`).
     """
 
     state_names = ("sum", "squares")
@@ -89,14 +90,16 @@ class Adam(Optimizer):
         self._betas = two_betas(betas)
         self.eps = number("eps", eps, least=SMALLEST)
         self._frozen_now: list[int] = []  # indices of the parameters that are frozen
-        self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # by index: the times it was frozen for
+        self._missed_stretches = defaultdict[int, tuple[object, ...]](tuple)  # by index: the stretches it was frozen
         super().__init__(model, lr, weight_decay, groups)
-        self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps, while frozen
+        self.state["missed"] = model.backend.xp.zeros(len(model.places), model.backend.dtype)  # steps while frozen
 
     @property
     def betas(self) -> tuple[float, float]:
-        """b1 and b2. Where others are set between two steps, (1 - b1) m and (1 - b2) s stay what they were: the means
-        of Kingma and Ba, of which these are the sums."""
+        """b1 and b2; others may be set between two steps.
+
+        The sums m and s are then rescaled, so that Kingma and Ba's means, (1 - b1) m and (1 - b2) s, do not change.
+        """
         return self._betas
 
     @betas.setter
@@ -123,8 +126,10 @@ class Adam(Optimizer):
         return self.model.backend.xp.maximum(steps - missed, 1)
 
     def _corrections(self, steps: Array, missed: Array) -> tuple[Array, Array, Array]:
-        """(size, small, sqrt(w2)), with m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small): numerator and denominator
-        are multiplied by sqrt(w2), so size = sqrt(w2) / w1 and small = eps sqrt(w2)."""
+        """Return (size, small, sqrt(w2)), such that m^ / (sqrt(s^) + eps) = size m / (sqrt(s) + small).
+
+        Multiplying numerator and denominator by sqrt(w2) gives size = sqrt(w2) / w1 and small = eps sqrt(w2).
+        """
         # 1 - b^t = -expm1(t log b) keeps its digits for b near 1, where 1 - b**t would lose them in float32.
         xp, t = self.model.backend.xp, self._own_steps(steps, missed)
         w1, w2 = (xp.expm1(t * math.log(b)) / (b - 1) if b else 0 * t + 1 for b in self.betas)
@@ -136,7 +141,7 @@ class Adam(Optimizer):
         x -= self._moved(g, m, s, lr * size, small)
 
     def _moved(self, g: Array, m: Array, s: Array, size: Array, small: Array) -> Array:
-        """The sums brought up to date, and size m / (sqrt(s) + small)."""
+        """Update the sums m and s in place; return size m / (sqrt(s) + small)."""
         (b1, b2), xp = self.betas, self.model.backend.xp
         m *= b1
         m += g
@@ -149,10 +154,10 @@ class Adam(Optimizer):
         moved *= size
         return moved
 
-    # Parameters that begin later than others ----------------------------------------------------------------
+    # Parameters that are frozen for some of the steps -------------------------------------------------------
 
     def _divide(self) -> None:
-        stretch = object()  # the steps since the last call; how many, the device alone knows
+        stretch = object()  # stands for the steps since the last call; only the device knows how many these are
         for index in self._frozen_now:
             self._missed_stretches[index] += (stretch,)
         self._frozen_now = [index for index, name in enumerate(self.model.places) if name in self.model.frozen]
@@ -163,8 +168,10 @@ class Adam(Optimizer):
 
     @cached_property
     def _is_frozen(self) -> Array:
-        """1 for each parameter that is frozen now, 0 for the others: one array for good, filled on the device, as a
-        captured step goes on reading it."""
+        """1 for each parameter that is frozen now, 0 for the others.
+
+        It is always the same array, filled on the device, because a captured step goes on reading it.
+        """
         return self.model.backend.xp.zeros(len(self.model.places), self.model.backend.dtype)
 
     def _alike(self, one: int, other: int) -> bool:
@@ -177,7 +184,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with the decay taken from the weights themselves: x <- x - lr w x, apart from Adam's update.
+    """Adam with decoupled weight decay: x <- x - lr w x, separate from Adam's update.
 
     Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
     """
@@ -197,9 +204,10 @@ class AdamW(Adam):
 
 
 class NAdam(Adam):
-    """Adam with Nesterov's momentum: x <- x - lr (u g + v (1 - b1) m) / (sqrt(s^) + eps), with m and s^ of
-    Adam, u = (1 - mu_t) / (1 - mu_1 .. mu_t),  v = mu_t+1 / (1 - mu_1 .. mu_t+1),  mu_t = b1 (1 - 0.96^(t d) / 2),
-    d = `momentum_decay`.  Dozat, "Incorporating Nesterov momentum into Adam" (2016).
+    """Adam with Nesterov's momentum: x <- x - lr (u g + v (1 - b1) m) / (sqrt(s^) + eps), with Adam's m and s^.
+
+    u = (1 - mu_t) / (1 - mu_1 .. mu_t),  v = mu_t+1 / (1 - mu_1 .. mu_t+1),  mu_t = b1 (1 - 0.96^(t d) / 2), where
+    mu_1 .. mu_t is a product and d = `momentum_decay`.  Dozat, "Incorporating Nesterov momentum into Adam" (2016).
     """
 
     never_negative = ("squares", "missed", "product")
@@ -222,7 +230,7 @@ class NAdam(Adam):
         prepared, product, missed = super()._prepare(), self.state["product"], self.state["missed"]
         before = product.copy() if self._frozen_now else None
         parts = self.model.backend.fuse(self._parts_of_step)(self.steps, missed, product)
-        if before is not None:  # the frozen ones have made no step
+        if before is not None:  # frozen parameters have made no step
             product[...] = self.model.backend.xp.where(self._is_frozen > 0, before, product)
         return (*prepared, *parts)
 

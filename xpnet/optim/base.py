@@ -1,4 +1,4 @@
-"""What all optimizers have in common, and groups of parameters that are updated each in its own way."""
+"""`Optimizer`, the base class of all optimizers, and groups of parameters with factors of their own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from xpnet.parallel import Group
 from xpnet.parallel.group import is_in_all
 from xpnet.parallel.window import Window
 
-ENOUGH = 4  # pieces for each thread: below, a second one gains nothing
+ENOUGH = 4  # pieces for each thread; with fewer, a second thread gains nothing
 
-Decays = tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of what decays
+Decays = tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of each range that decays
 
 Groups = Mapping[str, Mapping[str, float]]
 """Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
@@ -29,33 +29,33 @@ Groups = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters that lie side by side in the flat buffers and are updated at the same rate."""
+    """Adjacent parameters in the flat buffers that are updated at the same rate."""
 
     start: int
     stop: int
-    lr: float  # a factor of the optimizer's
+    lr: float  # factor of the optimizer's rate
     decays: Decays  # of the parameters in it
     shape: tuple[int, ...]  # of the first parameter in it
-    index: int  # of that parameter, among the trained ones
+    index: int  # of the first parameter, in `Model.places`
 
 
 class Optimizer:
-    """What all have in common: the rate on the device, weight decay, groups, named state in flat buffers.
+    """The base class: the rate on the device, weight decay, groups, named state in flat buffers.
 
-    `weight_decay` w adds w/2 |x|^2 to the loss, that is w x to the gradient, for weights and not for biases; where the
-    class says `decoupled`, the decay is x <- x - lr w x instead, apart from the update.
+    `weight_decay` w adds w/2 |x|^2 to the loss, that is w x to the gradient, for weights but not for biases. If the
+    class is `decoupled`, the decay is x <- x - lr w x instead, separate from the update.
 
-    `groups` gives factors for some parameters: of names that fit {"layers.0.*": {"lr": 0.1, "weight_decay": 2}} the
-    rate is a tenth and the decay is doubled. The first pattern that fits a name is the one that counts. What the model
-    has frozen (`Model.freeze`) is not touched at all, nor is its state.
+    `groups` gives factors for parameters by name: with {"layers.0.*": {"lr": 0.1, "weight_decay": 2}}, those whose
+    names match have a tenth of the rate and twice the decay. The first pattern that matches a name counts. Frozen
+    parameters (`Model.freeze`) and their state are not touched at all.
 
     A subclass lists its buffers in `state_names` and defines `_update`.
     """
 
     state_names: tuple[str, ...] = ()
-    never_negative: tuple[str, ...] = ()  # those of them that hold sums of squares
+    never_negative: tuple[str, ...] = ()  # state of which no value is negative, such as sums of squares
     decoupled = False
-    by_parameter = False  # whether `_update` needs a parameter alone and whole, for its norm
+    by_parameter = False  # whether `_update` needs one whole parameter at a time, for its norm
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
         of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)
@@ -64,19 +64,19 @@ class Optimizer:
         backend = model.backend
         self._rate = backend.xp.zeros(1, backend.dtype)
         self.lr = lr
-        # float32 counts exactly to 2^24 and then stands still: by then every 1 - beta^t is 1.
+        # float32 counts exactly to 2^24 and then stops; by then every 1 - beta^t is 1.
         self.steps = backend.xp.zeros(1, backend.dtype)
         self.state = {name: backend.xp.zeros(model.n_parameters, backend.dtype) for name in self.state_names}
         self.loss_scale = LossScale(model) if backend.precision == "float16" else None
         if self.loss_scale is not None:
             self.state["loss_scale"] = self.loss_scale.state
-        self.window: Window | None = None  # of several processes that share the update
-        self._prepared: Sequence[Array] = ()  # by `_prepare`, an entry for each trained parameter
+        self.window: Window | None = None  # set while several processes share the update
+        self._prepared: Sequence[Array] = ()  # what `_prepare` returned in this step
         self._divide()
 
     @property
     def described(self) -> dict[str, Any]:
-        """Its kind, and what it was made with but for the rate: JSON-able."""
+        """The class name and the settings other than the rate, as JSON-able values."""
         kinds = (bool, int, float, str, tuple)
         own = {k: v for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
         return {"kind": type(self).__name__, **own}
@@ -95,19 +95,19 @@ class Optimizer:
         self._rate.fill(self._lr)
 
     def scaled(self, dy: Array) -> Array:
-        """The gradient of the loss as the backward pass needs it: times the loss scale where products are float16."""
+        """The gradient of the loss as the backward pass needs it: times the loss scale if products are float16."""
         return dy if self.loss_scale is None else self.loss_scale.scaled(dy)
 
     def unscale(self) -> None:
-        """After a backward of `scaled`: divide the gradients by the loss scale. `step` does so, unless it is done
-        already: for who looks at the gradients before, as `clip_norm` does."""
+        """Divide the gradients by the loss scale, after a backward pass that began with `scaled`. `step` does this too
+        if it is still to be done; call it only to use the gradients before that, for example for `clip_norm`."""
         if self.loss_scale is not None:
             self.loss_scale.unscale()
 
     def step(self) -> None:
-        """Update all parameters by the method's formula. Afterwards `grad` holds no gradient.
+        """Update all parameters by the method's formula. Afterwards `model.grad` no longer holds the gradient.
 
-        Where a scaled gradient is not finite, parameters and state stay as they are (`LossScale`).
+        If a scaled gradient is not finite, parameters and state stay as they are (`LossScale`).
         """
         if self.loss_scale is None:
             self._step_all()
@@ -131,7 +131,7 @@ class Optimizer:
             self._step_on(pieces)
         else:
             threads = len(team.backends)
-            model.grad  # noqa: B018 (looking at it writes zeros where no gradient came: once, before the threads look)
+            model.grad  # noqa: B018 (reading it writes zeros where no gradient came: once, before the threads read it)
             team.run([partial(self._step_on, pieces[i::threads]) for i in range(threads)])
 
     def _step_on(self, pieces: Sequence[tuple[Part, slice]]) -> None:
@@ -139,7 +139,7 @@ class Optimizer:
             self._step(part, at, self._rate if part.lr == 1 else self._rate * part.lr)
 
     def _step(self, part: Part, at: slice, lr: Array) -> None:
-        """Update the numbers at these places in the flat buffers: the part, or a piece of it."""
+        """Update the slice `at` of the flat buffers: the whole part, or a piece of it."""
         x, g, fuse = self.model.data[at], self.model.grad[at], self.model.backend.fuse
         for start, stop, decay in part.decays:
             inside = slice(max(start - at.start, 0), min(stop, at.stop) - at.start)
@@ -149,8 +149,8 @@ class Optimizer:
         update(x, g, lr, *(self.state[name][at] for name in self.state_names), *self._prepared_for(part))
 
     def _prepare(self) -> Sequence[Array]:
-        """What is computed once a step: arrays with an entry for each trained parameter, in the order of
-        `Model.places`. `_update` gets the parameter's after the state."""
+        """Compute what is needed once per step: arrays with an entry for each trained parameter, in the order of
+        `Model.places`. `_update` gets the entries of its parameter, after the state."""
         return ()
 
     def _prepared_for(self, part: Part) -> Iterator[Array]:
@@ -163,18 +163,17 @@ class Optimizer:
             g += decay * x
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        """Change x, and the state, in place; `lr`, and what `_prepare` gave, are arrays of one number. g may be
-        used up.
+        """Change x and the state in place; g may be overwritten. `lr` and the entries from `_prepare` have shape (1,).
 
-        Unless it is `by_parameter`, these are pieces of the flat buffers, which several threads may update at the same
-        time, and a GPU in one kernel (`backend.fuse`): no number may depend on another, `backend.scratch` must not be
-        used, and nothing but x, g and the state be changed.
+        Unless the class is `by_parameter`, x, g and the state are pieces of the flat buffers. Several threads may
+        update different pieces at the same time, and a GPU updates a piece in one kernel (`backend.fuse`). So no number
+        may depend on another, `backend.scratch` must not be used, and only x, g and the state may be changed.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _divide(self) -> None:
-        """Decide anew what is updated: the parts, and the pieces of them that are updated at once (whole parameters
-        where the class is `by_parameter`)."""
+        """Work out again which parts are updated, and the pieces in which each is updated (whole parameters if the
+        class is `by_parameter`)."""
         self._parts, self._divided_by = self._divided(), (self.model.frozen, self.weight_decay, self.groups)
         self._pieces = [
             (part, slice(part.start + piece.start, part.start + piece.stop))
@@ -184,7 +183,7 @@ class Optimizer:
         ]
 
     def _divided(self) -> list[Part]:
-        """What is not frozen and `own`, in as few parts as the groups allow."""
+        """The parameters that are not frozen, as far as they lie in `own`, in as few parts as the groups allow."""
         parts: list[Part] = []
         own = self.own
         for index, (name, whole) in enumerate(self.model.places.items()):
@@ -204,22 +203,22 @@ class Optimizer:
         return parts
 
     def _alike(self, one: int, other: int) -> bool:
-        """Whether what `_prepare` gives for these two parameters is the same in every step."""
+        """Whether `_prepare` gives the same for these two parameters in every step."""
         return True
 
     # In a group of processes --------------------------------------------------------------------------------
 
     @property
     def own(self) -> slice:
-        """The places in the flat buffers that this process updates: all, but in `shared_by`."""
+        """The range of the flat buffers that this process updates: everything, except inside `shared_by`."""
         return slice(0, self.model.n_parameters) if self.window is None else self.window.own
 
     @contextmanager
     def shared_by(self, group: Group) -> Iterator[None]:
-        """Inside the block the processes of `group` share the update, if they have memory in common: each updates its
-        `own` parameters, has the state of those alone, and takes the values of the rest from the others.
+        """Inside the block the processes of `group` share the update, if they have shared memory: each updates its
+        `own` parameters, keeps the state of those alone, and copies the other values from the other processes.
 
-        All enter, make the same steps (`train_step`) and leave. Afterwards all have the whole state.
+        All of them enter the block, make the same steps (`train_step`) and leave it. Then all have the whole state.
         """
         window = group.window(self.model.grad)
         if window is None:
@@ -244,21 +243,21 @@ class Optimizer:
         self._divide()
 
     def gather_state(self) -> None:
-        """Bring the state up to date in all processes that share the update. All of them call it."""
+        """Bring the whole state up to date in all processes that share the update. All of them must call it."""
         if self.window is not None:
             for name in self.state_names:
                 self.window.meet()
                 self.window.exchange(self.state[name])
 
-    # A checkpoint's part ------------------------------------------------------------------------------------
+    # For checkpoints ----------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Its state on the host, by name, for a checkpoint."""
+        """The state on the host, by name, for a checkpoint."""
         to_host = self.model.backend.to_host
         return {name: np.array(to_host(a)) for name, a in {"steps": self.steps, **self.state}.items()}
 
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        """Take back what `tensors()` gave. Raises ValueError if it is another optimizer's, or another model's."""
+        """Restore what `tensors()` returned. Raises ValueError if names or shapes are not those of this optimizer."""
         mine = {"steps": self.steps, **self.state}
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in mine.items()}:
             raise ValueError(
@@ -270,14 +269,14 @@ class Optimizer:
 
 
 def _joined(first: Decays, second: Decays) -> Decays:
-    """Both, those that lie side by side and decay alike as one."""
+    """The ranges of both; two that are adjacent and have the same decay become one."""
     if first and second and first[-1][1:] == (second[0][0], second[0][2]):
         return (*first[:-1], (first[-1][0], *second[0][1:]), *second[1:])
     return first + second
 
 
 def two_betas(betas: Any) -> tuple[float, float]:
-    """The factors by which two sums or means fade. Raises ValueError unless they are two numbers from 0 to below 1."""
+    """The decay factors of two running sums or means. Raises ValueError unless they are two numbers in [0, 1)."""
     try:
         one, other = betas
     except (TypeError, ValueError):
@@ -286,7 +285,7 @@ def two_betas(betas: Any) -> tuple[float, float]:
 
 
 def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], ...]:
-    """(pattern, factor of the rate, factor of the decay) of each. Raises ValueError for what cannot be."""
+    """(pattern, rate factor, decay factor) of each. Raises ValueError for a pattern or a factor that does not exist."""
     for pattern, factors in groups.items():
         model.names_like(pattern)
         for name, factor in factors.items():

@@ -1,4 +1,4 @@
-"""Clipping, between the backward pass and the update."""
+"""Gradient clipping, between the backward pass and the update."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from xpnet.parallel.window import Window
 
 
 def clip_norm(model: Model, limit: float, window: Window | None = None) -> None:
-    """Scale all gradients by the same factor, so that their norm together is at most `limit`.
+    """Scale all gradients by the same factor, so that their joint norm is at most `limit`.
 
-    g <- g min(1, limit / |g|), g being the gradients of the whole model (Pascanu, Mikolov and Bengio, 2013).
+    g <- g min(1, limit / |g|), where g is the gradient of the whole model (Pascanu, Mikolov and Bengio, 2013).
 
-    Between the backward pass and the update. What is frozen does not count: its gradients are set to 0. Of processes
-    that share the update in a `window`, each scales its part, by the norm of all.
+    Call it between the backward pass and the update. Frozen parameters do not count: their gradients are set to 0. If
+    several processes share the update in a `window`, each scales its own part, by the norm of the whole gradient.
     """
     number("limit", limit, least=SMALLEST)
     model.clear_frozen_gradients()
     if model.n_parameters:
         xp, grad = model.backend.xp, model.grad if window is None else model.grad[window.own]
         limit = min(limit, float(np.finfo(grad.dtype).max))
-        # The largest is divided out first, as a square overflows at 1e19: |g| = largest sqrt(squares).
+        # The largest number is divided out first, as a square overflows at 1e19: |g| = largest sqrt(squares).
         largest = xp.maximum(xp.abs(grad).max(), limit) if grad.size else limit
         scaled = grad / largest
         squares = (scaled * scaled).sum()

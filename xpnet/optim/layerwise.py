@@ -1,4 +1,4 @@
-"""Updates that look at each parameter as a whole: at its norm, or at the directions of a matrix."""
+"""Optimizers that treat each parameter as a whole: LAMB uses its norm, Muon the singular vectors of a matrix."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from xpnet.nn import Model
 from xpnet.optim.adaptive import AdamW
 from xpnet.optim.base import Groups, Part
 
-# Coefficients of Jordan et al.: the largest slope at 0 for which five rounds bring singular values to 0.7 .. 1.2.
+# Coefficients of Jordan et al.: the largest slope at 0 with which five rounds bring singular values to 0.7 .. 1.2.
 ROUNDS, A, B, C = 5, 3.4445, -4.7750, 2.0315
 
 
 class LAMB(AdamW):
-    """x <- x - lr (|x| / |r|) r with Adam's step and the decay, r = m^ / (sqrt(s^) + eps) + w x, of each parameter.
+    """x <- x - lr (|x| / |r|) r for each parameter, with Adam's step and the decay in r = m^ / (sqrt(s^) + eps) + w x.
 
-    So each layer moves by the same fraction of its size: for very large batches. The ratio is 1 where one of the norms
-    is 0, and for what does not decay (biases). You et al., "Large batch optimization for deep learning" (2020).
+    So each layer moves by the same fraction of its norm. This is meant for very large batches. |x| / |r| is taken as 1
+    if one of the norms is 0, and for parameters that do not decay (biases). You et al., "Large batch optimization for
+    deep learning" (2020).
     """
 
     by_parameter = True
@@ -44,8 +45,8 @@ class LAMB(AdamW):
         for _, _, decay in part.decays:
             r += decay * x
         if at.start < self.model.n_decay:
-            # The largest of each is divided out first: a square overflows at 1e19, and is 0 at 1e-23. So |x| is
-            # x_largest x_norm, and |r| is r_largest r_norm, of which r itself is divided by the first.
+            # The largest number of each is divided out first: a square overflows at 1e19, and is 0 at 1e-23. So
+            # |x| = x_largest x_norm and |r| = r_largest r_norm. From here on r is already divided by r_largest.
             tiny = float(np.finfo(x.dtype).tiny)
             x_largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))
             x_scaled = x / x_largest
@@ -57,17 +58,19 @@ class LAMB(AdamW):
 
 
 class Muon(AdamW):
-    """For matrices x (n, m): v <- mu v + g;  x <- x - lr (0.2 sqrt(max(n, m)) O + w x), O being near the orthogonal
-    matrix of the same directions as g + mu v. Other parameters move by AdamW, at the same rate, which the factor makes
-    fit: the entries of O become as large as Adam's steps (Liu et al., "Muon is scalable for LLM training", 2025).
+    """For matrices x (n, m): v <- mu v + g;  x <- x - lr (0.2 sqrt(max(n, m)) O + w x); AdamW for other parameters.
 
     O has the singular vectors of g + mu v = U S V^T, and singular values near 1, so that all directions are learnt
-    alike: O = X after five rounds of X <- A X + (B P + C P P) X with P = X X^T (a Newton-Schulz iteration), begun with
-    X = g + mu v over its norm. As X = U s V^T gives (A s + B s^3 + C s^5) in place of s, only the singular values move.
-    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). They leave embeddings and the last
-    layer to AdamW; for these, what pays depends on the task.
+    alike: it is near the orthogonal matrix U V^T. It is computed by five rounds of X <- A X + (B P + C P P) X with
+    P = X X^T (a Newton-Schulz iteration), which start at X = g + mu v divided by its norm and end at X = O. A round
+    replaces each singular value s of X by A s + B s^3 + C s^5 and leaves the singular vectors as they are.
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). They update embeddings and the last
+    layer by AdamW, which this class does not; which of the two is better for these depends on the task.
 
-    The state is Adam's, in flat buffers of all parameters: "squares" has places for matrices too, which stay 0.
+    The factor 0.2 sqrt(max(n, m)) makes the entries of the step as large as those of Adam's steps, so that the same
+    rate suits both (Liu et al., "Muon is scalable for LLM training", 2025).
+
+    The state is Adam's, in flat buffers for all parameters. Matrices keep v in "sum"; their places in "squares" stay 0.
     """
 
     by_parameter = True
@@ -98,7 +101,7 @@ class Muon(AdamW):
 
     def _places_of_sums(self) -> list[slice]:
         places, parameters = self.model.places.items(), self.model.parameters
-        return [place for name, place in places if len(parameters[name].shape) != 2]  # a matrix has v there, without b1
+        return [place for name, place in places if len(parameters[name].shape) != 2]  # v of a matrix does not use b1
 
     def _orthogonal(self, direction: Array) -> Array:
         xp, product = self.model.backend.xp, self.model.backend.full_matmul

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling: small gradients survive float16."""
+"""Dynamic loss scaling, so that small gradients are not lost in float16."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ EVERY = 2000  # good steps after which the scale is doubled
 
 
 class LossScale:
-    """The gradient of the loss is multiplied by a scale before the backward pass, those of the parameters are divided
-    by it after: numbers below 3e-8, which are 0 in float16 (half of its least number), come through.
+    """Multiply the gradient of the loss by a scale before the backward pass, and divide the parameters' by it after.
 
-    Where a gradient is then not finite, one has been above 65,504: the scale is halved, and the step skipped. After
-    2000 good steps in a row the scale is doubled. Micikevicius et al., "Mixed precision training" (2018).
+    Without a scale, numbers below 3e-8 (half of the smallest positive float16) would be rounded to 0.
 
-    All of it is arithmetic on the device, so that a step with it can be captured: a skipped step is made, and undone
-    from a copy of what it changes. (Running statistics belong to the forward pass, and stay.) At the lowest scale an
-    overflow is nothing that a scale could mend: the step is not skipped, and what is not finite shows in the
-    parameters.
+    If a gradient is then not finite, some number has exceeded 65,504, the largest of float16: the scale is halved, and
+    the step is skipped. After 2000 good steps in a row the scale is doubled. Micikevicius et al., "Mixed precision
+    training" (2018).
+
+    All of this is arithmetic on the device, so that a step with it can be captured: a step to be skipped is made, and
+    then undone from a copy of what it changes. (Running statistics belong to the forward pass and are not undone.) An
+    overflow at the lowest scale cannot be cured by scaling: the step is not skipped, and the numbers that are not
+    finite show up in the parameters.
 
     `state` is (scale, good steps since it changed, steps skipped so far).
     """
@@ -33,8 +35,8 @@ class LossScale:
     def __init__(self, model: Model):
         self._model, self._xp = model, model.backend.xp
         self.state = model.backend.asarray(np.array([START, 0, 0], np.float32))
-        self._pending = False  # whether the gradients are of a scaled loss
-        self._skip: Array | None = None  # whether the next step is to be undone, on the device
+        self._pending = False  # whether the gradients are those of a scaled loss
+        self._skip: Array | None = None  # on the device: whether the next step is to be undone
 
     @property
     def figures(self) -> dict[str, float]:
@@ -44,17 +46,17 @@ class LossScale:
 
     @staticmethod
     def can_be(state: np.ndarray) -> bool:
-        """Whether a `state` on the host is one."""
+        """Whether the numbers of a `state`, copied to the host, are possible."""
         scale, *counts = state.tolist()
         return LOWEST <= scale <= HIGHEST and min(counts) >= 0
 
     def scaled(self, dy: Array) -> Array:
-        """dy, or each in a tuple, times the scale."""
+        """dy, or each array of a tuple, times the scale."""
         self._pending = True
         return each(lambda d: d * self.state[:1], dy)
 
     def unscale(self) -> None:
-        """Divide the gradients by the scale if they were scaled, and settle whether the step is to be skipped."""
+        """Divide the gradients by the scale if they were scaled; decide whether to skip the step; adapt the scale."""
         if not self._pending:
             return
         self._pending, model, xp = False, self._model, self._xp
@@ -70,7 +72,7 @@ class LossScale:
 
     @contextmanager
     def undone(self, arrays: Sequence[Array]) -> Iterator[None]:
-        """Around an update of `arrays`: if the step is to be skipped, they have the values from before again."""
+        """Around an update of `arrays`: if the step is to be skipped, they get back the values from before."""
         self.unscale()
         if self._skip is None:  # the loss was not scaled
             yield

@@ -1,4 +1,4 @@
-"""Steps along the gradient, or along its signs, with momentum."""
+"""Steps along the gradient (SGD) or along its signs (Lion), with momentum."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xpnet.optim.base import Groups, Optimizer, two_betas
 class SGD(Optimizer):
     """v <- momentum v + g;  x <- x - lr v, or with Nesterov's momentum x <- x - lr (g + momentum v).
 
-    Without momentum x <- x - lr g.  Polyak (1964); Sutskever, Martens, Dahl and Hinton (2013). The rate is no part of
-    v, as in PyTorch: theirs is -lr v, and for as long as the rate stays the steps are the same.
+    Without momentum x <- x - lr g.  Polyak (1964); Sutskever, Martens, Dahl and Hinton (2013). As in PyTorch, v does
+    not include the rate. The papers' velocity is -lr v; as long as the rate is constant, the steps are the same.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class SGD(Optimizer):
         super().__init__(model, lr, weight_decay, groups)
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
-        for v in state:  # none without momentum
+        for v in state:  # there is none without momentum
             v *= self.momentum
             v += g
             g = g + self.momentum * v if self.nesterov else v
@@ -39,10 +39,11 @@ class SGD(Optimizer):
 
 
 class Lion(Optimizer):
-    """x <- x - lr (sign(b1 m + (1 - b1) g) + w x);  m <- b2 m + (1 - b2) g, with the weight decay w apart.
+    """x <- x - lr (sign(b1 m + (1 - b1) g) + w x);  m <- b2 m + (1 - b2) g, with decoupled weight decay w.
 
-    Each number moves by the rate, whatever the size of its gradient: rates are three to ten times lower than Adam's,
-    decays as many times higher. Chen et al., "Symbolic discovery of optimization algorithms" (2023).
+    Each number moves by the rate, whatever the size of its gradient. So suitable rates are three to ten times lower
+    than Adam's, and decays higher by the same factor. Chen et al., "Symbolic discovery of optimization algorithms"
+    (2023).
     """
 
     state_names = ("mean",)
