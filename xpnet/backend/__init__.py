@@ -1,4 +1,4 @@
-"""Where and how a pass runs: `select` picks a device, `Backend` is what layers, losses and optimizers are handed."""
+"""Where and how a pass runs: `select` picks a device and makes the `Backend` that layers, losses and optimizers use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["DTYPES", "PRECISIONS", "Array", "Backend", "BackendError", "Observer
 
 
 class BackendError(RuntimeError):
-    """A device was named that does not work; the message says why, and the line that fixes it."""
+    """A device or library that was asked for does not work; the message says why, and how to fix it."""
 
 
 def select(
@@ -26,19 +26,20 @@ def select(
 ) -> Backend:
     """A backend on `device`: "auto", "cpu", "cuda" or "cuda:1".
 
-    The argument wins over the environment variable XPNET_DEVICE, which wins over "auto". Auto takes a GPU only if
-    a matrix product, an elementwise operation and a sum really ran there and gave the right numbers; else the
-    CPU, and `backend.why` says why not and how to fix it. A device that was named and does not work is an error.
+    The argument takes precedence over the environment variable XPNET_DEVICE, which takes precedence over "auto". "auto"
+    takes a GPU only if a matrix product, an elementwise operation and a sum really ran there and gave the right
+    numbers. Otherwise it takes the CPU, and `backend.why` says why and how to fix it. A device that was named and does
+    not work is an error.
 
     `dtype` is "float32" or "float64"; `seed` (>= 0) starts every random stream: the same seed gives the same
-    weights, batches and dropout masks on every device. `threads` is the number of threads on a CPU: those that BLAS
-    has in `fit` and `xpnet serve` (without it one for small steps, see `Backend.threads_for`), and those that share the
-    batch in `nn.Blocked` and large updates (without it one). `precision` "float16" or "bfloat16" lets a GPU multiply
-    16-bit numbers; weights, gradients and all sums stay float32 (`precision.py` says what it gains). A CPU refuses it.
+    weights, batches and dropout masks on every device. `threads` is a number of threads on a CPU: for BLAS in `fit` and
+    `xpnet serve` (by default one for small steps, see `Backend.threads_for`), and for sharing the batch in `nn.Blocked`
+    and large updates (by default one). `precision` "float16" or "bfloat16" lets a GPU multiply 16-bit numbers; weights,
+    gradients and all sums stay float32 (`precision.py` says what it gains). A CPU refuses it.
     `max_memory` is a limit in bytes (see `Backend.limit_memory`).
 
-    Raises ValueError for an unknown device, dtype, seed, number of threads, precision or limit, `BackendError` for a
-    named device that does not work, or "auto" without a GPU where a precision needs one.
+    Raises ValueError for an invalid device, dtype, seed, number of threads, precision or limit; `BackendError` for a
+    named device that does not work, and for "auto" without a GPU if the precision needs one.
     """
     backend = _selected(device, dtype, seed, threads, precision)
     if max_memory is not None:

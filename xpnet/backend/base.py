@@ -1,4 +1,4 @@
-"""`Backend`: where and how a pass runs. This file is the CPU's; `cuda.py` changes what differs on a GPU."""
+"""`Backend`: where and how a pass runs. This file is for the CPU; `cuda.py` overrides what differs on a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xpnet.backend.precision import check_precision, to_bfloat16
 from xpnet.backend.random import HostPhilox, Philox, host_generator
 from xpnet.backend.threads import Team, blas_threads
 
-Array = Any  # a numpy.ndarray, or what plays its part on another device (cupy.ndarray)
+Array = Any  # a numpy.ndarray, or its counterpart on another device (cupy.ndarray)
 DTYPES = ("float32", "float64")
 SMALL_STEP = 50_000_000  # multiplications below which a second BLAS thread is a risk (see `threads_for`)
 
@@ -29,20 +29,20 @@ class Backend:
 
     Layers, losses and optimizers use `xp`, `dtype`, `training`, `rng`, `matmul`, `full_matmul`, `sum_rows`, `take`,
     `fuse`, `ones`, `constant`, `scratch`, `chunks` and `team`. None asks for the name of the device; a few look at the
-    values of NumPy's arrays, as looking costs nothing on the host. Mode, random stream and working memory are its
-    state, so a backend belongs to one thread at a time: give each thread its own.
+    values of NumPy arrays, which costs nothing on the host. A backend has state (mode, random stream, working memory),
+    so only one thread may use it at a time: give each thread its own.
 
-    Attributes: `xp` the array module; `device` its name ("cpu", "cuda:0"); `dtype` of all floating point work;
-    `rng` the random stream that lives on the device; `training` the mode of the pass; `why` one sentence that
-    says how this device came to be chosen; `threads` the number of threads that was asked for, or None;
+    Attributes: `xp` the array module; `device` the device's name ("cpu", "cuda:0"); `dtype` of all floating point work;
+    `rng` the random stream on the device; `training` the mode of the pass; `why` one sentence that says why this
+    device was chosen; `threads` the number of threads that was asked for, or None;
     `precision` what the operands of products are rounded to ("float16", "bfloat16"; see `precision.py`), or None;
-    `observer` who is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a pass in
-    which layers need not check what they return; `max_memory` the limit in bytes that was asked for, or None.
+    `observer` the object that is told of every pass, or None (see `observed_by`); `trusting` is set by a model for a
+    pass in which layers need not check what they return; `max_memory` the limit in bytes that was asked for, or None.
     """
 
     xp: Any = np
     array_type: Any = np.ndarray
-    precisions: tuple[str, ...] = ()  # that this kind of device has
+    precisions: tuple[str, ...] = ()  # that this kind of device offers
     observer: Observer | None = None
     trusting: bool = False
     max_memory: int | None = None
@@ -87,10 +87,10 @@ class Backend:
     # Between host and device ------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
-        """`values` on this device: floating point in `dtype` (this backend's), integers and booleans as they are.
+        """`values` on this device: floating point in `dtype` (default: the backend's), integers and booleans unchanged.
 
-        Arrays of any library are taken, and not copied where they lie on this device in that dtype already. Raises
-        TypeError for what is no array of real numbers, and for an array on another device that is not the host.
+        Arrays of any library are accepted, and not copied if they are on this device in that dtype already. Raises
+        TypeError for anything but an array of real numbers, and for an array that is neither here nor on the host.
         """
         self.use()
         adopted = self._adopted(values)
@@ -102,17 +102,17 @@ class Backend:
         return self._upload(array) if adopted is None else array
 
     def as_it_lies(self, values: Any) -> Array:
-        """`values` as an array where they lie, without a copy: of this device if they are there, else of the host."""
+        """`values` as an array without a copy, where they are: on this device or on the host."""
         adopted = self._adopted(values)
         return to_numpy(values) if adopted is None else adopted
 
     def to_host(self, array: Array) -> np.ndarray:
-        """A NumPy array of the same values. On a GPU this waits: never call it inside a step."""
+        """A NumPy array of the same values. On a GPU this waits for the device: never call it inside a step."""
         self._travels("to_host")
         return self._download(array)
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was asked of it (for timings)."""
+        """Wait until the device has finished all its work (for timings)."""
         self._travels("synchronize")
         self._wait()
 
@@ -124,9 +124,9 @@ class Backend:
         if self.observer is not None:
             self.observer.transfer(what)
 
-    # What these, and products, do on another device:
+    # What other devices override, for these methods and for products:
     def _adopted(self, values: Any) -> Array | None:
-        """An array that lies on this device, of any library, as one of ours; None for all else."""
+        """An array of any library that is on this device, as one of `array_type`; None for anything else."""
         return values if type(values) is self.array_type else None
 
     def _sent(self, host: np.ndarray) -> Array:
@@ -155,13 +155,13 @@ class Backend:
         return host_generator(self.seed, purpose)
 
     def use(self) -> None:
-        """Make this device the thread's own, as `asarray`, `xp`, `mode`, a model's forward and a captured step do."""
+        """Make this device the thread's current one; `asarray`, `xp`, `mode`, a forward and a captured step call it."""
 
     # What layers, losses and optimizers use ---------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """The one entry for matrix products, a @ b (batched over leading axes, as NumPy's). With a `precision`, of
-        operands that are rounded to it."""
+        """The only entry point for matrix products, a @ b (batched over leading axes, as in NumPy). With a `precision`,
+        the operands are first rounded to it."""
         if self.precision is not None:
             if not a.dtype == b.dtype == self.dtype:
                 raise TypeError(f"a product in {self.precision} takes {self.dtype}, not {a.dtype} and {b.dtype}")
@@ -169,9 +169,9 @@ class Backend:
         return self._product(a, b, out)
 
     def full_matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """a @ b of unrounded operands: for sums that are written as products, and for optimizers."""
-        # OpenBLAS's matrix-vector kernel reads past the end of short rows; what it finds may be a NaN, is not used, but
-        # sets the invalid flag.
+        """a @ b without rounding the operands: for sums that are written as products, and for optimizers."""
+        # OpenBLAS's matrix-vector kernel reads past the end of short rows. The numbers there are not used, but a NaN
+        # among them sets the invalid flag.
         with np.errstate(invalid="ignore"):
             return self._product(a, b, out)
 
@@ -184,11 +184,11 @@ class Backend:
         return f
 
     def sum_rows(self, a: Array, out: Array | None = None) -> Array:
-        """Sum over the first axis of a 2-D array, as a product with ones: the fastest, always in the same order."""
+        """Sum over the first axis of a 2-D array, as a product with ones: fastest, and always in the same order."""
         return self.full_matmul(self.ones(a.shape[0], a.dtype), a, out)
 
     def ones(self, n: int, dtype: Any) -> Array:
-        """A vector of n ones, the beginning of the longest that was asked for: never change it."""
+        """A vector of n ones, a view of the longest that was asked for so far: never change it."""
         key = np.dtype(dtype)
         if key not in self.kept or self.kept[key].size < n:
             self.kept[key] = self.xp.ones(n, dtype)
@@ -198,7 +198,7 @@ class Backend:
         """These numbers (bytes hold float64) as a 1-D array in the backend's dtype, uploaded once: never change it."""
         if values not in self._constants:
             numbers = np.array(np.frombuffer(values) if isinstance(values, bytes) else values, self.dtype)
-            with self.observed_by(None):  # once in a run is no transfer to warn of
+            with self.observed_by(None):  # one transfer in a run is not worth a warning
                 self._constants[values] = self.asarray(numbers)
         return self._constants[values]
 
@@ -214,8 +214,8 @@ class Backend:
 
     @contextmanager
     def own_memory(self, memory: dict[Any, Array]) -> Iterator[None]:
-        """Inside the block, scratch and ones come from `memory`: a captured step keeps its own, which eager code
-        cannot outgrow and free."""
+        """Inside the block, `scratch` and `ones` use `memory`. A captured step has its own: eager code that needs a
+        larger array would replace the shared one, and so free what the graph uses."""
         before, self.kept = self.kept, memory
         try:
             yield
@@ -223,11 +223,11 @@ class Backend:
             self.kept = before
 
     def memory(self) -> Memory:
-        """What is in use now, what is kept for arrays to come, and the most there was, in bytes."""
+        """The bytes in use now, those kept for future arrays, and the most that there were."""
         return of_process(sum(array.nbytes for memory in self._scratch_memory() for array in memory.values()))
 
     def free_memory(self) -> None:
-        """Give back what is kept for arrays to come. Not inside a step."""
+        """Free the memory that is kept for future arrays. Do not call it inside a step."""
         for memory in self._scratch_memory():
             memory.clear()
 
@@ -235,38 +235,38 @@ class Backend:
         return [self.kept, *(backend.kept for backend in (self.team.backends if self.team else ()))]
 
     def limit_memory(self, size: int) -> None:
-        """At most so many bytes: on a GPU a limit of CuPy's pool, and so of all who use it in this process; on the CPU
+        """Use at most `size` bytes: on a GPU this limits CuPy's pool, and so all its users in this process; on the CPU
         `fit` refuses a step that would need more. Raises ValueError for a size below 1."""
         self.max_memory = whole("max_memory (bytes)", size, least=1)
 
     def available_memory(self) -> int | None:
-        """How many bytes a step and what it trains may take together; None where nobody has set a limit."""
+        """How many bytes a step and the model that it trains may take together; None if there is no limit."""
         return self.max_memory
 
     def chunks(self, size: int, numbers: int = 1) -> Iterator[slice]:
-        """Slices that cover `size` items of so many numbers each: pieces that fit a CPU's cache, the whole on a GPU."""
+        """Slices that cover `size` items of so many numbers each: pieces that fit a CPU's cache; on a GPU one slice."""
         step = max(65536 // numbers, 1)
         for start in range(0, size, step):
             yield slice(start, min(start + step, size))
 
     def capture(self, step: Callable) -> Callable:
-        """Called like `step`, a function of device arrays: a replayed CUDA graph on a GPU, the step itself here."""
+        """Called like `step`, a function of device arrays: on a GPU it replays a CUDA graph; here it is the step."""
         return step
 
     @cached_property
     def team(self) -> Team | None:
-        """The threads that share a batch (`nn.Blocked`) or a large update: as many as were asked for, None for one."""
+        """The threads that share a batch (`nn.Blocked`) or a large update; None unless more than one was asked for."""
         return Team(self, self.threads) if self.threads is not None and self.threads > 1 else None
 
     @contextmanager
     def threads_for(self, multiplications: int) -> Iterator[None]:
-        """Inside the block, as many BLAS threads as were asked for (`select(threads=...)`); where no number was asked
-        for: one, if the step has fewer than 50 million multiplications, else what is set already.
+        """Inside the block, BLAS uses the number of threads that was asked for (`select(threads=...)`). By default it
+        uses one if the step has fewer than 50 million multiplications, else the number that is already set.
 
-        On two quiet cores a second thread makes an MLP's step (111,146 weights at batch 64) take 0.75 to 1.35 of its
-        time, by the machine; where other work runs on the cores, the two wait for each other and it takes over ten
-        times as long. The number set before, by OPENBLAS_NUM_THREADS say, is never exceeded. The same number of
-        threads gives the same sums, so the rule must not depend on timings. Once a `team` has run they are its own.
+        On two idle cores a second thread makes an MLP's step (111,146 weights, batch 64) take 0.75 to 1.35 times as
+        long, depending on the machine. If other work runs on them, the two wait for each other, and it takes over ten
+        times as long. A number set before, as by OPENBLAS_NUM_THREADS, is never exceeded. Only the same number of
+        threads gives the same sums, so the rule must not depend on timings. Once a `team` runs, BLAS has one thread.
         """
         if self.threads is None and multiplications >= SMALL_STEP:
             yield
@@ -278,7 +278,7 @@ class Backend:
 
     @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
-        """`with backend.mode(training=True):` dropout drops, batch statistics are taken; off by default."""
+        """Inside `with backend.mode(training=True):` dropout is active and batch statistics are used; default: off."""
         self.use()
         before, self.training = self.training, training
         try:
@@ -288,8 +288,8 @@ class Backend:
 
     @contextmanager
     def observed_by(self, observer: Observer | None) -> Iterator[None]:
-        """Inside the block, `observer` is told of every pass on this backend; whoever was before hears nothing."""
-        before = vars(self).get("observer", self)  # self: none of its own
+        """Inside the block, `observer` is told of every pass on this backend, and any previous observer is not."""
+        before = vars(self).get("observer", self)  # self means: it had no observer of its own
         self.observer = observer
         try:
             yield

@@ -1,4 +1,4 @@
-"""The GPU's `Backend`: CuPy as array module. Imported only once a GPU has been chosen."""
+"""The `Backend` of a GPU: CuPy as array module. Imported only once a GPU has been chosen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AMPERE = 80  # the compute capability of the first GPUs that multiply bfloat16
 
 
 class CudaPhilox(DevicePhilox):
-    """The same numbers as its base, from two kernels: one fills, one (a single thread) moves the counter."""
+    """The same numbers as its base, from two kernels: one fills an array, one (a single thread) moves the counter."""
 
     def _uniform(self, size: int, n_blocks: int, dtype: np.dtype) -> Array:
         return philox_uniform(dtype)(self._state, np.int64(size), cp.empty(size, dtype), size=n_blocks)
@@ -35,7 +35,7 @@ class CudaPhilox(DevicePhilox):
 
 
 class CudaBackend(Backend):
-    """One CUDA GPU. Everything that a `Backend` promises, with CuPy's arrays."""
+    """One CUDA GPU: the interface of `Backend`, with CuPy's arrays."""
 
     array_type = cp.ndarray
     precisions = PRECISIONS
@@ -54,19 +54,19 @@ class CudaBackend(Backend):
         self.use()
         self._peak = 0  # bytes of CuPy's pool
         self._gemm: CublasGemm | None = None  # set while a step is being captured
-        self._gemms: dict[int, CublasGemm] = {}  # for captured steps, and for products of 16 bits in eager ones
+        self._gemms: dict[int, CublasGemm] = {}  # for captured steps, and for products of 16 bits in eager steps
         super().__init__(dtype, seed, f"cuda:{ordinal}", why, threads, precision)
         if precision == "bfloat16" and int(cp.cuda.Device(ordinal).compute_capability) < AMPERE:
             raise BackendError(f'{self.device} is too old for products of bfloat16: use precision="float16"')
 
     @property
     def xp(self) -> Any:
-        """CuPy. Who asks for it will make arrays: on this GPU, whichever another backend has made the thread's own."""
+        """CuPy. This GPU becomes the current one: the caller will make arrays, and another GPU may be current."""
         self.use()
         return cp
 
     def _adopted(self, values: Any) -> Array | None:
-        if isinstance(values, cp.ndarray):  # on the GPU beside, it is refused as every other library's
+        if isinstance(values, cp.ndarray):  # on another GPU it is refused, like an array of any other library
             return values if values.device.id == self.ordinal else None
         where = dlpack_device(values)
         if where == (CUDA, self.ordinal):
@@ -77,7 +77,7 @@ class CudaBackend(Backend):
         return None
 
     def _download(self, array: Array) -> np.ndarray:
-        with self.observed_by(None):  # who is told of `to_host` need not hear of the array's `get`
+        with self.observed_by(None):  # whoever was told of `to_host` need not be told of the array's `get`
             return cp.asnumpy(array) if isinstance(array, cp.ndarray) else array
 
     def _sent(self, host: np.ndarray) -> Array:
@@ -97,23 +97,23 @@ class CudaBackend(Backend):
             return self._gemm(a, b, out)
         if a.dtype.itemsize == 2:  # CuPy's own products of 16 bits give results of 16 bits
             return self.gemm_of(cp.cuda.get_current_stream())(a, b, out)
-        # CuPy's product of a batch refuses the strides of a reversed one, such as x[::-1].
+        # CuPy's batched product refuses negative strides, such as those of x[::-1].
         a, b = (m.copy() if min(m.strides, default=0) < 0 else m for m in (a, b))
         return super()._product(a, b, out)
 
     def gemm_of(self, stream: cp.cuda.Stream) -> CublasGemm:
-        """The stream's own handle of cuBLAS, with its workspace."""
+        """The cuBLAS handle of this stream, with its workspace."""
         if stream.ptr not in self._gemms:
             self._gemms[stream.ptr] = CublasGemm(stream)
         return self._gemms[stream.ptr]
 
     @cached_property
     def graph_stream(self) -> cp.cuda.Stream:
-        """The stream of all captured steps, which run one after the other: so they can share a workspace of cuBLAS."""
+        """The stream of all captured steps: they run one after the other, so they can share a workspace of cuBLAS."""
         return cp.cuda.Stream(non_blocking=True)
 
     def _rounded(self, a: Array) -> Array:
-        # A matrix keeps its layout, which cuBLAS takes as it is; of a batch it takes the rows of each in a row.
+        # A matrix keeps its layout, which cuBLAS takes as it is; the matrices of a batch must be row-major.
         order = "K" if a.ndim <= 2 else "C"
         if self.precision == "float16":
             return a.astype(np.float16, order=order)
@@ -127,12 +127,12 @@ class CudaBackend(Backend):
 
     @property
     def _pool(self) -> Any:
-        """CuPy's pool of this GPU; those of captured steps lie in it."""
-        self.use()  # CuPy means the pool of the GPU that is in use
+        """CuPy's memory pool for this GPU; the pools of captured steps take their memory from it."""
+        self.use()  # CuPy means the pool of the current GPU
         return cp.get_default_memory_pool()
 
     def memory(self) -> Memory:
-        pooled = self._pool.total_bytes()  # a pool grows until it is told to free what it has
+        pooled = self._pool.total_bytes()  # a pool only grows, until it is told to free its blocks
         self._peak = max(self._peak, pooled)
         return Memory(self._pool.used_bytes(), pooled, self._peak)
 

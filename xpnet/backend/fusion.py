@@ -1,4 +1,4 @@
-"""A chain of elementwise operations: what `tracing.py` writes down of a function, and what one kernel computes."""
+"""`FusedChain`: a chain of elementwise operations, recorded by `tracing.py` and computed by one kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 Array = Any
 
-# NumPy's name, and the expression in C, of floating point numbers. A NaN goes through maximum, minimum and sign.
+# NumPy's name, and the expression in C for floating point numbers. maximum, minimum and sign pass on a NaN.
 FUNCTIONS = {
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
@@ -42,7 +42,7 @@ class NoChainError(TypeError):
 
 
 class Line(NamedTuple):
-    """One value: an operation on earlier ones. An "array" or a "number" has its place among the chain's as operand."""
+    """One value: an operation on earlier lines, or the "array" or "number" at a place in the chain's list of these."""
 
     name: str
     operands: tuple[int, ...]
@@ -51,8 +51,10 @@ class Line(NamedTuple):
 
 
 class FusedChain:
-    """What a function did to its arrays, line by line. `values` has the line of what an array holds now, by its place
-    in `arrays`; `written` are the places of those that were changed; `made` the lines of new arrays that it returned.
+    """What a function did to its arrays, line by line.
+
+    `values` maps the place of an array in `arrays` to the line of its current value; `written` holds the places of the
+    arrays that were changed, `made` the lines of the new arrays that the function returned.
     """
 
     def __init__(self, array_type: type):
@@ -78,14 +80,14 @@ class FusedChain:
         return line if same else self.add("astype", (line,), dtype, self.lines[line].shape)
 
     def place(self, array: Array) -> int:
-        """The place of an array from outside: the same each time."""
+        """The place in `arrays` of an array from outside, which is added if it is not there yet."""
         place = next((i for i, other in enumerate(self.arrays) if other is array), len(self.arrays))
         if place == len(self.arrays):
             self.arrays.append(array)
         return place
 
     def value(self, array: Array) -> int:
-        """The line of what an array from outside holds now."""
+        """The line of the current value of an array from outside."""
         place = self.place(array)
         if place not in self.values:
             self.values[place] = self.add("array", (place,), array.dtype, array.shape)
@@ -98,7 +100,7 @@ class FusedChain:
         return self.add("number", (len(self.numbers) - 1,), dtype, ())
 
     def close(self, made: Sequence[int]) -> None:
-        """The function has come to its end, and returned the values of these lines as new arrays."""
+        """End the chain: the function has returned the values of these lines as new arrays."""
         self.made = [*made]
         shapes = {self.lines[line].shape for line in (*self.made, *(self.values[place] for place in self.written))}
         if len(shapes) != 1:
@@ -108,7 +110,7 @@ class FusedChain:
             raise NoChainError(f"a chain of {shape} reads an array that does not fit")
         self.shape = shape
 
-    # What becomes of it ---------------------------------------------------------------------------------------
+    # How it is computed ---------------------------------------------------------------------------------------
 
     @property
     def read_and_written(self) -> tuple[list[int], list[int]]:
@@ -116,21 +118,21 @@ class FusedChain:
         return [i for i in range(len(self.arrays)) if i not in self.written], sorted(self.written)
 
     def parameters(self) -> tuple[str, str]:
-        """What the source reads, arrays before numbers, and what it writes: arrays that it changes before new ones."""
+        """Declarations of what the source reads (arrays, then numbers) and writes (changed arrays, then new ones)."""
         read, written = ([f"{self.arrays[i].dtype} a{i}" for i in places] for places in self.read_and_written)
         numbers = [f"{number.dtype} n{i}" for i, number in enumerate(self.numbers)]
         made = [f"{self.lines[line].dtype} r{i}" for i, line in enumerate(self.made)]
         return ", ".join(read + numbers), ", ".join(written + made)
 
     def source(self) -> str:
-        """In C, for one element of the arrays a0, a1, .. and the numbers n0, n1, ..; new ones are r0, r1, .."""
+        """The chain in C, for one element: arrays are a0, a1, .., numbers n0, n1, .., and new arrays r0, r1, .."""
         lines = [f"const {TYPES[line.dtype.name]} v{i} = {_expression(line)};" for i, line in enumerate(self.lines)]
         lines += [f"a{place} = v{self.values[place]};" for place in self.read_and_written[1]]
         lines += [f"r{i} = v{line};" for i, line in enumerate(self.made)]
         return "\n".join(lines)
 
     def evaluate(self, *given: Any) -> tuple[np.ndarray, ...]:
-        """With NumPy: changes the `arrays`, returns the new ones. `given`: the arrays, then the numbers."""
+        """Compute the chain with NumPy on `given`, the arrays and then the numbers: change arrays, return new ones."""
         arrays = given[: len(self.arrays)]
         values: list[Any] = []
         for name, operands, dtype, _ in self.lines:
@@ -150,7 +152,7 @@ class FusedChain:
 
 
 def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Whether an array of this shape can be read in a kernel over the whole."""
+    """Whether an array of this shape can be broadcast to the shape `whole`."""
     ends = zip(shape[::-1], whole[::-1], strict=False)
     return len(shape) <= len(whole) and all(n in (1, size) for n, size in ends)
 

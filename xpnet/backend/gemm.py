@@ -1,11 +1,11 @@
 """Matrix products inside a stream capture, and of 16-bit numbers.
 
-CuPy 14 refuses every cuBLAS call of its own while a stream is being captured. So a captured step multiplies
-through a cuBLAS handle of its own, on the library that CuPy has loaded already: the stream and a fixed workspace
-are set once, before the capture (without a workspace cuBLAS would allocate inside the graph). Products of 16-bit
-numbers with a float32 result, which CuPy does not have, go this way in eager steps too.
+CuPy 14 refuses all its own cuBLAS calls while a stream is being captured. So a captured step multiplies through a
+separate cuBLAS handle, of the library that CuPy has loaded already. Its stream and a fixed workspace are set once,
+before the capture (without a workspace cuBLAS would allocate inside the graph). Products of 16-bit numbers with a
+float32 result, which CuPy does not have, are computed in this way in eager steps too.
 
-cuBLAS is column-major. A row-major C = A B is, read column-major, C^T = B^T A^T: hence the operands' order below.
+cuBLAS is column-major. A row-major C = A B, read column-major, is C^T = B^T A^T: hence the order of the operands below.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _library() -> ctypes.CDLL:
 
 
 def layout(a: Any) -> tuple[int, int]:
-    """(transposed?, leading dimension) of the matrices in the last two axes, as cuBLAS wants them.
+    """(transposed?, leading dimension) of the matrices in the last two axes, as cuBLAS expects them.
 
-    Raises ValueError where the matrix is neither row-major nor the transpose of one.
+    Raises ValueError if the matrices are neither row-major nor transposes of row-major ones.
     """
     rows, columns = a.shape[-2:]
     down, right = (stride // a.itemsize for stride in a.strides[-2:])
@@ -54,7 +54,7 @@ def layout(a: Any) -> tuple[int, int]:
 
 
 def _of_product(a: Any) -> np.dtype:
-    """The type of a product of such numbers."""
+    """The dtype of a product of arrays such as `a`."""
     return np.dtype(np.float32) if a.itemsize == 2 else a.dtype
 
 
@@ -99,7 +99,7 @@ class CublasGemm:
 
     @staticmethod
     def _check_output(a: Any, b: Any, c: Any, shape: tuple[int, ...]) -> None:
-        """cuBLAS takes addresses, and would read and write whatever lies there."""
+        """Raise an error unless c fits: cuBLAS only gets addresses, and would read and write whatever is there."""
         if c.shape != shape:
             raise ValueError(f"a product of shape {shape} does not fit an output of shape {c.shape}")
         if a.dtype.name not in CUDA_TYPE or a.dtype != b.dtype or c.dtype != _of_product(a):

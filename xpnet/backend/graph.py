@@ -1,10 +1,10 @@
 """A step as a CUDA graph: recorded once, then replayed with a single launch.
 
-A graph repeats the very same kernels on the very same addresses. Hence the rules for a step: fixed shapes,
-nothing read back by the host, whatever varies (rate, step count, random counter) in device arrays that are
-updated in place. The memory of the step comes from a pool that nothing else uses, or eager code would be handed
-blocks that the graph still writes to. That pool in turn takes what it needs from CuPy's own, where it is counted and
-limited with all the rest.
+A graph repeats exactly the same kernels on the same addresses. Hence the rules for a step: fixed shapes, nothing
+read back by the host, and whatever varies (rate, step count, random counter) in device arrays that are updated in
+place. The memory of the step comes from a pool that nothing else uses; otherwise eager code could be given blocks
+that the graph still writes to. That pool in turn takes its memory from CuPy's default pool, where it is counted and
+limited together with all other memory.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from typing import Any
 import cupy as cp
 
 WARM_UP = 2  # eager calls that compile the kernels, fill the pool and create the handles
-# Pools of graphs that are gone, for those to come. CuPy never gives back what is free in a pool that nobody holds, and
-# next to an array that a step has left behind, such as an optimizer's, a block stays free.
+# Pools of deleted graphs, to be reused by new ones. CuPy never gives back the free memory of a pool that nobody holds,
+# and a free block next to an array that a step has left behind, such as an optimizer's, stays in its pool.
 IDLE: list[Any] = []
 
 
 class Captured:
     """Called like the step: the first calls run it, the next one records it, all later ones replay it.
 
-    One graph for each set of input shapes, and for each mode (training or not). What the step returns is the same
-    device arrays every time, overwritten by the next call. While somebody observes the backend, the step runs
-    as it stands.
+    There is one graph for each set of input shapes and dtypes, and for each mode (training or not). Every call returns
+    the same device arrays, which the next call overwrites. While the backend has an observer, the step runs eagerly.
     """
 
     def __init__(self, step: Callable, backend: Any):
@@ -37,22 +36,22 @@ class Captured:
 
     def __call__(self, *inputs: Any) -> Any:
         self._backend.use()
-        if self._backend.observer is not None:  # a replay shows nothing
+        if self._backend.observer is not None:  # a replay would show it nothing
             return self._step(*inputs)
         caller, own = cp.cuda.get_current_stream(), self._backend.graph_stream
-        own.wait_event(caller.record())  # what the caller has written is there before the step reads
+        own.wait_event(caller.record())  # the step begins when the caller's earlier work is done
         key = (self._backend.training, *((a.shape, a.dtype.str) for a in inputs))
         try:
             if key not in self._recordings:
                 self._recordings[key] = _Recording(self._step, self._backend, inputs)
             return self._recordings[key](inputs)
-        finally:  # after an error too, what was begun ends before the caller writes on
+        finally:  # also after an error: the caller's later work begins when the step is done
             caller.wait_event(own.record())
-            caller.use()  # the end of a `with` goes back to the `with` around it, and forgets a `use` in between
+            caller.use()  # the end of a `with` restores the stream of the `with` around it, not one set by `use` since
 
 
 class _Recording:
-    """The graph of one set of shapes, with all that must live as long as it does."""
+    """The graph for one set of shapes, with everything that must live as long as the graph."""
 
     def __init__(self, step: Callable, backend: Any, inputs: tuple):
         self._step, self._backend, self._stream = step, backend, backend.graph_stream
@@ -63,11 +62,11 @@ class _Recording:
         self._calls, self._graph, self._output = 0, None, None
 
     def __del__(self) -> None:
-        """Give back the memory, once all that lay in it is gone."""
+        """Give back the memory, after dropping everything that lies in it."""
         pool, gpu = self._pool, self._backend.ordinal
         vars(self).clear()
         if not sys.is_finalizing():
-            with cp.cuda.Device(gpu):  # whichever is in use now: a pool frees what it has on that one alone
+            with cp.cuda.Device(gpu):  # a pool frees only what it has on the current GPU, which may be another now
                 pool.free_all_blocks()
             IDLE.append(pool)
 
@@ -97,9 +96,9 @@ class _Recording:
             try:
                 self._output = self._run()
             except BaseException:
-                with suppress(cp.cuda.runtime.CUDARuntimeError):  # that the capture was broken, which is known
-                    self._stream.end_capture()  # it must be left all the same, and half a graph is dropped
-                self._kept.clear()  # what was to be filled in it never was: begin again
+                with suppress(cp.cuda.runtime.CUDARuntimeError):  # it says that the capture failed, which we know
+                    self._stream.end_capture()  # the capture must be ended all the same; half a graph is dropped
+                self._kept.clear()  # arrays made in it during the capture were never filled: begin again
                 self._calls = 0
                 raise
             self._graph = self._stream.end_capture()

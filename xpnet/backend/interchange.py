@@ -1,8 +1,8 @@
-"""Arrays of other libraries, taken as they lie: PyTorch's, JAX's, Arrow's, and whatever else speaks their protocols.
+"""Arrays of other libraries without a copy: PyTorch's, JAX's, Arrow's, and all others that support their protocols.
 
 `__array__` is NumPy's own protocol, `__dlpack__` that of the Python array API standard (DLPack), and
-`__cuda_array_interface__` that of Numba and CuPy. The other way needs no code: arrays of NumPy and of CuPy, which is
-what every array here is, speak DLPack themselves.
+`__cuda_array_interface__` that of Numba and CuPy. The other direction needs no code: every array here is one of NumPy
+or CuPy, and these support DLPack themselves.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-HOST = (1, 3)  # DLPack's numbers for memory of the CPU: plain, and pinned for transfers
+HOST = (1, 3)  # DLPack's device types for memory of the host: ordinary, and pinned for transfers
 CUDA = 2
 
 
 def to_numpy(values: Any) -> np.ndarray:
-    """`values` as an array of the host, without a copy where they are one: an array of any library, or what NumPy
-    makes an array of.
+    """`values` as a NumPy array, without a copy if they are an array on the host already.
 
-    Raises ValueError for a list of arrays of different shapes; TypeError for an array on another device, for one that
-    its library does not give away, and for one of NumPy's in which values are masked.
+    `values` is an array of any library, or anything that NumPy can convert to an array. Raises ValueError for a list of
+    arrays of different shapes; TypeError for an array on another device, for one that its library refuses to export,
+    and for a NumPy array with masked values.
     """
     if type(values) is np.ndarray:
         return values
@@ -48,6 +48,6 @@ def to_numpy(values: Any) -> np.ndarray:
 
 
 def dlpack_device(values: Any) -> tuple[int, int] | None:
-    """DLPack's numbers of the kind and of the ordinal of the device, for an array that speaks it."""
+    """DLPack's (device type, device number) of an array that supports it; None for anything else."""
     ask = getattr(values, "__dlpack_device__", None)
     return None if ask is None else tuple(int(number) for number in ask())  # type: ignore[return-value]

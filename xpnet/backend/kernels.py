@@ -1,4 +1,4 @@
-"""The hand-written CUDA of the package. Each piece has a form in array operations that is its reference."""
+"""The package's hand-written CUDA; each piece has a reference that is written in array operations."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def elementwise(inputs: str, outputs: str, source: str) -> Any:
 
 
 def launch(chain: FusedChain) -> list[Any]:
-    """Compute the chain in one launch; its new arrays."""
+    """Compute the chain in one launch; return its new arrays."""
     import cupy as cp
 
     made = [cp.empty(chain.shape, chain.lines[line].dtype) for line in chain.made]

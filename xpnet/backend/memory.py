@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 
 class Memory(NamedTuple):
-    """Bytes. On a GPU `used` are those of arrays and captured steps, `pooled` those that CuPy's pool holds, for these
-    and for arrays to come, and `peak` the most that it has held. On the CPU `used` and `peak` are the whole process's
-    (0 where the system does not say), `pooled` those of working memory that is kept for the next step."""
+    """Numbers of bytes.
+
+    On a GPU, `used` counts arrays and captured steps, `pooled` all that CuPy's pool holds, for these and for future
+    arrays, and `peak` is the most that it has held. On the CPU, `used` and `peak` are those of the whole process (0 if
+    the system does not tell), and `pooled` counts the working memory that is kept for the next step.
+    """
 
     used: int
     pooled: int
@@ -20,7 +23,7 @@ class Memory(NamedTuple):
 
 
 def of_process(pooled: int) -> Memory:
-    """The memory of this process, as the system counts it."""
+    """The memory of this process, as the operating system counts it."""
     used = peak = 0
     with suppress(ImportError):  # Windows has no such module
         import resource

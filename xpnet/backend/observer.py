@@ -1,4 +1,4 @@
-"""Looking at what happens on a backend, without a word about it in any layer, loss or optimizer."""
+"""`Observer`: is told what happens on a backend, and no single layer, loss or optimizer needs code for it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from typing import Any
 
 
 class Observer:
-    """What a backend's one observer is told, in the order of a step. The methods here do nothing.
+    """The calls that the observer of a backend gets, in the order of a step. The methods here do nothing.
 
-    Set one with `backend.observed_by(observer)`. A captured step runs eagerly while somebody looks.
+    Set the observer with `backend.observed_by(observer)`. While there is one, a captured step runs eagerly.
     """
 
     def step_begins(self, model: Any) -> None:
         """`model.zero_grad()` was called."""
 
     def forward_begins(self, layer: Any, x: Any) -> None:
-        """The forward of `layer`, outermost layers first, has been given x."""
+        """The forward of `layer` begins with input x; outer layers are reported before the layers inside them."""
 
     def forward(self, layer: Any, x: Any, y: Any) -> None:
-        """The forward of `layer`, outermost layers last, has made y of x (arrays, or tuples of arrays)."""
+        """The forward of `layer` has computed y from x (arrays, or tuples of arrays); outer layers come last."""
 
     def loss(self, value: Any, dy: Any) -> None:
-        """A loss has given its value and the gradient of the outputs. Only `train_step` tells of it."""
+        """A loss has computed its value and the gradient of the outputs. Only `train_step` reports this."""
 
     def backward_begins(self, layer: Any, dy: Any) -> None:
-        """The backward of `layer`, outermost layers first, has been given dy."""
+        """The backward of `layer` begins with dy; outer layers are reported before the layers inside them."""
 
     def backward(self, layer: Any, dy: Any, dx: Any) -> None:
-        """The backward of `layer` has made dx of dy, and added to its gradients. dx is None where nobody needs it."""
+        """The backward of `layer` has computed dx from dy (None if not needed) and added to its gradients."""
 
     def weighed(self, weight: Any) -> None:
-        """All gradients of this step, those that were shown too, are still to be divided by this, a number or an array:
-        the batch went through in parts. Only `train_step` tells of it."""
+        """The batch went through in parts: all gradients of this step, including those already reported, are still to
+        be divided by `weight`, a number or an array. Only `train_step` reports this."""
 
     def step_ends(self, optimizer: Any) -> None:
         """`optimizer.step()` has updated the parameters."""
 
     def transfer(self, what: str) -> None:
-        """Something is about to travel between the host and the device: "_upload", "to_host" or "synchronize"."""
+        """A transfer between host and device, or a wait, is about to begin: "_upload", "to_host" or "synchronize"."""

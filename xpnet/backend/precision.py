@@ -1,18 +1,18 @@
-"""Mixed precision: matrix products of 16-bit numbers, and all else in float32.
+"""Mixed precision: matrix products of 16-bit numbers, and everything else in float32.
 
 A backend with a `precision` rounds both operands of `matmul` to 16 bits, adds their products up in float32 and gives
 a float32 result. Parameters, gradients, optimizer state, activations, reductions, softmax, norms and losses stay
-float32, and no layer knows of it. Micikevicius et al., "Mixed precision training" (2018).
+float32, and layers need no code for it. Micikevicius et al., "Mixed precision training" (2018).
 
-Why activations are not 16 bits too: products are where the time goes, and rounding their operands costs little beside
-it. By the data sheet of an H200 (990 TFLOP/s in 16 bits, 67 in float32, 4.8 TB/s of memory) a product of two 4096 x
-4096 matrices takes 2.1 ms in float32, 0.14 ms in 16 bits, and to round its operands (4 bytes read, 2 written) 0.04 ms.
-Activations of 16 bits would save those 0.04 ms and half of the activations' memory, but each layer would have to say
-which of its steps cannot bear them. So this makes large products faster. It saves no memory, and small networks, whose
-time goes into launches, gain nothing. None of this has been measured on a GPU yet.
+Why activations are not 16 bits too: most of the time goes into products, and rounding their operands costs little in
+comparison. By the data sheet of an H200 (990 TFLOP/s in 16 bits, 67 in float32, 4.8 TB/s of memory) a product of two
+4096 x 4096 matrices takes 2.1 ms in float32 and 0.14 ms in 16 bits; rounding its operands (4 bytes read, 2 written)
+takes 0.04 ms. Activations of 16 bits would save those 0.04 ms and half of the activations' memory, but each layer would
+have to say which of its steps need float32. So mixed precision makes large products faster here. It saves no memory,
+and small networks, whose time goes into kernel launches, gain nothing. None of this has been measured on a GPU yet.
 
-float16 has 11 significant bits and ends at 65,504: small gradients vanish in it, so it goes with a loss scale
-(`optim/loss_scale.py`). bfloat16 has the range of float32 and 8 significant bits: it needs none.
+float16 has 11 significant bits, and its largest number is 65,504. Small gradients become 0 in it, so it is used with a
+loss scale (`optim/loss_scale.py`). bfloat16 has the range of float32 and 8 significant bits; it needs no loss scale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRECISIONS = ("float16", "bfloat16")
 
 
 def check_precision(precision: str, dtype: np.dtype, offered: tuple[str, ...], device: str) -> None:
-    """Raise ValueError unless products can be made in this precision on a device that offers these."""
+    """Raise ValueError unless `precision` is among those that the device has (`offered`) and `dtype` is float32."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}, or leave it out")
     if precision not in offered:
@@ -39,10 +39,11 @@ def check_precision(precision: str, dtype: np.dtype, offered: tuple[str, ...], d
 
 
 def to_bfloat16(a: Any, xp: Any) -> Any:
-    """The bits (uint16) of a float32 array rounded to bfloat16: the upper half of each number, to nearest, or to even.
+    """The bits (uint16) of a float32 array rounded to bfloat16, to nearest, ties to even.
 
-    Adding 0x7fff, and 1 more if the upper half is odd, carries into that half where it must be rounded up: also from
-    the largest numbers to infinity. It would carry from NaNs to 0, so these become one that stays.
+    bfloat16 is the upper half of float32. Adding 0x7fff, and 1 more if the upper half is odd, carries into that half
+    exactly where it must be rounded up; the largest numbers become infinity in this way. The carry would turn some NaNs
+    into 0, so all NaNs are replaced by one fixed NaN.
     """
     bits = a.view(xp.uint32)
     rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
@@ -50,5 +51,5 @@ def to_bfloat16(a: Any, xp: Any) -> Any:
 
 
 def widened(a: np.ndarray) -> np.ndarray:
-    """16-bit numbers of the host (float16, or the bits of bfloat16) as the float32 numbers that they are."""
+    """16-bit numbers on the host (float16, or bfloat16 as uint16 bits) as float32, which holds them exactly."""
     return (a.astype(np.uint32) << 16).view(np.float32) if a.dtype == np.uint16 else a.astype(np.float32)

@@ -2,10 +2,10 @@
 
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Word w of the stream is a
 function of (key, counter + 1 + w // 4) alone, so any number of threads can compute any part of it in any order.
-It is bit for bit `numpy.random.Philox`: on the CPU it *is* NumPy's, on other devices the form below (array
-operations) or a kernel (`cuda.py`), tested equal.
+It is bit for bit `numpy.random.Philox`: on the CPU it *is* NumPy's; other devices use the array operations below or
+a kernel (`kernels.py`), which are tested to give the same bits.
 
-Every call of `random` starts on a fresh block of four words and leaves the counter behind the last one used. So
+Every call of `random` starts at a new block of four words and leaves the counter after the last block used. So
 a draw depends on the seed and on the sizes of the draws before it, and on nothing else.
 """
 
@@ -34,7 +34,7 @@ def numbers_per_block(dtype: np.dtype) -> int:
 
 
 class Philox:
-    """What a backend's `rng` is."""
+    """The interface of a backend's `rng`."""
 
     state: Any  # uint64[6] on the host: key (2 words), counter (4 words, low first)
 
@@ -47,14 +47,14 @@ class Philox:
         raise NotImplementedError(f"{type(self).__name__} draws no numbers")
 
     def standard_normal(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Normal numbers of mean 0 and deviation 1: sqrt(-2 ln(1 - u)) cos(2 pi v) of uniform u and v (Box and
-        Muller, 1958). The same on every device within rounding; at most 5.8 from 0 in float32, 8.6 in float64."""
+        """Normal numbers of mean 0 and standard deviation 1: sqrt(-2 ln(1 - u)) cos(2 pi v) of uniform u and v (Box
+        and Muller, 1958). Up to rounding the same on every device; at most 5.8 from 0 in float32, 8.6 in float64."""
         xp, uv = self.xp, self.random((2, *shape), dtype)
         return xp.sqrt(-2 * xp.log1p(-uv[0])) * xp.cos(2 * math.pi * uv[1])
 
 
 class HostPhilox(Philox):
-    """The stream on the CPU: NumPy's own."""
+    """The stream on the CPU, drawn by NumPy itself."""
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(seed)
@@ -78,8 +78,11 @@ class HostPhilox(Philox):
 
 
 class DevicePhilox(Philox):
-    """The stream in array operations of any `xp`; its state is an array on the device, updated in place, so that
-    a captured and replayed step draws new numbers each time."""
+    """The stream computed by array operations of any `xp`.
+
+    Its state is an array on the device, updated in place, so that a step that is captured and replayed draws new
+    numbers each time.
+    """
 
     def __init__(self, seed: int, backend: Any):
         self._backend = backend
@@ -128,7 +131,7 @@ def counters_after(state: Any, steps: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def philox_blocks(xp: Any, state: Any, n_blocks: int) -> Any:
-    """The words of the next `n_blocks` blocks, uint64 of shape (4 n_blocks,). NumPy counts before it draws."""
+    """The words of the next `n_blocks` blocks, uint64 of shape (4 n_blocks,). Like NumPy it counts before it draws."""
     index = xp.arange(1, n_blocks + 1, dtype=np.uint64)
     c0, c1, c2, c3 = counters_after(state, index)
     k0, k1 = state[0:1], state[1:2]

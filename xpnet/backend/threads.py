@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGE_PRODUCT = 20_000_000  # multiplications: 0.4 ms, of which to start the threads costs 0.1
+LARGE_PRODUCT = 20_000_000  # multiplications: they take 0.4 ms, of which starting the threads takes 0.1
 
 
 class Team:
     """Threads that run parts of a pass at the same time, each on a backend of its own and with one BLAS thread.
 
-    NumPy lets other threads run while it computes, so a few of them share a pass over arrays of some size: of two
-    cores, both are used for all that the pass does, where BLAS would use them for products alone. `backends[i]` is for
-    the i-th job of every `run`: like the backend that the team belongs to, with scratch memory of its own, and without
-    a team.
+    NumPy lets other threads run while it computes, so several threads can share a pass over large enough arrays. Then
+    all cores are used for everything in the pass; BLAS would use them for products alone. `backends[i]` is for the i-th
+    job of every `run`: a copy of the team's backend with scratch memory of its own, and without a team.
     """
 
     def __init__(self, backend: Backend, size: int):
@@ -37,23 +36,26 @@ class Team:
         self._blas = blas_pools()
         self._pool: Any = None
         self._process = os.getpid()
-        self._block: ExitStack | None = None  # of `instead_of_blas`, until the first `run` inside it
-        self._has_cores = False  # from then on, until the block ends
+        self._block: ExitStack | None = None  # that of `instead_of_blas`, until the first `run` inside it
+        self._has_cores = False  # True from that `run` on, until the block ends
 
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """What the jobs return, in their order; the first is done by the calling thread. When this returns all have
-        ended, also after Ctrl-C or an error. The first error, in the order of the jobs, is raised."""
+        """Run the jobs at the same time, the first in the calling thread; return their results in order.
+
+        All jobs have ended when this returns or raises, even after Ctrl-C. If several jobs fail, the error of the first
+        of them, in the order of the jobs, is raised.
+        """
         for backend in self.backends:
             backend.training, backend.trusting = self._leader.training, self._leader.trusting
         if self._block is not None:
             self._block.enter_context(blas_threads(1, self._blas))
             self._block, self._has_cores = None, True
-        has_cores, self._has_cores = self._has_cores, False  # a product inside a job is that job's alone
+        has_cores, self._has_cores = self._has_cores, False  # a product inside a job is not shared
         with blas_threads(1, self._blas):
             others: list[Future] = []
             try:
                 for job in jobs[1:]:
-                    others.append(self._threads().submit(copy_context().run, job))  # NumPy's errstate goes along
+                    others.append(self._threads().submit(copy_context().run, job))  # with NumPy's errstate
                 first = jobs[0]()
             finally:
                 _wait_for(others)
@@ -61,8 +63,11 @@ class Team:
         return [first, *(other.result() for other in others)]
 
     def product(self, a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-        """a @ b. Where the team has the cores and the product of two matrices is large, each thread computes some of
-        its rows, or of its columns if these are more; but not of two types, nor over what others still read."""
+        """a @ b; the threads share the product of two matrices if it is large and the team has the cores.
+
+        Each thread computes some of the rows, or of the columns if there are more of these. A product is not shared if
+        the operands differ in dtype, or if `out` overlaps an operand, which other threads still read.
+        """
         if not (self._has_cores and a.ndim == b.ndim == 2 and a.size * b.shape[1] >= LARGE_PRODUCT):
             return np.matmul(a, b, out=out)
         if a.dtype != b.dtype or (out is not None and any(np.may_share_memory(out, operand) for operand in (a, b))):
@@ -79,9 +84,12 @@ class Team:
 
     @contextmanager
     def instead_of_blas(self) -> Iterator[None]:
-        """Inside the block, BLAS keeps to one thread from the first `run` on. After a product its other threads look
-        out for the next one for a while, on the cores of the team: a step of a convolutional network takes 1.5 times as
-        long where the products outside of `run` have them. Those that are large go through the team (`product`)."""
+        """Inside the block, BLAS keeps to one thread from the first `run` on.
+
+        Otherwise, after each product outside of `run`, BLAS's other threads would wait actively for the next one for a
+        while, on the cores of the team: a step of a convolutional network takes 1.5 times as long then. Large products
+        outside of `run` are shared by the team instead (`product`).
+        """
         with ExitStack() as block:
             before = self._block, self._has_cores
             self._block = block
@@ -99,7 +107,7 @@ class Team:
 
 
 def _lone(backend: Backend) -> Backend:
-    """The same backend for another thread. Who observes the one is told nothing of it, then or later."""
+    """A copy of the backend for another thread; an observer of the original is never told of passes on the copy."""
     twin = copy.copy(backend)
     twin.threads, twin.kept = 1, {}
     for name in ("team", "observer"):
@@ -108,7 +116,7 @@ def _lone(backend: Backend) -> Backend:
 
 
 def _wait_for(jobs: Sequence[Future]) -> None:
-    """Until all have ended: they write to arrays of the caller, who must not go on before. Ctrl-C is raised then."""
+    """Wait until all jobs have ended, as they write to the caller's arrays; a Ctrl-C meanwhile is raised afterwards."""
     from concurrent.futures import wait
 
     interrupt = None
@@ -123,14 +131,17 @@ def _wait_for(jobs: Sequence[Future]) -> None:
 
 
 _lock = threading.Lock()
-_limits: list[int] = []  # of all who are inside `blas_threads`
-_pools: list[tuple[Any, int]] = []  # what they limit, and its number of threads before the first came
+_limits: list[int] = []  # of all blocks of `blas_threads` that are open now
+_pools: list[tuple[Any, int]] = []  # the libraries they limit, with the numbers of threads before
 
 
 @contextmanager
 def blas_threads(most: int, pools: Sequence[Any] | None = None) -> Iterator[None]:
-    """At most this many BLAS threads. Their number belongs to the process: it is the least that anyone inside asks for,
-    and what it was before when the last has left. `pools` are `blas_pools()`, for who comes often."""
+    """Inside the block, BLAS uses at most this many threads.
+
+    The number holds for the whole process: it is the smallest of all open blocks, and the previous one again when the
+    last block has ended. `pools` is `blas_pools()`, which callers that come often should keep.
+    """
     with _lock:
         if not _limits:
             _pools[:] = [(pool, pool.num_threads) for pool in (blas_pools() if pools is None else pools)]
@@ -150,7 +161,7 @@ def _limit() -> None:
 
 
 def blas_pools() -> list[Any]:
-    """The BLAS libraries of this process, as threadpoolctl has them. To look for them takes a millisecond."""
+    """The BLAS libraries of this process, as threadpoolctl gives them; finding them takes a millisecond."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -1,13 +1,14 @@
 """A chain of elementwise operations as one kernel: what `backend.fuse(f)` does on a GPU.
 
-There each operation on arrays is a launch of its own, and takes all its numbers through memory. So `trace` calls f with
-stand-ins for its arrays. They write down what f does to them, as a `FusedChain`, and `kernels.py` makes one kernel of
-that. f is written once, in array operations, and on a CPU it runs as it stands.
+On a GPU each array operation is a kernel launch of its own, which reads and writes all its numbers in memory. To avoid
+this, `trace` calls f with stand-ins for its arrays. They record what f does to them as a `FusedChain`, and `kernels.py`
+makes one kernel of it. f is written once, in array operations; on a CPU it runs unchanged.
 
-f may use what is in `FUNCTIONS`, as functions of `xp` or as operators, in place too, and `astype`. There are stand-ins
-for its arguments, their defaults and the arrays of its closure; others, of an object say, it may read. What it changes
-must not overlap any other array, and all that it changes or returns has one shape. What does more is no chain: there it
-runs as it stands. As it has been called by then, f must have no other effect, and keep none of its arrays.
+f may use the operations in `FUNCTIONS`, as functions of `xp` or as operators, also in place, and `astype`. Its
+arguments, their defaults and the arrays of its closure are replaced by stand-ins; other arrays, such as attributes of
+an object, it may only read. An array that f changes must not overlap any other, and all arrays that it changes or
+returns must have the same shape. A function that does more is not a chain and runs unchanged. By then `trace` has
+already called it, so f must have no other effect, and must keep none of its arrays.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ NO_OPERATIONS = ("bool", "float", "int", "index", "len", "iter", "contains", "ge
 
 
 class StandIn:
-    """What a function gets for an array while it is traced, and the result of each operation: `array_type`'s face."""
+    """Stands in for an array while a function is traced: for an argument, or for the result of an operation."""
 
     __slots__ = ("_array", "_chain", "_line", "dtype", "shape")
-    __array_priority__ = 1e6  # CuPy's arrays leave the operation to this class
+    __array_priority__ = 1e6  # so that CuPy's arrays leave operations to this class
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, chain: FusedChain, line: int, dtype: Any, shape: tuple[int, ...], array: Array = None):
@@ -54,7 +55,7 @@ class StandIn:
         return _applied(self._chain, name, inputs, out)
 
     def _now(self) -> int:
-        """The line of its value."""
+        """The line of its current value."""
         return self._line if self._array is None else self._chain.value(self._array)
 
     def _becomes(self, line: int) -> None:
@@ -68,7 +69,7 @@ class StandIn:
             self._chain.written.add(place)
 
     def astype(self, dtype: Any) -> StandIn:
-        """A copy, of another type."""
+        """A copy of another dtype."""
         return StandIn(self._chain, self._chain.cast(self._now(), np.dtype(dtype)), dtype, self.shape)
 
     def _no_operation(self, *_: Any, **__: Any) -> NoReturn:
@@ -83,7 +84,7 @@ class StandIn:
 
 
 def _applied(chain: FusedChain, name: str, inputs: Sequence[Any], out: StandIn | None = None) -> StandIn:
-    """The operation on stand-ins, arrays and numbers, in the types in which NumPy computes it."""
+    """Add an operation on stand-ins, arrays and numbers to the chain, in the dtypes in which NumPy computes it."""
     if name not in FUNCTIONS:
         raise NoChainError(f"{name} is no operation of a chain")
     kinds = [type(x) if type(x) in (int, float) else np.dtype(getattr(x, "dtype", type(x))) for x in inputs]
@@ -91,7 +92,7 @@ def _applied(chain: FusedChain, name: str, inputs: Sequence[Any], out: StandIn |
         *types, dtype = getattr(np, name).resolve_dtypes((*kinds, None))
         operands = [_operand(chain, x, t) for x, t in zip(inputs, types, strict=True)]
         shape = np.broadcast_shapes(*(chain.lines[i].shape for i in operands))
-    except (TypeError, ValueError, OverflowError) as error:  # NumPy's own, in its words, where f runs as it stands
+    except (TypeError, ValueError, OverflowError) as error:  # raised by NumPy again when f then runs unchanged
         raise NoChainError(str(error)) from None
     if dtype.kind != "f" and name not in COMPARISONS:
         raise NoChainError(f"{name} of {dtype}")
@@ -103,7 +104,7 @@ def _applied(chain: FusedChain, name: str, inputs: Sequence[Any], out: StandIn |
 
 
 def _operand(chain: FusedChain, x: Any, dtype: np.dtype) -> int:
-    """The line of x, in this type."""
+    """The line of x, in this dtype."""
     if isinstance(x, Real):
         return chain.number(x, dtype)
     if isinstance(x, StandIn) and x._chain is chain:
@@ -138,21 +139,21 @@ _operators()
 
 
 def _traced(f: Callable, array_type: type, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What `trace` gives; None where f is no chain, or part of one that is being traced."""
+    """The result of `trace`; None if f is not a chain, or is called inside one that is being traced."""
     try:
         if any(isinstance(a, StandIn) for a in (*args, *kwargs.values(), *_closure(f))):
             return None
         return trace(f, array_type, args, kwargs)
     except TypeError as error:
         if type(error) not in (TypeError, NoChainError):
-            raise  # it says something else, as `xpnet.debug` does of float64
+            raise  # a subclass with another meaning, such as `Float64Error` of `xpnet.debug`
         return None
 
 
 def trace(f: Callable, array_type: type, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[FusedChain, Any]:
-    """The chain that f is on these arguments, and what it returned, with stand-ins in it. f changes nothing.
+    """Call f with stand-ins; return the chain that it is on these arguments, and what it returned, stand-ins included.
 
-    Raises TypeError where it is no chain.
+    No array is changed. Raises TypeError if f is not a chain.
     """
     chain = FusedChain(array_type)
     stand_ins = {name: _stand_in(a, chain) for name, a in kwargs.items()}
@@ -171,12 +172,12 @@ def _in_tuple(result: Any) -> tuple:
 
 
 def _new(results: tuple) -> list[StandIn]:
-    """Those that stand for new arrays, each once."""
+    """The stand-ins for new arrays, each once."""
     return list({id(r): r for r in results if isinstance(r, StandIn) and r._array is None}.values())
 
 
 def _stand_in(value: Any, chain: FusedChain) -> Any:
-    """For an array; anything else is itself."""
+    """A stand-in for an array; any other value unchanged."""
     return StandIn(chain, -1, value.dtype, value.shape, value) if isinstance(value, chain.array_type) else value
 
 
@@ -192,7 +193,7 @@ def _of_stand_ins(f: Callable, chain: FusedChain) -> Callable:
 
 
 def _closure(f: Callable) -> list[Any]:
-    """What its closure holds. Raises NoChainError where something is still to come."""
+    """The values in the closure of f. Raises NoChainError if one of its variables has no value yet."""
     try:
         return [cell.cell_contents for cell in getattr(f, "__closure__", None) or ()]
     except ValueError:
@@ -200,7 +201,7 @@ def _closure(f: Callable) -> list[Any]:
 
 
 def fused(f: Callable, array_type: type, launch: Callable[[FusedChain], Sequence[Array]]) -> Callable:
-    """f, in one launch wherever it is a chain. `launch` computes the chain, and gives its new arrays."""
+    """f as a function that takes one launch if f is a chain; `launch` computes the chain and returns its new arrays."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         traced = _traced(f, array_type, args, kwargs)
