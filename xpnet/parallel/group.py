@@ -17,13 +17,13 @@ E = TypeVar("E", bound=BaseException)
 
 
 class OthersFailed(RuntimeError):
-    """What the others raise where the first process failed at what it does for all; the message is its error's."""
+    """Raised by the other processes if the first one failed at work that it does for all, with its error's message."""
 
 
 class Group:
-    """A process alone, and what a group of several is made of: those define `gather`, and what can be faster.
+    """A group of one process, and the base of larger ones, which define `gather` and override what can be faster.
 
-    Every method but `share` is called by all processes of the group, in the same order; each waits for the others.
+    All processes call the methods, except `share`, `held` and `fail`, in the same order; each waits for the others.
 
     `rank` is this process's number, 0 .. size - 1; `machine_rank` its number among those on its machine.
     """
@@ -31,7 +31,7 @@ class Group:
     rank, size, machine_rank = 0, 1, 0
 
     def share(self, part: slice) -> slice:
-        """What of `part` is this process's: consecutive places, equally many to one; none where there are too few."""
+        """This process's share of the places in `part`: a slice; its lengths in two processes differ by at most 1."""
         n = part.stop - part.start
         return slice(part.start + n * self.rank // self.size, part.start + n * (self.rank + 1) // self.size)
 
@@ -40,32 +40,37 @@ class Group:
         return [value]
 
     def sum(self, values: Array | float) -> Any:
-        """The sum over all processes, in the order of their ranks, so that it is the same bits for all."""
+        """The sum over all processes, in the order of their ranks, so that all get the same bits."""
         total, *others = self.gather(values)
         for theirs in others:
             total = total + theirs
         return total
 
     def sum_gradients(self, grad: Array, weight: Array | float) -> Array | float:
-        """grad += those of all others: between backward and clipping, one call for the whole model. Gives the sum of
-        the weights of all parts of the batch."""
+        """Add the gradients of all other processes to `grad`; return the sum of the weights of all parts of the batch.
+
+        Called once for the whole model, between backward and clipping.
+        """
         if self.size > 1:
             grad[...] = self.sum(grad)
         return self.sum(weight)
 
     def window(self, grad: Array) -> Window | None:
-        """Memory in which the processes share the update of a model with gradients such as these: one array, which may
-        be a window's already. None where they share no memory, or are one: each updates the whole model."""
+        """Memory in which the processes share the update of a model with these gradients.
+
+        `grad` is one array, which may belong to a window already. None if the processes share no memory, or if there is
+        only one: then each updates the whole model.
+        """
         return None
 
     def any(self, asked: bool) -> bool:
-        """Whether one of the processes asks for it."""
+        """Whether `asked` is true in at least one of the processes."""
         return bool(self.sum(int(asked)))
 
     def first(self, ask: Callable[[], T]) -> T:
-        """What `ask()` gives in the first process, the only one that calls it.
+        """The result of `ask()` in the first process, the only one that calls it.
 
-        Where it raises there, the first process raises that, and all others raise `OthersFailed`.
+        If it raises an error there, the first process raises that error, and all others raise `OthersFailed`.
         """
         answer: Any = None
         error: Exception | None = None
@@ -83,7 +88,7 @@ class Group:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside the block a process that leaves by `sys.exit`, which is no error to Python, ends the others too."""
+        """Inside the block, a process that leaves by `sys.exit`, which is no error to Python, ends the others too."""
         try:
             yield
         except SystemExit as left:
@@ -93,7 +98,7 @@ class Group:
             raise
 
     def fail(self, error: BaseException, complain: Callable[[], None], code: int = 1) -> None:
-        """`error` is about to end this process: say so, and end the others, who would wait for it for ever."""
+        """Report by `complain()` that `error` ends this process, and end the others, which would wait for ever."""
         complain()
 
 
@@ -101,8 +106,10 @@ ALONE = Group()
 
 
 def own_stream(state: np.ndarray, rank: int) -> np.ndarray:
-    """The state of `backend.rng` with which the process of this rank draws: 2^128 rank blocks further on in the
-    stream, which no run can use up, so that no two processes draw the same masks."""
+    """The state of `backend.rng` for the process of this rank: rank * 2^128 blocks further on in the stream.
+
+    No run uses up 2^128 blocks, so no two processes draw the same masks.
+    """
     own = state.copy()
     own[4] = rank  # two words of key, then four of the counter, low first
     return own
@@ -115,7 +122,7 @@ def in_all(error: E) -> E:
 
 
 def is_in_all(error: BaseException | None) -> bool:
-    """Whether it was marked, or came of one that was."""
+    """Whether the error was marked by `in_all`, or was raised in the handling of one that was."""
     while error is not None:
         if error.__dict__.get("in_all_processes"):
             return True

@@ -1,4 +1,4 @@
-"""How several processes are started together from one."""
+"""Starting several processes together: where `mpiexec` is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xpnet.backend import BackendError
 
 
 def mpiexec() -> str:
-    """The program that starts them: of this Python's environment, else the first on the search path.
+    """The path of `mpiexec`: that of this Python's environment, else the first on the search path.
 
-    Raises `BackendError` without it or without mpi4py.
+    Raises `BackendError` if it or mpi4py is missing.
     """
     found = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
     missing = "mpiexec" if found is None else "mpi4py" if importlib.util.find_spec("mpi4py") is None else ""

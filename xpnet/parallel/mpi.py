@@ -1,7 +1,7 @@
 """Groups of processes that were started by `mpiexec`: MPI through mpi4py.
 
-Processes of a machine share the update in memory that all of them have (a `Window`, made of MPI-3's); gradients are
-added up between machines by `Allreduce`, between GPUs by NCCL. All else is small, and goes through MPI on the host.
+Processes on one machine share the update in shared memory (a `Window`, made from one of MPI-3). Gradients are summed
+between machines by `Allreduce`, between GPUs by NCCL. Everything else is small and goes through MPI on the host.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from xpnet.parallel.window import Window
 if TYPE_CHECKING:
     from xpnet.parallel.nccl import NcclSum
 
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which MPICH's and Open MPI's mpiexec tell their number
-PATIENCE = 1.0  # seconds that the others give the first process to say an error that all have
-HEARD = 0.1  # seconds for mpiexec to pass on what was said: it drops what it has not read when it ends the others
-LINE = 16  # numbers: of these, no line of a CPU's cache is of two processes
-LOOKS, NAP = 500, 20e-6  # how often a process looks whether all have met before it sleeps between looks; seconds
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which the mpiexec of MPICH or Open MPI tells the size
+PATIENCE = 1.0  # seconds for which the others let the first process report an error that all of them have
+HEARD = 0.1  # seconds for mpiexec to pass on the output: what it has not read when it ends the others is lost
+LINE = 16  # numbers; memory is divided in multiples of this, so that no cache line belongs to two processes
+LOOKS, NAP = 500, 20e-6  # tests of a request without a pause, and seconds of sleep between those that follow
 
 _joined: list[Group] = []
 
 
 def join() -> Group:
-    """The group of the processes that `mpiexec -n N` has started together; one that was started by hand is alone.
+    """The group of the processes that `mpiexec -n N` started together; a process started otherwise is a group of one.
 
-    From then on an error that nobody catches, in one process, ends all of them with its message.
+    After this call, an uncaught error in one process ends all of them, with its message.
 
-    Raises `BackendError` where mpi4py is missing, or belongs to another MPI than `mpiexec`.
+    Raises `BackendError` if mpi4py is missing, or belongs to a different MPI than `mpiexec`.
     """
     if _joined:
         return _joined[0]
     size = max(int(os.environ.get(name, 1)) for name in SIZES)
     if size == 1:
         return ALONE
-    # Without it a process that waits keeps its core from others: on a busy machine steps take ten times as long.
+    # Without this a waiting process keeps its core busy: on a machine with other work, steps take ten times as long.
     os.environ.setdefault("MPIR_CVAR_CH4_PROGRESS_THROTTLE", "1")  # read by MPICH when it starts
     try:
         from mpi4py import MPI
@@ -62,7 +62,7 @@ def join() -> Group:
 
 
 def joined() -> Group:
-    """The group that `join` has given, if it was called."""
+    """The group that `join` returned, or `ALONE` if it was not called."""
     return _joined[0] if _joined else ALONE
 
 
@@ -72,7 +72,7 @@ class MpiGroup(Group):
     def __init__(self, everyone: Any, machine: Any):
         self._everyone, self._machine = everyone, machine
         self.rank, self.size, self.machine_rank = everyone.rank, everyone.size, machine.rank
-        # Those of one rank on each machine, which add up their parts of the gradients.
+        # The processes with this rank on each machine, which sum their parts of the gradients.
         self._between = everyone.Split(machine.rank, everyone.rank)
         self._machines = set(self.gather((machine.size, self._between.size)))
         self._windows: dict[int, Window] = {}  # by the address of this process's gradients
@@ -92,7 +92,7 @@ class MpiGroup(Group):
         return theirs.sum(axis=0)
 
     def window(self, grad: Array) -> Window | None:
-        """None on GPUs, and where the machines have different numbers of processes: their parts would not be alike."""
+        """None on GPUs, and if the machines have different numbers of processes: their parts would not match."""
         if not isinstance(grad, np.ndarray) or not grad.size or len(self._machines) > 1:
             return None
         window = self._windows.get(grad.ctypes.data)
@@ -102,15 +102,15 @@ class MpiGroup(Group):
         return window
 
     def _allocated(self, n: int, dtype: np.dtype) -> Window:
-        """A window for n numbers. Its memory is kept: somebody may hold a view of the gradients when a run is over."""
+        """A window for n numbers. Its memory is never freed: views of the gradients may be in use after a run."""
         from mpi4py import MPI
 
         machine, (size, machines) = self._machine, next(iter(self._machines))
         room = -(-n // LINE) * LINE
-        of_first = 2 * room + size * LINE  # its gradients, and what is of all together: values and notes
+        of_first = 2 * room + size * LINE  # its gradients, and what all share: values and notes
         own = of_first if machine.rank == 0 else room
         held = MPI.Win.Allocate_shared(own * dtype.itemsize, dtype.itemsize, comm=machine)
-        held.Lock_all()  # for `Sync`; nobody else is ever kept out
+        held.Lock_all()  # needed for `Sync`; it is a shared lock, so it keeps nobody out
 
         def memory(rank: int, count: int) -> np.ndarray:
             start: Any = held.Shared_query(rank)[0]
@@ -153,7 +153,7 @@ class MpiGroup(Group):
                 complain()
             return
         if self.rank:
-            time.sleep(PATIENCE)  # if the first has this error too, it ends this process meanwhile
+            time.sleep(PATIENCE)  # if the first process has this error too, it ends this one meanwhile
             print(f"process {self.rank} of {self.size}:", file=sys.stderr)  # noqa: T201
         complain()
         sys.stdout.flush()
@@ -162,7 +162,7 @@ class MpiGroup(Group):
         self._everyone.Abort(code)
 
     def uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """What becomes of an error that nobody has caught."""
+        """Handle an error that nobody has caught, as `sys.excepthook`."""
         import traceback
 
         text = "".join(traceback.format_exception(kind, error, trace))  # mpiexec may lose all but the first piece
@@ -170,8 +170,11 @@ class MpiGroup(Group):
 
 
 def _wait(request: Any) -> None:
-    """Until what was asked of MPI is done. MPI's own way of waiting keeps a busy core from the very process that it
-    waits for: on two cores with four other processes a step of two workers took 3 ms with it, and 0.9 ms so."""
+    """Wait until an MPI request is done.
+
+    MPI's own waiting can keep a busy core from the very process that it waits for: on two cores with four other
+    processes, a step of two workers took 3 ms with it, and takes 0.9 ms in this way.
+    """
     for look in itertools.count():
         if request.Test():
             return

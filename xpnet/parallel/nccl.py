@@ -1,5 +1,7 @@
-"""Sums over the GPUs of a group: NCCL, through CuPy. Written against CuPy 14 and tested on stand-ins; it has never run
-on GPUs."""
+"""Sums over the GPUs of a group, by NCCL through CuPy.
+
+Written for CuPy 14 and tested on stand-ins; it has never run on GPUs.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,12 @@ class NcclSum:
         self._communicator = nccl.NcclCommunicator(group.size, group.first(nccl.get_unique_id), group.rank)
 
     def number(self, value: Array | float, dtype: np.dtype) -> Array:
-        """A number, which may be on the device already, as an array (1,) there."""
+        """A number, which may be on the device already, as an array of shape (1,) on the device."""
         array = cp.zeros(1, dtype)
         array += value
         return array
 
     def sum_up(self, array: Array) -> None:
-        """It becomes the sum over all processes."""
+        """Replace the array, in place, by its sum over all processes."""
         stream, at = cp.cuda.get_current_stream().ptr, array.data.ptr
         self._communicator.allReduce(at, at, array.size, self._types[array.dtype], self._sum, stream)

@@ -9,20 +9,20 @@ import numpy as np
 
 from xpnet.backend import Array
 
-WEIGHT, NOTES = 0, slice(1, 3)  # what of a process's line of `notes` is for what
+WEIGHT, NOTES = 0, slice(1, 3)  # columns in a process's row of `notes`: of `sum_gradients`, of `gather`
 
 
 class Window:
-    """The gradients of each process, and the values that come of them; each process has a part of these, `own`.
+    """The gradients of each process, and the values computed from them, of which each process updates a part, `own`.
 
-    A step has two meetings. When all have written their gradients (`grad`) they meet; each adds up its own part and
-    updates its parameters there. Then they write these (`exchange`), meet, and take the parts of the others. Nobody
-    writes what another still reads: gradients are written again after the second meeting, values after the first of
-    the next step.
+    A step has two meetings (barriers). When all processes have written their gradients (`grad`) they meet; then each
+    sums the gradients of its own part and updates the parameters there. It writes these values (`exchange`), all meet
+    again, and each takes the parts of the others. Nobody overwrites what another still reads: gradients are written
+    again only after the second meeting, values only after the first meeting of the next step.
 
-    `gradients` are those of all processes, (n,) each, by rank; `values` (n,) and `notes` (size, 3) are of all together.
-    `meet()` returns when all processes are there, and see what the others have written. Where there are several
-    machines, `add_machines(array)` adds up an array over the processes of this rank on each of them.
+    `gradients` are those of all processes, (n,) each, by rank; all share `values` (n,) and `notes` (size, 3 or more).
+    `meet()` returns when all processes have called it and see what the others have written. If there are several
+    machines, `add_machines(array)` sums an array over the processes with this rank on each of them.
 
     Rajbhandari et al., "ZeRO: Memory optimizations toward training trillion parameter models" (2020), stage 1.
     """
@@ -42,8 +42,8 @@ class Window:
         self.divide()
 
     def divide(self, edges: Sequence[int] = ()) -> None:
-        """Let `own` be consecutive numbers, about equally many in each process; with `edges`, among them 0 and n, they
-        begin and end at one of those."""
+        """Set `own` to a range of about the same length in each process; with `edges`, which must include 0 and n, it
+        begins and ends at edges."""
         size, n = len(self._notes), self.grad.size
         bounds = [n * rank // size for rank in (self._rank, self._rank + 1)]
         if edges:
@@ -51,7 +51,7 @@ class Window:
         self.own = slice(*bounds)
 
     def sum_gradients(self, grad: Array, weight: Array | float) -> np.ndarray:
-        """As `Group.sum_gradients`, but of `grad`, which is `self.grad`, only `own` becomes the sum."""
+        """Like `Group.sum_gradients`, but only the range `own` of `grad`, which is `self.grad`, becomes the sum."""
         self._notes[self._rank, WEIGHT] = weight
         self.meet()
         total, weights = grad[self.own], self._notes[:, WEIGHT].sum(keepdims=True)
@@ -63,14 +63,19 @@ class Window:
         return weights
 
     def gather(self, *numbers: Any) -> np.ndarray:
-        """Two numbers of each process, (size, 2), by rank, until the next step. Once, between sum and exchange."""
+        """Two numbers of each process, (size, 2), by rank, valid until the next step.
+
+        To be called once per step, between `sum_gradients` and `exchange`.
+        """
         self._notes[self._rank, NOTES] = numbers
         self.meet()
         return self._notes[:, NOTES]
 
     def exchange(self, array: np.ndarray) -> None:
-        """Of array (n,), which is up to date in each process's part, take the parts of the others. Since the exchange
-        before, all must have met once."""
+        """Fill in array (n,), of which each process has its own part up to date, with the parts of the others.
+
+        Since the previous exchange, all must have met at least once.
+        """
         start, stop = self.own.start, self.own.stop
         self._values[self.own] = array[self.own]
         self.meet()
