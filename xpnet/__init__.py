@@ -32,7 +32,7 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Each part is loaded when it is first named: so the command line can answer Ctrl-C before NumPy is there."""
+    """Load each part when it is first used, so that the command line can answer Ctrl-C before NumPy is loaded."""
     if name in PARTS:
         return import_module(f"xpnet.{name}")
     if name in PLACES:

@@ -1,4 +1,4 @@
-"""Arguments that count or measure something, that are of a kind, or that are rows of numbers."""
+"""Checks of arguments: whole numbers, numbers in a range, objects of a class, functions, sequences of numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
 
-SMALLEST, LARGEST = 1e-30, 1e30  # float32 holds a number between them, its inverse, and both times ordinary numbers
+SMALLEST, LARGEST = 1e-30, 1e30  # float32 holds numbers between these, their inverses, and both times ordinary numbers
 
 
 def whole(name: str, value: Any, least: int | None = None) -> int:
-    """`value` as an int, if it is a whole number, of Python or NumPy. Raises ValueError, which names the argument."""
+    """`value` as an int, if it is a whole number of Python or NumPy. Otherwise ValueError, which names the argument."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -31,9 +31,9 @@ def number(
     below: float | None = None,
     most: float | None = None,
 ) -> float:
-    """`value` as a float, if it is a finite number, of Python or NumPy, that lies between the ends that are given.
+    """`value` as a float, if it is a finite number of Python or NumPy within the limits that are given.
 
-    Raises ValueError, which names the argument and the ends.
+    Otherwise raises ValueError, which names the argument and the limits.
     """
     if getattr(value, "shape", None) == ():
         value = value.item()
@@ -61,27 +61,30 @@ def in_float32(*sizes: float) -> bool:
 
 
 def of_kind(words: str, value: Any, kind: type | tuple[type, ...]) -> None:
-    """Raise TypeError unless `value` is of this class; `words` say what is asked for, and how it is made."""
+    """Raise TypeError unless `value` is of this class; `words` begin the message: what is expected, how it is made."""
     if not isinstance(value, kind):
         raise TypeError(f"{words}, not {shown(value)}")
 
 
 def a_function(words: str, value: Any) -> None:
-    """Raise TypeError unless `value` can be called, and is no class that is still to be made something of."""
+    """Raise TypeError unless `value` is callable; a class is refused too, as an instance of it was probably meant."""
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"{words}, not {shown(value)}")
 
 
 def shown(value: Any) -> str:
-    """A wrong argument, as a message names it: texts, numbers and None as they are, of others the class."""
+    """A wrong argument as shown in a message: strings, numbers and None as they are, other objects by their class."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return repr(value) if value is None or isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:
-    """The numbers of a list, a tuple or an array. Raises TypeError for what has another order or none, as the keys of a
-    dict, a set and a text; `words` say what is asked for."""
+    """The numbers of a list, a tuple or an array, as a tuple.
+
+    Raises TypeError, with a message that begins with `words`, for anything else. This includes strings, dicts and sets:
+    their items may be numbers, but not in an order that means anything.
+    """
     try:
         if not isinstance(values, (str, Mapping, Set)):
             return tuple(float(value) for value in values)

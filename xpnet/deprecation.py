@@ -1,4 +1,4 @@
-"""Names that will go: each warns where it is used, says what to write instead, and names the version that drops it.
+"""Deprecated names: each use warns, and says what to write instead and in which version the name will be removed.
 
     @deprecated(since="0.2.0", removed_in="0.4.0", instead="nn.GELU")
     class OldGELU(Layer): ...
@@ -6,8 +6,8 @@
     @renamed_parameter("learning_rate", "lr", since="0.2.0", removed_in="0.4.0")
     def __init__(self, model, lr): ...
 
-Write the versions as texts: tests/test_deprecation.py looks for `removed_in` in the source, and fails once the package
-has reached that version and the name is still there.
+Write the versions as string literals: tests/test_deprecation.py looks for `removed_in` in the source, and fails if the
+package has reached that version and the name is still there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Named = TypeVar("Named", bound=Callable[..., Any])  # a function or a class
 def deprecated(*, since: str, removed_in: str, instead: str) -> Callable[[Named], Named]:
     """A decorator for a function, a method or a class: each call warns, and the docstring begins with the warning.
 
-    A class warns when an instance is made, also one of a subclass, and also by `xpnet.load` from a file.
+    A class warns when an instance is made, even one of a subclass, and even if `xpnet.load` makes it from a file.
     """
 
     def decorate(named: Named) -> Named:
@@ -47,7 +47,7 @@ def deprecated(*, since: str, removed_in: str, instead: str) -> Callable[[Named]
 def renamed_parameter(old: str, new: str, *, since: str, removed_in: str) -> Callable[[Named], Named]:
     """A decorator for a function, a method or an `__init__`, whose parameter `old` is now called `new`.
 
-    Raises TypeError, as Python does for a parameter that is given twice, if a call has both.
+    A call that gives both names raises TypeError, as Python does for a parameter that is given twice.
     """
 
     def decorate(function: Named) -> Named:
@@ -78,7 +78,7 @@ def _warning_first(function: Callable[..., Any], text: str) -> Any:
 
 
 def _warn(text: str) -> None:
-    """Warn at the line of the user's that led here: the innermost one that is not a file of xpnet's."""
+    """Warn at the line of the user's code that led here: the innermost one outside the package."""
     level = 1
     frame = sys._getframe(level)
     while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE):

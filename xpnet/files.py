@@ -1,4 +1,4 @@
-"""Files: replaced whole or not at all, kept for one process at a time, and named as people name them."""
+"""Files: replacing them completely or not at all, locking them, and checking and expanding their paths."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import IO
 
 LONGEST_NAME = 255  # bytes, on most file systems
 MODEL = "model.safetensors"  # in the folder of a run
-DATA_SETS = ("digits", "mnist", "cifar10")  # that have names, which are no paths
-TABLES = (".csv", ".tsv", ".parquet")  # what the names of tables end in
+DATA_SETS = ("digits", "mnist", "cifar10")  # known by name, not by path
+TABLES = (".csv", ".tsv", ".parquet")  # endings of the names of files with tables
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """`with replacing(path) as temporary:` write to `temporary`; it takes `path`'s place once it is complete.
+    """Inside `with replacing(path) as temporary:` write to `temporary`; it replaces `path` when the block ends.
 
-    After an error, a full disk or a kill, whatever was at `path` before is still there, whole.
+    After an error, a full disk or a kill, the file that was at `path` before is still there, complete.
     """
     path = _place_of(path)
     old_mode = path.stat().st_mode & 0o777 if path.exists() else None
     temporary = _beside(path)
-    # What replaces a file that only its owner can read is never readable by others, not even for a moment.
+    # The replacement of a file that only its owner can read is never readable by others, not even for a moment.
     _create(temporary, path, 0o666 if old_mode is None else 0o600)
     mode = temporary.stat().st_mode & 0o777 if old_mode is None else old_mode
     try:
@@ -43,7 +43,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_place(path: str | os.PathLike) -> None:
-    """Raise OSError if no file can be written there: to be asked before hours of work whose result it is to take."""
+    """Raise OSError if no file can be written at `path`: to be called before hours of work whose result goes there."""
     path = _place_of(path)
     temporary = _beside(path)
     _create(temporary, path, 0o600)
@@ -51,8 +51,7 @@ def check_place(path: str | os.PathLike) -> None:
 
 
 def _place_of(path: str | os.PathLike) -> Path:
-    """Where a file of that name goes, links followed. Raises OSError if there is no such folder, or a folder in its
-    place."""
+    """The path with links followed. Raises OSError if its folder does not exist, or if it is itself a folder."""
     path = Path(os.path.realpath(path))  # where a link leads, not the link
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
@@ -62,19 +61,19 @@ def _place_of(path: str | os.PathLike) -> Path:
 
 
 def _beside(path: Path) -> Path:
-    """A name for what is to take the place of a file."""
+    """A temporary name in the same folder, for the file that is to replace `path`."""
     return path.with_name(f".{cut(path.name, 100)}.{os.urandom(6).hex()}.part")
 
 
 def _create(temporary: Path, path: Path, mode: int) -> None:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-    except OSError as error:  # it would name the temporary file, which nobody knows
+    except OSError as error:  # it names the temporary file, which the user does not know
         raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, where the system can."""
+    """Make the new name of a file survive a power cut, too, where the system supports that."""
     if os.name == "posix":
         with suppress(OSError):  # some file systems refuse; the file itself is written
             handle = os.open(folder, os.O_RDONLY)
@@ -86,9 +85,9 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, if_taken: Callable[[], object]) -> Iterator[None]:
-    """Hold the operating system's lock on a file. It ends with the process, so it never goes stale.
+    """Inside the block, hold the operating system's lock on a file. It ends with the process, so it never goes stale.
 
-    If another process holds it, `if_taken` is called, once: it raises an error, or this waits.
+    If another process holds the lock, `if_taken` is called once. If it raises no error, this waits for the lock.
     """
     with open(path, "ab") as file:
         if not _try_lock(file):
@@ -113,15 +112,15 @@ def _try_lock(file: IO[bytes]) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
-        # Some network drives know no locks. Files are replaced whole there too: two processes at once may undo each
-        # other's work, and neither ever reads half a file.
+        # Some network drives do not support locks. Files are replaced completely there, too: two processes at once may
+        # undo each other's work, but neither ever reads half a file.
         if error.errno not in NO_LOCKS:
             raise
     return True
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """The path, with ~ for a home folder. Raises FileNotFoundError if nobody has that home."""
+    """The path with ~ replaced by the home folder. Raises FileNotFoundError if there is no such home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -129,5 +128,5 @@ def expanded(path: str | os.PathLike) -> Path:
 
 
 def cut(name: str, most: int = LONGEST_NAME) -> str:
-    """The beginning of a name that takes no more than `most` bytes in a file system."""
+    """The beginning of a name, cut to at most `most` bytes in UTF-8."""
     return name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")

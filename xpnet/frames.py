@@ -1,7 +1,7 @@
 """Tables of named columns as arrays: data frames of pandas or polars, tables of Arrow, dicts of columns.
 
-None of those libraries is imported: they are asked by what they share. A missing value is None, NaN, NaT or pandas' NA.
-Rows are counted from 0.
+None of those libraries is imported: only the interface that they share is used. A missing value is None, NaN, NaT or
+pandas' NA. Rows are counted from 0.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import numpy as np
 MISSING = ("refuse", "fill")
 UNSEEN = ("refuse", "zeros")
 SHOWN = 10  # names in a message
-CATEGORICAL = ("category", "dictionary", "Categorical", "Enum")  # how the libraries' types of that kind begin
+CATEGORICAL = ("category", "dictionary", "Categorical", "Enum")  # how the names of categorical types begin
 
 
 @dataclass(frozen=True)
 class Form:
-    """What must be known of a table to read another one of the same form.
+    """What must be known about a table in order to read another one of the same form.
 
-    `fill` has what stands for a missing number, for each of `numbers`, if `missing` is "fill". The categories of a
-    column are counted from 1, in the order of its `levels`; 0 is for a missing one, if `missing` is "fill", and for one
-    that is none of the levels, if `unseen` is "zeros". `target` is the name of the column that is to be predicted.
+    `fill` holds the replacement for missing values in each column of `numbers`, if `missing` is "fill". The categories
+    of a column are numbered from 1, in the order of its `levels`. 0 stands for a missing category, if `missing` is
+    "fill", and for one that is not among the levels, if `unseen` is "zeros". `target` is the name of the column to be
+    predicted.
     """
 
     numbers: Sequence[str]
@@ -39,8 +40,8 @@ class Form:
     def arrays(self, frame: Any) -> Any:
         """The frame as numbers (N, n) float64, categories (N, k) int64, or a tuple of both.
 
-        Raises ValueError for columns that are not there or not of their kind, for missing values and unseen categories
-        where these are refused; it names the column and the row.
+        Raises ValueError for columns that are absent or of the wrong kind, and for missing values and unseen categories
+        if these are refused; the message names the column and the row.
         """
         columns = columns_of(frame)
         absent = [name for name in (*self.numbers, *self.categories) if name not in columns]
@@ -78,8 +79,11 @@ def is_frame(x: Any) -> bool:
 
 
 def columns_of(frame: Any) -> dict[str, Any]:
-    """The columns by name, in their order. Raises ValueError for two of one name, of different lengths, or no row,
-    TypeError for one that is a single value."""
+    """The columns by name, in their order.
+
+    Raises ValueError for two columns of the same name, for columns of different lengths and for a table without rows;
+    TypeError for a column that is a single value.
+    """
     names = list(frame) if isinstance(frame, dict) else list(getattr(frame, "column_names", None) or frame.columns)
     texts = [str(name) for name in names]
     refuse_twice(texts)
@@ -96,25 +100,27 @@ def columns_of(frame: Any) -> dict[str, Any]:
 
 
 def refuse_twice(names: Sequence[str]) -> None:
-    """Raise ValueError for two columns of one name."""
+    """Raise ValueError if two columns have the same name."""
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ValueError(f"several columns are called {name!r}: each needs a name of its own")
 
 
 def values_of(column: Any, name: str) -> np.ndarray:
-    """A column as numbers, (N,) float64 with NaN for what is missing, or as texts, (N,) objects with None for that.
+    """A column as numbers, (N,) float64 with NaN for missing values, or as strings, (N,) objects with None for these.
 
-    Columns of a categorical type are texts, whatever they hold. Raises ValueError for a column of anything else, such
-    as dates, and for one that mixes texts and numbers.
+    A column of a categorical type becomes strings, whatever it holds. Raises ValueError for a column of anything else,
+    such as dates, and for one that mixes strings and numbers.
     """
     return texts_of(column, name) if is_categorical(column) else _values(column, name)
 
 
 def texts_of(column: Any, name: str, levels: Sequence[str] = ()) -> np.ndarray:
-    """A column as categories: texts, (N,) objects, None for what is missing. Booleans are "False" and "True", but "0"
-    and "1" where those are the levels, as in models that were saved when booleans were numbers here. Raises ValueError
-    as `values_of` and `as_texts` do."""
+    """A column as categories: strings, (N,) objects, with None for missing values.
+
+    Booleans become "False" and "True", but "0" and "1" if those are the levels, as in models that were saved when
+    booleans were treated as numbers here. Raises ValueError as `values_of` and `as_texts` do.
+    """
     values = _values(column, name)
     numbered = bool(levels) and {*levels} <= {"0", "1"}
     if values.dtype == object or numbered or not is_boolean(column):
@@ -127,7 +133,7 @@ def _values(column: Any, name: str) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
     if array.dtype.kind in "OUT":
-        values = column if isinstance(column, (list, tuple)) else array.tolist()  # NumPy makes texts of [1, "2"]
+        values = column if isinstance(column, (list, tuple)) else array.tolist()  # NumPy turns [1, "2"] into strings
         array = _of_objects([None if _is_missing(value) else value for value in values], name)
     elif array.dtype.kind not in "biuf":
         what = "dates or times" if array.dtype.kind in "mM" else str(array.dtype)
@@ -140,7 +146,7 @@ def _values(column: Any, name: str) -> np.ndarray:
 
 
 def whole_of(column: Any) -> np.ndarray | None:
-    """The values of a column of whole numbers or booleans as they are, without the missing ones; None of any other."""
+    """The values of a column of whole numbers or booleans, without the missing ones; None for any other column."""
     array = np.asarray(column)
     if array.dtype.kind == "O":
         there = [value for value in array.tolist() if not _is_missing(value)]
@@ -151,18 +157,18 @@ def whole_of(column: Any) -> np.ndarray | None:
 
 
 def is_boolean(column: Any) -> bool:
-    """Whether the values of the column are booleans, but for missing ones."""
+    """Whether the values of the column, except missing ones, are booleans."""
     whole = whole_of(column)
     return whole is not None and whole.dtype.kind == "b"
 
 
 def is_categorical(column: Any) -> bool:
-    """Whether the column says of itself that it holds categories."""
+    """Whether the column is of a categorical type."""
     return str(getattr(column, "dtype", getattr(column, "type", ""))).startswith(CATEGORICAL)
 
 
 def _of_objects(values: list[Any], name: str) -> np.ndarray:
-    """Python's objects, None for what is missing: all texts, or all numbers."""
+    """An array of Python objects, which must be all strings or all numbers; None stands for a missing value."""
     from decimal import Decimal  # here, to keep `from xpnet import nn` light
 
     first = next((value for value in values if value is not None), None)
@@ -187,7 +193,7 @@ def as_numbers(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype != object:
         return values
     texts = [row for row, value in enumerate(values) if value is not None]
-    if texts:  # one that is no number makes texts of all in a CSV file: that is the one to be named
+    if texts:  # in a CSV file, a single value that is no number turns the whole column into strings: name that one
         row = next((row for row in texts if not is_number(values[row])), texts[0])
         raise ValueError(f"column {name!r}, row {row}: {values[row]!r} is a text, where numbers should be")
     return np.full(len(values), np.nan)
@@ -202,9 +208,9 @@ def is_number(text: str) -> bool:
 
 
 def as_texts(values: np.ndarray, name: str) -> np.ndarray:
-    """Categories as texts, also where they are numbers: "3" for 3 and 3.0.
+    """Categories as strings, even if they are numbers: "3" for 3 and 3.0.
 
-    Raises ValueError for numbers from 2^53 on: as float64 two of them may be one.
+    Raises ValueError for numbers from 2^53 on: as float64, two different ones may be equal.
     """
     if values.dtype == object:
         return values
@@ -222,7 +228,7 @@ def _in_text(value: float) -> str:
 
 
 def written_as_values(texts: Collection[str]) -> bool:
-    """Whether all of them are what `as_texts` makes of numbers, or booleans: "3", but not "03" or "3.0"."""
+    """Whether all strings are as `as_texts` writes numbers ("3", but not "03" or "3.0"), or all are booleans."""
     return {*texts} <= {"True", "False"} or all(is_number(text) and text == _in_text(float(text)) for text in texts)
 
 
@@ -232,7 +238,7 @@ def missing_in(values: np.ndarray) -> np.ndarray:
 
 
 def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
-    """Raise ValueError if a value is missing, naming the columns, how many, and where the first."""
+    """Raise ValueError if values are missing; the message gives the columns, the counts and the first rows."""
     missing = {name: missing_in(column) for name, column in values.items()}
     counts = [f"{name!r} lacks {m.sum():,} (the first in row {m.argmax()})" for name, m in missing.items() if m.any()]
     if counts:
@@ -241,13 +247,13 @@ def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
 
 
 def span(values: np.ndarray) -> str:
-    """From which number to which, in as many digits as tell the two apart."""
+    """The smallest and the largest value, for a message, with enough digits to tell the two apart."""
     low, high = values.min(), values.max()
     digits = next((n for n in (6, 10) if f"{low:.{n}g}" != f"{high:.{n}g}"), 17 if low < high else 6)
     return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def listed(names: Any) -> str:
-    """The first of some names, for a message."""
+    """The first few names, for a message."""
     names = list(names)
     return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

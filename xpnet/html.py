@@ -1,7 +1,7 @@
-"""Small pieces of HTML, which notebooks show in place of a text: objects have them as `_repr_html_()`.
+"""Small pieces of HTML that notebooks show instead of plain text: objects return them from `_repr_html_()`.
 
-They bring no colours of their own, so that they can be read on a light page and on a dark one. All that comes from the
-user is escaped.
+They set no text or background colours, so that they can be read on light and on dark pages. Everything that comes from
+the user is escaped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def line(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], foot: Sequence[str] = (), left: int = 0) -> str:
-    """Rows of texts under their heads; the first `left` columns are aligned to the left, numbers to the right."""
+    """Rows of strings under a heading row; the first `left` columns are aligned to the left, others to the right."""
 
     def row(cells: Sequence[str], tag: str, border: str = "") -> str:
         made = []
@@ -55,16 +55,16 @@ def images(colours: np.ndarray, labels: Sequence[str]) -> str:
 
 
 def _png(image: np.ndarray) -> str:
-    """An image (H, W, 3) in [0, 1] as the address of a PNG file, made smaller where the screen shows it smaller."""
+    """An image (H, W, 3) in [0, 1] as the data URL of a PNG file, made smaller if the screen shows it smaller."""
     from PIL import Image
 
     made = Image.fromarray((image * 255).round().astype("uint8"))
-    made.thumbnail((2 * LARGEST, 2 * LARGEST))  # leaves what is smaller alone
+    made.thumbnail((2 * LARGEST, 2 * LARGEST))  # smaller images stay as they are
     file = io.BytesIO()
     made.save(file, format="png")
     return png_address(file.getvalue())
 
 
 def png_address(content: bytes) -> str:
-    """The content of a PNG file as an address that needs no file."""
+    """The content of a PNG file as a data URL, which needs no file."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"

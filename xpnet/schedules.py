@@ -1,6 +1,6 @@
-"""Learning rates over time: `schedule(step) -> rate`, steps counted from 0.
+"""Learning rate schedules: `schedule(step) -> rate`, with steps counted from 0.
 
-All but `Plateau` are functions of the step alone, so a resumed run needs nothing of them.
+All except `Plateau` depend on the step alone, so a resumed run needs no state from them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from xpnet.arguments import a_function, number, whole
 
 
 class Schedule(Protocol):
-    """What `fit` asks of a schedule."""
+    """The interface that `fit` expects of a schedule."""
 
     def __call__(self, step: int) -> float: ...
 
 
 def _check(**settings: float) -> None:
-    """Raise ValueError, naming it, for the first setting that is not a finite number above 0."""
+    """Raise ValueError, which names the setting, for the first one that is not a finite number above 0."""
     for name, value in settings.items():
         number(name, value, above=0)
 
@@ -39,7 +39,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """lr * factor^(number of times that `every` steps have passed)."""
+    """lr * factor^(step // every): the rate is multiplied by `factor` after every `every` steps."""
 
     lr: float
     every: int
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Exponential:
-    """From `lr` to `final` in `steps` steps, by the same factor each step: lr (final / lr)^(step / steps)."""
+    """From `lr` to `final` in `steps` steps, by the same factor in each step: lr (final / lr)^(step / steps)."""
 
     lr: float
     steps: int
@@ -94,9 +94,9 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """In `steps` steps linearly up to `then`, which starts counting when that is done.
+    """Rise linearly for `steps` steps, then follow the schedule `then`, which counts its own steps from 0.
 
-    The rate of step t is then(0) (t + 1) / (steps + 1), which is not 0 for t = 0.
+    During the rise, the rate of step t is then(0) (t + 1) / (steps + 1), which is not 0 for t = 0.
     Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour" (2017), section 2.2.
     """
 
@@ -140,10 +140,10 @@ class OneCycle:
 
 @dataclass
 class Plateau:
-    """`lr`, times `factor` whenever the watched value has not fallen for `patience` epochs, down to `final`.
+    """`lr`, times `factor` after every `patience` epochs without a new minimum of the watched value, down to `final`.
 
-    `fit` begins it anew, with the `lr` that it was made with, unless the run is resumed: one object does for several
-    runs, one after the other.
+    Unless a run is resumed, `fit` resets the schedule to its first `lr`. So one object can be used for several runs,
+    one after the other.
     """
 
     lr: float
@@ -168,7 +168,7 @@ class Plateau:
         self.lr, self.best, self.waited = self.first, math.inf, 0
 
     def observe(self, value: float) -> None:
-        """The watched value (validation loss, or the training loss without one) after an epoch."""
+        """Take the watched value after an epoch: the validation loss, or without validation the training loss."""
         self.waited += 1
         if value < self.best:
             self.best, self.waited = value, 0
