@@ -3591,7 +3591,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "return sum(_channels(branch, channels) for branch in layer.branches) if known else 0"),
         ("Weights: one branch with channels is enough", "known = all(_channels", "known = any(_channels"),
         ("Flattening: branches after unknown channels are told of",
-         "if known else 0  # joined", "if known else 1  # joined"),
+         "if known else 0  # it may", "if known else 1  # it may"),
     ],
     "serve/learner.py": [
         ("serve: the rate is ignored", 'lr=settings["rate"]', "lr=0.1"),
