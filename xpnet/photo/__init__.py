@@ -1,13 +1,14 @@
-"""From a photo or a drawing to digits as MNIST has them, with Pillow and NumPy.
+"""Find the digits in a photo or a drawing and draw each as in MNIST, with Pillow and NumPy.
 
     sheet = find_glyphs("photo.jpg")                # sheet.glyphs[0].pixels: uint8 (28, 28), white on black
     reading = ImageReader(model).read("photo.jpg")  # reading.text: "407"
-    explain(reading).save("strip.png")              # every stage, to be looked at
+    explain(reading).save("strip.png")              # every stage as one image
 
-The files, in the order of the work: `opening` (any file to grey values), `page` (the table around it left out), `ink`
-(grey values to ink), `components` and `shapes` (ink to shapes), `glyph` (a shape to the model's image), `sheet` (all
-of that), `digit` (what a model says of one glyph), `reader` (the whole way), `explain` (the way as one image).
-`page` and `ink` look at the image in coarse `cells`; `model_input` says what a model of this library takes.
+The files, in the order of processing: `opening` (any file to grey values), `page` (cut out the page, without the table
+around it), `ink` (grey values to ink), `components` and `shapes` (ink to shapes), `glyph` (a shape to the model's
+image), `sheet` (all of these steps), `digit` (a model's answer for one glyph), `reader` (from the file to the answer),
+`explain` (all stages as one image). `page` and `ink` divide the image into coarse `cells`; `model_input` gives the size
+and shape of the images that a model takes.
 """
 
 from xpnet.photo.digit import Digit, decide, shifted

@@ -1,4 +1,4 @@
-"""The image in coarse cells: how bright each is, where edges run, and what lies flat between them."""
+"""The image as a grid of coarse cells: their brightness, the edges, and the flat regions between edges."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xpnet.photo.components import Mask, Pieces
 from xpnet.photo.opening import Luma
 
-ALONG = 0.08  # of the image's border: more than the end of a stroke holds
+ALONG = 0.08  # fraction of the image's border; the end of a stroke that meets the border covers less
 
 
 def cell_size(image: Luma) -> int:
@@ -17,7 +17,7 @@ def cell_size(image: Luma) -> int:
 
 
 def in_cells(image: Luma) -> NDArray[np.float32]:
-    """The image as (pixels of one cell, rows, columns). A last row or column that is not full is left out."""
+    """The image as (pixels of one cell, rows, columns). An incomplete last row or column is left out."""
     size = cell_size(image)
     rows, columns = (n // size for n in image.shape)
     grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
@@ -25,7 +25,7 @@ def in_cells(image: Luma) -> NDArray[np.float32]:
 
 
 def rise_in(cells: NDArray) -> NDArray[np.float32]:
-    """How far brightness goes up or down in each cell or to its neighbours: an edge may lie between two cells."""
+    """How much brightness varies within each cell or from it to a neighbour: an edge may lie between two cells."""
     rise, level = cells.max(axis=0) - cells.min(axis=0), cells.mean(axis=0)
     down, across = np.abs(np.diff(level, axis=0)), np.abs(np.diff(level, axis=1))
     for part, step in ((rise[1:], down), (rise[:-1], down), (rise[:, 1:], across), (rise[:, :-1], across)):
@@ -34,19 +34,19 @@ def rise_in(cells: NDArray) -> NDArray[np.float32]:
 
 
 def top(rise: NDArray) -> float:
-    """What the strongest edges rise by: the eighth largest, so that a few hot pixels do not count."""
+    """The rise of the strongest edges: the eighth largest, so that a few hot pixels do not count."""
     return float(np.sort(rise, axis=None)[-8:][0])
 
 
 def sharp_and_flat(cells: NDArray) -> tuple[float, Mask]:
-    """The rise from which on an edge is sharp, and the cells that are neither on such an edge nor next to one."""
+    """The least rise of a sharp edge, and a mask of the cells that are neither on such an edge nor next to one."""
     rise = rise_in(cells)
     sharp = 0.3 * top(rise)
     return sharp, ~widened(rise >= sharp)
 
 
 def widened(mask: Mask) -> Mask:
-    """With the four neighbours of each cell."""
+    """The mask together with the four neighbours of each of its cells."""
     wide = mask.copy()
     wide[1:] |= mask[:-1]
     wide[:-1] |= mask[1:]
@@ -60,8 +60,10 @@ def border(cells: NDArray) -> NDArray:
 
 
 def along_border(regions: Pieces, least: float = ALONG) -> Mask:
-    """The regions that hold `least` of the image's border. Where none does, all that meet the border: squared paper has
-    no large region."""
+    """A mask of the regions that cover at least the fraction `least` of the image's border.
+
+    If there are none, all regions that touch the border: squared paper has no large region.
+    """
     around = border(regions.labels)
     held = np.bincount(around, minlength=len(regions.area) + 1)
     held[0] = 0

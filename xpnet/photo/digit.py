@@ -1,4 +1,4 @@
-"""One digit as a model reads it: several views of its glyph, and what their answers say together."""
+"""One digit as a model reads it: several views of its glyph, and one answer from all of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from xpnet.photo.glyph import Glyph, Pixels
 
-MARGIN = 0.4  # the two likeliest digits are at least so far apart: a refusal is better than a wrong digit
-AGREEMENT = 0.7  # at least this fraction of the views votes for the likeliest digit
+MARGIN = 0.4  # least difference in probability of the two likeliest digits: a refusal is better than a wrong digit
+AGREEMENT = 0.7  # least fraction of the views that must vote for the likeliest digit
 
 
 @dataclass(frozen=True)
 class Digit:
-    """What a model says of one glyph. `label`: the number of the class, or None for "unsure"; `probability` of the
-    likeliest class; `probabilities` (C,), the mean over the views; `reason`: why it is unsure, "" if it is not.
+    """A model's answer for one glyph. `label`: the index of the class, or None if unsure; `probability`: the likeliest
+    class's; `probabilities` (C,): the mean over the views; `reason`: why the model is unsure, "" if it is not.
     """
 
     label: int | None
@@ -27,9 +27,9 @@ class Digit:
 
 
 def shifted(pixels: Pixels) -> Pixels:
-    """Views of one glyph (H, W) -> (9, H, W): itself first, then moved by one pixel to all eight sides.
+    """Views of one glyph (H, W) -> (9, H, W): first itself, then shifted by one pixel in each of eight directions.
 
-    A frame without margin (smaller than 16 pixels) has no room for that: (1, H, W).
+    A frame smaller than 16 pixels has no margin for a shift: (1, H, W).
     """
     if min(pixels.shape) < 16:
         return pixels[None]
@@ -40,10 +40,10 @@ def shifted(pixels: Pixels) -> Pixels:
 
 
 def decide(glyph: Glyph, probabilities: NDArray) -> Digit:
-    """What the views of one glyph say together: `probabilities` (k, C), a row for each view.
+    """Combine the answers for the views of one glyph; `probabilities` (k, C): one row for each view.
 
-    "Unsure" where the glyph's geometry speaks against a digit, where the two likeliest classes are close, or where
-    few views vote for the likeliest.
+    The digit is unsure if the glyph's geometry speaks against a digit, if the two likeliest classes are close, or if
+    too few views vote for the likeliest.
     """
     mean = probabilities.mean(axis=0)
     second, first = (int(i) for i in np.argsort(mean, kind="stable")[-2:])

@@ -1,4 +1,4 @@
-"""The stages of a reading side by side, as one image to look at."""
+"""The stages of a reading side by side in one image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from xpnet.photo.reader import Reading
 from xpnet.photo.sheet import Sheet
 
 PANEL = 220  # the long side of a stage
-CARD = 279  # the width of a glyph with the probabilities of digits: four of them under five stages
-ROW, DIGIT = 14, 8  # the height of a class in it, and the width of a digit
-LONGEST = 24  # letters of a class's name
+CARD = 279  # the width of a glyph with the probabilities of digits: four such cards fit under five stages
+ROW, DIGIT = 14, 8  # in a card: the height of the row of a class, and the width of a one-digit name
+LONGEST = 24  # the most letters shown of a class's name
 GAP, TITLE = 16, 28
 PAPER, TEXT, FAINT, FRAME = "#ffffff", "#1f2933", "#6b7785", "#d64545"
 
 
 def explain(reading: Reading | Sheet) -> Image.Image:
-    """All stages of a reading with their titles; under them each glyph as a model sees it, with what it said of each
-    class, by its name."""
+    """Draw all stages of a reading with titles; below them, each glyph as the model sees it, with the probability of
+    each class."""
     sheet = reading.sheet if isinstance(reading, Reading) else reading
     digits = reading.digits if isinstance(reading, Reading) else []
     panels = [_panel(title, image) for title, image in sheet.stages.items()]
@@ -61,13 +61,13 @@ def _frame_glyphs(panel: Image.Image, sheet: Sheet) -> None:
 
 
 def _short(name: str) -> str:
-    """In one line, which is not too long."""
+    """The name on one line, cut to `LONGEST` letters."""
     name = " ".join(name.split())
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 2]}.."
 
 
 def _card(glyph: Glyph, digit: Digit | None, classes: list[str]) -> Image.Image:
-    longer = max([0, *(math.ceil(_font(12).getlength(name)) - DIGIT for name in classes)])  # than the name of a digit
+    longer = max([0, *(math.ceil(_font(12).getlength(name)) - DIGIT for name in classes)])  # than a one-digit name
     height = max(168, TITLE + ROW * len(classes))
     card = Image.new("RGB", (CARD + longer, height) if digit else (140, 168), PAPER)
     card.paste(Image.fromarray(glyph.pixels).resize((140, 140), Image.Resampling.NEAREST), (0, TITLE))

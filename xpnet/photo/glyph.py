@@ -1,4 +1,4 @@
-"""One shape of ink as MNIST would have drawn it: upright, of the usual stroke, fitted, centred by mass."""
+"""One shape of ink drawn as in MNIST: upright, with a usual stroke width, fitted to a box, centred by mass."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from xpnet.photo.components import Mask
 from xpnet.photo.shapes import Shape
 
 FINE = 4  # the glyph is drawn this many times finer than the frame, then averaged down
-STROKE = 1.9, 3.1  # the stroke widths that are usual in MNIST, for a digit 20 pixels tall
-USUAL_LEAN, FREE_LEAN = -0.12, 0.15  # MNIST's mean lean, and how far from it a digit is left as it is
+STROKE = 1.9, 3.1  # the usual range of stroke widths in MNIST, in pixels, for a digit 20 pixels tall
+USUAL_LEAN, FREE_LEAN = -0.12, 0.15  # MNIST's mean lean, and how far from it a digit may lean before it is sheared
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Glyph:
-    """One thing on the page. `pixels` uint8 (H, W), white on black, as a model wants it; (H, W, 3) of a model of colour
-    images. `box` (left, top, right, bottom) in fractions of the upright image's width and height. `reason`: why it is
-    no digit, "" if it may be.
+    """One shape found on the page. `pixels`: uint8 (H, W), white on black, at the size that the model takes; (H, W, 3)
+    for a model of colour images. `box`: (left, top, right, bottom) in fractions of the upright image's width and
+    height. `reason`: why it is not a digit, "" if it may be one.
     """
 
     pixels: Pixels
@@ -30,10 +30,10 @@ class Glyph:
 
 
 def draw_glyph(shape: Shape, soft: NDArray[np.float32], size: tuple[int, int]) -> Pixels:
-    """`shape` as a uint8 image of `size` (H, W), white on black, in the manner of MNIST (LeCun et al. 1998): it
-    fits a box of 20/28 of the frame, its proportions kept, and its centre of mass is the frame's centre.
+    """Draw `shape` as a uint8 image of `size` (H, W), white on black, as in MNIST (LeCun et al. 1998): it fits a box
+    of 20/28 of the frame, its proportions are kept, and its centre of mass is at the centre of the frame.
 
-    `soft` (H, W): the image's ink, of which the shape's own part is drawn, soft edges included.
+    `soft` (H, W): the ink of the whole image. Only this shape's part of it is drawn, soft edges included.
     """
     inner = frame_inside(size)
     ink = _upright(_own_ink(shape, soft))
@@ -44,13 +44,13 @@ def draw_glyph(shape: Shape, soft: NDArray[np.float32], size: tuple[int, int]) -
 
 
 def frame_inside(size: tuple[int, int]) -> int:
-    """The box that a digit fills: 20 of 28 as in MNIST; all of a frame too small to spare a margin."""
+    """The side of the box that a digit fills: 20 of 28 pixels as in MNIST; all of a frame too small for a margin."""
     side = min(size)
     return side if side < 16 else round(side * 20 / 28)
 
 
 def _own_ink(shape: Shape, soft: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The shape's ink with the soft edge around it, and not the neighbours'."""
+    """The shape's ink with the soft edge around it, without the ink of its neighbours."""
     left, top, right, bottom = shape.box
     margin = max(2, round(shape.stroke / 4))
     own = np.pad(shape.mask, margin)
@@ -73,7 +73,7 @@ def _grown(mask: Mask, radius: int) -> Mask:
 
 
 def _moments(ink: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Centre of mass (y, x), and the lean: how far the ink moves right per pixel down (x regressed on y)."""
+    """Centre of mass (y, x), and the lean: the slope of x regressed on y, in pixels to the right per pixel down."""
     y, x = np.arange(ink.shape[0]), np.arange(ink.shape[1])
     total = float(ink.sum())
     centre_y, centre_x = float(ink.sum(axis=1) @ y) / total, float(ink.sum(axis=0) @ x) / total
@@ -83,7 +83,7 @@ def _moments(ink: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def _upright(ink: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sheared so that the lean comes near MNIST's own; what lies within its usual spread is left alone."""
+    """Shear the ink so that its lean comes near MNIST's mean; a lean within the usual spread is left alone."""
     centre_y, _, lean = _moments(ink)
     excess = lean - USUAL_LEAN
     shear = float(np.clip(np.sign(excess) * max(abs(excess) - FREE_LEAN, 0), -0.5, 0.5))
@@ -101,7 +101,7 @@ def _cropped(ink: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _fitted(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Cropped to its ink and scaled, by area, so that the longer side is `side`."""
+    """Crop to the ink and scale so that the longer side is `side`: averaging when shrinking, bicubic when enlarging."""
     ink = _cropped(ink)
     scale = side / max(ink.shape)
     height, width = (max(round(n * scale), 1) for n in ink.shape)
@@ -110,14 +110,17 @@ def _fitted(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def stroke_width(ink: NDArray[np.float32]) -> float:
-    """Twice the area over the outline's length, in pixels: for a stroke, its width. Soft edges are fine."""
+    """Twice the area over the length of the outline, in pixels: for a stroke, its width.
+
+    The outline's length is the sum of the gradient's magnitude, which soft edges hardly change.
+    """
     padded = np.pad(ink, 1)
     down, across = np.diff(padded, axis=0)[:, 1:], np.diff(padded, axis=1)[1:, :]
     return float(2 * ink.sum() / np.hypot(down, across).sum())
 
 
 def _usual_stroke(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Strokes outside of MNIST's usual range are brought to its edge, by moving the outline in or out."""
+    """Bring a stroke width outside MNIST's usual range to the nearer end of it, by moving the outline in or out."""
     least, most = (side * width / 20 for width in STROKE)
     width = stroke_width(ink)
     if least <= width <= most:
@@ -130,7 +133,7 @@ def _usual_stroke(ink: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _spread(ink: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
-    """The largest value in a disk around each pixel; on its rim values count by the part the disk covers."""
+    """The largest value in a disk around each pixel; a pixel on its rim is weighted by how much the disk covers."""
     reach = int(np.ceil(radius))
     padded = np.pad(ink, reach, mode="edge")
     result = ink.copy()
@@ -144,7 +147,7 @@ def _spread(ink: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
 
 
 def _centred(ink: NDArray[np.float32], size: tuple[int, int]) -> Pixels:
-    """Averaged down into the frame, the centre of mass in its middle (to a quarter of a pixel), nothing cut off."""
+    """Average down into the frame, the centre of mass in its middle (to a quarter of a pixel), nothing cut off."""
     frame = np.zeros((size[0] * FINE, size[1] * FINE), np.float32)
     centre = _moments(ink)[:2]
     half = FINE / 2 if frame_inside(size) < min(size) else 0  # MNIST centres on pixel 14 of 0 to 27, not on 13.5

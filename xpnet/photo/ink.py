@@ -1,4 +1,4 @@
-"""From grey values to ink: even out the light, find the polarity, tell ink from paper, erase ruled lines."""
+"""From grey values to ink: even out the light, find the polarity, separate ink from paper, erase ruled lines."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from xpnet.photo.cells import along_border, in_cells, rise_in, sharp_and_flat, t
 from xpnet.photo.components import Mask, find_pieces, run_lengths
 from xpnet.photo.opening import Luma
 
-EVEN = 0.15  # keeps the division by the paper's brightness tame where the paper is black
+EVEN = 0.15  # added to the paper's brightness before dividing by it: the paper may be black
 LINE_SLOPES = np.linspace(-0.27, 0.27, 81)  # ruled lines tilt by at most 15 degrees
-SECTIONS, LINE_FRACTION = 64, 0.6  # a line is seen in so much of the width, counted in sections
+SECTIONS, LINE_FRACTION = 64, 0.6  # the width is divided into sections; a line is seen in at least this fraction
 
 
 @dataclass(frozen=True)
 class Ink:
     """`even` (H, W): luma relative to the paper around it, ink positive. `soft` (H, W) in [0, 1]: 0 paper, 1 ink,
-    edges in between. `dark`: dark ink on light paper. `contrast`: ink above paper, in the unit of `even`; `grain`:
-    the paper's own (a standard deviation) in the same unit. `plain`: the fraction of the image that is plain paper.
+    edges in between. `dark`: dark ink on light paper. `contrast`: the level of ink less that of paper, in the unit of
+    `even`. `grain`: the standard deviation within the paper, in the same unit. `plain`: the fraction of the image that
+    is plain paper.
     """
 
     even: Luma
@@ -33,12 +34,12 @@ class Ink:
 
 
 def find_ink(luma: Luma) -> Ink:
-    """Separate ink from paper. `luma` (H, W) in [0, 1]; nothing is assumed of light, polarity or position."""
+    """Separate ink from paper. `luma` (H, W) in [0, 1]; nothing is assumed about light, polarity or position."""
     luma = blur(luma, 1)
     low, high, plain = find_paper(luma)
     paper = np.clip(luma, low, high)
     even = (luma - paper) / (paper + EVEN)
-    dark = float((even * even * even).sum()) < 0  # ink is the far tail
+    dark = float((even * even * even).sum()) < 0  # the sign of the skewness: ink is the longer tail
     even = -even if dark else even
     grain = float(np.median(in_cells(luma / (paper + EVEN)).std(axis=0)))
     blank, full = _two_levels(in_cells(np.maximum(even, 0)))
@@ -47,12 +48,12 @@ def find_ink(luma: Luma) -> Ink:
 
 
 def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
-    """The darkest and the brightest paper around every pixel, whatever is written on it in either polarity, and the
-    fraction of the image that is plain paper.
+    """The darkest and the brightest paper around every pixel, and the fraction of the image that is plain paper.
 
     Paper is what can be reached from the image's border without crossing a sharp edge: a shadow's edge is soft, a
-    stroke's is not. Under the strokes the brightness is filled in from around them. Darkest and brightest differ
-    where two kinds of paper meet, a page and the table beside it, and nothing in between them is ink.
+    stroke's is not. Under strokes of either polarity, the brightness is filled in from around them. Darkest and
+    brightest differ where two kinds of paper meet, such as a page and the table beside it; no value between the two
+    counts as ink.
     """
     cells = in_cells(luma)
     level = cells.mean(axis=0)
@@ -63,7 +64,7 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
         paper = along_border(regions, least=0)
     if paper.mean() < 0.1:
         paper = np.ones_like(flat)
-    for _ in range(3):  # also islands, holes and the squares of squared paper: each shows where the light goes on
+    for _ in range(3):  # add islands, holes and the squares of squared paper where they continue the light
         paper, before = flat & (np.abs(level - filled(level, paper)) < sharp), paper
         if (paper == before).all():
             break
@@ -76,8 +77,8 @@ def find_paper(luma: Luma) -> tuple[Luma, Luma, float]:
 
 
 def _around(extreme: np.ufunc, cells: Luma) -> Luma:
-    """The least or the greatest of the 5 x 5 cells around each."""
-    for _ in range(2):  # down, and then, turned, across
+    """The minimum or the maximum of the 5 x 5 cells around each cell."""
+    for _ in range(2):  # down; then, transposed, across
         padded = np.pad(cells, ((2, 2), (0, 0)), mode="edge")
         cells = extreme.reduce([padded[i : i + len(cells)] for i in range(5)]).T
     return cells
@@ -90,8 +91,11 @@ def enlarged(cells: NDArray, shape: tuple[int, ...]) -> Luma:
 
 
 def filled(level: NDArray, known: Mask) -> Luma:
-    """`level` where `known`, slightly smoothed; elsewhere continued from the nearest known cells, along a quadratic
-    surface through all of them, so that a gradient of the light goes on."""
+    """`level` where `known`, slightly smoothed; elsewhere extrapolated from the nearest known cells.
+
+    What is extrapolated is the difference from a quadratic surface, fitted to all known cells, so that a gradient of
+    the light continues.
+    """
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in level.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     surface = terms @ np.linalg.lstsq(terms[known], level[known], rcond=None)[0]
@@ -110,7 +114,8 @@ def filled(level: NDArray, known: Mask) -> Luma:
 
 def _two_levels(cells: NDArray) -> tuple[float, float]:
     """The levels of paper and ink: Otsu's method (IEEE Trans. SMC 9, 1979) on the cells that a sharp edge runs
-    through. There both are about equally common; over a whole page a thin pen would drown in the paper's grain.
+    through. There both are about equally common; over a whole page, the ink of a thin pen would be lost in the paper's
+    grain.
     """
     rise = rise_in(cells)
     values = cells[:, rise >= 0.5 * top(rise)]
@@ -124,9 +129,9 @@ def _two_levels(cells: NDArray) -> tuple[float, float]:
 
 
 def erase_lines(soft: Luma) -> Luma:
-    """`soft` without ruled lines: thin, nearly level or upright, and drawn across most of the image.
+    """`soft` without ruled lines: thin, nearly horizontal or vertical, and drawn across most of the image.
 
-    Where a stroke crosses a line it is longer than the line is thick, and stays.
+    Where a stroke crosses a line, the run of ink across the line is longer than the line is thick, and is kept.
     """
     level = _erase_level_lines(soft)
     return np.ascontiguousarray(_erase_level_lines(np.ascontiguousarray(level.T)).T)
@@ -144,14 +149,15 @@ def _erase_level_lines(soft: Luma) -> Luma:
 
 
 def _along_lines(thin: Mask) -> Mask:
-    """The pixels of `thin` near a straight line that is drawn over most of the width: a vote of all pixels over
-    (slope, height at the left edge), as in Hough's transform; what counts is how much of the width a line covers,
-    and that it comes from a side of the image: a long 1 does not.
+    """The pixels of `thin` near a straight line that is drawn over most of the width.
+
+    The pixels vote for (slope, height at the left edge), as in the Hough transform. What counts is how much of the
+    width a line covers, and that it reaches the left or the right side of the image: a long 1 does not.
     """
     width = thin.shape[1]
     y, x = np.nonzero(thin)
     step = max(2, width // 150)
-    some = slice(None, None, 1 + len(y) // 20_000)  # a vote needs no more
+    some = slice(None, None, 1 + len(y) // 20_000)  # at most 20,000 pixels vote: that is enough
     section = x * SECTIONS // width
     on_line = np.zeros(len(y), bool)
     enough = np.count_nonzero(np.bincount(section[some], minlength=SECTIONS)) >= LINE_FRACTION * SECTIONS
@@ -168,9 +174,9 @@ def _along_lines(thin: Mask) -> Mask:
 
 
 def blur(image: NDArray, radius: int) -> Luma:
-    """Mean over squares of (2 radius + 1)^2 pixels, the edges repeated."""
+    """Mean over squares of (2 radius + 1)^2 pixels; beyond the border, the pixels at the edge are repeated."""
     side = 2 * radius + 1
-    for _ in range(2):  # down, and then, turned, across
+    for _ in range(2):  # down; then, transposed, across
         padded = np.pad(image, ((radius + 1, radius), (0, 0)), mode="edge")
         total = np.cumsum(padded, axis=0, dtype=np.float64)
         image = ((total[side:] - total[:-side]) / side).T

@@ -22,14 +22,14 @@ File = str | os.PathLike[str] | bytes | BinaryIO
 Source = File | np.ndarray
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands; a film has others
+HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of images; videos have others
 MAX_PIXELS = 8192 * 6144  # the largest photo of a common phone
 TOO_LARGE = f"too large: at most {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
-MAX_SCANS = 100  # of a progressive JPEG, which commonly has ten; each of them is another pass over the whole image
+MAX_SCANS = 100  # of a progressive JPEG, which commonly has ten; each scan is another pass over the whole image
 MIN_SIDE = 8
 LONG_SIDE = 1024  # a digit that matters is at least 40 of these pixels tall
 
-# Filters for warnings belong to the whole process: two images opened at once would mix them up.
+# Warning filters are global to the process: two threads that open images at once would mix them up.
 _one_at_a_time = threading.Lock()
 
 
@@ -45,8 +45,8 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Luma:
     """The image as float32 luma (H, W) in [0, 1], upright, its long side at most 1024 pixels.
 
     `source`: a path, the bytes of a file, an open binary file, or luma that is already an array (uint8, or float
-    in [0, 1]). Of an animation the first frame counts. Raises `ImageError` for whatever is no readable image,
-    and `OSError` where the file itself cannot be opened; `ImageTooLargeError` for a file of more than `max_pixels`.
+    in [0, 1]). Only the first frame of an animation is read. Raises `ImageError` for anything that is not a readable
+    image, `ImageTooLargeError` for a file of more than `max_pixels`, and `OSError` if the file cannot be opened.
     """
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source))
@@ -57,7 +57,7 @@ def open_whole(source: Source, size: tuple[int, int], grey: bool, max_pixels: in
     """The whole image, upright and brought to `size` (height, width), as `data.image_folder` does it: uint8, (H, W) if
     `grey`, else (H, W, 3).
 
-    `source` and what is raised are those of `open_image`; an array is uint8, (H, W) or (H, W, 3).
+    `source` and the errors raised are as in `open_image`, but an array is uint8, (H, W) or (H, W, 3).
     """
     if not isinstance(source, np.ndarray):
         return _opened(source, max_pixels, lambda image: pixels(image, size, grey))
@@ -67,7 +67,7 @@ def open_whole(source: Source, size: tuple[int, int], grey: bool, max_pixels: in
 
 
 def _opened(source: File, max_pixels: int, convert: Callable[[Image.Image], T]) -> T:
-    """What `convert` makes of the image."""
+    """Open the image and return `convert(image)`; the errors for a path name the file."""
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), max_pixels, convert)
     if not isinstance(source, (str, os.PathLike)):
@@ -90,14 +90,17 @@ def _from_array(array: np.ndarray) -> Luma:
 
 
 def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T], more: tuple[str, ...] = ()) -> T:
-    """`more`: formats that are taken from one's own files alone, because Pillow takes long for some of them."""
+    """Open the image and return `convert(image)`.
+
+    `more`: formats that are accepted only from files on this machine, because Pillow takes long for some of them.
+    """
     start = file.read(32)
-    scans = file.read().count(b"\xff\xda") if start.startswith(b"\xff\xd8") else 0  # as their headers begin
+    scans = file.read().count(b"\xff\xda") if start.startswith(b"\xff\xd8") else 0  # the marker that begins a scan
     file.seek(0)
     if scans > MAX_SCANS:
         raise ImageError(f"a JPEG of {scans} scans, which would take too long to open (at most {MAX_SCANS})")
     formats = (*_formats(start), *more)
-    Image.init()  # Pillow knows only some of its formats before that
+    Image.init()  # before this call, Pillow knows only some of its formats
     with _one_at_a_time, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
         try:
@@ -123,8 +126,10 @@ def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
-    """What Pillow may try. HEIC needs the plug-in pillow-heif, imported only when such a file comes; AVIF a Pillow
-    of version 11.3 or later."""
+    """The formats that Pillow may try for a file that begins with `start`.
+
+    HEIC needs the plug-in pillow-heif, which is imported only for such a file; AVIF needs Pillow 11.3 or later.
+    """
     if start[4:8] != b"ftyp":
         return FORMATS
     if start[8:12] in (b"avif", b"avis"):
@@ -144,11 +149,11 @@ def _to_luma(image: Image.Image) -> Luma:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} is too small for a digit (at least {MIN_SIDE} x {MIN_SIDE})")
-    image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth
+    image.draft(None, (LONG_SIDE, LONG_SIDE))  # a large JPEG is decoded at a half, a quarter or an eighth of its size
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_grey(_small(image))
-    if image.mode == "LAB":  # the one mode that Pillow opens and cannot convert
+    if image.mode == "LAB":  # the only mode that Pillow can open but not convert
         raise ImageError("its colours (LAB) cannot be read; save it as RGB first")
     if image.has_transparency_data:
         return _flattened(_small(image if image.mode == "RGBA" else image.convert("RGBA")))
@@ -157,7 +162,7 @@ def _to_luma(image: Image.Image) -> Luma:
 
 
 def _deep_grey(image: Image.Image) -> Luma:
-    """16 bits have a known white; 32 bits and floats do not, so those are stretched over what they hold."""
+    """Deep grey values in [0, 1]. 16 bits have a known white; 32 bits and floats do not: their range is stretched."""
     values = np.asarray(image).astype(np.float64)
     if image.mode.startswith("I;16"):
         return (values / 65535).astype(np.float32)
@@ -168,7 +173,8 @@ def _deep_grey(image: Image.Image) -> Luma:
 
 
 def _flattened(image: Image.Image) -> Luma:
-    """Transparent is background: the opposite of the ink in a drawing, the colour around it in an image."""
+    """Fill transparent pixels with a background: the opposite of the ink if the image is mostly transparent, as a
+    drawing is; otherwise the mean grey of what is visible."""
     bands = image.convert("L"), image.getchannel("A")
     grey, alpha = (np.asarray(band, np.float32) / np.float32(255) for band in bands)
     seen = float((grey * alpha).sum() / max(float(alpha.sum()), 1e-6))
@@ -178,12 +184,12 @@ def _flattened(image: Image.Image) -> Luma:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Area-averaged to `LONG_SIDE`, if larger."""
+    """The image with its long side reduced to `LONG_SIDE` by area averages, if it is larger."""
     scale = LONG_SIDE / max(image.size)
     if scale >= 1:
         return image
     width, height = (max(round(side * scale), 1) for side in image.size)
-    gap = None if image.mode.startswith("I;16") else 2.0  # of which Pillow makes no first, rough reduction
+    gap = None if image.mode.startswith("I;16") else 2.0  # Pillow cannot first reduce these roughly
     return image.resize((width, height), Image.Resampling.BOX, reducing_gap=gap)
 
 

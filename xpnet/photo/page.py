@@ -1,4 +1,4 @@
-"""A page that lies in the image, with a table around it."""
+"""Find a page that lies within the image, with a table around it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from xpnet.photo.components import Mask, find_pieces
 from xpnet.photo.ink import blur, enlarged, filled
 from xpnet.photo.opening import Luma
 
-LEAST = 0.1  # of the image: a smaller page has to be photographed from nearer
-SEEN_THROUGH = 0.05  # of a page: dark ink can be as bright as a dark table, but the hole of a bold 0 is larger
-FULL = 0.85  # so much of an upright or turned rectangle does a page fill, seen askew too
-HOLE = 0.6  # and so much the hole of a 0, which an oval fills to 0.79, and the strokes of a digit to about a half
+LEAST = 0.1  # fraction of the image: a smaller page has to be photographed from nearer
+SEEN_THROUGH = 0.05  # fraction of a page: dark ink can be as bright as a dark table, but a bold 0's hole is larger
+FULL = 0.85  # a page fills at least this fraction of its tightest (turned) rectangle, even when seen askew
+HOLE = 0.6  # the hole of a 0 fills at least this fraction: an oval fills 0.79, the strokes of a digit about a half
 
 
 def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
-    """The page alone, and where in the image (H, W) its (left, top) is, in pixels; None if there is no such page.
-    Beside a page that lies askew the table is painted over with paper.
+    """The page alone, and the (left, top) of its box in the image (H, W), in pixels; None if there is no such page.
 
-    The page is the largest flat region that the border does not run along, though a corner may be cut off, and of
-    another brightness than the table, which the border does run along: the inside of a 0 is of the same. A bold digit
-    can be such a region too; but a page is about a rectangle, and the table is not seen through it.
+    Where the page lies askew, the parts of the table that its box includes are painted over with paper.
+
+    The table is flat and runs along the image's border. The page is the largest flat region that does not, though a
+    corner of it may be cut off, and its brightness differs from the table's: the inside of a 0 is as bright as what is
+    around the 0. A bold digit can be such a region too; but a page is roughly a rectangle, and the table is not seen
+    through it.
     """
     cells = in_cells(blur(luma, 1))
     sharp, flat = sharp_and_flat(cells)
@@ -42,14 +44,14 @@ def find_page(luma: Luma) -> tuple[Luma, tuple[int, int]] | None:
 
 
 def _largest(flat: Mask) -> Mask:
-    """The largest region, and what no more than a thin line parts from it, as on squared paper."""
+    """The largest region, with the regions that only a thin line separates from it, as on squared paper."""
     near = find_pieces(widened(widened(flat)))
     area = np.bincount(near.labels[flat], minlength=len(near.area) + 1)
     return flat & (near.labels == area.argmax())
 
 
 def _like_table(above_table: NDArray, flat: Mask, sharp: float) -> Mask:
-    """The flat regions that are as bright as the table, each as a whole: paper in a shadow is so in a part alone."""
+    """The flat regions that are as bright as the table on average: paper in a shadow is so only in part."""
     regions = find_pieces(flat)
     total = np.bincount(regions.labels[flat], weights=np.abs(above_table[flat]), minlength=len(regions.area) + 1)
     alike = np.concatenate([[False], total[1:] < sharp * regions.area])
@@ -57,8 +59,10 @@ def _like_table(above_table: NDArray, flat: Mask, sharp: float) -> Mask:
 
 
 def _seen_through(like_table: Mask, whole: Mask) -> bool:
-    """Whether what is as bright as the table is a hole, as that of a bold 0, and not ink: strokes are no full shape,
-    and what they enclose is paper."""
+    """Whether the region as bright as the table is a hole, like the hole of a bold 0, and not ink.
+
+    The strokes of ink do not fill a rectangle as a hole does, and what they enclose is paper.
+    """
     if like_table.sum() <= SEEN_THROUGH * whole.sum():
         return False
     pieces = find_pieces(like_table)
@@ -67,7 +71,7 @@ def _seen_through(like_table: Mask, whole: Mask) -> bool:
 
 
 def _closed(mask: Mask) -> Mask:
-    """With the gaps that are no wider than a thin line, the cells beside it counted."""
+    """Morphological closing: fills gaps no wider than a thin line and the cells on both sides of it."""
     return ~widened(widened(~widened(widened(mask))))
 
 
@@ -77,7 +81,7 @@ def _without_holes(mask: Mask) -> Mask:
 
 
 def _fullness(mask: Mask) -> float:
-    """How much of the smallest rectangle around it the mask fills, the rectangle turned as it fits best."""
+    """The fraction of its smallest bounding rectangle that the mask fills, over rotations in steps of 5 degrees."""
     y, x = np.nonzero(mask)
     around = [
         (np.ptp(x * np.cos(turn) + y * np.sin(turn)) + 1) * (np.ptp(y * np.cos(turn) - x * np.sin(turn)) + 1)
@@ -87,11 +91,11 @@ def _fullness(mask: Mask) -> float:
 
 
 def _hull(mask: Mask) -> Mask:
-    """The mask with what lies between two of its parts, across or down: ink at the page's edge is kept too."""
+    """The mask with all cells that lie between two of its cells, across or down: it includes ink at the page's edge."""
     return _between(_between(mask).T).T
 
 
 def _between(mask: Mask) -> Mask:
-    """What lies in a row between the first and the last of the mask."""
+    """In each row, all cells from the mask's first to its last."""
     from_left, from_right = np.maximum.accumulate(mask, axis=1), np.maximum.accumulate(mask[:, ::-1], axis=1)
     return from_left & from_right[:, ::-1]

@@ -37,15 +37,16 @@ class Reading:
 
 
 class ImageReader:
-    """A model that reads images. It may be used from several threads: one at a time has the model itself (`lock`),
-    because layers share scratch memory.
+    """A model that reads images. Several threads may use it; they take turns with the model itself (`lock`), because
+    its layers share scratch memory.
 
-    The model is given pixels from 0 to 255, as they are in files: what scales them must be in its network, such as
-    `nn.Standardize(0, 255)`, and not in code before it.
+    The model is given pixels from 0 to 255, as they are in files: scaling must be a layer of its network, such as
+    `nn.Standardize(0, 255)`, and not code before it.
 
-    `size`: (height, width) of the images that the model takes, which are `grey` or of three colours; `classes`: the
-    names of its outputs. `ink`: 1, or -1 for a model of digits that learned them dark on light. Raises ValueError for a
-    model that takes no images, or whose output is not one number for each of at least two classes.
+    `size`: (height, width) of the images that the model takes; `grey`: whether they are grey, else of three colours;
+    `classes`: the names of its outputs. `ink`: 1, or -1 for a model of digits that learned them dark on light. Raises
+    ValueError for a model that does not take images, or whose output is not one number for each of at least two
+    classes.
     """
 
     def __init__(self, model: Model):
@@ -58,17 +59,17 @@ class ImageReader:
 
     @property
     def reads_digits(self) -> bool:
-        """Whether the classes are the ten digits, of grey images."""
+        """Whether the model takes grey images and its classes are the ten digits."""
         return self.grey and self.classes == DIGITS
 
     def read(self, image: Source) -> Reading:
         """What the model reads in an image.
 
-        A model of digits searches for them; an image of exactly its own size it takes whole. What is dark on light, as
-        the border tells of such an image, becomes light on dark, or the reverse for a model that learned the other way
-        round. Any other model takes the whole image, brought to its size as
-        `data.image_folder` does it. Raises `ImageError` for what cannot be read, OSError for a file that cannot be
-        opened.
+        A model of digits searches the image for digits, unless the image has exactly the model's own size: then it is
+        taken as a whole, and it counts as dark on light if its border is light. The model is given digits light on
+        dark, or dark on light if it learned them that way. Any other model takes the whole image, brought to its size
+        as `data.image_folder` does it. Raises `ImageError` for an image that cannot be read, OSError for a file that
+        cannot be opened.
         """
         if not self.reads_digits:
             return self._read_whole(open_whole(image, self.size, self.grey))
@@ -93,10 +94,10 @@ class ImageReader:
         return Reading([digit], "", Sheet([glyph], "", {"image": shown}), self.classes)
 
     def inputs(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Images (k, H, W), or (k, H, W, 3), of digits light on dark, as the model takes them."""
+        """Images (k, H, W), or (k, H, W, 3), digits being light on dark, as the array that the model takes."""
         return as_model_input(self.model, pixels if self.ink > 0 else 255 - pixels)
 
     def probabilities(self, pixels: Pixels) -> NDArray:
-        """What the model says of such images: (k, C)."""
+        """The model's probabilities for images as `inputs` takes them: (k, C)."""
         with self.lock:
             return self.model.probabilities(self.inputs(pixels))

@@ -1,4 +1,4 @@
-"""Which pieces of ink are digits: drop what is none, keep the parts of a digit together, read left to right."""
+"""Which pieces of ink are digits: drop the others, join the parts of a digit, and put digits in reading order."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from xpnet.photo.ink import Ink
 
 MOST_PIECES = 200
 MOST_DIGITS = 24  # more than that is a page of text or a texture
-SOLID, BAR = 0.94, 3.1  # what is so solid and no longer is a bar or a blot; of MNIST's 1s it is 7 in 1,000
-LONG, STRAIGHT = 2.6, 0.965  # what is so long is one only if it is as straight: the edges of a bold 1 are not
-LEVEL = 2.2  # what is so many times wider than high is a level line
+# A shape more solid than SOLID and less elongated than BAR is a bar or a blot; so are 7 in 1,000 of MNIST's 1s. From an
+# elongation of LONG on, it must be more solid than STRAIGHT: the edges of a bold 1 are less straight than a bar's.
+SOLID, BAR = 0.94, 3.1
+LONG, STRAIGHT = 2.6, 0.965
+LEVEL = 2.2  # a shape more than this many times wider than tall is a level line
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One candidate: its mask inside its box, `box` (left, top, right, bottom) in pixels, the last two exclusive;
-    `clear`: how full the ink is in it, on average (1: no grey at all)."""
+    """One candidate for a digit. `mask`: its pixels inside its box; `box`: (left, top, right, bottom) in pixels, the
+    last two exclusive; `clear`: the mean ink over its pixels, in [0, 1] (1: no grey at all)."""
 
     mask: Mask
     box: Box
@@ -40,27 +42,27 @@ class Shape:
 
     @cached_property
     def stroke(self) -> float:
-        """The stroke's width in pixels: the median of the shorter run, across or down, through a pixel of ink."""
+        """The stroke's width in pixels: the median over all pixels of the shorter run, across or down, through each."""
         across, down = run_lengths(self.mask), run_lengths(np.ascontiguousarray(self.mask.T)).T
         return float(np.median(np.minimum(across, down)[self.mask]))
 
     @property
     def length(self) -> float:
-        """The way the pen went, in units of the box's longer side: the area over the stroke's width."""
+        """The length of the pen's path, in units of the box's longer side: the area over the stroke's width."""
         return float(self.mask.sum()) / self.stroke / max(self.height, self.width)
 
     @cached_property
     def elongation(self) -> float:
-        """Length over width, of a bar in any direction: the ratio of the standard deviations along the two axes."""
+        """Length over width, in any direction: the ratio of the standard deviations along the two principal axes."""
         y, x = np.nonzero(self.mask)
-        within_pixels = np.eye(2) / 12  # the variance inside of one pixel
+        within_pixels = np.eye(2) / 12  # the variance within one pixel
         shorter, longer = np.linalg.eigvalsh(np.cov(x, y, bias=True) + within_pixels)
         return math.sqrt(longer / shorter)
 
     @cached_property
     def solidity(self) -> float:
-        """The area over that of the convex hull: 1 for a bar, a disc or a triangle; less where there is a bend, or a
-        waist as in an 8 whose loops are full of ink."""
+        """The area over the area of the convex hull: 1 for a bar, a disc or a triangle; less where there is a bend, or
+        a waist as in an 8 whose loops are filled with ink."""
         rows = np.flatnonzero(self.mask.any(axis=1))
         first = self.mask.argmax(axis=1)[rows]
         end = self.width - self.mask[:, ::-1].argmax(axis=1)[rows]
@@ -69,7 +71,7 @@ class Shape:
 
     @cached_property
     def crossings(self) -> int:
-        """How often a scan line meets the stroke: the larger of rows' and columns' 90 % quantile."""
+        """How often a scan line meets the stroke: the 90 % quantile over rows or over columns, whichever is larger."""
         counts = []
         for mask in (self.mask, self.mask.T):
             starts = np.diff(np.pad(mask, ((0, 0), (1, 0))).astype(np.int8), axis=1) == 1
@@ -78,13 +80,13 @@ class Shape:
 
     @cached_property
     def holes(self) -> int:
-        """How many places of paper the ink encloses; pinholes do not count."""
+        """The number of regions of paper that the ink encloses; pinholes do not count."""
         paper = find_pieces(np.pad(~self.mask, 1, constant_values=True))
-        return int(np.count_nonzero(paper.area >= 6)) - 1  # one is all around
+        return int(np.count_nonzero(paper.area >= 6)) - 1  # one region is outside the shape
 
 
 def find_shapes(ink: Ink, soft: NDArray[np.float32]) -> tuple[list[Shape], str]:
-    """The digits' shapes in reading order, and why there are none ("" if there are)."""
+    """The shapes of the digits in reading order, and why there are none ("" if there are)."""
     if ink.contrast < max(0.06, 5 * ink.grain):
         return [], "no ink stands out from the paper"
     pieces = find_pieces(soft > 0.35)
@@ -108,7 +110,7 @@ def find_shapes(ink: Ink, soft: NDArray[np.float32]) -> tuple[list[Shape], str]:
 
 
 def why_no_digit(shape: Shape) -> str:
-    """What speaks against a digit in this shape's geometry; "" if nothing does."""
+    """What in the shape's geometry speaks against a digit; "" if nothing does."""
     if shape.clear < 0.75 - 0.3 / shape.stroke:  # the soft edges are a large part of a thin stroke
         return "a smudge"
     if shape.width > LEVEL * shape.height:
@@ -141,10 +143,10 @@ def hull_area(points: NDArray[np.int64]) -> float:
 
 
 def _kept(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Indices of the pieces that are no specks and no edges of a page, the largest first.
+    """Indices of the pieces that are neither specks nor edges of a page, the largest first.
 
-    A piece that runs along the border, or from one side to another, is an edge or a stripe; but if it is the one
-    piece there is, and meets three sides, it is a digit that somebody cropped closely.
+    A piece that runs along the border, or from one side to another, is an edge or a stripe. But if it is the only
+    piece apart from specks, and meets at least three sides, it is a closely cropped digit.
     """
     left, top, right, bottom = pieces.boxes.T
     extent = np.maximum(right - left, bottom - top)
@@ -168,14 +170,14 @@ def _sides_met(pieces: Pieces, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def _border_fraction(pieces: Pieces) -> NDArray[np.float64]:
-    """How much of the image's border each piece covers, in units of the piece's longer side."""
+    """The length of the image's border that each piece covers, in units of the piece's longer side."""
     covered = np.bincount(border(pieces.labels), minlength=len(pieces.area) + 1)[1:]
     left, top, right, bottom = pieces.boxes.T
     return covered / np.maximum(right - left, bottom - top)
 
 
 def _grouped(pieces: Pieces, kept: NDArray[np.int64]) -> list[list[int]]:
-    """Pieces of one digit together: a 5 whose bar is loose, a 4 in two strokes, a stroke with a gap."""
+    """Join the pieces of one digit: a 5 whose bar is loose, a 4 in two strokes, a stroke with a gap."""
     groups: list[list[int]] = []
     boxes: list[Box] = []
     for index in kept[:MOST_PIECES]:
@@ -196,7 +198,7 @@ def _nearest(box: Box, boxes: list[Box]) -> int | None:
 
 
 def _gap(a: Box, b: Box) -> float | None:
-    """The distance of two boxes of the same digit in units of its height; None if they are two things."""
+    """The distance between two boxes of one digit, in units of the taller one's height; None if they are two things."""
     small = min(a, b, key=lambda box: (box[3] - box[1]) * (box[2] - box[0]))
     overlap_x = min(a[2], b[2]) - max(a[0], b[0])
     overlap_y = min(a[3], b[3]) - max(a[1], b[1])
@@ -212,8 +214,11 @@ def _gap(a: Box, b: Box) -> float | None:
 
 
 def _wide_together(a: Box, b: Box) -> bool:
-    """Whether two parts, far from each other, are about as wide as one digit: two digits, one above the other, are
-    narrower for their height, and a line that juts out on both sides is drawn below a digit."""
+    """Whether two parts with a larger gap between them can be one digit, by their width.
+
+    Two digits, one above the other, are together narrower for their height; and a level line that juts out on both
+    sides is an underline.
+    """
     left, top, right, bottom = _union(a, b)
     flat = min(a, b, key=lambda box: (box[3] - box[1]) / (box[2] - box[0]))
     level = flat[2] - flat[0] > LEVEL * (flat[3] - flat[1])
@@ -234,7 +239,7 @@ def _shape(pieces: Pieces, group: list[int], soft: NDArray[np.float32]) -> Shape
 
 
 def _in_reading_order(shapes: list[Shape]) -> list[Shape]:
-    """Line by line, each from left to right. To a line belongs what has its middle above the line's lowest point."""
+    """Line by line, each from left to right; a shape is in a line if its middle is above the line's lowest point."""
     lines: list[list[Shape]] = []
     for shape in sorted(shapes, key=lambda s: s.box[1] + s.box[3]):
         middle = (shape.box[1] + shape.box[3]) / 2

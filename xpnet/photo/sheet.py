@@ -1,4 +1,4 @@
-"""An image taken apart: from the file to the glyphs in it."""
+"""From an image file to the glyphs in it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SMALLEST = 256  # smaller images are enlarged to this long side first
 
 @dataclass(frozen=True)
 class Sheet:
-    """An image taken apart. `glyphs` in reading order; `reason`: why there are none ("" if there are).
-    `stages`: title -> image (H, W) in [0, 1], in the order of the work."""
+    """What was found in an image. `glyphs` in reading order; `reason`: why there are none ("" if there are).
+    `stages`: title -> image (H, W) in [0, 1], in the order of processing."""
 
     glyphs: list[Glyph]
     reason: str
@@ -29,8 +29,8 @@ class Sheet:
 def find_glyphs(image: Source, size: tuple[int, int] = (28, 28)) -> Sheet:
     """Find the digits in an image and draw each as a model of input `size` (H, W) expects it.
 
-    `image`: whatever `open_image` takes. Raises `ImageError` for an image that cannot be read; a readable one
-    without digits is no error, but an empty sheet with its reason.
+    `image`: whatever `open_image` takes. Raises `ImageError` for an image that cannot be read. A readable image
+    without digits is no error: it gives a sheet without glyphs, and with a reason.
     """
     if min(size) < 4:
         raise ValueError(f"a digit needs a frame of at least 4 x 4 pixels, got {size}")
@@ -42,7 +42,7 @@ def find_glyphs(image: Source, size: tuple[int, int] = (28, 28)) -> Sheet:
 
 
 def _taken_apart(luma: Luma, page: Luma, corner: tuple[int, int], size: tuple[int, int]) -> Sheet:
-    """What is on a page whose (left, top) in the image `luma` is `corner`; it may be the whole image."""
+    """The sheet of a page whose (left, top) in the image `luma` is `corner`; the page may be the whole image."""
     ink = find_ink(page)
     soft = erase_lines(ink.soft)
     stages = {"image": luma, "even light": _stretched(ink.even), "ink": ink.soft, "lines erased": soft}
@@ -55,7 +55,7 @@ def _taken_apart(luma: Luma, page: Luma, corner: tuple[int, int], size: tuple[in
 
 
 def _box(shape: Shape, corner: tuple[int, int], image: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """The shape's box on a page, whose (left, top) is `corner`, in fractions of the whole image (H, W)."""
+    """The shape's box in fractions of the whole image (H, W); `corner` is the (left, top) of its page in the image."""
     height, width = image
     left, top, right, bottom = shape.box
     x, y = corner
