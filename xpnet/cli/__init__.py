@@ -8,7 +8,7 @@ import signal
 
 def main() -> None:
     """Run the command line that this process was called with."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is to be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if Ctrl-C is ignored
         signal.signal(signal.SIGINT, leave)
     from xpnet.cli.app import app
 
@@ -16,6 +16,6 @@ def main() -> None:
 
 
 def leave(*_: object) -> None:
-    """What Ctrl-C does until a command begins: there is nothing to put away, only modules that are half loaded."""
+    """Ctrl-C before a command begins: exit at once. There is nothing to clean up, only modules that are half loaded."""
     os.write(2, b"xpnet: interrupted\n")
     os._exit(1)

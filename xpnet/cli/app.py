@@ -1,4 +1,4 @@
-"""The list of commands. A command is a function in a file of its own, which imports what is heavy when it runs."""
+"""The list of commands. Each is a function in a file of its own, which imports heavy modules only when it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpnet.parallel.mpi import joined
 
 
 class Commands(TyperGroup):
-    """Turns the errors that are the user's to mend, and Ctrl-C, into one line on standard error and an exit code."""
+    """Turns errors that the user can fix, and Ctrl-C, into one line on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         if signal.getsignal(signal.SIGINT) is leave:

@@ -70,7 +70,7 @@ def bench(
 
 
 def backends(asked: list[str] | None, dtype: str, threads: int | None) -> list[Backend]:
-    """Those that were asked for, else the CPU, and the GPU if one works."""
+    """The backends that were asked for; without any, the CPU, and the GPU if one works."""
     import xpnet
 
     if asked:
@@ -81,7 +81,7 @@ def backends(asked: list[str] | None, dtype: str, threads: int | None) -> list[B
 
 
 def opened(path: Path | None, kind: str, backend: Backend) -> Model:
-    """The model of the file, else a new one for MNIST's images. Raises ValueError for an unknown kind."""
+    """The model in the file; without a file, a new one for MNIST's images. Raises ValueError for an unknown kind."""
     import xpnet
     from xpnet.nn import Sequential, Standardize
     from xpnet.train.recipes import MNIST, MODELS

@@ -1,4 +1,4 @@
-"""What the commands say, and what becomes of errors: the one place that knows."""
+"""How the commands print, and how errors become a message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 
 class Failed(Exception):
-    """The run failed, for the reason that the message gives to the user. Exit code 1."""
+    """The run failed; the message tells the user why. Exit code 1."""
 
 
 def check_file(option: str, path: Path, ending: str) -> None:
-    """Raise ValueError or OSError, before any work, where no file can be written, or where its name is that of another
-    kind: a model, whose place it would take."""
+    """Raise OSError or ValueError, before any work, if the file cannot be written or its name has another ending.
+
+    A name with another ending may be the name of a model, which the file would replace.
+    """
     from xpnet.files import check_place
 
     check_place(path)
@@ -27,7 +29,7 @@ def check_file(option: str, path: Path, ending: str) -> None:
 
 
 def check_plot(option: str, path: Path, ending: str) -> None:
-    """`check_file`, and `Failed` where what this option asks for cannot be drawn."""
+    """`check_file`; and raise `Failed` if matplotlib, which draws what the option asks for, is missing."""
     check_file(option, path, ending)
     try:
         import matplotlib.figure  # noqa: F401
@@ -36,7 +38,7 @@ def check_plot(option: str, path: Path, ending: str) -> None:
 
 
 def say(text: str, style: str = "", on_stderr: bool = False) -> None:
-    """A line for people. It is not broken, so that commands in it can be copied."""
+    """Print a line for people. It is not wrapped, so that commands in it can be copied."""
     from rich.console import Console
     from rich.text import Text
 
@@ -45,25 +47,24 @@ def say(text: str, style: str = "", on_stderr: bool = False) -> None:
 
 
 def complain(text: str) -> None:
-    """Why it did not work, on standard error."""
+    """Print on standard error why something did not work."""
     say(f"xpnet: {text}", on_stderr=True)
 
 
 def check_output() -> None:
-    """Raise `Failed` if standard output is closed, for a command whose answer goes there."""
+    """Raise `Failed` if standard output is closed: for a command that prints its answer there."""
     if sys.stdout is None:
         raise Failed("standard output is closed: there is nowhere to print the answer")
 
 
 def print_json(result: dict[str, Any], indent: int | None = None) -> None:
-    """One object on standard output, on one line unless it is indented. Raises `Failed` if that is closed."""
+    """Print one object on standard output, on one line unless indented. Raises `Failed` if the output is closed."""
     check_output()
     sys.stdout.write(json_text(result, indent) + "\n")
 
 
 def print_text(text: str) -> None:
-    """Lines on standard output: in UTF-8, as a file or another program is to read them; a terminal may have no letter
-    for some, and is not to be commanded by any."""
+    """Print lines on standard output: for a file or another program, in UTF-8; for a terminal, as `printable`."""
     check_output()
     if sys.stdout.isatty():
         sys.stdout.write(printable(text, sys.stdout.encoding))
@@ -73,7 +74,7 @@ def print_text(text: str) -> None:
 
 
 def json_text(result: dict[str, Any], indent: int | None) -> str:
-    """JSON that every reader takes: null for a number that is not finite."""
+    """JSON that every reader accepts: null for a number that is not finite."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, dict):
@@ -86,9 +87,9 @@ def json_text(result: dict[str, Any], indent: int | None) -> str:
 
 
 def verdict(error: BaseException) -> tuple[int, str]:
-    """(exit code, line) for an error that the user can mend; (0, "") for one that is ours, which needs its traceback.
+    """(exit code, line) for an error that the user can fix; (0, "") for a bug, which needs its traceback.
 
-    2 for a value that cannot be, 1 for everything that depends on files, devices and the run, and for Ctrl-C.
+    2 for an impossible value, 1 for everything that depends on files, devices and the run, and for Ctrl-C.
     """
     from xpnet import BackendError
     from xpnet.data import IdxError
@@ -110,25 +111,25 @@ def verdict(error: BaseException) -> tuple[int, str]:
 
 
 def printable(text: str, encoding: str) -> str:
-    """A file, or a class of a model from elsewhere, may have any name: what would command the terminal (escape codes,
-    a change of the direction of writing) is shown as an escape, and so is what it has no letter for."""
+    """The text with escapes for what would control the terminal (escape codes, a change of the writing direction) and
+    for what its encoding lacks: a file, or a class of a model from elsewhere, may have any name."""
     return escaped(text, but="\n\t").encode(encoding, "backslashreplace").decode(encoding)
 
 
 def escaped(text: str, but: str = "") -> str:
-    """A name as part of a line, which it does not break: all but letters, and what is excepted, as escapes."""
+    """The text with escapes for all characters that are not printable, such as line breaks, except those in `but`."""
     return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def in_percent(fraction: float) -> str:
-    """A probability for people. What is not certain never reads as if it were: > 99.9%, < 0.1%."""
+    """A probability for people. One that is not 0 or 1 is never shown as 0% or 100%: > 99.9%, < 0.1%."""
     if 0.9995 <= fraction < 1:
         return "> 99.9%"
     return "< 0.1%" if 0 < fraction < 0.0005 else f"{fraction:.1%}"
 
 
 def command(name: str, *files: Path) -> str:
-    """A command to copy, as it works here: by its path where the plain `xpnet` is not on the search path."""
+    """A command to copy that works here: with the program's path if the plain `xpnet` is not on the search path."""
     program = "xpnet"
     if shutil.which(program) is None:
         called = Path(sys.argv[0])
@@ -139,7 +140,7 @@ def command(name: str, *files: Path) -> str:
 
 def quoted(path: Path) -> str:
     """A path as part of a command, in quotes where the shell would take it for something else."""
-    text = f"./{path}" if str(path).startswith("-") else str(path)  # no option
+    text = f"./{path}" if str(path).startswith("-") else str(path)  # not to be taken for an option
     if sys.platform == "win32":  # whose shells take ' for a letter
         return f'"{text}"' if " " in text else text
     return shlex.quote(text)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits
     from xpnet.nn import Model
 
-KINDS = 5  # of files, in a line
+KINDS = 5  # the most kinds of files that a line lists
 
 
 def show_data(
@@ -64,7 +64,7 @@ def show_data(
 
 
 def check_grid(image: Path, source: str) -> None:
-    """Raise ValueError or OSError where the grid cannot be written, or would be one of the images itself."""
+    """Raise ValueError or OSError if the grid cannot be written, or would be written among the images themselves."""
     from xpnet.data.datasets import holds_images
 
     check_file("--image", image, ".png")
@@ -73,13 +73,13 @@ def check_grid(image: Path, source: str) -> None:
 
 
 def load(source: str, size: str | None = None) -> Splits:
-    """`data.load`, with bad content told from a bad name: `Failed` for the first, ValueError for the second."""
+    """`data.load`, but bad content raises `Failed`; a bad name raises ValueError."""
     return _load(source, size=None if size is None else height_and_width(size))
 
 
 def load_for(model: Model, source: str, whole: bool) -> tuple[Dataset, Dataset]:
-    """`load`, with the images of a folder brought to the model's size and colours. With `whole`, all of them are to
-    test with, unless the folder has parts itself."""
+    """`load`, with the images of a folder brought to the model's size and colours. With `whole`, all of them are the
+    test part, unless the folder itself is divided into parts."""
     import numpy as np
 
     from xpnet.data.datasets import has_parts, holds_images
@@ -107,7 +107,7 @@ def _load(source: str, **options: Any) -> Splits:
 
 
 def left_alone(source: str) -> str:
-    """How many files of a folder of images are not read, and of what kinds; "" for none."""
+    """A line with the number and the kinds of files that are not read in a folder of images; "" if there are none."""
     from xpnet.data.datasets import holds_images
     from xpnet.data.images import others_in
 
@@ -120,7 +120,7 @@ def left_alone(source: str) -> str:
 
 
 def height_and_width(size: str) -> tuple[int, int]:
-    """ "64", or "64x48" for width x height. Raises ValueError for what is neither."""
+    """(height, width) from "64", or from "64x48" for width x height. Raises ValueError for anything else."""
     sides = size.lower().split("x")
     if len(sides) > 2 or not all(re.fullmatch(r"0*[1-9]\d{0,3}", side) for side in sides):
         raise ValueError(f"size is a number of pixels, such as 64, or width x height, 64x48, up to 9999; not {size!r}")
@@ -128,7 +128,7 @@ def height_and_width(size: str) -> tuple[int, int]:
 
 
 def list_sets() -> None:
-    """The data sets that have names, and where MNIST lies."""
+    """Print the data sets that have names, and where MNIST is stored."""
     say("digits  1,797 handwritten digits, 8 x 8: come with the package")
     say(f"mnist   70,000 handwritten digits, 28 x 28: {where_mnist_is()}")
     say("cifar10 60,000 images of things and animals, 32 x 32 x 3: `xpnet data cifar10` downloads it (162 MB)")
@@ -149,7 +149,7 @@ def where_mnist_is() -> str:
 
 
 def describe(part: Dataset) -> None:
-    """Shape, values and counts of one split."""
+    """Print the shape, values and class counts of one split."""
     import numpy as np
 
     from xpnet.cli.results import ONE_COLOUR

@@ -1,4 +1,4 @@
-"""The device of a run of `xpnet train`: how it is said, and `--device fastest`, for which some steps decide."""
+"""The device of a run of `xpnet train`: the line about it, and `--device fastest`, which times some steps on each."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def on_fastest(settings: Settings, training: Dataset, tell: Callable[[str], obje
 
 
 def device_line(backend: Backend, asked: str | None, workers: int) -> str:
-    """Where the run is. Why not on a GPU is said once, and again when the reason has changed: `xpnet doctor` has it."""
+    """The line that says where the run is.
+
+    The reason for not using a GPU is given once, and again when it has changed; `xpnet doctor` always gives it.
+    """
     name = "the CPU" if backend.device == "cpu" else backend.device
     if backend.device == "cpu" and (asked or os.environ.get("XPNET_DEVICE") or "auto") == "auto":
         hint = f": {backend.why} (said once; xpnet doctor has it)" if is_news(backend.why) else ""
@@ -61,7 +64,7 @@ def device_line(backend: Backend, asked: str | None, workers: int) -> str:
 
 
 def in_threads(backend: Backend, workers: int) -> str:
-    """How many processes and threads multiply, in words."""
+    """How many processes and threads multiply, as text."""
     if workers > 1:
         return f"{workers} workers, {backend.threads or 1} BLAS thread{'s' * ((backend.threads or 1) > 1)} each"
     if backend.threads is None:
@@ -70,7 +73,7 @@ def in_threads(backend: Backend, workers: int) -> str:
 
 
 def is_news(hint: str) -> bool:
-    """Whether this hint is another one than the last, which is kept beside the downloads."""
+    """Whether this hint differs from the last one, which is stored in the folder of the downloads."""
     from xpnet.data.datasets import cache_folder
 
     with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`xpnet doctor`: what this machine has, what does not work, and the line that cures it."""
+"""`xpnet doctor`: what this machine has, what does not work, and the line that fixes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def doctor(as_json: bool = False) -> int:
 
 
 def show(report: dict[str, Any]) -> None:
-    """Print what `machine_report` returned as a page. Every command that helps stands on a line of its own."""
+    """Print what `machine_report` returned as a page. Every command that helps is on a line of its own."""
     console = Console(highlight=False)
     software = report["software"]
     _heading(console, f"xpnet {software['xpnet']}")
@@ -113,7 +113,7 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _line(console: Console, mark: str, text: str) -> None:
-    """One line, never broken (so that commands can be copied), with its mark as a word in front."""
+    """Print one line, never wrapped (so that commands can be copied), with its mark as a word in front."""
     text = printable(text, console.encoding)
     console.print(Text.assemble((f"  {mark:<8}", STYLES[mark]), text), soft_wrap=True)
 

@@ -79,15 +79,15 @@ def evaluate(
 
 
 def are_same(one: str, other: str) -> bool:
-    """Whether two names of data mean the same, by whatever way to it."""
+    """Whether two names mean the same data, whatever path leads to it."""
     if one in DATA_SETS or other in DATA_SETS:
         return one == other
     return expanded(one).resolve() == expanded(other).resolve()
 
 
 def scores_of_classes(metrics: dict[str, Any]) -> None:
-    """A line for each class."""
-    from rich.cells import cell_len, set_cell_size  # a Chinese letter takes two places of a terminal
+    """Print a line for each class."""
+    from rich.cells import cell_len, set_cell_size  # a Chinese character is two columns wide in a terminal
 
     names = [escaped(row["class"]) for row in metrics["classes"]]
     width = max(5, *map(cell_len, names))
@@ -98,7 +98,7 @@ def scores_of_classes(metrics: dict[str, Any]) -> None:
 
 
 def data_of(model: Path) -> str | None:
-    """The data set that the run beside the model was on, if there is one."""
+    """The data set of the run whose folder holds the model; None if it is not in the folder of a run."""
     from xpnet.cli.settings import read_config
 
     config = model.parent / CONFIG

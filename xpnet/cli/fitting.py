@@ -1,4 +1,4 @@
-"""What of the settings of `xpnet train` depends on how many samples there are."""
+"""The settings of `xpnet train` that depend on the number of samples."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from xpnet.train.recipes import MODELS, Recipe
 if TYPE_CHECKING:
     from xpnet.data import Dataset
 
-FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: fewer say little, and cost much
+FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: fewer tell little, and cost much
 
 
 def fitted_to(settings: Settings, n_samples: int, one_will_do: bool = True) -> Settings:
-    """Without the recipe's validation part where it would be a handful of samples; with batches no larger than what is
-    left without that part, and unless `one_will_do`, none of a single sample. What was asked for stays."""
+    """The settings adapted to the number of samples, except where the user has asked for a value.
+
+    The recipe's validation part is dropped if it would have fewer than FEWEST_TO_WATCH samples. Batches are no larger
+    than the samples that are left to train on; and unless `one_will_do`, no batch is a single sample.
+    """
     recipe = settings.recipe
     if "val" not in settings.changed and recipe.val * n_samples < FEWEST_TO_WATCH:
         recipe = recipe.but(val=0.0)
@@ -30,15 +33,17 @@ def fitted_to(settings: Settings, n_samples: int, one_will_do: bool = True) -> S
 
 
 def takes_one(recipe: Recipe, data: Dataset) -> bool:
-    """Whether the recipe's model can train on a single sample of the data. Where its convolutions leave one pixel of an
-    image, the statistics of a batch need a second one."""
+    """Whether the recipe's model can train on a batch of a single sample of the data.
+
+    Where its convolutions reduce an image to one pixel, the statistics of a batch need a second image.
+    """
     from xpnet.data.images import is_images
 
     return not is_images(data.x) or max(data.x.shape[1:3]) >= MODELS[recipe.model].alone_from
 
 
 def check_batches(settings: Settings, training: Dataset) -> None:
-    """Raise ValueError, before an epoch of work, for a batch of a single sample where the model cannot train on one."""
+    """Raise ValueError, before an epoch of work, if some batch is a single sample and the model cannot train on one."""
     size, n, workers = settings.recipe.batch_size, len(training), settings.workers
     if takes_one(settings.recipe, training) or not has_single(size, n, workers):
         return
@@ -54,12 +59,12 @@ def check_batches(settings: Settings, training: Dataset) -> None:
 
 
 def without_singles(size: int, n_samples: int, workers: int) -> int:
-    """The smallest batch size from `size` on with no batch of a single sample; if there is none, all samples."""
+    """The smallest batch size, from `size` up, that leaves no worker a single sample; if there is none, all samples."""
     while size < n_samples and has_single(size, n_samples, workers):
         size += 1
     return size
 
 
 def has_single(size: int, n_samples: int, workers: int) -> bool:
-    """Whether a worker gets a single sample of some batch: they share all of them as evenly as they can."""
+    """Whether some worker gets a single sample of some batch: workers share each batch as evenly as they can."""
     return any(0 < batch < 2 * workers for batch in (size, n_samples % size))

@@ -14,7 +14,7 @@ def show_models() -> None:
 
 
 def n_parameters(name: str) -> int:
-    """How many numbers such a network for MNIST trains."""
+    """The number of trained parameters of such a network for MNIST."""
     from xpnet.nn.declared import declare
 
     network = MODELS[name].make(MNIST.but(model=name), (28, 28), 10)

@@ -24,7 +24,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def setting(name: str, text: str, **more: Any) -> Any:
-    """The option for a setting of the recipe; its help says what the recipes have."""
+    """The option for a setting of the recipe; its help gives the default of each recipe."""
     values = [getattr(recipe, name) for recipe in (DIGITS, TABLE, MNIST)]
     shown = [",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() for value in values]
     special = {kind: value for kind, value in zip(("digits", "tables"), shown, strict=False) if value != shown[-1]}
@@ -33,9 +33,9 @@ def setting(name: str, text: str, **more: Any) -> Any:
     return typer.Option(help=f"{text} [default: {default}]", **more)
 
 
-# A path that is read has readable=False: typer does not look whether it may be read, and the command says why not.
+# A path that is read has readable=False: typer does not check whether it can be read; the command says why it cannot.
 def model_file(path: Given) -> Given:
-    """The file of a model that may be named by the folder of its run. Raises `Failed` if that run has left none."""
+    """The file of a model, which the folder of its run may stand for. Raises `Failed` if that run has not saved one."""
     if path is None:
         return path
     if (path / MODEL).is_file():

@@ -1,4 +1,4 @@
-"""`xpnet parity`: do the devices of this machine tell the same story?"""
+"""`xpnet parity`: do the devices of this machine compute the same numbers?"""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def parity(
 
 
 def show(found: Parity) -> None:
-    """A table, the loss curves' gaps, what could not be compared, and the verdict."""
+    """Print a table, the gaps of the loss curves, what could not be compared, and the verdict."""
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
@@ -101,7 +101,7 @@ def show(found: Parity) -> None:
         table.add_row(title, style="bold")
         for what, line in lines:
             table.add_row(f"  {what}", *cells(line), style="" if all(row.ok for row in line.values()) else "bold red")
-    for column in table.columns[1:]:  # in a narrow terminal, too: a number without its end is another one
+    for column in table.columns[1:]:  # never cut in a narrow terminal: a number without its end is another number
         column.min_width = max(len(line) for text in (column.header, *column.cells) for line in str(text).split("\n"))
     console = Console(highlight=False, markup=False)
     needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum
@@ -119,7 +119,7 @@ def show(found: Parity) -> None:
 
 
 def summary(found: Parity) -> list[tuple[str, list[tuple[str, Line]]]]:
-    """(title, (what, rows by device)) of all that the table shows: of many cases of one thing, the worst."""
+    """What the table shows, as (title, [(what, rows by device)]): of many cases of one thing, only the worst."""
     parts: dict[str, list[tuple[str, Line]]] = {}
     cases: dict[str, list[Line]] = {}
     for line in found.lines():
@@ -135,12 +135,12 @@ def summary(found: Parity) -> list[tuple[str, list[tuple[str, Line]]]]:
 
 
 def worst(lines: list[Line]) -> Line:
-    """On each device the row that is nearest to a difference, or furthest into one."""
+    """On each device, the row whose error is the largest fraction of what is allowed."""
     return {device: max((line[device] for line in lines), key=lambda row: row.fraction) for device in lines[0]}
 
 
 def cells(line: Line) -> list[str]:
-    """Ulps and the fraction of what is allowed on each device, and the verdict on all."""
+    """For each device the ulps and the fraction of what is allowed, and at the end the worst verdict of all devices."""
     texts = []
     for row in line.values():
         texts += ["", "error"] if row.problem else [f"{row.ulps:.2g}", f"{row.fraction:.2g}"]

@@ -96,7 +96,7 @@ def predict(
 
 
 def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
-    """The model's file, which is the first one or the one built in, and the images, those of folders by name."""
+    """The file of the model (the first file, or the built-in model) and the images, with folders as in `in_folders`."""
     from xpnet.photo import shipped_model_path
 
     first, others = options.model_file(files[0]), files[1:]
@@ -114,7 +114,7 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
 
 
 def check_no_model(first: Path, alone: bool) -> None:
-    """Raise where a model is meant that is not there: the one built in would answer in its place."""
+    """Raise if the first file is meant to be a model but is none: the built-in one would answer in its place."""
     from xpnet.data.images import ENDS_IN
     from xpnet.photo import ImageError, open_image
 
@@ -125,14 +125,14 @@ def check_no_model(first: Path, alone: bool) -> None:
     if not alone and first.is_file():
         try:
             open_image(first)
-        except OSError:  # which is said when it is its turn
+        except OSError:  # which is said when it is this file's turn
             pass
         except ImageError:
             raise Failed(f"{first} is no image, and no model either: its name must end in {MODEL_ENDS_IN}") from None
 
 
 def in_folders(files: list[Path]) -> list[Path]:
-    """Files, and in the place of a folder the images in it, if there are any."""
+    """The files, with the images in a folder, if there are any, in place of the folder."""
     from xpnet.data.images import images_in
 
     found = []
@@ -145,7 +145,7 @@ def in_folders(files: list[Path]) -> list[Path]:
 
 
 def strip_names(explain: Path, images: list[Path]) -> list[Path]:
-    """A file for each image's strip, of a kind that can be written, none of them one of the images."""
+    """A file for the strip of each image, in a format that can be written, and none of them one of the images."""
     if explain.suffix.lower() not in STRIP_FORMATS:
         kinds = ", ".join(STRIP_FORMATS)
         raise typer.BadParameter(f"--explain writes an image ({kinds}), and {explain.name} is the name of none")
@@ -159,7 +159,7 @@ def strip_names(explain: Path, images: list[Path]) -> list[Path]:
 
 
 def draw(reading: Reading, path: Path) -> None:
-    """The strip with every stage, as the kind of image that the file's name says."""
+    """Write the strip with every stage, in the format that the file's name says."""
     from xpnet.files import replacing
     from xpnet.photo import explain
 
@@ -184,7 +184,7 @@ def as_numbers(reading: Reading) -> dict[str, Any]:
 
 
 def in_words(prediction: dict[str, Any]) -> str:
-    """What was read, in a line: of one digit what it might be else, of several how sure each one is."""
+    """What was read, in a line: for one digit, what else it might be; for several, how sure each one is."""
     digits = prediction["digits"]
     if not digits:
         return f"no digit found: {prediction['reason']}"

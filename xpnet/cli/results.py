@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: numbers and images."""
+"""The results that a run writes into its folder: numbers and images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xpnet.train.run import Row
 
 METRICS = "metrics.json"
 MOST_CLASSES = 200  # that are shown one by one: results stay small, whatever the data
-MOST_UNNAMED = 1 << 16  # outputs that get a number for a name
+MOST_UNNAMED = 1 << 16  # outputs that are named by their numbers
 MOST_VALUES = 1 << 26  # probabilities that are kept
 BLOCK = 1 << 22  # outputs that are computed at a time
 ONE_COLOUR = "all images are of one colour: there is nothing to learn in them"
@@ -36,15 +36,15 @@ COLUMNS = (
 )
 OF_SOME_RUNS = {*COLUMNS} - {"epoch", "train_loss", "lr", "seconds"}
 
-Images = dict[str, Callable[[Any], Any]]  # by file: `xpnet.train.plots` -> the figure
+Images = dict[str, Callable[[Any], Any]]  # file name -> a function from `xpnet.train.plots` to the figure
 
 
-@np.errstate(all="ignore")  # of a model that has diverged the loss is said to be NaN: that is warning enough
+@np.errstate(all="ignore")  # for a model that has diverged, the loss is shown as NaN: that is warning enough
 def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The figures of the model on `test`, JSON-able, and the probabilities (N, C) that it gives unless they are huge.
+    """The model's figures on `test`, ready for JSON, and its probabilities (N, C), or None if there are too many.
 
-    Of more than MOST_CLASSES classes, those with the lowest recall are in the figures, and no confusion matrix. Where
-    the targets are numbers, there are the errors in their units.
+    With more than MOST_CLASSES classes, the figures have only those with the lowest recall, and no confusion matrix.
+    For a regression, the figures are the errors in the units of the targets, and the probabilities are None.
     Raises ValueError if the samples or the labels do not fit the model.
     """
     if test.y.dtype.kind == "f":
@@ -54,7 +54,7 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
         raise ValueError(f"{test.name} has the label {test.y.max()}, but the model has {len(names)} outputs")
     loss, predicted, probabilities = answers(model, test)
     shown = np.arange(len(names)) if len(names) <= MOST_CLASSES else worst_classes(predicted, test.y, len(names))
-    # Those that are not shown, and no answer, are counted as one class more.
+    # The classes that are not shown, and answers that are NaN, are counted together as one more class.
     number = np.full(len(names) + 1, len(shown))
     number[shown] = np.arange(len(shown))
     confusion = confusion_matrix(number[predicted], number[test.y], len(shown) + 1)
@@ -74,10 +74,10 @@ def measure(model: Model, test: Dataset) -> tuple[dict[str, Any], np.ndarray | N
 
 
 def as_model_counts(model: Model, data: Dataset, source: str) -> Dataset:
-    """The data of `source` with the model's class numbers, by the names of the classes where both have names. A folder
-    of images is the name of its class, even if it is called 0.
+    """The data of `source` with the model's class numbers, matched by the names of the classes if both have names.
 
-    Raises ValueError for a class that the model does not have.
+    The name of a folder of images is the name of its class, even if it is a number. Raises ValueError for a class that
+    the model does not have.
     """
     if not model.classes or (are_numbers(data.classes) and not holds_images(source)):
         return data
@@ -85,7 +85,7 @@ def as_model_counts(model: Model, data: Dataset, source: str) -> Dataset:
 
 
 def of_model(model: Model) -> dict[str, Any]:
-    """What else is said of every model."""
+    """The figures that are given for every model."""
     return {
         "device": model.backend.device,
         "why": model.backend.why,
@@ -96,7 +96,7 @@ def of_model(model: Model) -> dict[str, Any]:
 
 
 def errors(model: Model, test: Dataset) -> dict[str, Any]:
-    """R2, and the mean absolute and the root mean squared error, of a model that gives numbers."""
+    """R2, the mean absolute error and the root mean squared error of a regression model."""
     measured = evaluate(model, MeanSquaredError(), test, metrics=[r2, mae])
     return {
         "test_r2": measured.metrics["r2"],
@@ -117,8 +117,10 @@ def headline(metrics: dict[str, Any]) -> str:
 
 
 def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray | None]:
-    """The mean loss, the predicted classes (N,), C where the answer is NaN, and the probabilities (N, C), up to
-    MOST_VALUES of them."""
+    """The mean loss, the predicted classes (N,), and the probabilities (N, C).
+
+    The predicted class is C where the answer is NaN. The probabilities are None if there are more than MOST_VALUES.
+    """
     classes = model.output_shape[-1]
     rows, keep = max(1, BLOCK // classes), len(test) * classes <= MOST_VALUES
     if not model.network.accepts_integers and not isinstance(test.x, tuple):
@@ -133,7 +135,7 @@ def answers(model: Model, test: Dataset) -> tuple[float, np.ndarray, np.ndarray 
 
 
 def worst_classes(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """The MOST_CLASSES classes of which the smallest fraction was found, of equal ones the most frequent; sorted so."""
+    """The MOST_CLASSES classes with the lowest recall, the lowest first; among equal ones, the most frequent first."""
     support = np.bincount(labels, minlength=n_classes)
     recall = np.bincount(labels[predicted == labels], minlength=n_classes) / np.maximum(support, 1)
     recall[support == 0] = 2.0  # nothing is known of these: last
@@ -141,34 +143,34 @@ def worst_classes(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> 
 
 
 def class_names(model: Model) -> Sequence[str]:
-    """The model's, or else the numbers of its outputs. Raises ValueError for a model that tells no classes apart."""
+    """The model's class names, or else the numbers of its outputs. Raises ValueError if it is not a classifier."""
     if len(model.output_shape) != 1 or (not model.classes and model.output_shape[0] > MOST_UNNAMED):
         raise ValueError(f"the model gives outputs of shape {model.output_shape}: it does not tell classes apart")
     return model.classes or [str(i) for i in range(model.output_shape[0])]
 
 
 def write_text(path: Path, text: str) -> None:
-    """All of it, or nothing."""
+    """Write the whole text, or nothing."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """The figures as JSON, to be read by people too."""
+    """Write the figures as JSON, indented for people to read."""
     write_text(path, json_text(metrics, 2) + "\n")
 
 
 def trained_on(folder: Path) -> dict[str, str]:
-    """What the run in the folder has noted of the data that it was trained on: {"trained_on": digest}, if anything."""
+    """What the run in the folder has noted about its training data: {"trained_on": digest}, or {} for nothing."""
     try:
         noted = json.loads((folder / METRICS).read_bytes())["trained_on"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of another program, or of an earlier xpnet
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of another program or an older xpnet
         return {}
     return {"trained_on": noted} if isinstance(noted, str) else {}
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
-    """A line of CSV an epoch, under the names of the columns; those of some runs only where the history has them."""
+    """Write a CSV file with a line for each epoch; columns of only some runs are there if the history has them."""
     first = (history or [{"train_accuracy": 0.0}])[0]
     names = [name for name in COLUMNS if name not in OF_SOME_RUNS or name in first]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -178,13 +180,13 @@ def write_history(path: Path, history: Sequence[Row]) -> None:
 
 
 def draw(folder: Path, images: Images) -> list[str]:
-    """Draw each of `images` into the folder. Gives a line for each that could not be drawn: none may end a run."""
+    """Draw each of `images` into the folder. Returns a line for each that could not be drawn: none may end a run."""
     try:
         from xpnet.train import plots
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         return [f'no images were drawn: {missing} is not installed: pip install "xpnet[plots]"']
-    except Exception as error:  # settings of matplotlib that it does not like, such as MPLBACKEND
+    except Exception as error:  # settings that matplotlib rejects, such as MPLBACKEND
         return [f"no images were drawn: {in_a_line(error)}"]
     notes = []
     for name, figure in images.items():
@@ -202,7 +204,7 @@ def in_a_line(error: Exception) -> str:
 
 
 def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.ndarray | None) -> Images:
-    """The confusion matrix and the worst mistakes, where there is room for them."""
+    """The confusion matrix and the worst mistakes, each only if `measure` gave the numbers for it."""
     images: Images = {}
     if metrics.get("confusion") is not None:
         names = [row["class"] for row in metrics["classes"]]
@@ -213,7 +215,7 @@ def images_of_test(metrics: dict[str, Any], test: Dataset, probabilities: np.nda
 
 
 def limits(data: Dataset, source: str) -> list[str]:
-    """What of the source is no part of the data, and what cannot be done with them, or with a model of them: a line
+    """What is left out of the data, and what cannot be done with the data or with a model trained on them: a line for
     each, to be read before the training."""
     notes = [note] if (note := left_alone(source)) else []
     if not is_images(data.x):
@@ -231,12 +233,12 @@ def limits(data: Dataset, source: str) -> list[str]:
 
 
 def are_pixels(x: Any) -> bool:
-    """Whether samples are images of the values that are in the files of images: predict reads 0 to 255, as they are."""
+    """Whether samples are images with the values of image files, uint8: predict reads 0 to 255 unscaled."""
     return is_images(x) and x.dtype == np.uint8
 
 
 def write_example(path: Path, data: Dataset) -> None:
-    """The first of some images of pixels as a file, which `xpnet predict` reads back as the same values."""
+    """Write the first image, of uint8 pixels, as a file, which `xpnet predict` reads back as the same values."""
     from PIL import Image
 
     pixels = data.x[0]

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one for each, for one process at a time, and what is said when a run is cut short."""
+"""The folder of a run: a new one for each run, used by one process at a time; and messages for a run cut short."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from xpnet.train import TensorBoard
 
 CONFIG, CHECKPOINT = "config.toml", "checkpoint.safetensors"
-DIVERGED = "diverged.safetensors"  # the model of just before a NaN: never in the place of one that is done
-HALF = r"\..+\.[0-9a-f]{12}\.part|\.tmp[A-Za-z0-9]{6}"  # what is half written: by `replacing`, and by safetensors
+DIVERGED = "diverged.safetensors"  # the model just before a NaN: it never replaces a finished one
+HALF = r"\..+\.[0-9a-f]{12}\.part|\.tmp[A-Za-z0-9]{6}"  # half-written files: of `replacing`, and of safetensors
 
 
 def new_folder(data: str, out: Path | None) -> Path:
-    """`out`, which must be new or empty but for hidden files; or the next free runs/<data>-<number>, where a file's
-    ending is no part of the name."""
+    """`out`, which must be new, or empty except for hidden files; without it, the next free runs/<data>-<number>,
+    where <data> is the name of the data (of a table, without the ending)."""
     if out is None:
         return next_folder(Path("runs"), Path(data).stem if is_table(data) else Path(data).name)
     out.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def new_folder(data: str, out: Path | None) -> Path:
 
 
 def next_folder(parent: Path, name: str) -> Path:
-    """Make the first of name-1, name-2, .. that does not exist. Two runs that start at once get one each."""
+    """Make the first of name-1, name-2, .. that does not exist. Two runs that start at once get different folders."""
     parent.mkdir(exist_ok=True)
     for n in count(1):
         folder = parent / f"{cut(name, LONGEST_NAME - len(f'-{n}'))}-{n}"
@@ -49,7 +49,7 @@ def next_folder(parent: Path, name: str) -> Path:
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the folder. Raises `Failed` if one is in it."""
+    """Lock the folder against other runs. Raises `Failed` if one is already at work in it."""
 
     def refuse() -> None:
         raise Failed(f"another run is at work in {folder}: wait until it ends, or name another folder with --out")
@@ -59,7 +59,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 
 def check_tensorboard() -> None:
-    """Raise `Failed` where the library of event files is missing."""
+    """Raise `Failed` if the library that writes event files is missing."""
     from xpnet.train.tensorboard import events_writer
 
     try:
@@ -69,7 +69,7 @@ def check_tensorboard() -> None:
 
 
 def event_file(folder: Path) -> TensorBoard:
-    """A new file of events in the folder of the run. Raises `Failed` if it cannot be written."""
+    """A new event file in the folder of the run. Raises `Failed` if it cannot be written."""
     from xpnet.train import TensorBoard
 
     try:
@@ -80,7 +80,7 @@ def event_file(folder: Path) -> TensorBoard:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has been at work in the folder. Others have files of the name of its settings, too."""
+    """Whether a run has been at work in the folder. A config.toml is not proof enough: other programs have them too."""
     if (folder / CHECKPOINT).is_file():
         return True
     with suppress(OSError):
@@ -89,8 +89,8 @@ def is_run(folder: Path) -> bool:
 
 
 def clear_halves(folder: Path) -> None:
-    """Take away the files that a killed run left half written, before it goes on. In a new folder hidden files are
-    the user's own."""
+    """Delete the files that a killed run left half written, before it is resumed. (Not for a new folder: the hidden
+    files in it are the user's own.)"""
     for path in folder.iterdir():
         if re.fullmatch(HALF, path.name) and path.is_file():
             path.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def clear_halves(folder: Path) -> None:
 
 @contextmanager
 def with_settings(folder: Path, settings: Settings) -> Iterator[None]:
-    """The settings in the folder of the run; those of before again where its checkpoint is refused."""
+    """Write the settings into the folder of the run; if its checkpoint is refused, restore the previous ones."""
     from xpnet.cli.results import write_text
     from xpnet.nn import ModelFileError
 
@@ -115,7 +115,7 @@ def with_settings(folder: Path, settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def kept(folder: Path, model: Model) -> Iterator[None]:
-    """Where the run fails inside the block, keep what there is, and say so."""
+    """If the run fails inside the block, keep what there is, and raise `Failed` with a message that says so."""
     from xpnet.train import NotFiniteError
 
     try:
@@ -125,7 +125,7 @@ def kept(folder: Path, model: Model) -> Iterator[None]:
         done = folder / MODEL
         other = f"{done} is still the one of before" if done.exists() else f"there is no {done}"
         raise Failed(f"{error} That model, which may give NaN, is kept in {folder / DIVERGED}; {other}.") from None
-    except KeyboardInterrupt:  # outside of the training, which ends well by itself
+    except KeyboardInterrupt:  # outside the training loop, which handles Ctrl-C itself
         raise Failed(f"interrupted. {go_on(folder)}") from None
     except OSError as error:
         _, line = verdict(error)
@@ -133,7 +133,7 @@ def kept(folder: Path, model: Model) -> Iterator[None]:
 
 
 def go_on(folder: Path) -> str:
-    """The line that goes on with a run that was cut short."""
+    """A line that says how to resume a run that was cut short."""
     if not (folder / CHECKPOINT).exists():
         return f"There is no checkpoint in {folder}."
     return f"The work is kept. To go on: {command('train --resume', folder)}"

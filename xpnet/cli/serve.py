@@ -63,24 +63,24 @@ def serve(
         place = address(host, sock.getsockname()[1])
         say(f"Write on {place}/text - Ctrl-C ends it." if writer else f"Draw a digit on {place} - Ctrl-C ends it.")
         say(f"{path} on {opened.backend.device}", style="dim")
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             uvicorn.Server(config).run(sockets=[sock])
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """An open socket, so that a port that is taken is said before anything else. Raises `Failed`."""
+    """An open socket, so that a port in use is reported before anything else. Raises `Failed` if there can be none."""
     shown = host if host.isprintable() else ascii(host)
     try:
-        socket.getaddrinfo(host, port)  # before there is a socket: create_server leaves one if the name cannot be one
+        socket.getaddrinfo(host, port)  # first: create_server would leave a socket open if the name is not valid
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        why = str(error.strerror).split(" (while")[0]  # Python adds the address, which the line has already
+        why = str(error.strerror).split(" (while")[0]  # Python adds the address, which the line already has
     except ValueError:
         why = "not the name or the address of a machine"
     raise Failed(f"cannot listen on {shown}, port {port}: {why}; choose with --host and --port")
 
 
 def address(host: str, port: int) -> str:
-    """What to type into a browser of this machine."""
+    """The address to open in a browser on this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}"

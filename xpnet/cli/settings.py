@@ -1,6 +1,7 @@
-"""The settings of a run: from the command line, before the file, before the recipe of the data set; and as a file.
+"""The settings of a run, from the command line, a file and the recipe of the data set; and how to write them to a file.
 
-Their names are those of the options. In the file, a - in a name may also be written as _.
+The command line overrides the file, and the file overrides the recipe. The settings are named like the options; in the
+file, a - in a name may also be written as _.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from xpnet.train.recipes import OPTIMIZERS, RECIPES, Recipe
 
 KINDS: dict[str, type] = {"data": str, "recipe": str, "seed": int, "device": str, "dtype": str, "precision": str}
 KINDS |= {"size": str, "threads": int, "workers": int, "tensorboard": bool}
-TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # what can be said of a table alone
+TABLE = ("target", "task", "ignore", "categories", "missing", "unseen")  # settings for tables only
 KINDS |= dict.fromkeys(TABLE, str)
 KINDS |= {known.name: type(known.default) for known in fields(Recipe)}
-LONGEST = 1 << 14  # bytes of a file of settings: tomllib takes the square of their number
-MOST = 1 << 53  # whole numbers beyond are no setting, and no float holds all of them
+LONGEST = 1 << 14  # bytes of a file of settings: the time of tomllib grows with the square of their number
+MOST = 1 << 53  # no setting may be so large a whole number: floats cannot represent all of them
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run depends on. `device` is None if none was named: what is best there decides.
+    """All that a run depends on. `device` is None if none was named: then the best device is chosen.
 
-    `recipe` is the one of the name `named` with the user's changes; `changed` has the names of those.
+    `recipe` is the recipe called `named` with the user's changes; `changed` are the names of the settings changed.
     """
 
     recipe: Recipe
@@ -53,9 +54,9 @@ class Settings:
 
 
 def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
-    """The settings that `given` (the command line) and `config` (a file) make together with the recipe.
+    """Combine `given` (from the command line), `config` (from a file) and the recipe into the settings of a run.
 
-    Raises ValueError for a value that cannot be.
+    Raises ValueError for an impossible value.
     """
     both = {**config, **given}
     for name, value in both.items():
@@ -75,15 +76,16 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
     if named not in RECIPES:
         raise ValueError(f"unknown recipe {named!r}: choose one of {', '.join(RECIPES)}")
     base = RECIPES[named]
-    recipe = base.but(model=both.get("model", base.model))  # what a model comes with is nobody's change
-    # A run's own file names every setting: what comes with the recipe, or with the optimizer there, is nobody's change.
-    # A validation part is asked for even where it is the recipe's; none may be what the run made of few samples.
+    recipe = base.but(model=both.get("model", base.model))  # the defaults of a model are not changes by the user
+    # The file that a run writes has every setting: a default of the recipe, or of the optimizer, is not a change.
+    # A validation part counts as asked for even if it is the recipe's default; but 0 may only mean that the run had too
+    # few samples for one.
     usual = asdict(recipe) | {"model": base.model, "val": 0.0}
-    bare = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}  # as an optimizer that is named comes
+    bare = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}  # the defaults of an optimizer that is named
     if (optimizer := config.get("optimizer", recipe.optimizer)) in OPTIMIZERS:
         bare["lr"] = OPTIMIZERS[optimizer][1]
     in_file = {k: v for k, v in config.items() if k in usual and v not in (usual[k], bare.get(k, usual[k]))}
-    kept = {name: in_file[name] for name in ("lr", "weight_decay") if name in in_file}  # by another optimizer, too
+    kept = {name: in_file[name] for name in ("lr", "weight_decay") if name in in_file}  # with another optimizer, too
     for changes in (config, kept | given):
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
     theirs = {name for name, value in in_file.items() if value == getattr(recipe, name)} | given.keys()
@@ -94,7 +96,7 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
 def in_words(settings: Settings) -> str:
     """The whole recipe in a line: what the user has set, what the recipe adds, and what is off."""
     values = asdict(settings.recipe)
-    # A validation part as the recipe has it stands in every file of a run, whoever asked for it.
+    # Every run's file has the validation part: if it is the recipe's, nothing says that the user asked for it.
     changed = {*settings.changed} - ({"val"} if settings.recipe.val == RECIPES[settings.named].val else set())
     theirs = [_setting(name, value) for name, value in values.items() if name in changed]
     rest = {name: value for name, value in values.items() if name not in changed}
@@ -111,13 +113,13 @@ def _setting(name: str, value: Any) -> str:
 
 
 def _lasting(data: str) -> str:
-    """A folder or a file by its whole path, so that a config is good wherever it is read."""
+    """A folder or a file by its absolute path, so that a config is valid wherever it is read."""
     own = bool(data) and data not in DATA_SETS and expanded(data).exists()
     return str(expanded(data).absolute()) if own else data
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file. Raises OSError if it cannot be read, ValueError for what it should not hold."""
+    """The settings in a TOML file. Raises OSError if it cannot be read, ValueError if it holds anything else."""
     with open(path, "rb") as file:
         content = file.read(LONGEST + 1)
     if len(content) > LONGEST:
@@ -150,7 +152,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def to_toml(settings: Settings) -> str:
-    """A file that repeats the run: `read_config` reads it."""
+    """The text of a TOML file that repeats the run; `read_config` reads it."""
     import tomli_w
 
     table = {**asdict(settings), **asdict(settings.recipe), "recipe": settings.named}
@@ -160,5 +162,5 @@ def to_toml(settings: Settings) -> str:
 
 
 def option(name: str) -> str:
-    """The name of a setting as it is written on the command line and in files."""
+    """The name of a setting as written on the command line and in files."""
     return name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Tables on the command line: CSV and Parquet files to train on, to measure on, and to answer row by row."""
+"""Tables on the command line: CSV and Parquet files to train on, to measure on, and to predict row by row."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from xpnet.data import Dataset, Splits, Table
     from xpnet.nn import Columns
 
-TEST = 1 / 5  # of the rows of a table, by classes where there are any
+TEST = 1 / 5  # of the rows of a table; if there are classes, of each class
 
 
 def is_table(source: str | Path) -> bool:
-    """Whether it is the name of a table's file."""
+    """Whether `source` is the name of a table file."""
     return Path(source).suffix.lower() in TABLES
 
 
 def load(settings: Settings) -> Splits:
-    """The table of the settings, a fifth of it for the test. Raises ValueError for a column or value that cannot be."""
+    """The table that the settings name, a fifth of it for testing. Raises ValueError for a bad column or value."""
     from xpnet import data
 
     path = expanded(settings.data)
     frame = read(path)
     ignore, categories = (names(listed, list(frame)) for listed in (settings.ignore, settings.categories))
-    if categories:  # what stands in them is text
+    if categories:  # which are read as text
         frame = read(path, categories)
     if settings.target is None:
         raise ValueError(
@@ -59,8 +59,11 @@ def load(settings: Settings) -> Splits:
 
 
 def names(text: str, columns: Collection[str]) -> list[str]:
-    """The columns that a text names: one by the whole of it, or several between commas; else as a line of CSV, where
-    quotes hold a name together that has a comma, a space at an end, or no letter at all."""
+    """The columns that a text names: one column, or several, separated by commas.
+
+    If these are not all columns, the text is read as a line of CSV, where a name can be put in quotes that contains a
+    comma, begins or ends with a space, or is empty.
+    """
     if not text:  # nothing was asked for
         return []
     if text in columns:
@@ -73,7 +76,7 @@ def names(text: str, columns: Collection[str]) -> list[str]:
 
 
 def read(path: Path, texts: Collection[str] = ()) -> Any:
-    """The file as a data frame, its columns `texts` as they stand there. Raises `Failed` where pandas is missing."""
+    """The file as a data frame, with the columns `texts` read as text. Raises `Failed` if pandas is missing."""
     from xpnet.data.table_file import read_frame
 
     try:
@@ -83,7 +86,7 @@ def read(path: Path, texts: Collection[str] = ()) -> Any:
 
 
 def in_words(table: Table) -> list[str]:
-    """What is learnt, from what, and how to have it otherwise."""
+    """Lines that say what is learnt, from which columns, and which options change that."""
     from xpnet.frames import listed
 
     assert table.form is not None
@@ -107,7 +110,7 @@ def _target_in_words(table: Table, target: str) -> str:
 
 
 def describe(path: Path) -> None:
-    """Each column of a table: what it holds, and how much of it is missing."""
+    """Print what each column of a table holds, and how many of its values are missing."""
     from xpnet import frames
     from xpnet.data.doubts import look_like
 
@@ -131,7 +134,7 @@ def describe(path: Path) -> None:
 
 
 def columns_of(model: Model, path: Path | str) -> Columns:
-    """The first layer of a model of tables. Raises ValueError for another model."""
+    """The first layer of a model of tables. Raises ValueError for any other model."""
     from xpnet.nn import Columns
 
     for _, layer in model.network.walk():
@@ -141,7 +144,7 @@ def columns_of(model: Model, path: Path | str) -> Columns:
 
 
 def rows_for(model: Model, path: str) -> Dataset:
-    """The rows of a file to measure the model on."""
+    """The rows of a file as samples to measure the model on."""
     from xpnet import data
     from xpnet.data.table import target_of
 
@@ -152,8 +155,10 @@ def rows_for(model: Model, path: str) -> Dataset:
 
 
 def texts_for(model: Model, columns: Columns) -> list[str]:
-    """The columns that were texts in training, and are to be texts in another file too: one in which "01" or "True"
-    alone stand would otherwise be read as numbers or booleans."""
+    """The columns that were text in training, and must be read as text from another file too.
+
+    A column with nothing but "01" or "True" would otherwise be read as numbers or booleans.
+    """
     from xpnet.frames import written_as_values
 
     known = dict(zip(columns.categories, columns.levels, strict=True)) | {columns.target: list(model.classes)}
@@ -161,20 +166,20 @@ def texts_for(model: Model, columns: Columns) -> list[str]:
 
 
 def parts(whole: Dataset) -> Splits:
-    """The rows that a run trains on, and those that it holds out."""
+    """The rows that a run trains on, and the rows that it holds out."""
     from xpnet import data
 
     return data.Splits(*data.split(whole, TEST, 0))
 
 
 def predict(model: Model, path: Path, as_json: bool) -> None:
-    """Answer each row of a table, on standard output: as CSV, or as one JSON object."""
+    """Print the model's answer for each row of a table on standard output: as CSV, or as one JSON object."""
     columns = columns_of(model, path)
     target, frame = columns.target, read(path, texts_for(model, columns))
     if model.classes:
         probabilities = model.probabilities(frame)
         rows = [_answer(target, model.classes, row, as_json) for row in probabilities]
-    else:  # in as many digits as tell it from its neighbours
+    else:  # with as many digits as distinguish it from its neighbours
         rows = [{target: float(value) if as_json else str(value)} for value in model.predict(frame)[:, 0]]
     if as_json:
         print_json({"table": str(path), "device": model.backend.device, "predictions": rows})
@@ -187,8 +192,10 @@ def predict(model: Model, path: Path, as_json: bool) -> None:
 
 
 def _answer(target: str, classes: Sequence[str], probabilities: Any, as_json: bool) -> dict[str, Any]:
-    """The likeliest class and its probability; for programs, those of all classes too. A target may have one of their
-    names: that is class_.. then."""
+    """The likeliest class and its probability; for programs, the probabilities of all classes too.
+
+    If the target is itself called "probability" or "probabilities", that key gets the prefix class_.
+    """
     one, all_of_them = (f"class_{name}" if name == target else name for name in ("probability", "probabilities"))
     best = int(probabilities.argmax())
     if not as_json:

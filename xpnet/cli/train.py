@@ -1,4 +1,4 @@
-"""`xpnet train`: learn, test, and leave all that was found out in a folder."""
+"""`xpnet train`: train, test, and write all results to a folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from xpnet.train.recipes import Recipe
 
 EXAMPLE = "example.png"
-CHANGEABLE = ("epochs", "device", "threads", "workers", "tensorboard")  # by a run that is resumed
+CHANGEABLE = ("epochs", "device", "threads", "workers", "tensorboard")  # by a resumed run
 
 
 def train(
@@ -116,7 +116,10 @@ def train(
 
 
 def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
-    """Those of the run in `folder`. Raises ValueError if others are given, or epochs taken back."""
+    """The settings of the run in `folder`, with the changes in `given`.
+
+    Raises ValueError if a setting that is not CHANGEABLE is given, or fewer epochs than before.
+    """
     others = [f"--{option(name)}" for name, value in given.items() if value is not None and name not in CHANGEABLE]
     if others:
         raise ValueError(f"--resume keeps the settings of the run: leave out {', '.join(others)}")
@@ -129,14 +132,14 @@ def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
 
 
 def run(settings: Settings, group: Group, resume: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Make everything that can fail for a wrong setting first, the folder then, and train."""
+    """Train: first do everything that can fail because of a wrong setting, and only then make the folder."""
     import xpnet
     from xpnet import data
     from xpnet.cli import results, tables
     from xpnet.parallel.group import in_all
     from xpnet.train import fit, r2, recipes
 
-    first = group.rank == 0  # this process speaks and writes
+    first = group.rank == 0  # only the first process prints and writes
     tell = partial(say, on_stderr=as_json) if first else lambda line: None
     if settings.tensorboard:
         group.first(check_tensorboard)
@@ -150,8 +153,8 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
     backend = xpnet.select(device, settings.dtype, settings.seed, settings.threads, settings.precision)
     tell(device_line(backend, settings.device, group.size))
     training, test = loaded(settings)
-    trained_on = training.digest()  # with the part that is held out to watch the run on
-    if resume is None:  # else they were, when the run began
+    trained_on = training.digest()  # of all of it, the validation part included
+    if resume is None:  # else they were fitted when the run began
         settings = fitted_to(settings, len(training), takes_one(settings.recipe, training))
     recipe = settings.recipe
     check_rate(recipe.lr, backend)
@@ -200,7 +203,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
 
 
 def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
-    """The data to train on, and those to test with."""
+    """The data to train on, and the data to test with."""
     from xpnet.cli import tables
     from xpnet.cli.data import load
 
@@ -208,7 +211,7 @@ def loaded(settings: Settings) -> tuple[Dataset, Dataset]:
 
 
 def check_rate(lr: float, backend: Backend) -> None:
-    """Raise ValueError for a rate that the device cannot hold. Twice of it occurs in a schedule."""
+    """Raise ValueError for a learning rate that the dtype cannot hold. Twice the rate occurs in a schedule."""
     import numpy as np
 
     if lr > float(np.finfo(backend.dtype).max) / 2:
@@ -216,7 +219,7 @@ def check_rate(lr: float, backend: Backend) -> None:
 
 
 def lowest_loss(recipe: Recipe, data: Dataset) -> float:
-    """The mean loss of perfect answers: the entropy of the targets, which label smoothing spreads over all classes."""
+    """The mean loss of perfect answers: the entropy of the targets that label smoothing has spread over all classes."""
     n, spread = len(data.classes), recipe.label_smoothing / len(data.classes)
     return -sum(times * q * math.log(q) for times, q in ((1, 1 - spread * (n - 1)), (n - 1, spread)))
 
@@ -231,8 +234,11 @@ def write_results(
     trained_on: str,
     augment: Augment | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """All files of the run but its settings and its checkpoint. `what` was trained is told with the curves, and
-    `trained_on` is the digest of all training data. Gives the metrics, and what could not be made."""
+    """Write all files of the run except its settings and its checkpoint.
+
+    `what` describes data and model in the title of the curves; `trained_on` is the digest of all training data. Returns
+    the metrics, and notes on what could not be made.
+    """
     from xpnet.cli import results
     from xpnet.data.images import is_images
     from xpnet.doctor.machine import software
@@ -270,12 +276,12 @@ def write_results(
 
 
 def is_watched(result: Result) -> bool:
-    """Whether there was a validation part; without one the last weights are kept."""
+    """Whether there was a validation part; without one, the last weights are kept."""
     return any("validation_loss" in row for row in result.history)
 
 
 def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
-    """What came of the run, for people."""
+    """Print the results of the run, for people."""
     from xpnet.cli.results import headline
 
     say(f"{headline(metrics)}, {metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s", style="bold")

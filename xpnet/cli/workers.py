@@ -8,14 +8,15 @@ import sys
 from xpnet.parallel import Group, join
 from xpnet.parallel.launch import mpiexec
 
-FEW = 8  # workers may be started on any machine, to try them
+FEW = 8  # up to so many workers may be started on any machine, to try them
 
 
 def started(workers: int, given: int | None) -> Group:
-    """The group that the command runs in. Where the settings ask for several `workers` and this process is alone, the
-    whole command starts again as so many, and this does not return.
+    """The group of processes that the command runs in. If the settings ask for several `workers` and this process is
+    alone, the whole command is started again with so many processes, and this function does not return.
 
-    `given` is what the command line names: under `mpiexec -n N` it may be N only. What a file says gives way to that.
+    `given` is the number on the command line: under `mpiexec -n N` it may only be N. A number in a file is ignored
+    there.
     """
     group = join()
     if group.size > 1 and given not in (None, group.size):
@@ -32,7 +33,7 @@ def started(workers: int, given: int | None) -> Group:
 
 
 def device_for(asked: str | None, group: Group) -> str | None:
-    """The device of this process: of several on a machine, each has a GPU of its own."""
+    """The device of this process: several processes on one machine each have a GPU of their own."""
     named = asked or os.environ.get("XPNET_DEVICE") or "auto"
     if group.size == 1 or named == "cpu":
         return asked
