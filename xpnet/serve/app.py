@@ -30,7 +30,7 @@ from xpnet.serve.writer import Writer
 
 STATIC = Path(__file__).parent / "static"
 
-# Some systems say otherwise of these, and a browser that is told not to guess then refuses the page's own files.
+# Some systems give these files other types; a browser that is told not to guess would then refuse them.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/css", ".css")
 
@@ -101,7 +101,7 @@ IMAGE_BODY = {"required": True, "content": {"image/*": IMAGE, "application/octet
 
 
 def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Writer | None = None) -> ASGIApp:
-    """The ASGI application for a model called `name`, and perhaps one of text, to be served on `host`."""
+    """The ASGI application for a model called `name`, and optionally a model of text, to be served on `host`."""
     work = Work(reader.model.backend)
 
     @asynccontextmanager
@@ -115,7 +115,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
         description="Reads handwritten digits. Images go in as they are, answers come back as JSON; whatever goes "
         'wrong is answered with `{"error": "one line"}`.',
         version=__version__,
-        docs_url=None,  # FastAPI's own pages fetch scripts from elsewhere
+        docs_url=None,  # FastAPI's own pages fetch scripts from other servers
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -151,7 +151,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
         async with work.place():
             return await work.run(request, explanation, body)
 
-    # What takes time, the conversion from and to JSON included, for the threads of `work`
+    # The slow parts, including the conversion from and to JSON: they run in the threads of `work`
 
     def reading(image: Luma) -> Response:
         return answer(reader.read(image))
@@ -172,13 +172,14 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
     add_training(app)
     add_text(app, writer, work)
     app.mount("/static", StaticFiles(directory=STATIC))
-    # Around everything, so that answers to our own failures have the security headers too
+    # Around everything, so that the answers to the server's own failures have the security headers too
     largest = {"/api/read": IMAGE_BYTES, "/api/train": SETTINGS_BYTES, "/api/text": text_bytes()}
     return Guard(app, host, largest, question_bytes(*reader.size))
 
 
 def add_errors(app: FastAPI) -> None:
-    """Every error as JSON with one line. What is ours goes to the server's log, and the client learns nothing of it."""
+    """Answer every error with one line in JSON. The client learns nothing of the server's own failures: they are
+    logged."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -191,7 +192,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response()  # for nobody: an error of the client's, which is nothing to log
+        return Response()  # nobody receives it; and that the client has gone need not be logged
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""What every request must obey, before any route sees it."""
+"""The checks that every request must pass before any route sees it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Guard:
     """ASGI middleware: refuses a foreign host or origin and a body that is too large or too slow, limits all bodies
     together, and adds the security headers to every answer.
 
-    `host`: the name that the server was told to listen on. Others by which it may be called are `localhost`, the
-    machine's own name, and any IP address: a page elsewhere can make a name of its own point here (DNS rebinding),
-    but not an address. `largest`: by path, how many bytes a body may have; on all other paths `default`.
+    `host`: the name that the server was told to listen on. Requests may also name it as `localhost`, by the machine's
+    own name, or by any IP address: a page elsewhere can make a name of its own point here (DNS rebinding), but not an
+    address. `largest`: by path, how many bytes a body may have; on all other paths, `default`.
     """
 
     def __init__(self, app: ASGIApp, host: str, largest: dict[str, int], default: int):
@@ -59,7 +59,7 @@ class Guard:
             body = Body(receive, headers, self.largest.get(scope["path"], self.default))
             with self.bodies.room_for(body):
                 await self.app(scope, body.receive, send_guarded)
-        except HTTPException as refused:  # by these lines: the app answers its own
+        except HTTPException as refused:  # by the lines above: the app answers its own
             answer = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
             await answer(scope, receive, send_guarded)
 
@@ -88,9 +88,9 @@ def same_host(origin: str, host: str) -> bool:
 
 
 class Body:
-    """The body of one request: `receive` gives it to the app, and puts an end to how much may come (413) and how long
-    that may take (408). `size`: the bytes to hold room for before any has come, which is what the head of the request
-    says, or else what is allowed. `complete`: nothing more will come.
+    """The body of one request. `receive` passes it to the app, and limits how much may arrive (413) and how long that
+    may take (408). `size`: the bytes to reserve before any has arrived: what the head of the request says, or else the
+    most that is allowed (0 if there is no body). `complete`: nothing more will arrive.
     """
 
     def __init__(self, receive: Receive, headers: Headers, largest: int):
@@ -107,7 +107,7 @@ class Body:
             raise HTTPException(413, f"too large: at most {f'{kib // 1024} MiB' if kib >= 1024 else f'{kib} KiB'}")
 
     async def receive(self) -> Message:
-        if self.complete:  # what comes now is the end of the connection: that may take its time
+        if self.complete:  # now only the end of the connection can come, at any time
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._deadline) as self._timeout:
@@ -122,22 +122,22 @@ class Body:
         return message
 
     def give_up(self) -> None:
-        """Do not wait any longer for the rest."""
+        """Stop waiting for the rest."""
         self._deadline = 0.0
         if self._timeout:
             self._timeout.reschedule(0.0)
 
 
 class Bodies:
-    """The bodies that are held at the same time. Together they may have limits.BODIES_BYTES; one that has no room ends
-    those that have been arriving for the longest time, so that clients who never finish do not keep others out."""
+    """The bodies held at the same time, together at most limits.BODIES_BYTES. If there is no room for a new one, those
+    that have been arriving for the longest time are ended: clients who never finish do not keep others out."""
 
     def __init__(self) -> None:
         self._held: dict[Body, None] = {}  # the oldest first
 
     @contextmanager
     def room_for(self, body: Body) -> Iterator[None]:
-        """Hold the body inside the block. Raises 503 if there is no room, because of those that are in work."""
+        """Hold the body inside the block. Raises 503 if bodies that have arrived, and are in work, leave no room."""
         if body.size <= limits.SMALL_BODY:
             yield
             return
@@ -158,5 +158,5 @@ class Bodies:
 
 
 def busy(why: str = "try again in a second") -> HTTPException:
-    """What a client is told that comes at a bad time."""
+    """The refusal for a request that comes while the server is busy: 503, try again."""
     return HTTPException(503, f"busy: {why}", {"Retry-After": "1"})

@@ -1,5 +1,7 @@
-"""The process behind the page "Watch it learn": it trains a network on the embedded digits, and writes a line of JSON
-for each epoch, of epoch 0 (nothing learnt) first. `training.py` starts it, and describes the lines.
+"""The process behind the page "Watch it learn", which trains a network on the embedded digits.
+
+It writes a line of JSON for each epoch, beginning with epoch 0 (nothing learnt). `training.py` starts it, and describes
+the lines.
 
 python -m xpnet.serve.learner '{"rate": 0.1, "width": 32, "depth": 2, "activation": "relu", "epochs": 20}'
 """
@@ -32,10 +34,10 @@ DECIMALS = 4
 
 
 def learn(settings: dict[str, Any], say: Callable[[dict[str, Any]], object]) -> None:
-    """Train by plain gradient descent, with the package's own loop, and `say` what happens.
+    """Train by plain gradient descent, with the package's own loop, and call `say` with each line.
 
-    `settings`: the rate, the width of the hidden layers and their number (depth, 0 for none), their activation, and the
-    number of epochs.
+    `settings`: the learning rate, the width of the hidden layers and their number (depth, 0 for none), their
+    activation, and the number of epochs.
     """
     recipe = Recipe(
         hidden=(settings["width"],) * settings["depth"],
@@ -69,7 +71,7 @@ def learn(settings: dict[str, Any], say: Callable[[dict[str, Any]], object]) -> 
 
 
 def figures(row: Row) -> dict[str, Any]:
-    """A row of the history by the names of the API."""
+    """A row of the history under the names of the API."""
     return {
         "epoch": row["epoch"],
         "rate": row["lr"],
@@ -81,8 +83,8 @@ def figures(row: Row) -> dict[str, Any]:
 
 
 def misread(model: Model, samples: Dataset) -> dict[str, Any]:
-    """How many of the samples the model reads wrongly, and the first of those, in the order of the data: so most stay
-    where they are from one epoch to the next."""
+    """How many of the samples the model reads wrongly, and the first of those in the order of the data, so that most
+    keep their place from one epoch to the next."""
     p = model.probabilities(samples.x)
     read = p.argmax(axis=1)
     wrong = np.flatnonzero(read != samples.y)
@@ -106,13 +108,14 @@ def first_weights(model: Model) -> list[list[list[float]]]:
 
 
 def number(value: float) -> float | None:
-    """A number for JSON, which has no NaN and no infinity. Six significant digits: a loss may be tiny."""
+    """A number for JSON: None for NaN and infinity, which JSON lacks; else six significant digits, as a loss may be
+    tiny."""
     return rounded(value) if math.isfinite(value) else None
 
 
 def main() -> None:
     if hasattr(os, "nice"):
-        os.nice(10)  # pages and photos come first
+        os.nice(10)  # a lower priority: pages and photos come first
     with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as out, contextlib.suppress(BrokenPipeError):
         learn(json.loads(sys.argv[1]), lambda line: out.write(json.dumps(line, allow_nan=False).encode() + b"\n"))
 

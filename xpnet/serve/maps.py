@@ -1,4 +1,4 @@
-"""Arrays of any shape as maps (maps, rows, columns) to look at, of limited size."""
+"""Arrays of any shape as maps (maps, rows, columns) of limited size, for display."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from xpnet.nn.shapes import Shape
 
-MAPS = 64  # at most, of one array
-SIDE = 32  # cells of a map's side; of a larger map, each cell is the mean of a block
-NUMBERS = 16_384  # of all maps of one array
+MAPS = 64  # the most maps of one array
+SIDE = 32  # the most cells on a side of a map; in a larger map, each cell is the mean of a block
+NUMBERS = 16_384  # the most numbers in all maps of one array
 
 
 def arranged(values: NDArray) -> NDArray:
-    """(maps, rows, columns): the channels of an image (H, W, C) as maps, a matrix as one, a list as one row."""
+    """(maps, rows, columns): the channels of an image (H, W, C) as maps, a matrix as one map, a vector as one row."""
     if values.ndim == 3:
         return values.transpose(2, 0, 1)
     return values.reshape(-1, *values.shape[-2:]) if values.ndim > 2 else np.atleast_2d(values)[None]
 
 
 def place(flat: int, shape: Shape) -> list[int]:
-    """[map, row, column] of entry number `flat` of an array of this shape, once it is arranged."""
+    """[map, row, column], in the array as `arranged`, of entry number `flat` of an array of this shape."""
     return [int(axis[0]) for axis in np.nonzero(_numbered(shape) == flat)]
 
 
@@ -39,13 +39,13 @@ def _numbered(shape: Shape) -> NDArray:
 
 
 def shown(values: NDArray, most: int = NUMBERS) -> dict[str, Any]:
-    """Of an array of any shape, at most about `most` numbers: the first maps, and of a list the first
-    entries. Of maps that are larger than SIDE, the means of blocks."""
+    """At most about `most` numbers of an array of any shape: the first maps, or the first entries of a vector. Of maps
+    larger than SIDE, the means of blocks."""
     return shown_maps(arranged(values), most)
 
 
 def shown_maps(maps: NDArray, most: int = NUMBERS) -> dict[str, Any]:
-    """The same of maps (maps, rows, columns)."""
+    """The same as `shown`, of maps (maps, rows, columns)."""
     maps = maps.astype(np.float64)
     shape = list(maps.shape)
     block = math.ceil(max(shape[1:]) / SIDE) if shape[1] > 1 else 1
@@ -61,7 +61,7 @@ def shown_maps(maps: NDArray, most: int = NUMBERS) -> dict[str, Any]:
 
 
 def preview(values: NDArray, maps: int, side: int) -> list[list[list[int]]]:
-    """The first maps in small, evenly picked, as percents of the largest of all values."""
+    """The first maps in small: evenly spaced rows and columns, in percent of the array's largest absolute value."""
     picked = arranged(values)[:maps]
     rows, columns = (np.linspace(0, n - 1, min(n, side)).round().astype(int) for n in picked.shape[1:])
     peak = float(np.abs(values).max(initial=0)) or 1.0
@@ -70,10 +70,11 @@ def preview(values: NDArray, maps: int, side: int) -> list[list[list[int]]]:
 
 
 def rounded(values: Any, digits: int = 6) -> Any:
-    """Nested lists of numbers, or one number, with so many significant digits: those that `float(f"{x:.6g}")` has.
+    """Nested lists of numbers, or one number, with so many significant digits: 6 give the same as `float(f"{x:.6g}")`.
 
-    A power of ten up to 10^22 is exact, so the quotient of two whole numbers is what its decimals are read as. What has
-    no such place (0, infinity, numbers near the smallest) stays as it is.
+    A power of ten up to 10^22 is exact in float64, so the quotient of two whole numbers is the float that the decimal
+    number is read as. 0, infinity, and numbers near the smallest, for which the power is out of range, stay as they
+    are.
     """
     numbers = np.asarray(values, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):

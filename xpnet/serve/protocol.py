@@ -14,11 +14,14 @@ from xpnet.serve.guard import SECURITY_HEADERS
 
 
 class TimeoutProtocol(H11Protocol):
-    """Uvicorn's HTTP with what it lacks: it waits for ever for the rest of a request's head, and for a client that does
-    not read its answer; it refuses too many connections instead of the idle ones, and malformed requests in plain text.
+    """Uvicorn's HTTP with time limits, an end to idle connections, and refusals in JSON.
+
+    Uvicorn itself waits for ever for the rest of a request's head, and for a client that does not read its answer. When
+    there are too many connections, it refuses new ones instead of closing idle ones. It refuses malformed requests in
+    plain text.
 
     The server waits for the client while no request is at work, or while the client does not take what is sent.
-    (While a body arrives, the request is at work: that is the `Guard`'s.)
+    (While a body arrives, the request counts as at work: the `Guard` limits that time.)
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -29,9 +32,9 @@ class TimeoutProtocol(H11Protocol):
         self._watch()
         if len(self.connections) > limits.CONNECTIONS:
             everyone = cast(set[TimeoutProtocol], self.connections)
-            idle = [connection for connection in everyone if connection._timer]  # this one at least
+            idle = [connection for connection in everyone if connection._timer]  # at least this one
             longest = min(idle, key=lambda connection: connection._waiting_since)
-            everyone.discard(longest)  # it is only lost once the event loop comes to it
+            everyone.discard(longest)  # connection_lost is called later, by the event loop
             longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -55,8 +58,8 @@ class TimeoutProtocol(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Start the timer when the server begins to wait for the client, and stop it when that is over. What arrives
-        meanwhile does not stop it, or a client could go on for ever with a byte at a time."""
+        """Start the timer when the server begins to wait for the client, and stop it when the wait is over. Data that
+        arrives meanwhile does not stop it: otherwise a client could go on for ever, a byte at a time."""
         at_work = self.cycle is not None and not self.cycle.response_complete
         unread = self.flow.write_paused
         if at_work and not unread:
@@ -67,7 +70,7 @@ class TimeoutProtocol(H11Protocol):
             self._timer = self.loop.call_later(seconds, self.transport.abort)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Uvicorn's timer for idle connections, in whose place there is `_timer`."""
+        """Uvicorn's timer for idle connections: it does nothing, because `_timer` replaces it."""
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -75,14 +78,14 @@ class TimeoutProtocol(H11Protocol):
             self._timer = None
 
     def shutdown(self) -> None:
-        """The server stops: it waits for its own work, but for no client, and for no answer that goes on and on."""
+        """The server stops: it waits for its own work, but not for a client, nor for an answer that goes on and on."""
         if self._timer or self.cycle.more_body or self.cycle.response_started:
             self.transport.abort()
         else:
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is under way or given
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer has begun or been sent
             headers = SECURITY_HEADERS | {"Content-Type": "application/json", "Connection": "close"}
             answer = h11.Response(status_code=400, reason=b"Bad Request", headers=list(headers.items()))
             line = json.dumps({"error": "this is not a valid HTTP request"}).encode()

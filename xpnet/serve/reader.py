@@ -1,4 +1,4 @@
-"""What a model says of an image, and why, as plain numbers for JSON."""
+"""What a model reads in an image, and why, as plain numbers for JSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from xpnet.photo.opening import Source
 from xpnet.serve import maps
 
 SIDES = (8, 128)  # pixels: fewer show no digit, more would make questions and explanations of many megabytes
-DECIMALS = 5  # what a plot of the numbers can show, and no more
-LAYER_NUMBERS = 60_000  # of all layers of an explanation together
+DECIMALS = 5  # as many as a plot of the numbers can show
+LAYER_NUMBERS = 60_000  # the most numbers of all layers of an explanation together
 
 
 class QuestionError(ValueError):
-    """Pixels or an answer that do not fit the model."""
+    """A question that the model cannot answer, such as pixels of another size or a class that it does not have."""
 
 
 class Reader:
     """A model of digits, for several threads.
 
     Raises ValueError for a model that `ImageReader` does not take, and for one that cannot read what is drawn on the
-    page: of other classes, or of images of another size than the page can show.
+    page: because its classes are not the digits, or its images are in colour or of a size that the page cannot show.
     """
 
     def __init__(self, model: Model):
@@ -44,7 +44,7 @@ class Reader:
             raise ValueError(f"the page makes images of {SIDES[0]} to {SIDES[1]} pixels a side, and {takes}")
 
     def about(self) -> dict[str, Any]:
-        """The model in a few facts."""
+        """A few facts about the model."""
         model = self.model
         layers = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
         return {
@@ -57,7 +57,7 @@ class Reader:
         }
 
     def read(self, image: Source) -> dict[str, Any]:
-        """The digits in an image, from left to right. Raises ImageError for what cannot be read."""
+        """The digits in an image, in reading order. Raises ImageError for an image that cannot be read."""
         reading = self.images.read(image)
         digits = [self._digit(digit) for digit in reading.digits]
         return {"text": reading.text, "reason": reading.reason, "digits": digits}
@@ -73,7 +73,7 @@ class Reader:
         }
 
     def checked(self, rows: list[list[int]], answer: int | None) -> Pixels:
-        """The image. Raises `QuestionError` for one of another size, or an answer that is no class."""
+        """The image as an array. Raises `QuestionError` for another size, or for an answer that is no class."""
         if len(rows) != self.size[0] or any(len(row) != self.size[1] for row in rows):
             raise QuestionError(f"pixels must be {self.size[0]} rows of {self.size[1]} numbers")
         if answer is not None and not 0 <= answer < len(self.classes):
@@ -81,13 +81,13 @@ class Reader:
         return np.array(rows, np.uint8)
 
     def explain(self, rows: list[list[int]], answer: int | None = None, against: int | None = None) -> dict[str, Any]:
-        """What happens inside for one image (0 to 255 for each pixel), and the attribution of the answer to its pixels.
+        """What happens inside the model for one image (0 to 255 for each pixel), and how each pixel affects the answer.
 
-        `answer`: a class; without one, the likeliest. What is derived is the answer's output above that of the class
-        `against`; without one, above the mean of all: softmax sees differences only. `gradient` (H, W): how it would
-        change with the pixel, from black to white (Simonyan, Vedaldi and Zisserman, 2013). `contribution` (H, W):
-        gradient times ink, what the ink that is there has added or taken. Raises `QuestionError` for an image of
-        another size or an answer that is no class.
+        `answer`: a class; without one, the likeliest. The margin is the answer's output minus the output of the class
+        `against`; without one, minus the mean of all outputs: softmax depends on differences only. `gradient` (H, W):
+        the derivative of the margin by each pixel, per change from black to white (Simonyan, Vedaldi and Zisserman,
+        2013). `contribution` (H, W): gradient times ink, what the ink in each pixel has added or taken away. Raises
+        `QuestionError` for an image of another size or an answer that is no class.
         """
         n_classes, pixels = len(self.classes), self.checked(rows, answer)
         if against is not None:
@@ -99,7 +99,7 @@ class Reader:
             chosen = int(given.argmax()) if answer is None else answer
             others = np.full(n_classes, 1 / n_classes) if against is None else np.eye(n_classes)[against]
             dx = backward(backend.asarray((np.eye(n_classes)[chosen] - others)[None]))
-            self.model.zero_grad()  # backward has added to them
+            self.model.zero_grad()  # backward has added to the gradients
         gradient = self.images.ink * 255 * backend.to_host(dx)[0].reshape(self.size)
         return {
             "answer": self.classes[chosen],
@@ -112,7 +112,7 @@ class Reader:
 
 
 class _Activations(Observer):
-    """The output of each layer for the first sample, but of those that only hold others."""
+    """The output of each layer for the first sample, except for layers that only hold others."""
 
     def __init__(self, model: Model):
         leaves = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
@@ -128,5 +128,5 @@ class _Activations(Observer):
 
 
 def numbers(values: NDArray) -> Any:
-    """Nested lists of a few decimals."""
+    """Nested lists, rounded to DECIMALS."""
     return np.round(values.astype(np.float64), DECIMALS).tolist()

@@ -1,4 +1,4 @@
-"""The page /text and the routes that it asks: a model of text, its next characters, its attention."""
+"""The page /text and its routes: a model of text, the next characters, and what its attention reads."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Continuation(BaseModel):
 
 
 def add_text(app: FastAPI, writer: Writer | None, work: Work) -> None:
-    """The page /text, and its routes. Without a model they say how to get one."""
+    """Add the page /text and its routes to `app`. Without a model, they say how to get one."""
 
     @app.api_route("/text", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:

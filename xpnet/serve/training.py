@@ -1,6 +1,6 @@
-"""Training that is watched live: a request that begins a run, and whose answer goes on until the run ends.
+"""Training that is watched live: a request starts a run, and its answer goes on until the run ends.
 
-A run is a process (`learner.py`), and belongs to its connection: where that ends, so does the run.
+A run is a process (`learner.py`) that belongs to one connection: when the connection ends, so does the run.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ class Epoch(BaseModel):
 
 
 class Trainings:
-    """At most `limits.TRAININGS` at a time."""
+    """Places for runs, at most `limits.TRAININGS` at a time."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(limits.TRAININGS)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place for a run. 503 if none gets free soon, as that of the page's run before does when its connection
-        ends."""
+        """A place for a run. Raises 503 if none becomes free soon: a page's previous run gives its place back when its
+        connection ends."""
         try:
             await asyncio.wait_for(self._places.acquire(), limits.TRAINING_WAIT)
         except TimeoutError:
@@ -89,12 +89,12 @@ class Trainings:
 
 
 class Watched(Response):
-    """The answer: the lines of a training process as they come. The process ends with the answer, however that ends."""
+    """The answer: the lines of a training process as they come. However the answer ends, the process ends with it."""
 
     def __init__(self, trainings: Trainings, settings: TrainingSettings):
         super().__init__(media_type=LINES)
         self._trainings, self._settings = trainings, settings
-        del self.headers["content-length"]  # nobody knows it yet
+        del self.headers["content-length"]  # it is not known yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._trainings.place(), learner(self._settings) as process:
@@ -107,7 +107,7 @@ class Watched(Response):
                 watch.cancel()
 
     async def _last_line(self, process: Process, send: Send) -> bytes:
-        """Send the lines of the process, and say what else the client must be told."""
+        """Send the lines of the process, and return a last line with the error if the run failed (else nothing)."""
         assert process.stdout is not None
         try:
             async with asyncio.timeout(limits.TRAINING_SECONDS):
@@ -122,8 +122,8 @@ class Watched(Response):
 
 @asynccontextmanager
 async def learner(settings: TrainingSettings) -> AsyncIterator[Process]:
-    """A process that trains, killed at the end of the block. Ctrl-C, which ends the server, does not reach it; and it
-    imports what the server imports."""
+    """A process that trains, killed at the end of the block. Ctrl-C, which ends the server, does not reach it (it has a
+    session of its own); and it imports modules from where the server does."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, settings.model_dump_json(),
         stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=LONGEST_LINE, start_new_session=True,
@@ -146,12 +146,12 @@ async def kill_when_gone(process: Process, receive: Receive) -> None:
 
 
 def problem(why: str) -> bytes:
-    """A last line."""
+    """The last line of a run that failed."""
     return json.dumps({"error": why}).encode() + b"\n"
 
 
 def add_training(app: FastAPI) -> None:
-    """The page /train, and the route that it asks."""
+    """Add the page /train and its route to `app`."""
     trainings = Trainings()
 
     @app.api_route("/train", methods=["GET", "HEAD"], include_in_schema=False)

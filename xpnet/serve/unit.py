@@ -1,13 +1,13 @@
-"""One number that a layer gave, worked out: what it is the sum of, and what its gradient is the sum of.
+"""One number of a layer's output, worked out as a sum, and its gradient, worked out as another sum.
 
-Forward, y = bias + the sum of weight x input. The weights are those of the layer's own backward: for dy = 1 at this
-output and 0 at all others, dx is by how much each input counts. The bias is what its own forward makes of zeros.
+Forward, y = bias + the sum of weight x input. The weights come from the layer's own backward: for dy = 1 at this
+output and 0 at all others, dx is how much each input counts. The bias is the layer's own output for an input of zeros.
 
-Backward, dL/dy = the sum of weight x dL/dz over all numbers z that y goes into, by how much z changes with y: those
-are the layers' own forwards with y a little larger.
+Backward, dL/dy = the sum of weight x dL/dz over all numbers z that are computed from y. The weight is how much z
+changes with y, from the layers' own forwards before and after y is moved.
 
-For a layer that is a weighted sum (a convolution, Linear, BatchNorm, pooling, ReLU with its slopes of 0 and 1) both add
-up; whether they do is checked.
+For a layer that is a weighted sum (a convolution, Linear, BatchNorm, pooling, ReLU with its slopes of 0 and 1) both
+sums give the number; whether they do is checked.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from xpnet.serve.maps import place, rounded
 from xpnet.serve.reader import QuestionError, Reader
 from xpnet.serve.walk import Station, Walk, puts_together, walked
 
-TERMS = 12  # the largest of a sum
-EXACT = 1e-4  # of the sum of all sizes: what float32 may have lost
+TERMS = 12  # of a sum, the largest are shown
+EXACT = 1e-4  # fraction of the sum of all absolute values: what float32 may have lost
 
 
 @dataclass
 class Terms:
-    """numbers * weights, the products of a sum. `layer`: the station whose numbers they are, in this `shape`."""
+    """numbers * weights, the products of a sum. `layer`: the station whose numbers these are; `shape`: their shape."""
 
     layer: int
     shape: Shape
@@ -43,9 +43,10 @@ class Terms:
 def at_unit(
     reader: Reader, rows: list[list[int]], number: int, unit: list[int], target: int | None = None
 ) -> dict[str, Any]:
-    """`unit`: [map, row, column], as `maps.arranged` has the output of station `number`.
+    """How one number of station `number`, and its gradient, come about; `unit`: its [map, row, column] in the output as
+    `maps.arranged`.
 
-    Raises `QuestionError` where there is no such station or unit, and for a layer of several inputs or outputs.
+    Raises `QuestionError` if there is no such station or unit, and for a layer of several inputs or outputs.
     """
     with walked(reader, rows, target) as walk:
         station, shape = walk.station(number), walk.shape_from(number)
@@ -70,7 +71,7 @@ def at_unit(
 
 
 def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
-    """The largest of all terms, and what the others come to."""
+    """The largest of all terms, and the sum of the others."""
     numbers = np.concatenate([[], *(part.numbers for part in parts)])
     weights = np.concatenate([[], *(part.weights for part in parts)])
     products = numbers * weights
@@ -96,7 +97,7 @@ def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
 
 
 def _whose(parts: list[Terms], i: int) -> dict[str, Any]:
-    """Whose number i is, of all parts one after the other, and where it is there."""
+    """The station of number i, counted over all parts one after the other, and its place in the station's output."""
     for part in parts:
         if i < part.numbers.size:
             return {"layer": part.layer, "place": place(i, part.shape)}
@@ -105,7 +106,7 @@ def _whose(parts: list[Terms], i: int) -> dict[str, Any]:
 
 
 def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]:
-    """What y[at] is the sum of, and the bias."""
+    """The terms that y[at] is the sum of, and the bias."""
     if puts_together(station.layer):
         parts = _together(walk, station)
         return [_alone(walk, s, given, int(i)) for s, given, goes in parts for i in np.flatnonzero(goes == at)], 0.0
@@ -115,7 +116,7 @@ def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]
     one.ravel()[at] = 1
     gradients = walk.model.grad.copy()
     weights = walk.host(backward(backend.asarray(one))).ravel()
-    walk.model.grad[...] = gradients  # those of the loss, to which this backward has added
+    walk.model.grad[...] = gradients  # restore the gradients of the loss: this backward has added to them
     bias = float(walk.host(layer(0 * station.x, backend)[0]).ravel()[at])
     source, shape = station.sources[0], walk.shape_from(station.sources[0])
     if size_of(shape) != weights.size:
@@ -124,8 +125,8 @@ def _forward(walk: Walk, station: Station, at: int) -> tuple[list[Terms], float]
 
 
 def _together(walk: Walk, station: Station) -> Iterator[tuple[int, NDArray, NDArray]]:
-    """Of a layer that adds or joins what others gave: for each of those its station, its numbers, and to which places
-    of y they go."""
+    """For a layer that adds or joins the outputs of others: for each of these, its station, its numbers, and the places
+    in y that they go to."""
     parts = [walk.host(part) for part in station.parts]
     places = np.arange(walk.host(station.y).size)
     goes = [places] * len(parts)
@@ -145,7 +146,7 @@ def _alone(walk: Walk, source: int, numbers: NDArray, at: int) -> Terms:
 
 
 def _backward(walk: Walk, number: int, at: int) -> list[Terms]:
-    """What the gradient of y[at] is the sum of; nothing after the last layer, where the loss gives it."""
+    """The terms that the gradient of y[at] is the sum of; none for the last layer, where it comes from the loss."""
     parts = []
     for after, station in enumerate(walk.stations):
         if number not in station.sources or isinstance(station.x, tuple) or isinstance(station.y, tuple):
@@ -165,8 +166,11 @@ def _backward(walk: Walk, number: int, at: int) -> list[Terms]:
 
 
 def _changes(walk: Walk, station: Station, at: int) -> NDArray:
-    """By how much each output changes with input number `at`, if that goes on in the direction that it has: so ReLU
-    stays on the side where it is. The step is large, so that rounding does not count."""
+    """How much each output changes per change of input number `at`.
+
+    The input is moved away from 0, so that ReLU stays on its side of 0, and by a large step, so that rounding does not
+    matter.
+    """
     backend, more = walk.model.backend, station.x.copy()
     step = float(np.abs(walk.host(station.x)).max()) / 4 or 1.0
     old = float(more.ravel()[at])
@@ -177,7 +181,7 @@ def _changes(walk: Walk, station: Station, at: int) -> NDArray:
 
 
 def _window(terms: Terms) -> dict[str, Any] | None:
-    """The inputs that count, with all those between them."""
+    """The inputs whose weight is not 0, and all inputs between them."""
     values, counts = (maps.arranged(array.reshape(terms.shape)) for array in (terms.numbers, terms.weights))
     places = np.nonzero(counts)
     if not places[0].size:
@@ -187,7 +191,7 @@ def _window(terms: Terms) -> dict[str, Any] | None:
 
 
 def _weights(walk: Walk, station: Station, at: int) -> dict[str, Any]:
-    """The parameters behind y[at], where they are its channel's part of W, and their gradients."""
+    """The weights behind y[at] and their gradients, for Linear and Conv2d, where they are its channel's part of W."""
     layer = station.layer
     if not isinstance(layer, (Linear, Conv2d)) or isinstance(layer, ConvTranspose2d):
         return {"weights": None, "weights_gradient": None, "steepest": []}

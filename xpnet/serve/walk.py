@@ -1,6 +1,6 @@
-"""One image through the network to the loss and back, and what every layer made of it.
+"""One image through the network to the loss and back, and what each layer computes on the way.
 
-The numbers are those of the layers' own passes: an `Observer` keeps what each is given and gives.
+The numbers come from the layers' own passes: an `Observer` keeps the input and the output of each.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from xpnet.serve import maps
 from xpnet.serve.maps import rounded
 from xpnet.serve.reader import QuestionError, Reader
 
-STATIONS = 400  # more layers than that make no drawing
+STATIONS = 400  # more layers than that cannot be drawn
 PREVIEW_SIDE = 14  # cells
 PREVIEW_CELLS = 20_000  # of all stations together
-IMAGE = -1  # as the number of a station
+IMAGE = -1  # in place of the number of a station
 
 
 @dataclass
 class Station:
-    """One use of a layer: y = layer(x). `parts`: the arrays that y is made of, x or what several layers inside gave;
-    `sources`: the numbers of the stations that have made those."""
+    """One use of a layer: y = layer(x). `parts`: the arrays that y is made of, x or the outputs of several layers
+    inside; `sources`: the numbers of the stations that these come from; `dy`: the gradient of the loss by y."""
 
     path: str
     layer: Layer
@@ -48,23 +48,23 @@ class Station:
 
 
 class Recorder(Observer):
-    """The stations of a pass, in order: each layer that holds no others, and each that makes something new of what the
-    layers inside it gave, as `Residual` and `Parallel` do."""
+    """Records the stations of a pass, in order: each layer that holds no others, and each that makes a new array of the
+    outputs of the layers inside it, as `Residual` and `Parallel` do."""
 
     def __init__(self, model: Model):
         self.stations: list[Station] = []
         self._paths = {layer: path for path, layer in reversed(list(model.network.walk()))}
         self._around = {way: layer for layer in self._paths for way in ways(layer)}
         self._made: dict[int, int] = {}  # the number of the station that made an array, by the array's id
-        self._given: dict[Layer | None, tuple[Any, int]] = {}  # what a layer is given, and the station that made it
-        self._outputs: dict[Layer, tuple[Any, int]] = {}  # what a layer gave, and the station that made it
+        self._given: dict[Layer | None, tuple[Any, int]] = {}  # a layer's input, and the station that made it
+        self._outputs: dict[Layer, tuple[Any, int]] = {}  # a layer's output, and the station that made it
         self._uses: defaultdict[Layer, list[Station | None]] = defaultdict(list)
 
     def forward_begins(self, layer: Layer, x: Any) -> None:
         if not self._made:
             self._made[id(x)] = IMAGE
         around = self._given.get(self._around.get(layer))
-        if around and around[0] is x:  # the way before may have given what it was given, as if it had made that
+        if around and around[0] is x:  # a previous branch that returned its input was noted as its maker
             self._made[id(x)] = around[1]
         self._given[layer] = x, self._made.get(id(x), len(self.stations) - 1)
 
@@ -79,47 +79,47 @@ class Recorder(Observer):
         self._uses[layer].append(station)
 
     def backward_begins(self, layer: Layer, dy: Any) -> None:
-        station = self._uses[layer].pop()  # the last use comes back first
+        station = self._uses[layer].pop()  # backward comes to the last use first
         if station is not None:
             station.dy = dy
 
 
 def ways(layer: Layer) -> list[Layer]:
-    """The first layers of the ways on which one that puts their ends together sends what it is given."""
+    """The first layer of each branch, for a layer that sends its input through branches and combines their outputs."""
     if isinstance(layer, Residual):
         return [*layer.layers[:1], *([layer.shortcut] if layer.shortcut else [])]
     return layer.branches if isinstance(layer, Parallel) else []
 
 
 def ends(layer: Layer) -> list[Layer] | list[Layer | None]:
-    """The last layers of these ways, None for one without any: what the layer itself is given."""
+    """The last layer of each of these branches; None for a branch without layers, which gives the layer's own input."""
     if isinstance(layer, Residual) and layer.layers:
         return [layer.layers[-1], layer.shortcut]
     return layer.branches if isinstance(layer, Parallel) else []
 
 
 def puts_together(layer: Layer) -> bool:
-    """Whether each of its numbers is one that a layer inside it gave, or the sum of two."""
+    """Whether each number of its output is the output of one of its branches, or the sum of two."""
     return bool(ends(layer))
 
 
 class Walk:
-    """A pass that has been made. Its arrays are the model's: it is for use inside `walked` only."""
+    """A finished pass. Its arrays belong to the model: use it only inside `walked`."""
 
     def __init__(self, model: Model, stations: list[Station], image: Shape, loss: float, gradient: NDArray):
         self.model, self.stations, self.image = model, stations, image
         self.loss, self.gradient = loss, gradient
 
     def host(self, array: Any) -> NDArray:
-        """The one sample of what a layer gave, on the host; of several arrays the first."""
+        """A layer's output for the one sample, on the host; of several arrays, the first."""
         return self.model.backend.to_host(array[0] if isinstance(array, tuple) else array)[0]
 
     def gradient_of(self, station: Station) -> NDArray:
-        """Of the loss by the output of a station; zeros where nobody used it."""
+        """The gradient of the loss by the output of a station; zeros if no layer used the output."""
         return np.zeros_like(self.host(station.y)) if station.dy is None else self.host(station.dy)
 
     def shape_from(self, number: int) -> Shape:
-        """The shape to look at what a station gave: that of the image where its pixels only were put in a row."""
+        """The shape in which to show a station's output: the image's if its pixels were only put in a row."""
         if number == IMAGE:
             return self.image
         station = self.stations[number]
@@ -133,7 +133,7 @@ class Walk:
         return self.stations[number]
 
     def parameters(self, station: Station) -> list[dict[str, Any]]:
-        """The parameters of a station's own: how large they and their gradients are."""
+        """The station's own parameters, with the root mean square of each and of its gradient."""
         own = ((name, p) for name, p in vars(station.layer).items() if isinstance(p, Parameter))
         to_host = self.model.backend.to_host
         return [
@@ -149,10 +149,10 @@ class Walk:
 
 @contextmanager
 def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterator[Walk]:
-    """The image through the model and back from the loss of class `target` (without one: the likeliest class).
+    """Pass the image through the model, and back from the loss of class `target` (without one: the likeliest class).
 
-    The model, and the gradients of its parameters, are the caller's until the block ends. Raises `QuestionError` for
-    an image or a class that does not fit, and for a network of more than STATIONS layers.
+    The model, and the gradients of its parameters, are reserved for the caller until the block ends. Raises
+    `QuestionError` for an image or a class that does not fit, and for a network of more than STATIONS layers.
     """
     pixels = reader.checked(rows, target)
     model, backend, recorder = reader.model, reader.model.backend, Recorder(reader.model)
@@ -169,12 +169,12 @@ def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterato
             gradient = reader.images.ink * backend.to_host(dx)[0].reshape(reader.size)
             yield Walk(model, recorder.stations, reader.size, loss, gradient)
         finally:
-            model.zero_grad()  # backward has added to them
+            model.zero_grad()  # backward has added to the gradients
 
 
 def cross_entropy(model: Model, outputs: Array, target: int) -> tuple[float, Array]:
-    """-log p of class `target`, and its gradient by the outputs (1, C); where those are the probabilities p themselves,
-    that is -1 / p for the target, and 0 for the others."""
+    """-log p of class `target`, and its gradient by the outputs (1, C). If the outputs are the probabilities p
+    themselves, the gradient is -1 / p for the target, and 0 for the others."""
     backend = model.backend
     if not gives_probabilities(model.network):
         loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([target])), backend)
@@ -184,7 +184,7 @@ def cross_entropy(model: Model, outputs: Array, target: int) -> tuple[float, Arr
 
 
 def overview(reader: Reader, rows: list[list[int]], target: int | None = None) -> dict[str, Any]:
-    """The whole way, each station in small."""
+    """The whole pass, with a small preview of each station."""
     with walked(reader, rows, target) as walk:
         outputs = walk.host(walk.stations[-1].y)
         many = max(min(PREVIEW_CELLS // (len(walk.stations) * PREVIEW_SIDE**2), 3), 1)
@@ -217,14 +217,14 @@ def _in_small(walk: Walk, station: Station, many: int) -> dict[str, Any]:
 
 
 def formula(layer: Layer) -> str:
-    """The beginning of the layer's docstring, up to the shapes, which come after two spaces: as does another equation,
-    but after a comma."""
+    """The formula at the beginning of the layer's docstring, up to the shapes, which follow after two spaces. (After a
+    comma, two spaces come before another equation, which is included.)"""
     first = (inspect.getdoc(type(layer)) or "").partition("\n\n")[0].replace("\n", " ")
     return re.split(r"(?<!,)  ", first)[0]
 
 
 def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | None = None) -> dict[str, Any]:
-    """What one station gave, and the gradient of the loss by it."""
+    """The output of one station, and the gradient of the loss by it."""
     with walked(reader, rows, target) as walk:
         station, shape = walk.station(number), walk.shape_from(number)
         return {
@@ -234,5 +234,5 @@ def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | N
 
 
 def rms(values: Array) -> float:
-    """The root of the mean square, as `train.LayerSizes` has it."""
+    """The root of the mean square, as in `train.LayerSizes`."""
     return rounded(math.sqrt(float(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0)

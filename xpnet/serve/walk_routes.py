@@ -163,7 +163,7 @@ def add_walk(app: FastAPI, reader: Reader, work: Work) -> None:
         async with work.place():
             return await work.run(request, work_out, body)
 
-    # What takes time, for the threads of `work`
+    # The slow parts: they run in the threads of `work`
 
     def whole(body: bytes) -> Response:
         asked = question(WalkQuestion, body)

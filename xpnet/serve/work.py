@@ -1,4 +1,4 @@
-"""Where images are opened and the model is asked: never on the event loop, which must be free for other clients."""
+"""Where images are opened and the model runs: never on the event loop, which must be free for other clients."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ Result = TypeVar("Result")
 
 
 class Work:
-    """Two processes that open images, one of them the small ones, so that a drawing need not wait for a photo; two
-    threads that ask the model; and queues before them, of limited length.
+    """Two processes that open images, two threads that run the model, and queues of limited length for both.
 
-    A decoder meets hostile bytes: as a process of its own it can be ended when it takes too long or too much memory,
-    and it may crash.
+    One of the processes opens only small images, so that a drawing need not wait for a photo. A decoder may be given
+    hostile bytes: in a process of its own, it can be ended when it takes too long or too much memory, and it may crash.
     """
 
     def __init__(self, backend: Backend):
@@ -45,8 +44,8 @@ class Work:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place in the queues, for all that one request has to be done. 503 if there is none, or if the answer is too
-        long in coming."""
+        """A place in the queues, for all the work of one request. Raises 503 if there is none, or if the work takes too
+        long."""
         if self._waiting >= limits.WAITING:
             raise busy()
         self._waiting += 1
@@ -61,12 +60,12 @@ class Work:
             self._waiting -= 1
 
     async def run(self, client: Request, function: Callable[..., Result], *arguments: Any) -> Result:
-        """function(*arguments) in one of the threads."""
+        """Run function(*arguments) in one of the threads."""
         async with self._turn(client, self._threads):
             return await asyncio.wrap_future(self._threads.submit(function, *arguments))
 
     async def open(self, client: Request, image: bytes) -> Luma:
-        """`open_image` in one of the processes."""
+        """Run `open_image` in one of the processes."""
         try:
             return await self._opened(client, self._small, image, limits.SMALL_IMAGE)
         except ImageTooLargeError:
@@ -84,14 +83,14 @@ class Work:
 
     @asynccontextmanager
     async def _turn(self, client: Request, workers: ThreadPoolExecutor | ProcessPool) -> AsyncIterator[None]:
-        """Wait for a free one of the workers. Nothing is done for a client that has gone meanwhile."""
+        """Wait for a free worker. If the client has gone meanwhile, raise ClientDisconnect: nothing is done for it."""
         async with self._queues[workers]:
             if await client.is_disconnected():
                 raise ClientDisconnect
             yield
 
     def close(self) -> None:
-        """Let go of threads and processes; what waits for them is not done any more."""
+        """Stop the threads and processes; work that is still waiting is dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in (self._small, self._large):
             process.stop()
@@ -99,14 +98,14 @@ class Work:
 
 
 def opener() -> ProcessPool:
-    """A process for `open_image`. It is started anew, not forked: this one has threads."""
+    """A process for `open_image`. It is spawned, not forked, because this process has threads."""
     spawn = multiprocessing.get_context("spawn")
     return ProcessPool(1, initializer=restrict, initargs=[limits.OPEN_BYTES], context=spawn)
 
 
 def restrict(most: int) -> None:
-    """Let this process give way to others, and have at most so many bytes more than it has now (on Linux: others do
-    not tell)."""
+    """Lower the priority of this process, and limit its memory to `most` bytes more than it has now (on Linux only:
+    other systems do not say how much it has)."""
     if hasattr(os, "nice"):
         os.nice(5)
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""What a model of text makes of one: the characters that come next, and what its attention reads."""
+"""What a model of text computes for a text: the characters that come next, and what its attention reads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ DECIMALS = 4
 
 
 def is_text(model: Model) -> bool:
-    """Whether the model reads rows of token numbers, one of its classes each."""
+    """Whether the model takes rows of token numbers, and gives a score of each class for each token."""
     first = next((layer for _, layer in model.network.walk() if not any(layer.children())), None)
     return isinstance(first, Embedding) and len(model.input_shape) == 1 and len(model.output_shape) == 2
 
 
 class Writer:
-    """A model of text, for several threads: (N, T) characters to (N, T, C) scores of what comes after each. Its classes
-    are the characters, as `examples/char_gpt.py --save` writes them. `name`: of its file.
+    """A model of text, for several threads: from (N, T) characters to (N, T, C) scores of the character after each.
 
-    Raises ValueError for another model: one whose classes are not the characters that it reads, whose texts have a
-    fixed length, or whose attention reads what comes later.
+    Its classes are the characters, as `examples/char_gpt.py --save` writes them. `name`: the name of its file. Raises
+    ValueError for a model whose classes are not the characters that it reads, whose texts have a fixed length, or whose
+    attention reads later characters.
     """
 
     def __init__(self, model: Model, name: str):
@@ -49,7 +49,7 @@ class Writer:
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
-        """The model in a few facts."""
+        """A few facts about the model."""
         kept = (layer for _, layer in self.model.network.walk() if isinstance(layer, MultiHeadAttention))
         return {
             "name": self.name,
@@ -61,7 +61,7 @@ class Writer:
         }
 
     def go_on(self, text: str, length: int, temperature: float, rng: np.random.Generator) -> dict[str, Any]:
-        """Draw `length` characters after `text`, and say with what probability each would be the next after them.
+        """Draw `length` characters after `text`, and give the probability of every character to be the next one.
 
         A probability is softmax(scores / temperature). Raises `QuestionError` for a text that is empty, or has a
         character that the model does not know.
@@ -90,7 +90,8 @@ class Writer:
         return [self._numbers[character] for character in text]
 
     def _scores(self, written: list[int]) -> NDArray:
-        """(T, C), after each of the last characters that the model has room for; of probabilities their logarithms."""
+        """Scores (T, C) after each of the last `context` characters; the logs of the outputs if those are
+        probabilities."""
         backend = self.model.backend
         y, _ = self.model.forward(backend.asarray(np.array([written[-self.context :]], np.int64)))
         scores = backend.to_host(y)[0]
@@ -98,8 +99,8 @@ class Writer:
 
 
 class _Attention(Observer):
-    """The attention of each layer, from what the layer is given in a pass: p[head][t] are the t + 1 probabilities with
-    which position t reads itself and those before it. What comes later is hidden from it."""
+    """The attention of each layer, computed from the layer's input in a pass: p[head][t] are the t + 1 probabilities
+    with which position t reads positions 0 to t. Later positions are hidden from it."""
 
     def __init__(self, model: Model):
         self._backend = model.backend
@@ -115,7 +116,7 @@ class _Attention(Observer):
 
 
 def next_probabilities(scores: NDArray, temperature: float) -> NDArray[np.float64]:
-    """softmax(scores / temperature): below 1 the likeliest gain, above 1 the others do."""
+    """softmax(scores / temperature): below 1 the likeliest characters gain, above 1 the others."""
     return softmax(scores.astype(np.float64) / temperature, np)
 
 
