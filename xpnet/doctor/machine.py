@@ -32,7 +32,7 @@ def software() -> dict[str, str]:
 
 
 def cpu() -> dict[str, Any]:
-    """CPUs, memory in bytes (None where the system does not tell), and the BLAS that NumPy multiplies with."""
+    """CPUs, memory in bytes (None if the system does not tell), and the BLAS that NumPy multiplies with."""
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     usable = os.cpu_count()
     if sys.platform == "linux":
@@ -54,7 +54,7 @@ def cpu() -> dict[str, Any]:
 
 
 def memory() -> tuple[int | None, int | None]:
-    """Total and available main memory in bytes; None for what the system does not tell."""
+    """Total and available main memory in bytes; None for a number that the system does not tell."""
     if sys.platform == "win32":
         return _windows_memory()
     try:
@@ -62,7 +62,7 @@ def memory() -> tuple[int | None, int | None]:
         kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
         return kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024
     except (OSError, KeyError, ValueError):
-        pass  # not Linux, or an odd one
+        pass  # not Linux, or one without these entries
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
     except (OSError, ValueError):
@@ -87,7 +87,7 @@ def _windows_memory() -> tuple[int | None, int | None]:
 
 
 def folder(path: Path) -> dict[str, Any]:
-    """Whether files can be written there (one is written), why not, and the free space in bytes."""
+    """Whether files can be written to the folder (one is written to find out), why not, and the free bytes."""
     problem = write_problem(path)
     existing = next((p for p in (path, *path.parents) if os.path.isdir(p)), None)
     return {
@@ -100,7 +100,7 @@ def folder(path: Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables that change what xpnet, CuPy, CUDA or the BLAS do."""
+    """The environment variables that affect xpnet, CuPy, CUDA or the BLAS."""
     named = (*THREAD_VARIABLES, *OTHER_VARIABLES)
     ours = (name for name in os.environ if name.startswith(("XPNET_", "CUDA_", "CUPY_")) or name in named)
     return {name: os.environ[name] for name in sorted(ours)}

@@ -16,15 +16,15 @@ from xpnet.data.datasets import cache_folder
 from xpnet.doctor.machine import cpu, environment, folder, software
 from xpnet.probe.installed import cupy_distributions, dotted, driver_version, kernel_cache
 
-PRODUCT_LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; right ones reach some 1.5e-7
+PRODUCT_LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; correct ones reach about 1.5e-7
 
 
 def machine_report() -> dict[str, Any]:
-    """All that is known of this machine, in types that JSON has.
+    """All that is known about this machine, in types that JSON has.
 
-    Every device that works computes a product that is compared with the same one in float64. "problems" lists
-    what would stop xpnet or make it wrong, each with its fix, and "ok" says that there are none. A machine
-    without a GPU is well; so is one whose GPU does not work, as long as no one asked for it: "gpu" tells why.
+    Every device that works computes a product, which is compared with the same product in float64. "problems" lists
+    what would stop xpnet or make its results wrong, each with its fix; "ok" says that there are none. A machine
+    without a GPU is ok, and so is one whose GPU does not work, unless the GPU was asked for: "gpu" says why.
     """
     gpu = probe.cuda()
     gpus = _gpus(gpu)
@@ -50,9 +50,9 @@ def machine_report() -> dict[str, Any]:
 def product(device: str, seed: int = 0) -> dict[str, Any]:
     """A 256 x 256 float32 product on `device` against float64: "error" is the largest |difference| / (|row| |column|).
 
-    The norms of the row and the column that were multiplied are the scale of rounding; the result itself is not,
-    where terms cancel. "seconds" is the quickest of five, for information only. A device that fails has
-    neither, but "why_not".
+    Rounding errors scale with the norms of the row and the column that were multiplied, and not with the result, in
+    which terms may cancel. "seconds" is the shortest of five times, for information only. For a device that fails,
+    both are None, and "why_not" gives the reason.
     """
     a, b = np.random.default_rng(seed).standard_normal((2, 256, 256), dtype=np.float32)
     exact = a.astype(np.float64) @ b.astype(np.float64)
@@ -101,15 +101,15 @@ def _gpus(first: probe.Diagnosis) -> list[dict[str, Any]]:
                 }
             )
     except Exception:
-        return gpus  # no driver, or none that answers: `first` says it
+        return gpus  # there is no driver, or it does not answer: `first` says so
     return gpus
 
 
 def _downloads() -> dict[str, Any]:
-    """The folder where downloads are kept, whatever XPNET_CACHE says."""
+    """The folder where downloads are kept; no error even if XPNET_CACHE names an impossible one."""
     try:
         return folder(cache_folder())
-    except (OSError, RuntimeError) as error:  # the home folder of nobody, "~name/cache"
+    except (OSError, RuntimeError) as error:  # such as "~name/cache" where there is no user called name
         path = os.environ.get("XPNET_CACHE", "")
         return {"path": path, "exists": False, "writable": False, "why_not": str(error), "free": None}
 
@@ -119,7 +119,7 @@ def _plain(diagnosis: probe.Diagnosis) -> dict[str, Any]:
 
 
 def _choice() -> dict[str, Any]:
-    """What a program gets that names no device; None if that is an error."""
+    """The device for a program that names none, and why; the device is None if selecting one raises an error."""
     try:
         backend = select()
     except Exception as error:
