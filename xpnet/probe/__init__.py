@@ -1,9 +1,9 @@
-"""Whether a GPU works, why not, and the line that cures it: what `xpnet.select` asks before it takes one.
+"""Whether a GPU works, why not, and the line that fixes it: what `xpnet.select` asks before it takes one.
 
-CuPy's own `is_available()` says yes as soon as a driver names a device. That a compiler, cuBLAS or a header is
-missing shows only at the first kernel. So a GPU counts here only once it has computed something, and got it
-right. This file looks; `obstacles.py` says what each failure means and how to fix it, `installed.py` what is
-installed. Nothing touches CuPy before `cuda()` is called.
+CuPy's own `is_available()` says yes as soon as a driver names a device. A missing compiler, cuBLAS or header shows
+only at the first kernel. So here a GPU counts as working only after it has computed something correctly. This file
+makes the checks; `obstacles.py` says what each failure means and how to fix it; `installed.py` finds out what is
+installed. CuPy is not imported before `cuda()` is called.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def cuda(ordinal: int = 0) -> Diagnosis:
     return _working[key]
 
 
-# The three steps. Each returns what stands in the way; the last returns success as well.
+# The three steps. Each returns the obstacle that it finds, if any; the last one also returns success.
 
 
 def _check_cupy() -> Diagnosis | None:
@@ -49,7 +49,7 @@ def _check_cupy() -> Diagnosis | None:
         return obstacles.two_cupys()
     try:
         with warnings.catch_warnings():
-            # Said on Windows when there is no CUDA toolkit but that of the wheels, which is the usual case.
+            # A warning on Windows if the only CUDA toolkit is the one from the wheels, which is the usual case.
             warnings.filterwarnings("ignore", "CUDA path could not be detected")
             import cupy
             from cupy.cuda import runtime
@@ -89,7 +89,7 @@ def _check_driver(ordinal: int) -> Diagnosis | None:
 def _try_out(ordinal: int) -> Diagnosis:
     import cupy
 
-    # Whole numbers, so small that every device must get them exactly, in whatever order it adds.
+    # Integers so small that every device must get the exact result, in whatever order it adds.
     a = (np.arange(48 * 64) % 7 - 3).reshape(48, 64)
     b = (np.arange(64 * 32) % 5 - 2).reshape(64, 32)
     expected = (a @ b) * 2 + 1

@@ -1,4 +1,4 @@
-"""What is installed for a GPU, seen without importing CuPy, and the commands that put it right."""
+"""What is installed for a GPU, found without importing CuPy, and the commands that correct it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def fitting_extra(cuda: int) -> str:
 
 
 def cupy_distributions() -> dict[str, str]:
-    """Installed packages that bring the module `cupy`, name to version. More than one is one too many."""
+    """Installed packages that provide the module `cupy`, name to version. There should be at most one."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata  # a package that was removed by halves has none
+        metadata = distribution.metadata  # a package that was only partly removed has none
         name = str(metadata["Name"] if metadata else "").lower().replace("_", "-")
         if re.fullmatch(r"(amd-)?cupy(-(cuda|rocm)[\w-]*)?", name):
             found.setdefault(name, str(distribution.version))
@@ -42,8 +42,8 @@ def cupy_distributions() -> dict[str, str]:
 def install_commands(extra: str, remove: str = "") -> str:
     """The commands after which exactly the CuPy of `extra` is installed, with the CUDA libraries it needs.
 
-    Other CuPys go first, and all of them where there are several: they share files, so that removing one damages
-    the rest. `remove` names a package that is to go even if it is the right one, because it is broken.
+    Another CuPy is uninstalled first; if there are several, all of them are: they share files, so removing one damages
+    the rest. `remove` names a package to uninstall even if it is the right one, because it is broken.
     """
     installed = list(cupy_distributions())
     install = f'pip install "xpnet[{extra}]"'
@@ -53,14 +53,14 @@ def install_commands(extra: str, remove: str = "") -> str:
 
 
 def kernel_cache() -> Path:
-    """The folder where CuPy keeps compiled kernels; of a user without a home it begins with "~", as CuPy's does."""
+    """The folder where CuPy keeps compiled kernels. As in CuPy, it begins with "~" for a user without a home."""
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
 
 
 def write_problem(folder: Path) -> str:
     """Why no file can be written in `folder`, or "" if one can. Leaves nothing behind.
 
-    A folder that does not exist yet is judged by its nearest parent that does.
+    For a folder that does not exist yet, the nearest parent that exists is tried.
     """
     try:
         while not folder.exists() and folder != folder.parent:
@@ -74,5 +74,5 @@ def write_problem(folder: Path) -> str:
 
 
 def dotted(version: int) -> str:
-    """CUDA's version number in words: "12.4" for 12040."""
+    """CUDA's version number as text: "12.4" for 12040."""
     return f"{version // 1000}.{version % 1000 // 10}"

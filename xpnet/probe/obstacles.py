@@ -22,11 +22,11 @@ from xpnet.probe.installed import (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The answer for one GPU: `state`, what was seen, and what to do about it.
+    """The result for one GPU: its state, what was seen, and what to do about it.
 
     `state` is "ok", or the first obstacle: "no-cupy", "two-cupys", "broken-cupy", "no-driver",
-    "driver-too-old", "no-device", "no-such-device", "libraries-missing", "wrong-result", or "fault" for all
-    else. `detail` is one line. `fix` holds commands or actions, one per line; it is empty when all is well.
+    "driver-too-old", "no-device", "no-such-device", "libraries-missing", "wrong-result", or "fault" for any
+    other. `detail` is one line. `fix` holds commands or actions, one per line; it is empty if the state is "ok".
     """
 
     state: str
@@ -114,7 +114,7 @@ def no_such_device(ordinal: int, count: int) -> Diagnosis:
 
 
 def _visible() -> str:
-    """Which GPUs the user lets programs see, if that was set."""
+    """A note of which GPUs programs may see, if CUDA_VISIBLE_DEVICES is set."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "" if visible is None else f' (CUDA_VISIBLE_DEVICES is "{visible}")'
 
@@ -132,14 +132,14 @@ def first_kernel_failed(error: Exception, ordinal: int) -> Diagnosis:
     diagnosis = unwritable_cache(error) or _unsupported_gpu(ordinal)
     if diagnosis:
         return diagnosis
-    if hasattr(error, "status"):  # CUDA or cuBLAS is there, and refused
+    if hasattr(error, "status"):  # CUDA or cuBLAS is there, and reported an error
         return fault(error)
     seen = f"the GPU is there, but a CUDA library or header is missing: {_line(error)}"
     return Diagnosis("libraries-missing", seen, install_commands(fitting_extra(runtime.runtimeGetVersion())))
 
 
 def _unsupported_gpu(ordinal: int) -> Diagnosis | None:
-    """Whether the GPU is older or newer than the CUDA compiler that CuPy found."""
+    """The obstacle if the GPU is older or newer than the CUDA compiler that CuPy found supports; None otherwise."""
     try:
         import cupy
         from cupy.cuda import nvrtc, runtime
@@ -148,7 +148,7 @@ def _unsupported_gpu(ordinal: int) -> Diagnosis | None:
         capability = int(cupy.cuda.Device(ordinal).compute_capability)  # "86" for 8.6
         wheel, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
     except Exception:
-        return None  # there is no compiler to compare with: that is the obstacle, and the error says so
+        return None  # there is no compiler to ask: that is the obstacle, and the first error says so
     low, high = min(known), max(known)
     if low <= capability <= high:
         return None
@@ -159,13 +159,13 @@ def _unsupported_gpu(ordinal: int) -> Diagnosis | None:
     if capability > high:
         install = install_commands(fitting_extra(driver))
         return Diagnosis("fault", seen, install.replace("pip install", "pip install -U --upgrade-strategy eager"))
-    if wheel >= 13000 and capability >= 50:  # CUDA 13 gave up what is older than 7.5, CUDA 12 what is below 5.0
+    if wheel >= 13000 and capability >= 50:  # CUDA 13 dropped GPUs below 7.5, CUDA 12 those below 5.0
         return Diagnosis("fault", seen, install_commands("cuda12"))
     return Diagnosis("fault", seen, 'none, this GPU is too old; use the CPU: device="cpu"')
 
 
 def unwritable_cache(error: Exception) -> Diagnosis | None:
-    """Whether the kernel cache is to blame: CuPy makes that folder at import, and fails where it cannot."""
+    """The obstacle if the kernel cache caused the error: CuPy makes that folder at import, and fails if it cannot."""
     problem = isinstance(error, OSError) and error.errno is not None and write_problem(kernel_cache())
     if not problem:
         return None
@@ -188,7 +188,7 @@ def fault(error: Exception) -> Diagnosis:
 
 
 def _line(error: BaseException) -> str:
-    """The error in one line. CuPy puts a banner around import errors; their cause says more."""
+    """The error in one line. CuPy wraps import errors in a banner; the cause says more."""
     cause = error.__cause__ or error
     text = str(cause).strip().split("\n")[0]
     return f"{type(cause).__name__}: {text[:200]}".rstrip(": ")
