@@ -1,4 +1,4 @@
-"""Timing a training step: as a whole, layer by layer, and its matrix products alone."""
+"""Time a training step: as a whole, layer by layer, and its matrix products alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpnet.optim import SGD, Optimizer
 from xpnet.train.capture import capture
 from xpnet.train.run import Run
 
-FREE = 64  # the length of an axis of free length, where no example says another
+FREE = 64  # the length of an axis of free length, if there is no example
 N_BATCHES = 4
 WARM_UP = 3  # steps before the clock starts
 ROUNDS = 7
@@ -31,7 +31,7 @@ ROUNDS = 7
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Seconds that a layer takes of a step, without the layers inside it."""
+    """Seconds that a layer takes in a step, without the layers inside it."""
 
     path: str
     layer: str
@@ -44,9 +44,9 @@ class Bench:
     """Seconds of a step of `batch_size` samples on a device; `str()` of it is a table.
 
     `step` is the median of some rounds of steps as `fit` runs them, `low` and `high` their extremes; `eager` is why
-    the steps were not captured, where a device could. `layers`, `loss` and `update` are the parts of a step that runs
-    layer by layer and waits for the device after each: their sum is more than `step`. `products` are the step's matrix
-    products alone, the floor below which no other way to write the layers can get.
+    the steps were not captured, on a device that could. `layers`, `loss` and `update` are the parts of a step that runs
+    layer by layer and waits for the device after each: their sum is more than `step`. `products` is the time of the
+    step's matrix products alone, a lower bound for any way to write the layers.
     """
 
     device: str
@@ -74,10 +74,10 @@ class Bench:
 def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: float = 1.0) -> Bench:
     """Time a training step of a copy of the model on its device; the model is left as it is.
 
-    `example` is one or more samples on the host, which are repeated; without it they are drawn at random, or are 0
-    where the model takes integers, and an axis of free length has 64. The loss is cross-entropy for a model with class
+    `example` is one or more samples on the host, which are repeated. Without it, samples are drawn at random, or are 0
+    if the model takes integers, and an axis of free length has 64. The loss is cross-entropy for a model with class
     names, else the mean squared error; the optimizer is plain gradient descent. `seconds` is about how long the rounds
-    take together. Raises ValueError for a model of several outputs, or without parameters.
+    take together. Raises ValueError for a model with several outputs, or without parameters.
     """
     whole("batch_size", batch_size, least=1)
     if is_several(model.output_shape):
@@ -85,7 +85,7 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
     if not model.n_parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
     x = _samples(model, batch_size * N_BATCHES, example)
-    backend, start = model.backend, model.backend.rng.state  # Dropout draws of it, and a copy of the model shares it
+    backend, start = model.backend, model.backend.rng.state  # Dropout draws from it, and a copy of the model shares it
     try:
         run = _run(model.to(backend), x, batch_size)
         with (
@@ -106,7 +106,7 @@ def bench(model: Model, batch_size: int = 64, example: Any = None, seconds: floa
 
 
 def fastest(backends: Iterable[Backend], make: Callable[[Backend], Run], steps: int = 10) -> dict[str, float]:
-    """Seconds of a step of `make(backend)` on each device, the fastest first: the mean of so many steps."""
+    """Seconds of a step of `make(backend)` on each device, the mean of `steps` steps; the fastest device first."""
     found = {}
     for backend in backends:
         run = make(backend)
@@ -124,7 +124,7 @@ def _run(model: Model, x: Any, batch_size: int) -> Run:
     n = len(in_tuple(x)[0])
     loss: Loss = SoftmaxCrossEntropy() if model.classes else MeanSquaredError()
     y = np.zeros((n, *shape[:-1]), np.int64) if model.classes else np.zeros((n, *shape), model.backend.dtype)
-    optimizer: Optimizer = SGD(model, lr=1e-9)  # so small that the values stay what they are
+    optimizer: Optimizer = SGD(model, lr=1e-9)  # so small that the parameters hardly change
     data = Dataset(x, y, model.classes if y.ndim == 1 else ())
     return Run(model, loss, optimizer, data, batch_size, metrics=())
 
@@ -163,7 +163,7 @@ def _rounds(run: Run, seconds: float) -> Iterator[float]:
 
 
 def _time(run: Run, steps: int, warm_up: int = WARM_UP) -> float:
-    """Seconds of a step."""
+    """Seconds of a step, the mean of `steps` steps."""
     backend = run.model.backend
     for _ in range(warm_up):
         _step(run)
@@ -182,7 +182,7 @@ def _step(run: Run) -> None:
 
 
 class _Clock(Observer):
-    """The parts of some steps. What passes between two events belongs to the innermost layer that is under way."""
+    """Times the parts of some steps. The time between two events counts for the innermost layer then at work."""
 
     def __init__(self, run: Run, steps: int):
         self._run, self._backend, self.steps = run, run.model.backend, steps
@@ -210,7 +210,7 @@ class _Clock(Observer):
         self._credit("update", None)
 
     def _lap(self) -> float:
-        """Seconds since the last call, once the device has done all of it."""
+        """Seconds since the last call, after waiting until the device has finished its work."""
         self._backend.synchronize()
         before, self._last = self._last, time.perf_counter()
         return self._last - before
@@ -237,11 +237,11 @@ class _Clock(Observer):
         self._credit("backward", self._around.pop())
 
     def seconds(self, part: str, layer: Layer | None = None) -> float:
-        """The median of the steps; 0 for what did not occur."""
+        """The median over the steps; 0 for a part that did not occur."""
         return statistics.median(self._times.get((part, layer), [0.0]))
 
     def layers(self) -> tuple[LayerTime, ...]:
-        named: dict[Layer, str] = {}  # a layer that is used twice has the time of both, under its first path
+        named: dict[Layer, str] = {}  # a layer that is used twice has the time of both uses, under its first path
         for path, layer in self._run.model.network.walk():
             named.setdefault(layer, path)
         return tuple(
@@ -254,7 +254,7 @@ class _Clock(Observer):
 
 
 class _Products(Backend):
-    """The CPU, noting the matrix products of a step that goes as another backend's would."""
+    """A CPU backend that notes the matrix products of a step, in chunks as the backend `like` would compute them."""
 
     def __init__(self, like: Backend):
         super().__init__(str(like.dtype), like.seed)
@@ -267,12 +267,12 @@ class _Products(Backend):
 
 
 def _layout(a: Array) -> tuple[tuple[int, ...], bool]:
-    """The shape, and whether it is a transposed matrix."""
+    """The shape, and whether the array is a transposed matrix."""
     return a.shape, a.ndim > 1 and a.strides[-1] > a.strides[-2]
 
 
 def _products(model: Model, x: Any, times: int) -> float:
-    """Seconds of all products of a step, one after the other, on arrays that are there already."""
+    """Seconds of all products of a step, one after the other, on arrays that already exist."""
     backend, noting = model.backend, _Products(model.backend)
     with noting.mode(training=True):
         y, backward = model.to(noting).forward(each(noting.asarray, x))

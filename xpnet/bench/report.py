@@ -32,7 +32,7 @@ def table(found: Bench) -> str:
 
 
 def summary(found: Bench) -> list[str]:
-    """The whole step in words."""
+    """Lines about the whole step."""
     rate, samples = 1 / found.step, found.batch_size / found.step
     lines = [
         f"a step of {found.batch_size} samples on {found.device}: {in_time(found.step)} "
@@ -43,7 +43,7 @@ def summary(found: Bench) -> list[str]:
 
 
 def comparison(found: Sequence[Bench]) -> str:
-    """The devices beside each other, the fastest first."""
+    """A line that compares the devices, the fastest first."""
     order = sorted(found, key=lambda one: one.step)
     others = (f"{one.device} takes {one.step / order[0].step:.1f} times as long" for one in order[1:])
     return f"{order[0].device} is the fastest; {', '.join(others)}"
@@ -57,7 +57,7 @@ def in_time(seconds: float) -> str:
 
 
 def plot(found: Sequence[Bench]) -> Figure:
-    """For each device a bar of a step's parts, layer by layer, with the products alone beside it."""
+    """For each device a bar chart of the parts of a step, layer by layer, with the `summary` as its title."""
     from matplotlib.figure import Figure
 
     from xpnet.train.plots import TRAINING, VALIDATION
