@@ -1,15 +1,16 @@
 """A small GPT that learns to write, one character after the other, from a text file.
 
-It is nanoGPT's character-level model (A. Karpathy), made of layers whose backward is written by hand: an embedding, a
-trained position, a few transformer blocks, and scores of the next character. Then it writes: it draws a character by
-its probability, reads it, and goes on. What it has computed for the characters before is kept, not computed again.
+It is nanoGPT's character-level model (A. Karpathy), made of layers with hand-written backward passes: an embedding,
+learned positions, a few transformer blocks, and scores of the next character. To write, it draws a character by its
+probability, reads it, and goes on. What it has computed for earlier characters is kept and not computed again.
 
 python examples/char_gpt.py                                  # five sonnets of Shakespeare's, below; some seconds
 python examples/char_gpt.py --text FILE --config nano        # nanoGPT's configuration for a CPU; some minutes
 python examples/char_gpt.py --save text.safetensors && xpnet serve text.safetensors     # and a page to look into it
 
-The nano configuration differs from nanoGPT's in this: normalisations have a shift, GELU is in its tanh form, the last
-layer has weights of its own and not the embedding's, and matrices that end a residual branch begin as large as others.
+The nano configuration differs from nanoGPT's in four ways: normalisations have a shift; GELU is in its tanh form; the
+last layer has weights of its own instead of the embedding's; and the matrices at the end of a residual branch are
+initialised at the same scale as the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from xpnet import data, losses, nn, optim, schedules, train
 
 @dataclass(frozen=True)
 class Config:
-    """The model, and how it is trained. A step takes `batch` sequences of `context` characters."""
+    """The model and its training. A step takes `batch` sequences of `context` characters."""
 
     layers: int
     heads: int
@@ -36,7 +37,7 @@ class Config:
     context: int
     batch: int
     steps: int
-    epochs: int  # each on sequences of its own, with a look at the validation text in the end
+    epochs: int  # equal parts of `steps`, each on newly drawn sequences and followed by a validation
     warm_up: int = 100
     lr: float = 1e-3
     final_lr: float = 1e-4
@@ -49,7 +50,7 @@ CONFIGS = {
 
 
 class Characters:
-    """Characters as whole numbers, and back."""
+    """Characters to integers, and back."""
 
     def __init__(self, text: str):
         self.known = sorted(set(text))
@@ -66,7 +67,7 @@ class Characters:
 
 
 def gpt(config: Config, characters: int) -> nn.Layer:
-    """(N, T) characters to (N, T, characters): the scores of what comes after each."""
+    """The network from (N, T) characters to (N, T, characters) scores of the character after each."""
     small = nn.init.normal(0.02)
     blocks = [nn.TransformerBlock(config.heads, causal=True, bias=False, init=small) for _ in range(config.layers)]
     return nn.Sequential(
@@ -106,16 +107,16 @@ def learn(model: nn.Model, config: Config, tokens: np.ndarray) -> None:
 
 
 def write(model: nn.Model, begin: list[int], n: int, context: int, temperature: float, top_k: int) -> list[int]:
-    """`begin`, and n characters more, each drawn by its probability among the `top_k` that are most probable.
+    """`begin` and n more characters, each drawn by its probability among the `top_k` most probable ones.
 
-    The scores are divided by `temperature`: below 1 the text is more usual, above 1 more daring.
+    The scores are divided by `temperature`: below 1 the text is more predictable, above 1 less so.
     """
     written, rng = list(begin), np.random.default_rng(model.backend.seed)
     cache: dict = {}
-    read = written[-context:]  # what the model has not seen yet
+    read = written[-context:]  # the characters that the model has not read yet
     seen = 0
     for _ in range(n):
-        if seen + len(read) > context:  # it has no more positions: begin again with the later half
+        if seen + len(read) > context:  # there are no positions left: begin again with the last context // 2 characters
             cache, seen, read = {}, 0, written[-(context // 2) :]
         x = model.backend.asarray(np.array([read]))
         scores = model.backend.to_host(nn.decode(model.network, x, cache, model.backend))[0, -1]
@@ -146,7 +147,7 @@ def main() -> None:
     if options.temperature <= 0 or options.top_k < 1 or options.begin == "":
         parser.error("--temperature must be above 0, --top-k at least 1, and --begin not empty")
     if options.save is not None and not options.save.absolute().parent.is_dir():
-        parser.error(f"--save: there is no folder {options.save.parent}")  # said before the training, not after it
+        parser.error(f"--save: there is no folder {options.save.parent}")  # before the training, not after it
     config = CONFIGS[options.config]
     try:
         text = SONNETS if options.text is None else options.text.read_text(encoding="utf-8")

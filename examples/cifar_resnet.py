@@ -1,6 +1,6 @@
 """The residual network of He et al., "Deep residual learning for image recognition" (2016), on CIFAR-10.
 
-Batches, weight decay and augmentation are the paper's; the rate goes along one cycle, with Nesterov's momentum, where
+Batch size, weight decay and augmentation are the paper's. The learning rate follows one cycle, with Nesterov momentum;
 the paper's falls in steps.
 
 python examples/cifar_resnet.py            # ResNet-20 on CIFAR-10 (162 MB, downloaded once): for a GPU
@@ -29,7 +29,7 @@ network = nn.Sequential(
 model = nn.Model(network, shape, backend, splits.train.classes)
 print(model.summary(BATCH))
 
-# Four pixels of border and mirror images, as in the paper; of digits, one pixel and no mirror images.
+# Crops with four pixels of border, and mirror images, as in the paper; for digits, one pixel and no mirror images.
 augment = data.Augment(crop=1) if small else data.Augment(crop=4, flip=0.5)
 loss = losses.SoftmaxCrossEntropy()
 optimizer = optim.SGD(model, RATE, momentum=0.9, nesterov=True, weight_decay=0.0001)

@@ -1,6 +1,6 @@
-"""A table: who of some customers will leave, from numbers and categories; the model is saved, and answers new rows.
+"""A table: predict from numbers and categories which customers will leave; save the model, and use it on new rows.
 
-The customers are made up here; `data.table` takes a data frame, an Arrow table or the path of a CSV file just as well.
+The customers are made up here; `data.table` also takes a data frame, an Arrow table or the path of a CSV file.
 
 python examples/customers.py            # a second or two
 """
@@ -17,12 +17,12 @@ rng, n = np.random.default_rng(0), 2000
 customers = {
     "age": rng.integers(18, 80, n),
     "city": rng.choice(["Rome", "Oslo", "Lima"], n),
-    "shop": rng.choice([f"shop {i}" for i in range(40)], n),  # so many categories are embedded, not one-hot
+    "shop": rng.choice([f"shop {i}" for i in range(40)], n),  # so many are embedded instead of one-hot
     "member": rng.random(n) < 0.5,
 }
 customers["churn"] = np.where((customers["age"] > 45) ^ (customers["city"] == "Rome"), "yes", "no")
 
-# With unseen="zeros" a city that comes later is one of which nothing is known; without, it is an error.
+# With unseen="zeros", a city that was not in the training data is encoded as zeros; without it, it is an error.
 table = data.table(customers, target="churn", unseen="zeros")
 training, test = data.split(table, 0.2, seed=0)
 
@@ -36,6 +36,6 @@ print(f"right for {train.evaluate(model, loss, test).accuracy:.1%} of {len(test)
 new = {"member": [True, False], "city": ["Rome", "Paris"], "age": [30, 70], "shop": ["shop 3", "shop 9"]}
 with tempfile.TemporaryDirectory() as folder:
     model.save(Path(folder) / "customers.safetensors")
-    model = xpnet.load(Path(folder) / "customers.safetensors", device="cpu")  # knows its columns by itself
+    model = xpnet.load(Path(folder) / "customers.safetensors", device="cpu")  # the file has the columns, too
 for age, city, p in zip(new["age"], new["city"], model.probabilities(new), strict=True):
     print(f"aged {age}, of {city}: churn {model.classes[p.argmax()]}, at {p.max():.1%}")

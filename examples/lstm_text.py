@@ -1,9 +1,9 @@
 """Text, character by character: an LSTM learns which one comes next, then writes on its own.
 
 python examples/lstm_text.py                           # some seconds, on the beginning of a book
-python examples/lstm_text.py FILE --temperature 0.5    # on a text of your own; 1 is as bold as the network has learnt
+python examples/lstm_text.py FILE --temperature 0.5    # on a text of your own; 1: the probabilities as learnt
 
-A text of some thousand characters teaches little more than words; with some hundred thousand, whole sentences come.
+A text of some thousand characters teaches little more than words; some hundred thousand are enough for whole sentences.
 """
 
 import argparse
@@ -43,7 +43,7 @@ she fell past it.
 they'll all think me at home! Why, I wouldn't say anything about it, even if I fell off the top of the house!" (Which \
 was very likely true.)
 """
-LENGTH, VECTOR, UNITS = 48, 16, 96  # of a training sequence, of a character's vector, of the LSTM
+LENGTH, VECTOR, UNITS = 48, 16, 96  # length of a training sequence, size of a character's vector, units of the LSTM
 
 
 def learn(tokens: np.ndarray, n: int, backend: xpnet.Backend) -> nn.Model:
@@ -63,10 +63,10 @@ def learn(tokens: np.ndarray, n: int, backend: xpnet.Backend) -> nn.Model:
 
 
 def write(model: nn.Model, start: list[int], length: int, temperature: float) -> list[int]:
-    """`length` tokens after those of `start`, each drawn from softmax(scores / temperature).
+    """The tokens of `start` and `length` more, each drawn from softmax(scores / temperature).
 
-    The LSTM goes one step at a time here, with its state in its inputs and outputs: the same parameters in a layer
-    with other options.
+    Here the LSTM runs one step at a time, with its state as an input and an output: a layer with other options and the
+    same parameters.
     """
     tensors, rng = model.tensors(), model.backend.host_rng("text")
     vectors, W, b = (tensors[f"layers.{key}"] for key in ("0.W", "2.W", "2.b"))

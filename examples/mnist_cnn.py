@@ -1,4 +1,4 @@
-"""A small convolutional network: 99.1 % on MNIST after two epochs, a minute of one busy core.
+"""A small convolutional network: 99.1 % on MNIST after two epochs, which take a minute on one core.
 
 python examples/mnist_cnn.py            # MNIST; downloaded once
 python examples/mnist_cnn.py digits     # the 1,797 small digits inside the package, offline

@@ -12,7 +12,7 @@ from xpnet import data, losses, nn, optim, schedules, train
 EPOCHS, BATCH, RATE = 15, 64, 0.3
 
 splits = data.load(sys.argv[1] if len(sys.argv) > 1 else "mnist")
-images = splits.train.x  # uint8 (N, height, width); they go to the device as they are, and are scaled there
+images = splits.train.x  # uint8 (N, height, width); they are copied to the device as integers and scaled there
 
 backend = xpnet.select("auto", seed=0)  # a GPU if one really works, else the CPU
 network = nn.Sequential(

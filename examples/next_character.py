@@ -1,7 +1,8 @@
-"""Next-token prediction: a small network learns which character follows, at every place of a text.
+"""Next-token prediction: a small network learns which character follows, at every position of a text.
 
-Every place sees itself and the seven characters before it, by causal convolutions over embedded characters (Bengio et
-al., "A neural probabilistic language model", 2003, convolved). Sequences may have any length: their axis is free.
+Every position sees its own character and the seven before it, by a causal convolution over embedded characters (the
+network of Bengio et al., "A neural probabilistic language model", 2003, as a convolution). Sequences may have any
+length: their axis is free.
 
 python examples/next_character.py [FILE]     # a text of your own; without one, some verses below
 """
@@ -32,9 +33,9 @@ What dread hand? & what dread feet?
 
 
 class Before(nn.Layer):
-    """Each place with the `n` before it, 0 where there is none.  x: (N, T, C), y: (N, T, (n + 1) C).
+    """Each position joined with the `n` before it, 0 where there is none.  x: (N, T, C), y: (N, T, (n + 1) C).
 
-    y_t = (x_t, x_{t-1}, ..., x_{t-n}), so dx_t = sum_i (the part of dy_{t+i} that is i places back).
+    y_t = (x_t, x_{t-1}, ..., x_{t-n}), so dx_t = sum_i (the part of dy_{t+i} that belongs to x_t, i positions back).
     """
 
     def __init__(self, n):

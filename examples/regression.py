@@ -1,7 +1,7 @@
 """A regression: ten features, two targets, trained with early stopping, measured by R2 and mean absolute error.
 
-The data are Friedman's first function (1991): y = 10 sin(pi a b) + 20 (c - 1/2)^2 + 10 d + 5 e + noise, of which five
-more features know nothing; the second target is the logarithm of the first without its noise.
+The data are Friedman's first function (1991): y = 10 sin(pi a b) + 20 (c - 1/2)^2 + 10 d + 5 e + noise. The other five
+features have no effect on it. The second target is log(1 + y) with y free of noise.
 
 python examples/regression.py           # a few seconds; FILE.png as an argument draws the curves there
 """
@@ -23,7 +23,7 @@ rest, test = data.split(samples, 0.2, seed=0)
 training, validation = data.split(rest, 0.2, seed=1)
 
 backend = xpnet.select("auto", seed=0)
-mean, std = data.mean_std(training.y, axis=0)  # the targets are learnt in units of their own spread
+mean, std = data.mean_std(training.y, axis=0)  # the network learns standardised targets
 scaled = [data.Dataset(part.x, (part.y - mean) / std, name=part.name) for part in (training, validation)]
 
 network = nn.Sequential(nn.Standardize(*data.mean_std(training.x, axis=0)), *nn.mlp([10, 64, 64, 2], nn.GELU).layers)

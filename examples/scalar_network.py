@@ -1,13 +1,13 @@
 """A neural network in pure Python, one number at a time: from a derivative to reading digits, in a few seconds.
 
-For a reader who comes from the tutorial that builds a network out of single numbers:
+For readers of the tutorial that builds a network out of single numbers:
 
     python examples/scalar_network.py
-    python examples/scalar_network.py t1.wt      # and the weights that the tutorial published, on MNIST
+    python examples/scalar_network.py t1.wt      # also with the weights that the tutorial published, on MNIST
 
-The engine is `xpnet/scalar/`: five short files without NumPy. From section 5 on, it is set beside xpnet's other
-engine, which computes with whole arrays, and shown to give the same numbers. Without an argument, the weights are
-read from $XPNET_DATA/seed_weights/t1.wt if they are there.
+The engine is `xpnet/scalar/`: five short files without NumPy. From section 5 on, it is compared with xpnet's other
+engine, which computes with whole arrays: both give the same numbers. Without an argument, the weights are read from
+$XPNET_DATA/seed_weights/t1.wt if they are there.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def numbers_that_know_their_derivative() -> None:
     z = f(x, y)
     z.backward()
 
-    # The slope of the straight line through two points close by is nearly the derivative: an independent check.
+    # The slope of the line through two nearby points approximates the derivative: an independent check.
     h = 1e-6
     slope_x = (f(Value(1.5 + h), y).data - f(Value(1.5 - h), y).data) / (2 * h)
     slope_y = (f(x, Value(-0.5 + h)).data - f(x, Value(-0.5 - h)).data) / (2 * h)
@@ -64,7 +64,7 @@ def one_step_of_learning() -> None:
     print(f"   {net}")
     inputs, label = [Value(1.0), Value(2.0)], 0
     before = cross_entropy(net.feed(inputs), label)
-    before.backward()  # now every weight knows what a change of it does to the loss
+    before.backward()  # now every weight has its gradient: how the loss changes with it
     for parameter in net.get_parameters():
         parameter.data -= 0.1 * parameter.grad
     after = cross_entropy(net.feed(inputs), label)
@@ -72,7 +72,7 @@ def one_step_of_learning() -> None:
 
 
 def digits() -> list[list]:
-    """(inputs, label) of the training and the test images: 64 pixels each, from 0..255 to 0..1."""
+    """(inputs, label) of the training and the test images: 64 pixels each, scaled from 0..255 to 0..1."""
     return [
         [([pixel / 255 for pixel in x.ravel().tolist()], int(y)) for x, y in zip(split.x, split.y, strict=True)]
         for split in data.load("digits")
@@ -112,7 +112,7 @@ def same_as_the_library() -> None:
     model = to_model(net, xpnet.select("cpu", "float64"))  # "cuda" in place of "cpu": the same on a GPU
     same("the network as a model and back", numbers(net), numbers(from_model(model)), "what it was")
 
-    # Number by number. A hook looks at what comes out of the network (it could also replace it).
+    # Number by number. A hook is called with the outputs of the network (it could also replace them).
     seen = []
     net.post_feed_hooks.append(lambda net, outputs: seen.append([output.data for output in outputs]))
     batch = digits()[0][:8]
@@ -120,7 +120,7 @@ def same_as_the_library() -> None:
     loss = sum(errors[1:], errors[0]) / len(errors)
     loss.backward()
 
-    # By the library: a row of x for each sample.
+    # With the library: a row of x for each sample.
     x, labels = np.array([inputs for inputs, _ in batch]), np.array([label for _, label in batch])
     outputs, backward = model.forward(x)
     value, slope = losses.SoftmaxCrossEntropy()(outputs, labels, model.backend)
@@ -143,7 +143,7 @@ def same_as_the_library() -> None:
 
 
 def same(what: str, by_hand, by_library, name: str) -> None:
-    """AssertionError unless the two are the same numbers, but for rounding."""
+    """Raise AssertionError unless the two are the same numbers, except for rounding."""
     np.testing.assert_allclose(by_library, by_hand, rtol=1e-12, atol=1e-12, err_msg=what)
     print(f"   {what}: equal to {name}")
 

@@ -1,15 +1,15 @@
 """The NumPy tutorial's network, step by step: each step by hand, then by the library, and shown to be the same.
 
-For a reader who comes from one of the articles that build 784-128-64-32-10 from scratch. Their functions are here
-under their names, in a few lines of NumPy; beside each stands what xpnet has for it, and an assertion that both give
-the same numbers. Then the library trains the network, and reads an image.
+For readers of one of the articles that build 784-128-64-32-10 from scratch. Their functions are here under their own
+names, in a few lines of NumPy; each is compared with its counterpart in xpnet, with an assertion that both give the
+same numbers. Then the library trains the network, and reads an image.
 
     python examples/tutorial_mlp.py                          # MNIST, less than a minute
     python examples/tutorial_mlp.py --quick                  # the small digits inside the package, a few seconds
     python examples/tutorial_mlp.py --out images my.png    # with plots, and an image of your own
 
-One thing is turned round: there, a sample is a column, and Z = W A + b; here it is a row, and z = x W + b. What you
-know as W is transposed.
+One convention differs: there, a sample is a column, and Z = W A + b; here it is a row, and z = x W + b. So W is
+transposed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ BATCH, RATE, EPOCHS = 64, 0.3, 15
 
 
 def initialize_parameters(sizes, rng):
-    """W1, b1, W2, ...: weights normal with variance 2 / inputs (He), so that the signal keeps its size; biases 0."""
+    """W1, b1, W2, ...: normal weights of variance 2 / n_in (He), so that the signal keeps its size; biases 0."""
     parameters = {}
     for i, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
         parameters[f"W{i}"] = rng.standard_normal((n_in, n_out)) * np.sqrt(2 / n_in)
@@ -47,12 +47,12 @@ def relu(z):
     return np.maximum(z, 0)
 
 
-def sigmoid(z):  # the library's stands z = -1000 too, where this one overflows
+def sigmoid(z):  # for z = -1000 this one overflows, the library's does not
     return 1 / (1 + np.exp(-z))
 
 
 def softmax(z):
-    """Any numbers as probabilities. The largest is taken off first, so that no power overflows.
+    """Any numbers as probabilities. The largest is subtracted first, so that no power overflows.
 
     >>> softmax(np.array([[2.5, 1.0, 0.8]])).round(4)
     array([[0.7113, 0.1587, 0.1299]])
@@ -75,12 +75,12 @@ def one_hot(labels, n_classes):
 
 
 def compute_cost(p, target):
-    """Cross-entropy: -log of the probability of the right class, the mean over the batch."""
+    """Cross-entropy: -log of the probability of the right class, averaged over the batch."""
     return -np.mean(np.sum(target * np.log(p), axis=1))
 
 
 def model_forward(x, parameters):
-    """The outputs before softmax, and the input of every layer, which the way back needs."""
+    """The outputs before softmax, and the input of every layer, which the backward pass needs."""
     inputs, n_layers = [], len(parameters) // 2
     for i in range(1, n_layers + 1):
         inputs.append(x)
@@ -98,7 +98,7 @@ def model_backward(dz, inputs, parameters):
     for i in range(len(inputs), 0, -1):
         x = inputs[i - 1]
         grads[f"W{i}"], grads[f"b{i}"], dx = linear_backward(dz, x, parameters[f"W{i}"])
-        dz = dx * (x > 0)  # x came out of a ReLU, which passes on what was above 0
+        dz = dx * (x > 0)  # x is the output of a ReLU, whose derivative is 1 where its output is above 0
     return grads
 
 
@@ -110,11 +110,11 @@ def mini_batches(n, size, order):
     return [order[start : start + size] for start in range(0, n, size)]
 
 
-# The same by the library ----------------------------------------------------------------------------------
+# The same with the library --------------------------------------------------------------------------------
 
 
 def same(step, by_hand, by_library, what):
-    """AssertionError unless the two are the same numbers, but for rounding."""
+    """Raise AssertionError unless the two are the same numbers, except for rounding."""
     np.testing.assert_allclose(by_hand, by_library, rtol=1e-11, atol=1e-12, err_msg=step)
     print(f"   {step}: equal to {what}")
 
@@ -135,7 +135,7 @@ def worked_examples(backend):
 
 
 def one_step(backend, x, labels, sizes):
-    """Initialise, forward, cost, backward and update, of one batch."""
+    """Initialise, forward, cost, backward and update, for one batch."""
     print(f"2. One step of gradient descent, on {len(x)} images")
     parameters = initialize_parameters(sizes, backend.host_rng("weights"))
     model = nn.Model(nn.mlp(sizes), (sizes[0],), backend)
@@ -193,7 +193,7 @@ def one_epoch(backend, x, labels, sizes):
 
 
 def train_network(splits, seed):
-    """The whole training: plain mini-batch gradient descent, its rate falling to 0 along a cosine."""
+    """The whole training: plain mini-batch gradient descent, with a rate that falls to 0 along a cosine."""
     backend = xpnet.select("auto", seed=seed)  # float32, on a GPU if there is one
     print(f"4. Training on {len(splits.train):,} images, {EPOCHS} epochs, on {backend.device}")
     shape, classes = splits.train.x.shape[1:], splits.train.classes
@@ -203,7 +203,7 @@ def train_network(splits, seed):
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.SGD(model, RATE)
     schedule = schedules.Cosine(RATE, steps=EPOCHS * len(data.batch_slices(len(splits.train), BATCH)))
     settings = {"epochs": EPOCHS, "batch_size": BATCH, "schedule": schedule, "quiet": True}
-    # The test images are only watched: nothing is chosen by them, and the last epoch counts.
+    # The accuracy on the test images is only shown: nothing is chosen by it, and the last epoch counts.
     result = train.fit(model, loss, optimizer, *splits, **settings, callbacks=[report])
     print(f"   test accuracy {train.evaluate(model, loss, splits.test).accuracy:.2%}")
     return model, result.history
@@ -271,7 +271,7 @@ def main():
     few = splits.train[:1000]
     x = few.x.reshape(len(few), -1) / 255
     sizes = [x.shape[1], *HIDDEN, 10]
-    backend = xpnet.select("cpu", "float64", arguments.seed)  # float64: 16 digits to compare
+    backend = xpnet.select("cpu", "float64", arguments.seed)  # float64: about 16 digits to compare
     worked_examples(backend)
     one_step(backend, x[:BATCH], few.y[:BATCH], sizes)
     one_epoch(backend, x, few.y, sizes)

@@ -1,11 +1,11 @@
-"""A layer of your own: written, checked with one line, with a planted mistake that is caught, trained on digits."""
+"""A layer of your own: written, checked with one line, which also catches a planted mistake, and trained on digits."""
 
 import xpnet
 from xpnet import data, losses, nn, optim, verify
 
 
 def sigmoid(x, xp):
-    return (1 + xp.tanh(x / 2)) / 2  # 1 / (1 + e^-x), which would overflow far below 0
+    return (1 + xp.tanh(x / 2)) / 2  # equals 1 / (1 + e^-x), which would overflow for x far below 0
 
 
 class Swish(nn.Layer):
@@ -27,7 +27,7 @@ class Swish(nn.Layer):
 
 
 class Mistaken(Swish):
-    """The same with a mistake that is easily made: dx forgets that s depends on x too."""
+    """The same layer with an easily made mistake: dx ignores that s depends on x too."""
 
     def forward(self, x, backend):
         y, right_backward = super().forward(x, backend)
