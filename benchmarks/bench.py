@@ -1,13 +1,15 @@
 """How fast the package is beside others: `make bench`, or `python -m benchmarks.bench [WORK ...] [--rounds 15]`.
 
-Every contender is a process of its own (with "2 workers" two of them, started by mpiexec) that starts from the same
-weights and sees the same batches. Its first losses must be those of xpnet, or it is not timed. Then all run a part of a
-second in turn, round after round, so that whatever else the machine does slows all of them alike. A row has the median
-of the rounds, their spread, and the ratio of the medians; a second thread is a contender beside one, as it is a loss
-where the other core is taken. Imports and cold starts are whole processes (`processes.py`).
+Every contender is a process of its own (two processes for "2 workers", started by mpiexec). All start from the same
+weights and see the same batches. A contender whose first losses differ from xpnet's is not timed. Then all run for a
+fraction of a second in turn, round after round, so that whatever else the machine does slows all of them alike. A row
+has the median of the rounds, their spread, and the ratio of the medians. Two threads are a contender of their own,
+because a second thread makes a program slower if the other core is busy. Imports and cold starts are whole processes
+(`processes.py`).
 
 Writes bench.json, bench.md and bench.png to --out (benchmarks/results). Rivals that are not installed are left out, and
-named. `--malloc` sets glibc's allocator to keep what it has for every process; the usual setting is none.
+their names printed. `--malloc` makes glibc's allocator keep freed memory, in every process; the default leaves it as it
+is.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ WORKERS = "ours, 2 workers"
 
 
 class Contender:
-    """A process that has made a step, and runs it when it is told to."""
+    """A process that has prepared a training step, and runs it when told to."""
 
     def __init__(self, work: str, name: str, environment: dict[str, str]):
         self.name = name
@@ -60,7 +62,7 @@ class Contender:
             command = [mpiexec(), "-n", "2", *command]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, env={**os.environ, **limits, **environment}, **pipes)
-        self.rounds: list[tuple[float, float]] = []  # seconds of the clock and of the processor, for a step
+        self.rounds: list[tuple[float, float]] = []  # seconds of a step, by the clock and of the processor
         self.start: dict[str, Any] = {}
 
     def ready(self) -> bool:
@@ -83,8 +85,8 @@ class Contender:
 
 
 def serve(work: str, name: str) -> None:
-    """What a contender's process does: prints its first losses and its versions, then runs as many steps as each line
-    of its input says, and prints how long they took. Of several processes the first reads and prints."""
+    """What a contender's process does: print its first losses and its versions; then, for each line of input, run that
+    many steps and print how long they took. Of several processes, the first reads and prints."""
     group = join()
     module = importlib.import_module(f"benchmarks.rivals.{name.split(', ')[0]}")
     options = [option for option in name.split(", ")[1:] if not option.endswith("threads")]
@@ -107,8 +109,8 @@ def say(group: Group, text: str) -> None:
 
 
 def lines(group: Group) -> Iterator[str]:
-    """Of the standard input, for every process of the group. Only the first has it: it hands them on through pipes, as
-    who waits in MPI keeps a core from the contenders whose turn it is."""
+    """The lines of the standard input, for every process of the group. Only the first process has that input. It passes
+    the lines on through pipes, because waiting in MPI would keep a core busy that the other contenders need."""
     folder = Path(group.first(tempfile.mkdtemp))
     pipe = folder / str(group.rank)
     if group.rank:
@@ -120,7 +122,7 @@ def lines(group: Group) -> Iterator[str]:
     group.any(False)
     with ExitStack() as stack:
         others = [stack.enter_context(open(folder / str(rank), "w", buffering=1)) for rank in range(1, group.size)]
-        shutil.rmtree(folder)  # all are open by now
+        shutil.rmtree(folder)  # all pipes are open by now
         for line in sys.stdin:
             for other in others:
                 other.write(line)
@@ -128,7 +130,7 @@ def lines(group: Group) -> Iterator[str]:
 
 
 def race(work: str, rounds: int, environment: dict[str, str]) -> dict[str, Any]:
-    """The rounds of one work: medians, spreads and ratios, by contender."""
+    """Time the rounds of one work: the medians and spreads, by contender."""
     shared = WORKS[work]().trains and importlib.util.find_spec("mpi4py") is not None
     names = (*OURS, *[WORKERS] * shared, *WORKS[work]().rivals)
     started = [Contender(work, name, environment) for name in names]

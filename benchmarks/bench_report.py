@@ -1,4 +1,4 @@
-"""What `benchmarks/bench.py` found, as JSON, as a Markdown table and as a plot."""
+"""The results of `benchmarks/bench.py` as JSON, as a Markdown table and as a plot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = "| contender | a step | half of the rounds | processor time | ratio |\
 
 
 def write(results: dict[str, Any], settings: dict[str, Any], folder: Path, name: str) -> str:
-    """The three files in `folder`, and the Markdown as text."""
+    """Write the three files to `folder`, and return the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {"machine": machine(), **settings, "works": results}
     (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
@@ -51,7 +51,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def best_rival(contenders: dict[str, Any]) -> float | None:
-    """The median of NumPy, where that is one, else of the fastest PyTorch that runs eagerly, as it is installed."""
+    """NumPy's median if it is a contender, else that of the fastest eager PyTorch with the usual allocator."""
     if "numpy" in contenders:
         return contenders["numpy"]["median"]
     eager = [name for name in contenders if name.startswith("pytorch") and not ("compiled" in name or "tuned" in name)]

@@ -3,8 +3,8 @@
     XPNET_DATA=... python -m benchmarks.cold_start [--rounds 5]
 
 Both read the same four files, standardise, and train 784-256-10 with AdamW and a one-cycle rate for three epochs at
-batch 128; each process is timed from outside, imports included, in turn. One that ends below 98 % counts as failed.
-xpnet runs as it comes, which is one BLAS thread in training, and with two; PyTorch with one and with two.
+batch 128. The processes run in turn, and each is timed from outside, imports included. One that ends below 98 % counts
+as failed. xpnet runs with its default, one BLAS thread in training, and with two; PyTorch with one and with two.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
         return
     from benchmarks.processes import timed
 
-    timed(["-c", "from xpnet import data, train"])  # Python compiles what is not compiled yet, as pip would have
+    timed(["-c", "from xpnet import data, train"])  # Python compiles files that pip would have compiled at installation
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     accuracies: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for seed in range(arguments.rounds):

@@ -40,7 +40,7 @@ def file_of(number: int, seed: int) -> tuple[str, bytes]:
 
 
 def read(kind: str, content: bytes, folder: Path) -> tuple[str, str]:
-    """("read", ""), ("refused", why), or ("failed", what): an error that is not the reader's, or says nothing."""
+    """("read", ""), ("refused", why), or ("failed", what): an error that the reader may not raise, or without text."""
     reader = fuzz_readers.KINDS[kind]
     path = folder / f"file{reader.suffix}"
     path.write_bytes(content)
@@ -57,9 +57,9 @@ def read(kind: str, content: bytes, folder: Path) -> tuple[str, str]:
 
 
 def work(start: int, stop: int, seed: int) -> None:
-    """Read these files; a line of JSON before and after each."""
+    """Read these files; print a line of JSON before and after each."""
     with tempfile.TemporaryDirectory() as folder:
-        for kind in KINDS:  # whatever is loaded and kept at the first use is no file's doing
+        for kind in KINDS:  # so that memory and time for what is loaded at the first use count against no file
             outcome, what = read(kind, fuzz_readers.KINDS[kind].examples()[0], Path(folder))
             if outcome != "read":
                 raise RuntimeError(f"a whole file ({kind}) is not read: {what}")
@@ -67,7 +67,7 @@ def work(start: int, stop: int, seed: int) -> None:
         for number in range(start, stop):
             kind, content = file_of(number, seed)
             tell({"number": number, "kind": kind})
-            begun = time.process_time()  # other work on the machine is no fault of the reader
+            begun = time.process_time()  # of the processor: other work on the machine does not count
             outcome, what = read(kind, content, Path(folder))
             tell({"outcome": outcome, "what": what, "seconds": time.process_time() - begun})
 
@@ -77,7 +77,7 @@ def tell(line: dict) -> None:
 
 
 def limit_memory() -> None:
-    """To MEMORY more than what is mapped now, where the system can."""
+    """Limit the memory to MEMORY more than is mapped now, if the system can."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 
@@ -114,7 +114,7 @@ def outcomes(n: int, seed: int):
 
 
 def line_within(child: subprocess.Popen, seconds: float) -> str:
-    """The next line of the child's output, or "" where none comes in time."""
+    """The next line of the child's output, or "" if none comes in time (the child is then killed)."""
     timer = threading.Timer(seconds, child.kill)
     timer.start()
     try:

@@ -1,4 +1,4 @@
-"""How `fuzz.py` damages a file: blindly, byte by byte, and where it knows the format by lying in it."""
+"""How `fuzz.py` damages a file: blindly, byte by byte, or with false values where it knows the format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 def blind(content: bytes, rng: random.Random) -> bytes:
-    """Bits turned, bytes written over, numbers planted, parts cut out, doubled or moved."""
+    """The content with a bit flipped, bytes overwritten, a number planted, or a part cut out, repeated or moved."""
     data = bytearray(content)
     at = rng.randrange(min(len(data), 64) if rng.random() < 0.5 else len(data)) if data else 0
     end = min(len(data), at + rng.choice([1, 2, 4, 16, 256, 4096]))
@@ -69,7 +69,7 @@ def unpacked(content: bytes) -> bytes:
 
 
 def packed(content: bytes, rng: random.Random) -> bytes:
-    """Gzip of it, now and then with much behind it, or in many members."""
+    """The content as gzip, now and then followed by 50 MB of zeros, or in many members."""
     how = rng.randrange(8)
     if how == 0:
         return gzip.compress(content + bytes(50_000_000), 1, mtime=0)
@@ -79,7 +79,7 @@ def packed(content: bytes, rng: random.Random) -> bytes:
 
 
 def lying_tensors(content: bytes, rng: random.Random) -> bytes:
-    """A safetensors file of other metadata, or whose header tells of other tensors."""
+    """A safetensors file with changed metadata, or with a header that describes other tensors."""
     try:
         length = struct.unpack("<Q", content[:8])[0]
         header = json.loads(content[8 : 8 + length])
@@ -121,13 +121,13 @@ def lie(value: object, rng: random.Random) -> None:
 
 
 def as_json(value: object) -> str:
-    """JSON, with lists within lists for "nested 500": Python's own writer would not go as deep."""
+    """JSON, with "nested 500" replaced by 500 nested lists: Python's own writer cannot nest as deeply."""
     text = json.dumps(value)
     return re.sub(r'\\*"nested (\d+)\\*"', lambda found: "[" * int(found[1]) + "]" * int(found[1]), text)
 
 
 def lying_text(content: bytes, rng: random.Random) -> bytes:
-    """A TOML file with another value, another name, or too much of something."""
+    """A TOML file with another value, other letters, a repeated line, or a very long name."""
     lines = content.split(b"\n")
     at = rng.randrange(len(lines))
     name = lines[at].split(b"=")[0]

@@ -1,4 +1,4 @@
-"""What `fuzz.py` reads: for each kind of file whole examples, the reader, and the errors that it may raise."""
+"""What `fuzz.py` reads: for each kind of file, intact examples, the reader, and the errors that it may raise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BackendFactory:
 
 
 def written(write: Callable[[Path], object], suffix: str = "") -> bytes:
-    """What `write` writes into the file that it is given."""
+    """The bytes that `write` writes into the file that it is given."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"file{suffix}"
         write(path)
@@ -54,7 +54,7 @@ def packed_arrays() -> list[bytes]:
 
 
 def folder_of_four(path: Path) -> object:
-    """The file as the images of a folder whose other files are whole."""
+    """Load a folder in which this file is the images, and the other files are intact."""
     for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
         data.write_idx(path.parent / name, (np.arange(20) % 3).astype(np.uint8))
     for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
@@ -109,7 +109,7 @@ def weight_files() -> list[bytes]:
 
 
 def read_weights(path: Path) -> object:
-    """Into a model, which a refusal must leave as it was."""
+    """Read weights into a model, which must be unchanged if they are refused."""
     model = fed()
     before = model.data.copy()
     try:
@@ -121,7 +121,7 @@ def read_weights(path: Path) -> object:
 
 
 def use(path: Path) -> object:
-    """Load a model, and try it where that is cheap."""
+    """Load a model, and run it if that is cheap."""
     model = xpnet.load(path, "cpu")
     if math.prod(model.input_shape) <= 1 << 20:
         model.predict(np.zeros((1, *model.input_shape), np.float32))
@@ -129,7 +129,7 @@ def use(path: Path) -> object:
 
 
 def run(epochs: int, checkpoint: Path, optimizer: type[optim.Optimizer], plateau: bool = False) -> None:
-    """A run on a few digits, from its checkpoint on if there is one. A refused one must leave it as it was."""
+    """Run a training on a few digits, from its checkpoint if there is one. A refused checkpoint must change nothing."""
     digits = data.load("digits").train[: 3 * BATCH]
     network = nn.Sequential(nn.Standardize(100.0, 50.0), nn.Flatten(), nn.Linear(4), nn.Dropout(0.5), nn.Linear(10))
     model = nn.Model(network, (8, 8), xpnet.select("cpu"), digits.classes)
@@ -160,7 +160,7 @@ def checkpoints() -> list[bytes]:
 
 
 def resume(path: Path) -> object:
-    """As the run that wrote it, whichever that was."""
+    """Resume from the checkpoint, with the settings of the run that wrote it."""
     plateau = b"waited" in path.read_bytes().partition(b"schedule")[2][:200]
     return run(EPOCHS, path, *((optim.SGD, True) if plateau else (optim.Adam,)))
 

@@ -3,12 +3,13 @@
     python benchmarks/gpu_check.py
 
 It runs the questions of `gpu_questions.py`, `xpnet parity` in every precision, and the tests that are marked for a GPU,
-from the source tree, with whatever CuPy is installed there (12x or 13x). Each has a process of its own: an error that
-leaves CUDA unusable, a crash or a question without end costs its own answer alone. It needs NumPy and CuPy; where
-pytest or what the tests need is missing, the record says so.
+from the source tree, with whatever CuPy is installed there (12x or 13x). Each runs in a process of its own: after an
+error that leaves CUDA unusable, a crash or an endless question, only that one answer is missing. It needs NumPy and
+CuPy; if pytest or something else that the tests need is missing, the record says so.
 
-After each answer it writes results/gpu-<date>-<name of the GPU>.json, and the same as tables in Markdown: what is there
-when it is stopped stays. Exit code: 0 if all is as it should be, 1 if something is not, or if there is no GPU.
+After each answer it writes results/gpu-<date>-<name of the GPU>.json, and the same as tables in Markdown: if it is
+stopped, the answers so far are kept. Exit code: 0 if all is as it should be, 1 if something is not, or if there is no
+GPU.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ NEEDED_BY_TESTS = ("pytest", "pytest_timeout", "hypothesis", "safetensors", "thr
 
 
 def environment() -> dict[str, Any]:
-    """Where this record is made, or why it cannot be."""
+    """Facts about the machine and the software of the record, or why there can be no record."""
     diagnosis = probe.cuda(0)
     if not diagnosis.ok:
         return {"holds": False, "error": str(diagnosis)}
@@ -71,7 +72,7 @@ def environment() -> dict[str, Any]:
 
 
 def driver() -> str:
-    """The driver's own version, which CUDA does not tell."""
+    """The version of the driver itself, which CUDA does not report."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
@@ -84,10 +85,10 @@ def tests() -> dict[str, Any]:
     missing = [name for name in NEEDED_BY_TESTS if importlib.util.find_spec(name) is None]
     if missing:
         return {"holds": None, "not run": f"missing here: {', '.join(missing)}"}
-    # With more time for each test than pyproject.toml gives: the first ones compile kernels.
+    # With a longer limit for each test than in pyproject.toml: the first ones compile kernels.
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-o", "timeout=600"]
-    command += ["--continue-on-collection-errors"]  # files for which something is not installed here, such as Pillow
-    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))  # CuPy may lie there
+    command += ["--continue-on-collection-errors"]  # in files that need something else, such as Pillow
+    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))  # CuPy may be there
     environment = {**os.environ, "XPNET_REQUIRE_GPU": "1", "PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False, timeout=TESTS_LIMIT
@@ -101,7 +102,7 @@ def tests() -> dict[str, Any]:
 
 
 def parity(precision: str | None = None) -> dict[str, Any]:
-    """What `xpnet parity` finds, with products of this precision."""
+    """The result of `xpnet parity`, with products of this precision."""
     from xpnet.verify.parity import parity as compare
 
     found = compare(precision=precision)
@@ -118,7 +119,7 @@ def parity(precision: str | None = None) -> dict[str, Any]:
 
 
 def questions() -> dict[str, Callable[[], dict[str, Any]]]:
-    """Every part of the record, by its name."""
+    """Every question of the record, by its name."""
     own = (*gpu_questions.ON_A_GPU, *gpu_questions.ANYWHERE, *gpu_questions.IN_16_BITS)
     asked: dict[str, Callable[[], dict[str, Any]]] = {q.__name__.replace("_", " "): partial(of_cuda, q) for q in own}
     asked["parity"] = parity
@@ -133,7 +134,7 @@ def of_cuda(question: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 
 def attempt(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or the error in its place."""
+    """The answer to a question, or the error in its place."""
     try:
         return question()
     except Exception as error:
@@ -141,8 +142,8 @@ def attempt(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def answer_of(name: str) -> dict[str, Any]:
-    """The answer of a process of its own, or what became of that. This one leaves the GPU alone, which may be set to
-    serve one process at a time."""
+    """The answer to a question from a process of its own, or how that process ended. This process does not use the GPU
+    itself, which may be set to serve one process at a time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "answer")
         command = [sys.executable, str(HERE / "gpu_check.py"), name, str(path)]
@@ -175,7 +176,7 @@ def markdown(where: dict[str, str], answers: list[dict[str, Any]]) -> str:
 
 
 def cell(answer: dict[str, Any]) -> str:
-    """All that was measured, in a cell of a table."""
+    """All measurements of an answer, as a cell of a table."""
     left_out = ("question", "holds", "seconds", "all", "trace")
     shown = [f"{name.replace('_', ' ')}: {plain(value)}" for name, value in answer.items() if name not in left_out]
     return "; ".join(shown).replace("|", "\\|").replace("\n", " ")
@@ -190,7 +191,7 @@ def plain(value: Any) -> str:
 
 
 def write(where: dict[str, str], answers: list[dict[str, Any]], folder: Path = RESULTS) -> list[Path]:
-    """The two files."""
+    """Write the record as JSON and as Markdown, and return the two paths."""
     slug = re.sub(r"[^a-z0-9]+", "-", where["device"].lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     texts = {

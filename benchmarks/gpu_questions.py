@@ -1,9 +1,8 @@
-"""What only a real GPU can answer, one function a question.
+"""Questions that only a real GPU can answer, one function for each.
 
-Each takes a kind of backend and returns what it has measured, with "holds": whether that is what the package counts
-on (None where there is nothing to count on, only a figure). Those in ANYWHERE can be asked of every kind, so that a
-test can run them without a GPU, those in IN_16_BITS of every kind that has a precision; those in ON_A_GPU use CuPy
-itself.
+Each takes a kind of backend and returns its measurements, with "holds": whether they are as the package expects (None
+where it expects nothing, and there is only a figure). Those in ANYWHERE work with every kind of backend, so that a test
+can run them without a GPU; those in IN_16_BITS with every kind that has a precision; those in ON_A_GPU use CuPy itself.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from xpnet.backend.random import HostPhilox
 from xpnet.optim import loss_scale
 from xpnet.train import train_step
 
-BackendFactory = Callable[..., Backend]  # of dtype, seed and, where the device has some, precision
+BackendFactory = Callable[..., Backend]  # takes dtype, seed and, if the device supports it, precision
 Answer = dict[str, Any]
 GROWTH = 4 << 20  # bytes, a few blocks of a pool: 10,000 replays that lose CuPy's smallest, of 512 bytes, lose more
 LIMIT = 1e-6  # of a float32 product, |error| <= limit * |row| * |column|; TF32 is off by 2e-5 and more
@@ -56,7 +55,7 @@ class Training:
 
 @contextmanager
 def products_as_captured(backend: Backend) -> Iterator[None]:
-    """Inside the block an eager step multiplies as a captured one does; nothing to do on the CPU."""
+    """Inside the block, an eager step multiplies as a captured step does; on the CPU there is nothing to do."""
     if not hasattr(backend, "products_by"):
         yield
         return
@@ -65,17 +64,17 @@ def products_as_captured(backend: Backend) -> Iterator[None]:
     from xpnet.backend.gemm import CublasGemm
 
     stream = cp.cuda.Stream(non_blocking=True)
-    backend.synchronize()  # that stream does not wait for what made the arrays
+    backend.synchronize()  # the new stream does not wait for the work that makes the arrays
     with stream, backend.products_by(CublasGemm(stream)):
         yield
         stream.synchronize()
 
 
-# Of any kind of backend -------------------------------------------------------------------------------------------
+# For any kind of backend ------------------------------------------------------------------------------------------
 
 
 def replays_equal_eager_steps(kind: BackendFactory, steps: int = 100) -> Answer:
-    """The same steps, replayed and one by one with the same products: the same bits, and the loss falls."""
+    """The same steps, replayed and run eagerly with the same products, give the same bits, and the loss falls."""
     eager, replayed, plain = (Training(kind("float32", 0)) for _ in range(3))
     with products_as_captured(eager.model.backend):
         one_by_one = eager.losses(eager.step, steps)
@@ -115,7 +114,7 @@ def a_second_graph_leaves_the_first_alone(kind: BackendFactory, rounds: int = 20
 
 
 def random_numbers_are_numpys(kind: BackendFactory) -> Answer:
-    """The stream on the device against NumPy's Philox, with counters that carry, and drawn by a replayed step."""
+    """The device's random numbers equal NumPy's Philox: with counters that carry, and drawn by a replayed step."""
     wrong = []
     top = 2**64 - 1
     for dtype in ("float32", "float64"):
@@ -141,12 +140,12 @@ REDUCTIONS: dict[str, Callable] = {
     "mean": lambda xp, x: x.mean(),
     "max": lambda xp, x: x.max(axis=1, keepdims=True),
     "argmax": lambda xp, x: x.argmax(axis=1),
-    "sort of integers": lambda xp, x: xp.sort((x * 1000).astype(np.int64).reshape(-1)),  # an embedding's
+    "sort of integers": lambda xp, x: xp.sort((x * 1000).astype(np.int64).reshape(-1)),  # as in an embedding
 }
 
 
 def reductions_and_sorts_can_be_captured(kind: BackendFactory) -> Answer:
-    """Each in a step of its own: the same result replayed as eager."""
+    """Each reduction or sort, in a step of its own, gives the same result replayed as eagerly."""
     found = {}
     host = np.random.default_rng(0).standard_normal((64, 1000))
     for name, function in REDUCTIONS.items():
@@ -194,7 +193,7 @@ def step_times(kind: BackendFactory, repeats: int = 300) -> Answer:
 
 
 def fusing_changes_rounding_alone(kind: BackendFactory, steps: int = 30, repeats: int = 300) -> Answer:
-    """Steps with chains of operations as one kernel, and without: the losses, and the time of a captured step."""
+    """Steps with and without chains of operations fused into a kernel: the losses, and the time of a captured step."""
     losses_of, times = {}, {}
     for name, fuses in (("fused", True), ("not_fused", False)):
         one = Training(kind("float32", 0))
@@ -210,7 +209,7 @@ def fusing_changes_rounding_alone(kind: BackendFactory, steps: int = 30, repeats
 
 
 def microseconds(call: Callable, backend: Backend, repeats: int, together: int = 10) -> float:
-    """The median time of a call, of many that are waited for together."""
+    """The median time of a call in microseconds; the device is synchronised once for `together` calls."""
     samples = []
     for _ in range(max(repeats // together, 1) + 2):
         start = time.perf_counter()
@@ -221,11 +220,11 @@ def microseconds(call: Callable, backend: Backend, repeats: int, together: int =
     return statistics.median(samples[2:]) * 1e6  # the first ones compile, warm up and capture
 
 
-# Of kinds that have products of 16 bits -------------------------------------------------------------------------------
+# For kinds that have products of 16 bits ------------------------------------------------------------------------------
 
 
 def products_round_their_operands_alone(kind: BackendFactory) -> Answer:
-    """The error of products of 16 bits as a share of |row| |column|, against those of rounded operands in float64."""
+    """The error of products of 16 bits as a fraction of |row| |column|, against rounded operands in float64."""
     errors = {}
     for precision in PRECISIONS:
         rng, backend = np.random.default_rng(0), kind("float32", 0, precision=precision)
@@ -249,7 +248,7 @@ def products_round_their_operands_alone(kind: BackendFactory) -> Answer:
 
 
 def replays_skip_steps_as_eager_ones_do(kind: BackendFactory, steps: int = 40) -> Answer:
-    """float16 with a first scale that is too high: some steps are skipped, in a replayed step as in an eager one."""
+    """float16 with a loss scale that is too high at first: replayed steps are skipped exactly as eager ones are."""
     eager, replayed = (Training(kind("float32", 0, precision="float16"), (64, 32, 10)) for _ in range(2))
     for one in (eager, replayed):
         scale = one.optimizer.loss_scale
@@ -264,7 +263,7 @@ def replays_skip_steps_as_eager_ones_do(kind: BackendFactory, steps: int = 40) -
 
 
 def speed_of_products(kind: BackendFactory, sizes: tuple[int, ...] = (256, 1024, 4096), repeats: int = 100) -> Answer:
-    """Tera-operations a second of a product of two square matrices, the rounding of the operands included."""
+    """Tera-operations per second of a product of two square matrices, the rounding of the operands included."""
     speeds = {}
     for precision in (None, *PRECISIONS):
         backend = kind("float32", 0, precision=precision)
@@ -275,11 +274,11 @@ def speed_of_products(kind: BackendFactory, sizes: tuple[int, ...] = (256, 1024,
     return {"holds": None, **speeds}
 
 
-# Of CuPy ----------------------------------------------------------------------------------------------------------
+# For CuPy ---------------------------------------------------------------------------------------------------------
 
 
 def the_probe_says_ok(kind: BackendFactory) -> Answer:
-    """What `xpnet doctor` says of this GPU."""
+    """What `xpnet doctor` says about this GPU."""
     diagnosis = probe.cuda(0)
     return {"holds": diagnosis.ok, "detail": diagnosis.detail}
 
@@ -315,7 +314,7 @@ def the_graph_allocates_nothing(kind: BackendFactory) -> Answer:
 
 
 def a_pinned_copy_reads_again(kind: BackendFactory) -> Answer:
-    """A copy from pinned memory of the host inside a graph: each replay reads what stands there then."""
+    """A copy from pinned host memory inside a graph: each replay reads the memory's content at that time."""
     import cupy as cp
     import cupyx
 
@@ -326,7 +325,7 @@ def a_pinned_copy_reads_again(kind: BackendFactory) -> Answer:
     cp.cuda.Device().synchronize()
     host[...] = -1
     with stream:
-        cp.add(device, 1, out=result)  # compiles before the capture
+        cp.add(device, 1, out=result)  # compile before the capture
         stream.synchronize()
         stream.begin_capture()
         try:

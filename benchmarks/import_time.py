@@ -1,6 +1,7 @@
-"""What `from xpnet import nn, train` costs beside `import numpy`: `python benchmarks/import_time.py [runs]`.
+"""The time of `from xpnet import nn, train` compared with `import numpy`: `python benchmarks/import_time.py [runs]`.
 
-Fresh interpreters in turn, so that a busy machine slows both alike; the median of each, less a bare interpreter's.
+Fresh interpreters run in turn, so that a busy machine slows both alike. From the median of each, the median of a bare
+interpreter is subtracted.
 """
 
 import os
@@ -16,7 +17,7 @@ def main(runs: int = 21) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(
         [sys.executable, "-c", "from xpnet import nn, train"], env=environment, check=True
-    )  # compiles what is not yet
+    )  # compiles files that are not compiled yet
     for _ in range(runs):
         for code, seconds in times.items():
             start = perf_counter()

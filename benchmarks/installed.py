@@ -1,7 +1,7 @@
-"""How much a package takes on disk together with all that it requires: `python -m benchmarks.installed`.
+"""How much disk space a package takes together with all that it requires: `python -m benchmarks.installed`.
 
-By what pip has written down of the packages in this environment: nothing is downloaded. xpnet itself is the folder of
-this clone, with the requirements of its pyproject.toml. Extras do not count.
+The sizes come from pip's records of the packages in this environment: nothing is downloaded. xpnet itself is the folder
+of this clone, with the requirements of its pyproject.toml. Extras do not count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CLONE = Path(__file__).parents[1]
 
 
 def files(name: str) -> dict[str, list[Path]]:
-    """Those of the package and of all that it requires, by name. Raises `PackageNotFoundError`."""
+    """The files of the package and of all that it requires, by package name. Raises `PackageNotFoundError`."""
     found: dict[str, list[Path]] = {}
     waiting = [name]
     if name == "xpnet":
@@ -34,19 +34,19 @@ def files(name: str) -> dict[str, list[Path]]:
 
 
 def size(paths: Iterable[Path], compiled: bool) -> int:
-    """Bytes, with or without the files that pip has had compiled, or would have of the clone."""
+    """The size in bytes, with or without the compiled files that pip has made, or would make for the clone."""
     there = [path for path in paths if path.is_file() and (compiled or "__pycache__" not in path.parts)]
     ours = [path for path in there if compiled and path.suffix == ".py" and path.is_relative_to(CLONE / "xpnet")]
     return sum(path.stat().st_size for path in there) + sum(map(_compiled_size, ours))
 
 
 def _compiled_size(source: Path) -> int:
-    """Bytes of what Python would write: a header, and the code."""
+    """The size in bytes of the .pyc file that Python would write: a header, and the code."""
     return 16 + len(marshal.dumps(compile(source.read_bytes(), str(source), "exec")))
 
 
 def _names(requirements: Iterable[str]) -> list[str]:
-    """Of what is required here, without any extra."""
+    """The names of the packages that are required on this machine, without any extra."""
     from packaging.requirements import Requirement
 
     parsed = map(Requirement, requirements)

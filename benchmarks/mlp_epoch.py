@@ -2,10 +2,10 @@
 
     python benchmarks/mlp_epoch.py [--rounds 5]
 
-Each contender is a process of its own with the same data, batch order and rate, in turn for some rounds; every
-round is one whole epoch over 60,000 images, gathering batches included. Prints medians and ratios. Real MNIST
-where it can be found, otherwise random images (the times are the same). PyTorch is eager, as installed, with the
-number of threads that was faster for it.
+Each contender is a process of its own with the same data, batch size and rate. They take turns for some rounds; every
+round is one whole epoch over 60,000 images, gathering batches included. Prints medians, and ratios to the faster
+PyTorch, which runs eagerly with one thread and with two. Uses MNIST if it can be found, otherwise random images (the
+times are the same).
 """
 
 from __future__ import annotations

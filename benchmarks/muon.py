@@ -1,8 +1,9 @@
-"""Muon beside AdamW: 400 steps of the character GPT in nanoGPT's CPU configuration, at three rates each.
+"""Muon compared with AdamW: 400 steps of the character GPT in nanoGPT's CPU configuration, at three rates each.
 
     python benchmarks/muon.py tinyshakespeare.txt
 
-Same first weights, same sequences, rates that warm up and fall alike. Prints the validation loss and processor time.
+All start from the same weights, see the same sequences, and warm up and decay their rates alike. Prints the validation
+loss and the processor time.
 """
 
 import sys

@@ -1,12 +1,13 @@
-"""Do the tests notice a mistake? Plants those of `mutant_list.py`, one at a time, and runs the tests on each.
+"""Do the tests notice a mistake? Plants the mistakes of `mutant_list.py`, one at a time, and runs the tests on each.
 
     python benchmarks/mutants.py [WORDS]
 
 If `mutation.py record` was run before, the tests that run the changed lines come first, in a forked process; that takes
-a tenth of a second. What they leave goes, each mistake into a copy of the package in a temporary folder, and all tests
-of its file are run on it. With WORDS, only mistakes whose description contains them, and nothing is written; without,
-the table goes to benchmarks/results/mutants.md. What was caught is kept in build/mutation/ until then: a run that was
-interrupted goes on where it stopped. The exit code is 1 if a mistake escaped, or if the tests fail without any.
+a tenth of a second. Each mistake that they do not catch is then planted in a copy of the package in a temporary folder,
+and all tests of its file are run on it. With WORDS, only mistakes whose description contains them are tried, and
+nothing is written; without, the table is written to benchmarks/results/mutants.md. Until then, the mistakes caught so
+far are kept in build/mutation/, so that an interrupted run continues where it stopped. The exit code is 1 if a mistake
+was not caught, or if the tests fail without any mistake.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ AT_ONCE = 2  # copies of the package
 TOGETHER = 100  # mistakes whose tests are collected together
 KEPT = FOLDER / "mutants.json"
 BUDGET = 20.0  # seconds of the tests that run the changed lines
-TESTS = {  # which tests look at which files, those that fail soonest first
+TESTS = {  # the tests of each file, or of the files with this beginning; those that fail soonest come first
     "nn/": ["test_layers.py", "test_init.py", "test_model.py"],
     "nn/activation.py": ["test_activation.py", "test_memory.py", "test_layers.py"],
     "nn/softmax.py": ["test_activation.py", "test_losses.py", "test_layers.py"],
@@ -304,7 +305,7 @@ class Mistake(NamedTuple):
 
 class Outcome(NamedTuple):
     caught_by: str  # the first test that failed; empty if none did
-    problem: str  # why this says nothing about the tests
+    problem: str  # why the outcome says nothing about the tests
 
 
 def copy_of_package(folder: Path) -> Path:
@@ -332,7 +333,7 @@ def tests_of(file: str) -> list[str]:
 
 
 def quickly(mistakes: list[Mistake]) -> dict[Mistake, Outcome]:
-    """Those that are caught by tests that run the changed lines."""
+    """The mistakes that are caught by tests that run the changed lines."""
     recorded = Record()
     mutants = {mistake: in_process(mistake) for mistake in mistakes}
     work = {m: tests_of_lines(recorded, m) for mistake, m in mutants.items() if is_there_once(mistake)}
@@ -349,7 +350,8 @@ def in_process(mistake: Mistake) -> Mutant:
 
 
 def tests_of_lines(recorded: Record, mutant: Mutant) -> list[str]:
-    """Lines that run when the module is imported stand for the function or class that they are in."""
+    """The tests that run the mutant's lines; for lines that run only at import, those of the surrounding function or
+    class."""
     path = ROOT / "xpnet" / mutant.file
     found = recorded.tests(path, mutant.lines, BUDGET)
     around = [
@@ -412,12 +414,12 @@ def table(mutants: list[Mistake], outcomes: list[Outcome], seconds: float) -> st
 
 
 def digest(mistake: Mistake) -> str:
-    """Of the mistake and the file that it is in."""
+    """A digest of the mistake and of the file that it is in."""
     return hashlib.sha256(repr((mistake, mistake.path.read_text(encoding="utf-8"))).encode()).hexdigest()
 
 
 def kept(mistakes: list[Mistake]) -> dict[Mistake, Outcome]:
-    """What an interrupted run found."""
+    """The mistakes that an interrupted run has caught."""
     caught = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     return {m: Outcome(caught[digest(m)], "") for m in mistakes if digest(m) in caught}
 

@@ -32,8 +32,8 @@ from mutation_run import CAUGHT, NOT_GRAFTED, UNSOUND, Mutant, run_all
 
 PACKAGES = ["nn", "losses", "optim", "schedules", "backend", "train", "verify", "drawings"]
 PACKAGES += ["data", "parallel", "weights", "onnx", "sklearn"]
-DRAWINGS = ["train/plots.py", "verify/parity_page.py"]  # of their own, as most of their numbers are sizes and places
-NEEDS_GPU = [f"backend/{name}.py" for name in ("cuda", "gemm", "graph", "kernels")]  # CuPy, or text for it
+DRAWINGS = ["train/plots.py", "verify/parity_page.py"]  # apart: most of their numbers are sizes and positions
+NEEDS_GPU = [f"backend/{name}.py" for name in ("cuda", "gemm", "graph", "kernels")]  # use CuPy, or write CUDA code
 
 
 class Row(NamedTuple):
@@ -121,7 +121,7 @@ def interval(part: int, whole: int) -> tuple[float, float]:
 
 
 def reason(row: Row) -> str:
-    """Why nothing that anyone could observe changes; empty if it does."""
+    """Why the mutant changes nothing that can be observed; "" if it does change something."""
     return EQUIVALENT.get(row.file, {}).get((row.where, row.change), "")
 
 

@@ -1,10 +1,10 @@
-"""Every small mistake that one node of a Python file can hold: `edits(tree)`.
+"""Every small mistake that can be made in one node of a Python file: `edits(tree)`.
 
 Left out, since no test should depend on them: docstrings, annotations, messages of errors and warnings, f-strings,
 strings with a space in them (prose), `__repr__` and `__str__`, `__all__`, imports, decorators, abstract methods that
 raise NotImplementedError, the -1 of a `reshape` (-2 means the same), `copy=False` (it saves time only), `strict=True`
-(it finds mistakes of the code's own), names of scratch memory, and the tables of cases in `verify/cases` with the
-functions that write their rows: they are themselves the tests' data.
+(it only guards against bugs), names of scratch memory, and the tables of cases in `verify/cases` with the functions
+that write their rows: they are themselves test data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Edit(NamedTuple):
 
     parent: ast.AST
     field: str
-    index: int | None  # where the field is a list
+    index: int | None  # if the field is a list
     old: ast.AST
     new: ast.AST
     lines: tuple[int, int]  # of the statement; the tests that run one of them may notice
@@ -62,7 +62,7 @@ def edits(node: ast.AST, where: str = "", lines: tuple[int, int] = (0, 0)) -> It
 
 
 def _place(parent: ast.AST, field: str, child: ast.AST, where: str, lines: tuple[int, int]) -> tuple[str, tuple]:
-    """The name of what the child is part of, and the lines whose running shows that the child may have been run."""
+    """The name of the function or class that the child is in, and the lines that run if the child runs."""
     if isinstance(child, ast.FunctionDef | ast.ClassDef):
         return f"{where}.{child.name}".lstrip("."), (child.lineno, child.end_lineno)
     simple = isinstance(child, ast.stmt) and not hasattr(child, "body")

@@ -1,4 +1,4 @@
-"""Mutants that change nothing anyone could observe, with the reason: {file: {(function, change): why}}."""
+"""Mutants that change nothing that can be observed, with the reason: {file: {(function, change): why}}."""
 
 EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "schedules.py": {

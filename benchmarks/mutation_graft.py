@@ -1,8 +1,8 @@
-"""A changed module, put into a process that has imported the right one: `graft(module, tree)`.
+"""Put a changed module into a process that has imported the right one: `graft(module, tree)`.
 
-The changed text is run as a module of its own; then code, defaults and plain data of its functions, classes, tables and
-dataclass objects go into those that are in use. That takes milliseconds, where importing and collecting everything
-again takes seconds.
+The changed text is run as a module of its own. Then code, defaults and plain data of its functions, classes, tables and
+dataclass objects are copied into those in use. That takes milliseconds; importing and collecting everything again would
+take seconds.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PLAIN = (int, float, str, bytes, bool, type(None))
 
 
 class NotGrafted(Exception):
-    """Nothing that is in use differs: the change is in an object that was built when the module was imported."""
+    """Nothing in use differs: the change is in an object that was built when the module was imported."""
 
 
 class FailsOnImport(Exception):
-    """The changed module cannot be imported, so that no test can run."""
+    """The changed module cannot be imported, so no test can run."""
 
 
 def graft(module: types.ModuleType, tree: ast.Module) -> None:
-    """Put the changed `tree` of a module in its place."""
+    """Replace the code of `module` by the changed `tree`, in the objects that are in use."""
     changed = types.ModuleType(module.__name__)
     changed.__dict__.update(__file__=module.__file__, __package__=module.__package__, __spec__=module.__spec__)
     sys.modules[module.__name__] = changed  # dataclasses look themselves up there
@@ -50,7 +50,7 @@ def graft(module: types.ModuleType, tree: ast.Module) -> None:
 
 
 def _graft(old: Any, new: Any) -> int:
-    """How many things were changed in a function, a class and what it holds, a table, or an object of plain data."""
+    """Copy changes into a function, a class and its members, a table or an object of plain data; return how many."""
     if isinstance(old, dict) and isinstance(new, dict):
         return _graft_items(old, new)
     if _is_record(old) and _is_record(new):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "mutation"
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not gpu", "-o", "tmp_path_retention_policy=none"]
 
-# What runs in a step under `xpnet.debug` is not seen: Python traces for one of the two, and it is not the coverage.
+# Lines that run in a step under `xpnet.debug` are not recorded: Python has one trace function, and that one takes it.
 UNSEEN = {
     "train/debug.py": "tests/test_debug.py",
     "train/lines.py": "tests/test_debug.py",
@@ -26,7 +26,7 @@ UNSEEN = {
 
 
 class _Recorder:
-    """A pytest plugin: each test is a context of the coverage."""
+    """A pytest plugin that makes each test a context of the coverage."""
 
     def __init__(self, measured: coverage.Coverage) -> None:
         self.measured = measured
@@ -40,7 +40,7 @@ class _Recorder:
         try:
             return (yield)
         finally:
-            self.seconds[item.nodeid] = sum(os.times()[:4]) - sum(start[:4])  # of the processor, with what it started
+            self.seconds[item.nodeid] = sum(os.times()[:4]) - sum(start[:4])  # of the processor, with children
             self.measured.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -49,7 +49,7 @@ class _Recorder:
 
 
 def record(tests: list[str]) -> int:
-    """Run the tests, and add what they run to the record. A test that fails or skips is none that could notice."""
+    """Run the tests, and add the lines that they run to the record; tests that fail or are skipped are left out."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     measured = coverage.Coverage(data_file=FOLDER / "coverage", source=[str(ROOT / "xpnet")], config_file=False)
     recorder = _Recorder(measured)
@@ -71,19 +71,22 @@ def _seconds() -> dict[str, float]:
 
 
 class Record:
-    """What was recorded; nothing, if nothing was."""
+    """What was recorded, possibly nothing."""
 
     def __init__(self) -> None:
         self.seconds = _seconds()
         self._data = coverage.CoverageData(FOLDER / "coverage", no_disk=not self.seconds)
         self._data.read()
         self._lines: dict[Path, dict[int, list[str]]] = {}
-        self._look = self.seconds.keys() - self._data.measured_contexts()  # run no line: at signatures, say
+        self._look = self.seconds.keys() - self._data.measured_contexts()  # run no line, but look at signatures, say
 
     def tests(self, file: Path, lines: tuple[int, int], budget: float) -> list[str]:
-        """The tests that run one of these lines, as many as fit into this many seconds: the fastest first, where the
-        k-th of the same function counts as k times as slow, so that the cases of one leave room for others. Where none
-        was seen, since the lines run at import or under a tracer of the package's own, those that run the file."""
+        """The tests that run one of these lines, the fastest first, as many as fit into `budget` seconds.
+
+        For the order, the k-th test of the same function counts as k times as slow, so that the cases of one function
+        leave room for others. If no test was seen to run the lines, because they run at import or under the package's
+        own tracer, the tests that run the file.
+        """
         if file not in self._lines:
             self._lines[file] = self._data.contexts_by_lineno(str(file))
         found = {t for line in range(lines[0], lines[1] + 1) for t in self._lines[file].get(line, ())}

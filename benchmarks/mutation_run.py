@@ -1,7 +1,7 @@
-"""Runs the tests on mutants, each in a forked process: `run_all(work, seconds)`.
+"""Run the tests on mutants, each in a forked process: `run_all(work, seconds)`.
 
-The tests are collected once. In the process of a mutant the changed code takes the place of the right one
-(`mutation_graft.py`), and its tests follow until one fails. In the end all tests that caught something run without any
+The tests are collected once. In the process of a mutant, the changed code replaces the right code
+(`mutation_graft.py`), and its tests run until one fails. At the end, all tests that caught something run without any
 mutant.
 """
 
@@ -26,7 +26,7 @@ import pytest
 from mutation_graft import FailsOnImport, NotGrafted, graft
 from mutation_record import OPTIONS
 
-MEMORY = 6 << 30  # bytes that a mutant may take; then its test fails
+MEMORY = 6 << 30  # bytes that a mutant may take; beyond them, its test fails
 CAUGHT, SURVIVED, NO_TEST, NOT_GRAFTED, UNSOUND = "caught", "survived", "no test runs it", "not grafted", "unsound"
 
 
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 def run_all(work: dict[Mutant, list[str]], seconds: dict[str, float]) -> dict[Mutant, Outcome]:
-    """What became of each mutant under its tests, which take so many seconds each."""
+    """The outcome of each mutant under its tests; `seconds`: how long each test takes."""
     files = sorted({name.split("::")[0] for tests in work.values() for name in tests})
     if not files:
         return {}
@@ -69,7 +69,7 @@ class Runner:
         self.failed = False
 
     def pytest_collection(self) -> None:
-        import hypothesis  # after conftest.py, whose profile this is, but for the search for a small example
+        import hypothesis  # the profile of conftest.py, loaded before, without the search for a small example
 
         quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
         hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("xpnet"), phases=quick)
@@ -80,7 +80,7 @@ class Runner:
         session.config.pluginmanager.unregister(name="terminalreporter")
         items = {item.nodeid: item for item in session.items}
         for mutant in self.work:
-            with contextlib.suppress(ImportError):  # of CuPy: such modules are loaded by tests that have a double of it
+            with contextlib.suppress(ImportError):  # of CuPy: tests that replace it by a fake load such modules
                 importlib.import_module(mutant.module)
         gc.collect()
         gc.freeze()
@@ -112,11 +112,11 @@ class Runner:
                     os._exit(0)
             _, status = os.waitpid(pid, 0)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # what it started
+                os.killpg(pid, signal.SIGKILL)  # the processes that it has started
             said.seek(0)
             lines = said.read().splitlines()
         running = lines[-1].removeprefix("runs ") if lines and lines[-1].startswith("runs ") else ""
-        if running:  # a test that had no end, or that ended the process
+        if running:  # a test that did not end, or that ended the process
             return Outcome(CAUGHT, f"{running} (signal {status & 127})")
         verdict, _, by = (lines or ["died"])[-1].partition(" by ")
         return Outcome(verdict, by)
@@ -147,5 +147,5 @@ class Runner:
 
 
 def limit_processor(seconds: float) -> None:
-    """After so many more seconds of the processor, the kernel ends this process."""
+    """Let the kernel end this process after so many more seconds of processor time."""
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), resource.RLIM_INFINITY))

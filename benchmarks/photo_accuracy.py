@@ -4,9 +4,9 @@
 
 For the images of two generators, and black-on-white PNGs of 200 pixels: how many are read right, wrong, or refused, by
 kind, and what the wrong ones were read as. The reading and the training of the model were tuned on the images of
-`tests/photo_generator.py`; those of `tests/second_generator.py` are measured with. The digits are MNIST's test digits,
-which the model has not seen. Takes about twenty minutes of one core; `--part` 0.1 takes the first tenth
-of the images, and two minutes; "second", "first" or "plain" takes only the images of that maker.
+`tests/photo_generator.py`; the images of `tests/second_generator.py` are only for measuring. The digits are MNIST's
+test digits, which the model has not seen. Takes about twenty minutes of one core. `--part 0.1` uses the first tenth of
+the images and takes two minutes; "second", "first" or "plain" uses only the images of that maker.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def show(title: str, photos: Iterator[Photo]) -> None:
 
 
 def line(what: str, counts: Counter[str]) -> str:
-    """For images without a digit, a refusal is what is right."""
+    """The fractions of each outcome. For images without a digit, a refusal is the right outcome."""
     n = sum(counts[outcome] for outcome in OUTCOMES)
     return f"{what}: {', '.join(f'{counts[outcome] / n:.2%} {outcome}' for outcome in OUTCOMES)} of {n}"
 

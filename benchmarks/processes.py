@@ -24,7 +24,7 @@ Rounds = dict[str, list[tuple[float, float]]]
 
 
 def imports(rounds: int) -> Rounds:
-    """Seconds of the clock and of the processor, less those of a bare interpreter in the same round."""
+    """Seconds by the clock and of the processor, minus those of a bare interpreter in the same round."""
     seconds = race({name: ["-c", code] for name, code in IMPORTS.items()}, rounds)
     bare = seconds.pop("bare")
     less = {name: zip(times, bare, strict=True) for name, times in seconds.items()}
@@ -32,7 +32,7 @@ def imports(rounds: int) -> Rounds:
 
 
 def cold_starts(rounds: int) -> Rounds:
-    """The processes of `benchmarks/cold_start.py`, each with a seed of its own a round."""
+    """The processes of `benchmarks/cold_start.py`, with another seed in each round."""
     names = dict(zip(CONTENDERS, ("ours", "ours, 2 threads", "pytorch", "pytorch, 2 threads"), strict=True))
     commands = {names[name]: ["-m", "benchmarks.cold_start", "--only", name] for name in CONTENDERS}
     return race(commands, rounds, seeds=True, check=lambda printed: float(printed) >= GOAL)
@@ -50,8 +50,8 @@ def race(
     seeds: bool = False,
     check: Callable[[str], bool] = lambda printed: True,
 ) -> Rounds:
-    """Each command of Python's in turn, round after round. One that fails, or whose output `check` refuses, is left
-    out and named. A first round is not counted: in it Python compiles what is not compiled yet, as pip would have."""
+    """Run each Python command in turn, round after round. One that fails, or whose output `check` refuses, is left out,
+    and its name printed. A first round is not counted: in it, Python compiles files that pip would have compiled."""
     seconds: Rounds = {name: [] for name in commands}
     for number in range(-1, rounds):
         for name in list(seconds):
@@ -66,7 +66,7 @@ def race(
 
 
 def timed(arguments: Sequence[str]) -> tuple[Any, tuple[float, float]]:
-    """The process that has ended, and its seconds by the clock and of the processor."""
+    """The completed process, and its seconds by the clock and of the processor."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     start, used = time.perf_counter(), _of_children()
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)

@@ -1,10 +1,10 @@
-"""What `make dist` has built, as a user gets it: in an empty environment of each Python, the main job must run.
+"""Check what `make dist` has built as a user gets it: the main job must run in an empty environment of each Python.
 
     python benchmarks/release_check.py                         # python3.11 to python3.14, those that are here
     python benchmarks/release_check.py /opt/python3.14/bin/python3.14 python3.11
 
 It needs the archives in dist/, and the package index for NumPy and the other dependencies. The source archive is also
-unpacked, and the tests that read files outside of the package are run from it, by the Python that runs this script.
+unpacked, and the tests that read files outside the package are run from it, with the Python that runs this script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TESTS = ("test_api.py", "test_docs.py", "test_fuzz.py", "test_gpu_check.py", "te
 
 
 class Failed(Exception):
-    """What was tried, and what came of it."""
+    """A check failed; the message says what was tried and what happened."""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         found = shutil.which(python)
         if found is None:
             print(f"{python}: not here, nothing tried", flush=True)
-            failures += python not in PYTHONS  # who names one wants it
+            failures += python not in PYTHONS  # an interpreter that was named must be here
             continue
         for archive in (wheel, source):
             failures += not tried(
@@ -72,7 +72,7 @@ def tried(what: str, check) -> bool:
 
 
 def installed(python: str, archive: Path) -> str:
-    """What the main job says of itself, run from `archive` in an environment that holds nothing else."""
+    """The accuracy and versions of the main job, run from `archive` in an environment that holds nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         run([python, "-m", "venv", "env"], folder)
         scripts = Path(folder, "env", "Scripts" if os.name == "nt" else "bin")
@@ -91,7 +91,7 @@ def installed(python: str, archive: Path) -> str:
 
 
 def tests_of(source: Path) -> str:
-    """The last line of the tests that read files beside the package, run from the unpacked archive."""
+    """The last line of the output of the tests that read files outside the package, run from the unpacked archive."""
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(source) as archive:
             archive.extractall(folder, filter="data")
@@ -104,7 +104,7 @@ def tests_of(source: Path) -> str:
 
 
 def run(command: list, folder: str | Path, **more: str) -> str:
-    """What the command prints; nothing of this environment's Python settings reaches it."""
+    """The output of the command, which is run without the Python settings of this environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XPNET_DEV"))}
     command = [str(part) for part in command]
     done = subprocess.run(command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, check=False)

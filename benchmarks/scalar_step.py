@@ -1,6 +1,6 @@
 """How long one training sample takes in the scalar engine: `python benchmarks/scalar_step.py`.
 
-A 784-10-10 network with ReLU, one sample, softmax cross-entropy: the median times of forward and of backward.
+A 784-10-10 network with ReLU, one sample, softmax cross-entropy: the median times of forward, backward and `predict`.
 """
 
 import platform

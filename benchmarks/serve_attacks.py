@@ -2,9 +2,9 @@
 
     python -m benchmarks.serve_attacks [--only WORD]
 
-Starts a server of its own on 127.0.0.1 for each attack and asks nobody else; each attack ends by itself, after a minute
-at the latest. Meanwhile another client asks every 50 ms for a page's file, an explanation or the reading of a drawing,
-in turn: what counts is the longest that it waited. Memory is the sum over the server's processes. Linux only (/proc).
+Starts a server of its own on 127.0.0.1 for each attack, and connects to nothing else; each attack ends by itself, after
+a minute at the latest. Meanwhile another client asks every 50 ms for a page's file, an explanation or the reading of a
+drawing, in turn: what counts is its longest wait. Memory is the sum over the server's processes. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MIB = 2**20
 
 
 def no_attack(port: int) -> None:
-    """What the other client waits anyway, on this machine and at this time."""
+    """How long the other client waits without an attack, on this machine and at this time."""
     time.sleep(15)
 
 
@@ -59,7 +59,7 @@ def numbers_in_range(port: int) -> None:
 
 def many_scans(port: int) -> None:
     """A progressive JPEG with one scan repeated 8,000 times, twice at once."""
-    colours = io.BytesIO()  # there are none in it, so that their scans are short
+    colours = io.BytesIO()  # the image is grey, so that the scans of the colours are short
     Image.open(io.BytesIO(drawing_of_a_7(4000, "PNG"))).convert("RGB").save(colours, "JPEG", progressive=True)
     at_once(2, send, port, request_for("POST /api/read", with_scans(colours.getvalue(), 8000)))
 
@@ -119,9 +119,9 @@ def at_once(count: int, function: Callable[..., None], *arguments: object) -> No
 
 
 def send(port: int, request: bytes, reads: bool = True) -> None:
-    """Send it and wait until the server has answered or closed the connection."""
+    """Send the request, and wait until the server has answered or closed the connection."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=LONGEST) as connection:
-        with contextlib.suppress(ConnectionError):  # refused before the end of it: the answer is there all the same
+        with contextlib.suppress(ConnectionError):  # refused before its end: there is an answer all the same
             connection.sendall(request)
         if reads:
             connection.recv(1)
@@ -137,7 +137,7 @@ def with_scans(jpeg: bytes, count: int) -> bytes:
 
 
 def png_of_stripes(width: int, height: int) -> bytes:
-    """A PNG of 16 bits a pixel that is small as a file."""
+    """A PNG of 16 bits per pixel whose file is small."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -153,7 +153,7 @@ def png_of_stripes(width: int, height: int) -> bytes:
 
 
 class OtherClient(threading.Thread):
-    """Asks and asks until `stop`. `waits`: (seconds, path); `refused`: how often the answer was not 200."""
+    """Keeps asking until `stop`. `waits`: (seconds, path); `refused`: how often the answer was not 200."""
 
     def __init__(self, port: int):
         super().__init__(daemon=True)
@@ -193,7 +193,7 @@ class OtherClient(threading.Thread):
 
 
 class MemoryWatch(threading.Thread):
-    """`peak`: the most MiB that a process and its children had, looked at every 20 ms."""
+    """`peak`: the most MiB that a process and its children had, sampled every 20 ms."""
 
     def __init__(self, pid: int):
         super().__init__(daemon=True)
@@ -206,7 +206,7 @@ class MemoryWatch(threading.Thread):
 
 
 def measure(attack: Callable[[int], None]) -> str:
-    """One row of the table."""
+    """Run one attack, and return its row of the table."""
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-u", "-m", "xpnet", "serve", "--port", "0", "--device", "cpu"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
@@ -220,7 +220,7 @@ def measure(attack: Callable[[int], None]) -> str:
             client.start()
             time.sleep(0.3)
             started = time.perf_counter()
-            attacker = multiprocessing.Process(target=attack, args=[port])  # so that it does not hold up the client
+            attacker = multiprocessing.Process(target=attack, args=[port])  # must not delay the client
             attacker.start()
             attacker.join()
             took = time.perf_counter() - started

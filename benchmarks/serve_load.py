@@ -2,9 +2,10 @@
 
     python -m benchmarks.serve_load MODEL [--seconds 20] [--rate 200]
 
-Starts a server of its own on 127.0.0.1 and asks nobody else; linear in `--seconds` times `--rate`, at most 60 s. First
-each kind of request by itself, one after the other, then all mixed at a steady rate, whether or not answers come in
-time (an "open" load: a server that falls behind is not spared). Linux: the memory is read from /proc.
+Starts a server of its own on 127.0.0.1, and connects to nothing else. It sends `--seconds` (at most 60) times `--rate`
+requests, twice. First each kind of request is sent by itself; then all are mixed at a steady rate, whether or not
+answers come in time (an "open" load: requests do not wait for a server that falls behind). Linux: the memory is read
+from /proc.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-CONNECTIONS = 128  # at most so many requests are on their way at once
+CONNECTIONS = 128  # the most requests that are sent at once
 FINE = {200}
 REFUSED = {400, 404, 405, 413, 422}
 
@@ -43,7 +44,7 @@ def drawing_of_a_7(width: int, kind: str, noise: float = 0.0, **options: object)
 
 
 def requests() -> dict[str, tuple[int, bytes, set[int]]]:
-    """By name: how often it comes in a mix of 100, the request, and the statuses that are right for it."""
+    """By name: how often the request comes in a mix of 100, its bytes, and the statuses that are right for it."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
     drawing, blank = drawing_of_a_7(256, "PNG"), io.BytesIO()
     Image.new("L", (256, 256), 255).save(blank, "PNG")
@@ -87,7 +88,7 @@ async def send(port: int, request: bytes) -> tuple[int, float]:
 
 
 async def one_by_one(port: int, request: bytes, seconds: float) -> tuple[int, float]:
-    """How many were answered, two at a time, and in how many seconds."""
+    """How many requests were answered, two at a time, and in how many seconds."""
 
     async def repeat() -> int:
         count = 0
@@ -102,7 +103,7 @@ async def one_by_one(port: int, request: bytes, seconds: float) -> tuple[int, fl
 
 
 async def mixed(port: int, rate: float, seconds: float) -> tuple[dict[str, list[tuple[int, float]]], float]:
-    """What came of each kind, and the seconds until the last answer."""
+    """The answers (status, seconds) for each kind, and the seconds until the last answer."""
     kinds = requests()
     deck = [name for name, (count, _, _) in kinds.items() for _ in range(count)]
     order = np.random.default_rng(0).permuted(np.resize(deck, round(rate * seconds)))
@@ -133,7 +134,7 @@ def serving(model: Path):
 
 
 def family(pid: int) -> Iterator[int]:
-    """The process and all below it."""
+    """The process and all its descendants."""
     yield pid
     with contextlib.suppress(OSError):  # it has ended
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -142,7 +143,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def processor(pid: int) -> float:
-    """Seconds of a processor that the family has had: unlike rates, they hardly depend on what else is running."""
+    """Processor seconds of a process and its descendants: unlike rates, they hardly depend on what else is running."""
     ticks = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
@@ -152,7 +153,7 @@ def processor(pid: int) -> float:
 
 
 def memory(pid: int) -> float:
-    """Resident MiB of the family; what its processes share counts more than once."""
+    """Resident MiB of a process and its descendants; memory that they share counts more than once."""
     pages = 0
     for one in family(pid):
         with contextlib.suppress(OSError, IndexError):

@@ -2,10 +2,10 @@
 
     python benchmarks/sklearn_compare.py [--seeds 5]
 
-Each seed is another split and another first network. Both are given the same standardised features, float64, one
-after the other in turn, in one process. Twice: as they come, and with the same work: the same epochs, batches and
-rate, and no end before the last epoch. Prints mean test scores (accuracy, R2), the standard error of their
-difference, median seconds of `fit`, and the median ratio of a pair.
+Each seed gives another split and other first weights. Both are given the same standardised float64 features, in turn,
+in one process. This is done twice: with their default settings, and with the same work (the same epochs, batch size and
+rate, and no early stopping). Prints mean test scores (accuracy, R2), the standard error of their difference, median
+seconds of `fit`, and the median ratio of these seconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def pair(name: str, seed: int, same_work: bool) -> tuple[Any, Any]:
 
 
 def split(name: str, seed: int) -> tuple[np.ndarray, ...]:
-    """Training and test data, standardised; the targets of a regression too, which MLPRegressor needs."""
+    """Training and test data, standardised; the targets of a regression too, because MLPRegressor needs that."""
     X, y = DATA[name]()
     X, X_test, y, y_test = train_test_split(X, y, random_state=seed)
     scaler = StandardScaler().fit(X)
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds
     warnings.simplefilter("ignore", ConvergenceWarning)
-    pair("iris", 0, False)[1].fit(*DATA["iris"]())  # what is loaded once
+    pair("iris", 0, False)[1].fit(*DATA["iris"]())  # not timed: imports and other work of the first call
     print(f"{'':14} {'':10} {'score':>7} {'theirs':>7} {'+-':>6}   {'seconds':>7} {'theirs':>7}  ratio")
     for same_work in (False, True):
         for name in DATA:

@@ -2,9 +2,10 @@
 
     python benchmarks/stored.py [--megabytes 512]
 
-A file of 28 x 28 images is written, and an epoch of the tutorial's MLP trained on it (batch 64), in processes of their
-own: from the file, with a quarter of its size as limit on the private memory (RLIMIT_DATA); with all of it in memory,
-under that limit, which must fail; and with all of it in memory, without a limit, for comparison. Linux.
+A file of 28 x 28 images is written, and the tutorial's MLP is trained on it for an epoch (batch 64), each time in a
+process of its own: from the file, with a quarter of its size as the limit on private memory (RLIMIT_DATA); with all of
+it in memory, under the same limit, which must fail; and with all of it in memory, without a limit, for comparison.
+Linux.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""One model, three engines: pure Python, NumPy and CuPy, and what a sample costs in each, as a Markdown table.
+"""One model, three engines: the time of a sample in pure Python, NumPy and CuPy, as a Markdown table.
 
     python benchmarks/three_engines.py
 
-Forward, softmax cross-entropy and backward in float64, of one sample and of a batch of 64 (divided by 64). Each is
-the shortest of many: what else runs on the machine, and pauses of Python's garbage collector, are not in it.
+The time is of forward, softmax cross-entropy and backward in float64, for one sample and for a batch of 64 (divided by
+64). It is the shortest of many, without the effects of other programs and of Python's garbage collector.
 
-The gradients of all engines must agree to 1e-12, or it stops. The scalar engine knows no batches. The images are
-random, which changes no time.
+The gradients of all engines must agree to 1e-12, or the program stops. The scalar engine has no batches. The images are
+random, which does not change the times.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def model_pass(model: nn.Model, x, labels) -> None:
 
 
 def agree(net: BasicNet, model: nn.Model) -> None:
-    """AssertionError unless the gradients that both have now are the same."""
+    """Raise AssertionError unless the gradients that both have now are the same."""
     for i, layer in enumerate(net.layers):
-        linear = model.network.layers[2 * i]  # with a ReLU between two of them
+        linear = model.network.layers[2 * i]  # there is a ReLU between two Linear layers
         by_net = np.array([[w.grad for w in neuron.weights] for neuron in layer.neurons])
         by_model = model.backend.to_host(linear.W.grad).T
         np.testing.assert_allclose(by_model, by_net, rtol=1e-12, atol=1e-12)
@@ -68,7 +68,7 @@ def scalar_seconds(net: BasicNet, x: np.ndarray, labels: np.ndarray) -> float:
 
 
 def model_seconds(net: BasicNet, backend: Backend, x: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """For one sample, and for a sample of a batch; `net` has the gradients of the first sample."""
+    """Seconds for one sample, and per sample of a batch; `net` has the gradients of the first sample."""
     model = to_model(net, backend)
     batch, targets = backend.asarray(x), backend.asarray(labels)
     with backend.threads_for(len(x) * model.n_parameters):

@@ -3,13 +3,12 @@
     XPNET_DATA=... python benchmarks/train_shipped.py handwriting.safetensors
 
 It learns from MNIST's training digits, each as it is and as the reading of a photo draws it, and from glyphs that are
-no digits: letters, strokes, outlines, turned digits, two digits in one. Of those it is to say that all ten classes are
-equally likely (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019), so that what
-is no digit is "unsure". The last 5,000 training digits are held out, to tune the reading on; the test digits are not
-looked at.
+not digits: letters, strokes, outlines, turned digits, two digits in one. For these, its target is the same probability
+for all ten classes (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", 2019), so that
+anything but a digit is read as "unsure". The last 5,000 training digits are held out to tune the reading on; the test
+digits are not used.
 
-Takes about 30 minutes of one core that has nothing else to do. The same seed gives the same model on the same NumPy and
-BLAS.
+Takes about 30 minutes on an idle core. The same seed gives the same model on the same NumPy and BLAS.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def main(path: str) -> None:
     none = np.concatenate([draw_none(kind, train) for kind in NO_DIGITS])
     print(f"{len(drawn)} digits drawn, and {len(none)} glyphs that are none", flush=True)
     for model in fit(np.stack([train.x, drawn]), train.y, none):
-        # Half precision: half the size, and no digit in a thousand is read otherwise.
+        # Half precision: half the size, and fewer than one digit in a thousand is read differently.
         write_tensors(path, {name: t.astype(np.float16) for name, t in model.tensors().items()}, description(model))
 
 
@@ -55,7 +54,7 @@ def main(path: str) -> None:
 
 
 def draw_digit(image: Pixels, label: int, rng: np.random.Generator) -> Pixels:
-    """One digit as a photo shows it; 8 % are broken, of 6, 8 and 9 another 12 % filled."""
+    """One digit as a photo shows it; 8 % have broken strokes, and another 12 % of the 6s, 8s and 9s filled loops."""
     sign = signs.pen_stroke(image, int(rng.integers(50, 130)), rng.uniform(-12, 12), rng)
     wrong = rng.random()
     if wrong < 0.08:
@@ -66,7 +65,7 @@ def draw_digit(image: Pixels, label: int, rng: np.random.Generator) -> Pixels:
 
 
 def draw_none(kind: str, train: data.Dataset) -> Pixels:
-    """Glyphs of one kind that are no digits: (n, 28, 28)."""
+    """Glyphs of one kind that are not digits: (n, 28, 28)."""
     rng = np.random.default_rng(1 + list(NO_DIGITS).index(kind))
     x, y = train.x[:TRAINED], train.y[:TRAINED]
     make = {
@@ -81,7 +80,7 @@ def draw_none(kind: str, train: data.Dataset) -> Pixels:
 
 
 def glyph(sign: np.ndarray, rng: np.random.Generator) -> Pixels:
-    """As the reading draws it, from a camera that may be out of focus."""
+    """The sign as the reading of a photo draws it; the camera may be out of focus."""
     blur = ImageFilter.GaussianBlur(rng.uniform(0, 0.02) * max(sign.shape))
     soft = np.asarray(Image.fromarray((sign * 255).astype(np.uint8)).filter(blur), np.float32)
     soft = np.clip(soft / soft.max() * np.float32(rng.uniform(1, 1.25)), 0, 1)
@@ -104,8 +103,8 @@ def network() -> nn.Sequential:
 
 
 def fit(digits: Pixels, labels: np.ndarray, none: Pixels) -> Iterator[xpnet.Model]:
-    """The model after each epoch. `digits` (2, N, 28, 28): as they are, and drawn; a step sees each digit in one of the
-    two ways."""
+    """The model after each epoch. `digits` (2, N, 28, 28): the digits as they are, and as drawn; a step sees each digit
+    in one of the two forms."""
     backend = xpnet.select("cpu", seed=0, threads=1)
     model = nn.Model(network(), (28, 28), backend, classes=tuple("0123456789"))
     loss, optimizer = losses.SoftmaxCrossEntropy(), optim.AdamW(model, lr=RATE, weight_decay=DECAY)
@@ -119,7 +118,7 @@ def fit(digits: Pixels, labels: np.ndarray, none: Pixels) -> Iterator[xpnet.Mode
             order = rng.permutation(TRAINED)[: steps * n_digits].reshape(steps, n_digits)
             with backend.mode(training=True):
                 for step, picked in enumerate(order):
-                    way = (rng.random(n_digits) < 0.7).astype(int)  # more often drawn: what a photo gives
+                    way = (rng.random(n_digits) < 0.7).astype(int)  # more often as drawn, the form that a photo gives
                     x = np.concatenate([digits[way, picked], none[rng.integers(len(none), size=NONE_IN_BATCH)]])
                     target = targets[np.concatenate([labels[picked], np.full(NONE_IN_BATCH, 10)])]
                     optimizer.lr = schedule(epoch * steps + step)

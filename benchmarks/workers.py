@@ -2,10 +2,10 @@
 
     python benchmarks/workers.py [--rounds 5]
 
-Every contender is started anew in each round, in turn, and times single steps of gradient descent over 20,000 images:
-half of its steps (the median), and the fastest tenth, which on a busy machine is what steps take that nobody disturbs.
-Then the sums of gradients in two processes, and from these times (the fastest tenth) what to expect of more of them.
-One BLAS thread each.
+Every contender is started anew in each round, in turn, and times single steps of gradient descent over 20,000 images.
+Two quantiles are given: the median, and the 10 % quantile, which on a busy machine is the time of an undisturbed step.
+Then the sums of gradients in two processes are timed, and from the 10 % quantiles the times for more processes are
+estimated. One BLAS thread each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def quantiles(seconds: list[float]) -> str:
 
 
 def step_seconds(batch: int) -> list[float]:
-    """Of steps of a run, in the group that this process is part of."""
+    """The seconds of the steps of a run, in the group that this process is part of."""
     from xpnet import data, losses, nn, optim, parallel, select, train
     from xpnet.backend.base import blas_threads
 
@@ -51,14 +51,14 @@ def step_seconds(batch: int) -> list[float]:
 
 
 def sum_seconds(size: int) -> dict[str, list[float]]:
-    """Of the ways to add up `size` float32 gradients, and of the parts of a sum, in the group of this process."""
+    """The seconds of the ways to add up `size` float32 gradients, and of the parts of a sum, in the process's group."""
     from xpnet import parallel
 
     group, elsewhere = parallel.join(), np.ones(size, np.float32)
     window, values, number = group.window(np.empty(size, np.float32)), np.ones(size, np.float32), np.ones(1, np.float32)
 
     def update() -> None:
-        """What a step of gradient descent costs a process beside its own pass."""
+        """What a process does in a step of gradient descent besides its own forward and backward pass."""
         window.sum_gradients(window.grad, 1)
         values[window.own] -= window.grad[window.own]
         window.exchange(values)
@@ -82,7 +82,7 @@ def sum_seconds(size: int) -> dict[str, list[float]]:
 
 
 def measured(workers: int, what: str) -> str:
-    """What a fresh process, or so many together, print of one measurement."""
+    """The output of one measurement, in `workers` fresh processes."""
     from xpnet.cli.workers import mpiexec
 
     command = [sys.executable, __file__, "--measure", what]
@@ -101,7 +101,7 @@ def measure(what: str) -> None:
 
 
 def table(rounds: int, workers: int, what: str) -> dict[str, tuple[float, float]]:
-    """By name, the median over the rounds of half of the steps and of the fastest tenth, in seconds."""
+    """By name, the medians over the rounds of the two quantiles, 50 % and 10 %, in seconds."""
     seconds: dict[str, list[list[float]]] = {}
     for _ in range(rounds):
         for line in measured(workers, what).splitlines():
@@ -123,11 +123,11 @@ def steps(rounds: int, batch: int) -> None:
 
 
 def on_paper(alone: dict[int, float], sums: dict[str, float], batch: int) -> None:
-    """Steps of `batch` samples by N processes on one machine, and with four on each of N / 4 machines.
+    """Estimate a step of `batch` samples by N processes on one machine, and with four on each of N / 4 machines.
 
-    A process takes the measured time of a step of batch / N samples, and the shared update: as long as in two
-    processes, but for its two meetings, of log2(N) rounds each. Between M machines a ring moves 2 (M - 1) / M of the
-    gradients, in 2 (M - 1) messages, and the machines' own processes meet once more.
+    A process takes the measured time of a step of batch / N samples, and the time of the shared update. That is as long
+    as with two processes, except for its two meetings, which take log2(N) rounds each. Between M machines, a ring moves
+    2 (M - 1) / M of the gradients in 2 (M - 1) messages, and then the machines meet, which takes 2 log2(M) messages.
     """
     latency, bandwidth = NETWORK
     for n in PROCESSES:

@@ -1,7 +1,7 @@
 """What `benchmarks/bench.py` times: for each work the data and the first weights, the same for every contender.
 
-A step is forward, loss, backward and update of one batch, in turn from `N_BATCHES`. Images are NHWC, matrices (inputs,
-outputs), as xpnet has them; a rival turns them into its own layout before anything is timed.
+A step is forward, loss, backward and update of one batch; `N_BATCHES` batches are used in turn. Images are NHWC and
+weight matrices (inputs, outputs), as in xpnet; a rival converts them to its own layout before anything is timed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Arrays = tuple[np.ndarray, np.ndarray]
 class Work:
     """`network()` is xpnet's, for samples of `shape`; `batches(rng)` gives x (N_BATCHES, batch, ...) and targets.
 
-    `rate` is that of plain SGD. Each rival is a file of `rivals/`, then its options, then its threads if not one; with
-    "tuned malloc" its process keeps the memory that it frees.
+    `rate` is the learning rate of plain SGD. The name of a rival is a file of `rivals/`, then its options, then its
+    threads if not one; with "tuned malloc", its process keeps the memory that it frees.
     """
 
     kind: str
@@ -113,7 +113,7 @@ def lstm() -> Work:
 
 
 def adam() -> Work:
-    """Only the update: of 1.2 million parameters, by gradients that stay as they are."""
+    """Only the update, of 1.2 million parameters, with constant gradients."""
     names = ("pytorch, fused", "pytorch, foreach")
     rivals = (*names, *(f"{name}, 2 threads" for name in names))
     no_data = np.zeros((N_BATCHES, 1)), np.zeros(N_BATCHES)
@@ -121,7 +121,7 @@ def adam() -> Work:
 
 
 def answers(batch: int) -> Work:
-    """Only the forward in evaluation, of samples on the host to outputs on the host."""
+    """Only the forward pass in evaluation mode, from samples on the host to outputs on the host."""
     return Work(
         "answers",
         f"outputs of that MLP for {batch:,} sample{'s' * (batch > 1)}",

@@ -1,5 +1,5 @@
-"""The contenders of `benchmarks/bench.py`: each file has `make(work, options)`, which gives a step to call.
+"""The contenders of `benchmarks/bench.py`: in each file, `make(work, threads, *options)` returns a step to call.
 
-A step takes the number of a batch and returns the loss before the update, as something that `float()` turns into a
-number: reading it is not part of the time.
+A step takes the number of a batch and returns the loss before the update, as an object that `float()` accepts: reading
+the loss is not part of the time.
 """

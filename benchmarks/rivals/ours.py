@@ -1,4 +1,4 @@
-"""xpnet as it is installed: one process, or several that train one model together, each with its part of a batch."""
+"""xpnet in one process, or in several that train one model together, each with its part of a batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make(work: Work, threads: int, *options: str) -> Callable[[int], Any]:
     x, y = work.data()
     if work.kind == "answers":
         return lambda i: model.predict(x[i])
-    keep_freed_memory()  # as `fit` does, which enters this, too:
+    keep_freed_memory()  # as `fit` does; it also enters the context below
     _entered.enter_context(backend.threads_for(len(x[0]) * model.n_parameters))
     group = join()
     if work.kind == "adam":
@@ -37,14 +37,14 @@ def make(work: Work, threads: int, *options: str) -> Callable[[int], Any]:
 
 
 def shared(optimizer: optim.Optimizer, group: Group) -> optim.Optimizer:
-    """The optimizer, in what `fit` enters while it trains until the process ends."""
+    """The optimizer, in the context that `fit` enters while it trains; here until the process ends."""
     _entered.enter_context(optimizer.shared_by(group))
     return optimizer
 
 
 def updates(optimizer: optim.Optimizer) -> Callable[[int], Any]:
-    """By gradients that stay as they are. Processes that share an update have met between two of them, as they do when
-    they add up their gradients."""
+    """A step that updates with constant gradients. Processes that share an update meet before it, as they do when they
+    add up their gradients."""
     model, window = optimizer.model, optimizer.window
     model.grad[...] = 0.5
 

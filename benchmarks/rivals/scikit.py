@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier: a step is one `partial_fit`. It starts from the same weights."""
+"""scikit-learn's MLPClassifier, from the same first weights: a step is one `partial_fit`."""
 
 from __future__ import annotations
 
