@@ -180,7 +180,7 @@ TESTS = {  # the tests of each file, or of the files with this beginning; those 
     "cli/predict.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
     "cli/bench.py": ["test_bench.py"],
     "cli/evaluate.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
-    "cli/data.py": ["test_data_images.py", "test_cli_console.py"],
+    "cli/data.py": ["test_data_images.py", "test_cli_console.py", "test_cli_tables.py", "test_cli.py"],
     "cli/device.py": ["test_cli_settings.py"],
     "cli/parity.py": ["test_parity.py", "test_precision.py", "test_data_images.py"],
     "cli/results.py": ["test_cli_results.py", "test_data_images.py", "test_cli.py"],
