@@ -30,12 +30,12 @@ class Loss:
     """
 
     reduction = "mean"
-    """Whether the value is the mean or the "sum" over the batch."""
+    """Whether the value is the "mean" or the "sum" over the batch."""
 
     by_sample: bool = True
-    """Whether the loss of a batch is a mean or a sum over its samples: False where it compares samples with each
-    other, as contrastive losses do. Such a batch cannot be cut, for `accumulate` or for a group. A plain function may
-    have this attribute too. `verify.check_loss` tries it."""
+    """Whether the loss of a batch is a mean or a sum over its samples. False for a loss that compares samples with each
+    other, as contrastive losses do: its batches cannot be split, neither for `accumulate` nor for a group. A plain
+    function may have this attribute too. `verify.check_loss` tests it."""
 
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")

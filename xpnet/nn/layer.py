@@ -40,17 +40,17 @@ class Layer:
 
     accepts_integers: Any = False
     """Whether x may hold integers, such as uint8 pixels or token numbers: True, False, or None for a layer that only
-    moves its values, so that the next one decides. A tuple of these where x is a tuple."""
+    moves its values, so that the next layer decides. A tuple of these if x is a tuple."""
 
     by_sample: bool = True
-    """Whether a pass over a batch is passes over its samples one by one: False where a sample's output depends on the
-    others, as in BatchNorm, or on a random number, or where the state that a batch leaves is not what its samples leave
-    one after the other. `verify.check` tries it."""
+    """Whether a pass over a batch gives the same as passes over its samples one by one. False if a sample's output
+    depends on the other samples, as in BatchNorm, or on a random number, or if the layer's state differs between the
+    two. `verify.check` tests it."""
 
     by_position: bool = False
-    """Whether y at a position of a sequence (N, T, ...) depends, when not training, on x at that position alone: only
-    then can `decode` go on through the layer. Layers inside another one answer for themselves. `verify.check` tries it
-    where a sample of the outputs has more than one axis."""
+    """Whether, when not training, y at a position of a sequence (N, T, ...) depends only on x at that position.
+    `decode` needs this of every layer that has no `decode` method. Layers inside this one have a value of their own.
+    `verify.check` tests it if a sample of the outputs has more than one axis."""
 
     known: ClassVar[dict[str, type[Layer]]] = {}  # every class of layers defined so far, by `kind_name`
     _shapes: dict[Shape, Shape] = {}  # noqa: RUF012 (replaced, never changed): output shapes, by input shapes

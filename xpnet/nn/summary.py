@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 NUMPYS_BUFFER = 8192
-"""Numbers that NumPy converts at a time where types are mixed. Its memory for that grows no further: fewer samples than
-fill it would make it look as if it grew with the batch."""
+"""How many numbers NumPy converts at a time where types are mixed. Its memory for that grows up to this size only: with
+too few samples to fill it, it would seem to grow with the batch."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ ENOUGH = 4  # pieces for each thread; with fewer, a second thread gains nothing
 Decays = tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of each range that decays
 
 Groups = Mapping[str, Mapping[str, float]]
-"""Factors of the rate and of the decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
+"""Factors of learning rate and weight decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
 
 
 @dataclass(frozen=True)

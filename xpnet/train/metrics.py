@@ -127,16 +127,16 @@ def _ratio(total: float, n: float) -> float:
 
 
 accuracy = Metric("accuracy", 2, _right, _ratio)
-"""The fraction of right answers: of outputs (N, ..., C) the highest (the lowest class number, where several are), of a
-single output (N, 1) class 1 where it is above 0. Targets: class numbers (N, ...), of which those below 0 do not count,
-or rows like the outputs; weights as in the loss."""
+"""The fraction of right answers. The answer is the class with the highest of the outputs (N, ..., C), the lowest class
+number if several are highest; with a single output (N, 1), it is class 1 if that output is above 0. Targets: class
+numbers (N, ...), of which those below 0 do not count, or rows like the outputs; weights as in the loss."""
 
 mae = Metric("mae", 2, _absolute, _ratio)
-"""Mean absolute error of a regression, over all entries. Targets are as of `losses.MeanSquaredError`."""
+"""Mean absolute error of a regression, over all entries. Targets as in `losses.MeanSquaredError`."""
 
 r2 = Metric("r2", 4, _squares, _explained)
 """Coefficient of determination, 1 - sum (y - t)^2 / sum (t - mean t)^2, over all entries; NaN if all t are equal.
-Targets are as of `losses.MeanSquaredError`."""
+Targets as in `losses.MeanSquaredError`."""
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:

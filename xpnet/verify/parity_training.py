@@ -33,8 +33,9 @@ BATCHES = 8  # different batches; then they repeat
 LARGEST = 256  # random whole numbers are below this
 
 EPS = 1e-4
-"""Of Adam. Where the terms of a gradient cancel, as they may in a trained network, rounding leaves some 1e-9 of it,
-which Adam with its usual 1e-8 makes a step of, about as large as any other: a difference that is no mistake."""
+"""The epsilon of Adam. Where the terms of a gradient cancel, as they may in a trained network, rounding leaves about
+1e-9 of it. With its usual epsilon of 1e-8, Adam would turn that into a step about as large as any other: a difference
+that is no mistake."""
 
 
 @dataclass(frozen=True)

@@ -9,45 +9,48 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 STEPS = (1e-6, 1e-7, 1e-8)
-"""How far a gradient check moves its inputs. The error of a central difference is step^2 from what it cuts off and
-2^-53 / step from rounding: both are small with the first. The others are for right gradients near kinks."""
+"""How far a gradient check moves its inputs. The error of a central difference is about step^2 from truncation and
+2^-53 / step from rounding: both are small with the first step. The others are for correct gradients near kinks."""
 
 GRADIENT = 1e-7
-"""A gradient check against the sum of the sizes of all its terms: some thousand times its usual error, and far below
-what a single wrong term does, as every term is of the size of all others."""
+"""The error of a gradient check, relative to the sum of the absolute values of all its terms: about a thousand times
+the usual error, and far less than a single wrong term causes, as all terms are of about the same size."""
 
 FLOAT64 = 1e-12
-"""Two float64 computations of the same formula, against the largest number of the tensor: a hundred roundings of 2^-53
-at most pile up in sums as short as the cases have."""
+"""The difference of two float64 computations of the same formula, relative to the largest number of the tensor: in sums
+as short as those of the cases, at most a hundred roundings of 2^-53 add up."""
 
 FLOAT32 = 1e-6
-"""Sixteen roundings of float32 (2^-24 each). `rounding` says against what."""
+"""Sixteen roundings of float32 (2^-24 each). `rounding` says relative to what."""
 
 SETTLED = 1e-2
-"""Outputs in evaluation against those in training, once running statistics have settled on one batch, against the
-largest of them. Whether a variance is divided by n or n - 1 makes 0.2 % there; a forgotten factor makes much more."""
+"""The difference between outputs in evaluation and in training, relative to the largest of them, once running
+statistics have settled on one batch. Dividing a variance by n or by n - 1 changes 0.2 % there; a forgotten factor
+changes much more."""
 
 LOSS_CURVE = 1e-4
-"""The relative gap of two loss curves from the same seed, over the first 50 steps or so. Rounding grows with each step:
-between float32 and float64 it came to 1e-6 in small networks. A gradient that is wrong by a tenth comes to 1e-2 after
-ten steps of SGD."""
+"""The relative gap between two loss curves from the same seed, over the first 50 steps or so. Rounding errors grow with
+each step: between float32 and float64 the gap reached 1e-6 in small networks. A gradient that is wrong by a tenth leads
+to a gap of 1e-2 after ten steps of SGD."""
 
 SURE = 1e-2
-"""A cross-entropy below this is compared as a fraction of this: in float32 it is the logarithm of a sum near 1, or the
-difference of numbers of the size of the logits, and so off by some 2^-24 times these, however small it is."""
+"""The error of a cross-entropy below this is taken relative to this. In float32 a cross-entropy is the logarithm of a
+sum near 1, or the difference of numbers as large as the logits: however small it is, its error is about 2^-24 of
+these."""
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The machine epsilon of what the operands of products are rounded to: of each, by half of that at most."""
+"""The machine epsilon of the type that the operands of products are rounded to: each moves by at most half of it."""
 
 SUM = 0.42 * 2.0**-24
-"""What float32 does to a number by rounding it once, as a fraction of it: 2^-24 at most, 0.42 of that in the root mean
-square (the error is anywhere within half a last place, the number anywhere between two powers of 2)."""
+"""The relative error of a number that is rounded to float32 once, as a root mean square: 0.42 of the largest, 2^-24
+(the error is anywhere within half a last place, the number anywhere between two powers of 2)."""
 
 DEVIATIONS = 5
-"""How many standard deviations of such errors are rounding: of a million sums, less than one is off by more."""
+"""How many standard deviations of such errors count as rounding: of a million sums, less than one is off by more."""
 
 LONG = 64
-"""Sums of so few terms, added up in any order, are right to FLOAT32 of their terms: nothing is measured for them."""
+"""Sums of at most this many terms, in any order, are correct to FLOAT32 of their terms: nothing is measured
+for them."""
 
 DRAWS = 6  # random perturbations in `rounding` and `product_rounding`
 SUM_DRAWS = 16  # random perturbations in `summing`
