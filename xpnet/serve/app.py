@@ -38,13 +38,13 @@ mimetypes.add_type("text/css", ".css")
 class About(BaseModel):
     """The model that answers."""
 
-    name: str = Field(description="of its file")
+    name: str = Field(description="name of its file")
     classes: list[str] = Field(description="the names of its outputs")
     image: tuple[int, int] = Field(description="height and width of the images that it takes")
-    parameters: int = Field(description="how many numbers are trained")
+    parameters: int = Field(description="number of trained parameters")
     device: str = Field(description="where it runs: `cpu`, `cuda:0`")
-    dtype: str = Field(description="in what it computes")
-    layers: list[dict[str, str]] = Field(description="path and description of each, from the input on")
+    dtype: str = Field(description="type of number that it computes in, such as `float32`")
+    layers: list[dict[str, str]] = Field(description="path and description of each layer, from the input on")
     max_bytes: int = Field(description="the largest image that may be sent")
 
 
@@ -52,20 +52,22 @@ class DigitFound(BaseModel):
     """One digit of an image."""
 
     answer: str | None = Field(description="the class, or null if the model is unsure")
-    probability: float = Field(description="of the likeliest class")
-    probabilities: list[float] = Field(description="of all classes: the mean over views shifted by a pixel")
-    reason: str = Field(description="why there is no answer; empty if there is")
+    probability: float = Field(description="probability of the likeliest class")
+    probabilities: list[float] = Field(
+        description="of each class: the mean over the digit and copies of it shifted by a pixel"
+    )
+    reason: str = Field(description="why there is no answer; empty if there is one")
     box: tuple[float, float, float, float] = Field(
         description="left, top, right, bottom, in fractions of the upright image's width and height"
     )
-    pixels: list[list[int]] = Field(description="as the model saw it: 0 for paper to 255 for ink")
+    pixels: list[list[int]] = Field(description="the digit as the model saw it: 0 for paper to 255 for ink")
 
 
 class ReadResponse(BaseModel):
     """All digits of an image, in reading order."""
 
-    text: str = Field(description="the answers as one text, ? for each that is unsure")
-    reason: str = Field(description="why no digit was found; empty if there are any")
+    text: str = Field(description="the answers as one text, with ? where the model is unsure")
+    reason: str = Field(description="why no digit was found; empty if any was")
     digits: list[DigitFound]
 
 
@@ -77,11 +79,11 @@ class Question(Image):
 
 
 class Activations(BaseModel):
-    """What one layer gave."""
+    """The output of one layer."""
 
-    path: str = Field(description="where it is in the network")
-    kind: str = Field(description="its class")
-    shape: list[int] = Field(description="of what it gives for one image")
+    path: str = Field(description="where the layer is in the network")
+    kind: str = Field(description="the class of the layer")
+    shape: list[int] = Field(description="shape of its output for one image")
     values: Maps
 
 
@@ -89,11 +91,15 @@ class Explanation(BaseModel):
     """What happens inside the model for one image."""
 
     answer: str = Field(description="the class that is explained")
-    probabilities: list[float] = Field(description="of all classes, for these very pixels")
-    margin: float = Field(description="the answer's output above that of `against`, or above the mean of all")
-    layers: list[Activations] = Field(description="from the input on")
-    gradient: list[list[float]] = Field(description="how the answer's output would change with each pixel")
-    contribution: list[list[float]] = Field(description="gradient times ink: what each pixel has added or taken")
+    probabilities: list[float] = Field(description="of each class, for exactly these pixels")
+    margin: float = Field(
+        description="how far the answer's output is above that of `against`, or above the mean of all"
+    )
+    layers: list[Activations] = Field(description="all layers, from the input on")
+    gradient: list[list[float]] = Field(description="how the margin would change with each pixel, from paper to ink")
+    contribution: list[list[float]] = Field(
+        description="gradient times ink: how much each pixel raised or lowered the margin"
+    )
 
 
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
@@ -112,8 +118,8 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
 
     app = FastAPI(
         title="xpnet",
-        description="Reads handwritten digits. Images go in as they are, answers come back as JSON; whatever goes "
-        'wrong is answered with `{"error": "one line"}`.',
+        description="Reads handwritten digits. Images go in as they are, answers come back as JSON. "
+        'An error is answered with `{"error": "one line"}`.',
         version=__version__,
         docs_url=None,  # FastAPI's own pages fetch scripts from other servers
         redoc_url=None,
@@ -146,7 +152,7 @@ def create_app(reader: Reader, name: str, host: str = "127.0.0.1", writer: Write
         response_model=Explanation,
     )
     async def explain(request: Request) -> Response:
-        """Takes one digit's pixels, as a reading gives them."""
+        """The body has the pixels of one digit, as `/api/read` returns them."""
         body = await request.body()
         async with work.place():
             return await work.run(request, explanation, body)

@@ -23,44 +23,48 @@ NO_MODEL = "no model of text is served: python examples/char_gpt.py --save text.
 class AboutText(BaseModel):
     """The model of text."""
 
-    name: str = Field(description="of its file")
-    characters: list[str] = Field(description="those that it knows")
-    context: int = Field(description="how many characters it reads at most, the last of a text")
-    parameters: int = Field(description="how many numbers are trained")
+    name: str = Field(description="name of its file")
+    characters: list[str] = Field(description="the characters that it knows")
+    context: int = Field(description="how many characters it reads at most: the last ones of a text")
+    parameters: int = Field(description="number of trained parameters")
     device: str = Field(description="where it runs: `cpu`, `cuda:0`")
-    heads: list[int] = Field(description="how many of each layer of attention")
+    heads: list[int] = Field(description="number of heads in each layer of attention")
 
 
 class TextModel(BaseModel):
     """The model of text, if there is one."""
 
-    model: AboutText | None = Field(description="null if none is served")
+    model: AboutText | None = Field(description="null if no model of text is served")
 
 
 class Beginning(BaseModel, extra="forbid"):
     """A text to go on from."""
 
     text: Annotated[str, Field(max_length=limits.TEXT_LENGTH, strict=True, description="what has been written so far")]
-    length: Annotated[int, Field(ge=0, le=limits.WRITTEN, strict=True, description="characters to draw")] = 0
-    temperature: Annotated[float, Field(ge=0.05, le=10, strict=True, description="scores are divided by it")] = 1.0
+    length: Annotated[int, Field(ge=0, le=limits.WRITTEN, strict=True, description="number of characters to write")] = 0
+    temperature: Annotated[
+        float, Field(ge=0.05, le=10, strict=True, description="the model's scores are divided by it; low is careful")
+    ] = 1.0
 
 
 class AttentionOfLayer(BaseModel):
-    """What the heads of one layer read."""
+    """Which positions the attention heads of one layer read."""
 
-    path: str = Field(description="where it is in the network")
+    path: str = Field(description="where the layer is in the network")
     heads: list[list[list[float]]] = Field(
-        description="by head, by position t of `read`: with what probability it reads positions 0 to t"
+        description="for each head and each position t of `read`: its attention to positions 0 to t, as probabilities"
     )
 
 
 class Continuation(BaseModel):
-    """The text goes on, and what may come next."""
+    """How the text goes on, and what may come next."""
 
-    written: str = Field(description="the characters that were drawn")
-    read: str = Field(description="what the model has read for what follows: the end of the text with `written`")
-    probabilities: list[float] = Field(description="of each known character to be the next")
-    attention: list[AttentionOfLayer] = Field(description="from the first layer on")
+    written: str = Field(description="the characters that were written")
+    read: str = Field(
+        description="what the model has read to compute the following: the end of the text, with `written`"
+    )
+    probabilities: list[float] = Field(description="for each known character, the probability that it comes next")
+    attention: list[AttentionOfLayer] = Field(description="each layer of attention, from the first on")
 
 
 def add_text(app: FastAPI, writer: Writer | None, work: Work) -> None:
@@ -76,13 +80,13 @@ def add_text(app: FastAPI, writer: Writer | None, work: Work) -> None:
 
     @app.post(
         "/api/text",
-        summary="Write on",
+        summary="Continue a text",
         openapi_extra=described(Beginning),
         responses=problems(404, 408, 413, 422, 503),
         response_model=Continuation,
     )
     async def go_on(request: Request) -> Response:
-        """The characters that come next, each drawn by its probability; and what the attention of each head reads."""
+        """The characters that come next, each drawn by its probability, and what each attention head reads."""
         body = await request.body()
         async with work.place():
             return await work.run(request, continuation, body)

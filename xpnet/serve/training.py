@@ -37,7 +37,9 @@ class TrainingSettings(BaseModel, extra="forbid"):
     rate: Annotated[float, Field(gt=0, le=1e6, strict=True, description="the learning rate")] = 0.1
     width: Annotated[int, Field(ge=1, le=256, strict=True, description="units of each hidden layer")] = 32
     depth: Annotated[int, Field(ge=0, le=8, strict=True, description="number of hidden layers")] = 2
-    activation: Annotated[Literal["relu", "gelu", "tanh", "sigmoid"], Field(description="after each")] = "relu"
+    activation: Annotated[Literal["relu", "gelu", "tanh", "sigmoid"], Field(description="of each hidden layer")] = (
+        "relu"
+    )
     epochs: Annotated[
         int, Field(ge=1, le=limits.TRAINING_EPOCHS, strict=True, description="passes over all digits")
     ] = 60
@@ -46,26 +48,30 @@ class TrainingSettings(BaseModel, extra="forbid"):
 class Misread(BaseModel):
     """A held-out digit that the network reads wrongly."""
 
-    digit: str = Field(description="what it is")
-    read: str = Field(description="what the network takes it for")
-    probability: float | None = Field(description="of that; null if it is no number")
+    digit: str = Field(description="the digit that it is")
+    read: str = Field(description="the digit that the network takes it for")
+    probability: float | None = Field(
+        description="probability that the network gives to its answer; null if not finite"
+    )
     pixels: list[list[int]] = Field(description="0 for paper to 255 for ink")
 
 
 class Epoch(BaseModel):
-    """The run after an epoch, one line of JSON. Losses are null where they are no finite number. The last line is
-    `{"error": "..."}` where the run ended with one, such as a loss that is not finite."""
+    """The run after an epoch, one line of JSON. A loss is null if it is not finite. If the run ends with an error,
+    such as a loss that is not finite, the last line is `{"error": "..."}`."""
 
-    epoch: int = Field(description="how many are done; of 0 nothing is learnt yet")
+    epoch: int = Field(description="number of epochs done; 0 before any learning")
     rate: float = Field(description="the learning rate")
     training_loss: float | None = Field(description="mean over the epoch's batches as they were trained")
     held_out_loss: float | None = Field(description="mean over the held-out digits")
     training_accuracy: float = Field(description="fraction of right answers, over the same batches")
-    held_out_accuracy: float = Field(description="fraction of right answers, of the held-out digits")
-    held_out: int = Field(description="how many held-out digits there are")
-    wrong: int = Field(description="how many of them are read wrongly")
-    misread: list[Misread] = Field(description="the first of those")
-    weights: list[list[list[float]]] = Field(description="of the first units of the first layer, each as an image")
+    held_out_accuracy: float = Field(description="fraction of right answers, over the held-out digits")
+    held_out: int = Field(description="number of held-out digits")
+    wrong: int = Field(description="number of held-out digits that are read wrongly")
+    misread: list[Misread] = Field(description="the first of the digits read wrongly")
+    weights: list[list[list[float]]] = Field(
+        description="weights of the first units of the first layer, each unit as an image"
+    )
 
 
 class Trainings:
@@ -166,6 +172,6 @@ def add_training(app: FastAPI) -> None:
         response_model=Epoch,
     )
     async def train(request: Request) -> Response:
-        """On the embedded digits, four fifths of them; the others are held out, to measure it. The answer has a line
-        for each epoch, and comes as the network learns. To stop it, close the connection."""
+        """Trains on four fifths of the embedded digits; the rest are held out, to measure the network. The answer has a
+        line for each epoch, sent as the network learns. To stop the run, close the connection."""
         return Watched(trainings, question(TrainingSettings, await request.body()))
