@@ -225,7 +225,7 @@ def test_the_recipes_validation_part_is_left_out_of_small_data(tmp_path):
     write_folder(tmp_path / "small", (4, 4))
     out = call(*SHORT, "--data", "small", "--batch-size", "10", "--out", "run").stdout
     assert "no validation part: with --val 0.1 the curves show" in out
-    assert f"The default holds only where that is {FEWEST_TO_WATCH} samples or more" in get_args(Val)[1].help
+    assert f"The default applies only if that is {FEWEST_TO_WATCH} samples or more" in get_args(Val)[1].help
     assert "validation_loss" not in history(tmp_path / "run")[0]
     call("train", "--resume", "run", "--epochs", "3", "--quiet")
 

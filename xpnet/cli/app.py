@@ -66,8 +66,8 @@ def xpnet(
 
     \b
     xpnet train              learn handwritten digits, in seconds, without a download
-    xpnet train --data mnist the larger classic, downloaded once
-    xpnet COMMAND --help     what a command can do
+    xpnet train --data mnist learn MNIST, which is larger and is downloaded once
+    xpnet COMMAND --help     explain a command and its options
 
     \b
     Exit codes: 0 done; 1 the run failed (a file that is missing, damaged or cannot be
@@ -79,7 +79,7 @@ def xpnet(
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a page.")] = False):
     """Say what works on this machine.
 
-    It says what there is, which device would be used and why, and how to mend what does not work.
+    Lists what the machine has, which device would be used and why, and how to fix what does not work.
     """
     from xpnet.cli import doctor
 

@@ -20,32 +20,35 @@ def bench(
         Path | None,
         typer.Argument(
             metavar="MODEL",
-            help="A network of yours, or the folder of its run. [default: one that --model makes]",
+            help="The file of a model, or the folder of its run. [default: a new network, as --model says]",
             callback=options.model_file,
             readable=False,
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--model", help="Without MODEL, one of xpnet models, for images of 28 x 28. [default: mlp]"),
+        typer.Option(
+            "--model", help="Without MODEL: a network that xpnet models lists, for images of 28 x 28. [default: mlp]"
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples in a step.", min=1)] = 64,
     device: Annotated[
-        list[str] | None, typer.Option(help="May be given more than once. [default: the CPU, and a GPU that works]")
+        list[str] | None,
+        typer.Option(help="Where; may be given more than once. [default: the CPU, and a GPU if one works]"),
     ] = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure on each device, about.", min=0.01)] = 2.0,
+    seconds: Annotated[float, typer.Option(help="About how long to measure on each device.", min=0.01)] = 2.0,
     image: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the parts of a step there.")
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the parts of a step into this file.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Time a training step, layer by layer.
 
-    Each layer's row is the time that it takes of a step, forward and backward, without the layers inside it. Below
-    stand the whole step as xpnet train runs it, and its matrix products alone: no other way to write the layers could
-    be faster than those. Other programs that run meanwhile make all times longer.
+    Each row is the time that one layer takes in a step, forward and backward, without the layers inside it. Below are
+    the times of the whole step, as xpnet train runs it, and of its matrix products alone: however the layers are
+    written, a step cannot be faster than these. Other programs that run meanwhile make all times longer.
     """
     from xpnet.bench import bench as measure
     from xpnet.bench.report import comparison, plot

@@ -24,12 +24,13 @@ def show_data(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="digits, mnist or cifar10 (downloaded if not there yet), a folder, or a table. [default: list]"
+            help="digits, mnist or cifar10 (downloaded if not there yet), a folder, or a table. [default: list the "
+            "data sets]"
         ),
     ] = None,
     size: options.Size = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Write a grid of training samples there.")
+        Path | None, typer.Option(metavar="FILE.png", help="Draw a grid of training samples into this file.")
     ] = None,
 ) -> None:
     """List the data sets, or describe one.

@@ -18,9 +18,9 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, mnist, cifar10, a folder or a table. If there is a test part, that counts; otherwise all "
-            "images or rows. But of the run's own data, and of images if no run stands beside the model, only the part "
-            "counts that a run holds out. [default: the run's data]"
+            help="digits, mnist, cifar10, a folder or a table. If it has a test part, only that is used; otherwise all "
+            "images or rows are. But of the run's own data, and of images if the model is not in the folder of a run, "
+            "only the part that a run holds out is used. [default: the run's data]"
         ),
     ] = None,
     device: options.Device = None,

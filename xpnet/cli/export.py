@@ -14,11 +14,11 @@ from xpnet.cli.console import Failed, check_file, say
 
 def export(
     model: options.ModelFile,
-    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write; what was there is replaced.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write; an existing one is replaced.")],
 ) -> None:
     """Write a model as an ONNX file, for other programs to run.
 
-    As it is when not training, in float32. Needs one more package: pip install "xpnet[onnx]"
+    Writes the model as it is when not training, in float32. Needs one more package: pip install "xpnet[onnx]"
     """
     if importlib.util.find_spec("onnx") is None:
         raise Failed('ONNX files need the package onnx: pip install "xpnet[onnx]"')

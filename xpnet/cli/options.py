@@ -58,29 +58,35 @@ Activation = Annotated[str | None, setting("activation", f"For an mlp: {names(AC
 Dropout = Annotated[
     float | None, setting("dropout", "Fraction of the units that are dropped in training, in an mlp or a cnn.")
 ]
-Epochs = Annotated[int | None, setting("epochs", "How often to go through the training data.")]
+Epochs = Annotated[int | None, setting("epochs", "Number of passes through the training data.")]
 BatchSize = Annotated[int | None, setting("batch_size", "Samples in a step.")]
 Optimizer = Annotated[
     str | None,
-    setting("optimizer", f"{names(OPTIMIZERS)}. Another one comes with its own usual lr, and without weight decay."),
+    setting(
+        "optimizer", f"{names(OPTIMIZERS)}. Another than the default brings its own usual lr, and no weight decay."
+    ),
 ]
-Lr = Annotated[float | None, setting("lr", "Learning rate; the highest one of a schedule.")]
+Lr = Annotated[float | None, setting("lr", "Learning rate; with a schedule, its highest value.")]
 Momentum = Annotated[float | None, setting("momentum", "Momentum of sgd.")]
-Nesterov = Annotated[bool | None, setting("nesterov", "Nesterov's form of the momentum of sgd.")]
-WeightDecay = Annotated[float | None, setting("weight_decay", "Pull of the weights towards 0.")]
-Schedule = Annotated[str | None, setting("schedule", f"Rate over the run: {names(SCHEDULES)}.")]
+Nesterov = Annotated[bool | None, setting("nesterov", "Nesterov momentum, for sgd.")]
+WeightDecay = Annotated[float | None, setting("weight_decay", "How strongly the weights are pulled towards 0.")]
+Schedule = Annotated[
+    str | None, setting("schedule", f"How the learning rate changes over the run: {names(SCHEDULES)}.")
+]
 Smoothing = Annotated[
     float | None, setting("label_smoothing", "Fraction of each target that is spread over all classes.")
 ]
-Clip = Annotated[float | None, setting("clip", "Limit on the norm of the gradient; 0: none.")]
-Patience = Annotated[int | None, setting("patience", "Stop after so many epochs without a lower loss; 0: never.")]
-Augment = Annotated[bool | None, setting("augment", "Shift, turn, bend and thicken the images a little, each time.")]
+Clip = Annotated[float | None, setting("clip", "Largest norm of the gradient; 0: no limit.")]
+Patience = Annotated[int | None, setting("patience", "Stop after this many epochs without a lower loss; 0: never.")]
+Augment = Annotated[
+    bool | None, setting("augment", "Shift, turn, bend and thicken the images a little, anew in every epoch.")
+]
 Val = Annotated[
     float | None,
     setting(
         "val",
-        "Fraction of the training data to validate on after each epoch; the weights of the best epoch are then kept. "
-        "The default holds only where that is 200 samples or more.",
+        "Fraction of the training data to set aside, for validation after each epoch; the weights of the best epoch "
+        "are then kept. The default applies only if that is 200 samples or more.",
     ),
 ]
 
@@ -89,7 +95,7 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help=f"{names(RECIPES)}: where the defaults of all settings come from. plain is gradient descent at a constant "
+        help=f"{names(RECIPES)}: a set of defaults for all settings. plain is gradient descent at a constant "
         "rate, and nothing else; handwriting is 80 epochs with augmentation. [default: digits for the digits, table "
         "for tables, else mnist]",
     ),
@@ -97,42 +103,44 @@ RecipeName = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, mnist, cifar10, a folder of four IDX files or of a folder of images for each class, or a table "
-        "(.csv, .tsv, .parquet) with --target. [default: digits]"
+        help="digits, mnist, cifar10; a folder with four IDX files, or with a folder of images for each class; or a "
+        "table (.csv, .tsv, .parquet), with --target. [default: digits]"
     ),
 ]
 Size = Annotated[
     str | None,
     typer.Option(
         metavar="N or WxH",
-        help="For a folder of images: resize all to so many pixels, such as 64, or 64x48 for width x height. "
-        "[default: as they are, of one size]",
+        help="For a folder of images: resize all to this many pixels, such as 64 for a square, or 64x48 for width x "
+        "height. [default: not resized; all must have the same size]",
     ),
 ]
-Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="For a table: the column to be predicted.")]
+Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="For a table: the column to predict.")]
 Task = Annotated[
-    str | None, typer.Option(help="For a table: classification or regression. [default: what the target looks like]")
+    str | None, typer.Option(help="For a table: classification or regression. [default: judged by the target's values]")
 ]
 Ignore = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN,..",
-        help="For a table: columns to leave out. In a list, a name that has a comma needs double quotes.",
+        help="For a table: columns to leave out. In a list, put a name with a comma in double quotes.",
     ),
 ]
 Categories = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN,..", help="For a table: columns whose numbers are names, such as zip codes."),
+    typer.Option(metavar="COLUMN,..", help="For a table: columns whose numbers are categories, such as zip codes."),
 ]
 Missing = Annotated[
     str | None,
-    typer.Option(help="For a table: refuse or fill missing values, numbers by the column's median. [default: refuse]"),
+    typer.Option(
+        help="For a table: refuse missing values, or fill them, numbers with the column's median. [default: refuse]"
+    ),
 ]
 Unseen = Annotated[
     str | None,
     typer.Option(
-        help="For a table: what becomes of a category that is new when the model is used: refuse, or zeros for nothing "
-        "known. [default: refuse]"
+        help="For a table: what to do, when the model is used, with a category that it was not trained on: refuse it, "
+        "or take it as unknown (zeros). [default: refuse]"
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same run. [default: 0]")]
@@ -140,7 +148,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. [de
 TrainDevice = Annotated[
     str | None,
     typer.Option(
-        help="auto, cpu, cuda or cuda:1; fastest: where ten steps of this run take the least time. "
+        help="auto, cpu, cuda or cuda:1; fastest: the one on which ten steps of this run take the least time. "
         "[default: $XPNET_DEVICE, or else auto]"
     ),
 ]
@@ -148,30 +156,30 @@ Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: f
 Precision = Annotated[
     str | None,
     typer.Option(
-        help="float16 or bfloat16: a GPU multiplies numbers of 16 bits, all else stays float32. A CPU cannot. "
+        help="float16 or bfloat16: matrix products of 16-bit numbers, while all else stays float32. Only on a GPU. "
         "[default: products in --dtype]"
     ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="BLAS threads on a CPU. Two are faster where the cores are idle, far slower where they are not. "
+        help="BLAS threads on a CPU. Two are faster if the cores are idle, but far slower if they are busy. "
         "[default: 1 for small steps]"
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Processes that train together, each on its part of every batch; under mpiexec as many as it has started. "
-        "They need xpnet[mpi]. [default: 1]"
+        help="Processes that train together, each on its part of every batch; under mpiexec, as many as it started. "
+        "Needs xpnet[mpi]. [default: 1]"
     ),
 ]
 
 TensorBoard = Annotated[
     bool | None,
     typer.Option(
-        help="Write event files into the folder of the run: tensorboard --logdir runs shows all runs beside each "
-        "other. They need xpnet[tensorboard]. [default: no-tensorboard]"
+        help="Write event files into the folder of the run: tensorboard --logdir runs shows all runs side by "
+        "side. Needs xpnet[tensorboard]. [default: no-tensorboard]"
     ),
 ]
 
@@ -180,7 +188,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Settings of the run, from a TOML file, under the options' names; options win.",
+        help="A TOML file of settings, named like the options; an option given here overrides it.",
         readable=False,
     ),
 ]
@@ -192,12 +200,12 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Go on with the run in that folder; --epochs can be raised, --device, --threads, --workers and "
-        "--tensorboard changed.",
+        help="Continue the run in that folder. --epochs can be raised; --device, --threads, --workers and "
+        "--tensorboard can be changed.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Do not show progress.")]
 ModelFile = Annotated[
     Path,
     typer.Argument(

@@ -22,7 +22,7 @@ def parity(
         Path | None,
         typer.Argument(
             metavar="MODEL",
-            help="A network of yours, or the folder of its run. [default: every case of the table]",
+            help="The file of a model, or the folder of its run. [default: cases of all layers, losses and optimizers]",
             callback=options.model_file,
             readable=False,
         ),
@@ -31,24 +31,25 @@ def parity(
         str | None,
         typer.Option(help="Samples for MODEL: digits, mnist, cifar10, a folder, or a table. [default: random numbers]"),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Samples at once, for MODEL.", min=1)] = 8,
+    batch: Annotated[int, typer.Option(help="Samples in a batch, for MODEL.", min=1)] = 8,
     steps: Annotated[int, typer.Option(help="Steps of training to compare.", min=1)] = 50,
     precision: Annotated[
-        str | None, typer.Option(help="float16 or bfloat16: compare the GPU with products of 16 bits, and it alone.")
+        str | None, typer.Option(help="float16 or bfloat16: compare the GPU alone, with products of 16-bit numbers.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots there too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots too.")] = None,
     as_json: options.Json = False,
-    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail where no GPU can be compared.")] = False,
+    require_gpu: Annotated[bool, typer.Option("--require-gpu", help="Fail if no GPU can be compared.")] = False,
 ) -> None:
     """Compare CPU and GPU, number by number.
 
     The reference is float64 on the CPU. Float32 on the CPU and on the GPU are compared with it: outputs, input
-    gradients, the gradient of every parameter, a step of an optimizer, and a loss curve. What is off by more than
-    rounding explains is a difference: exit code 1. Without a GPU, a strict device that keeps a GPU's rules stands in.
+    gradients, the gradient of every parameter, a step of an optimizer, and a loss curve. An error larger than
+    rounding explains is a difference: exit code 1. Without a GPU, a strict device stands in for it: a CPU that accepts
+    only what a GPU accepts.
 
     \b
     ulps     the largest error, in units in the last place of float32 at the tensor's largest number
-    allowed  the error as a fraction of what rounding may do there
+    allowed  the error as a fraction of the error that rounding may cause there
     """
     import xpnet
     from xpnet.cli import results, tables

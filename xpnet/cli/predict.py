@@ -24,8 +24,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help=f"A model that `xpnet train` made, its name ending in {MODEL_ENDS_IN}, or the folder of its run (else "
-            "the one built in, which reads digits), and images, folders of them, or a table.",
+            help=f"First, if you like, a model that `xpnet train` made: a {MODEL_ENDS_IN} file or the folder of its "
+            "run (without it, the built-in model of digits reads). Then images, folders of images, or a table.",
             readable=False,
         ),
     ],
@@ -33,7 +33,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw how each image was read, stage by stage. Of several images: FILE-1.png, FILE-2.png, ...",
+            help="Draw how each image was read, stage by stage; for several images: FILE-1.png, FILE-2.png, ...",
         ),
     ] = None,
     device: options.Device = None,
@@ -46,10 +46,10 @@ def predict(
     xpnet predict model.safetensors a.png b.png   with one of your own
     xpnet predict model.safetensors new.csv       each row of a table, as CSV
 
-    A model of digits reads photos and drawings of any size, dark on light or light on dark: the digits are found,
-    and read from left to right. A digit that is not clear is "?", and no digit is an answer too. An image that has
-    exactly the model's own size is taken whole: nothing is searched for in it. A model of anything else takes each
-    image whole, brought to its size and colours.
+    A model of digits reads photos and drawings of any size, dark on light or light on dark: it finds the digits,
+    and reads them from left to right. A digit that is not clear is "?"; an image may also have no digit. An image of
+    exactly the model's own size is taken whole, without looking for digits in it. A model of anything else takes each
+    image whole, converted to the model's size and colours.
 
     An image that cannot be read is reported; the others are still read, and the exit code is 1.
     """

@@ -19,21 +19,23 @@ def serve(
         Path | None,
         typer.Argument(
             metavar="MODEL",
-            help="A model of digits that `xpnet train` made, the folder of its run, or a model of text; else the one "
-            "built in.",
+            help="A model of digits that `xpnet train` made, the folder of its run, or a model of text. [default: the "
+            "built-in model of digits]",
             callback=options.model_file,
             readable=False,
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0: for other machines, too.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines connect too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     device: options.Device = None,
 ) -> None:
     """Serve a web page to draw digits on.
 
     It shows what a model reads in a drawing or a photo, and why. On /train a network learns while you watch; on /text a
     model of text (examples/char_gpt.py --save MODEL) continues what you type. Programs get the same as JSON: see /docs
-    there. Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
+    on that server. Nothing leaves this machine. Needs more packages: pip install "xpnet[web]"
     """
     if not all(importlib.util.find_spec(name) for name in ("fastapi", "pebble", "uvicorn")):
         raise Failed('serving needs FastAPI, Pebble and Uvicorn: pip install "xpnet[web]"')

@@ -86,20 +86,20 @@ def train(
 ) -> None:
     """Train a network, and test it.
 
-    The network learns to tell the classes of a data set apart, or to give the numbers of a table's column. By default
-    it is made of fully connected layers; see xpnet models for others.
+    The network learns to tell the classes of a data set apart, or to predict the numbers in a column of a table. By
+    default it is made of fully connected layers; see xpnet models for others.
 
     \b
     xpnet train --data customers.csv --target churn
 
     \b
-    The folder of the run gets
+    The run writes into its folder
       model.safetensors       for xpnet predict, xpnet evaluate and xpnet.load
-      config.toml             to repeat the run: --config
-      checkpoint.safetensors  to go on with it, after Ctrl-C, a kill or more --epochs: --resume
-      diverged.safetensors    where the loss stops being a number: the model of just before, to look into
+      config.toml             to repeat the run, with --config
+      checkpoint.safetensors  to continue the run, with --resume: after Ctrl-C or a kill, or for more --epochs
+      diverged.safetensors    if the loss becomes NaN or infinite: the model just before that, to inspect
       metrics.json            accuracy, scores of each class, confusion matrix (up to 200 classes), time, device
-      history.csv             loss, accuracy and rate of every epoch
+      history.csv             loss, accuracy and learning rate of every epoch
       learning-curves.png, confusion-matrix.png, mistakes.png (the worst), samples.png
       augmentation.png        with --augment: what each setting does to the images
       example.png             the first test image, to try the model on
