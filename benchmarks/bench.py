@@ -1,4 +1,4 @@
-"""How fast the package is beside others: `make bench`, or `python -m benchmarks.bench [WORK ...] [--rounds 15]`.
+"""How fast the package is compared with others: `make bench`, or `python -m benchmarks.bench [WORK ...] [--rounds 15]`.
 
 Every contender is a process of its own (two processes for "2 workers", started by mpiexec). All start from the same
 weights and see the same batches. A contender whose first losses differ from xpnet's is not timed. Then all run for a
@@ -164,7 +164,7 @@ def _threads(name: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = (*WORKS, *PROCESSES)
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(known)}; all without any")
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"one of {', '.join(known)} (default: all)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--malloc", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")

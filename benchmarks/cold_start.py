@@ -1,4 +1,4 @@
-"""From the start of a process to 98 % on MNIST's test images: xpnet beside an equal PyTorch script.
+"""Time from the start of a process to 98 % on MNIST's test images: xpnet and an equal PyTorch script.
 
     XPNET_DATA=... python -m benchmarks.cold_start [--rounds 5]
 

@@ -1,4 +1,4 @@
-"""An epoch of the tutorial's MLP, 784-128-64-32-10 at batch 64 with plain gradient descent: xpnet beside PyTorch.
+"""Time of an epoch of the tutorial's MLP, 784-128-64-32-10 at batch 64, plain gradient descent: xpnet and PyTorch.
 
     python benchmarks/mlp_epoch.py [--rounds 5]
 

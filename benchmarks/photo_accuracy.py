@@ -88,7 +88,7 @@ def line(what: str, counts: Counter[str]) -> str:
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description="How well the model in the package reads photos.")
-    options.add_argument("maker", nargs="*", choices=MAKERS, default=MAKERS, help="whose images (default: all)")
+    options.add_argument("maker", nargs="*", choices=MAKERS, default=MAKERS, help="whose images to read (default: all)")
     options.add_argument("--part", type=float, default=1.0, help="the fraction of the images to take")
     options.add_argument("--seed", type=int, default=SEED)
     chosen = options.parse_args()

@@ -32,7 +32,7 @@ class Failed(Exception):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Install the archives in dist/ into empty environments and use them.")
-    parser.add_argument("pythons", nargs="*", default=PYTHONS, help=f"interpreters; without any: {', '.join(PYTHONS)}")
+    parser.add_argument("pythons", nargs="*", default=PYTHONS, help=f"interpreters (default: {', '.join(PYTHONS)})")
     parser.add_argument("--no-tests", action="store_true", help="do not run tests from the source archive")
     options = parser.parse_args()
     wheel, source = archives(ROOT / "dist")

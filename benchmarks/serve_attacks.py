@@ -241,7 +241,7 @@ def measure(attack: Callable[[int], None]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--only", default="", help="attacks with this in their name")
+    options.add_argument("--only", default="", help="run only the attacks with this in their name")
     word = options.parse_args().only
     print(
         f"{'':<20} {'attack':>8} {'another client, ms':>17} {'it asked for':<16} {'it was':>8} {'peak':>8} {'lines':>8}"

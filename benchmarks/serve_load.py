@@ -1,4 +1,4 @@
-"""How `xpnet serve` stands a load of good and bad requests: rates, latencies, errors, and the memory before and after.
+"""How `xpnet serve` copes with many good and bad requests: rates, latencies, errors, and the memory before and after.
 
     python -m benchmarks.serve_load MODEL [--seconds 20] [--rate 200]
 

@@ -1,4 +1,4 @@
-"""`XPClassifier` and `XPRegressor` beside scikit-learn's `MLPClassifier` and `MLPRegressor`, on its own data.
+"""`XPClassifier` and `XPRegressor` compared with `MLPClassifier` and `MLPRegressor` of scikit-learn, on its data.
 
     python benchmarks/sklearn_compare.py [--seeds 5]
 

@@ -1,4 +1,4 @@
-"""Training on data of four times the memory that is allowed: `data.open_npy` under a limit of the operating system.
+"""Training on data four times as large as the memory allowed: `data.open_npy` under a limit of the operating system.
 
     python benchmarks/stored.py [--megabytes 512]
 

@@ -1,4 +1,4 @@
-"""What several processes gain: the tutorial's MLP, 784-128-64-32-10, by one process and by two, and what a sum costs.
+"""What a second process gains for the tutorial's MLP, 784-128-64-32-10, and what summing gradients costs.
 
     python benchmarks/workers.py [--rounds 5]
 

@@ -137,10 +137,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="a text file to learn from, UTF-8; without it, five sonnets")
     parser.add_argument("--config", choices=CONFIGS, default="quick")
-    parser.add_argument("--begin", help="what the written text begins with, a line break if there are any")
+    parser.add_argument(
+        "--begin", help="what the written text begins with; without it, a line break if the text has any"
+    )
     parser.add_argument("--length", type=int, default=300, help="how many characters are written")
-    parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--top-k", type=int, default=40, help="only the most probable characters are drawn")
+    parser.add_argument("--temperature", type=float, default=0.8, help="above 0: small is careful, large is bold")
+    parser.add_argument(
+        "--top-k", type=int, default=40, help="draw only from this many of the most probable characters"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="a file for the model, which `xpnet serve` opens")
     options = parser.parse_args()

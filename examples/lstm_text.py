@@ -86,7 +86,7 @@ def write(model: nn.Model, start: list[int], length: int, temperature: float) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, help="a text in UTF-8")
+    parser.add_argument("file", nargs="?", type=Path, help="a text to learn from, in UTF-8")
     parser.add_argument("--temperature", type=float, default=0.7, help="above 0: small is careful, large is bold")
     options = parser.parse_args()
     if not options.temperature > 0:
