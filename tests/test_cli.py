@@ -180,7 +180,7 @@ def test_a_folder_of_images_that_are_no_squares(tmp_path, monkeypatch):
 def test_samples_that_are_no_images(tmp_path):
     folder = write_folder(tmp_path / "vectors", (7,))
     out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
-    assert "samples of shape (7,) are no images: none are drawn, predict and serve read none" in out
+    assert "samples of shape (7,) are not images: none are drawn, predict and serve cannot read them" in out
     assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
     assert "no images" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
     assert "no images" in call("data", folder, "--image", "x.png", code=1).stderr
@@ -322,7 +322,7 @@ def test_predict_reads_a_small_image_in_either_polarity():
 
 
 def test_predict_without_an_image():
-    assert "which images" in call("predict", shipped_model_path(), code=2).stderr
+    assert "which images should it read?" in call("predict", shipped_model_path(), code=2).stderr
 
 
 def test_predict_answers_with_no_other_model_than_the_one_that_is_meant(finished, tmp_path):
@@ -333,13 +333,17 @@ def test_predict_answers_with_no_other_model_than_the_one_that_is_meant(finished
         (tmp_path / name[:6] / name).write_bytes((folder / name).read_bytes())
     Path("m.bin").write_bytes((folder / "model.safetensors").read_bytes())
     for arguments, code, message in (
-        (["config", "photo.png"], 1, "there is no model.safetensors in config: its run did not"),
-        (["checkp", "photo.png"], 1, "there is no model.safetensors in checkp: its run did not"),
-        (["config"], 1, "there is no model.safetensors in config: its run did not"),
+        (["config", "photo.png"], 1, "there is no model.safetensors in config: the run has not finished"),
+        (["checkp", "photo.png"], 1, "there is no model.safetensors in checkp: the run has not finished"),
+        (["config"], 1, "there is no model.safetensors in config: the run has not finished"),
         (["runs/none", "photo.png"], 1, "no model at runs/none: no such file"),
-        (["m.bin", "photo.png"], 1, "m.bin is no image, and no model either: its name must end in .safetensors"),
-        (["photo.png", "any.safetensors"], 2, "any.safetensors is a model, and that goes first"),
-        ([folder, "any.safetensors"], 2, "any.safetensors is a model, and that goes first"),
+        (
+            ["m.bin", "photo.png"],
+            1,
+            "m.bin is not an image, and not a model either, whose name must end in .safetensors",
+        ),
+        (["photo.png", "any.safetensors"], 2, "any.safetensors is a model: it goes first, before the images"),
+        ([folder, "any.safetensors"], 2, "any.safetensors is a model: it goes first, before the images"),
         (["photo.png", folder], 2, "is the folder of a run, whose model goes first"),
     ):
         result = call("predict", *arguments, code=code)
@@ -492,7 +496,7 @@ WRONG = [
     (["--optimizer", "sgd", "--nesterov"], "nesterov needs a momentum"),
     (["--seed", "-1"], "seed must be a whole number"),
     (["--bogus"], "No such option: --bogus"),
-    (["--config", "wrong.toml"], "unknown setting 'epoch': there is data, recipe, seed"),
+    (["--config", "wrong.toml"], "unknown setting 'epoch': choose one of data, recipe, seed"),
     (["--config", "typed.toml"], "batch-size must be a whole number, not 'many'"),
     (["--config", "broken.toml"], "broken.toml is not a TOML file"),
     (["--out", "full"], "full is not empty"),
@@ -558,13 +562,13 @@ def test_a_loss_that_is_not_finite_fails_and_keeps_the_model_under_another_name(
     result = call(*SHORT, "--optimizer", "sgd", "--lr", "1e30", "--out", "run", "--json", code=1)
     assert result.stdout == ""
     assert re.search(r"step \d+: a NaN or an infinity in the .*\. The model", result.stderr)
-    kept = "That model, which may give NaN, is kept in run/diverged.safetensors; there is no run/model.safetensors."
+    kept = "That model, which may give NaN, is saved in run/diverged.safetensors; there is no run/model.safetensors."
     assert kept in result.stderr.replace("\\", "/")
     assert set(os.listdir("run")) == {"checkpoint.safetensors", "config.toml", "diverged.safetensors", ".lock"}
     assert np.isfinite(xpnet.load("run/diverged.safetensors", device="cpu").data).all()
     for arguments in (["evaluate", "run"], ["predict", "run", "x.png"]):
         refused = call(*arguments, code=1).stderr
-        assert "there is no model.safetensors in run: its run did not come to its end" in refused
+        assert "there is no model.safetensors in run: the run has not finished" in refused
 
 
 def test_what_diverges_after_it_was_resumed_leaves_the_model_and_its_figures():
@@ -575,7 +579,7 @@ def test_what_diverges_after_it_was_resumed_leaves_the_model_and_its_figures():
     )  # fmt: skip
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
     stderr = call("train", "--resume", "run", "--epochs", "9", "--quiet", code=1).stderr
-    assert "run/diverged.safetensors; run/model.safetensors is still the one of before." in stderr.replace("\\", "/")
+    assert "run/diverged.safetensors; run/model.safetensors is still the earlier model." in stderr.replace("\\", "/")
     after = {path.name: path.read_bytes() for path in Path("run").iterdir()}
     assert after.keys() == before.keys() | {"diverged.safetensors"}
     assert {name for name in before if after[name] != before[name]} <= {"config.toml", "checkpoint.safetensors"}
@@ -599,7 +603,7 @@ def test_more_epochs_later_are_the_run_that_had_them_from_the_start(tmp_path):
     call("train", "--resume", "parts", "--epochs", "4", "--quiet")
     np.testing.assert_array_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert Path("whole/config.toml").read_text() == Path("parts/config.toml").read_text()
-    for options, message in ((["--epochs", "3"], "can be raised only"), (["--lr", "1"], "leave out --lr")):
+    for options, message in ((["--epochs", "3"], "--epochs can only be raised"), (["--lr", "1"], "leave out --lr")):
         assert message in call("train", "--resume", "parts", *options, code=2).stderr
 
 
@@ -692,4 +696,4 @@ def test_bench_says_of_a_run_without_a_model_what_others_say(finished, tmp_path)
     folder, _ = finished
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut/config.toml").write_bytes((folder / "config.toml").read_bytes())
-    assert "there is no model.safetensors in cut: its run did not" in call("bench", "cut", code=1).stderr
+    assert "there is no model.safetensors in cut: the run has not finished" in call("bench", "cut", code=1).stderr

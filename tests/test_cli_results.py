@@ -123,7 +123,7 @@ def test_images_that_are_no_pixels_have_no_example(tmp_path):
         path = folder / f"{name}-images-idx3-ubyte"
         data.write_idx(path, data.read_idx(path).astype(np.float32) / 255)
     out = call(*SHORT, "--data", "floats", "--batch-size", "10", "--out", "run").stdout
-    note = "images of float32 are no pixels: predict and serve, which read 0 to 255, read none"
+    note = "images of float32 are not pixels from 0 to 255: predict and serve cannot read them"
     assert note in out
     assert note in call("evaluate", "run").stdout
     assert set(os.listdir("run")) == FILES - {"example.png"}

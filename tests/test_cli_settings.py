@@ -138,8 +138,8 @@ WRONG = [
     (["--lr", "1e308"], "lr 1e+308 is more than float32 can hold"),
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
-    (["--config", "deep.toml"], "deep.toml is no file of settings: it is nested too deeply"),
-    (["--config", "long.toml"], "long.toml is no file of settings: it has more than 16384 bytes"),
+    (["--config", "deep.toml"], "deep.toml is not a settings file: it is nested too deeply"),
+    (["--config", "long.toml"], "long.toml is not a settings file: it has more than 16384 bytes"),
     (["--config", "huge.toml"], "huge.toml: lr must be a number"),
     (["--config", "binary.toml"], "binary.toml is not a TOML file"),
 ]

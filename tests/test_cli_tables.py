@@ -205,7 +205,7 @@ def test_a_small_table_is_one_batch(customers):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "which column is to be predicted? Name it by --target: there are id, age, city, zip, churn, spent"),
+        ([], "which column is to be predicted? Name it with --target: there are id, age, city, zip, churn, spent"),
         (["--target", "left"], "there is no column 'left'"),
         (["--target", "churn"], "column 'id' has 400 different texts in 400 rows"),
         (["--target", "churn", "--ignore", "name"], "there is no column 'name'"),
@@ -273,7 +273,10 @@ def test_new_rows_that_do_not_fit_are_said(customers):
     customers.assign(churn="perhaps").to_csv("new.csv", index=False)
     said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
     assert "column 'churn', row 0: 'perhaps' is none of the classes 'no', 'yes'" in said
-    assert "a table is read alone" in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
+    assert (
+        "a table must be the only file after the model"
+        in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
+    )
 
 
 @pytest.mark.parametrize(

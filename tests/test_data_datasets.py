@@ -252,7 +252,7 @@ def test_a_folder_whose_headers_lie_is_refused_before_its_data_are_read(tmp_path
 
 @pytest.mark.parametrize("source", ["", "minst", "no/such/folder", __file__])
 def test_an_unknown_name_lists_what_there_is(source):
-    with pytest.raises(ValueError, match="there is 'digits', 'mnist', 'cifar10', or the path of a folder"):
+    with pytest.raises(ValueError, match="use 'digits', 'mnist', 'cifar10', or the path of a folder"):
         load(source)
 
 

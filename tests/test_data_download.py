@@ -205,7 +205,7 @@ def test_all_mirrors_fail_each_with_its_reason(servers, folder):
     assert f"{damaged.url}: " in text
     assert "the gzip data is damaged or cut off" in text
     assert f"{gone.url}: <urlopen error" in text
-    assert f"put x.gz into {folder}, or into a folder mnist in the one that XPNET_DATA names" in text
+    assert f"put x.gz into {folder}, or into a folder mnist inside the folder that XPNET_DATA names" in text
     assert isinstance(caught.value, OSError)
     assert names(folder) == ["x.gz.lock"]
 

@@ -335,17 +335,17 @@ def test_files_that_are_not_read_are_told(elsewhere, tmp_path):  # noqa: F811
     for name in ("cats", "dogs"):
         for i in range(5):
             write(tmp_path / "pets" / name / f"{i}.png", rng.integers(0, 255, (8, 8)))
-    assert "left alone" not in call("data", "pets").stdout
+    assert "files that are not read" not in call("data", "pets").stdout
     cats = tmp_path / "pets" / "cats"
     (cats / ".hidden").mkdir()
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".hidden/a.txt", "../list.txt"):
         (cats / name).write_text("none")
-    assert "left alone" not in call("data", "pets").stdout
+    assert "files that are not read" not in call("data", "pets").stdout
     for i in range(12):
         (cats / f"{i}.HEIC").write_text("none")
     (cats / "more").mkdir()
     (cats / "more" / "README").write_text("none")
-    said = "files that are left alone, because their names are no images': 12 .heic, 1 without an ending\n"
+    said = "files that are not read, as their names do not end like those of images: 12 .heic, 1 without an ending\n"
     assert said in call("data", "pets").stdout
     assert said in call("train", "--data", "pets", "--epochs", "1", "--hidden", "", "--quiet", "--out", "run").stdout
     assert said in call("evaluate", "run").stdout

@@ -117,7 +117,7 @@ def left_alone(source: str) -> str:
     counts = sorted(others_in(expanded(source)).items(), key=lambda pair: (-pair[1], pair[0]))
     kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in counts]
     shown = ", ".join(kinds[:KINDS]) + (", .." if len(kinds) > KINDS else "")
-    return f"files that are left alone, because their names are no images': {shown}" if kinds else ""
+    return f"files that are not read, as their names do not end like those of images: {shown}" if kinds else ""
 
 
 def height_and_width(size: str) -> tuple[int, int]:
@@ -136,7 +136,7 @@ def list_sets() -> None:
     say("FOLDER  your own: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and")
     say("        t10k-labels-idx1-ubyte in one folder, plain or .gz; or a folder of images for each class")
     say("TABLE   your own: a .csv, .tsv or .parquet file, for xpnet train --data TABLE --target COLUMN")
-    say("more of one: xpnet data NAME")
+    say("for more about one: xpnet data NAME")
 
 
 def where_mnist_is() -> str:

@@ -46,7 +46,7 @@ def evaluate(
     own = data_of(model)
     source = own if data is None else data
     if source is None:
-        raise ValueError(f"which data? There is no {CONFIG} beside {model} that says it: use --data")
+        raise ValueError(f"which data? There is no {CONFIG} beside {model} that names them: use --data")
     of_run = own is not None and are_same(source, own)
     of_table = tables.is_table(source)
     if of_table:

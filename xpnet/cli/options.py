@@ -41,7 +41,7 @@ def model_file(path: Given) -> Given:
     if (path / MODEL).is_file():
         return path / MODEL
     if is_run(path):
-        raise Failed(f"there is no {MODEL} in {path}: its run did not come to its end")
+        raise Failed(f"there is no {MODEL} in {path}: the run has not finished")
     return path
 
 

@@ -64,7 +64,9 @@ def predict(
     check_output()
     if any(map(tables.is_table, images)):
         if len(images) > 1 or explain:
-            raise typer.BadParameter("a table is read alone: xpnet predict MODEL TABLE, without --explain")
+            raise typer.BadParameter(
+                "a table must be the only file after the model, without --explain: xpnet predict MODEL TABLE"
+            )
         tables.predict(xpnet.load(path, device), images[0], as_json)
         return
     strips = strip_names(explain, images) if explain else [None] * len(images)
@@ -102,14 +104,14 @@ def model_and_images(files: list[Path]) -> tuple[Path, list[Path]]:
     first, others = options.model_file(files[0]), files[1:]
     for other in others:
         if other.suffix.lower() == MODEL_ENDS_IN:
-            raise typer.BadParameter(f"{other} is a model, and that goes first, before the images")
+            raise typer.BadParameter(f"{other} is a model: it goes first, before the images")
         if is_run(other):
             raise typer.BadParameter(f"{other} is the folder of a run, whose model goes first, before the images")
     if first.suffix.lower() != MODEL_ENDS_IN:
         check_no_model(first, alone=not others)
         return shipped_model_path(), in_folders(files)
     if not others:
-        raise typer.BadParameter(f"{first} is a model; which images is it to read?")
+        raise typer.BadParameter(f"{first} is a model: which images should it read?")
     return first, in_folders(others)
 
 
@@ -128,7 +130,9 @@ def check_no_model(first: Path, alone: bool) -> None:
         except OSError:  # which is said when it is this file's turn
             pass
         except ImageError:
-            raise Failed(f"{first} is no image, and no model either: its name must end in {MODEL_ENDS_IN}") from None
+            raise Failed(
+                f"{first} is not an image, and not a model either, whose name must end in {MODEL_ENDS_IN}"
+            ) from None
 
 
 def in_folders(files: list[Path]) -> list[Path]:
@@ -148,7 +152,7 @@ def strip_names(explain: Path, images: list[Path]) -> list[Path]:
     """A file for the strip of each image, in a format that can be written, and none of them one of the images."""
     if explain.suffix.lower() not in STRIP_FORMATS:
         kinds = ", ".join(STRIP_FORMATS)
-        raise typer.BadParameter(f"--explain writes an image ({kinds}), and {explain.name} is the name of none")
+        raise typer.BadParameter(f"--explain writes an image: its name must end in one of {kinds}, not {explain.name}")
     numbered = [explain.with_stem(f"{explain.stem}-{i + 1}") for i in range(len(images))]
     names = [explain] if len(images) == 1 else numbered
     taken = {image.resolve() for image in images}

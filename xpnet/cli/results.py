@@ -219,9 +219,11 @@ def limits(data: Dataset, source: str) -> list[str]:
     each, to be read before the training."""
     notes = [note] if (note := left_alone(source)) else []
     if not is_images(data.x):
-        notes.append(f"samples of shape {data.x.shape[1:]} are no images: none are drawn, predict and serve read none")
+        notes.append(
+            f"samples of shape {data.x.shape[1:]} are not images: none are drawn, predict and serve cannot read them"
+        )
     elif not are_pixels(data.x):
-        notes.append(f"images of {data.x.dtype} are no pixels: predict and serve, which read 0 to 255, read none")
+        notes.append(f"images of {data.x.dtype} are not pixels from 0 to 255: predict and serve cannot read them")
     if of_one_colour(data.x):
         notes.append(ONE_COLOUR)
     if len(data.classes) > MOST_CLASSES:

@@ -31,7 +31,7 @@ def new_folder(data: str, out: Path | None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise ValueError(
-            f"{out} is not empty: name a new folder, or go on with the run in it by --resume {quoted(out)}"
+            f"{out} is not empty: name a new folder, or continue the run in it with --resume {quoted(out)}"
         )
     return out
 
@@ -123,8 +123,8 @@ def kept(folder: Path, model: Model) -> Iterator[None]:
     except NotFiniteError as error:
         model.save(folder / DIVERGED)
         done = folder / MODEL
-        other = f"{done} is still the one of before" if done.exists() else f"there is no {done}"
-        raise Failed(f"{error} That model, which may give NaN, is kept in {folder / DIVERGED}; {other}.") from None
+        other = f"{done} is still the earlier model" if done.exists() else f"there is no {done}"
+        raise Failed(f"{error} That model, which may give NaN, is saved in {folder / DIVERGED}; {other}.") from None
     except KeyboardInterrupt:  # outside the training loop, which handles Ctrl-C itself
         raise Failed(f"interrupted. {go_on(folder)}") from None
     except OSError as error:

@@ -123,13 +123,13 @@ def read_config(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         content = file.read(LONGEST + 1)
     if len(content) > LONGEST:
-        raise ValueError(f"{path} is no file of settings: it has more than {LONGEST} bytes")
+        raise ValueError(f"{path} is not a settings file: it has more than {LONGEST} bytes")
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
     except RecursionError:
-        raise ValueError(f"{path} is no file of settings: it is nested too deeply") from None
+        raise ValueError(f"{path} is not a settings file: it is nested too deeply") from None
     try:
         return {name.replace("-", "_"): _checked(name, value) for name, value in table.items()}
     except ValueError as error:
@@ -139,7 +139,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _checked(name: str, value: Any) -> Any:
     kind = KINDS.get(name.replace("-", "_"))
     if kind is None:
-        raise ValueError(f"unknown setting {name!r}: there is {', '.join(option(known) for known in KINDS)}")
+        raise ValueError(f"unknown setting {name!r}: choose one of {', '.join(option(known) for known in KINDS)}")
     if kind is tuple and isinstance(value, str):  # as on the command line
         value = [int(size) if size.strip().isdecimal() else size for size in value.split(",") if size]
     if kind is tuple and isinstance(value, list) and all(type(size) is int for size in value):

@@ -37,7 +37,7 @@ def load(settings: Settings) -> Splits:
         frame = read(path, categories)
     if settings.target is None:
         raise ValueError(
-            f"which column is to be predicted? Name it by --target: there are {', '.join(map(str, frame))}"
+            f"which column is to be predicted? Name it with --target: there are {', '.join(map(str, frame))}"
         )
     if settings.target in ignore:
         raise ValueError(f"--ignore {settings.target!r}: that is the column to be predicted")

@@ -127,7 +127,7 @@ def settings_to_resume(folder: Path, given: dict[str, Any]) -> Settings:
         raise Failed(f"there is no run in {folder}: it has no {CONFIG}")
     before = settle({}, read_config(folder / CONFIG)).recipe.epochs
     if given.get("epochs", before) < before:
-        raise ValueError(f"--epochs can be raised only: the run in {folder} has {before}")
+        raise ValueError(f"--epochs can only be raised: the run in {folder} has {before}")
     return settle({k: v for k, v in given.items() if v is not None}, read_config(folder / CONFIG))
 
 

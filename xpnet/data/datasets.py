@@ -77,7 +77,7 @@ def load(
     folder = expanded(source)
     if not os.fspath(source) or not folder.is_dir():
         known = "'digits', 'mnist', 'cifar10', or the path of a folder with four IDX files, or with images"
-        raise ValueError(f"unknown data set {os.fspath(source)!r}: there is {known}")
+        raise ValueError(f"unknown data set {os.fspath(source)!r}: use {known}")
     if holds_images(source):
         return _of_images(folder, seed, size, grey)
     if not any(_find(folder, name) for name in MNIST_SHA256) and images_in(folder):

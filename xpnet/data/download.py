@@ -44,8 +44,8 @@ def fetch(filename: str, urls: Sequence[str], sha256: str, folder: Path, packed:
                 os.replace(part, path)
     except DownloadError as error:
         raise DownloadError(
-            f"no mirror delivers {filename}:\n{error}\nTo go on without, put {filename} into {folder}, "
-            f"or into a folder {folder.name} in the one that XPNET_DATA names."
+            f"no mirror delivers {filename}:\n{error}\nTo do without the download, put {filename} into {folder}, "
+            f"or into a folder {folder.name} inside the folder that XPNET_DATA names."
         ) from None
     except OSError as error:
         raise DownloadError(

@@ -121,7 +121,7 @@ def _devices(second: BackendFactory | None) -> tuple[tuple[Device, ...], Kinds, 
     missing = (
         f"No GPU was compared. {str(finding)[0].upper()}{str(finding)[1:]}. "
         "The strict device stands in for one: it shows that the same code would run there, "
-        "and nothing of how a GPU rounds, of its kernels or of its library for products."
+        "but nothing about how a GPU rounds, its kernels or its library for products."
     )
     return (cpu, stand_in), {cpu.name: Backend, stand_in.name: StrictBackend}, [missing]
 

@@ -72,7 +72,9 @@ def task_for(model: Model, data: datasets.Dataset | None, steps: int, batch: int
     classes = data.y.dtype.kind in "iu"
     loss = SoftmaxCrossEntropy() if classes and model.output_shape[-1] > 1 else MeanSquaredError()
     check_data(model, loss, data)
-    what = f"{steps} steps of Adam at batch {batch} towards {data.name} {'classes' if classes else 'numbers'}"
+    what = (
+        f"{steps} steps of Adam, batches of {batch}, towards the {'classes' if classes else 'numbers'} of {data.name}"
+    )
     return Task(what, model, loss, data, batch, steps)
 
 
