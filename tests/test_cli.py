@@ -381,7 +381,7 @@ def bad_images():
     return {
         "missing.png": "No such file",
         "cut.png": "damaged or cut off",
-        "text.png": "no image file",
+        "text.png": "not an image file",
         "bomb.png": "too large",
         "pixel.png": "too small",
         "colour.png": "all one colour",
@@ -530,7 +530,7 @@ FAILING = [
     (["evaluate", "missing.safetensors"], "no model at missing.safetensors"),
     (["evaluate", "file"], "file is not a whole safetensors file"),
     (["predict", "file.safetensors", "x.png"], "file.safetensors is not a whole safetensors file"),
-    (["predict", "file"], "file: no image file"),
+    (["predict", "file"], "file: not an image file"),
     (["data", "empty"], "empty has no train-images"),
 ]
 

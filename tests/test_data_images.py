@@ -73,7 +73,7 @@ def test_images_of_other_kinds_and_sizes(pets):
         (
             lambda p: (p / "dogs" / "1.png").write_bytes(b"\x89PNG none"),
             ValueError,
-            "1.png is no image that can be read",
+            "1.png is not an image that can be read",
         ),
         (
             lambda p: (p / "dogs" / "1.png").write_bytes((p / "dogs" / "0.png").read_bytes()[:50]),
@@ -106,7 +106,7 @@ def test_what_is_no_folder_of_images(pets, break_it, error, message):
 
 def test_an_image_that_would_fill_the_memory_is_refused(pets, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    with pytest.raises(ValueError, match=r"0.png is no image that can be read: .*exceeds limit of 20 pixels"):
+    with pytest.raises(ValueError, match=r"0.png is not an image that can be read: .*exceeds limit of 20 pixels"):
         data.image_folder(pets)
 
 
@@ -117,7 +117,7 @@ def test_images_that_do_not_fit_into_the_memory_are_good_ones(elsewhere, pets, m
 
     monkeypatch.setattr(where, full)
     said = call("data", "pets", code=1).stderr
-    assert said.startswith("xpnet: not enough memory: the 4 images of pets do not fit: make them smaller by ")
+    assert said.startswith("xpnet: not enough memory: the 4 images of pets do not fit: make them smaller with ")
     assert "xpnet train --size 64 or data.image_folder(..., size=64), or leave them on the disk" in said
     assert said.count("\n") == 1
 
@@ -286,9 +286,9 @@ def test_the_command_line_trains_on_them(elsewhere, tmp_path):  # noqa: F811 (py
     assert "dark at" in call("predict", "run/model.safetensors", "new.png").stdout
     write(tmp_path / "shades" / "dark" / "0.png", np.zeros((9, 8)))
     refused = call("train", "--data", "shades", code=1).stderr
-    assert "by xpnet train --size 64, or in Python by data.image_folder(..., size=(64, 64))" in refused
+    assert "resize them with xpnet train --size 64, or in Python with data.image_folder(..., size=(64, 64))" in refused
     (tmp_path / "shades" / "dark" / "0.png").write_bytes(b"none")
-    assert "0.png is no image that can be read" in call("train", "--data", "shades", code=1).stderr
+    assert "0.png is not an image that can be read" in call("train", "--data", "shades", code=1).stderr
 
 
 def test_images_of_one_colour_are_told(elsewhere, tmp_path):  # noqa: F811

@@ -183,7 +183,7 @@ def test_tutorial_draws_plots_and_reads_images_of_ones_own(tutorial, tmp_path):
     broken.write_bytes(b"no image")
     text = printed("tutorial_mlp", "--quick", "--out", out, mine, broken)
     assert f"{mine}: read as 4" in text
-    assert "broken.png: no image file (PNG, JPEG" in text
+    assert "broken.png: not an image file (PNG, JPEG" in text
     files = {path.name: path.read_bytes() for path in out.iterdir()}
     assert sorted(files) == ["confusion.png", "four.png", "learning-curves.png", "mistakes.png", "samples.png"]
     assert all(content.startswith(b"\x89PNG") for content in files.values())

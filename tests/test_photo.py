@@ -563,7 +563,7 @@ def test_an_image_of_the_models_size_goes_to_the_model_untouched():
 
 def test_a_film_is_no_image_of_a_kind_that_a_plug_in_reads():
     for brand in (b"isom", b"mp42", b"qt  ", b"M4V "):
-        with pytest.raises(ImageError, match=r"^no image file \(PNG, JPEG, WebP, BMP, GIF or TIFF\)"):
+        with pytest.raises(ImageError, match=r"^not an image file \(PNG, JPEG, WebP, BMP, GIF or TIFF\)"):
             open_image(b"\x00\x00\x00\x20ftyp" + brand + b"\x00\x00\x02\x00isomiso2avc1mp41")
 
 
@@ -752,7 +752,7 @@ def png_header(width: int, height: int) -> bytes:
 
 BAD_FILES = {
     "empty": (b"", "an empty file"),
-    "text": (b"no image at all, just text", "no image file"),
+    "text": (b"no image at all, just text", "not an image file"),
     "cut PNG": (save(draw(TWO))[:300], "cut off"),
     "cut JPEG": (save(draw(TWO), "JPEG")[:900], "cut off"),
     "cut header": (save(draw(TWO))[:20], "damaged"),
@@ -763,7 +763,7 @@ BAD_FILES = {
     "a thread": (save(Image.new("L", (5000, 12), 3)), "too narrow"),
     "one colour": (save(Image.new("RGB", (90, 90), (10, 200, 30))), "all one colour"),
     "invisible": (save(Image.new("RGBA", (90, 90), (0, 0, 0, 0))), "all one colour"),
-    "vector": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image file"),
+    "vector": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image file"),
 }
 
 
@@ -823,7 +823,7 @@ def test_formats_that_take_long_are_read_from_files_alone(tmp_path: Path):
     """A server is sent bytes, by anyone."""
     draw(TWO).save(tmp_path / "two.pgm")
     np.testing.assert_array_equal(open_image(tmp_path / "two.pgm"), open_image(save(draw(TWO))))
-    with pytest.raises(ImageError, match="no image file"):
+    with pytest.raises(ImageError, match="not an image file"):
         open_image((tmp_path / "two.pgm").read_bytes())
 
 

@@ -197,7 +197,7 @@ def test_a_model_of_digits_of_another_size_is_served(shape):
     ("image", "line"),
     [
         (b"", "empty"),
-        (b"no image at all, whatever it says", "no image file"),
+        (b"no image at all, whatever it says", "not an image file"),
         (encoded(drawing())[:300], "damaged or cut off"),
         (encoded(drawing("RGB"), "JPEG")[:900], "damaged or cut off"),
         (png_of(30_000, 30_000), "too large"),

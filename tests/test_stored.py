@@ -435,7 +435,7 @@ def test_folders_of_images(tmp_path):
     assert grey.x.shape == (6, 4, 4)
     assert sorted(grey.order(0, 0).tolist()) == list(range(6))
     (tmp_path / "dogs" / "1.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"1\.png is no image that can be read"):
+    with pytest.raises(ValueError, match=r"1\.png is not an image that can be read"):
         source.read(np.arange(6))
     (tmp_path / "birds").mkdir()
     with pytest.raises(ValueError, match="birds holds no image"):
@@ -521,7 +521,7 @@ def damaged(tmp_path):
     return tmp_path
 
 
-DAMAGED = r"0\.tiff is no image that can be read: Metadata Warning, tag 259 had too many entries"
+DAMAGED = r"0\.tiff is not an image that can be read: Metadata Warning, tag 259 had too many entries"
 
 
 def test_damage_that_pillow_only_warns_of_is_none_to_be_read(damaged):
@@ -591,7 +591,11 @@ def test_where_an_image_is_read_other_threads_warn_as_they_did(damaged, monkeypa
 def test_whatever_a_decoder_raises_names_the_image(damaged, monkeypatch):
     """Pillow lets the errors of its decoders through, a RuntimeError of AVIF's among them; a full memory is none."""
     for raised, error, words in [
-        (RuntimeError("Failed to decode image"), ValueError, r"0\.tiff is no image .*: Failed to decode image"),
+        (
+            RuntimeError("Failed to decode image"),
+            ValueError,
+            r"0\.tiff is not an image that can be read: Failed to decode image",
+        ),
         (MemoryError("full"), MemoryError, "full"),
     ]:
         monkeypatch.setattr(images, "pixels", lambda *_, raised=raised: (_ for _ in ()).throw(raised))
@@ -603,5 +607,7 @@ def test_whatever_a_decoder_raises_names_the_image(damaged, monkeypatch):
 def test_an_image_that_would_fill_the_memory_is_none_to_be_read(damaged, monkeypatch):
     (damaged / "a" / "0.tiff").write_bytes((damaged / "b" / "0.tiff").read_bytes())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"0\.tiff is no image that can be read: Image size \(120 pixels\) exceeds"):
+    with pytest.raises(
+        ValueError, match=r"0\.tiff is not an image that can be read: Image size \(120 pixels\) exceeds"
+    ):
         data.open_images(damaged, 8)

@@ -607,7 +607,7 @@ def test_files_are_read(pandas, tmp_path, ending):
     ("name", "content", "error", "message"),
     [
         ("a.csv", None, FileNotFoundError, "a.csv"),
-        ("a.txt", b"x", ValueError, "a.txt is no table: there is .csv, .tsv, .parquet"),
+        ("a.txt", b"x", ValueError, "a.txt is not a table: its name must end in one of .csv, .tsv, .parquet"),
         ("a.csv", b"", ValueError, "a.csv cannot be read as CSV"),
         ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv cannot be read as CSV"),
         ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv cannot be .*: its rows have 3 fields, its header 2 names"),
@@ -619,7 +619,12 @@ def test_files_are_read(pandas, tmp_path, ending):
         ("a.csv", b'a,b\n1,2\n1,"2\n3,4\n', ValueError, "CSV: the quotes that are opened in line 3 or after"),
         ("a.csv", b",b,\n1,2,3\n1,3,3\n", ValueError, "column 'Unnamed: 0' has no name in the header"),
         ("a.csv", b"a,b,a\n1,2,3\n", ValueError, "CSV: several columns are called 'a': each needs a name of its own"),
-        ("a.csv", b"a,b\n\xff\xfe,2\n", ValueError, "a.csv is not written in UTF-8: save it so, in Excel as 'CSV"),
+        (
+            "a.csv",
+            b"a,b\n\xff\xfe,2\n",
+            ValueError,
+            "a.csv is not written in UTF-8: save it as UTF-8, in Excel as 'CSV",
+        ),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"caf\xe9,b\n1,2\n", ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"a,b\n", ValueError, "a row at least"),

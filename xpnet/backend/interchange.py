@@ -25,7 +25,7 @@ def to_numpy(values: Any) -> np.ndarray:
     if type(values) is np.ndarray:
         return values
     if isinstance(values, np.ndarray) and np.any(getattr(values, "mask", False)):
-        raise TypeError("values of this array are masked: fill them in, and let them count for nothing by weights of 0")
+        raise TypeError("values of this array are masked: fill them in, and leave them out by weights of 0")
     name = f"{type(values).__module__}.{type(values).__name__}"
     where = dlpack_device(values)
     if (where and where[0] not in HOST) or (where is None and hasattr(values, "__cuda_array_interface__")):

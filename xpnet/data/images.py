@@ -48,8 +48,8 @@ def image_folder(
         x = _as_one([read_image(file, size, grey) for file in files], files)
     except MemoryError:
         raise MemoryError(
-            f"the {len(files):,} images of {path} do not fit: make them smaller by xpnet train --size 64 or "
-            "data.image_folder(..., size=64), or leave them on the disk by data.open_images"
+            f"the {len(files):,} images of {path} do not fit: make them smaller with xpnet train --size 64 or "
+            "data.image_folder(..., size=64), or leave them on the disk with data.open_images"
         ) from None
     return Dataset(x, y, classes, path.resolve().name)
 
@@ -60,8 +60,8 @@ def _as_one(images: list[np.ndarray], files: list[Path]) -> np.ndarray:
         if image.shape[:2] != images[0].shape[:2]:
             one, first = (f"{shown.shape[1]} x {shown.shape[0]}" for shown in (image, images[0]))
             raise ValueError(
-                f"{file} has {one} pixels, {files[0]} has {first}, and all must have one size: let them be brought to "
-                "one by xpnet train --size 64, or in Python by data.image_folder(..., size=(64, 64))"
+                f"{file} has {one} pixels, {files[0]} has {first}, and all must have one size: resize them with "
+                "xpnet train --size 64, or in Python with data.image_folder(..., size=(64, 64))"
             )
     if any(image.ndim == 3 for image in images):
         images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
@@ -176,7 +176,7 @@ def read_image(file: Path, size: tuple[int, int] | None, grey: bool | None) -> n
         except MemoryError:  # which is not the image's fault
             raise
         except Exception as error:  # the bytes may be anything, and Pillow lets many kinds of errors through
-            raise ValueError(f"{file} is no image that can be read: {error}") from None
+            raise ValueError(f"{file} is not an image that can be read: {error}") from None
 
 
 class _Reading(threading.local):

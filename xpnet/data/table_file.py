@@ -22,7 +22,7 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
     """
     path = expanded(path)
     if path.suffix.lower() not in TABLES:
-        raise ValueError(f"{path} is no table: there is {', '.join(TABLES)}")
+        raise ValueError(f"{path} is not a table: its name must end in one of {', '.join(TABLES)}")
     try:
         import pandas
     except ModuleNotFoundError as error:
@@ -36,7 +36,7 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
     except ImportError as error:
         raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
     except UnicodeError:
-        raise ValueError(f"{path} is not written in UTF-8: save it so, in Excel as 'CSV UTF-8'") from None
+        raise ValueError(f"{path} is not written in UTF-8: save it as UTF-8, in Excel as 'CSV UTF-8'") from None
     except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
         raise ValueError(f"{path} cannot be read as {path.suffix[1:].upper()}: {_why(error)}") from None
 

@@ -36,8 +36,8 @@ def check_on_device(x: Any, shape: Shape, network: Layer, backend: Backend) -> N
         elif not integers:
             raise TypeError(
                 f"the model takes {backend.dtype}, its input is {array.dtype}: convert it with "
-                "x.astype, let the network begin with nn.Standardize, or, where a layer of your own takes whole "
-                "numbers, say so by its accepts_integers = True"
+                "x.astype, let the network begin with nn.Standardize, or, if a layer of your own takes whole "
+                "numbers, set its accepts_integers = True"
             )
     if not fits(shape_of(x), shape):
         raise ShapeError(f"the model takes samples of shape {shape}, got {shape_of(x)}")

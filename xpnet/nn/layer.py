@@ -222,7 +222,7 @@ class Layer:
 def require_unused(backwards: list[Backward], n: int) -> None:
     """Raise RuntimeError unless all n backwards are still there: each is removed, with what it keeps, when it runs."""
     if len(backwards) < n:
-        raise RuntimeError("this backward has run before, and frees what it needs on its way: run forward again for it")
+        raise RuntimeError("this backward has run already, and has freed what it needs: run forward again first")
 
 
 def kind_name(kind: type[Layer]) -> str:

@@ -113,7 +113,7 @@ def _decode(file: BinaryIO, max_pixels: int, convert: Callable[[Image.Image], T]
             raise
         except UnidentifiedImageError:
             known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-            what = "an empty file" if not start else f"no image file ({known}), or its header is damaged"
+            what = "an empty file" if not start else f"not an image file ({known}), or its header is damaged"
             raise ImageError(what) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise ImageTooLargeError(TOO_LARGE) from None
@@ -168,7 +168,7 @@ def _deep_grey(image: Image.Image) -> Luma:
         return (values / 65535).astype(np.float32)
     low, high = values.min(), values.max()
     if not np.isfinite([low, high]).all():
-        raise ImageError("values that are no numbers")
+        raise ImageError("values that are not numbers")
     return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
 
 
