@@ -150,7 +150,7 @@ TESTS = {  # the tests of each file, or of the files with this beginning; those 
     "data/doubts.py": ["test_table.py", "test_cli_tables.py"],
     "data/images.py": ["test_data_images.py", "test_stored.py", "test_html.py"],
     "cli/tables.py": ["test_cli_tables.py"],
-    "backend/interchange.py": ["test_several.py", "test_interchange.py"],
+    "backend/interchange.py": ["test_several.py", "test_interchange.py", "test_data_datasets.py"],
     "arguments.py": [
         "test_arguments.py",
         "test_losses.py",
