@@ -307,7 +307,7 @@ def test_a_photo_is_chosen_and_a_bad_one_is_explained(page):
     says(page, "This is 0")
     page.set_input_files("#file", {"name": "text.png", "mimeType": "image/png", "buffer": b"no image"})
     says(page, "This could not be read")
-    playwright.expect(page.locator("#why")).to_contain_text(re.compile("No image file"))
+    playwright.expect(page.locator("#why")).to_contain_text(re.compile("Not an image file"))
     assert page.locator("#inside").is_hidden()
     shown = page.evaluate("getComputedStyle(document.querySelector('#photo'), '::after').content")
     assert shown == '"This browser cannot show this file."'
