@@ -991,7 +991,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it",
-         "share = xp.expm1(self.steps / self.steps * log) / xp.expm1(self.steps * log)", "share = 1 - self.decay"),
+         "share = xp.expm1(xp.ones_like(self.steps) * log) / xp.expm1(self.steps * log)", "share = 1 - self.decay"),
         ("Average: one step later", "xp.expm1(self.steps * log)", "xp.expm1((self.steps + 1) * log)"),
         ("Average: the model keeps the averages", "            self.model.data[...] = own", "            pass"),
         ("Average: steps are not counted", "self.steps += 1", "self.steps[...] = 1"),
@@ -1000,7 +1000,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        self.values += self.model.data",
          "self.values += (self.model.data - self.values) * share"),
         ("Average: a decay near 1 loses its digits",
-         "share = xp.expm1(self.steps / self.steps * log) / xp.expm1(self.steps * log)",
+         "share = xp.expm1(xp.ones_like(self.steps) * log) / xp.expm1(self.steps * log)",
          "share = 1 - self.decay * xp.expm1((self.steps - 1) * log) / xp.expm1(self.steps * log)"),
     ],
     "train/run.py": [

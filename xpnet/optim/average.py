@@ -34,7 +34,7 @@ class WeightAverage:
         if self.decay:
             # 1 - d^t = -expm1(t log d) keeps its digits for d near 1. For t = 1 both are the same bits: share is 1.
             xp, log = self.model.backend.xp, math.log(self.decay)
-            share = xp.expm1(self.steps / self.steps * log) / xp.expm1(self.steps * log)
+            share = xp.expm1(xp.ones_like(self.steps) * log) / xp.expm1(self.steps * log)
         # The difference is not multiplied by 1 - s, which keeps few digits of a small s.
         self.values -= self.model.data
         self.values -= self.values * share
