@@ -1125,9 +1125,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "data/labels.py": [
         ("Classes: names in another order are taken",
-         "    if are_numbers(wanted) and not {*classes} & {*wanted}:", "    if {*classes} <= {*wanted}:"),
+         "or (are_numbers(wanted) and not {*classes} & {*wanted}):", "or {*classes} <= {*wanted}:"),
         ("Classes: the first of the model's are other classes", "classes == wanted[: len(classes)] or", ""),
-        ("Classes: numbers that nobody named are names", " or are_numbers(classes):", ":"),
+        ("Classes: numbers that nobody named are names", "unnamed = are_numbers(classes)", "unnamed = False"),
         ("Classes: what is below 0 is of a class", "np.where(y < 0, y, np.array([number[one] for one in classes])[np.m",
          "np.where(y < -1e9, y, np.array([number[one] for one in classes])[np.m"),
     ],

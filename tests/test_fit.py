@@ -621,6 +621,7 @@ def test_data_whose_classes_have_other_numbers_than_the_models_are_refused():
     [
         (("a", "b", "c"), ("a", "b")),  # with the same numbers
         (("a", "b", "c"), ("0", "1")),  # nobody named these,
+        (("2", "0", "a"), ("0", "1")),  # of which one happens to be a name there,
         (("0", "1", "2"), ("a", "b", "c")),  # and nobody those
         (("0", "1", "2"), ("0", "1")),
         ((), ("b", "c")),
@@ -637,6 +638,11 @@ def test_digits_by_their_names_are_no_numbers_from_0():
     model.classes = ("0", "1", "2")
     with pytest.raises(ValueError, match=r"the classes '1', '2', and model\.classes are '0', '1', '2'"):
         train.evaluate(model, loss, named("1", "2"))
+    model.classes = ("0", "10", "1")  # as folders of these names are sorted
+    told = r"use the data's \.with_classes\(model\.classes\) if those are names, and classes=model\.classes if they are n"
+    with pytest.raises(ValueError, match=told):
+        train.evaluate(model, loss, named("0", "1"))
+    train.evaluate(model, loss, named("0", "1").with_classes(model.classes))
 
 
 def test_what_is_no_data_set_or_no_loss():

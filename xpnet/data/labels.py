@@ -45,15 +45,19 @@ def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, wher
     """Raise ValueError if a class number means one thing in the data's `classes` and another in `wanted`.
 
     `where` is the program's name for `wanted`. Classes without names of their own ("0", "1", ..) take the meaning of
-    the other side. Nothing is checked if one of the two has no classes.
+    the other side, unless all of these numbers are also names there. Nothing is checked if one of the two has no
+    classes.
     """
     classes, wanted = tuple(classes), tuple(wanted)
-    if not classes or not wanted or classes == wanted[: len(classes)] or are_numbers(classes):
-        return
-    if are_numbers(wanted) and not {*classes} & {*wanted}:
+    if not classes or not wanted or classes == wanted[: len(classes)]:
         return
     unknown = [one for one in classes if one not in wanted]
+    unnamed = are_numbers(classes)  # or folders with these names, sorted as texts in `wanted`: "0", "1", "10", "2"
+    if (unnamed and unknown) or (are_numbers(wanted) and not {*classes} & {*wanted}):
+        return
     what_to_do = f"{unknown[0]!r} is none of those" if unknown else f"use the data's .with_classes({where})"
+    if unnamed:
+        what_to_do += f" if those are names, and classes={where} if they are numbers"
     raise ValueError(f"{name} has the classes {listed(classes)}, and {where} are {listed(wanted)}: {what_to_do}")
 
 
