@@ -1641,7 +1641,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "cli/train.py": [
         ("train: the part that is watched is not trained on",
          '"trained_on": trained_on,', '"trained_on": training.digest(),'),
-        ("train: --tensorboard is ignored", "callbacks.append(event_file(folder))", "pass"),
+        ("train: --tensorboard is ignored", "callbacks.append(inside.enter_context(event_file(folder)))", "pass"),
         ("train: without the library there is a folder, and no more", "group.first(check_tensorboard)", "pass"),
         ("train: --tensorboard cannot be asked for later", '"workers", "tensorboard")  # by', '"workers")  # by'),
         ("train: watched on the test data",
@@ -1732,7 +1732,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("settings: no validation part is the user's",
          '"model": base.model, "val": 0.0}', '"model": base.model, "val": -1}'),
         ("settings: the recipe's validation part is the user's",
-         '({"val"} if settings.recipe.val ==', '({"val"} if not settings.recipe.val =='),
+         "usual = settings.recipe.val ==", "usual = not settings.recipe.val =="),
         ("settings: a rate that came with an optimizer is theirs",
          "        bare[\"lr\"] = OPTIMIZERS[optimizer][1]\n", "        pass\n"),
     ],
@@ -3268,7 +3268,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("NCCL: float64 as float32", "nccl.NCCL_FLOAT64}", "nccl.NCCL_FLOAT32}"),
     ],
     "cli/workers.py": [
-        ("Workers: as many as anyone writes", "workers > most:", "False:"),
+        ("Workers: as many as anyone writes", "if n is not None and n > most:", "if False:"),
         ("Workers: two numbers of them", "if group.size > 1 and given not in (None, group.size):", "if False:"),
         ("Workers: none is as good as one", "if workers < 1:", "if workers < 0:"),
     ],

@@ -127,6 +127,7 @@ def test_no_validation_part_that_nobody_asked_for_is_theirs():
         assert fitted_to(again, 100).recipe.val == settings.recipe.val
     assert in_words(settle({}, {"val": 0.25})).startswith("yours: val 0.25; ")
     assert in_words(settle({"data": "mnist", "val": 0.0}, {})).startswith("yours: val 0.0; ")
+    assert in_words(settle({"data": "mnist", "val": 0.02}, {})).startswith("yours: val 0.02; ")  # the recipe's own, typed
 
 
 # What is refused ----------------------------------------------------------------------------------------------
@@ -137,6 +138,8 @@ WRONG = [
     (["--recipe", "cake"], "unknown recipe 'cake': choose one of digits, mnist, table, plain"),
     (["--lr", "1e308"], "lr 1e+308 is more than float32 can hold"),
     (["--lr", "1e308", "--dtype", "float64"], "lr 1e+308 is more than float64 can hold"),
+    (["--val", "0.9999"], "--val 0.9999 of 1438 samples leaves none of them to train on"),
+    (["--val", "0.0001"], "--val 0.0001 of 1438 samples leaves none of them for validation"),
     (["--epochs", str(10**30)], "epochs must be a whole number below 9007199254740992"),
     (["--config", "deep.toml"], "deep.toml is not a settings file: it is nested too deeply"),
     (["--config", "long.toml"], "long.toml is not a settings file: it has more than 16384 bytes"),
@@ -337,6 +340,9 @@ def test_threads_are_asked_for_and_said(tmp_path):
     assert out.startswith("on the CPU, on 2 BLAS threads")
     assert "threads = 2" in (tmp_path / "run" / "config.toml").read_text()
     assert "threads must be a whole number >= 1" in call(*SHORT, "--threads", "0", code=2).stderr
+    for command in ("train", "bench"):
+        refused = call(command, "--threads", "100000", code=2).stderr
+        assert "--threads 100000: each takes a core of this machine, and up to" in refused
 
 
 # Precision ----------------------------------------------------------------------------------------------------

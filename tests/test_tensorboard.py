@@ -181,6 +181,16 @@ def test_events_that_cannot_be_written_are_told_before_the_training(tmp_path, mo
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_a_run_that_cannot_be_resumed_leaves_no_empty_event_file(tmp_path):
+    call(*SHORT, "--tensorboard", "--out", "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("seed = 0", "seed = 1"))
+    before = {path: path.read_bytes() for path in sorted(Path("run").iterdir())}
+    assert "its seed is 0" in call("train", "--resume", "run", "--epochs", "3", "--quiet", code=1).stderr
+    assert {path: path.read_bytes() for path in sorted(Path("run").iterdir())} == before
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_run_without_the_library_ends_before_there_is_a_folder(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     refused = call(*SHORT, "--tensorboard", code=1).stderr

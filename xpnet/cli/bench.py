@@ -10,6 +10,7 @@ import typer
 
 from xpnet.cli import options
 from xpnet.cli.console import check_plot, print_json, say
+from xpnet.cli.workers import check_cores
 
 if TYPE_CHECKING:
     from xpnet import Backend, Model
@@ -57,6 +58,7 @@ def bench(
         raise typer.BadParameter(f"{model} is a network already: name one of the two", param_hint="--model")
     if image is not None:
         check_plot("--plot", image, ".png")
+    check_cores("threads", threads)
     found = []
     for backend in backends(device, dtype or "float32", threads):
         result = measure(opened(model, kind or "mlp", backend), batch_size, seconds=seconds)

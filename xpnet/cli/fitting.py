@@ -15,7 +15,8 @@ FEWEST_TO_WATCH = 200  # samples of a validation part that nobody asked for: few
 
 
 def fitted_to(settings: Settings, n_samples: int, one_will_do: bool = True) -> Settings:
-    """The settings adapted to the number of samples, except where the user has asked for a value.
+    """The settings adapted to the number of samples, except where the user has asked for a value. Raises ValueError
+    if the validation part would have all of them or none.
 
     The recipe's validation part is dropped if it would have fewer than FEWEST_TO_WATCH samples. Batches are no larger
     than the samples that are left to train on; and unless `one_will_do`, no batch is a single sample.
@@ -24,6 +25,9 @@ def fitted_to(settings: Settings, n_samples: int, one_will_do: bool = True) -> S
     if "val" not in settings.changed and recipe.val * n_samples < FEWEST_TO_WATCH:
         recipe = recipe.but(val=0.0)
     n_trained = n_samples - round(recipe.val * n_samples)  # as `data.split` cuts
+    if recipe.val and n_trained in (0, n_samples):
+        left = "none of them for validation" if n_trained else "none of them to train on"
+        raise ValueError(f"--val {recipe.val} of {n_samples} samples leaves {left}")
     if "batch_size" not in settings.changed:
         size = min(recipe.batch_size, n_trained)
         if not one_will_do:

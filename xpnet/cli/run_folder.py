@@ -68,15 +68,27 @@ def check_tensorboard() -> None:
         raise Failed(f"--tensorboard: {error}") from None
 
 
-def event_file(folder: Path) -> TensorBoard:
-    """A new event file in the folder of the run. Raises `Failed` if it cannot be written."""
+@contextmanager
+def event_file(folder: Path) -> Iterator[TensorBoard]:
+    """A new event file in the folder of the run; it is deleted if the run's checkpoint is refused. Raises `Failed` if
+    it cannot be written."""
+    from xpnet.nn import ModelFileError
     from xpnet.train import TensorBoard
 
+    before = {*folder.iterdir()}
     try:
-        return TensorBoard(folder)
+        board = TensorBoard(folder)
     except OSError as error:
         _, line = verdict(error)
         raise Failed(f"--tensorboard: cannot write event files: {line}") from None
+    new = {*folder.iterdir()} - before
+    try:
+        yield board
+    except ModelFileError:
+        for path in new:
+            with suppress(OSError):  # of Windows, where an open file cannot be deleted
+                path.unlink()
+        raise
 
 
 def is_run(folder: Path) -> bool:

@@ -30,12 +30,14 @@ IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true
 class Settings:
     """All that a run depends on. `device` is None if none was named: then the best device is chosen.
 
-    `recipe` is the recipe called `named` with the user's changes; `changed` are the names of the settings changed.
+    `recipe` is the recipe called `named` with the user's changes; `changed` are the names of the settings changed, and
+    `typed` those on the command line.
     """
 
     recipe: Recipe
     named: str
     changed: tuple[str, ...] = field(default=(), compare=False)
+    typed: tuple[str, ...] = field(default=(), compare=False)
     data: str = "digits"
     size: str | None = None
     seed: int = 0
@@ -90,14 +92,15 @@ def settle(given: dict[str, Any], config: dict[str, Any]) -> Settings:
         recipe = recipe.but(**{name: value for name, value in changes.items() if name in usual})
     theirs = {name for name, value in in_file.items() if value == getattr(recipe, name)} | given.keys()
     changed = tuple(name for name in usual if name in theirs)
-    return Settings(recipe, named, changed, **own)
+    return Settings(recipe, named, changed, tuple(given), **own)
 
 
 def in_words(settings: Settings) -> str:
     """The whole recipe in a line: what the user has set, what the recipe adds, and what is off."""
     values = asdict(settings.recipe)
     # Every run's file has the validation part: if it is the recipe's, nothing says that the user asked for it.
-    changed = {*settings.changed} - ({"val"} if settings.recipe.val == RECIPES[settings.named].val else set())
+    usual = settings.recipe.val == RECIPES[settings.named].val and "val" not in settings.typed
+    changed = {*settings.changed} - ({"val"} if usual else set())
     theirs = [_setting(name, value) for name, value in values.items() if name in changed]
     rest = {name: value for name, value in values.items() if name not in changed}
     kept = [_setting(name, value) for name, value in rest.items() if value]

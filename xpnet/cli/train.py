@@ -28,7 +28,7 @@ from xpnet.cli.run_folder import (
     with_settings,
 )
 from xpnet.cli.settings import KINDS, Settings, in_words, option, read_config, settle
-from xpnet.cli.workers import device_for, started
+from xpnet.cli.workers import check_cores, device_for, started
 from xpnet.files import MODEL
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def train(
         settings = settle(given, read_config(config) if config else {})
     else:
         settings = settings_to_resume(resume, given | {"config": config, "out": out})
+    check_cores("threads", settings.threads)
     group = started(settings.workers, workers)
     run(replace(settings, workers=group.size), group, resume, out, as_json, quiet)
 
@@ -180,7 +181,7 @@ def run(settings: Settings, group: Group, resume: Path | None, out: Path | None,
             if resume:
                 clear_halves(folder)
             if settings.tensorboard:
-                callbacks.append(event_file(folder))
+                callbacks.append(inside.enter_context(event_file(folder)))
             inside.enter_context(with_settings(folder, settings))
         result = fit(
             model, loss, optimizer, training, validation,

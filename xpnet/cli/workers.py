@@ -8,7 +8,7 @@ import sys
 from xpnet.parallel import Group, join
 from xpnet.parallel.launch import mpiexec
 
-FEW = 8  # up to so many workers may be started on any machine, to try them
+FEW = 8  # up to so many workers or threads may be started on any machine, to try them
 
 
 def started(workers: int, given: int | None) -> Group:
@@ -23,13 +23,19 @@ def started(workers: int, given: int | None) -> Group:
         raise ValueError(f"--workers {given} under mpiexec -n {group.size}: leave one of them out")
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, not {workers}")
-    most = max(os.cpu_count() or 1, FEW)
-    if group.size == 1 and workers > most:
-        raise ValueError(f"--workers {workers}: each takes a core of this machine, and up to {most} are started")
+    if group.size == 1:
+        check_cores("workers", workers)
     if group.size == 1 and workers > 1:  # in place of this process, so that signals and the exit code are mpiexec's
         program = mpiexec()
         os.execv(program, [program, "-n", str(workers), sys.executable, *sys.orig_argv[1:]])
     return group
+
+
+def check_cores(option: str, n: int | None) -> None:
+    """Raise ValueError for more workers or threads than this machine has cores, if they are also more than FEW."""
+    most = max(os.cpu_count() or 1, FEW)
+    if n is not None and n > most:
+        raise ValueError(f"--{option} {n}: each takes a core of this machine, and up to {most} are started")
 
 
 def device_for(asked: str | None, group: Group) -> str | None:

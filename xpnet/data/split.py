@@ -30,7 +30,7 @@ def split(dataset: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     n = len(dataset)
     size = round(n * fraction)
     if size in (0, n):
-        raise ValueError(f"fraction={fraction} of {n} samples leaves one of the two parts empty")
+        raise ValueError(f"{dataset.name}: fraction={fraction} of {n} samples leaves one of the two parts empty")
     # Evenly spaced picks from the samples sorted by class take the same fraction of every class.
     picked = (2 * np.arange(size) + 1) * n // (2 * size)
     in_part = np.zeros(n, dtype=bool)
