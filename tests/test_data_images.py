@@ -35,6 +35,7 @@ def pets(tmp_path):
 
 
 def test_folders_are_classes(pets):
+    write(pets / "__MACOSX" / "dogs" / "._0.png", np.zeros((6, 4)))  # in an archive that macOS has made
     write(pets / "dogs" / ".ipynb_checkpoints" / "0-checkpoint.png", np.zeros((6, 4)))  # a copy that Jupyter made
     images = data.image_folder(pets)
     assert images.classes == ("cats", "dogs")

@@ -107,8 +107,9 @@ def files_of_classes(path: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...
 
 
 def class_folders(path: Path) -> list[Path]:
-    """The folders in a folder, sorted by name, without hidden ones."""
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    """The folders in a folder, sorted by name, without hidden ones and the one that macOS adds to archives."""
+    own = (folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__MACOSX")))
+    return sorted(own)
 
 
 def has_images(path: Path) -> bool:

@@ -132,7 +132,8 @@ def _formats(start: bytes) -> tuple[str, ...]:
     """
     if start[4:8] != b"ftyp":
         return FORMATS
-    if start[8:12] in (b"avif", b"avis"):
+    brands = {start[8:12], *(start[i : i + 4] for i in range(16, 32, 4))}  # the main one, and others that it fits
+    if brands & {b"avif", b"avis"}:
         if ".avif" not in Image.registered_extensions():
             raise ImageError("an AVIF image, which this Pillow cannot read: pip install --upgrade pillow")
         return (*FORMATS, "AVIF")

@@ -50,9 +50,9 @@ class ImageReader:
     """
 
     def __init__(self, model: Model):
+        self.model, (self.size, self.grey) = model, image_kind(model)
         if len(model.output_shape) != 1 or model.output_shape[0] < 2:
             raise ValueError(f"the model has outputs of shape {model.output_shape}, not one number for each class")
-        self.model, (self.size, self.grey) = model, image_kind(model)
         self.classes = model.classes or tuple(str(i) for i in range(model.output_shape[0]))
         self.ink = -1 if self.reads_digits and learned_from_light(model) else 1
         self.lock = threading.Lock()
