@@ -1126,7 +1126,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "data/labels.py": [
         ("Classes: names in another order are taken",
          "or (are_numbers(wanted) and not {*classes} & {*wanted}):", "or {*classes} <= {*wanted}:"),
-        ("Classes: the first of the model's are other classes", "classes == wanted[: len(classes)] or", ""),
+        ("Classes: the first of the model's are other classes", " or classes == wanted[: len(classes)]:", ":"),
         ("Classes: numbers that nobody named are names", "unnamed = are_numbers(classes)", "unnamed = False"),
         ("Classes: what is below 0 is of a class", "np.where(y < 0, y, np.array([number[one] for one in classes])[np.m",
          "np.where(y < -1e9, y, np.array([number[one] for one in classes])[np.m"),
@@ -3299,7 +3299,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "onnx/writing.py": [
         ("ONNX: free axes are of length 1", 'f"{name}_axis_{i}" if n is None else n', "1 if n is None else n"),
         ("ONNX: the batch is of length 1", '["batch", *axes]', "[1, *axes]"),
-        ("ONNX: classes are lost", "if model.classes:", "if False:"),
+        ("ONNX: classes are lost", "if model.classes else {}", "if False else {}"),
         ("ONNX: written in place",
          "with replacing(path) as temporary:", 'for temporary in [__import__("pathlib").Path(path)]:'),
         ("ONNX: no limit on a file's size", "if 4 * model.data.size > MOST_BYTES:", "if False:"),

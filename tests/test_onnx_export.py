@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from command_line import call
 
 import xpnet
-from xpnet import nn
+from xpnet import data, nn
 from xpnet.backend import Backend
 from xpnet.nn.shapes import each
 from xpnet.verify.cases import LAYERS, public_names
@@ -262,6 +263,14 @@ except ModuleNotFoundError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == 'xpnet.onnx needs the package onnx: pip install "xpnet[onnx]"\n'
+
+
+def test_the_columns_of_a_table_are_named_in_the_file():
+    table = data.table({"age": [30.0, 41, 52, 60], "city": ["Rome", "Oslo"] * 2, "paid": [1.5, 2.5, 1, 4]}, "paid")
+    network = nn.Sequential(nn.Columns(**table.columns), nn.Linear(1))
+    found = {p.key: p.value for p in to_onnx(model_of(network, table.input_shape)).metadata_props}
+    assert json.loads(found["columns"]) == vars(table.form)
+    assert "classes" not in found
 
 
 def test_the_command(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The columns of a table as features. The file takes numbers and codes; it holds no column names or categories."""
+"""The columns of a table as features. The graph takes numbers and codes; the names are in the file's metadata."""
 
 from __future__ import annotations
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from typing import Any
 
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from xpnet.files import replacing
+from xpnet.frames import Form
+from xpnet.nn import Columns
 from xpnet.nn.model import Model
 from xpnet.nn.shapes import LayerFault, Shape, in_tuple, is_several
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
@@ -25,7 +28,8 @@ def export(model: Model, path: str | os.PathLike) -> None:
 
     Inputs and outputs are those of the model, with axes in the model's order. The batch and axes of free length are
     symbolic ("batch"). Token numbers and masks are int64, everything else is float32. A single input is called x,
-    several x0, x1, ...; outputs are y, or y0, y1, ...
+    several x0, x1, ...; outputs are y, or y0, y1, ... The file's metadata has `classes`, and for a model of a table
+    `columns`: the fields of `frames.Form`, by which its rows become numbers and codes.
 
     The folder of `path` must exist. An existing file is replaced only when the new one is complete. Raises
     `ExportError` for a layer without an exporter (see `exporter`), and for a model beyond the format's 2 GiB.
@@ -60,10 +64,18 @@ def to_onnx(model: Model) -> ModelProto:
     written = helper.make_model(
         described, producer_name="xpnet", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
-    if model.classes:
-        helper.set_model_props(written, {"classes": json.dumps(model.classes)})
+    helper.set_model_props(written, _properties(model))
     onnx.checker.check_model(written, full_check=True)
     return written
+
+
+def _properties(model: Model) -> dict[str, str]:
+    """What a program needs besides the graph, as JSON: the classes, and how to read the columns of a table."""
+    found = {"classes": json.dumps(model.classes)} if model.classes else {}
+    for _, layer in model.network.walk():
+        if isinstance(layer, Columns):
+            found["columns"] = json.dumps({key.name: getattr(layer, key.name) for key in fields(Form)})
+    return found
 
 
 def _named(letter: str, shape: Shape) -> dict[str, Shape]:
