@@ -56,7 +56,7 @@ def test_a_step_over_the_limit_is_refused_before_anything_is_done(tmp_path):
     model = wide(select("cpu", max_memory=8_000_000))
     before = model.tensors()
     needs = r"a step of 400 samples needs about 1\d\.\d MB, and there are 8\.0 MB: "
-    cure = r"a batch of \d+ would fit, or accumulate=\d parts of this one"
+    cure = r"a batch of \d+ would fit, or fit\(\.\.\., accumulate=\d\) with this one"
     with pytest.raises(train.OutOfMemoryError, match=needs + cure) as found:
         fit(model)
     assert all((values == before[name]).all() for name, values in model.tensors().items())
@@ -106,7 +106,7 @@ def test_the_batch_that_fits_is_counted_to_the_byte(accumulate, a_sample, monkey
         assert found.value.fits == fits
         assert str(found.value).startswith("a step of 400 samples needs about")
         if fits:
-            assert f"accumulate={-(-400 // fits)} parts" in str(found.value)
+            assert f"accumulate={-(-400 // fits)}) with" in str(found.value)
 
 
 @pytest.mark.parametrize("average", [False, True])

@@ -67,7 +67,7 @@ def learn(settings: dict[str, Any], say: Callable[[dict[str, Any]], object]) -> 
             schedule=schedule, callbacks=[tell], quiet=True,
         )  # fmt: skip
     except NotFiniteError as error:
-        say({"error": str(error)})
+        say({"error": f"step {error.step}: a NaN or an infinity in {error.where}. Try a smaller learning rate."})
 
 
 def figures(row: Row) -> dict[str, Any]:

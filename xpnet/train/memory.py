@@ -96,4 +96,4 @@ def _error(there: int, batch_size: int, fixed: int, each_sample: int) -> OutOfMe
         return OutOfMemoryError(f"{what}: not even one sample would fit, as the model takes {in_bytes(fixed)}", 0)
     fits = min(fits, max(batch_size - 1, 1))  # this batch did not fit, whatever the estimate says
     parts = -(-batch_size // fits)
-    return OutOfMemoryError(f"{what}: a batch of {fits} would fit, or accumulate={parts} parts of this one", fits)
+    return OutOfMemoryError(f"{what}: a batch of {fits} would fit, or fit(..., accumulate={parts}) with this one", fits)
