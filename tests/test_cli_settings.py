@@ -127,7 +127,9 @@ def test_no_validation_part_that_nobody_asked_for_is_theirs():
         assert fitted_to(again, 100).recipe.val == settings.recipe.val
     assert in_words(settle({}, {"val": 0.25})).startswith("yours: val 0.25; ")
     assert in_words(settle({"data": "mnist", "val": 0.0}, {})).startswith("yours: val 0.0; ")
-    assert in_words(settle({"data": "mnist", "val": 0.02}, {})).startswith("yours: val 0.02; ")  # the recipe's own, typed
+    assert in_words(settle({"data": "mnist", "val": 0.02}, {})).startswith(
+        "yours: val 0.02; "
+    )  # the recipe's own, typed
 
 
 # What is refused ----------------------------------------------------------------------------------------------

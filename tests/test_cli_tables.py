@@ -16,6 +16,7 @@ from PIL import Image
 
 import xpnet
 from xpnet.cli import tables
+from xpnet.photo import shipped_model_path
 
 pandas = pytest.importorskip("pandas", reason='pandas is not installed: pip install -e ".[tables]"')
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -413,8 +414,10 @@ def test_a_model_of_a_table_reads_no_image(tmp_path):
 
 
 def test_a_model_of_images_reads_no_table():
-    said = call("predict", "customers.csv", code=2).stderr
+    said = call("predict", str(shipped_model_path()), "customers.csv", code=2).stderr
     assert "customers.csv is a table, and the model was not trained on one" in said
+    said = call("predict", "customers.csv", code=2).stderr
+    assert "which model? The built-in one reads digits: xpnet predict MODEL customers.csv" in " ".join(said.split())
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch):

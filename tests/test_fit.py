@@ -639,7 +639,9 @@ def test_digits_by_their_names_are_no_numbers_from_0():
     with pytest.raises(ValueError, match=r"the classes '1', '2', and model\.classes are '0', '1', '2'"):
         train.evaluate(model, loss, named("1", "2"))
     model.classes = ("0", "10", "1")  # as folders of these names are sorted
-    told = r"use the data's \.with_classes\(model\.classes\) if those are names, and classes=model\.classes if they are n"
+    told = (
+        r"use the data's \.with_classes\(model\.classes\) if those are names, and classes=model\.classes if they are n"
+    )
     with pytest.raises(ValueError, match=told):
         train.evaluate(model, loss, named("0", "1"))
     train.evaluate(model, loss, named("0", "1").with_classes(model.classes))

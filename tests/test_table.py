@@ -608,7 +608,6 @@ def test_files_are_read(pandas, tmp_path, ending):
     [
         ("a.csv", None, FileNotFoundError, "a.csv"),
         ("a.txt", b"x", ValueError, "a.txt is not a table: its name must end in one of .csv, .tsv, .parquet"),
-        ("a.csv", b"", ValueError, "a.csv cannot be read as CSV"),
         ("a.csv", b"a,b\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", ValueError, "a.csv cannot be read as CSV"),
         ("a.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "a.csv cannot be .*: its rows have 3 fields, its header 2 names"),
         ("a.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "its rows have 3 fields, its header 2 names: give each column a"),
@@ -627,7 +626,9 @@ def test_files_are_read(pandas, tmp_path, ending):
         ),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), ValueError, "a.csv is not written in UTF-8"),
         ("a.csv", b"caf\xe9,b\n1,2\n", ValueError, "a.csv is not written in UTF-8"),
-        ("a.csv", b"a,b\n", ValueError, "a row at least"),
+        ("a.csv", b"a,b\n", ValueError, "a table needs a row at least, and this one has none"),
+        ("a.csv", b"", ValueError, "a.csv cannot be read as CSV: the file is empty"),
+        ("a.tsv", b"\n\n", ValueError, "a.tsv cannot be read as TSV: the file is empty"),
         ("a.parquet", b"PAR1 but no more", ValueError, "a.parquet cannot be read as PARQUET"),
     ],
 )

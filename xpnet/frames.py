@@ -94,7 +94,9 @@ def columns_of(frame: Any) -> dict[str, Any]:
                 f"column {name!r} is {column!r}: a column has a value for each row, {{{name!r}: [{column!r}]}}"
             )
     lengths = sorted({len(column) for column in columns.values()})
-    if len(lengths) != 1 or not lengths[0]:
+    if lengths == [0]:
+        raise ValueError("a table needs a row at least, and this one has none")
+    if len(lengths) != 1:
         raise ValueError(f"a table needs columns of one length, and a row at least, not lengths {lengths}")
     return columns
 

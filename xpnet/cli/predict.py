@@ -39,7 +39,7 @@ def predict(
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a model reads in images.
+    """Say what a model reads in images, or predicts for the rows of a table.
 
     \b
     xpnet predict photo.jpg                       with the model that comes with xpnet
@@ -67,6 +67,8 @@ def predict(
             raise typer.BadParameter(
                 "a table must be the only file after the model, without --explain: xpnet predict MODEL TABLE"
             )
+        if images[0] == files[0]:
+            raise typer.BadParameter(f"which model? The built-in one reads digits: xpnet predict MODEL {images[0]}")
         tables.predict(xpnet.load(path, device), images[0], as_json)
         return
     strips = strip_names(explain, images) if explain else [None] * len(images)

@@ -61,6 +61,8 @@ def _read_text(path: Path, texts: Collection[str]) -> Any:
         file.seek(0)
         rows = filter(None, csv.reader(file, delimiter=sep))  # an empty line is no row
         names, first = next(rows, []), next(rows, [])
+    if not names:
+        raise ValueError("the file is empty")
     if len(first) > len(names):  # pandas would take the first fields for row names, and shift all columns
         raise ValueError(
             f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
