@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet import data, losses, nn, optim, schedules
-from xpnet.arguments import number, whole
+from xpnet.arguments import counted, number, whole
 from xpnet.backend import Backend
 from xpnet.verify import parity
 
@@ -108,3 +108,8 @@ TAKERS = {
 def test_an_argument_that_is_no_number_is_named(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be a (finite|whole) number"):
         TAKERS[name](value)
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (2000, "2,000 rows")])
+def test_numbers_of_things(n, said):
+    assert counted(n, "row") == said

@@ -155,7 +155,7 @@ def test_every_schedule_runs(schedule):
 def test_early_stopping_is_a_success():
     result = call("train", "--epochs", "90", "--patience", "1", "--val", "0.3", "--lr", "0.05", "--quiet", "--json")
     metrics = json.loads(result.stdout)
-    assert metrics["stopped"] == "no better for 1 epochs"
+    assert metrics["stopped"] == "no better for 1 epoch"
     assert metrics["epochs"] < 90
 
 

@@ -161,7 +161,7 @@ def test_what_a_column_is_perhaps_not_meant_to_be_is_said(customers):
         assert sum(line.startswith(start) for line in said) == 1, start
     assert "column" not in told.stderr
     described = call("data", "odd.csv").stdout
-    assert "  paid: 1 different texts that look like numbers, '5,30'" in described
+    assert "  paid: 1 different text that look like numbers, '5,30'" in described
     customers.drop(columns="id").to_csv("rows.csv")
     unnamed = ["train", "--data", "rows.csv", "--target", "churn", "--quiet", "--epochs", "1", "--out", "named"]
     assert "(--ignore 'Unnamed: 0')" in call(*unnamed, code=2).stderr

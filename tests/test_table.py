@@ -206,7 +206,7 @@ def test_a_saved_model_takes_the_table_it_has_never_seen(tmp_path):
 def test_unseen_categories_are_refused_or_zeros():
     elsewhere = customers(city=with_values(customers()["city"], r7="Paris", r9="Bonn"))
     strict = model_for(data.table(customers(), "churn"))
-    with pytest.raises(ValueError, match=r"column 'city', row 7 and 1 rows more: 'Paris' was not there in training"):
+    with pytest.raises(ValueError, match=r"column 'city', row 7 and 1 row more: 'Paris' was not there in training"):
         strict.predict(elsewhere)
     lenient = model_for(data.table(customers(), "churn", unseen="zeros"))
     numbers, categories = lenient.network.arrays_of(elsewhere)
@@ -362,7 +362,7 @@ def test_steps_on_a_table_are_captured_and_the_same_on_a_device():
         (
             customers(age=with_values(customers()["age"].astype(str), r3="n/a", r5="?")),
             {},
-            r"column 'age', row 3: 'n/a' is a text and 1 more texts, where .* by ignore=\['age'\] \(--ignore 'age'\)$",
+            r"column 'age', row 3: 'n/a' is a text and 1 more text, where .* by ignore=\['age'\] \(--ignore 'age'\)$",
         ),
         (customers(age=with_values(customers()["age"], r3="n/a")), {}, "column 'age', row 3: 'n/a' is not a number"),
         (customers(city=with_values(customers()["city"], r3=4)), {}, "column 'city', row 3: 4 is not a text"),

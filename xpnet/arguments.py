@@ -1,4 +1,5 @@
-"""Checks of arguments: whole numbers, numbers in a range, objects of a class, functions, sequences of numbers."""
+"""Checks of arguments: whole numbers, numbers in a range, objects of a class, functions, sequences of numbers; and
+how messages show values and numbers of things."""
 
 from __future__ import annotations
 
@@ -77,6 +78,11 @@ def shown(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return repr(value) if value is None or isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things for a message: "1 row", "2,000 rows"."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:

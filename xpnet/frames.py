@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import counted
+
 MISSING = ("refuse", "fill")
 UNSEEN = ("refuse", "zeros")
 SHOWN = 10  # names in a message
@@ -62,15 +64,15 @@ class Form:
 
     def _counted(self, texts: np.ndarray, name: str, levels: Sequence[str]) -> np.ndarray:
         number: dict[str | None, int] = {level: i for i, level in enumerate(levels, 1)}
-        counted = np.array([number.get(text, -1 if text is not None else 0) for text in texts.tolist()], np.int64)
-        if self.unseen == "refuse" and (counted < 0).any():
-            row, n = int((counted < 0).argmax()), int((counted < 0).sum())
-            others = f" and {n - 1:,} rows more" if n > 1 else ""
+        codes = np.array([number.get(text, -1 if text is not None else 0) for text in texts.tolist()], np.int64)
+        if self.unseen == "refuse" and (codes < 0).any():
+            row, n = int((codes < 0).argmax()), int((codes < 0).sum())
+            others = f" and {counted(n - 1, 'row')} more" if n > 1 else ""
             raise ValueError(
                 f"column {name!r}, row {row}{others}: {texts[row]!r} was not there in training, which had "
                 f"{listed(levels)}: correct it, or train with unseen='zeros' (--unseen zeros)"
             )
-        return np.maximum(counted, 0)
+        return np.maximum(codes, 0)
 
 
 def is_frame(x: Any) -> bool:
@@ -244,7 +246,7 @@ def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
     missing = {name: missing_in(column) for name, column in values.items()}
     counts = [f"{name!r} lacks {m.sum():,} (the first in row {m.argmax()})" for name, m in missing.items() if m.any()]
     if counts:
-        more = f", and {len(counts) - SHOWN} columns more" if len(counts) > SHOWN else ""
+        more = f", and {counted(len(counts) - SHOWN, 'column')} more" if len(counts) > SHOWN else ""
         raise ValueError(f"values are missing: column {', '.join(counts[:SHOWN])}{more}: {advice}")
 
 

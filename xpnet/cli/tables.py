@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpnet.arguments import counted
 from xpnet.cli.console import Failed, print_json, print_text, say
 from xpnet.files import TABLES, expanded
 
@@ -115,7 +116,8 @@ def describe(path: Path) -> None:
     from xpnet.data.doubts import look_like
 
     columns = frames.columns_of(read(path))
-    say(f"{path.name}: {len(next(iter(columns.values()))):,} rows, {len(columns)} columns", style="bold")
+    n_rows = len(next(iter(columns.values())))
+    say(f"{path.name}: {counted(n_rows, 'row')}, {counted(len(columns), 'column')}", style="bold")
     for name, column in columns.items():
         try:
             values = frames.values_of(column, name)
@@ -129,7 +131,9 @@ def describe(path: Path) -> None:
         else:
             levels = sorted(set(there.tolist()))
             kind = look_like(levels)
-            what = f"{len(levels):,} different texts{kind and f' that look like {kind}'}, {frames.listed(levels)}"
+            what = (
+                f"{counted(len(levels), 'different text')}{kind and f' that look like {kind}'}, {frames.listed(levels)}"
+            )
         say(f"  {name}: {what}{f', {missing.sum():,} missing' if missing.any() else ''}")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from xpnet.arguments import counted
 from xpnet.cli import options
 from xpnet.cli.console import Failed, command, print_json, quoted, say
 from xpnet.cli.device import FASTEST, device_line, on_fastest
@@ -285,7 +286,7 @@ def report(folder: Path, metrics: dict[str, Any], notes: list[str]) -> None:
     """Print the results of the run, for people."""
     from xpnet.cli.results import headline
 
-    say(f"{headline(metrics)}, {metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s", style="bold")
+    say(f"{headline(metrics)}, {counted(metrics['epochs'], 'epoch')} in {metrics['train_seconds']:.1f} s", style="bold")
     if metrics["stopped"] and metrics["stopped"] != "interrupted":
         say(f"stopped early: {metrics['stopped']}")
     for note in notes:

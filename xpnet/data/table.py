@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import of_kind
+from xpnet.arguments import counted, of_kind
 from xpnet.data import doubts
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std, refuse_far
@@ -269,7 +269,7 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
     wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
     present = sum(text is not None for text in texts)
     if 0 < len(wrong) < present / 2:
-        others = f" and {len(wrong) - 1:,} more texts" if len(wrong) > 1 else ""
+        others = f" and {counted(len(wrong) - 1, 'more text')}" if len(wrong) > 1 else ""
         raise ValueError(
             f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
             f"correct it, leave the value empty, name it in categories=[{name!r}] (--categories {name!r}), "

@@ -96,7 +96,7 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
     check_tensors(floats, shapes, run.model.backend.dtype)
     for name in ("steps", *run.optimizer.never_negative):
         if (floats[f"optimizer.{name}"] < 0).any():
-            raise ModelFileError(f"the optimizer's {name} holds negative numbers")
+            raise ModelFileError(f"the optimizer's {name} cannot be negative")
     scale = run.optimizer.loss_scale
     if scale is not None and not scale.can_be(floats["optimizer.loss_scale"]):
         raise ModelFileError(f"its loss scale cannot be {floats['optimizer.loss_scale'].tolist()}")

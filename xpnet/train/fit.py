@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.arguments import of_kind, whole
+from xpnet.arguments import counted, of_kind, whole
 from xpnet.backend.allocator import keep_freed_memory
 from xpnet.data import Source
 from xpnet.losses import Loss
@@ -245,8 +245,9 @@ def _ask_every(run: Run) -> int:
 
 def _enough(run: Run, patience: int | None) -> str:
     """The reason to stop early, "" if there is none."""
-    enough = patience is not None and run.position.waited >= patience
-    return f"no better for {patience} epochs" if enough else ""
+    if patience is None or run.position.waited < patience:
+        return ""
+    return f"no better for {counted(patience, 'epoch')}"
 
 
 def _finite(run: Run) -> bool:

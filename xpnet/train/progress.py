@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from xpnet.arguments import counted
 from xpnet.train.run import Row
 
 
@@ -73,7 +74,7 @@ class Reporter:
         parts += [f"rate {row['lr']:.2g}", f"{row['seconds']:.2f} s"]
         if "loss_scale" in row:
             exponent = round(math.log2(row["loss_scale"]))  # the scale is a power of two
-            parts.append(f"loss scale 2^{exponent}, {row['skipped_steps']:.0f} steps skipped so far")
+            parts.append(f"loss scale 2^{exponent}, {counted(int(row['skipped_steps']), 'step')} skipped so far")
         if self._live is not None:
             self._live.epoch("  ".join(parts))
         else:

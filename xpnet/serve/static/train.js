@@ -177,7 +177,7 @@ function described(name, part) {
   const [first, last] = [epochs[0], epochs.at(-1)];
   const figure = part === "loss" ? loss : percent;
   const way = (of) => `from ${figure(first[`${of}_${part}`])} to ${figure(last[`${of}_${part}`])}`;
-  return `${name} after ${last.epoch} epochs: training ${way("training")}, held out ${way("held_out")}`;
+  return `${name} after ${last.epoch} epoch${last.epoch === 1 ? "" : "s"}: training ${way("training")}, held out ${way("held_out")}`;
 }
 
 byId("epoch").oninput = () => {
