@@ -104,7 +104,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="digits, mnist, cifar10; a folder with four IDX files, or with a folder of images for each class; or a "
-        "table (.csv, .tsv, .parquet), with --target. [default: digits]"
+        "table (.csv, .tsv, .parquet), with --target. Of images and rows without a test part, a fifth is held out to "
+        "test on. [default: digits]"
     ),
 ]
 Size = Annotated[
