@@ -38,8 +38,8 @@ def image_folder(
     and files without an image's extension are ignored. With `size`, (height, width) or a number for squares, all images
     are resized to it; without, they must all have the same size.
 
-    Folders called 0, 1, 2, .. are as classes without names: `fit` and `evaluate` take them by their numbers, and
-    `with_classes(model.classes)` takes them by their names.
+    Folders called 0, 1, 2, .. are as classes without names: `fit` and `evaluate` take them by their numbers, unless the
+    model has classes of all these names at other places. `with_classes(model.classes)` takes them by their names.
 
     Raises ValueError, naming the file or the folder, for fewer than two classes, a class without an image of its own,
     images of different sizes, and files that are not images; OSError for what cannot be read; MemoryError if the images
