@@ -222,16 +222,17 @@ def test_two_caches_do_not_know_of_each_other():
     assert np.allclose(np.concatenate(got), model.forward(x)[0][:, -1:], rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("rotary", [False, True])
-def test_the_weights_that_are_shown_are_those_of_the_pass(rotary, kind):
+def test_the_weights_that_are_shown_are_those_of_the_pass(causal, rotary, kind):
     """With them, by NumPy, comes out what the layer gives: concat_h(p v) W_out + b."""
     backend = kind("float64", 0)
-    layer = nn.MultiHeadAttention(2, causal=True, rotary=rotary)
+    layer = nn.MultiHeadAttention(2, causal=causal, rotary=rotary)
     model, x = built(layer, (None, 8), backend), backend.asarray(numbers(3, 5, 8))
     host = lambda array: np.array(backend.to_host(array))
     p, y = host(layer.weights(x, backend)), host(model.forward(x)[0])
     assert p.shape == (3, 2, 5, 5)
-    assert not np.triu(p, 1).any()  # what comes later
+    assert np.triu(p, 1).any() != causal  # what comes later
     assert np.allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-12)
     v = (host(x) @ host(layer.qkv.W.data) + host(layer.qkv.b.data))[..., 16:].reshape(3, 5, 2, 4)
     heads = np.einsum("nhts,nshd->nthd", p, v).reshape(3, 5, 8)
@@ -247,7 +248,7 @@ def test_what_cannot_go_on_says_so():
     model = built(nn.MultiHeadAttention(2, causal=True), ((None, 4), (None,)), backend)
     with pytest.raises(ValueError, match="only causal attention without a mask can go on"):
         nn.decode(model.network, x, {}, backend)
-    with pytest.raises(ValueError, match="weights are shown of causal attention without a mask"):
+    with pytest.raises(ValueError, match="weights are shown of self-attention without a mask"):
         model.network.weights(x, backend)
     model = built(nn.Parallel(nn.MultiHeadAttention(2, causal=True), nn.Linear(2)), (3, 4), backend)
     with pytest.raises(TypeError, match="decode cannot look into Parallel"):

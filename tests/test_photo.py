@@ -930,3 +930,10 @@ def test_what_lies_behind_one_faint_white_pixel_is_black():
     expected = np.zeros((20, 20), np.float32)
     expected[4, 3] = 100 / 255
     np.testing.assert_allclose(opening._flattened(image), expected, atol=1e-6)
+
+
+def test_a_model_with_an_embedding_reads_no_images():
+    """Such a layer takes whole numbers, and images are given to a model as floats."""
+    network = nn.Sequential(nn.Flatten(), nn.Embedding(256, 2), nn.Flatten(), nn.Linear(10))
+    with pytest.raises(ValueError, match="the model has an Embedding, which takes whole numbers"):
+        ImageReader(nn.Model(network, (8, 8), xpnet.select("cpu")))

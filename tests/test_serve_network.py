@@ -101,6 +101,26 @@ def test_of_a_network_that_gives_probabilities_the_loss_says_so(network):
     expect(network.locator("#unit-note")).to_contain_text("The loss gives this gradient: −1 / the probability.")
 
 
+def test_attention_shows_a_map_of_its_weights_for_each_head(network):
+    rows = [[0.25, 0.75], [1.0, 0.0]]
+    attention = {"shape": [3, 2, 2], "block": 1, "numbers": [rows, rows, rows]}
+
+    def answer(route):
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | {"attention": attention})
+
+    network.route("**/api/walk/layer", answer)
+    network.click("#next")
+    maps = network.locator("#values canvas")
+    expect(maps).to_have_count(2)
+    expect(maps.last).to_have_attribute("aria-label", "Attention weights of 3 heads")
+    maps.last.focus()
+    network.keyboard.press("ArrowUp")
+    expect(network.locator(".tip")).to_have_text("Head 0: position 0 reads 0, 25.0 %")
+    network.click("#backward")
+    expect(maps).to_have_count(1)
+
+
 def test_the_arrow_keys_step_and_move_from_cell_to_cell(network):
     for _ in range(3):
         network.keyboard.press("ArrowRight")

@@ -272,6 +272,75 @@ def test_a_branch_may_be_used_elsewhere_too():
     assert [s["sources"] for s in stations] == [[-1], [0], [1], [2], [2], [3, 4], [5], [6], [7]]
 
 
+class Doubled(Layer):
+    """Computes something between its two layers. The first gives its input on."""
+
+    def __init__(self):
+        self.first, self.last = nn.Dropout(0.5), nn.Linear(12)
+
+    def build(self, shape):
+        return self.last.built(self.first.built(shape))
+
+    def forward(self, x, backend):
+        y, backward_first = self.first(x, backend)
+        y, backward_last = self.last(2 * y, backend)
+        return y, lambda dy, need_dx=True: backward_first(2 * backward_last(dy))
+
+
+def test_a_layer_that_computes_between_its_layers_is_one_station():
+    """Its first layer gives on what the other branch takes too."""
+    about = reader(nn.Flatten(), nn.Linear(12), nn.Parallel(Doubled(), nn.Linear(5)), nn.Linear(10))
+    stations = overview(about, pixels(), TARGET)["stations"]
+    assert [s["kind"] for s in stations] == ["Flatten", "Linear", "Doubled", "Linear", "Parallel", "Linear"]
+    assert [s["sources"] for s in stations] == [[-1], [0], [1], [1], [2, 3], [4]]
+    assert [p["name"] for p in stations[2]["parameters"]] == ["last.W", "last.b"]
+    assert all(p["gradient_rms"] > 0 for p in stations[2]["parameters"])
+    found = at_unit(about, pixels(), 2, [0, 0, 7], TARGET)
+    assert found["forward"]["exact"]
+    assert found["forward"]["n_terms"] == 12
+    assert found["forward"]["terms"][0]["layer"] == 1
+    whole = at_unit(about, pixels(), 1, [0, 0, 7], TARGET)
+    assert {term["layer"] for term in whole["backward"]["terms"]} == {2, 3}
+    assert total(whole["backward"]) == pytest.approx(whole["gradient"], rel=1e-4)
+
+
+def test_attention_is_one_station_and_shows_what_it_reads():
+    layers = (
+        nn.Standardize(33.0, 79.0),
+        nn.Residual(nn.LayerNorm(), nn.MultiHeadAttention(4)),
+        nn.Flatten(),
+        nn.Linear(10),
+    )
+    about = reader(*layers)
+    stations = overview(about, pixels())["stations"]
+    assert [s["kind"] for s in stations] == [
+        "Standardize", "LayerNorm", "MultiHeadAttention", "Residual", "Flatten", "Linear"
+    ]  # fmt: skip
+    assert [s["sources"] for s in stations] == [[-1], [0], [1], [2, 0], [3], [4]]
+    assert [p["name"] for p in stations[2]["parameters"]] == ["qkv.W", "qkv.b", "out.W", "out.b"]
+    assert stations[3]["parameters"] == []
+    given = np.array(at_layer(about, pixels(), 1)["values"]["numbers"])
+    read = at_layer(about, pixels(), 2)["attention"]
+    assert read["shape"] == [4, 28, 28]
+    p = about.model.network.layers[1].layers[1].weights(given, about.model.backend)[0]
+    np.testing.assert_allclose(read["numbers"], p, rtol=1e-4)
+    assert at_layer(about, pixels(), 1)["attention"] is None
+    found = at_unit(about, pixels(), 2, [0, 3, 5])["forward"]
+    assert not found["exact"]
+    assert found["terms"][0]["layer"] == 1
+
+
+def test_inputs_of_0_are_terms_too():
+    linear = nn.Linear(3)
+    about = reader(nn.Flatten(), nn.Linear(5), nn.ReLU(), linear, nn.Linear(10))
+    about.model.network.layers[1].b.data[...] = -1e6
+    parts = at_unit(about, pixels(), 3, [0, 0, 1])["forward"]
+    assert (parts["n_terms"], [term["number"] for term in parts["terms"]]) == (5, [0] * 5)
+    linear.W.data[2, 1] = 0
+    parts = at_unit(about, pixels(), 3, [0, 0, 1])["forward"]
+    assert (parts["n_terms"], [term["place"][2] for term in parts["terms"]]) == (4, [0, 1, 3, 4])
+
+
 class Twice(Layer):
     def build(self, shape):
         return (shape, shape)

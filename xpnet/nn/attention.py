@@ -141,13 +141,15 @@ class MultiHeadAttention(Layer):
         return self.out(merged(backend, heads), backend)[0]
 
     def weights(self, x: Array, backend: Backend) -> Array:
-        """The attention weights p_ts of each head: (N, h, T, T), for x (N, T, C). Raises ValueError as `decode`."""
-        if not self.causal or self.masked:
-            raise ValueError("weights are shown of causal attention without a mask")
+        """The attention weights p_ts of each head: (N, h, T, T), for x (N, T, C). Raises ValueError for a layer that
+        reads another sequence or has a mask."""
+        if self.crossed or self.masked:
+            raise ValueError("weights are shown of self-attention without a mask")
         q, k, _ = self._split_heads(self.qkv(x, backend)[0])
         rotate, _ = self._rotations(0, q, backend)
         one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # with row s of it as v_s, y_t is the row p_t
-        return attention(rotate(q), rotate(k), one_hot, [causal_mask(0, q.shape[2], backend)], backend)[0]
+        masks = [causal_mask(0, q.shape[2], backend)] if self.causal else []
+        return attention(rotate(q), rotate(k), one_hot, masks, backend)[0]
 
     def _split_heads(self, a: Array) -> Array:
         """A view of (N, T, m C), with m = 3 for q, k and v, as (m, N, h, T, d). Products need no copy of it."""

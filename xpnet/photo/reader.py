@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn import Model
+from xpnet.nn import Embedding, Model
 from xpnet.photo.cells import border
 from xpnet.photo.digit import Digit, decide, shifted
 from xpnet.photo.glyph import Glyph, Pixels
@@ -46,13 +46,15 @@ class ImageReader:
     `size`: (height, width) of the images that the model takes; `grey`: whether they are grey, else of three colours;
     `classes`: the names of its outputs. `ink`: 1, or -1 for a model of digits that learned them dark on light. Raises
     ValueError for a model that does not take images, or whose output is not one number for each of at least two
-    classes.
+    classes; and for one with an Embedding, which takes no floats.
     """
 
     def __init__(self, model: Model):
         self.model, (self.size, self.grey) = model, image_kind(model)
         if len(model.output_shape) != 1 or model.output_shape[0] < 2:
             raise ValueError(f"the model has outputs of shape {model.output_shape}, not one number for each class")
+        if any(isinstance(layer, Embedding) for _, layer in model.network.walk()):
+            raise ValueError("the model has an Embedding, which takes whole numbers: images are given to it as floats")
         self.classes = model.classes or tuple(str(i) for i in range(model.output_shape[0]))
         self.ink = -1 if self.reads_digits and learned_from_light(model) else 1
         self.lock = threading.Lock()

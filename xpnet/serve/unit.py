@@ -75,8 +75,8 @@ def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
     numbers = np.concatenate([[], *(part.numbers for part in parts)])
     weights = np.concatenate([[], *(part.weights for part in parts)])
     products = numbers * weights
-    largest = np.argsort(-np.abs(products), kind="stable")[:TERMS]
-    largest = largest[weights[largest] != 0]
+    counted = np.flatnonzero(weights)
+    largest = counted[np.argsort(-np.abs(products[counted]), kind="stable")[:TERMS]]
     exact = abs(bias + products.sum() - total) <= EXACT * (np.abs(products).sum() + abs(bias)) + 1e-7 * abs(total)
     terms = [
         {
@@ -90,7 +90,7 @@ def _sum(parts: list[Terms], bias: float, total: float) -> dict[str, Any]:
     return {
         "exact": bool(exact),
         "bias": rounded(bias),
-        "n_terms": int(np.count_nonzero(weights)),
+        "n_terms": len(counted),
         "terms": terms,
         "rest": rounded(np.delete(products, largest).sum()),
     }

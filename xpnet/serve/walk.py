@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
 from xpnet.losses import SoftmaxCrossEntropy
-from xpnet.nn import Flatten, Layer, Model, Parallel, Reshape, Residual, Standardize
+from xpnet.nn import Flatten, Layer, Model, MultiHeadAttention, Parallel, Reshape, Residual, Standardize
 from xpnet.nn.ending import LEAST, as_probabilities, gives_probabilities
-from xpnet.nn.layer import Parameter
 from xpnet.nn.shapes import Shape
 from xpnet.serve import maps
 from xpnet.serve.maps import rounded
@@ -31,6 +30,14 @@ STATIONS = 400  # more layers than that cannot be drawn
 PREVIEW_SIDE = 14  # cells
 PREVIEW_CELLS = 20_000  # of all stations together
 IMAGE = -1  # in place of the number of a station
+
+
+@dataclass
+class _UnderWay:
+    """A layer that has begun. `first`: the number of the first station inside it; `single`: whether it is one."""
+
+    first: int
+    single: bool = False
 
 
 @dataclass
@@ -49,12 +56,17 @@ class Station:
 
 class Recorder(Observer):
     """Records the stations of a pass, in order: each layer that holds no others, and each that makes a new array of the
-    outputs of the layers inside it, as `Residual` and `Parallel` do."""
+    outputs of the layers inside it, as `Residual` and `Parallel` do.
+
+    A layer that computes something between the layers inside it, as attention does, is a single station: the inputs of
+    those layers are the outputs of no station.
+    """
 
     def __init__(self, model: Model):
         self.stations: list[Station] = []
         self._paths = {layer: path for path, layer in reversed(list(model.network.walk()))}
         self._around = {way: layer for layer in self._paths for way in ways(layer)}
+        self._under_way: list[_UnderWay] = []  # the layers that have begun, outermost first
         self._made: dict[int, int] = {}  # the number of the station that made an array, by the array's id
         self._given: dict[Layer | None, tuple[Any, int]] = {}  # a layer's input, and the station that made it
         self._outputs: dict[Layer, tuple[Any, int]] = {}  # a layer's output, and the station that made it
@@ -66,10 +78,16 @@ class Recorder(Observer):
         around = self._given.get(self._around.get(layer))
         if around and around[0] is x:  # a previous branch that returned its input was noted as its maker
             self._made[id(x)] = around[1]
+        if id(x) not in self._made:
+            self._under_way[-1].single = True
+        self._under_way.append(_UnderWay(len(self.stations)))
         self._given[layer] = x, self._made.get(id(x), len(self.stations) - 1)
 
     def forward(self, layer: Layer, x: Any, y: Any) -> None:
-        station = None
+        station, ended = None, self._under_way.pop()
+        if ended.single or (id(y) not in self._made and not puts_together(layer)):
+            del self.stations[ended.first :]
+            self._made = {made: number for made, number in self._made.items() if number < ended.first}
         if not any(layer.children()) or id(y) not in self._made:
             parts = [self._outputs[end] if end else self._given[layer] for end in ends(layer)] or [self._given[layer]]
             station = Station(self._paths[layer], layer, x, y, *(list(of) for of in zip(*parts, strict=True)))
@@ -133,8 +151,9 @@ class Walk:
         return self.stations[number]
 
     def parameters(self, station: Station) -> list[dict[str, Any]]:
-        """The station's own parameters, with the root mean square of each and of its gradient."""
-        own = ((name, p) for name, p in vars(station.layer).items() if isinstance(p, Parameter))
+        """The station's parameters, with the root mean square of each and of its gradient."""
+        layer = station.layer
+        own = () if puts_together(layer) else layer.parameters()  # those of its branches belong to other stations
         to_host = self.model.backend.to_host
         return [
             {
@@ -230,7 +249,15 @@ def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | N
         return {
             "values": maps.shown(walk.host(station.y).reshape(shape)),
             "gradient": maps.shown(walk.gradient_of(station).reshape(shape)),
+            "attention": _attention(walk, station),
         }
+
+
+def _attention(walk: Walk, station: Station) -> dict[str, Any] | None:
+    """For attention of an array to itself, a map for each head: row t holds the weights with which t reads."""
+    if not isinstance(station.layer, MultiHeadAttention) or isinstance(station.x, tuple):
+        return None
+    return maps.shown_maps(walk.host(station.layer.weights(station.x, walk.model.backend)))
 
 
 def rms(values: Array) -> float:

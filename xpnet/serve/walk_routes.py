@@ -94,6 +94,9 @@ class LayerResponse(BaseModel):
 
     values: Maps
     gradient: Maps = Field(description="gradient of the loss with respect to each of the values")
+    attention: Maps | None = Field(
+        description="for self-attention, a map for each head: row t holds the weights with which position t reads"
+    )
 
 
 class Term(BaseModel):

@@ -41,7 +41,7 @@ export class Drawing {
         "g", { class: "stop", role: "tab", id: `station-${i}`, "aria-label": says, "aria-controls": "station" },
         svg("rect", { class: "frame", x: 1, y: 14, width: wide - 2, height: HIGH - 16, rx: 8 }),
         ...parts,
-        label(kind, HIGH - 24, "kind", wide),
+        ...name(kind, HIGH - 24, wide),
         label(shape, HIGH - 9, "shape", wide),
       );
       group.setAttribute("transform", `translate(${i * wide} 0)`);
@@ -83,6 +83,12 @@ function label(text, y, name, wide, around = 6) {
   const most = wide - around;
   const narrow = text.length * 7 > most ? { textLength: Math.min(most, text.length * 6.5), lengthAdjust: "spacingAndGlyphs" } : {};
   return svg("text", { x: wide / 2, y, class: name, ...narrow }, text);
+}
+
+/** The name of a layer; of one that is much too long, "MultiHead" over "Attention". */
+function name(kind, y, wide) {
+  const parts = kind.length * 7 > 1.4 * wide ? kind.match(/^(.*[a-z])([A-Z][a-z]+.*)$/)?.slice(1) ?? [kind] : [kind];
+  return parts.map((part, i) => label(part, y - 12 * (parts.length - 1 - i), "kind", wide));
 }
 
 /** A line from each station to those that take its numbers; one that leaves some out goes over them. */

@@ -84,8 +84,24 @@ function showLayer(shown) {
   const place = chosen ?? steepest(shown, numbers, block);
   const listed = maps === 1 && rows === 1 && columns <= BARS;
   const part = listed ? bars(shown, numbers[0][0], place) : cellsOf(shown, numbers, place);
-  body(what, note(shape, block, numbers), part);
+  body(what, note(shape, block, numbers), part, ...(layer.attention && !backward ? attention(layer.attention) : []));
   return place;
+}
+
+/** What attention reads: a map for each head. */
+function attention({ shape: [heads], block, numbers }) {
+  const canvas = element("canvas", { ariaLabel: `Attention weights of ${heads} heads` });
+  const words = (value, [head, row, column]) =>
+    `Head ${head}: position ${row * block} reads ${column * block}, ${percent(value)}`;
+  fill(canvas, numbers, { most: 24, within: 392, words });
+  const parts = [
+    "A map for each head: a row is a position that reads, and its columns are the positions that it reads. " +
+      "The weights of a row add up to 100 %.",
+    ...(numbers.length < heads ? [`The first ${numbers.length} of ${heads} heads.`] : []),
+    ...(block > 1 ? [`Each cell is the mean of ${block} × ${block} weights.`] : []),
+  ];
+  const title = element("h3", { textContent: "What it reads: the attention weights" });
+  return [title, element("p", { className: "note", textContent: parts.join(" ") }), canvas];
 }
 
 function facts({ path, shape, rms, gradient_rms: slope, parameters }, { backward }) {

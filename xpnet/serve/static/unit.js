@@ -17,7 +17,7 @@ function title({ model, walk, at, place }) {
   if (at === walk.stations.length) return `The output for ${model.classes[place[2]]}`;
   const { shape } = walk.stations[at - 1];
   const listed = shape.length === 1 && place[0] === 0 && place[1] === 0;
-  return where(place, listed ? [1, 1] : [2, 2]).replace(/^./, (letter) => letter.toUpperCase());
+  return where(place, listed ? [1, 1] : [shape.length === 2 ? 1 : 2, 2]).replace(/^./, (letter) => letter.toUpperCase());
 }
 
 const many = (count) => count.toLocaleString("en");
