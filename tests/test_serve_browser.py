@@ -252,6 +252,31 @@ def test_undo_clear_and_the_eraser(page):
     playwright.expect(page.locator("#why")).to_have_text("All one colour, so there is nothing to read in it")
 
 
+def test_a_drawing_is_still_there_after_a_reload_and_a_look_at_another_page(page):
+    draw(page, THREE)
+    says(page, "This is 3")
+    page.reload()
+    says(page, "This is 3")
+    page.get_by_role("link", name="Train", exact=True).click()
+    page.get_by_role("link", name="Draw", exact=True).click()
+    says(page, "This is 3")
+    draw(page, [(80, 20), (80, 80)])
+    page.get_by_role("button", name="Undo").click()
+    says(page, "This is 3")
+    page.get_by_role("button", name="Clear").click()
+    says(page, "Nothing drawn yet")
+    page.reload()
+    says(page, "Nothing drawn yet")
+
+
+def test_a_browser_that_keeps_nothing_reads_all_the_same(page):
+    forbidden = "{ get() { throw new DOMException('Access is denied.', 'SecurityError'); } }"
+    page.add_init_script(f"Object.defineProperty(window, 'sessionStorage', {forbidden})")
+    page.reload()
+    draw(page, THREE)
+    says(page, "This is 3")
+
+
 @pytest.mark.parametrize("page", [{"size": "narrow"}], indirect=True)
 def test_a_finger_draws(page):
     session = page.context.new_cdp_session(page)

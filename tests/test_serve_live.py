@@ -287,6 +287,24 @@ def test_a_character_that_the_model_does_not_know_is_named(opened):
     expect(page.get_by_role("alert")).to_have_text("")
 
 
+def test_a_text_is_still_there_after_a_reload(opened):
+    page = opened("/text")
+    page.locator("#text").fill("ab ab")
+    expect(page.locator("#line button")).to_have_count(5)
+    page.reload()
+    expect(page.locator("#line button")).to_have_count(5)
+    assert page.locator("#text").input_value() == "ab ab"
+    page.get_by_role("button", name="Draw one character").click()
+    expect(page.locator("#line button")).to_have_count(6)
+    text = page.locator("#text").input_value()
+    page.reload()
+    expect(page.locator("#line button")).to_have_count(6)
+    assert page.locator("#text").input_value() == text
+    page.locator("#text").fill("of another model!")
+    page.reload()
+    expect(page.locator("#line button")).to_have_count(1)  # what the page begins with
+
+
 def test_without_a_model_of_text_the_page_says_how_to_make_one(opened):
     opened("/train").route("**/api/text/model", lambda route: route.fulfill(json={"model": None}))
     page = opened("/text")

@@ -3,6 +3,7 @@
 import * as api from "/static/api.js";
 import { example } from "/static/examples.js";
 import { onPad, Pad } from "/static/pad.js";
+import { keep, kept } from "/static/page.js";
 import * as view from "/static/view.js";
 
 const byId = (id) => document.getElementById(id);
@@ -75,7 +76,7 @@ async function choose(i) {
   chosen = i;
   const digit = reading.digits[i];
   view.showReading(reading, i);
-  sessionStorage.setItem("digit", JSON.stringify(digit.pixels)); // for the page /network
+  keep("digit", digit.pixels); // for the page /network
   view.showFound(reading, i, choose);
   if (hadFocus) byId("found").children[i].focus();
   if (!drawing) view.speak(`${byId("says").textContent}. ${byId("why").textContent}`);
@@ -135,6 +136,7 @@ function write(digit) {
 
 pad.onChange = (done) => {
   drawing = !done;
+  if (done) keep("drawing", pad.strokes);
   refresh();
   read();
 };
@@ -211,6 +213,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   pad.redraw();
   if (explained) view.showExplanation(...explained);
 });
+
+pad.restore(kept("drawing") ?? []);
+refresh();
 
 try {
   model = await api.about();

@@ -3,7 +3,7 @@
 import * as api from "/static/api.js";
 import { Drawing } from "/static/drawing.js";
 import { example } from "/static/examples.js";
-import { byId, element, speak } from "/static/page.js";
+import { byId, element, kept, speak } from "/static/page.js";
 import { penned } from "/static/pad.js";
 import { showStation } from "/static/station.js";
 import { showUnit } from "/static/unit.js";
@@ -104,7 +104,7 @@ async function written(digit) {
 /** The digit of the drawing page, if there is one that fits the model. */
 function carriedOver() {
   const [height, width] = model.image;
-  const carried = JSON.parse(sessionStorage.getItem("digit"));
+  const carried = kept("digit");
   return carried?.length === height && carried[0].length === width ? carried : null;
 }
 

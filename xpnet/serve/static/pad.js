@@ -67,6 +67,17 @@ export class Pad {
     this.#changed(true);
   }
 
+  /** The drawing: a list of strokes, { tool, points }. */
+  get strokes() {
+    return this.#strokes;
+  }
+
+  /** Put a drawing back that was there before. */
+  restore(strokes) {
+    this.#strokes = strokes;
+    this.redraw();
+  }
+
   clear() {
     if (this.#strokes.length) this.#replace([]);
   }

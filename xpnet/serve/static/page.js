@@ -16,6 +16,26 @@ export function number(value) {
 /** Whether the network gives probabilities itself, as one does that ends in Softmax. */
 export const givesProbabilities = ({ outputs, probabilities }) => outputs.every((y, i) => y === probabilities[i]);
 
+// What stays while the tab is open, so that a reload or a look at another page loses nothing. Where the browser forbids
+// that, or has no room for it, nothing stays.
+
+export function keep(name, value) {
+  try {
+    sessionStorage.setItem(`xpnet ${name}`, JSON.stringify(value));
+  } catch {
+    // nothing depends on it
+  }
+}
+
+/** What was kept; null if nothing was. */
+export function kept(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(`xpnet ${name}`));
+  } catch {
+    return null;
+  }
+}
+
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);

@@ -2,7 +2,7 @@
 
 import { showAttention } from "/static/attention.js";
 import { named, percent, shown } from "/static/characters.js";
-import { byId } from "/static/page.js";
+import { byId, keep, kept } from "/static/page.js";
 
 const AT_ONCE = 4; // characters a request while it writes on
 const MANY = 200;
@@ -50,6 +50,7 @@ async function goOn(length) {
 
 function write(text) {
   byId("text").value = text;
+  keep("text", text);
   byId("text").scrollTop = byId("text").scrollHeight;
 }
 
@@ -100,7 +101,10 @@ byId("one").onclick = async () => {
   const answer = await goOn(1);
   if (answer?.written) byId("spoken").textContent = `${named(answer.written)} was drawn`;
 };
-byId("text").oninput = () => goOn(0);
+byId("text").oninput = () => {
+  keep("text", byId("text").value);
+  goOn(0);
+};
 byId("temperature").oninput = () => {
   showTemperature();
   goOn(0);
@@ -120,8 +124,8 @@ try {
     const { name, parameters, device, characters, context } = model;
     byId("model").textContent = `${name}: ${parameters.toLocaleString("en")} parameters, on ${device}. ` +
       `It knows ${characters.length} characters, and reads the last ${context} of the text.`;
-    const begin = "Shall I compare thee";
-    write([...begin].every((character) => characters.includes(character)) ? begin : characters[0]);
+    const known = (text) => text && [...text].every((character) => characters.includes(character));
+    write([kept("text"), "Shall I compare thee"].find(known) ?? characters[0]);
     await goOn(0);
   }
 } catch (error) {
