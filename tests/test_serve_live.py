@@ -146,7 +146,7 @@ def test_a_rate_that_is_too_high_is_shown_as_what_it_does(opened):
     choose(page, "rate", "End")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("alert")).to_contain_text(
-        re.compile(r"The run has ended\. Step \d+: a NaN or an infinity in .*\. The model .* Try a smaller")
+        re.compile(r"The run has ended\. Step \d+: a NaN or an infinity in .*\. Try a smaller learning rate\.$")
     )
     expect(page.get_by_role("button", name="Start")).to_be_visible()
 
@@ -184,6 +184,29 @@ def test_stop_ends_the_run_and_so_does_leaving_the_page(opened, server):
     expect(page.locator("#epoch-is")).to_have_text(re.compile("[2-9] of 200"))
     page.goto("about:blank")
     assert wait_until(lambda: learners(server) == 0)
+
+
+def test_a_run_that_never_began_leaves_the_one_before_in_place(opened):
+    page = opened("/train")
+    title, alert = page.locator("#curves-title"), page.get_by_role("alert")
+    choose(page, "epochs", "Home")
+    page.route("**/api/train", lambda route: route.fulfill(status=422, json={"error": "busy: so it is"}))
+    page.get_by_role("button", name="Start").click()
+    expect(alert).to_have_text("Busy: so it is")
+    expect(page.locator("#says")).to_have_text("Nothing learnt yet")
+    page.unroute("**/api/train")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#epoch-is")).to_have_text("10 of 10")
+    expect(alert).to_have_text("")
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    says = page.inner_text("#says")
+    choose(page, "rate", "ArrowRight")
+    page.route("**/api/train", lambda route: route.fulfill(status=422, json={"error": "busy: again"}))
+    page.get_by_role("button", name="Start").click()
+    expect(alert).to_have_text("Busy: again")
+    expect(page.locator("#says")).to_have_text(says)
+    assert title.inner_text() == "digits, 64-32-32-10 relu, rate 0.1"
+    assert page.locator("#before-key").is_hidden()
 
 
 def test_a_run_that_is_stopped_does_not_begin_again(opened):

@@ -172,6 +172,19 @@ def test_the_page_has_no_barriers_and_fits(network):
     assert network.evaluate(IN_SIGHT, [f"#station-{LOSS}"]) == []
 
 
+def test_the_numbers_fit_on_the_narrowest_phone(network):
+    network.set_viewport_size({"width": 320, "height": 568})
+    for direction in ("#forward", "#backward"):
+        network.click(direction)
+        for station in ("#station-3", f"#station-{OUTPUTS}", f"#station-{LOSS}"):
+            network.click(station)
+            at(network, KINDS[int(station.split("-")[1])], direction[1:])
+            network.wait_for_timeout(300)
+            within = "(t) => t.getBoundingClientRect().right <= t.closest('section').getBoundingClientRect().right - 8"
+            assert all(table.evaluate(within) for table in network.locator(".numbers:visible").all())
+            assert fits(network)
+
+
 # The main page ------------------------------------------------------------------------------------------------
 
 

@@ -93,12 +93,12 @@ def test_only_some_of_many_units_are_shown(learnt):
     assert np.shape(learnt(width=limits.UNITS + 1, epochs=1)[-1]["weights"]) == (limits.UNITS, 8, 8)
 
 
-def test_a_run_that_diverges_ends_with_its_place_and_what_the_page_can_change(learnt):
+def test_a_run_that_diverges_says_where_and_what_can_be_done_here(learnt):
     lines = learnt(rate=1e5, activation="relu", width=16, epochs=20)
     assert lines[0]["epoch"] == 0
     assert set(lines[-1]) == {"error"}
-    told = r"step \d+: a NaN or an infinity in .*\. Try a smaller learning rate\."
-    assert re.fullmatch(told, lines[-1]["error"])  # there is no clipping on the page
+    where = r"step \d+: a NaN or an infinity in .*layers\.\d \(\w+\)\. Try a smaller learning rate\."
+    assert re.fullmatch(where, lines[-1]["error"])
 
 
 def test_what_is_not_finite_is_null(learnt):

@@ -67,6 +67,7 @@ def learn(settings: dict[str, Any], say: Callable[[dict[str, Any]], object]) -> 
             schedule=schedule, callbacks=[tell], quiet=True,
         )  # fmt: skip
     except NotFiniteError as error:
+        # Not its own message: of its advice, only the rate can be changed here
         say({"error": f"step {error.step}: a NaN or an infinity in {error.where}. Try a smaller learning rate."})
 
 

@@ -87,7 +87,7 @@ class Trainings:
         try:
             await asyncio.wait_for(self._places.acquire(), limits.TRAINING_WAIT)
         except TimeoutError:
-            raise busy(f"{limits.TRAININGS} networks are in training, and no more may be") from None
+            raise busy(f"{limits.TRAININGS} networks are in training, as many as may be at once") from None
         try:
             yield
         finally:

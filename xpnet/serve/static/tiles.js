@@ -8,8 +8,8 @@ export function showWeights({ weights }, { width, depth }) {
   const largest = Math.max(...weights.map(heat.peak));
   heat.signed(byId("weights"), sideBySide(weights), 5, largest);
   const units = depth ? width : weights.length;
-  const some = weights.length < units ? `The first ${weights.length} of its ${units} units` : `Its ${units} ${units === 1 ? "unit" : "units"}`;
-  const what = depth ? "an image for each" : "an image for each digit, from 0 to 9: there is no hidden layer";
+  const some = weights.length < units ? `The first ${weights.length} of its ${units} units` : `Its ${units === 1 ? "one unit" : `${units} units`}`;
+  const what = depth ? (units === 1 ? "as an image" : "an image for each") : "an image for each digit, from 0 to 9: there is no hidden layer";
   byId("weights-are").textContent = `${some}, ${what}. Ink on orange pixels excites a unit, on blue ones it inhibits it.`;
   byId("weights").ariaLabel = `Weights of ${weights.length} units, the largest ${largest.toPrecision(2)}`;
   byId("lowest").textContent = `−${largest.toPrecision(2)}`;

@@ -15,6 +15,7 @@ const USUAL = { rate: 0.1, width: 32, depth: 2, epochs: 40 };
 
 let run = { settings: settings(), epochs: [] };
 let before = null; // the run before this one
+let earlier = [run, before]; // these two, as they were before the run that is starting
 let looked = null; // the epoch that is looked at; null for the last
 let stop = null; // ends the run that goes on
 
@@ -79,6 +80,7 @@ function restartSoon() {
 async function train() {
   stop?.abort();
   const mine = (stop = new AbortController());
+  if (run.epochs.length) earlier = [run, before];
   if (run.epochs.length > 1) before = run;
   const current = (run = { settings: settings(), epochs: [] });
   looked = null;
@@ -98,7 +100,10 @@ async function train() {
   }
   if (run !== current) return; // another one has begun
   stop = null;
-  byId("problem").textContent = ended && `The run has ended. ${ended.replace(/^./, (letter) => letter.toUpperCase())}`;
+  const begun = run.epochs.length > 0;
+  if (!begun) [run, before] = earlier;
+  const why = ended.replace(/^./, (letter) => letter.toUpperCase());
+  byId("problem").textContent = ended && begun ? `The run has ended. ${why}` : why;
   showRunning();
   render();
   speak(byId("says").textContent);
