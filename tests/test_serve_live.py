@@ -304,10 +304,14 @@ def test_a_character_that_the_model_does_not_know_is_named(opened):
     page = opened("/text")
     page.locator("#text").fill("ab!")
     expect(page.get_by_role("alert")).to_have_text("The model has never seen '!'")
+    found = page.locator("#next, #others, #line, #layers")
+    assert not any(part.is_visible() for part in found.all())  # it is about the text before
     page.locator("#text").fill("")
     expect(page.get_by_role("alert")).to_have_text("Write at least one character to begin with.")
     page.locator("#text").fill("ab")
     expect(page.get_by_role("alert")).to_have_text("")
+    assert all(part.is_visible() for part in found.all() if part.inner_text())
+    expect(page.locator("#next tr.best")).to_be_visible()
 
 
 def test_a_text_is_still_there_after_a_reload(opened):

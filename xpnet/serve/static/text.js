@@ -35,7 +35,7 @@ async function goOn(length) {
   try {
     const answer = await ask("/api/text", { text: [...text].slice(-SENT).join(""), length, temperature: Number(byId("temperature").value) });
     if (byId("text").value !== text || (mine !== asked && !length)) return {}; // somebody asks anew meanwhile
-    byId("problem").textContent = "";
+    tell("");
     if (length) write(text + answer.written);
     if (mine === asked) {
       answered = answer;
@@ -43,9 +43,15 @@ async function goOn(length) {
     } else goOn(0); // of this text nobody has asked yet with what was chosen meanwhile
     return answer;
   } catch (error) {
-    if (mine === asked) byId("problem").textContent = text ? error.message : "Write at least one character to begin with.";
+    if (mine === asked) tell(text ? error.message : "Write at least one character to begin with.");
     return null;
   }
+}
+
+/** Say what is wrong, if anything is; what was found about another text is then hidden. */
+function tell(problem) {
+  byId("problem").textContent = problem;
+  byId("writing").classList.toggle("unanswered", problem !== "");
 }
 
 function write(text) {
