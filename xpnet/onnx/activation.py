@@ -69,7 +69,7 @@ def softmax(layer: Any, x: Tensor, graph: GraphWriter) -> Tensor:
 def from_alike(node: Node, chain: Chain) -> None:
     usual = {"alpha": 1.67326319, "gamma": 1.05070102}  # the defaults of Selu
     if any(not math.isclose(value, usual.get(key, -1), rel_tol=1e-5) for key, value in node.attributes.items()):
-        raise node.error(f"its attributes are {node.attributes}")
+        raise node.error(f"only its default attributes can be read, not {node.attributes}")
     (kind,) = (kind for kind, name in ALIKE.items() if name == node.kind)
     chain.add(kind())
 
@@ -95,7 +95,7 @@ def from_prelu(node: Node, chain: Chain) -> None:
     slopes = node.operand
     along = [axis - slopes.ndim for axis, n in enumerate(slopes.shape) if n > 1]
     if len(along) > 1:
-        raise node.error(f"its slopes have shape {slopes.shape}: xpnet has one for each channel")
+        raise node.error(f"its slopes have shape {slopes.shape}: nn.PReLU has one slope for each channel")
     chain.as_last(along[0] if along else -1)
     chain.add(nn.PReLU(), {"a": np.broadcast_to(slopes.reshape(-1), chain.shape[-1:])})
 
@@ -122,5 +122,5 @@ def from_where(join: Join, chain: Chain) -> None:
     """PyTorch's Softplus, which returns x itself above a threshold, where the two are equal after rounding."""
     above = join.branches[0][0] if join.ways == [("Greater",), (), ("Softplus",)] else None
     if not isinstance(above, Node) or not above.operand_is_second or above.operand.min() < 15:
-        raise join.node.error("no layer of xpnet chooses between values")
+        raise join.node.error("no layer of xpnet selects between values; only Softplus is read, as PyTorch exports it")
     chain.add(nn.Softplus())

@@ -60,8 +60,8 @@ class Chain:
             node = step.node if isinstance(step, Join) else step
             read = (JOINERS if isinstance(step, Join) else IMPORTERS).get(node.kind)
             if read is None:
-                several = " of several values that are computed" if isinstance(step, Join) else ""
-                raise node.error(f"no layer of xpnet is this operator{several}")
+                several = " with several computed inputs" if isinstance(step, Join) else ""
+                raise node.error(f"no layer of xpnet corresponds to this operator{several}")
             self._read = [node]
             try:
                 read(step, self)
@@ -105,10 +105,12 @@ class Chain:
             self.drop_ones(keep=True)
         if self.axes == axes:
             return
-        if UNIT in self.axes or len(self.axes) != len(axes):
-            raise ShapeError(f"needs {len(axes)} axes, and not {self.axes}")
+        if UNIT in self.axes:
+            raise ShapeError("the two directions of a recurrent layer have to be joined first (Transpose, Reshape)")
+        if len(self.axes) != len(axes):
+            raise ShapeError(f"an input of {len(axes)} axes is needed here, but it has {len(self.axes)}")
         if self.axes.index(0) != axes.index(0):
-            raise ShapeError("the batch is not the first axis: xpnet has it there always (batch_first=True in PyTorch)")
+            raise ShapeError("the batch is not the first axis, as xpnet needs it: in PyTorch, use batch_first=True")
         here = [self.axes[axes.index(axis)] for axis in range(1, self.rank)]
         self.add(nn.Transpose(*(axis - 1 for axis in here)), axes=axes)
 
@@ -124,7 +126,7 @@ class Chain:
         """Make this axis of the graph the last axis in xpnet; the others may have any order."""
         n = len(self.axes)
         if axis % n == 0:
-            raise ShapeError("works along the batch, which no layer does")
+            raise ShapeError("it works along the batch axis, which no layer of xpnet does")
         if self.axes[axis] != self.rank - 1:
             others = iter(range(1, n - 1))
             self.arrange(tuple(0 if i == 0 else n - 1 if i == axis % n else next(others) for i in range(n)))

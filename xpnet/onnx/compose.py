@@ -42,7 +42,7 @@ def from_sum(join: Join, chain: Chain) -> None:
     """f(x) + s(x) as a Residual; one of the two may be x itself."""
     rows = sorted(_branches(join, chain), key=lambda row: len(row.layers))
     if len(rows) != 2:
-        raise join.node.error("it adds more than two values")
+        raise join.node.error("it adds more than two values, which no layer of xpnet does")
     around, inner = rows
     chain.add(nn.Residual(*inner.layers, shortcut=_alone(around.layers) if around.layers else None), axes=inner.axes)
 
@@ -52,7 +52,7 @@ def from_concat(join: Join, chain: Chain) -> None:
     rows = _branches(join, chain)
     axis = rows[0].axes[join.node.get("axis", 1)]
     if not axis:
-        raise join.node.error("it joins along the batch")
+        raise join.node.error("it joins along the batch axis, which no layer of xpnet does")
     chain.add(nn.Parallel(*(_alone(row.layers) for row in rows), axis=axis - 1), axes=rows[0].axes)
 
 

@@ -56,7 +56,7 @@ def from_conv(node: Node, chain: Chain) -> None:
     W = node.needed(1)
     kind = {3: nn.Conv1d, 4: nn.Conv2d}.get(W.ndim)
     if kind is None:
-        raise node.error(f"its kernel has shape {W.shape}: xpnet has convolutions along one axis or two")
+        raise node.error(f"its kernel has shape {W.shape}: xpnet has convolutions along one or two axes")
     chain.channels_last()
     kernel, stride, dilation = geometry(node, W.shape[2:])
     padding = padding_of(node, chain, kernel, stride, dilation)
@@ -71,7 +71,7 @@ def from_conv_transpose(node: Node, chain: Chain) -> None:
     """Rows added at the end by `output_padding` are the same as less padding there."""
     W = node.needed(1)
     if W.ndim != 4 or "output_shape" in node.attributes or node.get("auto_pad", "NOTSET") != "NOTSET":
-        raise node.error("only those of images can be read, with their padding in numbers")
+        raise node.error("only a transposed convolution of images can be read, with its padding in numbers (pads)")
     chain.channels_last()
     kernel, stride, dilation = geometry(node, W.shape[2:])
     groups, b = node.get("group", 1), node.constant(2)
@@ -108,10 +108,10 @@ def padding_of(node: Node, chain: Chain, kernel: Shape, stride: Shape, dilation:
     if auto in ("VALID", "SAME_UPPER"):
         return {"VALID": "valid", "SAME_UPPER": "same"}[auto]
     if auto != "NOTSET":
-        raise node.error(f"auto_pad is {auto!r}")
+        raise node.error(f"auto_pad={auto!r} is not supported: export the network with its padding in numbers (pads)")
     if pads[:n] == pads[n:]:
         return tuple(pads[:n])
     same = Windows.on(chain.shape[:n], kernel, stride, "same", dilation)
     if pads != [*same.before, *same.after]:
-        raise node.error(f'its padding {pads} is neither alike on both sides nor that of "same"')
+        raise node.error(f'its padding {pads} is neither equal on both sides nor that of padding="same"')
     return "same"

@@ -75,7 +75,7 @@ def from_gather(node: Node, chain: Chain) -> None:
     """A look-up of rows in a constant table."""
     table = node.needed(0)
     if table.ndim != 2 or node.get("axis", 0) != 0:
-        raise node.error("it is no look-up of rows in a table")
+        raise node.error("only a look-up of rows in a table with two axes can be read (axis=0)")
     chain.plain()
     chain.add(nn.Embedding(*table.shape), {"W": table}, (*chain.axes, len(chain.axes)))
 

@@ -104,7 +104,7 @@ class GraphWriter:
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node and return the names of its outputs."""
         if not all(isinstance(name, str) for name in inputs):
-            raise TypeError(f"{kind} takes the names of its inputs: that of a Tensor is graph.plain(x).name")
+            raise TypeError(f"{kind} takes its inputs by name: for a Tensor x, pass graph.plain(x).name")
         self._count += 1
         name = f"{self._place or 'network'}/{kind}_{self._count}"
         names = [name] if outputs == 1 else [f"{name}:{i}" for i in range(outputs)]

@@ -42,7 +42,7 @@ def gemm(node: Node, chain: Chain) -> None:
     """alpha x W + beta b; the attribute transB says that W is transposed."""
     W, b = node.needed(1), node.constant(2)
     if node.get("transA", 0):
-        raise node.error("its input is transposed")
+        raise node.error("its input is transposed (transA=1), which no layer of xpnet does")
     W = float(node.get("alpha", 1.0)) * (W.T if node.get("transB", 0) else W)
     b = None if b is None else float(node.get("beta", 1.0)) * np.broadcast_to(b, (1, W.shape[-1]))[0]
     _linear(node, chain, W, b)
@@ -96,7 +96,7 @@ def _standardize(node: Node, chain: Chain, scale: np.ndarray, shift: np.ndarray,
     if chain.shape[-1:] == (1,) and not (scale > 0).all():
         return chain.add(nn.Linear(1), {"W": scale[:, None], "b": shift})
     if not (scale > 0).all():
-        raise node.error("no layer of xpnet multiplies by constants that are not above 0")
+        raise node.error("no layer of xpnet multiplies by constants that are 0 or negative")
     mean, std = -shift / scale, 1 / scale
     return chain.add(nn.Standardize(mean.tolist(), std.tolist()) if each else nn.Standardize(mean[0], std[0]))
 

@@ -58,7 +58,7 @@ def from_batch_norm(node: Node, chain: Chain) -> None:
 @importer("LayerNormalization")
 def from_layer_norm(node: Node, chain: Chain) -> None:
     if node.get("axis", -1) not in (-1, len(chain.axes) - 1):
-        raise node.error("it normalises several axes: LayerNorm has one, the last")
+        raise node.error("it normalises over several axes: nn.LayerNorm does so over the last one only")
     chain.as_last(-1)
     gamma, beta = node.needed(1), node.constant(2)
     beta = np.zeros_like(gamma) if beta is None else beta
@@ -99,7 +99,7 @@ def group_norm_of(reshape: Node, chain: Chain) -> bool:
         tuple(back.needed(1).tolist()) == chain.dims and {times.operand.shape, plus.operand.shape} <= of_channels
     )
     if not as_before or (norm.needed(1) != 1).any() or norm.needed(2).any():
-        raise norm.error("it is no group normalisation as PyTorch writes it")
+        raise norm.error("it is not a group normalisation as PyTorch exports it")
     chain.channels_last()
     values = {"gamma": times.operand.reshape(-1), "beta": plus.operand.reshape(-1)}
     chain.add(nn.GroupNorm(groups, norm.number("epsilon", 1e-5)), values)
@@ -113,13 +113,13 @@ def rms_norm_of(join: Join, chain: Chain) -> None:
     ways = dict(zip(join.ways, join.branches, strict=True))
     divided = join.node.kind == "Mul" or not join.branches[0]  # x / sqrt(..), not the reverse
     if ways.keys() != {(), formula} or not divided:
-        raise join.node.error("no layer of xpnet is this of two values that are computed")
+        raise join.node.error("no layer of xpnet corresponds to this operator with several computed inputs")
     power, mean, plus, *_ = (step for step in ways[formula] if isinstance(step, Node))
     times = chain.take("Mul")
     last = mean.ints("axes", 1) in ([-1], [len(chain.axes) - 1])
     squared = power.operand_is_second and (power.operand == 2).all()
     by_feature = times is not None and times.operand.shape[-1:] == (times.operand.size,)
     if times is None or not by_feature or not last or not squared or not mean.get("keepdims", 1):
-        raise join.node.error("it is no RMSNorm: gamma x / sqrt(mean x^2 + eps) over the last axis")
+        raise join.node.error("it is not an RMSNorm, which is gamma x / sqrt(mean x^2 + eps) over the last axis")
     chain.as_last(-1)
     chain.add(nn.RMSNorm(as_meant(plus.operand.item())), {"gamma": times.operand.reshape(-1)})

@@ -24,7 +24,8 @@ def _pooled(kind: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Tensor, graph: Gra
     x = graph.arranged(x, channels_first(len(x.axes)))
     paddings = {(*windows.before, *windows.after) for windows in layer.windows.values()}
     if len(paddings) > 1:
-        raise ExportError(f"{layer!r} is used on images of sizes that it pads in different ways: take a layer for each")
+        why = "is used on images of several sizes and pads them differently: use a separate layer for each size"
+        raise ExportError(f"{layer!r} {why}")
     sizes = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": paddings.pop()}
     return x.computed(graph.op(kind, x.name, **sizes, **more))
 
@@ -42,7 +43,7 @@ def global_average_pool(layer: nn.GlobalAvgPool2d, x: Tensor, graph: GraphWriter
 def from_pool(node: Node, chain: Chain) -> None:
     kernel, stride, dilation = geometry(node, tuple(node.get("kernel_shape", [])))
     if len(kernel) != 2 or set(dilation) != {1}:
-        raise node.error(f"its kernel is {kernel}, its dilation {dilation}: xpnet pools images, without gaps")
+        raise node.error(f"kernel {kernel} with dilation {dilation}: xpnet pools along two axes, without dilation")
     chain.channels_last()
     padding = padding_of(node, chain, kernel, stride, dilation)
     averages, padded = node.kind == "AveragePool", padding not in ("valid", (0, 0))
@@ -53,7 +54,7 @@ def from_pool(node: Node, chain: Chain) -> None:
     (windows,) = layer.windows.values()
     ends = zip(windows.padded_size, kernel, stride, strict=True)
     if node.get("ceil_mode", 0) and any((n - k) % s for n, k, s in ends):
-        raise node.error("its last windows go beyond the image (ceil_mode=1)")
+        raise node.error("its last windows extend beyond the image (ceil_mode=1), which no layer of xpnet does")
 
 
 @importer("GlobalAveragePool")
@@ -70,7 +71,7 @@ def _mean(node: Node, chain: Chain, axes: list[int], keep: bool) -> None:
     """The mean over any two axes of an image: the remaining axis holds the channels."""
     left = {1, 2, 3} - {axis % 4 for axis in axes}
     if len(chain.axes) != 4 or len(axes) != 2 or len(left) != 1:
-        raise node.error(f"it is the mean over axes {axes}: xpnet has that over the rows and columns of images")
+        raise node.error(f"it is a mean over axes {axes}: xpnet averages only over rows and columns of images")
     (channels,) = left
     chain.as_last(channels)
     chain.add(nn.GlobalAvgPool2d(), axes=tuple({0: 0, channels: 1}.get(i) for i in range(4)) if keep else (0, 1))

@@ -41,7 +41,7 @@ def load(path: str | os.PathLike, device: str | None = None, output: str | None 
     try:
         return model_of(read(path), device, output)
     except (ModelFileError, RecursionError, ValueError) as error:
-        why = "its nodes are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        why = "the nodes are nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ModelFileError(f"{path}: {why}") from None
 
 
@@ -56,7 +56,7 @@ def model_of(file: ModelProto, device: str | None = None, output: str | None = N
     chain.follow(reader.steps())
     chain.plain()
     if size_of(chain.shape) > MOST_VALUES:
-        raise ModelFileError(f"its outputs have shape {chain.shape}: the limit is {MOST_VALUES} values in one")
+        raise ModelFileError(f"an output has shape {chain.shape}, more than the limit of {MOST_VALUES:,} values")
     network = nn.Sequential(*chain.layers)
     tensors = {
         f"{place}.{name}": np.asarray(value)
@@ -71,25 +71,27 @@ def read(path: Path) -> ModelProto:
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX file at {path}: {'a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size > MOST_BYTES:
-        raise ModelFileError(f"{path.stat().st_size:,} bytes are beyond the limit of {MOST_BYTES:,}")
+        raise ModelFileError(f"the file has {path.stat().st_size:,} bytes, more than the limit of {MOST_BYTES:,}")
     try:
         file = onnx.load_model_from_string(path.read_bytes())
     except (DecodeError, ValueError) as error:
-        raise ModelFileError(f"it is not a whole ONNX file: {error}") from None
+        raise ModelFileError(f"not a complete ONNX file: {error}") from None
     if not file.graph.node:
-        raise ModelFileError("it is not a whole ONNX file: there is no graph in it")
+        raise ModelFileError("not a complete ONNX file: it has no graph")
     if len(file.graph.node) > MOST_LAYERS:
-        raise ModelFileError(f"its {len(file.graph.node)} nodes are beyond the limit of {MOST_LAYERS}")
+        raise ModelFileError(f"the graph has {len(file.graph.node):,} nodes, more than the limit of {MOST_LAYERS:,}")
     if file.graph.sparse_initializer:
-        raise ModelFileError("it has sparse initialisers, which are not read")
+        raise ModelFileError("the graph has sparse initialisers, which cannot be read")
     version = max((s.version for s in file.opset_import if s.domain in ("", "ai.onnx")), default=0)
     if version < OLDEST_OPSET:
-        raise ModelFileError(f"it is of operator set {version}: export it again with {OLDEST_OPSET} or a later one")
+        raise ModelFileError(
+            f"operator set {version} is too old: export the network again with {OLDEST_OPSET} or later"
+        )
     _take_in_data(file, path.parent)
     try:
         onnx.checker.check_model(file)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ModelFileError(f"it is no valid ONNX file: {str(error).strip()}") from None
+        raise ModelFileError(f"not a valid ONNX file: {str(error).strip()}") from None
     return file
 
 
@@ -106,7 +108,9 @@ def _take_in_data(file: ModelProto, folder: Path) -> None:
         length = _number(entries.get("length", str(max(data.stat().st_size - offset, 0))), tensor.name)
         total += length
         if offset + length > data.stat().st_size or total > MOST_BYTES:
-            raise ModelFileError(f"the data of {tensor.name!r} are cut, or beyond the limit of {MOST_BYTES:,} bytes")
+            raise ModelFileError(
+                f"the data of {tensor.name!r} are cut off, or exceed the limit of {MOST_BYTES:,} bytes"
+            )
         with open(data, "rb") as stream:
             stream.seek(offset)
             tensor.raw_data = stream.read(length)
@@ -118,15 +122,15 @@ def _inside(folder: Path, location: str, name: str) -> Path:
     """The path of the data file, checked to be inside the folder after following links."""
     data = Path(os.path.realpath(folder / location)) if "\0" not in location else folder
     if not location or os.path.realpath(folder) not in map(str, data.parents):
-        raise ModelFileError(f"the data of {name!r} are said to be at {location!r}, outside of the file's folder")
+        raise ModelFileError(f"the data of {name!r} are at {location!r}, which is not inside the file's folder")
     if not data.is_file():
-        raise ModelFileError(f"the data of {name!r} are missing: there is no file {location!r} beside it")
+        raise ModelFileError(f"the data of {name!r} are missing: there is no file {location!r} in the file's folder")
     return data
 
 
 def _number(text: str, name: str) -> int:
     if not text.isdecimal() or len(text) > 18:
-        raise ModelFileError(f"the data of {name!r} are said to begin or to end at {text!r}")
+        raise ModelFileError(f"the data of {name!r} have an impossible offset or length, {text!r}")
     return int(text)
 
 
@@ -135,10 +139,11 @@ def _shape_of_input(file: ModelProto, name: str) -> Shape:
     (kind,) = (i.type.tensor_type for i in file.graph.input if i.name == name)
     sizes: list[Any] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     if not sizes:
-        raise ModelFileError(f"its input {name!r} has no batch axis")
+        raise ModelFileError(f"the input {name!r} has no batch axis")
     shape = tuple(sizes)
     if any(n is not None and n < 1 for n in shape[1:]) or size_of(shape[1:]) > MOST_VALUES:
-        raise ModelFileError(f"its input has shape {shape}: the limit is {MOST_VALUES} values in one")
+        limits = f"axes must be >= 1, and a sample may have {MOST_VALUES:,} values at most"
+        raise ModelFileError(f"the input {name!r} has shape {shape}: {limits}")
     return shape
 
 

@@ -180,11 +180,11 @@ def _check(node: Node, directions: int) -> None:
     given = {"linear_before_reset": 0, **node.attributes}
     strange = {name: value for name, value in given.items() if value != usual.get(name)}
     if strange:
-        raise node.error(f"no layer of xpnet has its {strange}")
+        raise node.error(f"no layer of xpnet has the attributes {strange}")
     if node.constant(4) is not None or node.constant(7) is not None:
-        raise node.error("it has sequence lengths or peepholes")
+        raise node.error("it has sequence lengths or peepholes, which no layer of xpnet has")
     if any(state is not None and state.any() for state in (node.constant(5), node.constant(6))):
-        raise node.error("its first state is not 0")
+        raise node.error("its initial state is not 0, which cannot be read")
 
 
 def _cell(kind: str, W: np.ndarray, R: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:

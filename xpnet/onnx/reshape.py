@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from xpnet import nn
 from xpnet.onnx.chain import DIRECTION, UNIT, Chain
 from xpnet.onnx.graph import GraphWriter, Tensor, in_order
 from xpnet.onnx.norm import group_norm_of
 from xpnet.onnx.registry import exporter, importer
-from xpnet.onnx.structure import FLOATS, Node, as_meant
+from xpnet.onnx.structure import BATCH, FLOATS, FREE, Node, as_meant
 
 
 @exporter(nn.Flatten)
@@ -45,7 +46,7 @@ def dropout(layer: nn.Dropout, x: Tensor, graph: GraphWriter) -> Tensor:
 def from_nothing(node: Node, chain: Chain) -> None:
     """Operators that change no number. Dropout becomes a layer only if the file has it in training mode."""
     if node.kind == "Cast" and not chain.reader.integers and node.get("to", 0) not in FLOATS:
-        raise node.error("no layer of xpnet makes other numbers than floating point ones")
+        raise node.error("no layer of xpnet converts to another dtype than a floating point one")
     if node.kind == "Dropout":
         ratio, training = node.constant(1), node.constant(2)
         if training is not None and training.item():
@@ -64,7 +65,7 @@ def from_transpose(node: Node, chain: Chain) -> None:
     n = len(chain.axes)
     order = node.get("perm", list(range(n))[::-1])
     if sorted(order) != list(range(n)):
-        raise node.error(f"its perm is {order}, its input has {n} axes")
+        raise node.error(f"perm={order} does not fit an input of {n} axes")
     chain.axes = tuple(chain.axes[i] for i in order)
 
 
@@ -81,7 +82,7 @@ def from_unsqueeze(node: Node, chain: Chain) -> None:
     rank = len(chain.axes) + len(given)
     dims, axes = iter(chain.dims), {axis % rank for axis in given}
     if len(axes) != len(given):
-        raise node.error(f"its axes are {given}")
+        raise node.error(f"axes={given} contains an axis twice")
     _reshaped(node, chain, [1 if i in axes else next(dims) for i in range(rank)])
 
 
@@ -115,7 +116,18 @@ def _reshaped(node: Node, chain: Chain, asked: list[int]) -> None:
         return
     chain.drop_ones()
     if asked[:1] != [chain.reader.batch] or math.prod(asked) != math.prod(chain.dims):
-        raise node.error(f"it makes {asked} of {list(chain.dims)}: layers leave the batch as it is")
+        kept = "number of values" if asked[:1] == [chain.reader.batch] else "batch axis"
+        raise node.error(f"it reshapes {_shown(chain.dims)} to {_shown(asked)}, which does not keep the {kept}")
     if None in chain.shape:
-        raise node.error("an axis of free length is part of what it makes: export with fixed lengths")
+        raise node.error("it reshapes an axis of free length: export the network with fixed lengths")
     chain.add(nn.Flatten() if len(asked) == 2 else nn.Reshape(*asked[1:]), axes=in_order(len(asked)))
+
+
+def _shown(sizes: Iterable[int]) -> str:
+    """A shape as text, with names in place of the primes that stand for unknown lengths: (batch, 4), (2*batch, 2)."""
+    texts = []
+    for n in sizes:
+        names = [name for prime, name in ((BATCH, "batch"), (FREE, "free")) if n and n % prime == 0]
+        rest = n // math.prod(prime for prime in (BATCH, FREE) if n and n % prime == 0)
+        texts.append("*".join([str(rest)] * (rest != 1 or not names) + names))
+    return f"({', '.join(texts)})"

@@ -40,14 +40,14 @@ class Node:
         if i >= len(self.inputs) or not self.inputs[i]:
             return None
         if self.inputs[i] in self.computed:
-            raise self.error(f"its input {i} is computed: only constants can be read there")
+            raise self.error(f"its input {i} depends on the network's input: only a constant can be read there")
         return self.reader.constant(self.inputs[i])
 
     def needed(self, i: int) -> np.ndarray:
         """As `constant`, for an input that must be given."""
         value = self.constant(i)
         if value is None:
-            raise self.error(f"it lacks input {i}")
+            raise self.error(f"its input {i} is missing")
         return value
 
     @property
@@ -122,7 +122,8 @@ class GraphReader:
     def _only_input(self) -> str:
         inputs = [i.name for i in self._file.graph.input if i.name not in self._constants]
         if len(inputs) != 1:
-            raise ModelFileError(f"it has the inputs {', '.join(inputs) or 'none'}: only networks of one can be read")
+            named = f" ({', '.join(inputs)})" if inputs else ""
+            raise ModelFileError(f"the network has {len(inputs)} inputs{named}: only a network with one can be read")
         return inputs[0]
 
     def _chosen(self, output: str | None) -> str:
@@ -130,9 +131,9 @@ class GraphReader:
         outputs = {o.name: _kind_of(o.type) for o in self._file.graph.output}
         names = [name for name, kind in outputs.items() if kind in FLOATS] if output is None else [output]
         if len(names) != 1:
-            raise ModelFileError(f"it has the outputs {', '.join(outputs)}: say which with output=")
+            raise ModelFileError(f"the network has the outputs {', '.join(outputs) or 'none'}: choose one with output=")
         if names[0] not in self._depth:
-            raise ModelFileError(f"it computes no {names[0]!r} from its input: its outputs are {', '.join(outputs)}")
+            raise ModelFileError(f"no value {names[0]!r} depends on the input: the outputs are {', '.join(outputs)}")
         return names[0]
 
     # What does not depend on the input -----------------------------------------------------------------------
@@ -181,13 +182,13 @@ class GraphReader:
         if node.kind == "Shape":
             name = node.inputs[0]
             if name in self._depth and name not in self.shapes:
-                raise node.error("the shape that it asks for is not known yet")
+                raise node.error("the shape of its input is not known where it is needed")
             whole = self.shapes[name] if name in self._depth else self.constant(name).shape
             return np.array(whole[node.get("start", 0) : node.get("end", len(whole))], np.int64)
         if node.kind == "CastLike":
             return self.constant(node.inputs[0])
         if node.kind not in OPERATORS or len(node.outputs) != 1:
-            raise node.error("no layer of xpnet does this")
+            raise node.error("xpnet does not compute this operator on constants or shapes")
         given = {name: self.constant(name) for name in node.inputs if name}
         try:
             return worked_out(node.proto, given, self._file)
@@ -205,7 +206,9 @@ class GraphReader:
         while end != start:
             node = self._producer[end]
             if id(node) in taken or end != node.outputs[0]:
-                raise node.error("what it gives goes several ways that no layer of xpnet has")
+                raise node.error(
+                    "its outputs are used in a way that no layer of xpnet has, such as branches that cross"
+                )
             taken.add(id(node))
             if len(node.computed) == 1:
                 row.append(node)
