@@ -3561,7 +3561,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Keras: variables that are not known are left out", "if len(variables) < len(arrays):", "if False:"),
         ("Keras: links are followed", "if not isinstance(group.get(key, getlink=True), h5py.HardLink):", "if False:"),
         ("Keras: an outer link to a variable is followed",
-         "found = group[key] if within else None", "found = group.get(key)"),
+         "if link is not None and not isinstance(link, h5py.HardLink):", "if False:"),
         ("Keras: data in other files", "if found.external or found.is_virtual:", "if False:"),
         ("Keras: no limit on a variable", "> MOST_BYTES:", "> MOST_BYTES << 40:"),
         ("Keras: no limit on depth", "if depth > MOST_DEPTH:", "if False:"),

@@ -528,8 +528,8 @@ FAILING = [
     (["train", "--out", "file/run"], "file"),
     (["train", "--resume", "empty"], "there is no run in empty"),
     (["evaluate", "missing.safetensors"], "no model at missing.safetensors"),
-    (["evaluate", "file"], "file is not a whole safetensors file"),
-    (["predict", "file.safetensors", "x.png"], "file.safetensors is not a whole safetensors file"),
+    (["evaluate", "file"], "file is not a complete safetensors file"),
+    (["predict", "file.safetensors", "x.png"], "file.safetensors is not a complete safetensors file"),
     (["predict", "file"], "file: not an image file"),
     (["data", "empty"], "empty has no train-images"),
 ]

@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     model, loss, optimizer = setup()
     train.fit(model, loss, optimizer, blobs(), epochs=1, checkpoint=path, quiet=True)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+    with pytest.raises(ModelFileError, match="not a complete safetensors file"):
         train.fit(model, loss, optimizer, blobs(), epochs=2, checkpoint=path, resume=True, quiet=True)
     model.save(path)
     with pytest.raises(ModelFileError, match="not a checkpoint"):

@@ -337,7 +337,7 @@ def test_files_cut_short_anywhere(tmp_path):
     whole = path.read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+        with pytest.raises(ModelFileError, match="not a complete safetensors file"):
             nn.load(path, "cpu")
 
 
@@ -350,7 +350,7 @@ def test_files_that_are_something_else(tmp_path):
     with pytest.raises(ModelFileError, match="not one that xpnet has written"):
         nn.load(path, "cpu")
     path.write_bytes(b"\x80\x04\x95 a pickle, say" * 20)
-    with pytest.raises(ModelFileError, match="not a whole safetensors file"):
+    with pytest.raises(ModelFileError, match="not a complete safetensors file"):
         nn.load(path, "cpu")
     with pytest.raises(FileNotFoundError, match="a folder"):
         nn.load(tmp_path, "cpu")

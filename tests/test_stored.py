@@ -475,7 +475,7 @@ def test_what_is_no_data_is_named(tmp_path):
         (lambda: data.open_npy([], y), "no file was named"),
         (lambda: data.open_npy(tmp_path / "x.npy", y, window=0), "window must be a whole number >= 1, not 0"),
         (lambda: data.open_shards([tmp_path / "x.safetensors"]), "has no tensor 'y': there is x"),
-        (lambda: data.open_shards([tmp_path / "cut.safetensors"]), r"cut\.safetensors is not a whole safetensors"),
+        (lambda: data.open_shards([tmp_path / "cut.safetensors"]), r"cut\.safetensors is not a complete safetensors"),
         (lambda: data.open_shards([]), "no file was named"),
         (lambda: data.open_images(tmp_path, (8, 8)), "needs a folder of images for each class, and two"),
     ]:

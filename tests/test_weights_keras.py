@@ -139,7 +139,7 @@ def test_layers_of_ones_own_names_are_known_by_those_of_keras(tmp_path):
     layers = {"head": dense(4, 4), "body": dense(4, 4)}
     path = written(tmp_path / "own.weights.h5", layers, {"head": "dense_3", "body": "dense_2"})
     model = model_of(nn.Linear(4), nn.Linear(4), shape=(4,))
-    with pytest.raises(ValueError, match=r"body, head could each be any of layers.0, layers.1; say which with names="):
+    with pytest.raises(ValueError, match=r"body, head could each be any of layers.0, layers.1; choose with names="):
         weights.load(model, path)
     weights.load(model, path, names={"layers.0": "body", "layers.1": "head"})
     np.testing.assert_array_equal(model.parameters["layers.1.b"].data, layers["head"][1])
@@ -171,7 +171,7 @@ def test_what_has_another_formula_or_none_here_is_named(tmp_path):
     )
     refused(written(tmp_path / "v.h5", {"": [drawn(3)]}), "that xpnet cannot read: the model itself")
     fits = written(tmp_path / "fits.h5", {"layers/dense": dense(4, 4)})
-    refused(fits, "layers.0: GroupNorm cannot be read from a file of Keras'", nn.GroupNorm(2))
+    refused(fits, "layers.0: GroupNorm cannot be read from a Keras file", nn.GroupNorm(2))
     refused(fits, r"layers.0: LSTM\(layers=2\) is 2 layers in Keras", nn.LSTM(4, layers=2), shape=(3, 4))
 
 
@@ -186,13 +186,15 @@ def test_what_is_no_whole_file_of_keras_3(tmp_path):
     path = written(tmp_path / "x.weights.h5", {"layers/dense": dense(4, 4)})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refused(path, r"x.weights.h5 is not a whole .weights.h5 file", error=ModelFileError)
+    refused(path, r"x.weights.h5 is not a complete .weights.h5 file", error=ModelFileError)
     path.write_bytes(b"none")
-    refused(path, r"x.weights.h5 is not a whole .weights.h5 file", error=ModelFileError)
+    refused(path, r"x.weights.h5 is not a complete .weights.h5 file", error=ModelFileError)
     refused(tmp_path / "missing.h5", "no such file", error=FileNotFoundError)
     (tmp_path / "x.keras").write_bytes(b"PK\x03\x04")
-    refused(tmp_path / "x.keras", r"a whole model of Keras: save its weights, model.save_weights", error=ModelFileError)
-    refused(written(tmp_path / "e.h5", {}), "holds variables of none", error=ModelFileError)
+    refused(
+        tmp_path / "x.keras", r"a whole Keras model: save its weights alone, model.save_weights", error=ModelFileError
+    )
+    refused(written(tmp_path / "e.h5", {}), "holds no variables", error=ModelFileError)
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file.attrs["layer_names"] = ["dense"]
     refused(tmp_path / "two.h5", "is a file of Keras 2", error=ModelFileError)
@@ -217,13 +219,22 @@ def circle(group, other):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (linked, "has .*'0'.*, and no variable 0"),
-        (outside, "/layers/dense/vars/0 lies in another file"),
-        (huge, "/layers/dense/vars/0 of shape .* is beyond the limit"),
-        (circle, "groups in groups, more than 64"),
-        (lambda group, other: group.create_dataset("0", data=np.array([b"text"])), "not numbers of NumPy's"),
-        (lambda group, other: group.create_dataset("7", data=np.zeros(3)), r"has \['7'\], and no variable 0"),
-        (lambda group, other: group.parent.__setitem__("x", h5py.SoftLink("/layers")), "x is a link to elsewhere"),
+        (linked, "/layers/dense/vars/0 is a link, which is not followed"),
+        (outside, "the data of /layers/dense/vars/0 are in another file"),
+        (huge, "/layers/dense/vars/0 of shape .* exceeds the limit"),
+        (circle, "groups are nested more than 64 deep"),
+        (
+            lambda group, other: group.create_dataset("0", data=np.array([b"text"])),
+            r"holds values of dtype \|S4, not numbers",
+        ),
+        (
+            lambda group, other: group.create_dataset("7", data=np.zeros(3)),
+            "/layers/dense/vars lacks variable 0: it has 7",
+        ),
+        (
+            lambda group, other: group.parent.__setitem__("x", h5py.SoftLink("/layers")),
+            "x is a link, which is not followed",
+        ),
     ],
 )
 def test_files_made_to_do_harm_are_refused(tmp_path, build, message):
@@ -238,10 +249,10 @@ def test_groups_in_groups_are_read_down_to_the_limit(tmp_path):
         place = "/".join(["group"] * (depth - 1) + ["dense"])
         written(tmp_path / f"{depth}.h5", {place: dense(4, 4)})
     assert list(h5.read(tmp_path / "64.h5")) == ["group/" * 63 + "dense"]
-    refused(tmp_path / "65.h5", "groups in groups, more than 64", error=ModelFileError)
+    refused(tmp_path / "65.h5", "groups are nested more than 64 deep", error=ModelFileError)
 
 
 def test_without_h5py_the_error_names_the_extra(tmp_path, monkeypatch):
     path = written(tmp_path / "x.h5", {"layers/dense": dense(4, 4)})
     monkeypatch.setitem(sys.modules, "h5py", None)
-    refused(path, r'x.h5 is read by h5py .*: pip install "xpnet\[keras\]"', error=ModuleNotFoundError)
+    refused(path, r'reading .*x.h5 needs h5py .*: pip install "xpnet\[keras\]"', error=ModuleNotFoundError)

@@ -275,7 +275,7 @@ def _tensor(path: Path, name: str) -> np.ndarray:
             held = file.get_slice(name)
             kind, shape = held.get_dtype(), tuple(held.get_shape())
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from None
     if kind not in DTYPES:
         raise ValueError(f"{path}: {name} is of {kind}; there is {', '.join(DTYPES)}")
     with _opening(path):

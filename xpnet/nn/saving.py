@@ -66,7 +66,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from None
+        raise ModelFileError(f"{path} is not a complete safetensors file: {error}") from None
     try:
         return tensors, json.loads(metadata["xpnet"])
     except (KeyError, ValueError, RecursionError):

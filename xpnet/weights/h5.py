@@ -40,19 +40,22 @@ def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        message = f'{path} is read by h5py ({error}): pip install "xpnet[keras]"'
+        message = f'reading {path} needs h5py ({error}): pip install "xpnet[keras]"'
         raise ModuleNotFoundError(message, name=error.name) from None
     try:
         with h5py.File(path, "r") as file:
             if "layer_names" in file.attrs:
-                raise ModelFileError(f"{path} is a file of Keras 2: load it there, and save it with Keras 3")
+                raise ModelFileError(
+                    f"{path} is a file of Keras 2: load it in Keras 3, and save it there with "
+                    "model.save_weights('x.weights.h5')"
+                )
             groups = dict(_variables(file, h5py))
     except ModelFileError:
         raise
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from None
     except (OSError, RuntimeError, KeyError) as error:
-        raise ModelFileError(f"{path} is not a whole .weights.h5 file: {error}") from None
+        raise ModelFileError(f"{path} is not a complete .weights.h5 file: {error}") from None
     modules: dict[str, dict[str, np.ndarray]] = {}
     unknown = []
     for place in sorted(groups, key=_in_order):
@@ -62,19 +65,19 @@ def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
         if len(variables) < len(arrays):
             unknown.append(place or "the model itself")
     if unknown or not modules:
-        what = f"of layers that xpnet cannot read: {', '.join(unknown)}" if unknown else "of none"
-        raise ModelFileError(f"{path} holds variables {what}")
+        what = f"variables of layers that xpnet cannot read: {', '.join(unknown)}" if unknown else "no variables"
+        raise ModelFileError(f"{path} holds {what}")
     return modules
 
 
 def _variables(group: Any, h5py: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, tuple[str, list]]]:
     """(path, (name of the layer in Keras, its variables)) of all groups inside that have variables."""
     if depth > MOST_DEPTH:
-        raise ValueError(f"groups in groups, more than {MOST_DEPTH}")
+        raise ValueError(f"groups are nested more than {MOST_DEPTH} deep")
     for key in group:
         inner = f"{place}/{key}".strip("/")
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise ValueError(f"{inner} is a link to elsewhere, which is not followed")
+            raise ValueError(f"{inner} is a link, which is not followed")
         item = group[key]
         if isinstance(item, h5py.Group) and key == "vars":
             if len(item):
@@ -84,16 +87,18 @@ def _variables(group: Any, h5py: Any, place: str = "", depth: int = 0) -> Iterat
 
 
 def _array(group: Any, key: str, h5py: Any) -> np.ndarray:
-    within = isinstance(group.get(key, getlink=True), h5py.HardLink)  # any other link is not even opened
-    found = group[key] if within else None
+    link = group.get(key, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):  # any other link is not even opened
+        raise ValueError(f"{group.name}/{key} is a link, which is not followed")
+    found = None if link is None else group[key]
     if not isinstance(found, h5py.Dataset):
-        raise ValueError(f"{group.name} has {sorted(group)}, and no variable {key}")
+        raise ValueError(f"{group.name} lacks variable {key}: it has {', '.join(sorted(group))}")
     if found.external or found.is_virtual:
-        raise ValueError(f"{found.name} lies in another file, which is not followed")
+        raise ValueError(f"the data of {found.name} are in another file, which is not read")
     if found.dtype.kind not in "fiu":
-        raise ValueError(f"{found.name} holds {found.dtype}, not numbers of NumPy's")
+        raise ValueError(f"{found.name} holds values of dtype {found.dtype}, not numbers")
     if math.prod(found.shape) * found.dtype.itemsize > MOST_BYTES:
-        raise ValueError(f"{found.name} of shape {found.shape} is beyond the limit of {MOST_BYTES:,} bytes")
+        raise ValueError(f"{found.name} of shape {found.shape} exceeds the limit of {MOST_BYTES:,} bytes")
     return found[()]
 
 

@@ -48,7 +48,7 @@ def parts_of(network: Layer) -> Iterator[Counterpart]:
         elif type(layer) in NAMES:
             yield _named(layer, path, own)
         elif own:
-            raise ValueError(f"{path or 'the model'}: {type(layer).__name__} cannot be read from a file of Keras'")
+            raise ValueError(f"{path or 'the model'}: {type(layer).__name__} cannot be read from a Keras file")
 
 
 def _named(layer: Layer, path: str, own: dict[str, Parameter]) -> Counterpart:
@@ -69,7 +69,8 @@ def _recurrent(layer: Recurrent, path: str) -> Counterpart:
     """
     if layer.layers > 1:
         kind, n = type(layer).__name__, layer.layers
-        raise ValueError(f"{path or 'the model'}: {kind}(layers={n}) is {n} layers in Keras: use {n} of one layer each")
+        what = f"{kind}(layers={n}) is {n} layers in Keras: use {n} of nn.{kind}(..., layers=1) here"
+        raise ValueError(f"{path or 'the model'}: {what}")
     (order, layout), u = GATES[type(layer)], layer.units
     columns = np.concatenate([np.arange(gate * u, (gate + 1) * u) for gate in order])
     cells = {f"cells.{i}.": cell for i, cell in enumerate(layer.cells)}

@@ -60,7 +60,7 @@ def load(model: Model, source: Source, names: Mapping[str, str] | None = None) -
 def _match(model: Model, source: Source, names: Mapping[str, str] | None) -> tuple[Match, Arrays]:
     """Which tensor goes where, and the tensors of the source."""
     of_kind("weights go into a Model, such as nn.Model(network, shape, backend)", model, Model)
-    of_kind('names are a dict of modules by layers, such as {"layers.0": "conv1"}', names, (Mapping, type(None)))
+    of_kind('names must be a dict from layers to modules, such as {"layers.0": "conv1"}', names, (Mapping, type(None)))
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix in (".h5", ".hdf5"):
         held = h5.read(check_file(Path(source)))
         tensors = {joined(module, name): values for module, inside in held.items() for name, values in inside.items()}
@@ -89,7 +89,9 @@ def warn_of_flattened(model: Model) -> None:
         elif isinstance(layer, nn.Linear):
             if flattened and layer.W.shape[0] > channels:
                 words = f"{flattened} flattens channels last, PyTorch channels first: put nn.Transpose(2, 0, 1) before "
-                words += f"it (of sequences, nn.Transpose(1, 0)), or {path} has its weights in another order"
+                words += (
+                    f"{flattened} (nn.Transpose(1, 0) for sequences), or the weights of {path} are in another order"
+                )
                 warnings.warn(words, stacklevel=_level_of_user())
             channels, flattened = 0, ""
         else:

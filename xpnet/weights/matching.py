@@ -93,8 +93,14 @@ def paired(parts: list[Counterpart], modules: Modules, names: Mapping[str, str] 
 def _said(parts: list[Counterpart], modules: Modules, names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """The valid entries of `names`, and what is wrong with the others."""
     paths = [part.path for part in parts]
-    wrong = [f"names: the model has no {path!r}: {', '.join(paths)}" for path in names if path not in paths]
-    wrong += [f"names: the source has no {m!r}: {', '.join(modules)}" for m in names.values() if m not in modules]
+    wrong = [
+        f"names: the model has no layer {path!r}: choose from {', '.join(paths)}" for path in names if path not in paths
+    ]
+    wrong += [
+        f"names: the source has no module {m!r}: choose from {', '.join(modules)}"
+        for m in names.values()
+        if m not in modules
+    ]
     return {path: m for path, m in names.items() if path in paths and m in modules}, wrong
 
 
@@ -128,7 +134,9 @@ def _kind(held: Mapping[str, Shape]) -> Kind:
 def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[str]:
     if "" in held and part.layout != AS_IT_IS:  # its name does not show whether it has PyTorch's layout
         to = joined(module, "weight")
-        return [f"{module}: nothing says which way it lies; call it {to} to make it {part.layout} for {part.path}"]
+        return [
+            f"{module}: its name does not tell its layout; call it {to} to convert it for {part.path}, {part.layout}"
+        ]
     if _kind(held) == _kind(part.theirs):
         return []
     there, here = _words(held.items()), _words(part.theirs.items())
@@ -137,7 +145,7 @@ def _misfit(part: Counterpart, module: str, held: Mapping[str, Shape]) -> list[s
 
 def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bool) -> list[str]:
     """Why these modules, which are all alike, cannot be matched with these layers."""
-    held = _words(sorted(kind))
+    held = f"modules with {_words(sorted(kind))}"
     if len(ours) != len(theirs):
         here, there = ", ".join(part.path or "the model" for part in ours), ", ".join(theirs)
         return [f"{held}: the model has {len(ours)} ({here or 'none'}), the source {len(theirs)} ({there or 'none'})"]
@@ -145,7 +153,7 @@ def _doubts(kind: Kind, ours: list[Counterpart], theirs: list[str], in_order: bo
     if in_order or alike or len(ours) == 1:
         return []
     here = ", ".join(part.path for part in ours)
-    return [f"{held}: {', '.join(theirs)} could each be any of {here}; say which with names={{layer: module}}"]
+    return [f"{held}: {', '.join(theirs)} could each be any of {here}; choose with names={{layer: module}}"]
 
 
 def _words(held: Iterable[tuple[str, Shape]]) -> str:

@@ -18,12 +18,13 @@ from xpnet.nn.saving import ModelFileError
 IGNORED = "num_batches_tracked"  # a count that affects no output
 MOST_BYTES = 1 << 33
 PICKLES = (b"PK\x03\x04", b"\x80")  # of torch.save: a zip archive with a pickle in it, or formerly a pickle
-CONVERT = """it holds a pickle, which can run any program when it is opened: xpnet reads none. Where you trust it:
+CONVERT = """the file holds a pickle, which can run any program when it is opened, so xpnet does not read it. If you
+trust the file, convert it:
     import torch, safetensors.torch
     safetensors.torch.save_file(torch.load({name!r}, weights_only=True), {new!r})"""
 
 
-NUMPYS = "it holds arrays of NumPy's, not tensors: give them as a dict, dict(numpy.load({name!r}))"
+NUMPYS = "the file holds NumPy arrays, not tensors: pass them as a dict, dict(numpy.load({name!r}))"
 
 
 def arrays_of(source: Any) -> dict[str, np.ndarray]:
@@ -35,7 +36,8 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
         return _read(Path(source))
     if not isinstance(source, Mapping):
         raise TypeError(
-            f"weights come from a .safetensors file or a dict of arrays, not from a {type(source).__name__}"
+            "weights come from a file (.safetensors, .weights.h5) or a dict of arrays, not from a "
+            f"{type(source).__name__}"
         )
     arrays = {}
     for name, value in source.items():
@@ -83,9 +85,11 @@ def check_file(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: {'a folder' if path.is_dir() else 'no such file'}")
     if path.stat().st_size > MOST_BYTES:
-        raise ModelFileError(f"{path}: {path.stat().st_size:,} bytes are beyond the limit of {MOST_BYTES:,}")
+        raise ModelFileError(f"{path} has {path.stat().st_size:,} bytes, more than the limit of {MOST_BYTES:,}")
     if path.suffix == ".keras":
-        raise ModelFileError(f"{path} is a whole model of Keras: save its weights, model.save_weights('x.weights.h5')")
+        raise ModelFileError(
+            f"{path} is a whole Keras model: save its weights alone, model.save_weights('x.weights.h5')"
+        )
     return path
 
 
@@ -103,9 +107,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as file:
             is_model = "xpnet" in (file.metadata() or {})
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from None
+        raise ModelFileError(f"{path} cannot be read as a safetensors file: {error}") from None
     if is_model:
-        raise ModelFileError(f"{path} is a model file of xpnet, network and all: xpnet.load({str(path)!r}) opens it")
+        raise ModelFileError(
+            f"{path} is a model file of xpnet, with its network: open it with xpnet.load({str(path)!r})"
+        )
     return tensors
 
 
@@ -127,5 +133,5 @@ def _array(tensor: dict[str, Any]) -> np.ndarray:
     elif tensor["dtype"] in DTYPES:
         values = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]])
     else:
-        raise ValueError(f"it holds numbers of dtype {tensor['dtype']}")
+        raise ValueError(f"tensors of dtype {tensor['dtype']} are not supported")
     return values.reshape(tensor["shape"])
