@@ -325,3 +325,19 @@ def test_hundreds_of_damaged_checkpoints(saved, tmp_path):
         standing = steps(run(), 2)
     assert refused > 300
     assert taken > 20
+
+
+def test_a_model_alone_is_not_resumed(standing, tmp_path):
+    standing.model.save(tmp_path / "model")
+    with pytest.raises(ModelFileError, match="model: it is a model, not a checkpoint: the state of a run is needed"):
+        load_checkpoint(standing, tmp_path / "model")
+
+
+def test_what_is_wrong_with_a_tensor_is_said_without_the_kind_of_error(saved, standing, tmp_path):
+    tensors, described = copied(saved)
+    tensors.pop("run/optimizer.sum")
+    write(tmp_path / "run", tensors, described)
+    with pytest.raises(
+        ModelFileError, match=r"run is not a checkpoint of this run: tensors are missing: \['optimizer.sum'\]$"
+    ):
+        load_checkpoint(standing, tmp_path / "run")

@@ -118,7 +118,7 @@ def test_data_that_have_changed_since_the_run_are_told(customers):
     Path("again.csv").write_bytes(Path("customers.csv").read_bytes())
     assert changed not in call(*evaluate, "--data", "again.csv").stdout
     refused = call("train", "--resume", "run", "--epochs", "16", "--quiet", code=1).stderr
-    assert refused.endswith("samples, here 256): it has changed since, or another data set is given\n")
+    assert refused.endswith("samples, here 256): the data has changed since, or another data set is given\n")
     for noted in ("[]", '{"trained_on": 3}', "none"):
         Path("run/metrics.json").write_text(noted)
         assert changed not in call(*evaluate).stdout

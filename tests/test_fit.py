@@ -152,7 +152,7 @@ def change_beta(kw):
     ("change", "named"),
     [
         (change_batch, "batch_size is"),
-        (change_data, r"data is not this run's \(200 samples, here 200\): it has changed"),
+        (change_data, r"data is not this run's \(200 samples, here 200\): the data has changed"),
         (change_optimizer, "optimizer is"),
         (change_beta, "optimizer is"),
     ],
@@ -505,7 +505,7 @@ def test_a_run_goes_on_by_an_optimizer_with_the_settings_that_a_callback_has_giv
 
     at_once = trained(tmp_path / "at once", 4)
     trained(tmp_path / "parts", 3)
-    with pytest.raises(ModelFileError, match=r"its optimizer is .*'weight_decay': 0\.5.*, this one's is"):
+    with pytest.raises(ModelFileError, match=r"its optimizer is .*'weight_decay': 0\.5.*, this run's is"):
         trained(tmp_path / "parts", 4)
     np.testing.assert_array_equal(trained(tmp_path / "parts", 4, weight_decay=0.5, betas=(0.5, 0.9)), at_once)
 

@@ -66,7 +66,7 @@ def test_an_error_in_one_process_ends_all_with_its_message(tmp_path):
 def test_a_process_that_leaves_in_the_midst_of_a_run_ends_all(tmp_path):
     done = job(2, "leaves", tmp_path)
     assert done.returncode == 3
-    assert "a run of 2 processes was left by sys.exit(3)" in done.stderr
+    assert "sys.exit(3) in one process ends the run of 2 processes" in done.stderr
 
 
 def test_an_error_that_all_have_is_said_once(tmp_path):

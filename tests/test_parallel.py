@@ -679,5 +679,7 @@ def test_a_group_that_was_joined_is_found_again(monkeypatch):
 def test_processes_of_any_mpiexec_need_mpi4py(name, monkeypatch):
     monkeypatch.setenv(name, "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(BackendError, match=r'2 processes were started together: pip install "xpnet\[mpi\]"'):
+    with pytest.raises(
+        BackendError, match=r'2 processes were started together, which needs mpi4py \(.*\): pip install "xpnet\[mpi\]"'
+    ):
         parallel.join()

@@ -31,11 +31,12 @@ def check_tensors(tensors: dict[str, np.ndarray], shapes: dict[str, Shape], dtyp
     """Raise ValueError unless `tensors` holds, by name, finite floating point arrays of exactly these shapes."""
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
-        raise ValueError(f"tensors are missing ({_some(missing)}), or belong to no layer ({_some(extra)})")
+        found = ("tensors are missing", missing), ("tensors belong to no layer", extra)
+        raise ValueError(", ".join(f"{what}: {_some(names)}" for what, names in found if names))
     for name, shape in shapes.items():
         values = np.asarray(tensors[name])
         if values.shape != shape:
-            raise ValueError(f"{name} has shape {values.shape}, the network wants {shape}")
+            raise ValueError(f"{name} has shape {values.shape}, the network needs {shape}")
         if values.dtype.kind != "f":
             raise ValueError(f"{name} holds {values.dtype}, not floating point numbers")
         with np.errstate(over="ignore"):

@@ -43,28 +43,30 @@ def model_from(tensors: dict[str, np.ndarray], described: Any, path: Any, backen
     """The model made from `described` (see `description`) and these tensors, on `backend_for(saved dtype)`."""
     try:
         if described["format"] != FORMAT:
-            raise ModelFileError(f"its model format is {described['format']}, this xpnet reads {FORMAT}")
+            raise ModelFileError(f"its model format is {described['format']}, but this version of xpnet reads {FORMAT}")
         dtype, shape = described["dtype"], as_shape(described["input_shape"])
-        if dtype not in DTYPES or len(shape) > 64:
-            raise ModelFileError(f"there is no model of dtype {dtype!r}")
+        if dtype not in DTYPES:
+            raise ModelFileError(f"its dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+        if len(shape) > 64:
+            raise ModelFileError(f"its input shape has {len(shape)} axes: an array has at most 64")
         network = restore(described["network"], {})
         if any(n > MOST_LAYERS for n in accumulate(_depth(layer) for _, layer in network.walk())):
             raise ModelFileError(f"its network has more than {MOST_LAYERS} layers")
         outputs, parameters = declare(network.copy(), shape)  # on shapes alone: memory is allocated once they agree
         for samples, of in ((shape, "inputs"), (outputs, "outputs")):
             if size_of(samples) > MOST_VALUES:
-                raise ModelFileError(f"its {of} have shape {samples}: the limit is {MOST_VALUES} values in one of them")
+                raise ModelFileError(f"its {of} have shape {samples}, more than the limit of {MOST_VALUES:,} values")
         check_tensors(tensors, {name: p.shape for name, p in parameters.items()}, np.dtype(dtype))
         classes = described["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ModelFileError("the names of its classes are no texts")
+            raise ModelFileError("its class names must be a list of strings")
         if classes and len(classes) != outputs[-1]:
             raise ModelFileError(f"{len(classes)} class names for {outputs[-1]} outputs")
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, RecursionError) as error:
         why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        raise ModelFileError(f"{path} is no model: {why}") from None
+        raise ModelFileError(f"{path} is not a model: {why}") from None
     return Model(network, shape, backend_for(dtype), classes, tensors)
 
 

@@ -95,7 +95,7 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         return [describe(v, seen) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"an argument of a layer is {value!r}: only numbers, texts, lists and layers can be saved")
+    raise TypeError(f"an argument of a layer is {value!r}: only numbers, strings, lists and layers can be saved")
 
 
 def _name_of(layer: Layer) -> str:
@@ -105,7 +105,9 @@ def _name_of(layer: Layer) -> str:
     """
     name = kind_name(type(layer))
     if "<locals>" in name and _does(Layer.known[name]) != _does(type(layer)):
-        raise TypeError(f"another class is called {name} by now: define one, and give what differs to its __init__")
+        raise TypeError(
+            f"another layer class is called {name} by now: define the class once, and pass what differs to its __init__"
+        )
     return name
 
 

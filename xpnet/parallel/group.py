@@ -93,7 +93,7 @@ class Group:
             yield
         except SystemExit as left:
             if self.size > 1:
-                words = f"a run of {self.size} processes was left by sys.exit({left.code!r})"
+                words = f"sys.exit({left.code!r}) in one process ends the run of {self.size} processes"
                 self.fail(left, lambda: print(words, file=sys.stderr), left.code if isinstance(left.code, int) else 1)  # noqa: T201
             raise
 

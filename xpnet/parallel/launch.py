@@ -18,5 +18,5 @@ def mpiexec() -> str:
     found = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
     missing = "mpiexec" if found is None else "mpi4py" if importlib.util.find_spec("mpi4py") is None else ""
     if found is None or missing:
-        raise BackendError(f'several processes need MPI, and there is no {missing}: pip install "xpnet[mpi]"')
+        raise BackendError(f'several processes need MPI, but there is no {missing}: pip install "xpnet[mpi]"')
     return found

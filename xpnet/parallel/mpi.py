@@ -49,11 +49,14 @@ def join() -> Group:
     try:
         from mpi4py import MPI
     except ImportError as error:
-        raise BackendError(f'{size} processes were started together: pip install "xpnet[mpi]" ({error})') from None
+        raise BackendError(
+            f'{size} processes were started together, which needs mpi4py ({error}): pip install "xpnet[mpi]"'
+        ) from None
     if size != MPI.COMM_WORLD.size:
         raise BackendError(
-            f"mpiexec has started {size} processes, of which mpi4py sees {MPI.COMM_WORLD.size}: they belong to two "
-            f'kinds of MPI. mpi4py has {MPI.Get_library_version().splitlines()[0]}; pip install "xpnet[mpi]" has both'
+            f"mpiexec has started {size} processes, but mpi4py sees {MPI.COMM_WORLD.size}: they belong to different "
+            f"MPI libraries. mpi4py uses {MPI.Get_library_version().splitlines()[0]}; "
+            'pip install "xpnet[mpi]" installs both of one library'
         )
     group = MpiGroup(MPI.COMM_WORLD, MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED))
     sys.excepthook = group.uncaught

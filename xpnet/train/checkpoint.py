@@ -40,6 +40,8 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     tensors, described = run.group.first(lambda: read_tensors(path))
     mine = json.loads(json.dumps({**description(run.model), "run": _numbers(run)}))
     try:
+        if "run" not in described:
+            raise ModelFileError("it is a model, not a checkpoint: the state of a run is needed to resume")
         theirs = described["run"]
         for what, ours, saved in [
             ("format", mine["format"], described["format"]),
@@ -52,11 +54,11 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
             if ours != saved and what == "data":
                 there, here = theirs["settings"]["samples"], run.settings["samples"]
                 raise ModelFileError(
-                    f"its data is not this run's ({there} samples, here {here}): it has changed since, or another data "
-                    f"set is given"
+                    f"its data is not this run's ({there} samples, here {here}): the data has changed since, or "
+                    f"another data set is given"
                 )
             if ours != saved:
-                raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this one's is {ours!r}")
+                raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this run's is {ours!r}")
         own, rest = _tensors(run, tensors)
         position = _position(run, theirs["progress"])
         history = _history(run, theirs["history"], position)
@@ -69,7 +71,8 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ModelFileError(f"{path} is not a checkpoint of this run: {type(error).__name__} {error}") from None
+        why = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ModelFileError(f"{path} is not a checkpoint of this run: {why}") from None
 
     # Everything in the file has been checked: only now is the run changed.
     for name, parameter in run.model.parameters.items():
@@ -91,7 +94,7 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
     shapes = {name: a.shape for name, a in run.tensors().items()}
     words, rng = shapes.pop("rng")[-1], rest.get("rng")
     if rng is None or rng.ndim not in (1, 2) or not rng.size or rng.shape[-1] != words or rng.dtype != np.uint64:
-        raise ModelFileError("its random state is damaged")
+        raise ModelFileError("its state of the random stream is damaged")
     floats = {name: a for name, a in rest.items() if name != "rng"}
     check_tensors(floats, shapes, run.model.backend.dtype)
     for name in ("steps", *run.optimizer.never_negative):
@@ -109,7 +112,7 @@ def _position(run: Run, saved: Any) -> Position:
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
     if not isinstance(saved["watched"], str):
-        raise ModelFileError(f"its watched data cannot be {saved['watched']!r}")
+        raise ModelFileError(f"its digest of the validation data cannot be {saved['watched']!r}")
     epoch = _count("epoch", saved["epoch"])
     position = Position(
         epoch=epoch,
@@ -130,7 +133,7 @@ def _position(run: Run, saved: Any) -> Position:
 def _history(run: Run, saved: Any, position: Position) -> list[Row]:
     needed = {"epoch", "train_loss", "lr", "seconds"} | {f"train_{metric.name}" for metric in run.metrics}
     if not isinstance(saved, list) or len(saved) != position.epoch:
-        raise ModelFileError(f"its history does not have a row for each of {position.epoch} epochs")
+        raise ModelFileError(f"its history must have one row per epoch, {position.epoch} in all")
     history: list[Row] = []
     for number, row in enumerate(saved, start=1):
         if not isinstance(row, dict) or not needed <= row.keys() or row["epoch"] != number:
@@ -143,7 +146,9 @@ def _history(run: Run, saved: Any, position: Position) -> list[Row]:
 def _schedule(run: Run, saved: Any) -> dict[str, Any]:
     mine = _memory(run)
     if not isinstance(saved, dict) or saved.keys() != mine.keys():
-        raise ModelFileError("it belongs to a run with another kind of schedule (Plateau remembers, others do not)")
+        raise ModelFileError(
+            "it belongs to a run with another kind of schedule: Plateau has a state, other schedules have none"
+        )
     return {
         name: _count(name, saved[name]) if name == "waited" else _number(name, saved[name], -math.inf, math.inf)
         for name in mine
