@@ -706,11 +706,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "losses/target.py": [
         ("Targets: no cure for numbers without an axis",
-         'return ": y[:, None] has that shape" if shape[-1] == 1 else', 'return "" if shape[-1] == 1 else'),
-        ("Targets: no cure for class numbers in a column", 'return ": y[..., 0] has that shape"', 'return ""'),
+         'return ": use y[:, None]" if shape[-1] == 1 else', 'return "" if shape[-1] == 1 else'),
+        ("Targets: no cure for class numbers in a column", 'return ": use y[..., 0]"', 'return ""'),
         ("A single output: no word on how the targets of a regression are given",
-         "f\"{error}: whole numbers are class numbers, of a single output 0 or 1; the targets of a regression are \"\n"
-         "            \"floating point numbers, y.astype(float)[:, None]\"", "str(error)"),
+         "f\"{error}: whole numbers are taken as class numbers, 0 or 1 for a single output; for a regression, \"\n"
+         "            \"use y.astype(float)[:, None]\"", "str(error)"),
         ("A single output: class numbers are not looked at in a step",
          "        check_if_on_host(target, 2)\n", ""),
         ("A single output: class numbers are not checked", "        check_labels(target, 2)\n", "        pass\n"),

@@ -258,7 +258,7 @@ def test_selu_keeps_mean_and_variance_through_many_layers():
         (lambda: nn.ELU(0.0), "alpha of ELU must be a finite number above 0, not 0.0"),
         (lambda: nn.ELU(math.nan), "alpha of ELU must be a finite number above 0, not nan"),
         (lambda: nn.PReLU(math.inf), "slope of PReLU must be a finite number, not inf"),
-        (lambda: nn.GELU("erf"), """approximate="tanh" or approximate="none", not 'erf'"""),
+        (lambda: nn.GELU("erf"), """approximate of GELU must be "tanh" or "none", not 'erf'"""),
         (lambda: nn.LeakyReLU(-0.1), "slope of LeakyReLU must be a finite number >= 0 and below 1, not -0.1"),
     ],
 )

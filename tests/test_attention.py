@@ -142,7 +142,9 @@ def test_scores_of_any_size_are_safe(kind):
 
 def test_a_mask_of_another_length_is_an_error():
     model = built(nn.MultiHeadAttention(2), ((None, 4), (None, 6), (None,)), Backend("float64"))
-    with pytest.raises(ShapeError, match=r"MultiHeadAttention: has a mask for 1 positions and reads 5"):
+    with pytest.raises(
+        ShapeError, match=r"MultiHeadAttention: its mask has length 1, but the sequence that it reads 5"
+    ):
         model.forward((numbers(2, 3, 4), numbers(2, 5, 6), np.ones((2, 1), np.int64)))
 
 
@@ -243,20 +245,20 @@ def test_what_cannot_go_on_says_so():
     backend = Backend("float64")
     x = backend.asarray(numbers(1, 1, 4))
     model = built(nn.TransformerBlock(2), (None, 4), backend)
-    with pytest.raises(ValueError, match="only causal attention without a mask can go on"):
+    with pytest.raises(ValueError, match="only causal attention without a mask can continue"):
         nn.decode(model.network, x, {}, backend)
     model = built(nn.MultiHeadAttention(2, causal=True), ((None, 4), (None,)), backend)
-    with pytest.raises(ValueError, match="only causal attention without a mask can go on"):
+    with pytest.raises(ValueError, match="only causal attention without a mask can continue"):
         nn.decode(model.network, x, {}, backend)
-    with pytest.raises(ValueError, match="weights are shown of self-attention without a mask"):
+    with pytest.raises(ValueError, match="weights can be shown only for self-attention without a mask"):
         model.network.weights(x, backend)
     model = built(nn.Parallel(nn.MultiHeadAttention(2, causal=True), nn.Linear(2)), (3, 4), backend)
-    with pytest.raises(TypeError, match="decode cannot look into Parallel"):
+    with pytest.raises(TypeError, match="decode supports Sequential and Residual around other layers, not Parallel"):
         nn.decode(model.network, x, {}, backend)
     model, cache = built(nn.LearnedPosition(2), (None, 4), backend), {}
     for _ in range(2):
         nn.decode(model.network, x, cache, backend)
-    with pytest.raises(ShapeError, match="has 2 positions, and a sequence of 3 is longer"):
+    with pytest.raises(ShapeError, match="has 2 positions, but the sequence has 3"):
         nn.decode(model.network, x, cache, backend)
 
 
@@ -296,7 +298,9 @@ class FromTheMean(nn.Layer):
 def test_layers_that_see_positions_together_cannot_go_on(layer, kind):
     backend = Backend("float64")
     model = built(nn.Sequential(nn.Linear(4), layer, nn.TransformerBlock(2, causal=True)), (None, 4), backend)
-    with pytest.raises(TypeError, match=f"decode cannot go on through {kind}: it does not say that it takes each"):
+    with pytest.raises(
+        TypeError, match=rf"layers that treat each position by itself \(by_position = True\), which {kind} does not"
+    ):
         nn.decode(model.network, numbers(2, 2, 4), {}, backend)
 
 
@@ -352,11 +356,15 @@ def test_attention_learns_to_look_something_up():
         (nn.MultiHeadAttention(2), (8,), r"takes \(T, C\)"),
         (nn.MultiHeadAttention(2), (5, None), r"takes \(T, C\)"),
         (nn.MultiHeadAttention(2), ((5, 8), (5, 8), (5, 8)), r"takes \(T, C\)"),
-        (nn.MultiHeadAttention(2), ((5, 8), (6,)), r"has a mask of shape \(6,\) for positions of shape \(5, 8\)"),
-        (nn.MultiHeadAttention(2, causal=True), ((5, 8), (6, 4)), "reads another sequence"),
-        (nn.MultiHeadAttention(2, rotary=True), ((5, 8), (6, 4)), "reads another sequence"),
+        (
+            nn.MultiHeadAttention(2),
+            ((5, 8), (6,)),
+            r"its mask has shape \(6,\), which does not fit a sequence of shape \(5, 8\)",
+        ),
+        (nn.MultiHeadAttention(2, causal=True), ((5, 8), (6, 4)), "takes no memory with causal or rotary"),
+        (nn.MultiHeadAttention(2, rotary=True), ((5, 8), (6, 4)), "takes no memory with causal or rotary"),
         (nn.SinusoidalPosition(), (4, 3), "even number of channels"),
-        (nn.LearnedPosition(3), (4, 2), "has 3 positions, and a sequence of 4 is longer"),
+        (nn.LearnedPosition(3), (4, 2), "has 3 positions, but the sequence has 4"),
         (nn.LearnedPosition(3), (4,), r"needs sequences \(T, C\)"),
         (nn.TransformerBlock(2), (4,), r"needs sequences \(T, C\)"),
         (nn.TransformerBlock(3), (4, 8), r"layers.0.layers.1 \(MultiHeadAttention\): cannot split 8"),

@@ -95,7 +95,10 @@ def test_integers_go_in_and_have_no_gradient():
     ],
 )
 def test_no_layer_that_needs_the_whole_batch(layer):
-    with pytest.raises(nn.ShapeError, match=r"^layers.1 \(Blocked\): .* \((BatchNorm|Dropout)\) needs it whole"):
+    with pytest.raises(
+        nn.ShapeError,
+        match=r"^layers.1 \(Blocked\): .* \((BatchNorm|Dropout)\) needs the whole batch: put that layer outside",
+    ):
         nn.Model(nn.Sequential(nn.Tanh(), nn.Blocked(nn.Tanh(), layer)), (3, 4), select("cpu"))
 
 
@@ -110,5 +113,5 @@ def test_dropout_of_nothing_needs_no_whole_batch():
     ("layer", "shape"), [(nn.MultiHeadAttention(2), ((3, 4), (3, 4))), (Pair(), (4,))], ids=["given", "made"]
 )
 def test_one_array_only(layer, shape):
-    with pytest.raises(nn.ShapeError, match="Blocked: takes and gives one array, to cut into blocks, not shapes"):
+    with pytest.raises(nn.ShapeError, match="Blocked: needs one input and one output to cut into blocks, not shapes"):
         nn.Model(nn.Blocked(layer), shape, select("cpu"))

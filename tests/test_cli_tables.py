@@ -266,14 +266,14 @@ def test_new_rows_that_do_not_fit_are_said(customers):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--out", "run")
     customers.assign(city="Paris").to_csv("new.csv", index=False)
     refused = call("predict", "run/model.safetensors", "new.csv", code=2)
-    assert "column 'city', row 0 and 399 rows more: 'Paris' was not there in training" in refused.stderr
+    assert "column 'city', row 0 and 399 more: 'Paris' did not occur in training" in refused.stderr
     assert refused.stdout == ""
     customers.drop(columns="churn").to_csv("new.csv", index=False)
     said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
     assert "there is no column 'churn' to compare with" in said
     customers.assign(churn="perhaps").to_csv("new.csv", index=False)
     said = call("evaluate", "run/model.safetensors", "--data", "new.csv", code=2).stderr
-    assert "column 'churn', row 0: 'perhaps' is none of the classes 'no', 'yes'" in said
+    assert "column 'churn', row 0: 'perhaps' is not one of the classes 'no', 'yes'" in said
     assert (
         "a table must be the only file after the model"
         in call("predict", "run/model.safetensors", "new.csv", "new.csv", code=2).stderr
@@ -410,7 +410,7 @@ def test_the_devices_agree_on_a_table():
 def test_a_model_of_a_table_reads_no_image(tmp_path):
     call(*TRAIN, "--target", "churn", "--ignore", "id,spent", "--epochs", "1", "--out", "run")
     Image.new("L", (40, 40), 255).save("a.png")
-    assert "which are no images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
+    assert "which are not images" in call("predict", "run/model.safetensors", "a.png", code=2).stderr
 
 
 def test_a_model_of_images_reads_no_table():

@@ -202,7 +202,7 @@ def test_features_may_be_standardised_one_by_one():
     mean, std = x.mean(axis=(0, 1)), x.std(axis=(0, 1))
     y = Model(nn.Standardize(mean, std), (4, 3), select("cpu", "float64")).predict(x)
     np.testing.assert_allclose(y, (x - mean) / std, rtol=1e-12)
-    with pytest.raises(ValueError, match="they must be alike"):
+    with pytest.raises(ValueError, match="they must be equal"):
         nn.Standardize([1.0], [1.0, 2.0])
 
 

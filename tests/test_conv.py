@@ -269,7 +269,7 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         (lambda: nn.ConvTranspose2d(3, 3, 2, 0, 2), "output_padding 2 must be less than stride 2"),
         (lambda: nn.ConvTranspose2d(3, 3, (1, 2), 0, 1), r"output_padding 1 must be less than stride \(1, 2\)"),
         (lambda: nn.ConvTranspose2d(3, 3, 2, 0, -1), "output_padding must be a whole number >= 0"),
-        (lambda: nn.ConvTranspose2d(3, 3, 2, "same", 1), 'padding="same" says how large the output is'),
+        (lambda: nn.ConvTranspose2d(3, 3, 2, "same", 1), 'padding="same" sets the size of the output'),
     ],
 )
 def test_bad_options(make, message):

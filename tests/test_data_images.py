@@ -195,7 +195,7 @@ def test_a_white_drawing_lies_on_black(tmp_path, paint):
 def test_numbers_without_a_known_white_are_refused(pets, dtype, what):
     path = pets / "cats" / "0.tif"
     Image.fromarray(np.arange(24, dtype=dtype).reshape(6, 4)).save(path)
-    message = f"0.tif.*: it holds {what}, and which of them is white is not known: save it with 8 or 16 bits"
+    message = f"0.tif.*: it holds {what}, of which it is not known which is white: save it with 8 or 16 bits"
     with pytest.raises(ValueError, match=message):
         data.image_folder(pets)
     with pytest.raises(ValueError, match=message):
@@ -228,14 +228,14 @@ def test_a_fifth_is_held_out_or_the_folder_test(pets):
     splits = data.load(both)
     assert (len(splits.train), len(splits.test)) == (22, 2)
     write(both / "test" / "birds" / "1.png", np.zeros((6, 4)))
-    with pytest.raises(ValueError, match=r"both: both parts need the same classes, and train has no folder 'birds'$"):
+    with pytest.raises(ValueError, match=r"both: both parts need the same classes, but train has no folder 'birds'$"):
         data.load(both)
     write(both / "train" / "birds" / "1.png", np.zeros((6, 4)))
     (both / "test" / "cats").rename(both / "test" / "apes")
-    with pytest.raises(ValueError, match="and train has no folder 'apes'"):
+    with pytest.raises(ValueError, match="but train has no folder 'apes'"):
         data.load(both)
     (both / "test" / "apes").rename(both / ".apes")
-    with pytest.raises(ValueError, match="and test has no folder 'cats'"):
+    with pytest.raises(ValueError, match="but test has no folder 'cats'"):
         data.load(both)
     (both / ".apes").rename(both / "test" / "cats")
     write(both / "test" / "cats" / "1.png", np.zeros((6, 4, 3)))
@@ -254,7 +254,7 @@ def test_a_test_part_without_classes_is_named(pets, validation):
     if validation:
         for class_name in ("cats", "dogs"):
             write(both / "val" / class_name / "1.png", np.zeros((6, 4)))
-    message = r"both.test has images, and no folders .*: put those of .*; or name .*train alone"
+    message = r"both.test has images, but no folders .*: put those of .*; or load .*train alone"
     with pytest.raises(ValueError, match=message):
         data.load(both)
 
@@ -266,11 +266,15 @@ def test_a_validation_part_is_not_passed_over(pets, name):
     pets.rename(both / "train")
     for class_name in ("cats", "dogs"):
         write(both / name / class_name / "1.png", np.zeros((6, 4)))
-    with pytest.raises(ValueError, match=f"both has a part {name}, and what is read are train and test: call it test"):
+    with pytest.raises(
+        ValueError, match=f"both has a part {name}, but only train and test are read: rename it to test"
+    ):
         data.load(both)
     for class_name in ("cats", "dogs"):
         write(both / "test" / class_name / "1.png", np.zeros((6, 4)))
-    with pytest.raises(ValueError, match=f"both has a part {name}, .*: move its images into train, or it elsewhere"):
+    with pytest.raises(
+        ValueError, match=f"both has a part {name}, .*: move its images into train, or move it elsewhere"
+    ):
         data.load(both)
 
 
@@ -430,7 +434,7 @@ def test_what_is_no_size(elsewhere, pets, size):  # noqa: F811
 def test_a_size_is_for_images_alone(elsewhere, tmp_path):  # noqa: F811
     for source, code in (("digits", 2), ("mnist", 1)):
         refused = call("train", "--data", source, "--size", "8", code=code).stderr
-        assert f"a size is for folders of images, one for each class, and '{source}' is none" in refused
+        assert f"size and grey are for a folder with one folder of images per class, not for '{source}'" in refused
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     refused = call("train", "--data", "a.csv", "--target", "b", "--size", "8", code=2).stderr
     assert "size is for folders of images, and the data are" in refused
@@ -454,7 +458,7 @@ def test_a_model_is_measured_by_the_names_of_the_classes(elsewhere, tmp_path):  
     assert result["test_accuracy"] == 1
     assert [(row["class"], row["support"]) for row in result["classes"]] == [("dark", 0), ("grey", 15), ("light", 15)]
     refused = call("evaluate", "run/model.safetensors", "--data", "other", code=2).stderr
-    assert "other: 'red' is none of the classes 'dark', 'grey', 'light'" in refused
+    assert "other: 'red' is not one of the classes 'dark', 'grey', 'light'" in refused
 
 
 def test_folders_called_as_numbers_are_classes_by_name(elsewhere, tmp_path):  # noqa: F811
@@ -473,6 +477,6 @@ def test_folders_called_as_numbers_are_classes_by_name(elsewhere, tmp_path):  # 
     for model, classes in (("run-odd", "'1', '2', '5'"), ("run-pets", "'cat', 'dog'")):
         for command in (["evaluate"], ["parity", "--steps", "1"]):
             refused = call(command[0], model, "--data", "first", *command[1:], code=2).stderr
-            assert f"first: '0' is none of the classes {classes}" in refused
+            assert f"first: '0' is not one of the classes {classes}" in refused
     write_folder(tmp_path / "unnamed", (8, 8), classes=2)  # numbers in files are no names
     call("evaluate", "run-pets", "--data", "unnamed")

@@ -604,7 +604,7 @@ def test_data_whose_classes_have_other_numbers_than_the_models_are_refused():
     told = r"these has the classes 'b', 'c', and model\.classes are 'a', 'b', 'c': use the data's \.with_classes\(model"
     with pytest.raises(ValueError, match=told):
         train.evaluate(model, loss, named("b", "c"))
-    with pytest.raises(ValueError, match="'d' is none of those"):
+    with pytest.raises(ValueError, match="'d' is not one of those"):
         train.evaluate(model, loss, named("a", "b", "d"))
     with pytest.raises(ValueError, match=r"these has the classes 'b', 'c', and model\.classes"):
         train.fit(model, loss, optimizer, named("b", "c"), **more)

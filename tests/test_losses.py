@@ -113,20 +113,25 @@ def test_class_numbers_and_one_hot_rows_of_any_length_are_the_same_loss(kind, n_
         ),
         (losses.SoftmaxCrossEntropy(), (2, 3), np.array([0.0, 1.0]), "got float64 of shape"),
         (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros((2, 4)), r"outputs of shape \(2, 3\).* got .*\(2, 4\)"),
-        (losses.SoftmaxCrossEntropy(0, [1, 2]), (2, 3), np.array([0, 1]), "2 class weights for 3 classes"),
+        (
+            losses.SoftmaxCrossEntropy(0, [1, 2]),
+            (2, 3),
+            np.array([0, 1]),
+            "class_weights has 2 numbers, but there are 3 classes",
+        ),
         (losses.MeanSquaredError(), (2, 3), np.zeros((2, 1)), r"outputs of shape \(2, 3\).*got .*\(2, 1\)"),
         (
             losses.MeanSquaredError(),
             (2, 1),
             np.zeros(2),
-            r"outputs of shape \(2, 1\).*got float64 of shape \(2,\): y\[:, None\] has that shape$",
+            r"outputs of shape \(2, 1\).*got float64 of shape \(2,\): use y\[:, None\]$",
         ),
-        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros(2), r"of class numbers, y\.astype\(int\) has that type$"),
+        (losses.SoftmaxCrossEntropy(), (2, 3), np.zeros(2), r": if these are class numbers, use y\.astype\(int\)$"),
         (
             losses.SoftmaxCrossEntropy(),
             (2, 3),
             np.zeros((2, 1), int),
-            r"of shape \(2, 1\): y\[\.\.\., 0\] has that shape$",
+            r"of shape \(2, 1\): use y\[\.\.\., 0\]$",
         ),
         (losses.BinaryCrossEntropy(), (2, 3), np.zeros((3,)), r"outputs of shape \(2, 3\)"),
         (losses.SoftmaxCrossEntropy(), (3,), np.zeros(3), r"needs logits of shape \(N, \.\.\., C\), not \(3,\)"),
@@ -151,7 +156,7 @@ def test_targets_that_do_not_fit(loss, shape, target, message):
         ({"class_weights": [1e31, 1.0]}, r"the largest class weight is 1e\+31, too far from 1"),
         ({"class_weights": [0.0, 0.0]}, "not all 0"),
         ({"class_weights": [1.0, math.inf]}, "must be finite"),
-        ({"ignore": 0}, "ignore must be below 0, where no class is, not 0"),
+        ({"ignore": 0}, "ignore must be negative, not 0: to leave out a class, give it the class weight 0"),
         ({"ignore": -1.5}, "ignore must be a whole number, not -1.5"),
         ({"ignore": "a"}, "ignore must be a whole number, not 'a'"),
         ({"reduction": "none"}, "reduction must be one of mean, sum, not 'none'"),
@@ -205,43 +210,63 @@ def test_bad_options_of_the_others(make, message):
         (losses.SoftmaxCrossEntropy(), np.array([0, -100]), (3,), r"label -100 at index 1 is outside 0\.\.2"),
         (losses.SoftmaxCrossEntropy(ignore=-1), np.array([0, -100]), (3,), r"label -100 at index 1"),
         (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.ones(3)), (3,), r"weights of shape \(3,\) do not fit"),
-        (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.ones((2, 3))), (3,), r"a loss of terms \(2,\)"),
+        (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.ones((2, 3))), (3,), r"a loss with terms of shape \(2,\)"),
         (losses.SoftmaxCrossEntropy(), (np.array([0, 1]), np.array(1.0)), (3,), r"weights of shape \(\) do not fit"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.array([1, -1])), (3,), r">= 0, not -1 at index \(1,\)"),
         (losses.MeanSquaredError(), (np.zeros((2, 3)), np.full((2, 3), np.nan)), (3,), r"finite and >= 0, not nan"),
-        (losses.MeanSquaredError(scale=(1.0, 2.0)), np.zeros((2, 3)), (3,), "2 scales for outputs of 3 entries"),
-        (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "targets are distributions"),
-        (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "targets are distributions"),
-        (losses.KLDivergence(), np.array([[0.5, 0.5], [0.5, 0.6]]), (2,), "targets are distributions"),
+        (
+            losses.MeanSquaredError(scale=(1.0, 2.0)),
+            np.zeros((2, 3)),
+            (3,),
+            "scale has 2 numbers, but the outputs have 3 entries",
+        ),
+        (losses.KLDivergence(), np.array([[0.5, 0.6]]), (2,), "targets must be distributions"),
+        (losses.KLDivergence(), np.array([[1.5, -0.5]]), (2,), "targets must be distributions"),
+        (losses.KLDivergence(), np.array([[0.5, 0.5], [0.5, 0.6]]), (2,), "targets must be distributions"),
         (losses.KLDivergence(), np.array([0]), (2,), r"need distributions of that shape, not \(1,\)"),
         (
             losses.KLDivergence(),
             np.array([[0.5, 0.5], [np.nan, 1.0]]),
             (2,),
-            r"targets are distributions.* index \(1,\)",
+            r"targets must be distributions.* index \(1,\)",
         ),
         (
             losses.SoftmaxCrossEntropy(),
             np.array([[0.5, 0.5], [-3.0, 9.0]]),
             (2,),
-            r"targets are distributions.* index \(1,\)",
+            r"targets must be distributions.* index \(1,\)",
         ),
-        (losses.SoftmaxCrossEntropy(), np.array([[1.5, -0.5]]), (2,), "targets are distributions"),
-        (losses.SoftmaxCrossEntropy(), np.array([[1, 1]]), (2,), "targets are distributions"),
+        (losses.SoftmaxCrossEntropy(), np.array([[1.5, -0.5]]), (2,), "targets must be distributions"),
+        (losses.SoftmaxCrossEntropy(), np.array([[1, 1]]), (2,), "targets must be distributions"),
         (
             losses.SoftmaxCrossEntropy(),
             np.array([[[0, 0], [0, 1]]]),
             (None, 2),
-            r"targets are distributions.* index \(0, 0\)",
+            r"targets must be distributions.* index \(0, 0\)",
         ),
-        (losses.BinaryCrossEntropy(), np.array([[1.0], [7.0]]), (1,), r"numbers from 0 to 1, unlike at index \(1, 0\)"),
-        (losses.BinaryCrossEntropy(), np.array([[0, -1]]), (2,), r"numbers from 0 to 1, unlike at index \(0, 1\)"),
+        (
+            losses.BinaryCrossEntropy(),
+            np.array([[1.0], [7.0]]),
+            (1,),
+            r"must be numbers from 0 to 1, but those at index \(1, 0\) are not",
+        ),
+        (
+            losses.BinaryCrossEntropy(),
+            np.array([[0, -1]]),
+            (2,),
+            r"must be numbers from 0 to 1, but those at index \(0, 1\) are not",
+        ),
         (losses.BinaryCrossEntropy(), np.array([[0.5, np.nan]]), (2,), "numbers from 0 to 1"),
-        (losses.MultiMargin(), np.array([[0.0, 1.0], [0.5, 0.5]]), (2,), r"with a single 1, unlike at index \(1,\)"),
+        (
+            losses.MultiMargin(),
+            np.array([[0.0, 1.0], [0.5, 0.5]]),
+            (2,),
+            r"with a single 1, but those at index \(1,\) are not",
+        ),
         (losses.MultiMargin(), np.array([[1, 1]]), (2,), "rows of zeros with a single 1"),
         (losses.MultiMargin(), np.array([[2, -1]]), (2,), "rows of zeros with a single 1"),
         (losses.MultiMargin(), np.array([[0, 0]]), (2,), "rows of zeros with a single 1"),
-        (losses.Focal(), np.array([[0.5, 1.0]]), (2,), "0 or 1, nothing between"),
+        (losses.Focal(), np.array([[0.5, 1.0]]), (2,), "the targets of Focal must be 0 or 1, but"),
         (
             losses.SoftmaxCrossEntropy(),
             (np.eye(2)[None] * [[[0], [2]]], np.array([[0.0, 1.0]])),
@@ -485,7 +510,7 @@ def test_binary_cross_entropy_of_soft_targets_keeps_its_digits(kind, y, t):
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_single_output_has_two_classes(loss, label):
     target = np.array([0, label, 1])
-    how = r": whole numbers are class numbers.*a regression.*astype\(float\)\[:, None\]"
+    how = r": whole numbers are taken as class numbers.*a regression, use y\.astype\(float\)\[:, None\]"
     with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1{how}"):
         loss.check(target, (1,))
     with pytest.raises(ValueError, match=rf"label {label} at index 1 is outside 0\.\.1"):
@@ -528,5 +553,5 @@ def test_the_targets_of_a_loss_of_rows_may_be_numbers_for_each_row():
     with pytest.raises(ValueError, match="need targets of that shape"):
         RowError().check(target[:, None], (2,))
     for loss in (losses.MultiMargin(), losses.SoftmaxCrossEntropy()):
-        with pytest.raises(ValueError, match=r"of class numbers, y.astype\(int\) has that type"):
+        with pytest.raises(ValueError, match=r": if these are class numbers, use y.astype\(int\)$"):
             loss.check(target, (2,))

@@ -441,9 +441,9 @@ def test_a_frozen_layer_does_not_count_when_gradients_are_clipped():
 
 def test_freezing_is_refused_where_it_would_not_be_seen():
     model = network()
-    with pytest.raises(ValueError, match=r"no trained parameter fits 'layers\.1\.\*': there are layers\.0\.W, "):
+    with pytest.raises(ValueError, match=r"no trained parameter matches 'layers\.1\.\*': there are layers\.0\.W, "):
         model.freeze("layers.1.*")
-    with pytest.raises(ValueError, match="no trained parameter fits"):
+    with pytest.raises(ValueError, match="no trained parameter matches"):
         model.unfreeze("layers.1.*")
     with model.backend.training_lock, pytest.raises(RuntimeError, match="between two runs of fit"):
         model.freeze("*")
@@ -504,8 +504,8 @@ def test_parts_end_where_something_is_frozen_and_decays_where_they_differ():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({"layers.7.*": {"lr": 0.1}}, r"no trained parameter fits 'layers\.7\.\*'"),
-        ({"*.b": {"rate": 0.1}}, r"group '\*\.b': there are factors of lr and weight_decay, not of rate"),
+        ({"layers.7.*": {"lr": 0.1}}, r"no trained parameter matches 'layers\.7\.\*'"),
+        ({"*.b": {"rate": 0.1}}, r"group '\*\.b': only lr and weight_decay can have a factor, not rate"),
         ({"*.b": {"lr": -1.0}}, r"the factor of lr must be a finite number >= 0, not -1\.0"),
         ({"*.b": {"weight_decay": math.inf}}, "the factor of weight_decay must be a finite number"),
     ],

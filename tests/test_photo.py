@@ -622,7 +622,7 @@ def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path)
     with pytest.raises(ImageError, match=r"cut\.png: damaged or cut off"):
         reader.read(tmp_path / "cut.png")
     Image.fromarray(np.zeros((9, 12), np.float32)).save(tmp_path / "deep.tif")
-    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, and which of them is white is not known"):
+    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, of which it is not known which is white"):
         reader.read(tmp_path / "deep.tif")
     with pytest.raises(ImageError, match="million pixels"):
         open_whole(path, (9, 12), grey, max_pixels=1000)
@@ -891,7 +891,7 @@ def test_a_model_of_tables_reads_no_images():
         xpnet.select("cpu"),
         ("a", "b"),
     )
-    with pytest.raises(ValueError, match="the model takes rows of a table, which are no images"):
+    with pytest.raises(ValueError, match="the model takes rows of a table, which are not images"):
         ImageReader(model)
 
 

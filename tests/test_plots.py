@@ -251,7 +251,7 @@ def test_samples_that_are_no_images_are_refused():
     rows = Dataset(np.zeros((4, 7)), np.arange(4))
     assert not is_images(rows.x)
     for draw in (lambda: plots.samples(rows), lambda: plots.mistakes(rows, np.eye(4)[::-1])):
-        with pytest.raises(ValueError, match=r"samples of shape \(7,\) are no images"):
+        with pytest.raises(ValueError, match=r"samples of shape \(7,\) are not images"):
             draw()
 
 

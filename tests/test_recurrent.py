@@ -158,9 +158,9 @@ def test_a_mask_that_does_not_fit():
 def test_states_of_another_batch(layer):
     model, x, first, _ = with_states(layer)
     wrong = x, *(s[:1] for s in first)
-    with pytest.raises(ShapeError, match=r"the inputs hold 2, 1.* samples"):
+    with pytest.raises(ShapeError, match=r"the inputs have 2, 1.* samples"):
         model.forward(wrong)
-    with pytest.raises(ShapeError, match=r"states of 1.* samples do not fit 2"):  # given by another layer
+    with pytest.raises(ShapeError, match=r"has states of 1.* samples, but x of 2"):  # given by another layer
         model.network(wrong, model.backend)
 
 

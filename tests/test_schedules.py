@@ -138,7 +138,7 @@ def test_settings_that_cannot_be(make, named):
 @pytest.mark.parametrize("then", [0.1, None, schedules.Cosine])
 def test_a_warm_up_is_followed_by_a_schedule(then):
     with pytest.raises(
-        TypeError, match=r"WarmUp goes on with a schedule, such as schedules.Cosine\(0.01, steps=1000\)"
+        TypeError, match=r"WarmUp needs a schedule to follow it, such as schedules.Cosine\(0.01, steps=1000\)"
     ):
         schedules.WarmUp(5, then)
     assert schedules.WarmUp(1, lambda step: 0.5)(7) == 0.5

@@ -96,7 +96,7 @@ def test_a_branch_that_gives_no_gradient_takes_none_from_the_others(kind):
 
 def test_probabilities_and_metrics_are_of_one_output():
     model = nn.Model(nn.Sequential(nn.Linear(2), Fork()), (3,), Backend())
-    with pytest.raises(TypeError, match="a model of several outputs has no one row of probabilities"):
+    with pytest.raises(TypeError, match="probabilities need a model of one output: compute them"):
         model.probabilities(np.ones((4, 3)))
     samples = data.Dataset(np.ones((8, 3)), np.ones((8, 2)))
 
@@ -173,7 +173,7 @@ def test_values_that_are_assigned_to_a_parameter_go_into_the_model():
 def test_a_layer_of_a_model_is_not_copied_by_itself(way):
     model = nn.Model(nn.mlp([3, 4, 2]), (3,), Backend())
     with pytest.raises(
-        TypeError, match=r"copy\.deepcopy\(model\) takes its values along, model\.network\.copy\(\) does"
+        TypeError, match=r"copy\.deepcopy\(model\) for a copy with the values, model\.network\.copy\(\) for"
     ):
         way(model.network)
     np.testing.assert_array_equal(copy.deepcopy(model).data, model.data)
@@ -284,7 +284,7 @@ def test_several_outputs_take_a_tuple_of_dys_with_none_for_what_nobody_used():
 def test_a_loss_of_the_package_is_told_of_several_outputs():
     model = nn.Model(Fork(), (3,), Backend("float64", 0))
     for loss in (losses.MeanSquaredError(), losses.SoftmaxCrossEntropy()):
-        words = f"{type(loss).__name__} takes one output, and the model gives several: a loss of your own"
+        words = f"{type(loss).__name__} takes one output, but the model has several: write a loss"
         with pytest.raises(TypeError, match=words):
             train.train_step(model, loss, optim.SGD(model, 0.1), np.ones((5, 3)), np.ones((5, 3)))
         with pytest.raises(ValueError, match=words):

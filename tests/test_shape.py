@@ -37,7 +37,7 @@ from xpnet.verify import check
         (
             nn.Residual(nn.Linear(3), shortcut=nn.Linear(2)),
             (4,),
-            r"turns shape \(4,\) into \(3,\), but the sum with the shortcut's \(2,\) needs both alike",
+            r"turns shape \(4,\) into \(3,\), but the sum with the shortcut's \(2,\) needs equal shapes",
         ),
         (nn.Residual(nn.Linear(3), shortcut=nn.Linear(3, n_in=5)), (4,), r"shortcut \(Linear\): connects \(5,\)"),
     ],
@@ -54,7 +54,7 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         (lambda: nn.Reshape(-1, -1), ValueError, r"one may be -1, not \(-1, -1\)"),
         (lambda: nn.Reshape(0), ValueError, "axes >= 1"),
         (lambda: nn.Reshape(2.0), ValueError, "an axis must be a whole number, not 2.0"),
-        (lambda: nn.Transpose(0, 2), ValueError, r"each axis of a sample once, from 0 on, not \(0, 2\)"),
+        (lambda: nn.Transpose(0, 2), ValueError, r"each axis of a sample once, counted from 0, not \(0, 2\)"),
         (lambda: nn.Transpose(1, 1), ValueError, "each axis of a sample once"),
         (lambda: nn.Parallel(), ValueError, "at least one branch"),
         (lambda: nn.Parallel(nn.Tanh(), "Tanh"), TypeError, r"branches\.1 of Parallel is 'Tanh', not a layer"),

@@ -202,9 +202,9 @@ def test_sequences_for_the_next_token():
         assert np.ptp([*np.lib.array_utils.byte_bounds(rows)]) <= 8 * len(tokens)
     assert windows.y.dtype == np.int64
     for wrong, message in (
-        (tokens[:4], "no sequence of 4"),
-        (tokens / 2, "a row of integers"),
-        (tokens[None], "a row"),
+        (tokens[:4], "4 tokens are too few for a sequence of 4 and"),
+        (tokens / 2, r"tokens must be integers of shape \(n,\)"),
+        (tokens[None], r"tokens must be integers of shape \(n,\), not .* of shape \(1, "),
     ):
         with pytest.raises(ValueError, match=message):
             data.next_tokens(wrong, 4)
@@ -224,11 +224,11 @@ def test_targets_of_every_kind():
     assert repr(both) == "<data: 3 samples of 2 float64 and 5 x 2 uint8, 3 classes>"
     assert both[1:].x[1].shape == (2, 5, 2)
     for y, classes, message in [
-        (["bird", "cat", "dog"], ("dog", "cat"), "label 'bird' is none of the classes dog, cat"),
+        (["bird", "cat", "dog"], ("dog", "cat"), "label 'bird' is not one of the classes dog, cat"),
         (np.array([0.5, 1.0, 2.0]), ("a", "b"), "2 classes need class numbers"),
         (np.array([0.5, np.nan, 2.0]), (), "y: nan at index"),
         (np.array([1j, 2, 3]), (), "class numbers, class names or floating point numbers"),
-        (np.array([0, 1, -1]), (), "label -1 at index 2 is no class number"),
+        (np.array([0, 1, -1]), (), "label -1 at index 2 is not a class number"),
     ]:
         with pytest.raises(ValueError, match=message):
             data.Dataset(x, y, classes)
@@ -427,10 +427,10 @@ def test_weights_stay_with_their_samples():
     assert samples.digest() != data.Dataset(samples.x, samples.y).digest()
     assert samples.digest() != data.Dataset(samples.x, samples.y, weights=np.ones(12)).digest()
     for wrong, message in (
-        (np.ones(11), r"weights are numbers of y's shape \(12,\)"),
+        (np.ones(11), r"weights must be numbers of y's shape \(12,\)"),
         (np.full(12, -1.0), "weights must be >= 0, not -1.0 at index"),
         (np.full(12, np.inf), "data: weights: inf at index"),
-        (["a"] * 12, "weights are numbers"),
+        (["a"] * 12, "weights must be numbers of y"),
     ):
         with pytest.raises(ValueError, match=message):
             data.Dataset(samples.x, samples.y, weights=wrong)
@@ -447,7 +447,7 @@ def test_data_that_does_not_fit_is_named():
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.zeros((2, 3)), name="late"))
     rows = np.full((2, 4, 5), 0.2)
     late = data.Dataset(np.zeros((2, 4), int), rows, name="late", weights=np.ones((2, 4, 5)))
-    with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss of terms \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"late: weights of shape .* do not fit a loss with terms of shape \(2, 4\)"):
         train.evaluate(model, loss, late)
     with pytest.raises(ValueError, match=r"late: .*label -100 at index \(0, 0\) is outside 0\.\.4"):
         train.evaluate(model, loss, data.Dataset(np.zeros((2, 4), int), np.full((2, 4), -100), name="late"))

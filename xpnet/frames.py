@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import counted
-
 MISSING = ("refuse", "fill")
 UNSEEN = ("refuse", "zeros")
 SHOWN = 10  # names in a message
@@ -67,9 +65,9 @@ class Form:
         codes = np.array([number.get(text, -1 if text is not None else 0) for text in texts.tolist()], np.int64)
         if self.unseen == "refuse" and (codes < 0).any():
             row, n = int((codes < 0).argmax()), int((codes < 0).sum())
-            others = f" and {counted(n - 1, 'row')} more" if n > 1 else ""
+            others = f" and {n - 1:,} more" if n > 1 else ""
             raise ValueError(
-                f"column {name!r}, row {row}{others}: {texts[row]!r} was not there in training, which had "
+                f"column {name!r}, row {row}{others}: {texts[row]!r} did not occur in training, which had "
                 f"{listed(levels)}: correct it, or train with unseen='zeros' (--unseen zeros)"
             )
         return np.maximum(codes, 0)
@@ -97,9 +95,9 @@ def columns_of(frame: Any) -> dict[str, Any]:
             )
     lengths = sorted({len(column) for column in columns.values()})
     if lengths == [0]:
-        raise ValueError("a table needs a row at least, and this one has none")
+        raise ValueError("a table needs at least one row, and this one has none")
     if len(lengths) != 1:
-        raise ValueError(f"a table needs columns of one length, and a row at least, not lengths {lengths}")
+        raise ValueError(f"a table needs columns of one length, and at least one row, not lengths {lengths}")
     return columns
 
 
@@ -135,7 +133,7 @@ def texts_of(column: Any, name: str, levels: Sequence[str] = ()) -> np.ndarray:
 def _values(column: Any, name: str) -> np.ndarray:
     array = np.asarray(column)
     if array.ndim != 1:
-        raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value a row")
+        raise ValueError(f"column {name!r} has shape {array.shape}: it needs one value for each row")
     if array.dtype.kind in "OUT":
         values = column if isinstance(column, (list, tuple)) else array.tolist()  # NumPy turns [1, "2"] into strings
         array = _of_objects([None if _is_missing(value) else value for value in values], name)
@@ -246,7 +244,7 @@ def refuse_missing(values: dict[str, np.ndarray], advice: str) -> None:
     missing = {name: missing_in(column) for name, column in values.items()}
     counts = [f"{name!r} lacks {m.sum():,} (the first in row {m.argmax()})" for name, m in missing.items() if m.any()]
     if counts:
-        more = f", and {counted(len(counts) - SHOWN, 'column')} more" if len(counts) > SHOWN else ""
+        more = f", and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
         raise ValueError(f"values are missing: column {', '.join(counts[:SHOWN])}{more}: {advice}")
 
 

@@ -105,7 +105,7 @@ class WarmUp:
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, least=1)
-        a_function("WarmUp goes on with a schedule, such as schedules.Cosine(0.01, steps=1000)", self.then)
+        a_function("WarmUp needs a schedule to follow it, such as schedules.Cosine(0.01, steps=1000)", self.then)
         if isinstance(self.then, Plateau):
             raise ValueError("WarmUp cannot be followed by Plateau, which has to see the loss of every epoch")
 

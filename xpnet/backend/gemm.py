@@ -84,7 +84,7 @@ class CublasGemm:
         if a.ndim == 1:
             return self(a[None, :], b, None if out is None else out[..., None, :])[..., 0, :]
         if a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"arrays of shapes {a.shape} and {b.shape} have no product")
+            raise ValueError(f"arrays of shapes {a.shape} and {b.shape} cannot be multiplied")
         shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
         c = cp.empty(shape, _of_product(a)) if out is None else out
         self._check_output(a, b, c, shape)

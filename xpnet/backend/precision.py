@@ -31,8 +31,8 @@ def check_precision(precision: str, dtype: np.dtype, offered: tuple[str, ...], d
     if precision not in offered:
         raise ValueError(
             f"precision {precision!r} is for a GPU: NumPy has no fast products of 16 bits, in float32 the {device} is "
-            "faster and right to more digits. Leave the precision out, or name the device cuda. What it does to a "
-            f'network shows on any machine: xpnet.verify.strict.StrictBackend(precision="{precision}")'
+            "faster and right to more digits. Leave the precision out, or name the device cuda. To see its effect on a "
+            f'network on any machine, use xpnet.verify.strict.StrictBackend(precision="{precision}")'
         )
     if dtype != np.float32:
         raise ValueError(f"precision {precision!r} rounds float32: it does not go with dtype {dtype}")

@@ -128,7 +128,9 @@ class Dataset:
     def __getitem__(self, rows: slice) -> Dataset:
         """The samples of a slice, as a view: data[:1000]."""
         if not isinstance(rows, slice):
-            raise TypeError(f"a data set is cut by slices, not {rows!r}: see take(indices), or index x and y")
+            raise TypeError(
+                f"a data set can be indexed by slices only, not by {rows!r}: use take(indices), or index x and y"
+            )
         return self._cut(lambda array: array[rows])
 
     def take(self, indices: np.ndarray) -> Dataset:
@@ -170,7 +172,9 @@ def check_indices(indices: np.ndarray) -> np.ndarray:
     """The indices (M,) of samples. Raises TypeError for a mask, whose values NumPy would take for indices 0 and 1."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise TypeError(f"samples are named by a row of integers, not {indices.dtype} of shape {indices.shape}")
+        raise TypeError(
+            f"indices of samples must be integers of shape (M,), not {indices.dtype} of shape {indices.shape}"
+        )
     return indices
 
 
@@ -215,7 +219,7 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
         number = {label: i for i, label in enumerate(classes)}
         unknown = sorted(set(y.ravel().tolist()) - number.keys())
         if unknown:
-            raise ValueError(f"{name}: the label {unknown[0]!r} is none of the classes {', '.join(classes[:20])}")
+            raise ValueError(f"{name}: the label {unknown[0]!r} is not one of the classes {', '.join(classes[:20])}")
         return np.array([number[label] for label in y.ravel().tolist()], np.int64).reshape(y.shape), classes
     if y.dtype.kind == "f":
         if classes:
@@ -227,8 +231,8 @@ def _targets(y: np.ndarray, classes: tuple[str, ...], name: str) -> tuple[np.nda
     y = y.astype(np.int64, copy=False)
     if y.ndim == 1 and not classes and y.min() < 0:
         at = int((y < 0).argmax())
-        what_to_do = "they are counted from 0, or texts that name the classes, as y.astype(str) are"
-        raise ValueError(f"{name}: label {y[at]} at index {at} is no class number: {what_to_do}")
+        what_to_do = "count the classes from 0, or name them by strings, as y.astype(str) does"
+        raise ValueError(f"{name}: label {y[at]} at index {at} is not a class number: {what_to_do}")
     if y.ndim == 1:
         check_labels(y, len(classes) or MAX_UNNAMED, name)
     elif classes and y.max(initial=0) >= len(classes):
@@ -243,8 +247,8 @@ def _weights(weights: Any, y: np.ndarray, name: str) -> np.ndarray:
     weights = to_numpy(weights)
     if weights.dtype.kind not in "buif" or weights.ndim == 0 or weights.shape != y.shape[: weights.ndim]:
         raise ValueError(
-            f"{name}: weights are numbers of y's shape {y.shape} or that of its first axes, not {weights.dtype} of "
-            f"shape {weights.shape}"
+            f"{name}: weights must be numbers of y's shape {y.shape}, or of the shape of its first axes, not "
+            f"{weights.dtype} of shape {weights.shape}"
         )
     weights = weights if weights.dtype.kind == "f" else weights.astype(np.float32)
     check_finite(weights, f"{name}: weights")
@@ -262,10 +266,10 @@ def next_tokens(tokens: np.ndarray, length: int, stride: int | None = None, name
     """
     tokens, stride = np.asarray(tokens), length if stride is None else stride
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        raise ValueError(f"{name}: tokens are a row of integers, not {tokens.dtype} of shape {tokens.shape}")
+        raise ValueError(f"{name}: tokens must be integers of shape (n,), not {tokens.dtype} of shape {tokens.shape}")
     length, stride = whole(f"{name}: length", length, least=1), whole(f"{name}: stride", stride, least=1)
     if len(tokens) <= length:
-        raise ValueError(f"{name}: {len(tokens)} tokens have no sequence of {length} and a token after it")
+        raise ValueError(f"{name}: {len(tokens)} tokens are too few for a sequence of {length} and the token after it")
     windows = lambda row: np.lib.stride_tricks.sliding_window_view(row, length + 1)[::stride]
     targets = tokens.astype(np.int64, copy=False)  # converted before it is cut: `Dataset` would copy all windows
     return Dataset(windows(tokens)[:, :-1], windows(targets)[:, 1:], name=name)

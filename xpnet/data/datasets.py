@@ -67,7 +67,9 @@ def load(
     FileNotFoundError for a missing file, DownloadError for a data set that is not found and cannot be downloaded.
     """
     if (size, grey) != (None, None) and not holds_images(source):
-        raise ValueError(f"a size is for folders of images, one for each class, and {os.fspath(source)!r} is none")
+        raise ValueError(
+            f"size and grey are for a folder with one folder of images per class, not for {os.fspath(source)!r}"
+        )
     if source == "digits":
         return _digits(seed)
     if source == "mnist":
@@ -81,7 +83,7 @@ def load(
     if holds_images(source):
         return _of_images(folder, seed, size, grey)
     if not any(_find(folder, name) for name in MNIST_SHA256) and images_in(folder):
-        raise FileNotFoundError(f"{folder} has images, and no folders that say what they are: {INTO_FOLDERS}")
+        raise FileNotFoundError(f"{folder} has images, but no folders that tell their classes: {INTO_FOLDERS}")
     return _of_files([_file_in(folder, name) for name in MNIST_SHA256], folder.resolve().name)
 
 
@@ -113,20 +115,20 @@ def _of_images(folder: Path, seed: int, size: int | tuple[int, int] | None, grey
     there = [one for one in ("train", "test", *VALIDATION) if (folder / one).is_dir() and has_images(folder / one)]
     if "train" in there and "test" not in there and parts[1].is_dir() and images_in(parts[1]):
         raise ValueError(
-            f"{parts[1]} has images, and no folders that say what they are: {INTO_FOLDERS}; or name {parts[0]} alone, "
-            "of which a fifth is then held out"
+            f"{parts[1]} has images, but no folders that tell their classes: {INTO_FOLDERS}; or load {parts[0]} "
+            "alone, of which a fifth is then held out"
         )
     if there[:1] == ["train"] and there[-1] in VALIDATION:
-        what_to_do = "move its images into train, or it elsewhere" if "test" in there else "call it test"
+        what_to_do = "move its images into train, or move it elsewhere" if "test" in there else "rename it to test"
         raise ValueError(
-            f"{folder} has a part {there[-1]}, and what is read are train and test: {what_to_do}. A part to watch a "
-            f"run on is held out of train, by data.split or xpnet train --val 0.1"
+            f"{folder} has a part {there[-1]}, but only train and test are read: {what_to_do}. To validate during a "
+            f"run, hold out a part of train with data.split or xpnet train --val 0.1"
         )
     if has_parts(folder):
         train, test = (image_folder(part, size, grey) for part in parts)
         for part, one, other in (("train", train, test), ("test", test, train)):
             if lacking := ", ".join(repr(of_class) for of_class in other.classes if of_class not in one.classes):
-                raise ValueError(f"{name}: both parts need the same classes, and {part} has no folder {lacking}")
+                raise ValueError(f"{name}: both parts need the same classes, but {part} has no folder {lacking}")
         if train.x.shape[1:] != test.x.shape[1:]:
             found = f"{train!r} in train, {test!r} in test"
             raise ValueError(f"{name}: both parts need images of one size and kind: {found}")

@@ -40,8 +40,8 @@ def of_texts(name: str, texts: Sequence[str], what: str, option: str) -> list[st
         return []
     such = next(text for text in texts if _kind(text) == kind)
     return [
-        f"column {name!r} holds texts that look like {kind}, such as {such!r}, and each is a {what}: {MEND[kind]}, "
-        f"or say by {option} that this is meant"
+        f"column {name!r} holds texts that look like {kind}, such as {such!r}, and each is taken as a {what}: "
+        f"{MEND[kind]}, or confirm this with {option}"
     ]
 
 
@@ -50,8 +50,8 @@ def of_numbers(name: str, values: np.ndarray) -> list[str]:
     first = values[0]
     if first in (0, 1) and np.array_equal(values, first + np.arange(len(values))):
         return [
-            f"column {name!r} counts the rows: if it is but their number, which says nothing of new rows, leave it out "
-            f"by ignore=[{name!r}] (--ignore {name!r})"
+            f"column {name!r} counts the rows: if it is only a row number, which says nothing about new rows, leave it "
+            f"out with ignore=[{name!r}] (--ignore {name!r})"
         ]
     return []
 

@@ -133,7 +133,9 @@ def as_colours(x: np.ndarray) -> np.ndarray:
     ValueError if the samples are not images.
     """
     if not is_images(x):
-        raise ValueError(f"samples of shape {x.shape[1:]} are no images: those are (H, W), (H, W, 1) or (H, W, 3)")
+        raise ValueError(
+            f"samples of shape {x.shape[1:]} are not images, whose shape is (H, W), (H, W, 1) or (H, W, 3)"
+        )
     x = x[..., None] if x.ndim == 3 else x
     low, high = (float(end) for end in (x.min(), x.max())) if x.size else (0.0, 1.0)
     low = min(low, 0.0)
@@ -251,7 +253,7 @@ def _of_8_bits(image: Any) -> Any:
 
     if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
         kind = "floats" if image.mode == "F" else "numbers of 32 bits"
-        raise NoWhiteError(f"it holds {kind}, and which of them is white is not known: save it with 8 or 16 bits")
+        raise NoWhiteError(f"it holds {kind}, of which it is not known which is white: save it with 8 or 16 bits")
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 

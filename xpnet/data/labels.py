@@ -55,7 +55,7 @@ def check_classes(classes: Sequence[str], wanted: Sequence[str], name: str, wher
     unnamed = are_numbers(classes)  # or folders with these names, sorted as texts in `wanted`: "0", "1", "10", "2"
     if (unnamed and unknown) or (are_numbers(wanted) and not {*classes} & {*wanted}):
         return
-    what_to_do = f"{unknown[0]!r} is none of those" if unknown else f"use the data's .with_classes({where})"
+    what_to_do = f"{unknown[0]!r} is not one of those" if unknown else f"use the data's .with_classes({where})"
     if unnamed:
         what_to_do += f" if those are names, and classes={where} if they are numbers"
     raise ValueError(f"{name} has the classes {listed(classes)}, and {where} are {listed(wanted)}: {what_to_do}")
@@ -71,5 +71,5 @@ def renumbered(y: np.ndarray, classes: Sequence[str], wanted: Sequence[str], nam
     number = {one: i for i, one in enumerate(map(str, wanted))}
     unknown = [one for one in classes if one not in number]
     if unknown:
-        raise ValueError(f"{name}: {unknown[0]!r} is none of the classes {listed(number)}")
+        raise ValueError(f"{name}: {unknown[0]!r} is not one of the classes {listed(number)}")
     return np.where(y < 0, y, np.array([number[one] for one in classes])[np.maximum(y, 0)])

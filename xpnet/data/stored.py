@@ -247,7 +247,7 @@ def _opening(path: Path) -> Iterator[None]:
         # safetensors then reports a file that exists as not found.
         if error.errno != errno.EMFILE and not (isinstance(error, FileNotFoundError) and path.exists()):
             raise
-        what = "more files than may be open at once: make fewer, larger ones of them, or raise the limit by ulimit -n"
+        what = "more files than may be open at once: use fewer, larger files, or raise the limit with ulimit -n"
         raise OSError(errno.EMFILE, what, str(path)) from None
 
 
@@ -256,9 +256,9 @@ def _npy(path: Path, mode: Any, kinds: str) -> np.ndarray:
         with _opening(path):
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no .npy file: {error}") from None
+        raise ValueError(f"{path} is not a .npy file: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
-        raise ValueError(f"{path} holds no array of numbers{' or texts' if 'U' in kinds else ''}")
+        raise ValueError(f"{path} holds no array of numbers{' or strings' if 'U' in kinds else ''}")
     return array
 
 
@@ -271,13 +271,13 @@ def _tensor(path: Path, name: str) -> np.ndarray:
     try:
         with _opening(path), safe_open(path, framework="numpy") as file:  # checks that the header fits the file
             if name not in (names := list(file.keys())):
-                raise ValueError(f"{path} has no tensor {name!r}: there is {', '.join(names) or 'none'}")
+                raise ValueError(f"{path} has no tensor {name!r}: it has {', '.join(names) or 'none'}")
             held = file.get_slice(name)
             kind, shape = held.get_dtype(), tuple(held.get_shape())
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from None
     if kind not in DTYPES:
-        raise ValueError(f"{path}: {name} is of {kind}; there is {', '.join(DTYPES)}")
+        raise ValueError(f"{path}: {name} has dtype {kind}, but must have one of {', '.join(DTYPES)}")
     with _opening(path):
         with open(path, "rb") as file:  # the length of the header, the header, then the tensors
             length = int.from_bytes(file.read(8), "little")

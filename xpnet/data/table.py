@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import counted, of_kind
+from xpnet.arguments import of_kind
 from xpnet.data import doubts
 from xpnet.data.dataset import Dataset
 from xpnet.data.statistics import mean_std, refuse_far
@@ -158,7 +158,7 @@ def _refuse_unnamed(names: Collection[str]) -> None:
     for name in names:
         if not name or re.fullmatch(r"Unnamed: \d+", name):  # pandas reads an empty name as this
             raise ValueError(
-                f"column {name!r} has no name in the header, as the numbers of the rows that pandas writes without "
+                f"column {name!r} has no name in the header, like the row numbers that pandas writes unless "
                 f"index=False: name it, or {_left_out(name)}"
             )
 
@@ -204,7 +204,7 @@ def target_of(source: Any, name: str, classes: tuple[str, ...]) -> np.ndarray:
     texts, number = _class_names(columns[name], values, name), {label: i for i, label in enumerate(classes)}
     for row, text in enumerate(texts):
         if text not in number:
-            raise ValueError(f"column {name!r}, row {row}: {text!r} is none of the classes {listed(classes)}")
+            raise ValueError(f"column {name!r}, row {row}: {text!r} is not one of the classes {listed(classes)}")
     return np.array([number[text] for text in texts])
 
 
@@ -216,8 +216,8 @@ def _target(column: Any, name: str, task: str | None) -> tuple[np.ndarray, tuple
     if len(different) == 1:
         if whole is not None and whole.min() < whole.max():
             raise ValueError(
-                f"the target {name!r} holds {whole.min()} to {whole.max()}, numbers so large that float64 takes all of "
-                f"them for one: subtract {whole.min()} from them first"
+                f"the target {name!r} holds {whole.min()} to {whole.max()}, numbers so large that float64 rounds them "
+                f"all to one: subtract {whole.min()} from them first"
             )
         raise ValueError(f"the target {name!r} is {different.tolist()[0]!r} in every row: there is nothing to learn")
     if task is None:
@@ -243,7 +243,7 @@ def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, uns
     for name, values in read.items():
         there = values[~missing_in(values)]
         if not len(there):
-            raise ValueError(f"column {name!r} holds nothing at all: {_left_out(name)}")
+            raise ValueError(f"column {name!r} has no values: {_left_out(name)}")
         if values.dtype != object:
             fill[name] = float(np.median(there))
             continue
@@ -255,7 +255,7 @@ def _form(read: dict[str, np.ndarray], meant: Collection[str], missing: str, uns
             why = (
                 f"that look like {kind}: {doubts.MEND[kind]}, or"
                 if kind
-                else "as names have: nothing is learnt from it,"
+                else "like a column of names, from which nothing is learnt:"
             )
             raise ValueError(
                 f"column {name!r} has {len(levels[name]):,} different texts in {len(there):,} rows, {why} "
@@ -269,9 +269,9 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
     wrong = [row for row, text in enumerate(texts) if text is not None and not is_number(text)]
     present = sum(text is not None for text in texts)
     if 0 < len(wrong) < present / 2:
-        others = f" and {counted(len(wrong) - 1, 'more text')}" if len(wrong) > 1 else ""
+        others = f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
         raise ValueError(
-            f"column {name!r}, row {wrong[0]}: {texts[wrong[0]]!r} is a text{others}, where the others are numbers: "
+            f"column {name!r}, row {wrong[0]}{others}: {texts[wrong[0]]!r} is a text, where the others are numbers: "
             f"correct it, leave the value empty, name it in categories=[{name!r}] (--categories {name!r}), "
             f"or {_left_out(name)}"
         )
@@ -279,7 +279,7 @@ def _refuse_numbers(texts: np.ndarray, name: str) -> None:
 
 def _left_out(name: str) -> str:
     """Advice on a column that is of no use."""
-    return f"leave the column out by ignore=[{name!r}] (--ignore {name!r})"
+    return f"leave the column out with ignore=[{name!r}] (--ignore {name!r})"
 
 
 def _sizes(form: Form, embeddings: Mapping[str, int] | None) -> tuple[int, ...]:
@@ -290,5 +290,5 @@ def _sizes(form: Form, embeddings: Mapping[str, int] | None) -> tuple[int, ...]:
         )
     for name, size in embeddings.items():
         if name not in form.categories or size < 1:
-            raise ValueError(f"embeddings names columns of categories, with sizes >= 1, not {name!r}: {size!r}")
+            raise ValueError(f"embeddings must map columns of categories to sizes >= 1, not {name!r} to {size!r}")
     return tuple(embeddings.get(name, 0) for name in form.categories)

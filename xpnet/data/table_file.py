@@ -27,14 +27,16 @@ def read_frame(path: str | os.PathLike[str], texts: Collection[str]) -> Any:
         import pandas
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'{path} is read by pandas ({error}): pip install "xpnet[tables]"', name=error.name
+            f'reading {path} needs pandas ({error}): pip install "xpnet[tables]"', name=error.name
         ) from None
     with open(path, "rb"):  # a missing or locked file raises the system's own error
         pass
     try:
         return pandas.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path, texts)
     except ImportError as error:
-        raise ModuleNotFoundError(f'{path} is read by pyarrow: pip install "xpnet[tables]"', name="pyarrow") from error
+        raise ModuleNotFoundError(
+            f'reading {path} needs pyarrow: pip install "xpnet[tables]"', name="pyarrow"
+        ) from error
     except UnicodeError:
         raise ValueError(f"{path} is not written in UTF-8: save it as UTF-8, in Excel as 'CSV UTF-8'") from None
     except (ValueError, OSError, csv.Error) as error:  # pandas' own are ValueErrors
@@ -46,9 +48,11 @@ def _why(error: Exception) -> str:
     said = str(error).strip()
     if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
         names, line, fields = found.groups()
-        return f"line {line} has {fields} fields, those before it {names}: one that holds the separator needs quotes"
+        return (
+            f"line {line} has {fields} fields, the lines before it {names}: quote a field that contains the separator"
+        )
     if found := re.search(r"EOF inside string starting at row (\d+)", said):
-        return f"the quotes that are opened in line {int(found[1]) + 1} or after it are not closed"
+        return f"the quotes that are opened in line {int(found[1]) + 1} or later are not closed"
     return said
 
 
@@ -65,7 +69,7 @@ def _read_text(path: Path, texts: Collection[str]) -> Any:
         raise ValueError("the file is empty")
     if len(first) > len(names):  # pandas would take the first fields for row names, and shift all columns
         raise ValueError(
-            f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or take out "
+            f"its rows have {len(first)} fields, its header {len(names)} names: give each column a name, or remove "
             "the fields that have none"
         )
     refuse_twice([name for name in names if name])  # pandas would call the second "a.1"
@@ -83,7 +87,7 @@ def _separator(file: IO[str]) -> str:
     """
     lines = list(islice(filter(str.strip, file), 2))
     if lines and re.match(r'"?sep=', lines[0]):
-        raise ValueError(f"its first line is {lines[0].strip()!r}, which only Excel takes for no row: take it out")
+        raise ValueError(f"its first line is {lines[0].strip()!r}, which only Excel understands: remove this line")
 
     def merit(sep: str) -> tuple[bool, int]:
         fields = [len(row) for row in csv.reader(lines, delimiter=sep)]

@@ -88,7 +88,7 @@ class TermLoss(Loss):
         if isinstance(y, tuple):
             raise TypeError(self._of_several())
         t, weights = split_target(target)
-        terms, dy = pair(f"{type(self).__name__}.terms gives (L_i, dL_i/dy)", self.terms(y, t, backend))
+        terms, dy = pair(f"{type(self).__name__}.terms must return (L_i, dL_i/dy)", self.terms(y, t, backend))
         w = self._weights(y, t, weights, backend)
         scale = inverse(self._total(y, t, w, backend), backend) if self.reduction == "mean" else None
         if w is not None:
@@ -125,7 +125,7 @@ class TermLoss(Loss):
 
     def _of_several(self) -> str:
         name = type(self).__name__
-        return f"{name} takes one output, and the model gives several: a loss of your own gives a tuple of dy for them"
+        return f"{name} takes one output, but the model has several: write a loss that returns a tuple of dy for them"
 
     def _right(self, target: np.ndarray) -> np.ndarray | None:
         """Whether the target of each term is valid, for a target of y's shape; None if any number is valid.

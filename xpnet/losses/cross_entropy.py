@@ -57,7 +57,7 @@ class SoftmaxCrossEntropy(TermLoss):
                 raise ValueError(f"class_weights must be finite, >= 0 and not all 0, not {list(class_weights)}")
             check_largest("class weight", max(class_weights))
         if ignore is not None and whole("ignore", ignore) >= 0:
-            raise ValueError(f"ignore must be below 0, where no class is, not {ignore}: give a class the weight 0")
+            raise ValueError(f"ignore must be negative, not {ignore}: to leave out a class, give it the class weight 0")
         self.label_smoothing, self.class_weights, self.ignore = label_smoothing, class_weights, ignore
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
@@ -123,7 +123,7 @@ class SoftmaxCrossEntropy(TermLoss):
     def _of_classes(self, n_classes: int, backend: Backend) -> Array:
         assert self.class_weights is not None
         if len(self.class_weights) != n_classes:
-            raise ValueError(f"{len(self.class_weights)} class weights for {n_classes} classes")
+            raise ValueError(f"class_weights has {len(self.class_weights)} numbers, but there are {n_classes} classes")
         return backend.constant(self.class_weights)
 
 
@@ -138,7 +138,7 @@ class BinaryCrossEntropy(TermLoss):
     From dp/dy = p (1 - p):  dL_i/dy = p - t.  (Bishop, "Pattern Recognition and Machine Learning", 4.3.2.)
     """
 
-    right_targets = "the targets of BinaryCrossEntropy are numbers from 0 to 1"
+    right_targets = "the targets of BinaryCrossEntropy must be numbers from 0 to 1"
 
     def terms(self, y: Array, target: Array, backend: Backend) -> tuple[Array, Array]:
         xp, t = backend.xp, entry_targets(y, target, backend.xp)
@@ -163,7 +163,7 @@ class Focal(TermLoss):
     dq/dz = q (1 - q):  dL_i/dz = - a (1 - q)^gamma (1 - q - gamma q log q).
     """
 
-    right_targets = "the targets of Focal are 0 or 1, nothing between"
+    right_targets = "the targets of Focal must be 0 or 1"
 
     def __init__(self, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "mean"):
         super().__init__(reduction)

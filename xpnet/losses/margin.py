@@ -19,7 +19,7 @@ class MultiMargin(TermLoss):
     """
 
     of_rows = True
-    right_targets = "the targets of MultiMargin are class numbers, or rows of zeros with a single 1"
+    right_targets = "the targets of MultiMargin must be class numbers, or rows of zeros with a single 1"
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean"):
         super().__init__(reduction)

@@ -42,7 +42,7 @@ class MeanSquaredError(TermLoss):
     def _check_target(self, target: np.ndarray, shape: tuple[int, ...]) -> None:
         super()._check_target(target, shape)
         if len(self.scale) not in (1, shape[-1]):
-            raise ValueError(f"{len(self.scale)} scales for outputs of {shape[-1]} entries")
+            raise ValueError(f"scale has {len(self.scale)} numbers, but the outputs have {shape[-1]} entries")
 
 
 class MeanAbsoluteError(TermLoss):

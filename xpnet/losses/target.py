@@ -76,8 +76,8 @@ def _check_yes_or_no(target: np.ndarray) -> None:
         check_labels(target, 2)
     except ValueError as error:
         raise ValueError(
-            f"{error}: whole numbers are class numbers, of a single output 0 or 1; the targets of a regression are "
-            "floating point numbers, y.astype(float)[:, None]"
+            f"{error}: whole numbers are taken as class numbers, 0 or 1 for a single output; for a regression, "
+            "use y.astype(float)[:, None]"
         ) from None
 
 
@@ -107,19 +107,19 @@ def require_shape(shape: tuple[int, ...], target: Array) -> None:
 def _cure(shape: tuple[int, ...], target: Array) -> str:
     """The most likely remedy for targets of another shape, as the end of an error message."""
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(shape[:-1]):
-        return ": y[:, None] has that shape" if shape[-1] == 1 else ": of class numbers, y.astype(int) has that type"
+        return ": use y[:, None]" if shape[-1] == 1 else ": if these are class numbers, use y.astype(int)"
     if target.dtype.kind in "iu" and tuple(target.shape) == (*shape[:-1], 1):
-        return ": y[..., 0] has that shape"
+        return ": use y[..., 0]"
     return ""
 
 
 def require_all(right: np.ndarray, what: str) -> None:
     """Raise ValueError unless all targets are right; the message gives the index of the first wrong one."""
     if not right.all():
-        raise ValueError(f"{what}, unlike at index {tuple(np.argwhere(~right)[0].tolist())}")
+        raise ValueError(f"{what}, but those at index {tuple(np.argwhere(~right)[0].tolist())} are not")
 
 
-DISTRIBUTIONS = "the targets are distributions, numbers >= 0 that sum to 1 over the classes"
+DISTRIBUTIONS = "the targets must be distributions, numbers >= 0 that sum to 1 over the classes"
 
 
 def are_distributions(target: np.ndarray) -> np.ndarray:
@@ -136,8 +136,8 @@ def require_weights(weights: Array, terms: tuple[int, ...]) -> None:
     """Raise ValueError unless the weights have the shape of the terms, or of their first axes."""
     if not weights.ndim or tuple(weights.shape) != terms[: weights.ndim]:
         raise ValueError(
-            f"weights of shape {tuple(weights.shape)} do not fit a loss of terms {terms}: "
-            "they need that shape, or that of its first axes"
+            f"weights of shape {tuple(weights.shape)} do not fit a loss with terms of shape {terms}: "
+            "they need this shape, or that of its first axes"
         )
 
 

@@ -68,12 +68,12 @@ class MultiHeadAttention(Layer):
         self.masked = len(inputs) > 1 and len(inputs[-1]) == 1
         sequences = inputs[: len(inputs) - self.masked]
         if len(sequences) > 2 or any(len(s) != 2 or s[1] is None for s in sequences):
-            raise ShapeError(f"takes (T, C), then perhaps a memory (S, D), then perhaps a mask (S,), got {shape}")
+            raise ShapeError(f"takes (T, C), and optionally a memory (S, D) and a mask (S,) after it, got {shape}")
         if self.masked and inputs[-1][0] != sequences[-1][0]:
-            raise ShapeError(f"has a mask of shape {inputs[-1]} for positions of shape {sequences[-1]}")
+            raise ShapeError(f"its mask has shape {inputs[-1]}, which does not fit a sequence of shape {sequences[-1]}")
         self.crossed = len(sequences) == 2
         if self.crossed and (self.causal or self.rotary):
-            raise ShapeError("reads another sequence: causal and rotary compare positions within the same")
+            raise ShapeError("takes no memory with causal or rotary, which compare positions within one sequence")
         C = sequences[0][1]
         if C % self.heads or (self.rotary and C // self.heads % 2):
             even = ", each of an even number, as rotary needs" if self.rotary else ""
@@ -102,7 +102,9 @@ class MultiHeadAttention(Layer):
             qkv, backward_qkv = self.qkv(inputs[0], backend)
             q, k, v = self._split_heads(qkv)
         if self.masked and inputs[-1].shape[1] != k.shape[2]:
-            raise ShapeError(f"has a mask for {inputs[-1].shape[1]} positions and reads {k.shape[2]}", self)
+            raise ShapeError(
+                f"its mask has length {inputs[-1].shape[1]}, but the sequence that it reads {k.shape[2]}", self
+            )
         if self.causal:
             masks.append(causal_mask(0, q.shape[2], backend))
         rotate, rotate_back = self._rotations(0, q, backend)
@@ -129,7 +131,7 @@ class MultiHeadAttention(Layer):
         or has a mask.
         """
         if not self.causal or self.masked:
-            raise ValueError("only causal attention without a mask can go on from a cache")
+            raise ValueError("only causal attention without a mask can continue from a cache")
         q, k, v = self._split_heads(self.qkv(x, backend)[0])
         start = cache["k"].shape[2] if cache else 0
         rotate, _ = self._rotations(start, q, backend)
@@ -144,7 +146,7 @@ class MultiHeadAttention(Layer):
         """The attention weights p_ts of each head: (N, h, T, T), for x (N, T, C). Raises ValueError for a layer that
         reads another sequence or has a mask."""
         if self.crossed or self.masked:
-            raise ValueError("weights are shown of self-attention without a mask")
+            raise ValueError("weights can be shown only for self-attention without a mask")
         q, k, _ = self._split_heads(self.qkv(x, backend)[0])
         rotate, _ = self._rotations(0, q, backend)
         one_hot = backend.xp.eye(q.shape[2], dtype=q.dtype)  # with row s of it as v_s, y_t is the row p_t

@@ -98,10 +98,11 @@ class Blocked(Sequential):
         for path, layer in self.walk():  # some layers exist only after build
             if not layer.by_sample:
                 raise ShapeError(
-                    f"takes the batch in blocks, and {path} ({type(layer).__name__}) needs it whole: put it outside"
+                    f"takes the batch in blocks, but {path} ({type(layer).__name__}) needs the whole batch: put that "
+                    f"layer outside of {type(self).__name__}"
                 )
         if is_several(shape) or is_several(output):
-            raise ShapeError(f"takes and gives one array, to cut into blocks, not shapes {shape} and {output}")
+            raise ShapeError(f"needs one input and one output to cut into blocks, not shapes {shape} and {output}")
         self._numbers = sum(size_of(made) for layer in self.layers for made in layer._shapes.values())
         self._mirrors: list[Mirror] = []
         return output
@@ -174,7 +175,7 @@ class Residual(Sequential):
         around = tuple(shape) if self.shortcut is None else self.shortcut.built(shape)
         if inner != around:
             sides = "x" if self.shortcut is None else f"the shortcut's {around}"
-            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum with {sides} needs both alike")
+            raise ShapeError(f"turns shape {tuple(shape)} into {inner}, but the sum with {sides} needs equal shapes")
         return inner
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:

@@ -204,7 +204,7 @@ class ConvTranspose2d(Conv2d):
         if any(more >= s for more, s in zip(self.output_padding, self.stride, strict=True)):
             raise ValueError(f"output_padding {output_padding} must be less than stride {stride}")
         if self.padding == "same" and any(self.output_padding):
-            raise ValueError('padding="same" says how large the output is: it takes no output_padding')
+            raise ValueError('padding="same" sets the size of the output: leave out output_padding')
 
     def build(self, shape: Shape) -> Shape:
         *size, n_in = self._checked(shape)

@@ -28,7 +28,7 @@ class GELU(Layer):
 
     def __init__(self, approximate: str = "tanh"):
         if approximate not in ("tanh", "none"):
-            raise ValueError(f'GELU is approximate="tanh" or approximate="none", not {approximate!r}')
+            raise ValueError(f'approximate of GELU must be "tanh" or "none", not {approximate!r}')
         self.approximate = approximate
 
     def forward(self, x: Array, backend: Backend) -> tuple[Array, Backward]:

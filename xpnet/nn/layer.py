@@ -90,7 +90,7 @@ class Layer:
     def built(self, shape: Shape) -> Shape:
         """`build(shape)`, with its result checked. Raises `ShapeError`, or `ContractError` if that is no shape."""
         if self._shapes and shape not in self._shapes and any(True for _ in self.parameters()):
-            raise ShapeError(f"is used twice, on shape {next(iter(self._shapes))} and on {shape}", self)
+            raise ShapeError(f"is used twice, on shape {next(iter(self._shapes))} and on {shape}: use two layers", self)
         if not self._shapes:  # drop what is left from a model that could not be built
             for name in self._declared:
                 vars(self).pop(name, None)
@@ -123,7 +123,7 @@ class Layer:
         except AttributeError as error:
             if self._shapes:
                 raise
-            words = "has not been built: a layer with others inside calls their built(shape) in its build"
+            words = "has not been built: a layer that contains others must call their built(shape) in its build"
             raise ContractError(words, self) from error
         self._check(x, result)
         y, backward = result

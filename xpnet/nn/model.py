@@ -52,8 +52,8 @@ class Model:
             raise TypeError(f"a network is a layer, such as nn.Sequential(nn.Linear(10), nn.ReLU()), not {network!r}")
         if any(p.data is not None for _, p in network.parameters()):
             raise ValueError(
-                "this network is built already: model.to(backend) keeps its values; network.copy() can be built again, "
-                "but has none of them, and draws new ones"
+                "this network belongs to a model already: use model.to(backend) to keep its values, or network.copy() "
+                "to draw new ones"
             )
         of_kind('a backend is what xpnet.select("cpu") gives', backend, Backend)
         self.network, self.backend = network, backend
@@ -126,7 +126,7 @@ class Model:
         """The names of the trained parameters that match a pattern (as in `fnmatch`). ValueError if none does."""
         names = [name for name in self.places if fnmatchcase(name, pattern)]
         if not names:
-            raise ValueError(f"no trained parameter fits {pattern!r}: there are {', '.join(self.places) or 'none'}")
+            raise ValueError(f"no trained parameter matches {pattern!r}: there are {', '.join(self.places) or 'none'}")
         return names
 
     def _set_frozen(self, names: frozenset[str]) -> None:
@@ -236,7 +236,7 @@ class Model:
         Raises TypeError for a model of several outputs.
         """
         if is_several(self.output_shape):
-            raise TypeError("a model of several outputs has no one row of probabilities: take those of `predict`")
+            raise TypeError("probabilities need a model of one output: compute them from the outputs of `predict`")
         return as_probabilities(self.network, self.predict(x, batch_size))
 
     # Copies, files, summary -------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ class Parameter:
     def __getstate__(self) -> dict[str, Any]:
         if self._data is not None:
             raise TypeError(
-                "a layer of a model is not copied or pickled by itself: copy.deepcopy(model) takes its values along, "
-                "model.network.copy() does not"
+                "a layer of a model cannot be copied or pickled alone: use copy.deepcopy(model) for a copy with the "
+                "values, model.network.copy() for one without"
             )
         return vars(self)
 

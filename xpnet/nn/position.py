@@ -87,7 +87,7 @@ class LearnedPosition(Layer):
 
     def _rows(self, start: int, T: int) -> slice:
         if start + T > self.length:
-            raise ShapeError(f"has {self.length} positions, and a sequence of {start + T} is longer", self)
+            raise ShapeError(f"has {self.length} positions, but the sequence has {start + T}", self)
         return slice(start, start + T)
 
 

@@ -76,7 +76,7 @@ class Transpose(Layer):
     def __init__(self, *axes: int):
         self.axes = [whole("an axis", axis) for axis in axes]
         if sorted(self.axes) != list(range(len(self.axes))):
-            raise ValueError(f"Transpose takes each axis of a sample once, from 0 on, not {axes}")
+            raise ValueError(f"Transpose takes each axis of a sample once, counted from 0, not {axes}")
 
     def build(self, shape: Shape) -> Shape:
         if len(shape) != len(self.axes):

@@ -69,7 +69,8 @@ def n_samples(arrays: Any) -> int:
         raise ShapeError("an input is a single number: give one for each sample, such as np.full(n, 7)")
     counts = {len(array) for array in in_tuple(arrays)}
     if len(counts) > 1:
-        raise ShapeError(f"the inputs hold {', '.join(str(len(a)) for a in arrays)} samples: all need the same number")
+        lengths = ", ".join(str(len(a)) for a in arrays)
+        raise ShapeError(f"the inputs have {lengths} samples, but all must have the same number")
     return counts.pop()
 
 

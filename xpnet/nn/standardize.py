@@ -33,7 +33,7 @@ class Standardize(Layer):
         if not (np.isfinite(m).all() and np.isfinite(s).all() and (s > 0).all()):
             raise ValueError(f"Standardize needs a finite mean and std > 0, not {mean!r} and {std!r}")
         if m.shape != s.shape:
-            raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be alike")
+            raise ValueError(f"mean has shape {m.shape}, std has shape {s.shape}: they must be equal")
         if not ((np.abs(m) <= LARGEST) & (s >= SMALLEST) & (s <= LARGEST)).all():
             raise ValueError(
                 "Standardize needs means up to 1e30 and std from 1e-30 to 1e30, for float32, not "

@@ -46,7 +46,8 @@ class Columns(Layer):
         target: str = "",
     ):
         if not (len(numbers) == len(mean) == len(std) == len(fill) and len(categories) == len(levels) == len(sizes)):
-            raise ValueError("Columns needs a mean, a std and a fill for each number, levels and a size for a category")
+            needs = "a mean, a std and a fill for each name in numbers, levels and a size for each in categories"
+            raise ValueError(f"Columns needs {needs}")
         if not (numbers or categories):
             raise ValueError("Columns needs at least one column")
         if not all(map(math.isfinite, (*mean, *std, *fill))) or min(std, default=1) <= 0:
@@ -58,7 +59,7 @@ class Columns(Layer):
                     "1e-30 to 1e30: scale the column first"
                 )
         if missing not in MISSING or unseen not in UNSEEN:
-            raise ValueError(f"missing is one of {MISSING}, unseen one of {UNSEEN}, not {missing!r} and {unseen!r}")
+            raise ValueError(f"missing must be in {MISSING} and unseen in {UNSEEN}, not {missing!r} and {unseen!r}")
         self.numbers, self.categories, self.target = list(numbers), list(categories), target
         self.mean, self.std, self.fill = (list(map(float, values)) for values in (mean, std, fill))
         self.levels, self.sizes = [list(of_column) for of_column in levels], list(sizes)

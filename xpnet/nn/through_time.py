@@ -132,7 +132,7 @@ class Recurrent(Layer):
                 raise ShapeError(f"a mask of shape {mask.shape} does not fit x of shape {x.shape}", self)
             mask = (mask != 0).astype(backend.dtype).T[:, :, None]
         if any(len(state) != len(x) for state in others):
-            raise ShapeError(f"states of {', '.join(str(len(s)) for s in others)} samples do not fit {len(x)}", self)
+            raise ShapeError(f"has states of {', '.join(str(len(s)) for s in others)} samples, but x of {len(x)}", self)
         if not self.state:
             others = [xp.zeros((len(x), len(self.cells), self.units), backend.dtype)] * len(self.state_names)
         return xp.ascontiguousarray(x.swapaxes(0, 1)), mask, others

@@ -76,10 +76,10 @@ def decode(layer: Layer, x: Array, cache: dict[str, Any], backend: Backend, path
         return layer.decode(x, cache.setdefault(path, {}), backend)
     for _, inner in layer.walk():
         if hasattr(inner, "decode"):
-            raise TypeError(f"decode cannot look into {type(layer).__name__}: only into Sequential and Residual")
+            raise TypeError(f"decode supports Sequential and Residual around other layers, not {type(layer).__name__}")
         if not inner.by_position:
             raise TypeError(
-                f"decode cannot go on through {type(inner).__name__}: it does not say that it takes each position by "
-                "itself (Layer.by_position)"
+                "decode needs layers that treat each position by itself (by_position = True), which "
+                f"{type(inner).__name__} does not declare"
             )
     return layer(x, backend)[0]

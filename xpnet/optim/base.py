@@ -290,6 +290,6 @@ def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], 
         model.names_like(pattern)
         for name, factor in factors.items():
             if name not in ("lr", "weight_decay"):
-                raise ValueError(f"group {pattern!r}: there are factors of lr and weight_decay, not of {name}")
+                raise ValueError(f"group {pattern!r}: only lr and weight_decay can have a factor, not {name}")
             number(f"group {pattern!r}: the factor of {name}", factor, least=0)
     return tuple((p, float(f.get("lr", 1)), float(f.get("weight_decay", 1))) for p, f in groups.items())

@@ -18,13 +18,13 @@ def image_kind(model: Model) -> tuple[tuple[int, int], bool]:
     """
     shape = model.input_shape
     if any(isinstance(layer, Columns) for _, layer in model.network.walk()):
-        raise ValueError("the model takes rows of a table, which are no images")
+        raise ValueError("the model takes rows of a table, which are not images")
     if all(isinstance(n, int) for n in shape):  # neither several inputs nor an input of free length
         if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
             return (math.isqrt(shape[0]), math.isqrt(shape[0])), True
         if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
             return (shape[0], shape[1]), shape[2:] != (3,)
-    raise ValueError(f"the model takes samples of shape {shape}, which are no images")
+    raise ValueError(f"the model takes samples of shape {shape}, which are not images")
 
 
 def learned_from_light(model: Model) -> bool:
