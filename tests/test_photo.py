@@ -677,7 +677,7 @@ def test_a_light_image_of_the_models_size_is_inverted_for_digits_alone(names):
 def test_a_model_of_something_else_is_refused():
     with pytest.raises(ValueError, match="not one number for each class"):
         ImageReader(Oracle(None, classes=("only one",)))
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="which are not images"):
         ImageReader(Oracle(None, (7,)))
     with pytest.raises(ValueError, match="takes rows of a table"):  # of whatever it gives
         ImageReader(
@@ -692,7 +692,7 @@ def test_what_a_model_takes():
     assert image_kind(model((6, 5, 3))) == ((6, 5), False)
     assert image_kind(model((49,))) == ((7, 7), True)
     for shape in ((7,), (4, 4, 2), (3, 4, 4, 3)):
-        with pytest.raises(ValueError, match="no images"):
+        with pytest.raises(ValueError, match="which are not images"):
             image_kind(model(shape))
     pixels = np.arange(98, dtype=np.uint8).reshape(2, 7, 7)
     samples = as_model_input(model((49,)), pixels)
