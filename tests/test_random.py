@@ -215,3 +215,23 @@ def test_the_least_uniform_number_gives_a_finite_normal_one(stream):
     rng = stream(0)
     rng.random = lambda shape, dtype: rng.xp.zeros(shape, dtype)
     assert host(rng.standard_normal((2,), "float32")).tolist() == [0, 0]  # ln(1 - 0), not ln(0)
+
+
+@stream
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error", "words"),
+    [
+        ((2,), "float16", TypeError, "float16"),
+        ((2,), "int64", TypeError, "int64"),
+        ((-1,), "float32", ValueError, "negative dimensions are not allowed"),
+        ((-1, -2), "float64", ValueError, "negative dimensions are not allowed"),
+    ],
+)
+def test_what_numpy_does_not_draw_no_device_draws(stream, shape, dtype, error, words):
+    """Of another type the numbers came in float64, and of -1 numbers none."""
+    rng = stream(0)
+    before = rng.state.tolist()
+    for draw in (rng.random, rng.standard_normal):
+        with pytest.raises(error, match=words):
+            draw(shape, dtype)
+    assert rng.state.tolist() == before

@@ -102,6 +102,10 @@ class DevicePhilox(Philox):
 
     def random(self, shape: tuple[int, ...], dtype: Any) -> Any:
         dtype, size = np.dtype(dtype), math.prod(shape)
+        if dtype not in (np.float32, np.float64):  # NumPy raises these errors on the CPU
+            raise TypeError(f"random numbers are float32 or float64, not {dtype}")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"negative dimensions are not allowed: {shape}")
         n_blocks = -(-size // numbers_per_block(dtype))
         numbers = self._uniform(size, n_blocks, dtype) if size else self.xp.empty(0, dtype)
         self._skip(n_blocks)
