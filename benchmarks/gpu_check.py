@@ -91,7 +91,14 @@ def tests() -> dict[str, Any]:
     path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))  # CuPy may be there
     environment = {**os.environ, "XPNET_REQUIRE_GPU": "1", "PYTHONPATH": path}
     done = subprocess.run(
-        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False, timeout=TESTS_LIMIT
+        command,
+        cwd=HERE.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=TESTS_LIMIT,
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
     summary = lines[-1] if lines else "nothing"
@@ -148,11 +155,15 @@ def answer_of(name: str) -> dict[str, Any]:
         path = Path(folder, "answer")
         command = [sys.executable, str(HERE / "gpu_check.py"), name, str(path)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
-            ended = {"error": f"the process ended with {done.returncode}", "trace": done.stdout + done.stderr}
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=LIMIT)
+            well, ended = done.returncode == 0, {"error": f"the process ended with {done.returncode}"}
+            ended["trace"] = done.stdout + done.stderr
         except subprocess.TimeoutExpired:
-            ended = {"error": f"no answer within {LIMIT} s"}
-        return json.loads(path.read_text("utf-8")) if path.exists() else {"holds": False, **ended}
+            well, ended = False, {"error": f"the process did not end within {LIMIT} s"}
+        if not path.exists():
+            return {"holds": False, **ended}
+        answer = json.loads(path.read_text("utf-8"))
+        return answer if well else {**answer, "afterwards": ended["error"]}
 
 
 def ask(name: str) -> dict[str, Any]:
@@ -160,6 +171,8 @@ def ask(name: str) -> dict[str, Any]:
     print(f"{name} ...", end=" ", flush=True)
     start = time.perf_counter()
     answer = answer_of(name)
+    if "afterwards" in answer:  # a crash or no end, though there is an answer
+        answer["holds"] = False
     print({True: "ok", False: "NO", None: "recorded"}[answer["holds"]], flush=True)
     return {"question": name, **answer, "seconds": round(time.perf_counter() - start, 2)}
 

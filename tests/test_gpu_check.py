@@ -150,36 +150,49 @@ import gpu_check
 gpu_check.environment = lambda: dict(holds=True, date="2026-01-02 03:04 UTC", device="X")
 gpu_check.questions = lambda: dict(
     fine=lambda: dict(holds=True, figure=1.5), raises=lambda: 1 / 0, crashes=lambda: gpu_check.os.abort(),
-    sleeps=lambda: time.sleep(60),
+    sleeps=lambda: time.sleep(60), writes=lambda: sys.stdout.buffer.write(b"\\xff") and gpu_check.os._exit(3),
+    answers=lambda: dict(holds=True, figure=2.5),
 )
-sys.exit(gpu_check.main(*sys.argv[1:]))
+code = gpu_check.main(*sys.argv[1:])
+if sys.argv[1] in ("environment", "answers"):
+    gpu_check.os.abort()
+sys.exit(code)
 """
 
 
 @pytest.fixture
-def four(check, tmp_path, monkeypatch):
-    """Four questions on a machine that seems to have a GPU, each asked of a process; results go to the folder."""
+def made_up(check, tmp_path, monkeypatch):
+    """Questions on a machine that seems to have a GPU, each asked of a process; results go to the folder."""
     (tmp_path / "gpu_check.py").write_text(ONE_QUESTION.format(here=str(BENCHMARKS)), "utf-8")
     monkeypatch.setattr(check, "HERE", tmp_path)
     monkeypatch.setattr(check, "LIMIT", 15)
-    monkeypatch.setattr(check, "questions", lambda: dict.fromkeys(("crashes", "raises", "fine", "sleeps")))
+    monkeypatch.setattr(
+        check, "questions", lambda: dict.fromkeys(("crashes", "raises", "fine", "sleeps", "writes", "answers"))
+    )
     monkeypatch.setattr(check.write, "__defaults__", (tmp_path / "results",))
     return tmp_path / "results/gpu-2026-01-02-x.json"
 
 
-def test_a_crash_and_a_question_without_end_cost_their_own_answer_alone(check, four, capsys):
+def test_a_crash_and_a_question_without_end_cost_their_own_answer_alone(check, made_up, capsys):
     assert check.main() == 1
-    record = json.loads(four.read_text("utf-8"))
-    assert record["environment"]["answered"] == "4 of 4"
+    record = json.loads(made_up.read_text("utf-8"))
+    assert record["environment"]["answered"] == "6 of 6"
+    assert record["environment"]["afterwards"] == "the process ended with -6"  # which costs no answer
     errors = [answer.get("error") for answer in record["answers"]]
     assert errors == [
-        "the process ended with -6", "ZeroDivisionError: division by zero", None, "no answer within 15 s",
+        "the process ended with -6", "ZeroDivisionError: division by zero", None,
+        "the process did not end within 15 s", "the process ended with 3", None,
     ]  # fmt: skip
+    assert record["answers"][4]["trace"] == "\N{REPLACEMENT CHARACTER}"  # bytes that are no text
+    last = {name: value for name, value in record["answers"][5].items() if name != "seconds"}
+    assert last == {"question": "answers", "holds": False, "figure": 2.5, "afterwards": "the process ended with -6"}
     assert record["answers"][2]["figure"] == 1.5
-    assert capsys.readouterr().out.startswith("crashes ... NO\nraises ... NO\nfine ... ok\nsleeps ... NO\n")
+    assert capsys.readouterr().out.startswith(
+        "crashes ... NO\nraises ... NO\nfine ... ok\nsleeps ... NO\nwrites ... NO\nanswers ... NO\n"
+    )
 
 
-def test_what_was_answered_before_it_is_stopped_is_kept(check, four, monkeypatch):
+def test_what_was_answered_before_it_is_stopped_is_kept(check, made_up, monkeypatch):
     def ask(name):
         if name == "fine":
             raise KeyboardInterrupt
@@ -188,8 +201,8 @@ def test_what_was_answered_before_it_is_stopped_is_kept(check, four, monkeypatch
     monkeypatch.setattr(check, "ask", ask)
     with pytest.raises(KeyboardInterrupt):
         check.main()
-    record = json.loads(four.read_text("utf-8"))
-    assert record["environment"]["answered"] == "2 of 4"
+    record = json.loads(made_up.read_text("utf-8"))
+    assert record["environment"]["answered"] == "2 of 6"
     assert [answer["question"] for answer in record["answers"]] == ["crashes", "raises"]
 
 
