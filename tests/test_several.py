@@ -229,8 +229,11 @@ def test_one_answer_about_integers_is_that_of_every_input():
         (nn.Residual(nn.Linear(4)), (4,)),
         (nn.Sequential(nn.Linear(4), nn.Blocked(nn.Linear(4), nn.ReLU())), (4,)),
         (nn.GRU(4, layers=2), (3, 4)),
+        (nn.Linear(4), (4,)),
+        (nn.GELU(), (4,)),  # its backward overwrites what it keeps
+        (nn.Parallel(nn.Linear(4), nn.Sequential(nn.Linear(4))), (4,)),
     ],
-    ids=["mlp", "residual", "blocked", "gru"],
+    ids=["mlp", "residual", "blocked", "gru", "linear", "gelu", "parallel"],
 )
 @pytest.mark.parametrize("need_dx", [True, False])
 def test_a_second_call_of_a_backward_is_refused(network, shape, need_dx):

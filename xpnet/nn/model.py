@@ -16,7 +16,7 @@ from xpnet.frames import is_frame
 from xpnet.nn.declared import check_tensors, declare
 from xpnet.nn.ending import as_probabilities
 from xpnet.nn.inputs import check_dy, check_on_device, in_shape
-from xpnet.nn.layer import Backward, Layer
+from xpnet.nn.layer import Backward, Layer, require_unused
 from xpnet.nn.saving import description, write_tensors
 from xpnet.nn.shapes import LayerFault, Shape, ShapeError, as_shape, each, is_several, n_samples
 
@@ -154,8 +154,8 @@ class Model:
     def forward(self, x: Any) -> tuple[Array, Backward]:
         """y (N, *output_shape) and `backward(dy, need_dx=True)`, for x (N, *input_shape) on the model's device.
 
-        `backward` is called once, so each dy needs a pass of its own. It raises ShapeError for a dy of another shape
-        than y.
+        `backward` is called once, so each dy needs a pass of its own: a second call raises RuntimeError. It raises
+        ShapeError for a dy of another shape than y.
         """
         backend, kind = self.backend, (self._kind(x), self.backend.training)
         known = kind in self._seen
@@ -171,12 +171,13 @@ class Model:
             backend.trusting = before
         if not known:
             self._seen.add(kind)
-        y, backward_inner = result
+        y, *backwards = result
         shapes = each(lambda a: a.shape, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             check_dy(dy, shapes)
-            return backward_inner(dy, need_dx)
+            require_unused(backwards, 1)
+            return backwards.pop()(dy, need_dx)
 
         return y, backward
 
