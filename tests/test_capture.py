@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,34 @@ def test_settings_that_a_callback_changes_are_those_of_the_next_steps(setting):
     for name, array in want.items():
         np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-6)
     assert max(np.abs(want[name] - array).max() for name, array in before.items()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "as_given"),
+    [
+        (optim.SGD, "momentum", float),  # at first there is none
+        (optim.SGD, "weight_decay", np.float32),
+        (optim.RMSProp, "eps", np.float32),
+        (optim.Lion, "betas", lambda value: (0.9, np.float32(value))),
+    ],
+)
+def test_settings_of_any_type_that_callbacks_change_again_and_again_are_those_of_the_next_steps(of, name, as_given):
+    def run(backend):
+        model = nn.Model(nn.Sequential(nn.Linear(8), nn.Tanh(), nn.Linear(3)), (3,), backend)
+        optimizer = of(model, 0.01)
+
+        def change(row, model):
+            setattr(optimizer, name, as_given(0.2 * row["epoch"]))
+
+        settings = {"epochs": 4, "batch_size": 10, "quiet": True, "callbacks": [change]}
+        result = train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), **settings)
+        return result, model.tensors(), optimizer
+
+    (result, got, optimizer), (_, want, _) = run(Counting("float32", 3)), run(Backend("float32", 3))
+    assert result.eager == ""
+    assert json.loads(json.dumps(optimizer.described))["kind"] == of.__name__
+    for tensor, array in want.items():
+        np.testing.assert_allclose(got[tensor], array, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_that_goes_on_from_the_end_of_an_epoch_is_captured(tmp_path):

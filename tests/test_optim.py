@@ -515,6 +515,32 @@ def test_groups_that_cannot_be(groups, message):
         optim.AdamW(network(), groups=groups)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("first", [0.0, 0.5])
+def test_a_momentum_that_is_set_between_two_steps_is_that_of_the_next(first, nesterov, kind):
+    """Also where there was none: v then starts at 0."""
+    model, rng, then = network(backend=kind("float64", 0)), np.random.default_rng(0), {3: 0.9, 5: 0.0, 6: 0.7}
+    optimizer, expected, momentum = optim.SGD(model, 0.1, first), model.tensors(), first
+    v = dict.fromkeys(expected, 0.0)
+    for t in range(1, 8):
+        if t in then:
+            optimizer.momentum, optimizer.nesterov = np.float32(then[t]), nesterov
+            momentum = float(np.float32(then[t]))
+        assert (optimizer.momentum, optimizer.described["momentum"]) == (momentum, momentum)
+        for tensor, x in expected.items():
+            g = rng.standard_normal(x.shape)
+            model.parameters[tensor].grad[...] = model.backend.asarray(g)
+            velocity = momentum * v[tensor] + g
+            v[tensor] = velocity if momentum or first or t > 3 else 0.0
+            x -= 0.1 * (g + momentum * velocity if optimizer.nesterov else velocity)
+        optimizer.step()
+    assert "velocity" in optimizer.tensors()
+    for tensor, x in model.tensors().items():
+        np.testing.assert_allclose(x, expected[tensor], rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="momentum must be a finite number >= 0 and below 1"):
+        optimizer.momentum = 1.0
+
+
 @pytest.mark.parametrize("of", [optim.Adam, optim.AdamW, optim.Muon])
 def test_betas_that_are_set_between_two_steps_leave_the_means_as_they_were(of, kind):
     """Of Kingma and Ba's formulas; the momentum of Muon's matrices knows of no betas."""

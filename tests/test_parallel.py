@@ -495,6 +495,8 @@ CHANGES = {
     "rate": lambda optimizer: setattr(optimizer, "lr", 0.0),
     "setting": lambda optimizer: setattr(optimizer, "betas", (0.5, 0.5)),
     "decay": lambda optimizer: setattr(optimizer, "weight_decay", 5.0),
+    "decay of NumPy": lambda optimizer: setattr(optimizer, "weight_decay", np.float32(5)),
+    "momentum": lambda optimizer: setattr(optimizer, "momentum", 0.9),  # of an optimizer that had none
     "parameters": halves,
     "state": forgets,
 }
@@ -505,7 +507,7 @@ CHANGES = {
 def test_what_a_callback_changes_is_changed_in_all_processes(change, size, kind):
     def run(group):
         model = model_of()
-        optimizer = optim.AdamW(model, 0.01)
+        optimizer = (optim.SGD if change is CHANGES["momentum"] else optim.AdamW)(model, 0.01)
         callbacks = [lambda row, model: change(optimizer) if row["epoch"] == 1 else None]
         options = {"epochs": 2, "batch_size": 16, "quiet": True, "callbacks": callbacks}
         result = train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, points(), group=group, **options)

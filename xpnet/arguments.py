@@ -9,6 +9,8 @@ from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 SMALLEST, LARGEST = 1e-30, 1e30  # float32 holds numbers between these, their inverses, and both times ordinary numbers
 
 
@@ -83,6 +85,13 @@ def shown(value: Any) -> str:
 def counted(n: int, what: str) -> str:
     """A number of things for a message: "1 row", "2,000 rows"."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def plain(setting: Any) -> Any:
+    """A setting, or a tuple of settings, with Python's numbers in place of NumPy's."""
+    if isinstance(setting, tuple):
+        return tuple(map(plain, setting))
+    return setting.item() if isinstance(setting, np.generic) else setting
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:

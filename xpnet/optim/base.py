@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import number, of_kind
+from xpnet.arguments import number, of_kind, plain
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.loss_scale import LossScale
@@ -77,8 +77,8 @@ class Optimizer:
     @property
     def described(self) -> dict[str, Any]:
         """The class name and the settings other than the rate, as JSON-able values."""
-        kinds = (bool, int, float, str, tuple)
-        own = {k: v for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
+        kinds = (bool, int, float, str, tuple, np.generic)
+        own = {k: plain(v) for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
         return {"kind": type(self).__name__, **own}
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
@@ -24,11 +26,27 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.momentum, self.nesterov = number("momentum", momentum, least=0, below=1), nesterov
         if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum above 0")
-        self.state_names = ("velocity",) if momentum else ()
+        self.state_names = ()
         super().__init__(model, lr, weight_decay, groups)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    @property
+    def momentum(self) -> float:
+        """Another may be set between two steps; v starts at 0 where there was no momentum before."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float) -> None:
+        self._momentum = number("momentum", momentum, least=0, below=1)
+        if momentum and "velocity" not in self.state:
+            backend, self.state_names = self.model.backend, ("velocity",)
+            self.state["velocity"] = backend.xp.zeros(self.model.n_parameters, backend.dtype)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {**super().described, "momentum": self.momentum}
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
         for v in state:  # there is none without momentum

@@ -25,7 +25,7 @@ def ask_callbacks(run: Run, callbacks: Sequence[Callback], row: Row) -> bool:
     def ask() -> tuple[bool, float, dict[str, Any], dict[str, np.ndarray]]:
         before = _digests(run) if callbacks and run.group.size > 1 else {}
         asked = _asks_to_stop(callbacks, row, run.model)
-        changed = [name for name, digest in (_digests(run) if before else {}).items() if digest != before[name]]
+        changed = [name for name, digest in (_digests(run) if before else {}).items() if digest != before.get(name)]
         arrays = run.changing()
         return asked, optimizer.lr, optimizer.described, {name: np.array(to_host(arrays[name])) for name in changed}
 
