@@ -571,7 +571,7 @@ def test_where_an_image_is_read_other_threads_warn_as_they_did(damaged, monkeypa
     """And so does this one, when it is read."""
 
     def warn():
-        warnings.warn("beside", stacklevel=1)  # where that is an error, the thread ends
+        warnings.warn_explicit("beside", UserWarning, "Image.py", 1, "PIL.Image")  # where that is an error, it ends
 
     def pixels(*_):
         thread = threading.Thread(target=warn)
@@ -586,6 +586,18 @@ def test_where_an_image_is_read_other_threads_warn_as_they_did(damaged, monkeypa
         assert data.open_images(damaged, 8).read(np.arange(2)).shape == (2, 8, 8, 3)
         warn()
     assert [str(one.message) for one in told] == ["beside"] * 4
+
+
+def test_images_are_read_by_a_pillow_that_will_remove_what_reading_them_uses(damaged, monkeypatch):
+    """It says so in the module that uses it. What other code in this thread warns of is no damage either."""
+
+    def pixels(*_):
+        warnings.warn("to be removed in Pillow 99", DeprecationWarning, stacklevel=2)
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(images, "pixels", pixels)
+    with pytest.warns(DeprecationWarning, match="Pillow 99"):
+        assert images.read_image(damaged / "b" / "0.tiff", None, None).shape == (8, 8, 3)
 
 
 def test_whatever_a_decoder_raises_names_the_image(damaged, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections import Counter
@@ -200,12 +201,13 @@ class _Reading(threading.local):
 
 
 _reading = _Reading()
-_FILTER: Any = ("error", _reading, Warning, None, 0)
+# Warnings of Pillow's own modules: what Pillow will remove some day is told of in the module that uses it.
+_FILTER: Any = ("error", _reading, Warning, re.compile(r"PIL\."), 0)
 
 
 @contextmanager
 def _warnings_as_errors() -> Iterator[None]:
-    """Turn warnings into errors inside the block, in this thread only.
+    """Turn Pillow's warnings into errors inside the block, in this thread only.
 
     `warnings.catch_warnings` would change the filters of all threads, and data in files are read in another thread than
     the one that trains. The filter stays in place, since removing it could hide another filter from those threads.
