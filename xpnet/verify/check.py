@@ -59,6 +59,9 @@ def check(
     and 2, all different and none of them 0. Pass your own if the layer takes other inputs or has a kink elsewhere than
     at 0. For several inputs, `shape` is a tuple of shapes, and `draw` may be a tuple with one function for each.
 
+    Rounding limits the gradient check: an error of 1 % may pass if the outputs are over a million times as large as the
+    gradients, and any error if they are a billion times as large. Check such a layer with smaller numbers.
+
     Raises `CheckFailed` if any check failed, unless `raises` is false; `ShapeError` if the layer does not fit `shape`;
     ValueError if `draw` returns another shape.
     """
