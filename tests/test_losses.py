@@ -552,6 +552,10 @@ def test_the_targets_of_a_loss_of_rows_may_be_numbers_for_each_row():
     RowError().check((target, np.ones(3)), (2,))
     with pytest.raises(ValueError, match="need targets of that shape"):
         RowError().check(target[:, None], (2,))
+    RowError().check(np.ones((3, 4)), (4, 2))
+    RowError().check(np.ones((3, 4)), (None, 2))  # an axis of free length has the target's
+    with pytest.raises(ValueError, match="need targets of that shape"):
+        RowError().check(np.ones((3, 1)), (4, 2))
     for loss in (losses.MultiMargin(), losses.SoftmaxCrossEntropy()):
         with pytest.raises(ValueError, match=r": if these are class numbers, use y.astype\(int\)$"):
             loss.check(target, (2,))
