@@ -950,7 +950,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          '            self.state["loss_scale"] = self.loss_scale.state\n', "            pass\n"),
         ("bfloat16 has a loss scale too", 'if backend.precision == "float16" else', "if backend.precision else"),
         ("float16 has no loss scale", 'if backend.precision == "float16" else', "if False else"),
-        ("Optimizer: factors of groups below 0", 'of {name}", factor, least=0)', 'of {name}", factor)'),
         ("Checkpoint: what an optimizer computes is an option of it", ' and not k.startswith("_")', ' and k != "_lr"'),
         ("Optimizer: a rate that the dtype does not hold",
          "        if rate > float(", "        if False and rate > float("),
@@ -965,6 +964,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if self._divided_by != (model.frozen, self.weight_decay, self.groups):",
          "if self._divided_by[0] is not model.frozen:"),
     ],
+    "optim/groups.py": [
+        ("Optimizer: factors of groups below 0", 'of {name}", factor, least=0)', 'of {name}", factor)'),
+    ],
     "optim/layerwise.py": [
         ("LAMB: the ratio upside down", "x_norm / xp.where(both, r_norm, 1.0)", "r_norm / xp.where(both, x_norm, 1.0)"),
         ("LAMB: no ratio",
@@ -976,8 +978,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "x_largest * (x_norm / xp.where(both, r_norm, 1.0))"),
         ("LAMB: decay of the wrong sign", "r += decay * x", "r -= decay * x"),
         ("Muon: the gradient is not made orthogonal", "for _ in range(ROUNDS):", "for _ in range(0):"),
-        ("Muon: the norm is not divided out", "xp.maximum(xp.sqrt((X * X).sum()), 1e-7)", "1"),
-        ("Muon: 0 divided by 0", "xp.maximum(xp.sqrt((X * X).sum()), 1e-7)", "xp.sqrt((X * X).sum())"),
+        ("Muon: the norm is not divided out", "X /= xp.maximum(xp.sqrt((X * X).sum()), 1)", "pass"),
+        ("Muon: 0 divided by 0", "xp.maximum(xp.abs(X).max(), 1e-7)", "xp.abs(X).max()"),
         ("Muon: tall matrices are not turned back",
          "return X.T if tall else X", "return X.reshape(direction.shape)"),
         ("Muon: without Nesterov's momentum", "self._orthogonal(g + self.momentum * v)", "self._orthogonal(v)"),

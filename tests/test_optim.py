@@ -308,6 +308,21 @@ def test_muon_learns_all_directions_alike(shape, kind_of_gradient):
     assert (values == 0).all() if scale == 0 else (values.min() > 0.6 and values.max() < 1.25)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e25, 1e37])
+def test_the_step_of_muon_does_not_depend_on_the_size_of_the_gradient(size, kind):
+    """In float32, where a square overflows at 1e19."""
+    rows = np.random.default_rng(0).standard_normal((6, 3))
+
+    def moved(size):
+        model = nn.Model(nn.Linear(3, bias=False), (6,), kind("float32", 0))
+        before = model.tensors()["W"]
+        model.grad[...] = model.backend.asarray((rows * size).ravel().astype(np.float32))
+        optim.Muon(model, momentum=0.0, lr=0.1, weight_decay=0.0).step()
+        return before - model.tensors()["W"]
+
+    np.testing.assert_allclose(moved(size), moved(1.0), rtol=0, atol=1e-6)
+
+
 # Freezing and groups ------------------------------------------------------------------------------------------
 
 
@@ -539,6 +554,46 @@ def test_a_momentum_that_is_set_between_two_steps_is_that_of_the_next(first, nes
         np.testing.assert_allclose(x, expected[tensor], rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="momentum must be a finite number >= 0 and below 1"):
         optimizer.momentum = 1.0
+
+
+@pytest.mark.parametrize("groups", ["*.b", {"*.b": 0.1}, [("*.b", 1.0, 1.0)]])
+def test_groups_that_are_no_factors_by_patterns(groups):
+    with pytest.raises(TypeError, match=r"(such as|as in) .*weight_decay.*, not "):
+        optim.AdamW(network(), groups=groups)
+    optimizer = optim.AdamW(network())
+    with pytest.raises(TypeError, match=r"(such as|as in) .*weight_decay.*, not "):
+        optimizer.groups = groups
+    assert optimizer.groups == ()
+
+
+def test_groups_that_are_set_between_two_steps_count_from_then_on():
+    def moved(optimizer):
+        model = optimizer.model
+        before = model.tensors()
+        model.grad[...] = 1.0
+        optimizer.step()
+        return {name: float((before[name] - values).mean()) for name, values in model.tensors().items()}
+
+    optimizer = optim.SGD(network(), 1.0)
+    assert all(size == pytest.approx(1.0) for size in moved(optimizer).values())
+    optimizer.groups = {"*.b": {"lr": 0.5}}
+    assert all(size == pytest.approx(0.5 if name.endswith("b") else 1.0) for name, size in moved(optimizer).items())
+    assert optimizer.described["groups"] == (("*.b", 0.5, 1.0),)
+    optimizer.groups, other = {}, optim.SGD(network(), 1.0, groups={"*.b": {"lr": 0.5}})
+    assert all(size == pytest.approx(1.0) for size in moved(optimizer).values())
+    optimizer.groups = other.groups
+    assert optimizer.groups == (("*.b", 0.5, 1.0),)
+
+
+def test_a_decay_or_momentum_that_is_set_later_is_checked_as_at_first():
+    optimizer = optim.SGD(network(), 0.1, momentum=0.9, weight_decay=0.1)
+    with pytest.raises(ValueError, match="weight_decay must be a finite number >= 0, not -1"):
+        optimizer.weight_decay = -1
+    with pytest.raises(ValueError, match="momentum must be a finite number >= 0 and below 1, not 2"):
+        optimizer.momentum = 2
+    assert (optimizer.weight_decay, optimizer.momentum) == (0.1, 0.9)
+    optimizer.momentum = 0.5
+    assert optimizer.described["momentum"] == 0.5
 
 
 @pytest.mark.parametrize("of", [optim.Adam, optim.AdamW, optim.Muon])

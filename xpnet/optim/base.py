@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.arguments import number, of_kind, plain
 from xpnet.backend import Array
 from xpnet.nn import Model
+from xpnet.optim.groups import Factors, Groups, as_factors
 from xpnet.optim.loss_scale import LossScale
 from xpnet.parallel import Group
 from xpnet.parallel.group import is_in_all
@@ -22,9 +23,6 @@ from xpnet.parallel.window import Window
 ENOUGH = 4  # pieces for each thread; with fewer, a second thread gains nothing
 
 Decays = tuple[tuple[int, int, float], ...]  # (start, stop, weight decay) of each range that decays
-
-Groups = Mapping[str, Mapping[str, float]]
-"""Factors of learning rate and weight decay, by patterns of names: {"*.b": {"lr": 0.1, "weight_decay": 0}}."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Optimizer:
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
         of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)
-        self.model, self.weight_decay = model, number("weight_decay", weight_decay, least=0)
-        self.groups = _as_groups(model, groups or {})
+        self.model, self.weight_decay = model, weight_decay
+        self.groups = {} if groups is None else groups
         backend = model.backend
         self._rate = backend.xp.zeros(1, backend.dtype)
         self.lr = lr
@@ -79,7 +77,7 @@ class Optimizer:
         """The class name and the settings other than the rate, as JSON-able values."""
         kinds = (bool, int, float, str, tuple, np.generic)
         own = {k: plain(v) for k, v in vars(self).items() if isinstance(v, kinds) and not k.startswith("_")}
-        return {"kind": type(self).__name__, **own}
+        return {"kind": type(self).__name__, **own, "weight_decay": self.weight_decay, "groups": self.groups}
 
     @property
     def lr(self) -> float:
@@ -93,6 +91,24 @@ class Optimizer:
             raise ValueError(f"the learning rate must be finite in {self._rate.dtype}, not {lr!r}")
         self._lr: float = rate
         self._rate.fill(self._lr)
+
+    @property
+    def weight_decay(self) -> float:
+        """The weight decay; another may be set between two steps."""
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, weight_decay: float) -> None:
+        self._weight_decay = number("weight_decay", weight_decay, least=0)
+
+    @property
+    def groups(self) -> Factors:
+        """(pattern, factor of the rate, factor of the decay) of each group; others may be set between two steps."""
+        return self._groups
+
+    @groups.setter
+    def groups(self, groups: Groups | Factors) -> None:
+        self._groups = as_factors(self.model, groups)
 
     def scaled(self, dy: Array) -> Array:
         """The gradient of the loss as the backward pass needs it: times the loss scale if products are float16."""
@@ -282,14 +298,3 @@ def two_betas(betas: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"betas must be two numbers, such as (0.9, 0.999), not {betas!r}") from None
     return number("betas[0]", one, least=0, below=1), number("betas[1]", other, least=0, below=1)
-
-
-def _as_groups(model: Model, groups: Groups) -> tuple[tuple[str, float, float], ...]:
-    """(pattern, rate factor, decay factor) of each. Raises ValueError for a pattern or a factor that does not exist."""
-    for pattern, factors in groups.items():
-        model.names_like(pattern)
-        for name, factor in factors.items():
-            if name not in ("lr", "weight_decay"):
-                raise ValueError(f"group {pattern!r}: only lr and weight_decay can have a factor, not {name}")
-            number(f"group {pattern!r}: the factor of {name}", factor, least=0)
-    return tuple((p, float(f.get("lr", 1)), float(f.get("weight_decay", 1))) for p, f in groups.items())

@@ -107,7 +107,9 @@ class Muon(AdamW):
         xp, product = self.model.backend.xp, self.model.backend.full_matmul
         tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
         X = xp.ascontiguousarray(direction.T) if tall else direction
-        X = X / xp.maximum(xp.sqrt((X * X).sum()), 1e-7)
+        # The largest number is divided out first, as a square overflows at 1e19. A norm below 1e-7 counts as 1e-7.
+        X = X / xp.maximum(xp.abs(X).max(), 1e-7)
+        X /= xp.maximum(xp.sqrt((X * X).sum()), 1)
         for _ in range(ROUNDS):
             P = product(X, X.T)
             X = A * X + product(B * P + C * product(P, P), X)
