@@ -19,6 +19,7 @@ sklearn = pytest.importorskip("sklearn", reason='scikit-learn is not installed: 
 
 from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.datasets import load_digits, load_iris, make_friedman1  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -326,6 +327,22 @@ def test_a_pickle_of_a_device_holds_arrays_of_the_host_and_opens_on_the_cpu(iris
 def test_parameters_that_cannot_be(iris, options, message):
     with pytest.raises(ValueError, match=message):
         quick(**options).fit(*iris)
+
+
+@pytest.mark.parametrize("options", [{"activation": "nope"}, {"optimizer": "nope"}, {"learning_rate": 1e300}])
+@pytest.mark.parametrize("kind", [XPClassifier, XPRegressor])
+def test_a_fit_whose_options_are_refused_leaves_what_was_trained(kind, options, iris):
+    x, y = iris[0].astype(np.float32), iris[1]
+    one = quick(kind).fit(x, y)
+    before = one.predict(x)
+    with pytest.raises(ValueError, match=r"unknown|finite in float32"):
+        one.set_params(**options).fit(x, np.stack([y, y], 1) if kind is XPRegressor else y + 7)
+    np.testing.assert_array_equal(one.predict(x), before)
+    new = quick(kind, **options)
+    with pytest.raises(ValueError, match=r"unknown|finite in float32"):
+        new.fit(x, y)
+    with pytest.raises(NotFittedError):
+        new.predict(x)
 
 
 def test_data_that_cannot_be(iris):

@@ -129,8 +129,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
             weights = self._of_classes(y, weights)
         X, y, weights = counted(X, y, weights)
         if first:
+            self._begin(X, weights, len(classes), last=[], classes=classes)
             self.classes_, self._loss = classes, SoftmaxCrossEntropy()
-            self._begin(X, weights, len(classes), last=[])
         return Dataset(X, np.searchsorted(classes, y), self.model_.classes, "the training data", weights)
 
     def _of_classes(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -97,16 +97,21 @@ class XPEstimator(BaseEstimator):
         activation = _named("activation", self.activation, ACTIVATIONS)
         return [layer for size in sizes.tolist() for layer in (_linear(size), activation())]
 
-    def _begin(self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer]) -> None:
-        """Make a new model and a new optimizer, for samples like x (N, n_features_in_)."""
+    def _begin(
+        self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer], classes: Any = ()
+    ) -> None:
+        """Make a new model and a new optimizer, for samples like x (N, n_features_in_).
+
+        If an option is refused, the model that there was stays.
+        """
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         standardize = nn.Standardize(*weighted_mean_std(x, weights, "X"))
         network = nn.Sequential(standardize, *self._layers_inside(), _linear(n_outputs), *last)
-        classes = tuple(map(str, getattr(self, "classes_", ())))
         backend = select(self._device(), dtype=str(x.dtype), seed=int(seed))
         kind, _ = _named("optimizer", self.optimizer, OPTIMIZERS)
-        self.model_ = nn.Model(network, x.shape[1:], backend, classes)
-        self._optimizer = kind(self.model_, lr=self.learning_rate, weight_decay=self.weight_decay)
+        model = nn.Model(network, x.shape[1:], backend, tuple(map(str, classes)))
+        self._optimizer = kind(model, lr=self.learning_rate, weight_decay=self.weight_decay)
+        self.model_ = model
         self._calls = 0  # calls of `_learn`: each draws its own order
 
     # Training -----------------------------------------------------------------------------------------------
@@ -142,6 +147,9 @@ class XPEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """The network's outputs for X (N, n_features_in_), in the dtype that it was trained in."""
         return self.model_.predict(validate_data(self, X, reset=False, dtype=FLOATS))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")  # a `fit` that is refused sets n_features_in_ all the same
 
     # Pickling -----------------------------------------------------------------------------------------------
 

@@ -47,7 +47,6 @@ class XPRegressor(RegressorMixin, XPEstimator):
         X, y, weights = counted(X, y, weights)
         rows = y.reshape(len(y), -1).astype(np.float64)
         if first:
-            self._one_number = y.ndim == 1
             if X.dtype == np.float32 and any(are_rounded(column) for column in rows.T):
                 warnings.warn(
                     "y is so far from 0 that float32, the type of X, rounds its differences away: subtract a number "
@@ -55,8 +54,8 @@ class XPRegressor(RegressorMixin, XPEstimator):
                     stacklevel=3,
                 )
             mean, std = weighted_mean_std(rows, weights, "y")
-            self._loss = MeanSquaredError(scale=std.tolist())
             self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])
+            self._loss, self._one_number = MeanSquaredError(scale=std.tolist()), y.ndim == 1
         return Dataset(X, rows, (), "the training data", weights)
 
     def predict(self, X: Any) -> np.ndarray:
