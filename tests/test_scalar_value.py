@@ -176,6 +176,31 @@ def test_relu_at_zero_and_of_nan():
 
 
 @pytest.mark.parametrize(
+    ("base", "exponent", "value", "slope"),
+    [
+        (1e-200, -1, 1e200, -math.inf),
+        (-1e-200, -1, -1e200, -math.inf),
+        (-1e-100, -2, 1e200, 2e300),
+        (-1e-120, -2, 1e240, math.inf),
+        (1e-320, -0.5, 1.0000055664551363e160, -math.inf),
+    ],
+)
+def test_a_slope_that_is_too_large_is_infinite(base, exponent, value, slope):
+    for of in (exponent, Value(exponent)) if base > 0 else (exponent,):
+        x = Value(base)
+        y = x**of
+        y.backward()
+        assert y.data == pytest.approx(value, rel=1e-12)
+        assert x.grad == pytest.approx(slope, rel=1e-12)
+
+
+def test_a_base_of_nan_stays_nan():
+    x, n = Value(math.nan), Value(2.0)
+    (x**n).backward()
+    assert all(math.isnan(number) for number in (x.grad, n.grad, (x**n).data))
+
+
+@pytest.mark.parametrize(
     ("operation", "error", "says"),
     [
         (lambda: Value(0).log(), ValueError, r"log\(0.0\)"),

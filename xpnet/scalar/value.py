@@ -41,6 +41,9 @@ class Value:
 
     The other operand of `+ - * / **` may be a plain number, on either side. Slopes are taken when an operation runs:
     after a change to `data`, compute the results again.
+
+    Results that are too large are those of Python's floats: `+ - * /` give inf, `**` and `exp` raise OverflowError. A
+    slope that is too large is inf.
     """
 
     __slots__ = ("data", "grad", "inputs", "slopes")
@@ -229,11 +232,14 @@ def _slope_by_base(base: float, n: float) -> float:
         return 0.0
     if base == 0 and 0 < n < 1:
         raise ZeroDivisionError(f"0 ** {n}: its slope is infinite there, so it has no derivative")
-    return n * _power(base, n - 1)
+    try:
+        return n * _power(base, n - 1)
+    except OverflowError:
+        return n * (_power(base, n) / base)  # infinite, unless base ** n itself is too large
 
 
 def _slope_by_exponent(base: float, n: float) -> float:
-    if base > 0:
+    if not base <= 0:  # tested this way round so that nan stays nan
         return _power(base, n) * math.log(base)
     if base == 0 and n > 0:
         return 0.0
