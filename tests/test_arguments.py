@@ -1,4 +1,4 @@
-"""Numbers that are given as arguments: what is taken, and that what is not is named."""
+"""Arguments: what is taken, and that what is not is named."""
 
 import math
 import re
@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from xpnet import data, losses, nn, optim, schedules
-from xpnet.arguments import counted, number, whole
+from xpnet import data, losses, nn, optim, schedules, train
+from xpnet.arguments import counted, names, number, switch, whole
 from xpnet.backend import Backend
 from xpnet.verify import parity
 
@@ -113,3 +113,72 @@ def test_an_argument_that_is_no_number_is_named(name, value):
 @pytest.mark.parametrize(("n", "said"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (2000, "2,000 rows")])
 def test_numbers_of_things(n, said):
     assert counted(n, "row") == said
+
+
+SWITCHES = {
+    "bias": [
+        lambda v: nn.Linear(3, bias=v),
+        lambda v: nn.Conv2d(3, 3, bias=v),
+        lambda v: nn.TransformerBlock(2, bias=v),
+    ],
+    "causal": [lambda v: nn.MultiHeadAttention(2, v), lambda v: nn.TransformerBlock(2, v)],
+    "rotary": [lambda v: nn.MultiHeadAttention(2, rotary=v)],
+    "bidirectional": [lambda v: nn.LSTM(3, 1, v), lambda v: nn.GRU(3, bidirectional=v)],
+    "mask": [lambda v: nn.LSTM(3, mask=v)],
+    "state": [lambda v: nn.LSTM(3, state=v)],
+    "return_state": [lambda v: nn.LSTM(3, return_state=v)],
+    "nesterov": [lambda v: optim.SGD(model(), 0.1, 0.9, v)],
+}
+
+
+@pytest.mark.parametrize("value", ["no", None, 8, 0, 1.0, [True], np.ones(2, bool)], ids=repr)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_an_argument_that_is_neither_true_nor_false_is_named(name, value):
+    """As where arguments are given in the order of another library: MultiHeadAttention(64, 8)."""
+    for take in SWITCHES[name]:
+        with pytest.raises(ValueError, match=f"^{name} must be True or False, not {re.escape(repr(value))}"):
+            take(value)
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.array(True), True], ids=repr)
+def test_switches_become_bools(value):
+    assert switch("causal", value) is True
+
+
+@pytest.mark.parametrize("values", [b"ab", {"a": 1, "b": 2}, {"a", "b"}, 2, None, object], ids=repr)
+def test_names_that_are_no_list_are_refused(values):
+    words = "classes are a list of names"
+    x, y = np.zeros((4, 3)), np.arange(4) % 2
+    for take in (
+        lambda: nn.Model(nn.Linear(2), (3,), Backend(), values),
+        lambda: data.Dataset(x, y, values),
+        lambda: data.Stored(x, y, values),
+    ):
+        with pytest.raises(TypeError, match=words):
+            take()
+
+
+def test_names_become_texts():
+    for values in (["1", "2"], (1, 2), "12", np.array([1, 2]), iter([1, 2]), {1: 0, 2: 0}.keys()):
+        assert names("classes", values) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.MaxPool2d(True), ValueError, "kernel must be a whole number >= 1 or 2 of them, not True"),
+        (lambda: nn.Conv2d(3, 3, padding=True), ValueError, "padding must be a whole number >= 0"),
+        (lambda: nn.Conv2d(3, 3, padding=np.arange(2)), ValueError, r"padding must be .*, not array\(\[0, 1\]\)"),
+        (lambda: nn.Standardize("a", 1), TypeError, "mean and std are numbers or arrays of numbers, not 'a' and 1"),
+        (lambda: nn.Parameter("ab", nn.init.zeros), TypeError, "the shape of a Parameter is a tuple, .*, not 'ab'"),
+        (lambda: nn.Parameter(2.5, nn.init.zeros), TypeError, "the shape of a Parameter is a tuple, .*, not 2.5"),
+        (lambda: optim.WeightAverage("model"), TypeError, "an average is made for a model, .*, not 'model'"),
+        (lambda: train.Metric(3, 1, list, max), TypeError, "the name of a metric is a text, not 3"),
+        (lambda: train.Metric("top", 0, min, max), ValueError, "the size of the metric 'top' must be a .* >= 1, not 0"),
+        (lambda: train.Metric("top", 1, [0], max), TypeError, "sums of the metric 'top' is a function, not a list"),
+        (lambda: train.Metric("top", 1, min, 0.5), TypeError, "value of the metric 'top' is a function, not 0.5"),
+    ],
+)
+def test_what_an_object_cannot_be_made_of_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

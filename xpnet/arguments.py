@@ -1,5 +1,5 @@
-"""Checks of arguments: whole numbers, numbers in a range, objects of a class, functions, sequences of numbers; and
-how messages show values and numbers of things."""
+"""Checks of arguments: numbers, switches, objects of a class, functions, sequences of numbers or names; and how messages
+show values and numbers of things."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def number(
     return as_float
 
 
+def switch(name: str, value: Any) -> bool:
+    """`value` as a bool, if it is True or False of Python or NumPy. Otherwise ValueError, which names the argument."""
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
 def in_float32(*sizes: float) -> bool:
     """Whether each lies from 1e-30 to 1e30, so that float32 can multiply and divide by it."""
     return all(SMALLEST <= size <= LARGEST for size in sizes)
@@ -92,6 +101,16 @@ def plain(setting: Any) -> Any:
     if isinstance(setting, tuple):
         return tuple(map(plain, setting))
     return setting.item() if isinstance(setting, np.generic) else setting
+
+
+def names(name: str, values: Any) -> tuple[str, ...]:
+    """The items of a list, a tuple or an array as texts; of a text its characters.
+
+    Raises TypeError, which names the argument, for anything else: the items of a set have no order.
+    """
+    if isinstance(values, (bytes, Mapping, set, frozenset)) or not hasattr(values, "__iter__"):
+        raise TypeError(f'{name} are a list of names, such as ["cat", "dog"], not {shown(values)}')
+    return tuple(str(value) for value in values)
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:

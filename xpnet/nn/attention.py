@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet.arguments import a_function, whole
+from xpnet.arguments import a_function, switch, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -61,7 +61,8 @@ class MultiHeadAttention(Layer):
     ):
         a_function("init is an initializer, such as nn.init.he_normal", init)
         self.heads = whole("heads of MultiHeadAttention", heads, least=1)
-        self.causal, self.rotary, self.bias, self.init = causal, rotary, bias, init
+        self.causal, self.rotary = switch("causal", causal), switch("rotary", rotary)
+        self.bias, self.init = switch("bias", bias), init
 
     def build(self, shape: Shape) -> Shape:
         inputs = shape if is_several(shape) else (shape,)

@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from xpnet.arguments import a_function, whole
+from xpnet.arguments import a_function, switch, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -68,7 +68,7 @@ class Conv2d(Layer):
         self.padding = padding_of(padding, self.n_axes)
         if self.n_out < 1 or self.groups < 1 or self.n_out % self.groups:
             raise ValueError(f"{type(self).__name__} cannot have {n_out} output channels in {groups} groups")
-        self.bias, self.init = bias, init
+        self.bias, self.init = switch("bias", bias), init
 
     def build(self, shape: Shape) -> Shape:
         *size, n_in = self._checked(shape)

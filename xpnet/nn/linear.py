@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnet.arguments import a_function, whole
+from xpnet.arguments import a_function, switch, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -33,7 +33,7 @@ class Linear(Layer):
     ):
         a_function("init is an initializer, such as nn.init.he_normal", init)
         self.n_out, self.n_in = whole("n_out of Linear", n_out, least=1), None if n_in is None else whole("n_in", n_in)
-        self.bias, self.init = bias, init
+        self.bias, self.init = switch("bias", bias), init
 
     def build(self, shape: Shape) -> Shape:
         n_in = channels_of(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnet.arguments import a_function
+from xpnet.arguments import a_function, of_kind
 from xpnet.backend import Array, Backend
 from xpnet.nn.init import Initializer
 from xpnet.nn.shapes import Shape
@@ -24,6 +24,7 @@ class Parameter:
     def __init__(self, shape: Shape, init: Initializer, decay: bool = True, trained: bool = True):
         if hasattr(shape, "__index__"):
             raise TypeError(f"the shape of a Parameter is a tuple, such as ({shape},), not {shape!r}")
+        of_kind("the shape of a Parameter is a tuple, such as (3, 4)", shape, (tuple, list))
         a_function("init of a Parameter is an initializer, such as nn.init.zeros", init)
         self.shape, self.size = tuple(shape), math.prod(shape)
         self.init, self.decay, self.trained = init, decay, trained

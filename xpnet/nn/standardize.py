@@ -29,7 +29,10 @@ class Standardize(Layer):
     by_position = True
 
     def __init__(self, mean: Any, std: Any):
-        m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        try:
+            m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"mean and std are numbers or arrays of numbers, not {mean!r} and {std!r}") from None
         if not (np.isfinite(m).all() and np.isfinite(s).all() and (s > 0).all()):
             raise ValueError(f"Standardize needs a finite mean and std > 0, not {mean!r} and {std!r}")
         if m.shape != s.shape:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import switch, whole
 from xpnet.backend import Array, Backend
 from xpnet.nn import init as initializers
 from xpnet.nn.init import Initializer
@@ -56,7 +56,8 @@ class Recurrent(Layer):
     ):
         kind = type(self).__name__
         self.units, self.layers = whole(f"units of {kind}", units, least=1), whole(f"layers of {kind}", layers, least=1)
-        self.bidirectional, self.mask, self.state, self.return_state = bidirectional, mask, state, return_state
+        self.bidirectional, self.mask = switch("bidirectional", bidirectional), switch("mask", mask)
+        self.state, self.return_state = switch("state", state), switch("return_state", return_state)
         self.directions = 2 if bidirectional else 1
 
     @property

@@ -7,13 +7,13 @@ of these. Padding lies around an image, `before` its first row or column and `af
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any
 
+from xpnet.arguments import whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.allocator import short_buffers
 from xpnet.nn.shapes import Shape, ShapeError
@@ -174,8 +174,8 @@ def per_axis(name: str, value: Any, n_axes: int, least: int = 1) -> Shape:
     """A tuple from an argument that is one number for all axes, or one for each. Raises ValueError for others."""
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * n_axes
     try:
-        numbers = tuple(operator.index(v) for v in values)
-    except TypeError:
+        numbers = tuple(whole(name, v) for v in values)
+    except ValueError:
         numbers = ()
     if len(numbers) != n_axes or min(numbers) < least:
         of_each = f" or {n_axes} of them" if n_axes > 1 else ""
@@ -185,8 +185,8 @@ def per_axis(name: str, value: Any, n_axes: int, least: int = 1) -> Shape:
 
 def padding_of(value: Any, n_axes: int) -> Shape | str:
     """ "valid", "same", or numbers of rows and columns. Raises ValueError for others."""
-    if value in ("valid", "same"):
-        return value
     if isinstance(value, str):
+        if value in ("valid", "same"):
+            return value
         raise ValueError(f'padding must be "valid", "same" or whole numbers >= 0, not {value!r}')
     return per_axis("padding", value, n_axes, least=0)

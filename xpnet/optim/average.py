@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xpnet.arguments import number
+from xpnet.arguments import number, of_kind
 from xpnet.nn import Model
 
 
@@ -23,6 +23,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Model, decay: float = 0.999):
+        of_kind("an average is made for a model, as optim.WeightAverage(model)", model, Model)
         self.model, self.decay = model, number("decay", decay, least=0, below=1)
         self.values = model.data.copy()
         self.steps = model.backend.xp.zeros(1, model.backend.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnet.arguments import number
+from xpnet.arguments import number, switch
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.base import Groups, Optimizer, two_betas
@@ -26,11 +26,12 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
+        self.nesterov = switch("nesterov", nesterov)
         if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum above 0")
         self.state_names = ()
         super().__init__(model, lr, weight_decay, groups)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum = momentum
 
     @property
     def momentum(self) -> float:

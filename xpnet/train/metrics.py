@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.arguments import a_function, of_kind, whole
 from xpnet.backend import Array
 from xpnet.data.labels import check_labels
 from xpnet.losses.target import entry_targets, split_target
@@ -31,6 +32,12 @@ class Metric:
     size: int
     sums: Callable[[Array, Array, Any], list[Any]]
     value: Callable[..., float]
+
+    def __post_init__(self) -> None:
+        of_kind("the name of a metric is a text", self.name, str)
+        whole(f"the size of the metric {self.name!r}", self.size, least=1)
+        for what, function in (("sums", self.sums), ("value", self.value)):
+            a_function(f"{what} of the metric {self.name!r} is a function", function)
 
     def __call__(self, y: np.ndarray, target: Any) -> float:
         y, target = np.asarray(y), each(np.asarray, target)
