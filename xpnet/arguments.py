@@ -1,5 +1,5 @@
-"""Checks of arguments: numbers, switches, objects of a class, functions, sequences of numbers or names; and how messages
-show values and numbers of things."""
+"""Checks of arguments: numbers, switches, objects of a class, functions, sequences of numbers or names; and
+how messages show values and numbers of things."""
 
 from __future__ import annotations
 

@@ -57,6 +57,13 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
                     f"its data is not this run's ({there} samples, here {here}): the data has changed since, or "
                     f"another data set is given"
                 )
+            if ours != saved and what == "optimizer" and ours["kind"] == saved["kind"]:
+                names = sorted(name for name in ours.keys() | saved.keys() if ours.get(name) != saved.get(name))
+                there, here = ({name: one.get(name) for name in names} for one in (saved, ours))
+                raise ModelFileError(
+                    f"it belongs to another run, or a callback has changed settings: its optimizer is {saved['kind']} "
+                    f"with {there}, this run's with {here}. To continue it, make the optimizer with those of the file"
+                )
             if ours != saved:
                 raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this run's is {ours!r}")
         own, rest = _tensors(run, tensors)
