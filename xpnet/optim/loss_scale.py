@@ -25,9 +25,10 @@ class LossScale:
     training" (2018).
 
     All of this is arithmetic on the device, so that a step with it can be captured: a step to be skipped is made, and
-    then undone from a copy of what it changes. (Running statistics belong to the forward pass and are not undone.) An
-    overflow at the lowest scale cannot be cured by scaling: the step is not skipped, and the numbers that are not
-    finite show up in the parameters.
+    then undone from a copy of what it changes. Running statistics belong to the forward pass and are not undone; a
+    schedule and a `WeightAverage` count the step all the same. In PyTorch it is so, too. An overflow at the lowest
+    scale cannot be cured by scaling: the step is not skipped, and the numbers that are not finite show up in the
+    parameters.
 
     `state` is (scale, good steps since it changed, steps skipped so far).
     """

@@ -62,6 +62,10 @@ def check(
     Rounding limits the gradient check: an error of 1 % may pass if the outputs are over a million times as large as the
     gradients, and any error if they are a billion times as large. Check such a layer with smaller numbers.
 
+    Compute sums of thousands of terms by `backend.matmul`, with ones if need be: there the check measures how far
+    rounding may change them. NumPy's `x.sum` adds numbers one by one where they are not contiguous, and then loses more
+    digits than the check allows ("strided input").
+
     Raises `CheckFailed` if any check failed, unless `raises` is false; `ShapeError` if the layer does not fit `shape`;
     ValueError if `draw` returns another shape.
     """

@@ -90,8 +90,8 @@ def parity(
     else:
         if is_several(model.output_shape):
             raise ValueError(
-                "the model has several outputs: parity has no loss to train it with. Give it a model that joins them in "
-                "one array, or call verify.check(model.network, model.input_shape)"
+                "the model has several outputs: parity has no loss to train it with. Give it a model that joins them "
+                "in one array, or call verify.check(model.network, model.input_shape)"
             )
         inputs = _inputs(model, data, batch)
         task = task_for(model, data, steps, batch)
