@@ -3699,6 +3699,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Gradient check: rounding of the forwards is a wrong gradient",
          " + float(np.abs(weight * ahead).sum() * 2.0**-50 / step)", ""),
     ],
+    "verify/strict_values.py": [
+        ("strict: an axis of an array that has none", "if name in names.ALONG_AN_AXIS and", "if False and"),
+        ("strict: numbers that the type of an array does not hold", "if name in (\"clip\", \"where\"):", "if False:"),
+    ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device",
          "if len(given) > names.ARRAYS_OF.get(name, len(given)):", "if False:"),
@@ -3709,8 +3713,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        return int(self._host)\n"),
         ("strict: numbers in place of arrays",
          "refuse_others(name, value, numbers=False)", "refuse_others(name, value)"),
-        ("strict: an axis of an array that has none", "if name in names.ALONG_AN_AXIS and", "if False and"),
-        ("strict: numbers that the type of an array does not hold", "if name in (\"clip\", \"where\"):", "if False:"),
         ("strict: a mask of one value", "if isinstance(part, (bool, np.bool_)) or (", "if ("),
     ],
     "photo/explain.py": [

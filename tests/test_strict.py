@@ -120,11 +120,30 @@ def test_arguments_that_cupy_lacks(xp, x, use):
         (lambda xp, x: xp.clip(x.astype("uint8"), -1, 300), OverflowError),
         (lambda xp, x: x.astype("int8").clip(-1, 300), OverflowError),
         (lambda xp, x: x.T.sort(axis=0), NotImplementedError),
+        (lambda xp, x: xp.var(x, out=xp.empty((), "float16")), TypeError),
+        (lambda xp, x: x.astype("int64").var(0, None, xp.empty(x.shape[1:], "float32")), TypeError),
+        (lambda xp, x: xp.take(x, x[0, :2].astype("int64"), 0, xp.empty((2, *x.shape[1:]), "float16")), TypeError),
+        (lambda xp, x: x.take(x[0, :2].astype("int64"), axis=0, out=xp.empty((2, *x.shape[1:]), "int8")), TypeError),
+        (lambda xp, x: xp.pad(x, 1, mode="linear_ramp"), TypeError),
+        (lambda xp, x: xp.pad(x, 1, mode=lambda *given: None), TypeError),
+        (lambda xp, x: (x > 0) ** 2, TypeError),
+        (lambda xp, x: xp.power(x > 0, 2), TypeError),
     ],
 )
 def test_values_that_cupy_refuses_and_numpy_takes(xp, x, use, error):
     with pytest.raises(error):
         use(xp, x)
+
+
+def test_outputs_paddings_and_powers_that_both_take(xp, x):
+    indices, rows = x[0, :2].astype("int64") * 0, x[:2] * 0
+    assert xp.take(x, indices, 0, rows) is rows
+    assert xp.var(x, out=x[0, 0] * 0).dtype == x.dtype
+    assert x.astype("int64").var(out=xp.empty((), "float64")).dtype == "float64"
+    assert xp.var(x, dtype="float64", out=xp.empty((), "float64")).dtype == "float64"
+    assert xp.pad(x, 1, mode="edge").shape == tuple(n + 2 for n in x.shape)
+    assert (2 ** (x > 0)).dtype == "int64"
+    assert ((x > 0) ** (x > 0)).dtype == "int8"
 
 
 def test_values_beside_those_that_cupy_refuses(xp, x):

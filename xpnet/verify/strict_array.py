@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import product
 from numbers import Number
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from xpnet.backend.tracing import StandIn
 from xpnet.verify import strict_names as names
-
-_HERE = Path(__file__).parent
-_NOT_THE_CALLER = (str(_HERE / "strict"), str(_HERE.parent / "backend"))
+from xpnet.verify.strict_values import caller, refuse_what_numpy_takes
 
 
 class HostReadError(RuntimeError):
@@ -73,7 +68,7 @@ class StrictDevice:
             self.upload(args[1])
         if len(given) > names.ARRAYS_OF.get(name, len(given)):
             self.reads(f"{name} of a number on the device")
-        _refuse_what_numpy_takes(name, args, kwargs)
+        refuse_what_numpy_takes(name, args, kwargs)
         if self.watch:
             self.watch(f"{name}({', '.join(map(self._described, (*args, *kwargs.values())))})")
         with np.errstate(all="ignore"):  # a GPU gives no floating point warnings
@@ -254,25 +249,6 @@ def refuse_others(name: str, value: Any, numbers: bool = True) -> None:
         kind = f"{type(value).__module__}.{type(value).__name__}"
         more = " or a number" if numbers else ""
         raise TypeError(f"{caller()}: {name} takes an array of the device{more}, not {kind}: use backend.asarray")
-
-
-def _refuse_what_numpy_takes(name: str, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Raise as CuPy does for values that only NumPy accepts."""
-    if name in names.ALONG_AN_AXIS and not args[0].shape and kwargs.get("axis", (*args, None)[1]) not in (None, ()):
-        raise np.exceptions.AxisError(f"{caller()}: {name} along an axis of an array that has none")
-    if name in ("clip", "where"):  # whole numbers beyond the range of the array's dtype
-        values = args[name == "where" :]
-        for array, number in product(values, values):
-            if isinstance(array, StrictArray) and array.dtype.kind in "iu" and type(number) is int:
-                array.dtype.type(number)  # OverflowError
-
-
-def caller() -> str:
-    """The file and line of the innermost caller outside the strict device and the backends."""
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(_NOT_THE_CALLER):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _operators() -> None:

@@ -145,6 +145,9 @@ ARRAYS_OF = {"arange": 0, "linspace": 0, "fill": 1, "repeat": 1, "tile": 1}
 # These refuse an axis for a 0-d array, where NumPy takes axis 0 or -1.
 ALONG_AN_AXIS = _names("sum prod max min amax amin any all argmax argmin cumsum cumprod")
 
+# Modes of `pad`. CuPy has a few others: ramps, which make the host wait, functions of a row, and memory left as it is.
+PADDINGS = _names("constant edge maximum mean minimum reflect symmetric wrap")
+
 # Parameters that take only a device array, and those that also take a number; neither takes a host array.
 ARRAYS = _names("a b condition dst m")
 ARRAYS_OR_NUMBERS = _names("a_max a_min indices src v value values weights x y")
