@@ -20,7 +20,7 @@ class GELU(Layer):
 
     approximate="tanh" is faster, with an error of at most 5e-4:  P is about s = (1 + tanh(v/2)) / 2 = sigmoid(v), with
     v = 2 sqrt(2/pi) (x + 0.044715 x^3):  dx = dy (s + x v' s (1 - s)),  v' = 2 sqrt(2/pi) (1 + 3 * 0.044715 x^2).
-    Where x^2 overflows, at x = 1.9e19 in float32, dx is NaN, as in PyTorch.
+    From x = 1.9e19 on (in float32) x^2 overflows, and dx is NaN, as in PyTorch.
 
     The names are PyTorch's, where "none" is the default. Hendrycks and Gimpel, "Gaussian error linear units" (2016).
     """

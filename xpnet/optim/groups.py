@@ -16,7 +16,7 @@ EXAMPLE = '{"*.b": {"lr": 0.1, "weight_decay": 0}}'
 
 
 def as_factors(model: Model, groups: Any) -> Factors:
-    """The factors of `Groups`, checked; factors are returned as they are.
+    """The factors of `Groups`, or of another optimizer's `groups`, checked.
 
     Raises TypeError for anything else, and ValueError for a pattern or a factor that does not exist.
     """
