@@ -148,10 +148,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="a file for the model, which `xpnet serve` opens")
     options = parser.parse_args()
-    if options.temperature <= 0 or options.top_k < 1 or options.begin == "":
+    if not options.temperature > 0 or options.top_k < 1 or options.begin == "":
         parser.error("--temperature must be above 0, --top-k at least 1, and --begin not empty")
+    if options.length < 0 or options.seed < 0:
+        parser.error("--length and --seed must not be negative")
     if options.save is not None and not options.save.absolute().parent.is_dir():
         parser.error(f"--save: there is no folder {options.save.parent}")  # before the training, not after it
+    if options.save is not None and options.save.is_dir():
+        parser.error(f"--save: {options.save} is a folder")
     config = CONFIGS[options.config]
     try:
         text = SONNETS if options.text is None else options.text.read_text(encoding="utf-8")

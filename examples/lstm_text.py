@@ -93,8 +93,10 @@ def main() -> None:
         parser.error(f"the temperature must be above 0, not {options.temperature}")
     try:
         text = options.file.read_text(encoding="utf-8") if options.file else ALICE
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"cannot read {options.file}: {error}")
+    except UnicodeDecodeError:
+        parser.error(f"cannot read {options.file}: it is not written in UTF-8")
+    except OSError as error:
+        parser.error(f"cannot read {options.file}: {error.strerror}")
     if len(text) < 20 * LENGTH:
         parser.error(f"{options.file} has {len(text)} characters: at least {20 * LENGTH} are needed")
     characters = sorted(set(text))

@@ -60,7 +60,14 @@ class Before(nn.Layer):
         return y, backward
 
 
-text = Path(sys.argv[1]).read_text(encoding="utf-8") if len(sys.argv) > 1 else VERSES
+try:
+    text = Path(sys.argv[1]).read_text(encoding="utf-8") if len(sys.argv) > 1 else VERSES
+except UnicodeDecodeError:
+    sys.exit(f"next_character: {sys.argv[1]} is not written in UTF-8")
+except OSError as error:
+    sys.exit(f"next_character: {error}")
+if len(text) < 100 or len(set(text)) < 2:
+    sys.exit("next_character: the text needs at least 100 characters, and two different ones")
 characters = sorted(set(text))
 tokens = np.array([characters.index(c) for c in text])
 sequences = data.next_tokens(tokens, 24, stride=3)

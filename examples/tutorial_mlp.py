@@ -261,7 +261,11 @@ def main():
     for file in arguments.images:
         if not file.is_file():
             parser.error(f"no image at {file}")
+    if arguments.seed < 0:
+        parser.error("--seed must not be negative")
     if arguments.out:
+        if arguments.out.exists() and not arguments.out.is_dir():
+            parser.error(f"--out: {arguments.out} is no folder")
         arguments.out.mkdir(parents=True, exist_ok=True)
     try:
         splits = data.load("digits" if arguments.quick else "mnist")

@@ -53,6 +53,21 @@ def test_a_folder_that_is_not_there_is_said_before_the_training(tmp_path):
     assert "--save: there is no folder" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--temperature", "nan"], "--temperature must be above 0"),
+        (["--length", "-1"], "must not be negative"),
+        (["--seed", "-1"], "must not be negative"),
+        (["--save", "."], "is a folder"),
+    ],
+)
+def test_bad_options_are_refused_before_the_training(options, message):
+    done = run("char_gpt", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
 def test_nanogpt_has_as_many_parameters(example):
     """12 width^2 of each block, the embeddings, a scale of each normalisation; and here its shift, and a last layer."""
     model = nn.Model(example.gpt(example.CONFIGS["nano"], 65), (None,), Backend())

@@ -97,7 +97,7 @@ def test_lstm_text_reads_a_text_of_ones_own(tmp_path):
     ("content", "options", "message"),
     [
         (None, [], "cannot read"),
-        (b"\xff\xfe\xff", [], "cannot read"),
+        (b"\xff\xfe\xff", [], "it is not written in UTF-8"),
         (b"too short", [], "has 9 characters: at least"),
         (b"", ["--temperature", "0"], "the temperature must be above 0"),
     ],
@@ -108,6 +108,24 @@ def test_lstm_text_says_what_is_wrong(content, options, message, tmp_path):
     done = run("lstm_text", tmp_path / "mine.txt", *options)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff\xfe\xff", "mine.txt is not written in UTF-8\n"),
+        (b"too short", "the text needs at least 100 characters"),
+        (b"a" * 200, "two different ones"),
+    ],
+)
+def test_next_character_says_what_is_wrong(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "mine.txt").write_bytes(content)
+    done = run("next_character", tmp_path / "mine.txt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_scalar_network_learns():
@@ -193,6 +211,14 @@ def test_tutorial_says_what_is_wrong(tmp_path):
     done = run("tutorial_mlp", "--quick", tmp_path / "none.png")
     assert done.returncode == 2
     assert "no image at" in done.stderr
+    (tmp_path / "file").write_text("a file")
+    for option, value, message in (
+        ("--seed", "-1", "must not be negative"),
+        ("--out", tmp_path / "file", "is no folder"),
+    ):
+        done = run("tutorial_mlp", "--quick", option, value)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
     (tmp_path / "full").write_text("a file")
     done = run("tutorial_mlp", XPNET_DATA=str(tmp_path), XPNET_CACHE=str(tmp_path / "full"))
     assert done.returncode == 1

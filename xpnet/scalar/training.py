@@ -66,6 +66,15 @@ def train(
     which correctly classified samples are skipped. `log` is called with a line of text every `log_every` samples, with
     means since `start`.
 
+    The default of `rates` is the tutorial's. A sample changes the outputs by about the rate times the sum of its squared
+    inputs: 15 for the embedded digits and 87 for MNIST, both divided by 255. So MNIST needs lower rates. Right on test
+    images after 5,000 samples, mean of five seeds:
+
+        rates            digits, 64-16-10   MNIST, 784-10-10   MNIST, 784-32-10
+        (0.01, 0.05)           93 %               69 %               80 %
+        (0.005, 0.02)          90 %               77 %               84 %
+        (0.002, 0.01)          87 %               77 %               83 %
+
     Raises ValueError for bad arguments, FloatingPointError if the loss becomes nan or infinite: `net` is then as it was
     after the last good sample.
     """
