@@ -328,6 +328,17 @@ def test_attention_is_one_station_and_shows_what_it_reads():
     found = at_unit(about, pixels(), 2, [0, 3, 5])["forward"]
     assert not found["exact"]
     assert found["terms"][0]["layer"] == 1
+    kinds = ["Standardize", "LayerNorm", "MultiHeadAttention", "Flatten", "Linear"]
+    assert [layer["kind"] for layer in about.explain(pixels())["layers"]] == kinds
+    paths = ["layers.0", "layers.1.layers.0", "layers.1.layers.1", "layers.2", "layers.3"]
+    assert [layer["path"] for layer in about.about()["layers"]] == paths
+
+
+def test_the_parameters_of_a_recurrent_layer_are_listed():
+    about = reader(nn.LSTM(4, layers=2), nn.Flatten(), nn.Linear(10))
+    [lstm, _, _] = overview(about, pixels())["stations"]
+    names = [f"cells.{i}.{name}" for i in (0, 1) for name in ("W", "U", "b")]
+    assert [p["name"] for p in lstm["parameters"]] == names
 
 
 def test_inputs_of_0_are_terms_too():

@@ -66,9 +66,9 @@ def train(
     which correctly classified samples are skipped. `log` is called with a line of text every `log_every` samples, with
     means since `start`.
 
-    The default of `rates` is the tutorial's. A sample changes the outputs by about the rate times the sum of its squared
-    inputs: 15 for the embedded digits and 87 for MNIST, both divided by 255. So MNIST needs lower rates. Right on test
-    images after 5,000 samples, mean of five seeds:
+    The default of `rates` is the tutorial's. A sample changes the outputs by about the rate times the sum of its
+    squared inputs: 15 for the embedded digits and 87 for MNIST, both divided by 255. So MNIST needs lower rates. Right
+    on test images after 5,000 samples, mean of five seeds:
 
         rates            digits, 64-16-10   MNIST, 784-10-10   MNIST, 784-32-10
         (0.01, 0.05)           93 %               69 %               80 %

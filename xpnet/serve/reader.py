@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Array, Observer
-from xpnet.nn import Layer, Model
+from xpnet.nn import Layer, Model, MultiHeadAttention
 from xpnet.nn.ending import as_probabilities
 from xpnet.photo import Digit, ImageReader
 from xpnet.photo.glyph import Pixels
@@ -46,14 +47,13 @@ class Reader:
     def about(self) -> dict[str, Any]:
         """A few facts about the model."""
         model = self.model
-        layers = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
         return {
             "classes": self.classes,
             "image": list(self.size),
             "parameters": model.n_parameters,
             "device": model.backend.device,
             "dtype": str(model.backend.dtype),
-            "layers": [{"path": path, "layer": repr(layer)} for path, layer in layers],
+            "layers": [{"path": path, "layer": repr(layer)} for path, layer in listed(model.network)],
         }
 
     def read(self, image: Source) -> dict[str, Any]:
@@ -111,13 +111,23 @@ class Reader:
         }
 
 
+def listed(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers inside `layer` with their paths, except for those that only hold others. Attention is one layer: its
+    second product does not take what its first gives."""
+    inside = [] if isinstance(layer, MultiHeadAttention) else list(layer.children())
+    if not inside:
+        yield path, layer
+    for name, child in inside:
+        yield from listed(child, f"{path}.{name}" if path else name)
+
+
 class _Activations(Observer):
-    """The output of each layer for the first sample, except for layers that only hold others."""
+    """The output of each layer that is `listed`, for the first sample."""
 
     def __init__(self, model: Model):
-        leaves = [(path, layer) for path, layer in model.network.walk() if not any(layer.children())]
-        self._backend, self._paths = model.backend, {id(layer): path for path, layer in leaves}
-        self._most = LAYER_NUMBERS // len(leaves)
+        layers = list(listed(model.network))
+        self._backend, self._paths = model.backend, {id(layer): path for path, layer in layers}
+        self._most = LAYER_NUMBERS // len(layers)
         self.seen: list[dict[str, Any]] = []
 
     def forward(self, layer: Layer, x: Array, y: Array) -> None:
