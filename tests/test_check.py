@@ -332,7 +332,7 @@ class EveryOther(nn.Layer):
 def test_a_layer_that_sees_positions_together_and_says_otherwise_is_caught(kind):
     assert {f.name for f in verify.check(kind(), (5, 2), raises=False).failed} == {"by position"}
     if kind is EveryOther:
-        with pytest.raises(verify.CheckFailed, match="2 positions come of 5: the layer needs by_position = False"):
+        with pytest.raises(verify.CheckFailed, match="y has 2 positions and x 5: the layer needs by_position = False"):
             verify.check(kind(), (5, 2))
     honest = type(f"Honest{kind.__name__}", (kind,), {"by_position": False})
     assert verify.check(honest(), (5, 2)).ok
@@ -437,7 +437,9 @@ def test_losses():
         verify.check_loss(WrongMean(), (3,), spread)
     with pytest.raises(verify.CheckFailed, match="FAILED  dtype kept"):
         verify.check_loss(Reads(), (3,), spread)
-    with pytest.raises(TypeError, match=r"target is a function that draws .*lambda rng, shape: .* not a ndarray"):
+    with pytest.raises(
+        TypeError, match=r"target must be a function that draws targets, .*lambda rng, shape: .* not a ndarray"
+    ):
         verify.check_loss(losses.MeanSquaredError(), (3,), np.zeros((4, 3)))
     with pytest.raises(TypeError, match=r"check_loss takes a loss, such as losses\.Huber\(\), not the class Huber"):
         verify.check_loss(losses.Huber, (3,), spread)
@@ -459,7 +461,7 @@ def test_a_loss_that_is_a_function_has_its_name():
 
 
 def test_a_draw_of_another_shape():
-    with pytest.raises(ValueError, match=r"draw gives x of shape \(4, 2\), and was asked for \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"draw returned x of shape \(4, 2\), but was asked for \(4, 3\)"):
         verify.check(nn.ReLU(), (3,), draw=lambda rng, shape: rng.standard_normal((4, 2)))
 
 

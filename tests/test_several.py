@@ -292,7 +292,7 @@ def test_a_loss_of_the_package_is_told_of_several_outputs():
             train.train_step(model, loss, optim.SGD(model, 0.1), np.ones((5, 3)), np.ones((5, 3)))
         with pytest.raises(ValueError, match=words):
             train.fit(model, loss, optim.SGD(model, 0.1), data.Dataset(np.ones((5, 3)), np.ones((5, 3))), epochs=1)
-    with pytest.raises(ValueError, match="check_loss knows losses of one output"):
+    with pytest.raises(ValueError, match="check_loss takes losses of one output"):
         xpnet.verify.check_loss(losses.MeanSquaredError(), ((3,), (2,)), lambda rng, shape: rng.standard_normal(shape))
     with pytest.raises(ValueError, match="several outputs: parity has no loss"):
         xpnet.verify.parity(model)
@@ -332,7 +332,7 @@ def test_a_layer_of_ones_own_around_an_embedding():
 
 def test_a_draw_of_several_inputs_at_once_is_told():
     both = lambda rng, shape: (np.ones((4, 3)), np.ones((4, 2)))
-    with pytest.raises(ValueError, match="draw gives a tuple: of several inputs it is a tuple of functions"):
+    with pytest.raises(ValueError, match="draw returned a tuple: for several inputs, give a tuple of functions"):
         xpnet.verify.check(Join(1.0), ((3,), (3,)), draw=both)
 
 

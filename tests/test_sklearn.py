@@ -365,7 +365,7 @@ def test_data_that_cannot_be(iris):
     with pytest.raises(ValueError, match="first call of partial_fit needs classes"):
         quick().partial_fit(X, y)
     classifier = quick().partial_fit(X[:100], y[:100], classes=[0, 1])
-    with pytest.raises(ValueError, match=r"y has the class 2, which is none of \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"y has the class 2, which is not one of \[0, 1\]"):
         classifier.partial_fit(X, y)
     with pytest.raises(ValueError, match="those of the first call"):
         classifier.partial_fit(X[:100], y[:100], classes=[0, 1, 2])

@@ -149,7 +149,10 @@ def test_an_optimizer_that_does_not_keep_its_options_is_refused():
             super().__init__(model, lr, momentum=0.5 if half else 0.0)
 
     model = nn.Model(nn.Linear(2), (4,), xpnet.select("cpu"))
-    with pytest.raises(ValueError, match="Hidden cannot be made again from what it keeps of its options"):
+    with pytest.raises(
+        ValueError,
+        match="Hidden cannot be made again in the workers: keep each argument of its __init__ as an attribute",
+    ):
         unpacked(model, packed(Hidden(model, 0.1, half=True)))
     assert unpacked(model, packed(Hidden(model, 0.1))).momentum == 0
 
@@ -180,7 +183,9 @@ def test_workers_are_on_the_cpu_and_not_inside_of_others(monkeypatch):
             quick(n_jobs=2).fit(X, Y)
     monkeypatch.setattr(estimator, "chosen", lambda *asked: "strict")
     monkeypatch.setattr(estimator, "select", lambda device, dtype, seed: StrictBackend(dtype, seed))
-    with pytest.raises(ValueError, match="n_jobs=2 are processes on the CPU, the device is strict: leave one out"):
+    with pytest.raises(
+        ValueError, match="n_jobs=2 starts processes on the CPU, but the device is strict: leave out one"
+    ):
         quick(n_jobs=2).fit(X, Y)
 
 

@@ -256,7 +256,9 @@ def _npy(path: Path, mode: Any, kinds: str) -> np.ndarray:
         with _opening(path):
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a .npy file: {error}") from None
+        # NumPy names its own argument, which these functions do not have.
+        why = "it is no array, or one of Python objects" if "allow_pickle" in str(error) else str(error)
+        raise ValueError(f"{path} is not a .npy file that can be read: {why}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
         raise ValueError(f"{path} holds no array of numbers{' or strings' if 'U' in kinds else ''}")
     return array

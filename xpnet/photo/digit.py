@@ -52,5 +52,5 @@ def decide(glyph: Glyph, probabilities: NDArray) -> Digit:
     if not reason and mean[first] - mean[second] < MARGIN:
         reason = f"unsure: {first} or {second}"
     if not reason and votes < AGREEMENT:
-        reason = f"unsure: {first} or {second}, as it is shifted"
+        reason = f"unsure: {first} or {second}, depending on how it is shifted"
     return Digit(None if reason else first, float(mean[first]), mean, glyph, reason)

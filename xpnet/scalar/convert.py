@@ -35,7 +35,7 @@ def to_model(net: BasicNet, backend: Backend) -> Model:
     from xpnet import nn
 
     if net.pre_feed_hooks or net.post_feed_hooks:
-        raise ValueError(f"{net} has hooks, and a model cannot have them: take them off first")
+        raise ValueError(f"{net} has hooks, which a model cannot have: remove them first")
     layers: list[Layer] = []
     tensors = {}
     for layer in net.layers:

@@ -54,12 +54,12 @@ def write(path: str | os.PathLike[str], layers: list[dict[str, Any]]) -> None:
 
 def _checked(layers: Any) -> list[dict[str, Any]]:
     if not isinstance(layers, list) or not layers:
-        raise ValueError("it must be a list of layers, one at least")
+        raise ValueError("it must be a list of at least one layer")
     checked = [_checked_layer(layer, f"layer {i}") for i, layer in enumerate(layers)]
     for i in range(1, len(checked)):
         outputs, inputs = checked[i - 1]["ncount"], checked[i]["wcount"]
         if inputs != outputs:
-            raise ValueError(f"layer {i} has {inputs} weights a neuron, but layer {i - 1} has {outputs} neurons")
+            raise ValueError(f"layer {i} has {inputs} weights per neuron, but layer {i - 1} has {outputs} neurons")
     return checked
 
 
@@ -100,8 +100,8 @@ def _need_keys(record: Any, keys: tuple[str, ...], where: str) -> None:
 
 def _list_of(items: Any, count: Any, where: str) -> list[Any]:
     if not isinstance(items, list) or type(count) is not int or len(items) != count or count < 1:
-        found = f"{len(items)} items" if isinstance(items, list) else type(items).__name__
-        raise ValueError(f"{where}: the count says {count!r:.40} (1 or more is right), but there are {found}")
+        found = f"a list of {len(items)}" if isinstance(items, list) else f"a {type(items).__name__}"
+        raise ValueError(f"{where}: {found}, but it must be a list as long as its count, >= 1, which is {count!r:.40}")
     return items
 
 

@@ -106,10 +106,12 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         """
         first = not hasattr(self, "model_")
         if first and classes is None:
-            raise ValueError("the first call of partial_fit needs classes: all the classes that there will be")
+            raise ValueError(
+                "the first call of partial_fit needs classes, a list of all classes that y may have in any call"
+            )
         known = np.unique(classes) if first else self.classes_
         if classes is not None and not np.array_equal(np.unique(classes), known):
-            raise ValueError(f"classes are {list(classes)}, those of the first call were {known.tolist()}")
+            raise ValueError(f"classes must be those of the first call, {known.tolist()}, not {list(classes)}")
         self._learn(self._data(X, y, sample_weight, known, first), 1)
         return self
 
@@ -124,7 +126,7 @@ class XPClassifier(ClassifierMixin, XPEstimator):
             raise ValueError(f"y has one class only, {classes.tolist()[0]!r}: there is nothing to tell apart")
         unknown = ~np.isin(y, classes)
         if unknown.any():
-            raise ValueError(f"y has the class {y[unknown].tolist()[0]!r}, which is none of {classes.tolist()}")
+            raise ValueError(f"y has the class {y[unknown].tolist()[0]!r}, which is not one of {classes.tolist()}")
         if self.class_weight is not None:
             weights = self._of_classes(y, weights)
         X, y, weights = counted(X, y, weights)

@@ -203,7 +203,7 @@ def weighted_mean_std(a: np.ndarray, weights: np.ndarray | None, of: str) -> tup
         raise ValueError(f"column {large[0]} of {of} has values beyond 1e30, too large for float32: scale it first")
     small = np.flatnonzero(varies & (std < SMALLEST))
     if small.size:
-        where = f"column {small[0]} of {of} varies by {np.ptp(a[:, small[0]]):.1g} alone"
+        where = f"column {small[0]} of {of} varies only by {np.ptp(a[:, small[0]]):.1g}"
         raise ValueError(f"{where}, too little to divide by: scale it first")
     return mean, np.where(varies, std, 1.0)
 

@@ -48,7 +48,9 @@ def check_start(n: int, device: str) -> None:
     """
     mpiexec()
     if device != "cpu":
-        raise ValueError(f"n_jobs={n} are processes on the CPU, the device is {device}: leave one out")
+        raise ValueError(
+            f"n_jobs={n} starts processes on the CPU, but the device is {device}: leave out one of the two"
+        )
     if any(int(os.environ.get(name, 1)) > 1 for name in SIZES):
         raise ValueError(f"n_jobs={n} starts processes of its own: leave it out in a program that mpiexec has started")
 

@@ -38,7 +38,8 @@ def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
         options["groups"] = {pattern: {"lr": f, "weight_decay": w} for pattern, f, w in options["groups"]}
     optimizer = kind(model, lr=lr, **options)
     if optimizer.described != described:
-        raise ValueError(f"{kind.__name__} cannot be made again from what it keeps of its options, {options}")
+        what_to_do = "keep each argument of its __init__ as an attribute of the same name"
+        raise ValueError(f"{kind.__name__} cannot be made again in the workers: {what_to_do}")
     optimizer.load_tensors(tensors)
     model.backend.rng.state = stream
     return optimizer

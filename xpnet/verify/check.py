@@ -94,11 +94,11 @@ def check_loss(loss: Loss, shape: tuple[int, ...], target: Draw, batch: int = 4,
     a_function("check_loss takes a loss, such as losses.Huber()", loss)
     if not callable(target):
         how = "lambda rng, shape: rng.standard_normal(shape)"
-        raise TypeError(f"target is a function that draws what the outputs should be, {how}, not {shown(target)}")
+        raise TypeError(f"target must be a function that draws targets, such as {how}, not {shown(target)}")
     if is_several(as_shape(shape)):
         raise ValueError(
-            "check_loss knows losses of one output: check one of several by a function of all outputs side by side, "
-            "which cuts y and puts the parts of dy together"
+            "check_loss takes losses of one output: for several, wrap the loss in a function of one y that holds all "
+            "outputs side by side, and that joins the parts of dy"
         )
     rng = np.random.default_rng(0)
     outputs = (whole("batch", batch, least=1), *as_shape(shape))

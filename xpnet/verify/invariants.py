@@ -165,7 +165,7 @@ def by_position(trial: Trial) -> Pair:
     if trial.subject.training or not says_so or x is None or want is None or x.ndim < 2 or want.ndim < 3:
         return {}, {}
     if x.shape[1] != want.shape[1]:
-        raise Mismatch(f"{want.shape[1]} positions come of {x.shape[1]}: the layer needs by_position = False")
+        raise Mismatch(f"y has {want.shape[1]} positions and x {x.shape[1]}: the layer needs by_position = False")
     got, places = dict[str, np.ndarray](), np.arange(x.shape[1])
     for bit in range((len(places) - 1).bit_length()):  # any two positions differ in one of these
         for side in (0, 1):
@@ -249,8 +249,8 @@ def settled_state(trial: Trial) -> Pair:
         error = np.abs(got - want).max(initial=0.0)
         if not error <= SETTLED * np.abs(want).max(initial=0.0):
             raise Mismatch(
-                f"evaluation gives other outputs than training (by {error:.1e}) on a batch that the state "
-                f"({', '.join(state)}) has settled on"
+                f"evaluation and training differ by {error:.1e} on a batch to which the state "
+                f"({', '.join(state)}) has converged"
             )
     return {}, {}
 

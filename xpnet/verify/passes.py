@@ -97,10 +97,12 @@ def draw_values(subject: Subject, seed: int = 0) -> Arrays:
     for (name, shape), draw in zip(shapes.items(), draws, strict=True):
         one = draw(rng, (subject.batch, *shape))
         if isinstance(one, tuple):
-            raise ValueError("draw gives a tuple: of several inputs it is a tuple of functions, one for each")
+            raise ValueError("draw returned a tuple: for several inputs, give a tuple of functions, one for each input")
         values[name] = drawn = np.asarray(one)
         if drawn.shape != (subject.batch, *shape):
-            raise ValueError(f"draw gives {name} of shape {drawn.shape}, and was asked for {(subject.batch, *shape)}")
+            raise ValueError(
+                f"draw returned {name} of shape {drawn.shape}, but was asked for {(subject.batch, *shape)}"
+            )
     for name, shape in named("dy", output_shape, is_several(output_shape)).items():
         values[name] = signs(rng, (subject.batch, *shape))
     for name, parameter in parameters.items():
