@@ -281,7 +281,7 @@ def test_a_layer_with_a_mistake_is_caught(layer, failing):
     assert f"FAILED  {failing} " in str(report)
 
 
-def test_a_layer_that_draws_is_told_what_to_say():
+def test_a_layer_that_draws_random_numbers_needs_by_sample_false():
     with pytest.raises(verify.CheckFailed, match="a layer that draws random numbers needs by_sample = False"):
         verify.check(Draws(), (5,))
 

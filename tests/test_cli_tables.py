@@ -321,7 +321,7 @@ def test_answers_are_utf_8_as_tables_are(customers, monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["probability", "probabilities"])
-def test_a_target_called_as_what_stands_beside_it_is_answered(customers, target):
+def test_a_target_may_have_the_name_of_another_column_of_the_answers(customers, target):
     customers.rename(columns={"churn": target}).to_csv("customers.csv", index=False)
     call(*TRAIN, "--target", target, "--ignore", "id,spent", "--epochs", "2", "--out", "run")
     model = xpnet.load("run/model.safetensors", "cpu")

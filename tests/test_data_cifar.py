@@ -74,7 +74,7 @@ def test_an_archive_of_another_form(content, message, tmp_path):
         read_cifar(write(tmp_path / "a.tar.gz", content))
 
 
-def test_a_label_that_is_none(tmp_path):
+def test_a_label_outside_of_the_classes_is_refused(tmp_path):
     path = write(tmp_path / "a.tar.gz", usual(test_batch=bytes([10]) + bytes(3072)))
     with pytest.raises(ValueError, match=r"cifar10 test: label 10 at index 0 is outside 0\.\.9"):
         read_cifar(path)

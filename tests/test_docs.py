@@ -211,7 +211,7 @@ def test_every_page_is_in_the_navigation():
 # The site -------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_built_and_asks_nobody_for_anything(tmp_path):
+def test_the_manual_is_built_and_loads_nothing_from_other_sites(tmp_path):
     pytest.importorskip("material", reason='mkdocs-material is not installed: pip install -e ".[docs]"')
     import subprocess
     import sys

@@ -126,7 +126,7 @@ def test_what_is_installed_made_and_run_from_files_is_there():
             assert set((named[1] or "dev").split(",")) <= set(extras), command
 
 
-def test_what_is_excused_is_still_said():
+def test_excused_commands_still_occur_in_the_manual():
     assert set(EXCUSED) <= set(COMMANDS)
 
 

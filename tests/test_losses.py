@@ -389,7 +389,7 @@ def test_a_row_of_zeros_has_no_direction():
     assert not dy.any()
 
 
-def test_known_values_of_the_others():
+def test_known_values_of_other_losses():
     backend = Backend("float64")
     y, t = np.array([[0.0, 3.0]]), np.array([[0.5, 0.0]])
     assert [float(losses.MeanAbsoluteError()(y, t, backend)[0]), float(losses.Huber()(y, t, backend)[0])] == [

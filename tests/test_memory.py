@@ -197,7 +197,7 @@ def test_a_device_without_memory_names_the_batch_that_fits(kind, monkeypatch):
     assert len(fit(model, 60).history) == 1
 
 
-def test_where_nobody_knows_what_there_is_the_error_still_helps(monkeypatch):
+def test_the_error_gives_advice_where_the_free_memory_is_unknown(monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (None, None))
     model = nn.Model(nn.Sequential(nn.Linear(4), Greedy(60), nn.Linear(2)), (50,), select("cpu"))
     with pytest.raises(train.OutOfMemoryError, match=r"99 bytes\. Try a smaller batch, or fit\(\.\.\., accumulate=2\)"):

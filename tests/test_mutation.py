@@ -116,7 +116,7 @@ def test_what_cannot_be_imported_and_what_changes_nothing_are_no_survivors(tools
     assert module.Box().area == 6
 
 
-def test_what_is_called_equivalent_is_still_a_change_that_there_is(tools):
+def test_every_equivalent_mutant_in_the_list_still_exists(tools):
     """A row that stands for nothing might one day excuse another mutant."""
     package = Path(__file__).parents[1] / "xpnet"
     for file, rows in importlib.import_module("mutation_equivalent").EQUIVALENT.items():

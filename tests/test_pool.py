@@ -75,7 +75,7 @@ def test_padding_is_never_the_largest(kind):
 
 
 @pytest.mark.parametrize("padding", ["same", 1])
-def test_padding_takes_no_gradient_of_what_is_as_low(kind, padding):
+def test_padding_takes_no_gradient_from_pixels_of_minus_infinity(kind, padding):
     y, dx = forward_and_back(nn.MaxPool2d(3, 1, padding), np.full((3, 3), -np.inf), kind("float32", SEED))
     assert (y == -np.inf).all()
     assert dx.tolist() == [[4, 2, 0], [2, 1, 0], [0, 0, 0]]  # how many windows begin in the image at each pixel

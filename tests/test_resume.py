@@ -231,7 +231,7 @@ def test_losses_on_other_data_are_not_compared(before, then, tmp_path):
     assert read_tensors(tmp_path / "run")[1]["run"]["progress"]["watched"] == (ON[then].digest() if ON[then] else "")
 
 
-def test_before_an_epoch_is_judged_by_other_data_none_is_the_best(tmp_path):
+def test_with_other_validation_data_there_is_no_best_epoch_at_first(tmp_path):
     def begun(validation):
         run = run_of()
         run.position.watched = validation

@@ -226,7 +226,7 @@ def test_the_weights_behind_a_feature_map_are_its_kernels():
     assert dense["weights"]["shape"] == [4, 22, 22]  # as the maps that were flattened
 
 
-def test_what_is_no_weighted_sum_is_said_to_be_none():
+def test_a_value_that_is_no_weighted_sum_is_marked_as_not_exact():
     tanh = at_unit(reader(), pixels(), 3, [0, 0, 0])
     assert not tanh["forward"]["exact"]
     assert tanh["value"] == pytest.approx(np.tanh(tanh["before"]), rel=1e-5)

@@ -550,7 +550,7 @@ def test_damage_that_pillow_only_warns_of_is_none_to_be_read(damaged):
     assert all(re.search(DAMAGED, words) for words in refused)
 
 
-def test_damage_that_pillow_has_told_of_before_is_none_to_be_read(damaged):
+def test_a_damaged_image_is_refused_even_if_pillow_has_warned_of_it_before(damaged):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
         for _ in range(2):

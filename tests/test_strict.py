@@ -232,7 +232,7 @@ def test_a_gpu_never_warns(backend, xp):
     assert same(xp.log(x) / x, np.array([-np.inf, np.nan], np.float32))
 
 
-def test_memory_that_nobody_wrote_to_shows(backend, xp, x):
+def test_uninitialised_memory_holds_nan_or_huge_numbers(backend, xp, x):
     assert xp.isnan(xp.empty(3, "float32")).all()
     assert xp.isnan(xp.empty_like(x)).all()
     assert (xp.empty(3, "int64") > 10**9).all()

@@ -96,7 +96,7 @@ IN_PLACE = {
     "copyto": lambda f, a, i: f(a, a * 2, where=a > 4),
     "put_along_axis": lambda f, a, i: f(a, i[:, None], a[:, :1] + 50, axis=1),
 }
-UNWRITTEN = {"empty", "empty_like"}  # see test_memory_that_nobody_wrote_to_shows
+UNWRITTEN = {"empty", "empty_like"}  # see test_uninitialised_memory_holds_nan_or_huge_numbers
 
 
 def test_every_function_of_the_list_is_tried():

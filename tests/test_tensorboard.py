@@ -97,13 +97,13 @@ def test_the_layer_of_a_network_of_one_is_called_network(tmp_path):
     assert events(tmp_path) == {("activation/network", 1): 0.25}
 
 
-def test_a_folder_that_cannot_be_is_told_before_the_training(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported_before_the_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         train.TensorBoard(tmp_path / "file" / "board")
 
 
-def test_a_folder_without_rights_is_told_before_the_training(tmp_path, monkeypatch):
+def test_a_folder_without_write_permission_is_reported_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK | os.X_OK)
     with pytest.raises(PermissionError, match=r"cannot be written: '.*board'"):
         train.TensorBoard(tmp_path / "board")

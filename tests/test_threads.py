@@ -174,7 +174,7 @@ class Told(Observer):
         self.count += 1
 
 
-def test_who_observed_when_the_team_was_made_is_told_nothing_later(x):
+def test_the_team_does_not_keep_the_observer_under_which_it_was_made(x):
     """A large update asks for the team, under whoever observes that step."""
     model, told = model_of(2), Told()
     with model.backend.observed_by(told):
