@@ -207,6 +207,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "attention(rotate(q), rotate(k), one_hot", "attention(q, k, one_hot"),
         ("Attention: weights are shown without the mask",
          "one_hot, masks, backend)", "one_hot, [], backend)"),
+        ("Attention: the weights of every layer are shown as causal ones",
+         "backend)] if self.causal else []\n        return", "backend)]\n        return"),
     ],
     "nn/position.py": [
         ("Positions: sine and cosine changed over", "stack([sin, cos]", "stack([cos, sin]"),
@@ -447,6 +449,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Recurrent: W as if all gates were one",
          "_by_gate(initializers.glorot_uniform, self.gates)", "_by_gate(initializers.glorot_uniform, 1)"),
         ("Recurrent: its backward runs again", "require_unused(backwards, self.layers)", "pass"),
+        ("Recurrent: any mask is a switch", "switch(\"mask\", mask)", "mask"),
     ],
     "nn/reshape.py": [
         ("Reshape: every input has the shape of the first",
@@ -581,6 +584,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Windows: the last block is left out",
          "return backend.chunks(n, max(columns // 6, 1))",
          "return list(backend.chunks(n, max(columns // 6, 1)))[: -1 if n > 4 else None]"),
+        ("Windows: True is a kernel of 1", "tuple(whole(name, v) for v in values)", "tuple(map(int, values))"),
     ],
     "nn/conv.py": [
         ("ConvTranspose2d: drawn by its outputs", "W = init(rng, (*kernel, n_in // groups, n_out * groups))",
@@ -703,6 +707,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "target.dtype.kind == \"f\" and target.shape == shape[:-1])", "target.dtype.kind == \"f\")"),
         ("Losses: several outputs at once", "        if isinstance(y, tuple):\n", "        if False:\n"),
         ("Losses: data for several outputs", "        if is_several(outputs):\n", "        if False:\n"),
+        ("A number for each row: rows of another count are taken",
+         "target.shape == shape[:-1])", "target.ndim == len(shape) - 1)"),
     ],
     "losses/target.py": [
         ("Targets: no cure for numbers without an axis",
@@ -828,6 +834,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Lion: the mean with the other beta", "m += (1 - b2) * g", "m += (1 - b1) * g"),
         ("Lion: decay through the gradient", "decoupled = True", "decoupled = False"),
         ("SGD: a momentum of 1", '"momentum", momentum, least=0, below=1', '"momentum", momentum, least=0, most=1'),
+        ("SGD: a momentum that is set where there was none changes nothing",
+         "if momentum and \"velocity\" not in self.state:", "if False:"),
+        ("SGD: a momentum that is set forgets the velocity",
+         "if momentum and \"velocity\" not in self.state:", "if momentum:"),
+        ("SGD: a momentum that is set in a group finds no velocity",
+         "if momentum and \"velocity\" not in self.state:", "if momentum and not self.state_names:"),
+        ("SGD: checkpoints and captured steps know nothing of the momentum",
+         "return {**super().described, \"momentum\": self.momentum}", "return super().described"),
     ],
     "optim/adaptive.py": [
         ("AdamW: no decay by default", "weight_decay: float = 0.01,", "weight_decay: float = 0.0,"),
@@ -963,9 +977,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Optimizer: a decay that is set later on is not seen",
          "if self._divided_by != (model.frozen, self.weight_decay, self.groups):",
          "if self._divided_by[0] is not model.frozen:"),
+        ("Optimizer: a decay that is set later on may be anything",
+         "self._weight_decay = number(\"weight_decay\", weight_decay, least=0)", "self._weight_decay = weight_decay"),
+        ("Captured steps miss a setting of NumPy's float32", "str, tuple, np.generic)", "str, tuple)"),
     ],
     "optim/groups.py": [
         ("Optimizer: factors of groups below 0", 'of {name}", factor, least=0)', 'of {name}", factor)'),
+        ("Groups: the factors of a pattern may be a number",
+         "        of_kind(f\"group {pattern!r} has factors by name, as in {EXAMPLE}\", factors, Mapping)\n", ""),
     ],
     "optim/layerwise.py": [
         ("LAMB: the ratio upside down", "x_norm / xp.where(both, r_norm, 1.0)", "r_norm / xp.where(both, x_norm, 1.0)"),
@@ -990,6 +1009,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "x_largest, r_largest = (xp.maximum(xp.abs(a).max(), tiny) for a in (x, r))",
          "x_largest, r_largest = (xp.abs(a).max() * 0 + 1 for a in (x, r))"),
         ("Muon: betas that are set change the momentum of matrices", "if len(parameters[name].shape) != 2]", "]"),
+        ("Muon: squares of large gradients overflow", "X = X / xp.maximum(xp.abs(X).max(), 1e-7)", "X = X / 1e-7"),
     ],
     "optim/average.py": [
         ("Average: the first weights stay in it",
@@ -1132,6 +1152,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Classes: numbers that nobody named are names", "unnamed = are_numbers(classes)", "unnamed = False"),
         ("Classes: what is below 0 is of a class", "np.where(y < 0, y, np.array([number[one] for one in classes])[np.m",
          "np.where(y < -1e9, y, np.array([number[one] for one in classes])[np.m"),
+        ("Classes: numbers that are names of the model's are taken by place",
+         "if (unnamed and unknown) or", "if unnamed or"),
+        ("Classes: numbers of which one is a name are refused", "if (unnamed and unknown) or", "if"),
     ],
     "train/step.py": [
         ("A loss: a dy of another shape goes into the network",
@@ -1266,6 +1289,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Accuracy: a row of NaN is class 0", "    right &= answer == answer", "    #"),
         ("Accuracy: each row's answer is looked up in the first",
          "xp.arange(0, y.size, shape[-1])", "xp.arange(0, y.size, shape[-1]) * 0"),
+        ("Metric: of no figures", "self.size, least=1)", "self.size)"),
     ],
     "arguments.py": [
         ("Weights: too small for sums", "all(SMALLEST <= size <= LARGEST", "all(size <= LARGEST"),
@@ -1292,6 +1316,14 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Numbers: from is above", "as_float >= least", "as_float > least"),
         ("Numbers: below is up to", "as_float < below", "as_float <= below"),
         ("Numbers: up to is below", "as_float <= most", "as_float < most"),
+        ("Switches: any value is one",
+         "    if not isinstance(value, bool):\n        raise ValueError(f\"{name} must be True",
+         "    if False:\n        raise ValueError(f\"{name} must be True"),
+        ("Names: a set has an order",
+         "isinstance(values, (bytes, Mapping, set, frozenset)) or ", "isinstance(values, (bytes, Mapping)) or "),
+        ("Messages: one thing is several", "'' if n == 1 else 's'", "'s'"),
+        ("A setting of NumPy's float32 cannot be written to a checkpoint",
+         "return setting.item() if isinstance(setting, np.generic) else setting", "return setting"),
     ],
     "schedules.py": [
         ("Step: one step too early", "(step // self.every)", "((step + 1) // self.every)"),
@@ -1394,6 +1426,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Memory: what did not fit is advised again", "min(fits, max(batch_size - 1, 1))", "fits"),
         ("Memory: the advice forgets what the model takes", "(there - fixed) // each_sample", "there // each_sample"),
         ("Memory: the copy to go back to needs none", "+ run.best.nbytes + snapshot,", "+ run.best.nbytes,"),
+        ("Memory: the parts that would fit have no function",
+         "or fit(..., accumulate={parts}) with", "or {parts} parts of"),
     ],
     "train/sizes.py": [
         ("Sizes: those of another model", "        if model is not self.model:", "        if False:"),
@@ -1512,6 +1546,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Model: the gradients of all are cleared for what is frozen",
          "        for name in self.frozen:\n", "        for name in self.places:\n"),
         ("Model: dy may have any shape", "            check_dy(dy, shapes)\n", ""),
+        ("Model: the backward of a network of one layer runs twice",
+         "            require_unused(backwards, 1)\n            return backwards.pop()(dy, need_dx)",
+         "            return backwards[0](dy, need_dx)"),
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
@@ -1673,6 +1710,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("hidden: the user's files in a new folder are taken away",
          "            if resume:\n", "            if True:\n"),
         ("batch: of a run that goes on it is another one", "    if resume is None:  # else", "    if True:  # else"),
+        ("train: any number of threads", "    check_cores(\"threads\", settings.threads)\n", ""),
     ],
     "cli/fitting.py": [
         ("train: a small part is watched by default", 'if "val" not in settings.changed and', "if False and"),
@@ -1684,6 +1722,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("batch: one of a single sample begins a run", "if takes_one(settings.recipe, training) or", "if True or"),
         ("batch: a size is advised that will not do either",
          "    if has_single(better, n, workers):\n", "    if False:\n"),
+        ("val: a fraction that leaves nothing is not named",
+         "if recipe.val and n_trained in (0, n_samples):", "if False:"),
+        ("val: what is left is said the wrong way round",
+         "if n_trained else \"none of them to train on\"", "if not n_trained else \"none of them to train on\""),
     ],
     "cli/results.py": [
         ("train: files that are not read are passed over in silence",
@@ -1738,6 +1780,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "usual = settings.recipe.val ==", "usual = not settings.recipe.val =="),
         ("settings: a rate that came with an optimizer is theirs",
          "        bare[\"lr\"] = OPTIMIZERS[optimizer][1]\n", "        pass\n"),
+        ("settings: a typed --val is the recipe's", " and \"val\" not in settings.typed", ""),
     ],
     "cli/console.py": [
         ("console: a table is written in the letters of this machine",
@@ -1775,6 +1818,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("hidden: what the user calls .part is half written", r"\..+\.[0-9a-f]{12}\.part", r"\..+\.part"),
         ("run folder: any config.toml is a run's",
          'return (folder / CONFIG).read_bytes()[:8] == b"# xpnet "', "return (folder / CONFIG).is_file()"),
+        ("folder: a refused run leaves an empty event file",
+         "                path.unlink()\n", "                pass\n"),
     ],
     "photo/shapes.py": [
         ("A solid bar is a digit", "if shape.elongation < BAR and solid", "if False and solid"),
@@ -1833,12 +1878,25 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "answers = self.probabilities(np.repeat(views[:, :1], views.shape[1], 1).reshape(-1, *self.size))"),
         ("Polarity: other classes have one too", "if self.reads_digits and learned", "if learned"),
         ("Polarity: a model of dark on light sees light on dark", "pixels if self.ink > 0 else 255 - pixels", "pixels"),
+        ("Reader: a regression on a table is told of classes",
+         "        self.model, (self.size, self.grey) = model, image_kind(model)\n"
+         "        if len(model.output_shape) != 1 or model.output_shape[0] < 2:\n"
+         "            raise ValueError(f\"the model has outputs of shape {model.output_shape}, "
+         "not one number for each class\")\n",
+         "        if len(model.output_shape) != 1 or model.output_shape[0] < 2:\n"
+         "            raise ValueError(f\"the model has outputs of shape {model.output_shape}, "
+         "not one number for each class\")\n"
+         "        self.model, (self.size, self.grey) = model, image_kind(model)\n"),
+        ("A model with an Embedding fails at its first image",
+         "if any(isinstance(layer, Embedding)", "if False and any(isinstance(layer, Embedding)"),
     ],
     "backend/random.py": [
         ("The random stream keeps the rest of a block", "self._bits.advance(0)", "pass"),
         ("Normal numbers: the logarithm of 0", "xp.log1p(-uv[0])", "xp.log(uv[0])"),
         ("Normal numbers: one number for angle and radius", "uv[1])", "uv[0])"),
         ("Normal numbers: a deviation of 0.7", "xp.sqrt(-2 * xp.log1p", "xp.sqrt(-1 * xp.log1p"),
+        ("A device draws float64 where float16 is asked for", "if dtype not in (np.float32, np.float64):", "if False:"),
+        ("A device draws no numbers where -1 are asked for", "if min(shape, default=0) < 0:", "if False:"),
     ],
     "backend/__init__.py": [
         ("select: XPNET_DEVICE wins over the argument",
@@ -1950,6 +2008,17 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("walk: the logarithm of a probability of 0",
          "np.maximum(backend.to_host(outputs), LEAST)", "backend.to_host(outputs)"),
         ("walk: half of two equations", "(?<!,)  \"", "  \""),
+        ("walk: a layer that computes between its layers is taken apart",
+         "            self._under_way[-1].single = True\n", "            pass\n"),
+        ("walk: the layers inside a single station stay", "            del self.stations[ended.first :]\n", ""),
+        ("walk: a single station gives what the last layer inside it gave", "if number < ended.first}", "}"),
+        ("walk: a Residual has the parameters of the layers inside it",
+         "own = () if puts_together(layer) else layer", "own = layer"),
+        ("walk: the parameters of recurrent layers are not listed",
+         "() if puts_together(layer) else layer.parameters()",
+         "[(n, p) for n, p in vars(layer).items() if hasattr(p, 'decay')]"),
+        ("walk: attention weights laid out as an image",
+         "maps.shown_maps(walk.host(station.layer.weights(", "maps.shown(walk.host(station.layer.weights("),
     ],
     "serve/unit.py": [
         ("walk: a number without its bias", "bias = float(", "bias = 0 * float("),
@@ -1966,6 +2035,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("walk: all terms of a sum", 'kind="stable")[:TERMS]]', 'kind="stable")]'),
         ("walk: a step over the edge of ReLU",
          "old + (step if old >= 0 else -step)", "old - (step if old >= 0 else -step)"),
+        ("walk: of inputs that are all 0 any are listed",
+         "counted = np.flatnonzero(weights)", "counted = np.arange(weights.size)"),
     ],
     "serve/maps.py": [
         ("walk: any number of maps", "min(MAPS, most // maps[0].size)", "most // maps[0].size"),
@@ -1991,6 +2062,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("explain: dark on light unturned", "self.images.inputs(pixels)", "self.images.inputs(255 - pixels)"),
         ("explain: a second softmax of probabilities",
          "as_probabilities(self.model.network, given)[0]", "as_probabilities(self.model.network.layers[0], given)[0]"),
+        ("serve: the two products of attention are listed as if one took what the other gives",
+         "[] if isinstance(layer, MultiHeadAttention) else list", "list"),
     ],
     "cli/serve.py": [
         ("serve: open to all machines", '= "127.0.0.1"', '= "0.0.0.0"'),
@@ -2012,6 +2085,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("JPEGs of any number of scans", "if scans > MAX_SCANS:", "if False:"),
         ("Photos: a film is a HEIC image", "if start[8:12] not in HEIF:", "if False:"),
         ("Photo: one scan fewer is taken", "if scans > MAX_SCANS", "if scans >= MAX_SCANS"),
+        ("AVIF: only the first brand is read", "if brands & {", "if {start[8:12]} & {"),
     ],
     "train/plots.py": [
         ("Confusion matrix: white on pale colours",
@@ -2435,6 +2509,13 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Resuming: a file that does not say what was watched is refused",
          "{\"watched\": run.position.watched, **saved}", "saved"),
         ("Checkpoint: a lowest loss of no epoch", " or (position.best < math.inf) != (position.best_epoch > 0):", ":"),
+        ("Checkpoint: the settings of an optimizer are all named, or none",
+         "if ours.get(name) != saved.get(name))", "if True)"),
+        ("Checkpoint: a model is asked for the state of a run",
+         "        if \"run\" not in described:\n", "        if False:\n"),
+        ("Checkpoint: what is wrong with a tensor begins with the kind of error",
+         "why = str(error) if isinstance(error, ValueError) else f\"{type(error).__name__} {error}\"",
+         "why = f\"{type(error).__name__} {error}\""),
     ],
     "train/fit.py": [
         ("Arguments of fit: one callback alone",
@@ -2537,6 +2618,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "            run.changing()[name][...] = run.model.backend.asarray(values)", "            pass"),
         ("Callbacks: in a group of two nobody tells what they changed",
          "run.group.size > 1 else {}", "run.group.size > 2 else {}"),
+        ("Groups: state that a callback adds ends the run", "before.get(name)", "before[name]"),
     ],
     "train/interrupt.py": [
         ("Ctrl-C: a handler that is not Python's is lost",
@@ -2730,12 +2812,16 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A sample of any size is taken from a file", "if size_of(samples) > MOST_VALUES:", "if False:"),
         ("Any number of layers is taken from a file", "if any(n > MOST_LAYERS for n in", "if not any(True for n in"),
         ("A recurrent layer counts once, whatever is inside", "layer.layers if isinstance", "1 if isinstance"),
+        ("Loading: a dtype that no model has is not refused by name",
+         "        if dtype not in DTYPES:\n", "        if False:\n"),
     ],
     "nn/declared.py": [
         ("What was wrong in a build is lost", "from fault.__cause__", "from None"),
         ("A layer used twice has two sets of parameters", "            seen.add(id(parameter))\n", ""),
         ("A message names all tensors that are missing", "SHOWN = 10 ", "SHOWN = 10_000_000 "),
         ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
+        ("Declared: tensors are missing where none are",
+         "for what, names in found if names)", "for what, names in found)"),
     ],
     "cli/predict.py": [
         ("predict: a class breaks the line",
@@ -2756,6 +2842,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        except OSError:  # which is said when it is the folder",
          "        except KeyError:  # which is said when it is the folder"),
         ("diverge: NumPy warns where a model that has diverged reads", ', np.errstate(all="ignore"):', ":"),
+        ("predict: a table without a model is the built-in one's",
+         "        if images[0] == files[0]:\n", "        if False:\n"),
     ],
     "cli/options.py": [
         ("options: a folder is a model's file", "return path / MODEL", "return path"),
@@ -2769,6 +2857,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("xpnet bench: a network of yours makes --model nothing",
          "if model is not None and kind is not None:", "if False:"),
         ("bench: the folder of a run without a model is a model", "            callback=options.model_file,\n", ""),
+        ("bench: any number of threads", "    check_cores(\"threads\", threads)\n", ""),
     ],
     "cli/evaluate.py": [
         ("evaluate: a class breaks the table", 'escaped(row["class"])', 'row["class"]'),
@@ -2914,6 +3003,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    numbered = bool(levels) and", "    numbered = False and"),
         ("Table: whole numbers in a column of objects are a regression",
          "    if array.dtype.kind == \"O\":\n        there", "    if False:\n        there"),
+        ("Tables: no row is a table of several lengths", "    if lengths == [0]:\n", "    if False:\n"),
     ],
     "data/table.py": [
         ("Table: named categories of a file are numbers", "read_frame(source, categories)", "read_frame(source, ())"),
@@ -3002,6 +3092,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Table file: what is not in UTF-8 is no CSV", "    except UnicodeError:\n", "    except ZeroDivisionError:\n"),
         ("Table file: a broken field is an error of the csv module",
          "(ValueError, OSError, csv.Error)", "(ValueError, OSError)"),
+        ("CSV: an empty file has pandas' words", "    if not names:\n", "    if False:\n"),
     ],
     "data/images.py": [
         ("Images: those of some cameras and data sets are passed over", '".jfif", ".ppm", ".pgm", ', ""),
@@ -3054,6 +3145,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images: the filter of warnings cannot be sent", "def __reduce__(self)", "def reduced(self)"),
         ("Images: damage that Pillow has told of before is read",
          "\"__warningregistry__\", {}).clear()", "\"__warningregistry__\", {})"),
+        ("Folder: what macOS adds to an archive is a class", "startswith((\".\", \"__MACOSX\"))", "startswith(\".\")"),
+        ("Images cannot be read where Pillow will remove a function", "re.compile(r\"PIL\\.\")", "None"),
     ],
     "cli/tables.py": [
         ("predict: answers of six digits", "str(value)}", 'f"{value:.6g}"}'),
@@ -3123,6 +3216,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("sklearn: float32 holds what float64 does", "varies & (std < SMALLEST)", "varies & (std < 1e-300)"),
         ("sklearn: what varies without weight varies", "a if weights is None else a[weights > 0]", "a"),
         ("sklearn: what never varies varies too little", "varies & (std < SMALLEST)", "std < SMALLEST"),
+        ("Estimator: a refused fit replaces the trained model",
+         "        model = nn.Model(network,", "        self.model_ = model = nn.Model(network,"),
+        ("Estimator: it is fitted after a refused fit", "return hasattr(self, \"model_\")", "return True"),
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
@@ -3214,6 +3310,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Reader: an error of its own keeps the data", "            del batch  # it", "            pass  # it"),
         ("Stored: leaving waits for what is being read", "shutdown(wait=False", "shutdown(wait=True"),
         ("Stored: a tensor with an axis of length 1 is not read", "if 0 in shape:", "if 0 in shape or 1 in shape:"),
+        ("Stored: NumPy's advice on pickles is passed on",
+         "if \"allow_pickle\" in str(error) else str(error)", "if False else str(error)"),
     ],
     "parallel/group.py": [
         ("Group: the last sample of a batch is dropped",
@@ -3307,6 +3405,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "with replacing(path) as temporary:", 'for temporary in [__import__("pathlib").Path(path)]:'),
         ("ONNX: no limit on a file's size", "if 4 * model.data.size > MOST_BYTES:", "if False:"),
         ("ONNX: outputs in the order of the file's axes", "[graph.plain(value).name]", "[value.name]"),
+        ("ONNX: the names of a table's columns are lost", "if isinstance(layer, Columns):", "if False:"),
     ],
     "onnx/linear.py": [
         ("ONNX: Linear without its bias", "if layer.bias else y)", "if False else y)"),
@@ -3419,6 +3518,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "axis += len(chain.axes) if", "axis += len(chain.axes) + 1 if"),
         ("ONNX: an axis of 1013 is of free length", "if None in chain.shape:", "if 1013 in chain.dims:"),
         ("ONNX: axes of free length have the length of what stands for them", "if None in chain.shape:", "if False:"),
+        ("ONNX: a batch that changes is said to be a number of values",
+         "kept = \"number of values\" if asked[:1] == [chain.reader.batch] else \"batch axis\"",
+         "kept = \"number of values\" if asked[:1] != [chain.reader.batch] else \"batch axis\""),
+        ("ONNX: a free axis is shown as the prime that stands for it",
+         "names = [name for prime, name in ((BATCH, \"batch\"), (FREE, \"free\")) if n and n % prime == 0]",
+         "names = [name for prime, name in ((BATCH, \"batch\"),) if n and n % prime == 0]"),
     ],
     "onnx/activation.py": [
         ("ONNX: LeakyRelu's usual slope", "x.name, alpha=layer.slope)", "x.name)"),
@@ -3611,6 +3716,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: epochs as fast as they come", "time.sleep(max(0.0, due - time.monotonic()))", "time.sleep(0.0)"),
         ("serve: all units are shown", "images[: limits.UNITS]", "images"),
         ("serve: a loss of four decimals", "return rounded(value) if", "return round(float(value), DECIMALS) if"),
+        ("serve: /train advises what the page does not have",
+         'f"step {error.step}: a NaN or an infinity in {error.where}. Try a smaller learning rate."', "str(error)"),
+        ("serve: advice that nobody on the page can follow",
+         "f\"step {error.step}: a NaN or an infinity in {error.where}. Try a smaller learning rate.\"", "str(error)"),
     ],
     "serve/training.py": [
         ("serve: any number of trainings", "Semaphore(limits.TRAININGS)", "Semaphore(10**6)"),
@@ -3702,6 +3811,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "verify/strict_values.py": [
         ("strict: an axis of an array that has none", "if name in names.ALONG_AN_AXIS and", "if False and"),
         ("strict: numbers that the type of an array does not hold", "if name in (\"clip\", \"where\"):", "if False:"),
+        ("strict: var into an array of another type", "if name in (\"take\", \"var\"):", "if name == \"take\":"),
+        ("strict: any mode of pad", "if name == \"pad\" and", "if False and"),
+        ("strict: powers of booleans", "== \"bool\":", "== \"none\":"),
     ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device",
@@ -3745,6 +3857,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "doctor/machine.py": [
         ("Doctor: the processors of another process", "os.sched_getaffinity(0)", "os.sched_getaffinity(1)"),
+    ],
+    "scalar/value.py": [
+        ("Powers: an infinite slope has the wrong sign",
+         "return n * (_power(base, n) / base)", "return abs(n * (_power(base, n) / base))"),
+        ("Powers: a base of NaN is refused", "if not base <= 0:  # tested", "if base > 0:  # tested"),
+    ],
+    "onnx/chain.py": [
+        ("ONNX: two directions that are not joined are a wrong number of axes",
+         "        if UNIT in self.axes:\n", "        if UNIT in axes:\n"),
     ],
 }
 # fmt: on
