@@ -182,8 +182,8 @@ def test_samples_that_are_no_images(tmp_path):
     out = call(*SHORT, "--data", folder, "--batch-size", "10", "--out", "run").stdout
     assert "samples of shape (7,) are not images: none are drawn, predict and serve cannot read them" in out
     assert set(os.listdir("run")) == FILES - {"mistakes.png", "samples.png", "example.png"}
-    assert "no images" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
-    assert "no images" in call("data", folder, "--image", "x.png", code=1).stderr
+    assert "are not images" in call("predict", "run/model.safetensors", "x.png", code=2).stderr
+    assert "are not images" in call("data", folder, "--image", "x.png", code=1).stderr
 
 
 # Other commands -----------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def test_a_white_drawing_lies_on_black(tmp_path, paint):
 def test_numbers_without_a_known_white_are_refused(pets, dtype, what):
     path = pets / "cats" / "0.tif"
     Image.fromarray(np.arange(24, dtype=dtype).reshape(6, 4)).save(path)
-    message = f"0.tif.*: it holds {what}, of which it is not known which is white: save it with 8 or 16 bits"
+    message = f"0.tif.*: it holds {what}, and it is not known which value is white: save it with 8 or 16 bits"
     with pytest.raises(ValueError, match=message):
         data.image_folder(pets)
     with pytest.raises(ValueError, match=message):

@@ -695,7 +695,7 @@ class OnlyTerms(losses.TermLoss):
     ("loss", "error", "message"),
     [
         (lambda y, t, backend: (y * y).sum(), TypeError, r"a loss gives \(value, dy\), not a float32"),
-        (OnlyTerms(), TypeError, r"OnlyTerms\.terms gives \(L_i, dL_i/dy\), not a ndarray"),
+        (OnlyTerms(), TypeError, r"OnlyTerms\.terms must return \(L_i, dL_i/dy\), not a ndarray"),
         (lambda y, t, b: (y.sum(), y.ravel()), ValueError, r"needs the shape of the outputs, \(64, 3\), not \(192,\)"),
         (lambda y, t, b: (y.sum(), 0.0), ValueError, r"needs the shape of the outputs, \(64, 3\), not \(\)"),
     ],

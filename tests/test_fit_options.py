@@ -245,7 +245,7 @@ def test_a_schedule_that_remembers_begins_anew_with_each_run():
     [
         (FileExistsError, "go on from it with resume=True"),
         (OSError, "nowhere"),
-        (ModelFileError, "its batch_size is 20, this one's is 40"),
+        (ModelFileError, "its batch_size is 20, this run's is 40"),
         (train.OutOfMemoryError, "a step of 40 samples needs"),
         (RuntimeError, "this backend is training already"),
     ],

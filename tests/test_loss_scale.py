@@ -321,7 +321,7 @@ def everything_of(run):
 def test_a_checkpoint_of_another_precision_is_refused(other, tmp_path):
     fit(1, precision=other, checkpoint=tmp_path / "run")
     before = (tmp_path / "run").read_bytes()
-    with pytest.raises(ModelFileError, match=f"its precision is {other!r}, this one's is 'float16'"):
+    with pytest.raises(ModelFileError, match=f"its precision is {other!r}, this run's is 'float16'"):
         fit(2, checkpoint=tmp_path / "run", resume=True)
     assert (tmp_path / "run").read_bytes() == before
     assert xpnet.load(tmp_path / "run", "cpu").backend.precision is None  # as a model it opens anywhere

@@ -622,7 +622,7 @@ def test_a_model_of_anything_but_digits_takes_images_whole(grey, tmp_path: Path)
     with pytest.raises(ImageError, match=r"cut\.png: damaged or cut off"):
         reader.read(tmp_path / "cut.png")
     Image.fromarray(np.zeros((9, 12), np.float32)).save(tmp_path / "deep.tif")
-    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, of which it is not known which is white"):
+    with pytest.raises(ImageError, match=r"deep\.tif: it holds floats, and it is not known which value is white"):
         reader.read(tmp_path / "deep.tif")
     with pytest.raises(ImageError, match="million pixels"):
         open_whole(path, (9, 12), grey, max_pixels=1000)

@@ -255,7 +255,7 @@ def _of_8_bits(image: Any) -> Any:
 
     if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
         kind = "floats" if image.mode == "F" else "numbers of 32 bits"
-        raise NoWhiteError(f"it holds {kind}, of which it is not known which is white: save it with 8 or 16 bits")
+        raise NoWhiteError(f"it holds {kind}, and it is not known which value is white: save it with 8 or 16 bits")
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
