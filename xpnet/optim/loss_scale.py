@@ -26,7 +26,7 @@ class LossScale:
 
     All of this is arithmetic on the device, so that a step with it can be captured: a step to be skipped is made, and
     then undone from a copy of what it changes. Running statistics belong to the forward pass and are not undone; a
-    schedule and a `WeightAverage` count the step all the same. In PyTorch it is so, too. An overflow at the lowest
+    schedule and a `WeightAverage` count the step all the same, as in PyTorch's usual loop. An overflow at the lowest
     scale cannot be cured by scaling: the step is not skipped, and the numbers that are not finite show up in the
     parameters.
 
