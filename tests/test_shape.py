@@ -53,7 +53,9 @@ def test_shapes_that_do_not_fit(layer, shape, message):
     [
         (lambda: nn.Reshape(-1, -1), ValueError, r"one may be -1, not \(-1, -1\)"),
         (lambda: nn.Reshape(0), ValueError, "axes >= 1"),
-        (lambda: nn.Reshape(2.0), ValueError, "an axis must be a whole number, not 2.0"),
+        (lambda: nn.Reshape(2.0), ValueError, r"an axis of Reshape, as in .*, must be a whole number, not 2\.0"),
+        (lambda: nn.Reshape((8, 8)), ValueError, r"as in Reshape\(8, 8, 1\), must be a whole number, not \(8, 8\)"),
+        (lambda: nn.Transpose([1, 0]), ValueError, r"as in Transpose\(2, 0, 1\), must be a whole number, not \[1, 0\]"),
         (lambda: nn.Transpose(0, 2), ValueError, r"each axis of a sample once, counted from 0, not \(0, 2\)"),
         (lambda: nn.Transpose(1, 1), ValueError, "each axis of a sample once"),
         (lambda: nn.Parallel(), ValueError, "at least one branch"),

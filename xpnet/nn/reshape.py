@@ -40,7 +40,7 @@ class Reshape(Layer):
     accepts_integers = None
 
     def __init__(self, *shape: int):
-        self.shape = [whole("an axis", n) for n in shape]
+        self.shape = [whole("an axis of Reshape, as in Reshape(8, 8, 1),", n) for n in shape]
         if any(n < 1 for n in self.shape if n != -1) or self.shape.count(-1) > 1:
             raise ValueError(f"Reshape takes axes >= 1, of which one may be -1, not {shape}")
         self._outputs: dict[Shape, Shape] = {}  # by input shape, as a layer may be used on several shapes
@@ -74,7 +74,7 @@ class Transpose(Layer):
     accepts_integers = None
 
     def __init__(self, *axes: int):
-        self.axes = [whole("an axis", axis) for axis in axes]
+        self.axes = [whole("an axis of Transpose, as in Transpose(2, 0, 1),", axis) for axis in axes]
         if sorted(self.axes) != list(range(len(self.axes))):
             raise ValueError(f"Transpose takes each axis of a sample once, counted from 0, not {axes}")
 
