@@ -121,6 +121,32 @@ def test_attention_shows_a_map_of_its_weights_for_each_head(network):
     expect(maps).to_have_count(1)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(8, 2), (2, 8)])
+def test_a_map_that_is_tall_or_wide_lies_in_its_frame_and_on_the_line(network, rows, columns):
+    def answer(route):
+        response = route.fetch()
+        whole = response.json()
+        numbers = [[[100 * (-1) ** i] * columns for i in range(rows)]]
+        whole["stations"][0] |= {"preview": numbers, "gradient_preview": numbers}
+        route.fulfill(response=response, json=whole)
+
+    network.route("**/api/walk", answer)
+    network.select_option("#target", "5")
+    expect(network.locator("#station-1 .values .n5")).to_have_count(1)
+    box = lambda part: network.locator(f"#station-1 {part}").bounding_box()
+    edge, frame, cells = box(".values .edge"), box(".frame"), [box(".values .n5"), box(".values .p5")]
+    ends = lambda box: (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
+    within = [
+        pick(sides) for pick, sides in zip((min, min, max, max), zip(*map(ends, cells), strict=True), strict=True)
+    ]
+    assert ends(edge) == pytest.approx(within, abs=1.5)
+    left, top, right, bottom = ends(frame)
+    assert left < within[0] < within[2] < right
+    assert top < within[1] < within[3] < bottom
+    other = network.locator("#station-0 .values .edge").bounding_box()
+    assert edge["y"] + edge["height"] / 2 == pytest.approx(other["y"] + other["height"] / 2, abs=1)
+
+
 def test_the_arrow_keys_step_and_move_from_cell_to_cell(network):
     for _ in range(3):
         network.keyboard.press("ArrowRight")

@@ -154,9 +154,11 @@ function row(values, names, wide) {
   });
 }
 
-/** A map in a square: a path for each colour. */
-function cells(rows, x, y, side, colour) {
+/** A map in the middle of a square: a path for each colour. */
+function cells(rows, left, top, side, colour) {
   const size = side / Math.max(rows.length, rows[0].length);
+  const [width, height] = [rows[0].length * size, rows.length * size];
+  const [x, y] = [left + (side - width) / 2, top + (side - height) / 2];
   const paths = {};
   rows.forEach((values, i) =>
     values.forEach((value, j) => {
@@ -166,5 +168,5 @@ function cells(rows, x, y, side, colour) {
     }),
   );
   const drawn = Object.entries(paths).map(([name, d]) => svg("path", { class: name, d }));
-  return [...drawn, svg("rect", { class: "edge", x, y, width: side, height: (side * rows.length) / rows[0].length })];
+  return [...drawn, svg("rect", { class: "edge", x, y, width, height })];
 }
