@@ -336,7 +336,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("BatchNorm: x is kept for its shape", "dy.reshape(centred.shape)", "dy.reshape(rows.shape)"),
         ("GroupNorm: means are rounded to 16 bits", "backend.full_matmul(weights, a)", "backend.matmul(weights, a)"),
         ("BatchNorm: a momentum above 1", "momentum, least=0, most=1)", "momentum, least=0)"),
-        ("Norms: an eps that is 0 in float32", "eps, least=SMALLEST)", "eps, above=0)"),
+        ("Norms: an eps that is 0 in float32", "eps, least=SMALLEST, below=1)", "eps, above=0, below=1)"),
+        ("Norms: LayerNorm(128) has an eps of 128", "eps, least=SMALLEST, below=1)", "eps, least=SMALLEST)"),
     ],
     "nn/embedding.py": [
         ("Embedding: the padding row is trained", "dW[self.padding] = 0", "dW[self.padding] *= 1"),

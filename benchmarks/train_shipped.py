@@ -97,7 +97,7 @@ def network() -> nn.Sequential:
     """Four convolutions, of which the first and the third halve the image, and two dense layers: 468,522 parameters."""
     layers: list[nn.Layer] = [nn.Standardize(33.0, 79.0), nn.Reshape(28, 28, 1)]
     for channels, kernel, stride in ((32, 5, 2), (32, 3, 1), (64, 3, 2), (64, 3, 1)):
-        convolution = nn.Conv2d(channels, kernel, stride, padding="same", bias=False)
+        convolution = nn.Conv2d(channels, kernel, stride=stride, padding="same", bias=False)
         layers += [convolution, nn.BatchNorm(), nn.ReLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128), nn.ReLU(), nn.Linear(10))
 

@@ -74,7 +74,7 @@ TAKERS = {
     "length of LearnedPosition": nn.LearnedPosition,
     "heads of MultiHeadAttention": nn.MultiHeadAttention,
     "units of LSTM": nn.LSTM,
-    "layers of GRU": lambda v: nn.GRU(3, v),
+    "layers of GRU": lambda v: nn.GRU(3, layers=v),
     "value of constant": nn.init.constant,
     "std of normal": nn.init.normal,
     "a of uniform": nn.init.uniform,
@@ -123,7 +123,7 @@ SWITCHES = {
     ],
     "causal": [lambda v: nn.MultiHeadAttention(2, v), lambda v: nn.TransformerBlock(2, v)],
     "rotary": [lambda v: nn.MultiHeadAttention(2, rotary=v)],
-    "bidirectional": [lambda v: nn.LSTM(3, 1, v), lambda v: nn.GRU(3, bidirectional=v)],
+    "bidirectional": [lambda v: nn.LSTM(3, bidirectional=v), lambda v: nn.GRU(3, bidirectional=v)],
     "mask": [lambda v: nn.LSTM(3, mask=v)],
     "state": [lambda v: nn.LSTM(3, state=v)],
     "return_state": [lambda v: nn.LSTM(3, return_state=v)],
@@ -145,7 +145,7 @@ def test_switches_become_bools(value):
     assert switch("causal", value) is True
 
 
-@pytest.mark.parametrize("values", [b"ab", {"a": 1, "b": 2}, {"a", "b"}, 2, None, object], ids=repr)
+@pytest.mark.parametrize("values", [b"ab", {"a": 1, "b": 2}, {"a"}, 2, None, object], ids=repr)
 def test_names_that_are_no_list_are_refused(values):
     words = "classes are a list of names"
     x, y = np.zeros((4, 3)), np.arange(4) % 2

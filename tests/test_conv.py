@@ -46,7 +46,7 @@ def test_conv2d_of_any_geometry(size, kernel, stride, dilation, padding, groups,
     case = LayerCase(
         "Conv2d",
         "drawn",
-        lambda: nn.Conv2d(n_out, kernel, stride, padding, dilation, n_groups, bias),
+        lambda: nn.Conv2d(n_out, kernel, stride=stride, padding=padding, dilation=dilation, groups=n_groups, bias=bias),
         (*size, n_in),
         # 0 x: a window that lies in the padding is a number of the scalar engine, too
         lambda x, p: conv2d(x, p, stride, sides, dilation, n_groups) + 0.0 * x[0, 0, 0, 0],
@@ -60,7 +60,9 @@ def test_transposed_convolution_of_any_geometry(size, kernel, stride, dilation, 
     below = st.tuples(*(st.integers(0, s - 1) for s in stride))
     padding, more = ("same", (0, 0)) if same else (data.draw(st.integers(0, 1)), data.draw(below))
     n_groups, n_in, n_out = groups[0], groups[0] * groups[1], groups[0] * groups[2]
-    make = lambda: nn.ConvTranspose2d(n_out, kernel, stride, padding, more, dilation, n_groups)
+    make = lambda: nn.ConvTranspose2d(
+        n_out, kernel, stride=stride, padding=padding, output_padding=more, dilation=dilation, groups=n_groups
+    )
     try:
         layer = make()
         *output, _ = layer.build((*size, n_in))
@@ -82,7 +84,7 @@ def test_transposed_convolution_of_any_geometry(size, kernel, stride, dilation, 
 def test_a_transposed_convolution_is_the_transpose(size, kernel, stride, dilation, padding, n_groups):
     """With the same W, <conv x, y> = <x, transpose y> for all x and y."""
     rng = np.random.default_rng(0)
-    conv = nn.Conv2d(6, kernel, stride, padding, dilation, n_groups, bias=False)
+    conv = nn.Conv2d(6, kernel, stride=stride, padding=padding, dilation=dilation, groups=n_groups, bias=False)
     try:
         *windows, _ = conv.build((*size, 4))
     except ShapeError:
@@ -94,7 +96,9 @@ def test_a_transposed_convolution_is_the_transpose(size, kernel, stride, dilatio
         extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
         axes = zip(size, windows, stride, numbers, extent, strict=True)
         more = tuple(n - ((m - 1) * s - 2 * p + e) for n, m, s, p, e in axes)
-    transpose = nn.ConvTranspose2d(4, kernel, stride, padding, more, dilation, n_groups, bias=False)
+    transpose = nn.ConvTranspose2d(
+        4, kernel, stride=stride, padding=padding, output_padding=more, dilation=dilation, groups=n_groups, bias=False
+    )
     assume(padding != "same" or all(n % s == 0 for n, s in zip(size, stride, strict=True)))
     W = rng.standard_normal((*kernel, 4 // n_groups, 6))
     forth, back = (
@@ -109,7 +113,7 @@ def test_a_transposed_convolution_is_the_transpose(size, kernel, stride, dilatio
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.integers(1, 2))
 def test_same_gives_as_many_windows_as_strides_fit(size, kernel, stride, dilation):
-    layer = nn.Conv2d(1, kernel, stride, "same", dilation)
+    layer = nn.Conv2d(1, kernel, stride=stride, padding="same", dilation=dilation)
     assert layer.build((size, 4, 1))[0] == math.ceil(size / stride)
     before, after = layer.windows.before[0], layer.windows.after[0]
     assert after - before in (0, 1)  # an odd row lies below
@@ -143,7 +147,7 @@ def test_the_layers_share_scratch_memory_without_seeing_each_other(kind):
         (nn.MaxPool2d(3, 1, 1), (5, 6, 2)),
         (nn.Conv2d(3, 3, padding=1, groups=1), (5, 6, 2)),
         (nn.Conv2d(2, 3, padding=2), (3, 4, 1)),
-        (nn.ConvTranspose2d(2, 3, 2, 1), (3, 4, 2)),
+        (nn.ConvTranspose2d(2, 3, stride=2, padding=1), (3, 4, 2)),
         (nn.AvgPool2d(3, 2, 1), (4, 4, 2)),
         (nn.Conv2d(4, 2, padding="same", groups=2), (6, 5, 2)),
     ]
@@ -175,8 +179,10 @@ def test_no_product_is_made_for_a_dx_that_nobody_reads(layer):
 
 def test_a_saved_network_keeps_every_argument(tmp_path):
     network = nn.Sequential(
-        nn.Conv2d(4, (3, 2), 2, "same", 2, groups=2, bias=False, init=nn.init.glorot_uniform, n_in=4),
-        nn.ConvTranspose2d(2, 3, (2, 1), (1, 0), (1, 0), 2),
+        nn.Conv2d(
+            4, (3, 2), stride=2, padding="same", dilation=2, groups=2, bias=False, init=nn.init.glorot_uniform, n_in=4
+        ),
+        nn.ConvTranspose2d(2, 3, stride=(2, 1), padding=(1, 0), output_padding=(1, 0), dilation=2),
         nn.MaxPool2d(2, 1, 1),
         nn.AvgPool2d((2, 1), padding="same"),
         nn.GlobalAvgPool2d(),
@@ -199,9 +205,9 @@ def test_biases_do_not_decay():
     ("layer", "shape"),
     [
         (nn.Conv2d(3, 3, padding="same"), (1, 1, 1)),
-        (nn.Conv2d(4, (1, 3), (2, 1), groups=4), (5, 3, 4)),
-        (nn.Conv1d(2, 3, 2, dilation=2), (7, 3)),
-        (nn.ConvTranspose2d(2, 2, 2), (1, 1, 3)),
+        (nn.Conv2d(4, (1, 3), stride=(2, 1), groups=4), (5, 3, 4)),
+        (nn.Conv1d(2, 3, stride=2, dilation=2), (7, 3)),
+        (nn.ConvTranspose2d(2, 2, stride=2), (1, 1, 3)),
     ],
     ids=str,
 )
@@ -266,10 +272,16 @@ def test_shapes_that_do_not_fit(layer, shape, message):
         (lambda: nn.Conv2d(3, 3, padding=-1), "padding must be a whole number >= 0"),
         (lambda: nn.Conv2d(3, 3, padding="full"), 'padding must be "valid", "same" or .* not \'full\''),
         (lambda: nn.Conv1d(3, (3, 3)), r"kernel must be a whole number >= 1, not \(3, 3\)"),
-        (lambda: nn.ConvTranspose2d(3, 3, 2, 0, 2), "output_padding 2 must be less than stride 2"),
-        (lambda: nn.ConvTranspose2d(3, 3, (1, 2), 0, 1), r"output_padding 1 must be less than stride \(1, 2\)"),
-        (lambda: nn.ConvTranspose2d(3, 3, 2, 0, -1), "output_padding must be a whole number >= 0"),
-        (lambda: nn.ConvTranspose2d(3, 3, 2, "same", 1), 'padding="same" sets the size of the output'),
+        (lambda: nn.ConvTranspose2d(3, 3, stride=2, output_padding=2), "output_padding 2 must be less than stride 2"),
+        (
+            lambda: nn.ConvTranspose2d(3, 3, stride=(1, 2), output_padding=1),
+            r"output_padding 1 must be less than stride \(1, 2\)",
+        ),
+        (lambda: nn.ConvTranspose2d(3, 3, stride=2, output_padding=-1), "output_padding must be a whole number >= 0"),
+        (
+            lambda: nn.ConvTranspose2d(3, 3, stride=2, padding="same", output_padding=1),
+            'padding="same" sets the size of the output',
+        ),
     ],
 )
 def test_bad_options(make, message):
@@ -280,3 +292,10 @@ def test_bad_options(make, message):
 def test_an_initializer_is_needed():
     with pytest.raises(TypeError, match="init is an initializer, such as"):
         nn.Conv2d(3, 3, init="he_normal")
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d])
+def test_numbers_in_pytorchs_order_are_not_taken_for_others(layer):
+    """Conv2d(3, 16, 3) has 3 input channels there; here it would be 3 outputs of 16 x 16 windows at stride 3."""
+    with pytest.raises(TypeError, match="takes 3 positional arguments but 4 were given"):
+        layer(3, 16, 3)

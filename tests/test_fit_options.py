@@ -62,8 +62,8 @@ def test_each_of_several_metrics_has_its_own_sums():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"metrics": [Metric("loss", 1, None, None)]}, ValueError, "two figures would be called 'loss'"),
-        ({"metrics": [mae, Metric("mae", 1, None, None)]}, ValueError, "two figures would be called 'mae'"),
+        ({"metrics": [Metric("loss", 1, max, max)]}, ValueError, "two figures would be called 'loss'"),
+        ({"metrics": [mae, Metric("mae", 1, max, max)]}, ValueError, "two figures would be called 'mae'"),
         (
             {"metrics": [Metric("short", 2, lambda y, target, xp: [y.sum()], lambda total, n: total)]},
             ValueError,

@@ -300,3 +300,10 @@ def test_a_ragged_data_set_is_trained_as_any_other():
     )  # fmt: skip
     assert result.history[-1]["train_loss"] < 0.1 * result.history[0]["train_loss"]
     assert not model.predict((x, mask))[~mask].any()
+
+
+@pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
+def test_units_after_inputs_are_not_taken_for_layers(layer):
+    """LSTM(128, 256) has 128 inputs and 256 units in PyTorch; here it would be 256 layers of 128 units."""
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        layer(128, 256)

@@ -32,7 +32,7 @@ NETWORKS = {
     "resnet": (nn.Standardize(33.0, 79.0), nn.resnet((28, 28), 10, depth=8, width=2)),
     "parallel": (
         nn.Reshape(28, 28, 1),
-        nn.Conv2d(2, 5, 4),
+        nn.Conv2d(2, 5, stride=4),
         nn.Parallel(nn.Sequential(nn.Conv2d(3, 3, padding="same"), nn.ReLU()), nn.Dropout(0.5), nn.Conv2d(2, 1)),
         nn.Flatten(),
         nn.Linear(10),

@@ -100,7 +100,7 @@ LAYERS = {
     ),
     "Conv1d": lambda: (torch.nn.Conv1d(3, 3, 3), nn.Conv1d(3, 3), (6, 3), images(2, 6, 3), LAST),
     "ConvTranspose2d": lambda: (
-        torch.nn.ConvTranspose2d(4, 4, 2, 2, groups=2), nn.ConvTranspose2d(4, 2, 2, groups=2), (3, 2, 4),
+        torch.nn.ConvTranspose2d(4, 4, 2, 2, groups=2), nn.ConvTranspose2d(4, 2, stride=2, groups=2), (3, 2, 4),
         images(2, 3, 2, 4), LAST,
     ),
     "BatchNorm": lambda: (torch.nn.BatchNorm2d(3), nn.BatchNorm(), (2, 2, 3), images(2, 2, 2, 3), LAST),
@@ -423,7 +423,7 @@ def test_the_table():
 
 @witness
 def test_the_table_of_several_cells_has_each_beside_its_own():
-    net, model = torch.nn.LSTM(3, 4, 2), model_of(nn.LSTM(4, 2), (None, 3))
+    net, model = torch.nn.LSTM(3, 4, 2), model_of(nn.LSTM(4, layers=2), (None, 3))
     rows = weights.match(model, net.state_dict()).rows()
     assert [(row[0], row[2]) for row in rows] == [
         ("weight_ih_l0", "cells.0.W"), ("weight_hh_l0", "cells.0.U"), ("bias_ih_l0", "cells.0.b"), ("bias_hh_l0", ""),

@@ -51,6 +51,7 @@ class Conv2d(Layer):
         self,
         n_out: int,
         kernel: int | tuple[int, ...],
+        *,
         stride: int | tuple[int, ...] = 1,
         padding: int | tuple[int, ...] | str = "valid",
         dilation: int | tuple[int, ...] = 1,
@@ -190,6 +191,7 @@ class ConvTranspose2d(Conv2d):
         self,
         n_out: int,
         kernel: int | tuple[int, int],
+        *,
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] | str = "valid",
         output_padding: int | tuple[int, int] = 0,
@@ -199,7 +201,10 @@ class ConvTranspose2d(Conv2d):
         init: Initializer = initializers.he_normal,
         n_in: int | None = None,
     ):
-        super().__init__(n_out, kernel, stride, padding, dilation, groups, bias, init, n_in)
+        super().__init__(
+            n_out, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias, init=init,
+            n_in=n_in,
+        )  # fmt: skip
         self.output_padding = per_axis("output_padding", output_padding, self.n_axes, least=0)
         if any(more >= s for more, s in zip(self.output_padding, self.stride, strict=True)):
             raise ValueError(f"output_padding {output_padding} must be less than stride {stride}")

@@ -79,13 +79,13 @@ def _block(n_out: int, stride: int) -> list[Layer]:
     """ReLU(s(x) + f(x)) with f of two convolutions. A stride above 1 comes with twice as many channels."""
     shortcut = None
     if stride > 1:
-        shortcut = Sequential(Conv2d(n_out, 1, stride, bias=False), BatchNorm())
+        shortcut = Sequential(Conv2d(n_out, 1, stride=stride, bias=False), BatchNorm())
     inner = _convolution(n_out, stride), BatchNorm(), ReLU(), _convolution(n_out), BatchNorm()
     return [Residual(*inner, shortcut=shortcut), ReLU()]
 
 
 def _convolution(n_out: int, stride: int = 1) -> Conv2d:
-    return Conv2d(n_out, 3, stride, padding=1, bias=False)
+    return Conv2d(n_out, 3, stride=stride, padding=1, bias=False)
 
 
 def _as_image(shape: Shape) -> list[Layer]:

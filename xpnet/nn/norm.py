@@ -288,4 +288,4 @@ def _beta(shape: Shape) -> Parameter:
 
 
 def _eps(layer: Layer, eps: float) -> float:
-    return number(f"eps of {type(layer).__name__}", eps, least=SMALLEST)
+    return number(f"eps of {type(layer).__name__}", eps, least=SMALLEST, below=1)  # not a number of channels

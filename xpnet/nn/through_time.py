@@ -48,6 +48,7 @@ class Recurrent(Layer):
     def __init__(
         self,
         units: int,
+        *,
         layers: int = 1,
         bidirectional: bool = False,
         mask: bool = False,

@@ -62,7 +62,10 @@ def from_conv(node: Node, chain: Chain) -> None:
     padding = padding_of(node, chain, kernel, stride, dilation)
     groups = node.get("group", 1)
     b = node.constant(2)
-    layer = kind(W.shape[0], kernel, stride, padding, dilation, groups, b is not None, n_in=W.shape[1] * groups)
+    layer = kind(
+        W.shape[0], kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=b is not None,
+        n_in=W.shape[1] * groups,
+    )  # fmt: skip
     chain.add(layer, {"W": from_onnx(W)} if b is None else {"W": from_onnx(W), "b": b})
 
 
@@ -85,8 +88,9 @@ def from_conv_transpose(node: Node, chain: Chain) -> None:
     if (list(same.before), size) == (pads[:2], [n * s for n, s in zip(chain.shape[:2], stride, strict=True)]):
         padding, output_padding = "same", 0
     layer = nn.ConvTranspose2d(
-        W.shape[1] * groups, kernel, stride, padding, output_padding, dilation, groups, b is not None, n_in=W.shape[0]
-    )
+        W.shape[1] * groups, kernel, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation,
+        groups=groups, bias=b is not None, n_in=W.shape[0],
+    )  # fmt: skip
     chain.add(layer, {"W": from_onnx(W)} if b is None else {"W": from_onnx(W), "b": b})
 
 

@@ -104,26 +104,30 @@ CASES: tuple[LayerCase, ...] = (
     _row("1 x 1", nn.Conv2d(3, 1, n_in=2), (2, 3, 2)),
     _row("1 x 1, stride 2", nn.Conv2d(2, 1, stride=2), (4, 3, 2), stride=2),
     _row(
-        "1 x 1, stride 2, padded to the size it had", nn.Conv2d(2, 1, 2, 1), (3, 3, 2), stride=2, padding=(1, 1, 1, 1)
+        "1 x 1, stride 2, padded to the size it had", nn.Conv2d(2, 1, stride=2, padding=1), (3, 3, 2), stride=2,
+        padding=(1, 1, 1, 1),
     ),
     _row("1 x 1, groups", nn.Conv2d(4, 1, groups=2), (2, 3, 4), groups=2),
     _row("no bias", nn.Conv2d(2, (2, 3), bias=False), (3, 4, 2)),
     _row("kernel as large as the image", nn.Conv2d(4, (3, 2), init=init.lecun_normal), (3, 2, 2)),
-    _row("stride, columns left over", nn.Conv2d(2, (3, 2), (2, 3)), (6, 6, 2), stride=(2, 3)),
-    _row("padding", nn.Conv2d(2, 3, 2, (2, 1)), (4, 3, 2), stride=2, padding=(2, 2, 1, 1)),
+    _row("stride, columns left over", nn.Conv2d(2, (3, 2), stride=(2, 3)), (6, 6, 2), stride=(2, 3)),
+    _row("padding", nn.Conv2d(2, 3, stride=2, padding=(2, 1)), (4, 3, 2), stride=2, padding=(2, 2, 1, 1)),
     _row("same", nn.Conv2d(2, 3, padding="same"), (3, 4, 2), padding=(1, 1, 1, 1)),
     _row("same, even kernel", nn.Conv2d(2, (2, 4), padding="same"), (3, 4, 2), padding=(0, 1, 1, 2)),
-    _row("same, stride 2 and even size", nn.Conv2d(2, 3, 2, "same"), (4, 5, 1), stride=2, padding=(0, 1, 1, 1)),
-    _row("same, stride larger than the kernel", nn.Conv2d(2, 1, 3, "same"), (4, 6, 1), stride=3),
+    _row(
+        "same, stride 2 and even size", nn.Conv2d(2, 3, stride=2, padding="same"), (4, 5, 1), stride=2,
+        padding=(0, 1, 1, 1),
+    ),
+    _row("same, stride larger than the kernel", nn.Conv2d(2, 1, stride=3, padding="same"), (4, 6, 1), stride=3),
     _row("dilation", nn.Conv2d(2, (2, 3), dilation=(3, 2)), (5, 6, 2), dilation=(3, 2)),
     _row(
-        "same, dilation and stride", nn.Conv2d(2, (3, 2), 2, "same", 2), (5, 6, 1), stride=2, padding=(2, 2, 0, 1),
-        dilation=2,
+        "same, dilation and stride", nn.Conv2d(2, (3, 2), stride=2, padding="same", dilation=2), (5, 6, 1), stride=2,
+        padding=(2, 2, 0, 1), dilation=2,
     ),
     _row("groups", nn.Conv2d(6, 2, groups=2, padding=1), (3, 2, 4), padding=(1, 1, 1, 1), groups=2),
     _row("depthwise", nn.Conv2d(3, (3, 2), groups=3), (4, 3, 3), groups=3),
     _row(
-        "depthwise, two outputs for each channel", nn.Conv2d(6, 2, 2, groups=3, bias=False), (4, 4, 3), stride=2,
+        "depthwise, two outputs for each channel", nn.Conv2d(6, 2, stride=2, groups=3, bias=False), (4, 4, 3), stride=2,
         groups=3,
     ),
     replace(  # a batch that a CPU computes in several blocks: too much for plain loops
@@ -133,8 +137,8 @@ CASES: tuple[LayerCase, ...] = (
     ),
     _sequences("3", nn.Conv1d(3, 3), (6, 2)),
     _sequences(
-        "stride, padding, dilation", nn.Conv1d(2, (2,), 2, 1, 2), (5, 3), stride=(2, 1), padding=(1, 1, 0, 0),
-        dilation=(2, 1),
+        "stride, padding, dilation", nn.Conv1d(2, (2,), stride=2, padding=1, dilation=2), (5, 3), stride=(2, 1),
+        padding=(1, 1, 0, 0), dilation=(2, 1),
     ),
     _sequences(
         "same, groups, no bias", nn.Conv1d(4, 4, padding="same", groups=2, bias=False), (4, 2), padding=(1, 2, 0, 0),
@@ -142,26 +146,32 @@ CASES: tuple[LayerCase, ...] = (
     ),
     _row("1 x 1", nn.ConvTranspose2d(3, 1), (2, 3, 2), size=(2, 3)),
     _row("3 x 2", nn.ConvTranspose2d(3, (3, 2)), (2, 3, 2), size=(4, 4)),
-    _row("stride", nn.ConvTranspose2d(2, 2, (2, 3)), (2, 3, 2), size=(4, 8), stride=(2, 3)),
-    _row("padding", nn.ConvTranspose2d(2, (3, 4), 2, 1), (3, 2, 1), size=(5, 4), stride=2, padding=(1, 1, 1, 1)),
+    _row("stride", nn.ConvTranspose2d(2, 2, stride=(2, 3)), (2, 3, 2), size=(4, 8), stride=(2, 3)),
     _row(
-        "output padding", nn.ConvTranspose2d(2, 3, 2, 1, (1, 0)), (2, 3, 2), size=(4, 5), stride=2,
-        padding=(1, 0, 1, 1),
+        "padding", nn.ConvTranspose2d(2, (3, 4), stride=2, padding=1), (3, 2, 1), size=(5, 4), stride=2,
+        padding=(1, 1, 1, 1),
     ),
     _row(
-        "output padding beyond the last window", nn.ConvTranspose2d(2, 2, 3, 0, 1), (2, 1, 2), size=(6, 3), stride=3,
-        padding=(0, -1, 0, -1),
+        "output padding", nn.ConvTranspose2d(2, 3, stride=2, padding=1, output_padding=(1, 0)), (2, 3, 2), size=(4, 5),
+        stride=2, padding=(1, 0, 1, 1),
     ),
-    _row("same", nn.ConvTranspose2d(2, 4, 2, "same"), (2, 3, 2), size=(4, 6), stride=2, padding=(1, 1, 1, 1)),
     _row(
-        "same, kernel smaller than the stride", nn.ConvTranspose2d(2, 1, 2, "same"), (2, 3, 2), size=(4, 6), stride=2,
-        padding=(0, -1, 0, -1),
+        "output padding beyond the last window", nn.ConvTranspose2d(2, 2, stride=3, output_padding=1), (2, 1, 2),
+        size=(6, 3), stride=3, padding=(0, -1, 0, -1),
+    ),
+    _row(
+        "same", nn.ConvTranspose2d(2, 4, stride=2, padding="same"), (2, 3, 2), size=(4, 6), stride=2,
+        padding=(1, 1, 1, 1),
+    ),
+    _row(
+        "same, kernel smaller than the stride", nn.ConvTranspose2d(2, 1, stride=2, padding="same"), (2, 3, 2),
+        size=(4, 6), stride=2, padding=(0, -1, 0, -1),
     ),
     _row(
         "dilation, no bias", nn.ConvTranspose2d(2, 2, dilation=(1, 2), bias=False), (2, 3, 2), size=(3, 5),
         dilation=(1, 2),
     ),
-    _row("groups", nn.ConvTranspose2d(6, 2, 2, groups=2), (2, 2, 4), size=(4, 4), stride=2, groups=2),
+    _row("groups", nn.ConvTranspose2d(6, 2, stride=2, groups=2), (2, 2, 4), size=(4, 4), stride=2, groups=2),
     _row(
         "depthwise", nn.ConvTranspose2d(3, 3, padding=1, groups=3), (3, 2, 3), size=(3, 2), padding=(1, 1, 1, 1),
         groups=3,
