@@ -456,6 +456,11 @@ def test_every_command_explains_itself(command):
     assert "--help" in text
 
 
+def test_the_help_names_what_an_option_takes():
+    shown = {line.split("  ")[1] for line in call("train", "--help").stdout.splitlines() if line.startswith("  --")}
+    assert shown >= {"--target COLUMN", "--ignore COLUMN,..", "--categories COLUMN,..", "--size N or WxH", "--out DIR"}
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from xpnet.cli.app import app; "

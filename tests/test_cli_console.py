@@ -103,7 +103,7 @@ def test_names_of_files_break_no_line():
 def test_doctor_prints_without_escape_codes(monkeypatch):
     monkeypatch.setenv("XPNET_CACHE", "/dev/null/\x1b[31m")
     out = call("doctor", code=1).stdout
-    assert "\\x1b[31m" in out
+    assert "\n          XPNET_CACHE=/dev/null/\\x1b[31m\n" in out
     assert "\x1b" not in out
 
 

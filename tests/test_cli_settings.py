@@ -22,6 +22,7 @@ from xpnet.cli.options import Val
 from xpnet.cli.run_folder import clear_halves
 from xpnet.cli.settings import in_words, read_config, settle, to_toml
 from xpnet.cli.train import lowest_loss
+from xpnet.cli.workers import device_for
 from xpnet.losses import SoftmaxCrossEntropy
 from xpnet.train import evaluate, recipes
 from xpnet.train.recipes import MNIST, Recipe
@@ -459,3 +460,25 @@ def test_a_worker_needs_two_samples_where_one_will_not_do():
     asked = settle({"data": "mnist", "model": "cnn"}, {})
     with pytest.raises(ValueError, match="3 samples for 2 workers: the model cnn needs two for each"):
         check_batches(replace(asked, workers=2), training)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "works", "device"),
+    [
+        (None, 1, [True], None),
+        ("cuda:1", 1, [True], "cuda:1"),
+        ("cpu", 2, [True, True], "cpu"),
+        ("cuda", 2, [False, False], "cuda:1"),  # whether it works is told when it is opened
+        (None, 2, [True, True], "cuda:1"),
+        (None, 2, [False, True], "cpu"),
+        (None, 2, [False, False], None),
+    ],
+)
+def test_each_worker_has_a_gpu_of_its_own_where_all_have_one(monkeypatch, asked, size, works, device):
+    monkeypatch.delenv("XPNET_DEVICE", raising=False)
+    assert device_for(asked, SimpleNamespace(size=size, machine_rank=1, gather=lambda mine: works)) == device
+
+
+def test_one_gpu_for_several_workers_is_refused():
+    with pytest.raises(ValueError, match=r"^--device cuda:0 is one GPU for several workers"):
+        device_for("cuda:0", SimpleNamespace(size=2, machine_rank=1))

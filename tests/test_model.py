@@ -141,6 +141,20 @@ def test_one_sample_without_a_batch_axis_is_told_of_it():
         m.predict(np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "x", "message"),
+    [
+        (nn.Linear(3), (None, 4), np.zeros((2, 8)), r"\(8,\) do not fit a model that takes \(None, 4\)"),
+        (nn.Linear(3), (4,), (np.zeros((2, 4)),) * 2, r"\(\(4,\), \(4,\)\) do not fit a model that takes \(4,\)"),
+        (nn.RNN(3, mask=True), ((5, 4), (5,)), np.zeros((2, 20)), r"\(20,\) do not fit .* \(\(5, 4\), \(5,\)\)"),
+    ],
+    ids=["free length", "two for one", "one for two"],
+)
+def test_rows_are_given_another_shape_only_where_both_are_whole(layer, shape, x, message):
+    with pytest.raises(ShapeError, match=message):
+        Model(layer, shape, select("cpu")).predict(x)
+
+
 def test_a_data_set_is_not_what_predict_takes():
     m = Model(nn.Linear(3), (4,), select("cpu"))
     with pytest.raises(TypeError, match=r"predict takes samples, such as data\.x, not a data set"):

@@ -195,6 +195,7 @@ def test_a_text_over_http(client):
     assert len(answer["written"]) == 4
     assert answer["read"] == "ab\n" + answer["written"]
     assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-3)
+    assert client.post("/api/text", json={"text": "ab"}).json()["written"] == ""
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,12 @@ def test_a_process_that_fails_is_said_to(monkeypatch, capfd):
     assert watched(monkeypatch, "print(1)") == [1]
 
 
+def test_the_process_imports_modules_from_where_the_server_does(monkeypatch, tmp_path):
+    (tmp_path / "only_here.py").write_text("number = 7")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert watched(monkeypatch, "import only_here; print(only_here.number)") == [7]
+
+
 def test_so_many_runs_at_once_and_no_more(monkeypatch):
     monkeypatch.setattr(limits, "TRAININGS", 2)
     monkeypatch.setattr(limits, "TRAINING_WAIT", 0.05)

@@ -345,6 +345,14 @@ def test_a_fit_whose_options_are_refused_leaves_what_was_trained(kind, options, 
         new.predict(x)
 
 
+def test_the_device_of_the_environment_is_that_of_now(iris, monkeypatch):
+    quick(epochs=1).fit(*iris)
+    monkeypatch.setenv("XPNET_DEVICE", "abacus")
+    with pytest.raises(ValueError, match="XPNET_DEVICE: unknown device 'abacus'"):
+        quick(epochs=1).fit(*iris)
+    assert quick(epochs=1, device="cpu").fit(*iris).model_.backend.device == "cpu"
+
+
 def test_data_that_cannot_be(iris):
     X, y = iris
     with pytest.raises(ValueError, match="y has one class only, 0: there is nothing to tell apart"):

@@ -530,8 +530,11 @@ def test_all_columns_with_missing_values_are_named():
     gaps = customers(
         age=with_values(customers()["age"], r9=None, r11=None), city=with_values(customers()["city"], r2=None)
     )
-    with pytest.raises(ValueError, match=r"'age' lacks 2 \(the first in row 9\), 'city' lacks 1 \(the"):
+    with pytest.raises(ValueError, match=r"'age' lacks 2 \(the first in row 9\), 'city' lacks 1 \(the") as raised:
         data.table(gaps, "churn")
+    assert "leave those rows or columns out, or use missing='fill'" in str(raised.value)  # all that can be done here
+    with pytest.raises(ValueError, match="leave those rows out, or train with missing='fill'"):  # the columns are fixed
+        data.table(customers(), "churn").form.arrays(gaps)
 
 
 def test_values_of_every_kind():
@@ -603,6 +606,7 @@ def test_files_are_read(pandas, tmp_path, ending):
         frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
     table = data.table(path, "churn")
     assert table.name == f"customers.{ending}"
+    assert data.table(customers(), "churn").name == "table"
     assert table.form == data.table(customers(), "churn").form
     np.testing.assert_allclose(table.x[0], data.table(customers(), "churn").x[0])
 
