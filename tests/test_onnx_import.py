@@ -228,12 +228,20 @@ def test_files_of_scikit_learn(kind, tmp_path):
     assert model.classes == {"names of classes": ("a", "b", "c"), "two classes": ("0", "1")}.get(kind, ())
 
 
-def test_a_scaler_of_two_columns_scales_each_by_its_own(tmp_path):
-    scaler = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[1.0, 2.0], scale=[2.0, 4.0])
-    file = graph([scaler], shape=("n", 2))
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"offset": [1.0, 2.0], "scale": [2.0, 4.0]}, [4.0, 8.0]),
+        ({"offset": [1.0, 2.0]}, [2.0, 2.0]),
+        ({"scale": [2.0, 4.0]}, [6.0, 16.0]),
+        ({"offset": [1.0], "scale": [2.0, 4.0]}, [4.0, 12.0]),
+    ],
+)
+def test_a_scaler_of_two_columns_subtracts_0_and_multiplies_by_1_unless_more_is_given(given, wanted, tmp_path):
+    file = graph([helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", **given)], shape=("n", 2))
     file.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
     onnx.save(file, tmp_path / "net.onnx")
-    assert load(tmp_path / "net.onnx", "cpu").predict(np.array([[3.0, 4.0]], F)).tolist() == [[4.0, 8.0]]
+    close(load(tmp_path / "net.onnx", "cpu").predict(np.array([[3.0, 4.0]], F)), np.array([wanted], F))
 
 
 # Single operators -------------------------------------------------------------------------------------------------
