@@ -63,7 +63,7 @@ def edits(node: ast.AST, where: str = "", lines: tuple[int, int] = (0, 0)) -> It
 
 def _place(parent: ast.AST, field: str, child: ast.AST, where: str, lines: tuple[int, int]) -> tuple[str, tuple]:
     """The name of the function or class that the child is in, and the lines that run if the child runs."""
-    if isinstance(child, ast.FunctionDef | ast.ClassDef):
+    if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return f"{where}.{child.name}".lstrip("."), (child.lineno, child.end_lineno)
     simple = isinstance(child, ast.stmt) and not hasattr(child, "body")
     header = isinstance(parent, ast.stmt) and hasattr(parent, "body") and field in ("test", "iter", "items")

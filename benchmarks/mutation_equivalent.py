@@ -191,4 +191,19 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "verify/strict_array.py": {
         ("StrictArray.__int__", "`'int()'` -> `'int()_'`"): "only the text of an error message changes",
     },
+    "nn/inputs.py": {
+        ("check_dy", "`'shape'` -> `'shape_'`"): "it saves time only",
+    },
+    "onnx/structure.py": {
+        ("GraphReader._follow", "`1` -> `2`"): "the order of the depths counts alone",
+    },
+    "serve/walk_routes.py": {
+        (
+            "StationSmall",
+            "`Field(description='the layer with its settings')` -> `Field()`",
+        ): "prose for who reads /docs",
+    },
+    "sklearn/workers.py": {
+        ("fit_by", "`'xpnet-'` -> `'xpnet-_'`"): "how the name of a temporary folder begins",
+    },
 }

@@ -121,7 +121,7 @@ def _shown(function: types.FunctionType) -> list[Any]:
 
 
 def _is_record(value: Any) -> bool:
-    return is_dataclass(value) and not isinstance(value, type)
+    return is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type)
 
 
 def _plain(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import sys
 from pathlib import Path
@@ -31,6 +32,12 @@ def largest(boxes):
     return max(boxes, key=lambda box: box.width)
 USUAL = Box(7)
 BOXES = {"usual": USUAL, "wide": lambda: Box(50)}
+async def is_flat(box):
+    return not box.area
+@dataclass(slots=True)
+class Lid:
+    fits: Box
+LID = Lid(USUAL)
 '''
 
 
@@ -75,6 +82,7 @@ def test_every_node_is_changed_and_no_text(tools):
         ("`'usual'` -> `'usual_'`", "", (1, 99)),
         ("`'wide'` -> `'wide_'`", "", (1, 99)),
         ("`50` -> `51`", "", (1, 99)),
+        ("`not box.area` -> `box.area`", "is_flat", (24, 24)),
     ]
 
 
@@ -92,6 +100,7 @@ def test_every_node_is_changed_and_no_text(tools):
         ("`7` -> `8`", lambda m, box: m.USUAL is m.BOXES["usual"] and m.USUAL.width == 8),
         ("`'usual'` -> `'usual_'`", lambda m, box: m.BOXES["usual_"] is m.USUAL and list(m.BOXES)[1] == "wide"),
         ("`50` -> `51`", lambda m, box: m.BOXES["wide"]().width == 51),
+        ("`not box.area` -> `box.area`", lambda m, box: asyncio.run(m.is_flat(box)) == 6),
     ],
 )
 def test_a_change_reaches_objects_that_were_there_before(tools, module, change, seen):
