@@ -197,6 +197,12 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
     "onnx/structure.py": {
         ("GraphReader._follow", "`1` -> `2`"): "the order of the depths counts alone",
     },
+    "onnx/writing.py": {
+        (
+            "to_onnx",
+            "`onnx.checker.check_model(written, full_check=True)` -> `onnx.checker.check_model(written)`",
+        ): "a check of what the package itself has written",
+    },
     "serve/walk_routes.py": {
         (
             "StationSmall",

@@ -460,6 +460,7 @@ REFUSED = {
         {"two": F(2), "axes": ints(0), "eps": F(1e-6), "g": drawn(4)}, "it is not an RMSNorm",
     ),
     "the batch": ([node("Transpose", "x", perm=[1, 0])], {}, "the batch is not the first axis"),
+    "the batch, of a Transpose that says nothing": ([node("Transpose", "x")], {}, "the batch is not the first axis"),
     "a batch that changes": (
         [node("Reshape", "x", "s")], {"s": ints(-1, 2)},
         "it reshapes (batch, 4) to (2*batch, 2), which does not keep the batch axis",

@@ -107,6 +107,8 @@ def test_categories_that_are_numbers():
         (np.array([2.0, 3.0] * 60, object), None, ()),
         (with_values(np.arange(120)), None, ()),
         (np.arange(120), None, ()),
+        (np.arange(120) % 20, None, tuple(map(str, range(20)))),
+        (np.arange(120) % 21, None, ()),
         (np.tile([1.5, 2.0], 60), None, ()),
         (np.tile([1.5, 2.0], 60), "classification", ("1.5", "2")),
         (np.tile([0, 1], 60), "regression", ()),
