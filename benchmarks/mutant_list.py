@@ -451,6 +451,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "_by_gate(initializers.glorot_uniform, self.gates)", "_by_gate(initializers.glorot_uniform, 1)"),
         ("Recurrent: its backward runs again", "require_unused(backwards, self.layers)", "pass"),
         ("Recurrent: any mask is a switch", "switch(\"mask\", mask)", "mask"),
+        ("LSTM(128, 256) has 256 layers", "        units: int,\n        *,\n", "        units: int,\n"),
     ],
     "nn/reshape.py": [
         ("Reshape: every input has the shape of the first",
@@ -643,6 +644,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "self._add_grad(dy[images], x[images]", "self._add_grad(x[images], dy[images]"),
         ("ConvTranspose2d: the output padding may be as large as the stride",
          "if any(more >= s for", "if any(more > s for"),
+        ("Conv2d: the numbers of PyTorch's order are taken for others",
+         "        kernel: int | tuple[int, ...],\n        *,\n", "        kernel: int | tuple[int, ...],\n"),
+        ("ConvTranspose2d: the numbers of PyTorch's order are taken for others",
+         "        kernel: int | tuple[int, int],\n        *,\n", "        kernel: int | tuple[int, int],\n"),
     ],
     "nn/pool.py": [
         ("Pool: every size has the windows of the first",
@@ -1516,6 +1521,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("dy: an output that nobody used is refused", "and not (several and d is None)", "and True"),
         ("dy: None for the only output", "(several and d is None)", "(d is None)"),
         ("dy: any number of several", "len(arrays) != len(wanted) or any(", "len(arrays) > len(wanted) or any("),
+        ("predict: rows of a free length are taken for one length",
+         "not (is_several(shape) or None in shape or isinstance(x, tuple))",
+         "not (is_several(shape) or isinstance(x, tuple))"),
+        ("predict: two arrays for one are reshaped",
+         "not (is_several(shape) or None in shape or isinstance(x, tuple))",
+         "not (is_several(shape) or None in shape)"),
     ],
     "nn/model.py": [
         ("Probabilities of several outputs", "        if is_several(self.output_shape):", "        if False:"),
@@ -2851,6 +2862,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("options: a locked model is wrong usage",
          'or the folder of a run.",\n        readable=False,\n', 'or the folder of a run.",\n'),
         ("diverge: the folder of a run without a model is one of images", "    if is_run(path):", "    if False:"),
+        ("Help: what --target takes is not named", "typer.Option(metavar=\"COLUMN\", help", "typer.Option(help"),
     ],
     "cli/bench.py": [
         ("xpnet bench: the plot takes the place of any file", 'check_plot("--plot", image, ".png")', "pass"),
@@ -3046,6 +3058,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if values.dtype != object and is_boolean(column):", "if is_boolean(column):"),
         ("Table: large whole numbers are said to be one", "whole is not None and whole.min() < whole.max():", "False:"),
         ("table: a target beyond float32", "        refuse_far(target, y[:, 0])", "        pass"),
+        ("Table: missing values are refused in the words of a saved form",
+         "    if missing == \"refuse\":\n        refuse_missing(", "    if False:\n        refuse_missing("),
+        ("Table: twenty whole numbers are no classes", "len(different) <= FEW", "len(different) < FEW"),
+        ("Table: a frame has no name", "name or \"table\"", "name or \"\""),
     ],
     "data/doubts.py": [
         ("A target that float32 rounds away is well", "def of_rounding(name: str, there: np.ndarray) -> list[str]:",
@@ -3220,6 +3236,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Estimator: a refused fit replaces the trained model",
          "        model = nn.Model(network,", "        self.model_ = model = nn.Model(network,"),
         ("Estimator: it is fitted after a refused fit", "return hasattr(self, \"model_\")", "return True"),
+        ("scikit-learn: the device of the environment is that of the first fit",
+         "os.environ.get(\"XPNET_DEVICE\"), os.getpid())", "None, os.getpid())"),
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
@@ -3373,6 +3391,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Workers: as many as anyone writes", "if n is not None and n > most:", "if False:"),
         ("Workers: two numbers of them", "if group.size > 1 and given not in (None, group.size):", "if False:"),
         ("Workers: none is as good as one", "if workers < 1:", "if workers < 0:"),
+        ("Workers: a GPU that one of them has is used by one of them",
+         "own if all(works) else \"cpu\" if any(works) else asked", "own if any(works) else asked"),
+        ("Workers: one GPU for all", "if named != \"cuda\":", "if not named.startswith(\"cuda\"):"),
     ],
     "onnx/graph.py": [
         ("ONNX: the Transpose that is needed is missing", "if x.axes == axes:", "if True:"),
@@ -3417,6 +3438,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "(scale, shift - c) if node.operand_is_second else (-scale, c - shift)", "(scale, shift - c)"),
         ("ONNX: shifts are not scaled with what comes after", "return scale * c, shift * c", "return scale * c, shift"),
         ("ONNX: scikit-learn's scale divides", "-offset * scale, each", "-offset / scale, each"),
+        ("ONNX: a Scaler without a scale gives 0", "(\"scale\", 1)", "(\"scale\", 0)"),
+        ("ONNX: a Scaler of two columns takes the first for both", "each=len(scale) > 1", "each=len(scale) > 2"),
     ],
     "onnx/conv.py": [
         ("ONNX: kernels are not transposed",
@@ -3525,6 +3548,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: a free axis is shown as the prime that stands for it",
          "names = [name for prime, name in ((BATCH, \"batch\"), (FREE, \"free\")) if n and n % prime == 0]",
          "names = [name for prime, name in ((BATCH, \"batch\"),) if n and n % prime == 0]"),
+        ("ONNX: a Transpose without an order changes nothing", "list(range(n))[::-1])", "list(range(n)))"),
     ],
     "onnx/activation.py": [
         ("ONNX: LeakyRelu's usual slope", "x.name, alpha=layer.slope)", "x.name)"),
@@ -3739,6 +3763,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'class TrainingSettings(BaseModel, extra="forbid")', "class TrainingSettings(BaseModel)"),
         ("serve: half a line of a process that died", 'if line.endswith(b"\\n"):', "if True:"),
         ("serve: a failure of training is silent", "failed = await process.wait() != 0", "failed = False"),
+        ("Page: the learner imports modules from elsewhere",
+         "        env={**os.environ, \"PYTHONPATH\": os.pathsep.join(sys.path)},\n", ""),
     ],
     "serve/writer.py": [
         ("serve: what is hidden from attention is shown", "rounded(row[: t + 1])", "rounded(row)"),
@@ -3763,6 +3789,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("serve: text on the event loop",
          "return await work.run(request, continuation, body)", "return continuation(body)"),
         ("serve: without a model of text a failure", "if writer is None:", "if False:"),
+        ("Page: a text goes on unasked",
+         "description=\"number of characters to write\")] = 0", "description=\"number of characters to write\")] = 1"),
     ],
     "cli/data.py": [
         ("data: a class breaks the line", "{escaped(name)}: {n:,}", "{name}: {n:,}"),
@@ -3867,6 +3895,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "onnx/chain.py": [
         ("ONNX: two directions that are not joined are a wrong number of axes",
          "        if UNIT in self.axes:\n", "        if UNIT in axes:\n"),
+    ],
+    "cli/doctor.py": [
+        ("Doctor: environment variables have a mark",
+         "_line(console, \"\", f\"{name}={value}\")", "_line(console, \"note\", f\"{name}={value}\")"),
     ],
 }
 # fmt: on
