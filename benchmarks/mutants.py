@@ -179,7 +179,7 @@ TESTS = {  # the tests of each file, or of the files with this beginning; those 
     "cli/console.py": ["test_cli_console.py", "test_cli_tables.py"],
     "cli/options.py": ["test_cli_tables.py", "test_cli.py"],
     "cli/predict.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
-    "cli/bench.py": ["test_bench.py", "test_cli.py"],
+    "cli/bench.py": ["test_bench.py", "test_cli_settings.py", "test_cli.py"],
     "cli/evaluate.py": ["test_cli_console.py", "test_cli_tables.py", "test_data_images.py", "test_cli.py"],
     "cli/data.py": ["test_data_images.py", "test_cli_console.py", "test_cli_tables.py", "test_cli.py"],
     "cli/device.py": ["test_cli_settings.py"],
