@@ -2814,9 +2814,6 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("by position: fewer positions may come out", "if x.shape[1] != want.shape[1]:", "if False:"),
         ("settled state: waits for random numbers to come to rest",
          "        if (one.backend.rng.state != start).any():\n            return {}, {}\n        now", "        now"),
-        ("Invariants: of no samples outputs may be of some",
-         "outputs[name].astype(got[name].dtype) if name in outputs else np.zeros_like(got[name])",
-         "np.zeros_like(got[name])"),
     ],
     "nn/loading.py": [
         ("Loading: the folder of a run is no model",

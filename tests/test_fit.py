@@ -656,7 +656,7 @@ def test_what_is_no_data_set_or_no_loss():
     x, y = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
     model = nn.Model(nn.Linear(2), (3,), xpnet.select("cpu"))
     optimizer, loss = optim.SGD(model, lr=0.1), losses.SoftmaxCrossEntropy()
-    with pytest.raises(TypeError, match=r"such as data\.Dataset\(x, y\), not a tuple"):
+    with pytest.raises(TypeError, match=r'such as data\.Dataset\(x, y\) or data\.load\("digits"\)\.train, not a tuple'):
         train.fit(model, loss, optimizer, (x, y), epochs=1, quiet=True)
     with pytest.raises(TypeError, match=r"a loss is SoftmaxCrossEntropy\(\), not the class"):
         train.fit(model, losses.SoftmaxCrossEntropy, optimizer, data.Dataset(x, y), epochs=1, quiet=True)

@@ -202,7 +202,8 @@ class _Resident:
 def check_source(data: Any) -> None:
     """Raise TypeError for what is not a data set."""
     if not hasattr(data, "feed"):
-        raise TypeError(f"data are a data set, such as data.Dataset(x, y), not a {type(data).__name__}")
+        such = 'data.Dataset(x, y) or data.load("digits").train'
+        raise TypeError(f"data must be a data set, such as {such}, not a {type(data).__name__}")
 
 
 def _rows(held: Any, indices: Array, backend: Backend) -> Any:
