@@ -259,7 +259,7 @@ TESTS = {  # the tests of each file, or of the files with this beginning; those 
         "test_mpi.py",
         "test_notebook.py",
     ],
-    "verify/": ["test_tolerances.py", "test_check.py", "test_parity.py", "test_precision.py"],
+    "verify/": ["test_several.py", "test_tolerances.py", "test_check.py", "test_parity.py", "test_precision.py"],
     "verify/strict_values.py": ["test_strict.py"],
     "verify/strict_array.py": ["test_strict.py", "test_strict_steps.py", "test_tracing.py", "test_layers.py"],
     "verify/strict_names.py": ["test_strict.py", "test_strict_steps.py"],
