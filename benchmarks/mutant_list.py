@@ -1326,7 +1326,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if not isinstance(value, bool):\n        raise ValueError(f\"{name} must be True",
          "    if False:\n        raise ValueError(f\"{name} must be True"),
         ("Names: a set has an order",
-         "isinstance(values, (bytes, Mapping, set, frozenset)) or ", "isinstance(values, (bytes, Mapping)) or "),
+         "isinstance(classes, (bytes, Mapping, set, frozenset)) or ", "isinstance(classes, (bytes, Mapping)) or "),
         ("Messages: one thing is several", "'' if n == 1 else 's'", "'s'"),
         ("A setting of NumPy's float32 cannot be written to a checkpoint",
          "return setting.item() if isinstance(setting, np.generic) else setting", "return setting"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet import data, losses, nn, optim, schedules, train
-from xpnet.arguments import counted, names, number, switch, whole
+from xpnet.arguments import class_names, counted, number, switch, whole
 from xpnet.backend import Backend
 from xpnet.verify import parity
 
@@ -160,7 +160,7 @@ def test_names_that_are_no_list_are_refused(values):
 
 def test_names_become_texts():
     for values in (["1", "2"], (1, 2), "12", np.array([1, 2]), iter([1, 2]), {1: 0, 2: 0}.keys()):
-        assert names("classes", values) == ("1", "2")
+        assert class_names(values) == ("1", "2")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checks of arguments: numbers, switches, objects of a class, functions, sequences of numbers or names; and
+"""Checks of arguments: numbers, switches, objects of a class, functions, sequences of numbers, names of classes; and
 how messages show values and numbers of things."""
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def plain(setting: Any) -> Any:
     return setting.item() if isinstance(setting, np.generic) else setting
 
 
-def names(name: str, values: Any) -> tuple[str, ...]:
+def class_names(classes: Any) -> tuple[str, ...]:
     """The items of a list, a tuple or an array as texts; of a text its characters.
 
-    Raises TypeError, which names the argument, for anything else: the items of a set have no order.
+    Raises TypeError for anything else: the items of a set have no order.
     """
-    if isinstance(values, (bytes, Mapping, set, frozenset)) or not hasattr(values, "__iter__"):
-        raise TypeError(f'{name} are a list of names, such as ["cat", "dog"], not {shown(values)}')
-    return tuple(str(value) for value in values)
+    if isinstance(classes, (bytes, Mapping, set, frozenset)) or not hasattr(classes, "__iter__"):
+        raise TypeError(f'classes are a list of names, such as ["cat", "dog"], not {shown(classes)}')
+    return tuple(str(name) for name in classes)
 
 
 def floats(words: str, values: Any) -> tuple[float, ...]:

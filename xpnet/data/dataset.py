@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xpnet.arguments import names, whole
+from xpnet.arguments import class_names, whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.interchange import to_numpy
 from xpnet.data.batches import epoch_order
@@ -100,7 +100,7 @@ class Dataset:
             if x.size == 0:
                 raise ValueError(f"{what} has nothing in it, its shape is {x.shape}")
             check_finite(x, what)
-        y, classes = _targets(y, names("classes", self.classes), self.name)
+        y, classes = _targets(y, class_names(self.classes), self.name)
         for field, value in {"x": arrays if isinstance(self.x, tuple) else arrays[0], "y": y}.items():
             object.__setattr__(self, field, value)
         object.__setattr__(self, "classes", classes)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import names, whole
+from xpnet.arguments import class_names, whole
 from xpnet.backend import Array, Backend
 from xpnet.backend.random import host_generator
 from xpnet.data.batches import permutation
@@ -58,7 +58,7 @@ class Stored:
         if len(rows) != len(y):
             raise ValueError(f"{name}: {len(rows)} samples and {len(y)} targets")
         self.name, self.window, self._rows = name, whole(f"{name}: window", window, least=1), rows
-        targets = Dataset(np.zeros((len(y), 1), np.uint8), y, names("classes", classes), name)
+        targets = Dataset(np.zeros((len(y), 1), np.uint8), y, class_names(classes), name)
         self.y, self.classes = targets.y, targets.classes
         self.x = np.broadcast_to(self.read(np.zeros(1, np.int64)), (len(rows), *rows.shape))
 

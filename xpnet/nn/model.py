@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.arguments import names, of_kind, whole
+from xpnet.arguments import class_names, of_kind, whole
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
 from xpnet.nn.declared import check_tensors, declare
@@ -60,7 +60,7 @@ class Model:
         self.input_shape: Shape = as_shape(input_shape)
         self.output_shape, self.parameters = declare(network, self.input_shape)
         self._seen: set[Any] = set()  # kinds of x whose pass has been checked, with the mode
-        self.classes = names("classes", classes)
+        self.classes = class_names(classes)
         if self.classes and len(self.classes) != self.output_shape[-1]:
             raise ShapeError(f"{len(self.classes)} class names for {self.output_shape[-1]} outputs")
         if tensors is None:

@@ -6,8 +6,9 @@ and replayed. `lr` is set and read as a plain number.
 
 from xpnet.optim.adaptive import AdaGrad, Adam, AdamW, NAdam, RMSProp
 from xpnet.optim.average import WeightAverage
-from xpnet.optim.base import Groups, Optimizer
+from xpnet.optim.base import Optimizer
 from xpnet.optim.clip import clip_norm
+from xpnet.optim.groups import Groups
 from xpnet.optim.layerwise import LAMB, Muon
 from xpnet.optim.sgd import SGD, Lion
 

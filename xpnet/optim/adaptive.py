@@ -13,7 +13,8 @@ import numpy as np
 from xpnet.arguments import SMALLEST, number
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer, two_betas
+from xpnet.optim.base import Optimizer, two_betas
+from xpnet.optim.groups import Groups
 
 
 class RMSProp(Optimizer):

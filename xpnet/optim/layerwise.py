@@ -10,7 +10,8 @@ from xpnet.arguments import number
 from xpnet.backend import Array
 from xpnet.nn import Model
 from xpnet.optim.adaptive import AdamW
-from xpnet.optim.base import Groups, Part
+from xpnet.optim.base import Part
+from xpnet.optim.groups import Groups
 
 # Coefficients of Jordan et al.: the largest slope at 0 with which five rounds bring singular values to 0.7 .. 1.2.
 ROUNDS, A, B, C = 5, 3.4445, -4.7750, 2.0315

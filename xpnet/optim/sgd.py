@@ -7,7 +7,8 @@ from typing import Any
 from xpnet.arguments import number, switch
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.optim.base import Groups, Optimizer, two_betas
+from xpnet.optim.base import Optimizer, two_betas
+from xpnet.optim.groups import Groups
 
 
 class SGD(Optimizer):
