@@ -169,18 +169,12 @@ class Recurrent(Layer):
         self, x: Array, mask: Array | None, first: list[Array], cell: Cell, reverse: bool, backend: Backend
     ) -> tuple[Array, list[Array], Callable]:
         """One direction of a layer over time: y (T, N, units), the last states, and `backward(dy, dlast, need_dx)`."""
-        xp, (n_steps, N), W, U, b_hn = backend.xp, x.shape[:2], cell["W"], cell["U"], cell.get("b_hn")
-        order = range(n_steps)[::-1] if reverse else range(n_steps)
-        begin, end = (-1, 0) if reverse else (0, -1)
+        xp, W, U, b_hn = backend.xp, cell["W"], cell["U"], cell.get("b_hn")
+        order = range(len(x))[::-1] if reverse else range(len(x))
+        before, after, last = _room_for_states(first, len(x), reverse, backend)
         a = backend.matmul(x, self._halved(W))
         a += self._halved(cell["b"])
         a_blocks, U_blocks = self._blocks(a), xp.ascontiguousarray(self._blocks(self._halved(U)))
-        states = [xp.empty((n_steps + 1, N, self.units), a.dtype) for _ in first]  # the initial, then after each step
-        before, after = [s[:-1] for s in states], [s[1:] for s in states]
-        if reverse:
-            before, after = after, before
-        for of_all, state in zip(states, first, strict=True):
-            of_all[begin] = state
         kept: Any = None if mask is None else 1 - mask
         step, slopes = self._steps(before, after, cell, backend)
         for t in order:
@@ -189,13 +183,11 @@ class Recurrent(Layer):
                 for new, old in zip(after, before, strict=True):
                     new[t] *= mask[t]
                     new[t] += kept[t] * old[t]
-        shape = a.shape
+        shape = a_blocks.shape  # (T, gates, N, units): `backward` does not name a, which would then stay in memory
 
         def backward(dy: Array, dlast: list[Array], need_dx: bool) -> tuple[Array | None, list[Array]]:
-            da = xp.empty((n_steps, self.gates, N, self.units), dy.dtype)
-            dg = da if b_hn is None else xp.empty(da.shape, dy.dtype)
-            rows_da = xp.empty(shape, dy.dtype)
-            rows_dg = rows_da if b_hn is None else xp.empty(shape, dy.dtype)
+            da = xp.empty(shape, dy.dtype)
+            dg = da if b_hn is None else xp.empty(shape, dy.dtype)
             step_back = slopes(da, dg)
             if mask is not None:
                 dy = dy * mask
@@ -208,18 +200,16 @@ class Recurrent(Layer):
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
                 dstates = [direct[0] + backend.matmul(dg[t], U_blocks_T).sum(axis=0), *direct[1:]]
-                self._blocks(rows_da)[t] = da[t]
-                if b_hn is not None:
-                    self._blocks(rows_dg)[t] = dg[t]
-            rows_da, rows_dg = (rows.reshape(-1, shape[-1]) for rows in (rows_da, rows_dg))
-            W.add_grad(x.reshape(-1, x.shape[-1]).T, rows_da)
-            U.add_grad(before[0].reshape(-1, self.units).T, rows_dg)
-            cell["b"].add_grad_sum(rows_da)
+            dA = self._rows(da, xp)
+            dG = dA if b_hn is None else self._rows(dg, xp)
+            W.add_grad(x.reshape(-1, x.shape[-1]).T, dA)
+            U.add_grad(before[0].reshape(-1, self.units).T, dG)
+            cell["b"].add_grad_sum(dA)
             if b_hn is not None:
                 b_hn.add_grad_sum(dg[:, -1])
-            return backend.matmul(rows_da, W.data.T).reshape(x.shape) if need_dx else None, dstates
+            return backend.matmul(dA, W.data.T).reshape(x.shape) if need_dx else None, dstates
 
-        return after[0] if mask is None else after[0] * mask, [s[end] for s in states], backward
+        return after[0] if mask is None else after[0] * mask, last, backward
 
     def _halved(self, p: Parameter) -> Array:
         """W, U or b with the columns of the sigmoid gates halved, as sigmoid(z) is computed from tanh(z / 2)."""
@@ -230,6 +220,10 @@ class Recurrent(Layer):
     def _blocks(self, rows: Array) -> Array:
         """(..., N, gates units) seen as (..., gates, N, units)."""
         return rows.reshape(*rows.shape[:-1], self.gates, self.units).swapaxes(-2, -3)
+
+    def _rows(self, blocks: Array, xp: Any) -> Array:
+        """(T, gates, N, units) copied to (T N, gates units)."""
+        return xp.ascontiguousarray(blocks.swapaxes(1, 2)).reshape(-1, self.gates * self.units)
 
     def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
         """`step(t, a, g)` and `slopes(da, dg)`, for the states (T, N, units) before and after each step.
@@ -244,6 +238,22 @@ class Recurrent(Layer):
         da and dg are the same array where X W and h U are only added.
         """
         raise NotImplementedError
+
+
+def _room_for_states(
+    first: list[Array], n_steps: int, reverse: bool, backend: Backend
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Three lists with an array for each kind of state: before each step, after each step, and after the last step.
+
+    The first two are overlapping views (T, N, units) of the same memory, into which the steps write. The first states
+    (N, units) are copied to the place where the first step looks for them.
+    """
+    begin, end = (-1, 0) if reverse else (0, -1)
+    states = [backend.xp.empty((n_steps + 1, *state.shape), backend.dtype) for state in first]
+    for of_all, state in zip(states, first, strict=True):
+        of_all[begin] = state
+    earlier, later, last = [s[:-1] for s in states], [s[1:] for s in states], [s[end] for s in states]
+    return (later, earlier, last) if reverse else (earlier, later, last)
 
 
 def _by_gate(init: Initializer, gates: int) -> Initializer:
