@@ -40,32 +40,8 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
     tensors, described = run.group.first(lambda: read_tensors(path))
     mine = json.loads(json.dumps({**description(run.model), "run": _numbers(run)}))
     try:
-        if "run" not in described:
-            raise ModelFileError("it is a model, not a checkpoint: the state of a run is needed to resume")
+        _check_same_run(mine, described)
         theirs = described["run"]
-        for what, ours, saved in [
-            ("format", mine["format"], described["format"]),
-            ("data", mine["run"]["settings"]["data"], theirs["settings"]["data"]),  # a network may depend on them
-            ("network", mine["network"], described["network"]),
-            ("dtype", mine["dtype"], described["dtype"]),
-            ("optimizer", mine["run"]["optimizer"], theirs["optimizer"]),
-            *((name, value, theirs["settings"][name]) for name, value in mine["run"]["settings"].items()),
-        ]:
-            if ours != saved and what == "data":
-                there, here = theirs["settings"]["samples"], run.settings["samples"]
-                raise ModelFileError(
-                    f"its data is not this run's ({there} samples, here {here}): the data has changed since, or "
-                    f"another data set is given"
-                )
-            if ours != saved and what == "optimizer" and ours["kind"] == saved["kind"]:
-                names = sorted(name for name in ours.keys() | saved.keys() if ours.get(name) != saved.get(name))
-                there, here = ({name: one.get(name) for name in names} for one in (saved, ours))
-                raise ModelFileError(
-                    f"it belongs to another run, or a callback has changed settings: its optimizer is {saved['kind']} "
-                    f"with {there}, this run's with {here}. To continue it, make the optimizer with those of the file"
-                )
-            if ours != saved:
-                raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this run's is {ours!r}")
         own, rest = _tensors(run, tensors)
         position = _position(run, theirs["progress"])
         history = _history(run, theirs["history"], position)
@@ -91,6 +67,37 @@ def load_checkpoint(run: Run, path: str | os.PathLike) -> None:
 
 
 # The contents of a file, checked -----------------------------------------------------------------------------
+
+
+def _check_same_run(mine: dict[str, Any], described: dict[str, Any]) -> None:
+    """Raise `ModelFileError` unless this run, described in the same way as the one in the file, can continue it."""
+    if "run" not in described:
+        raise ModelFileError("it is a model, not a checkpoint: the state of a run is needed to resume")
+    own, theirs = mine["run"], described["run"]
+    for what, ours, saved in [
+        ("format", mine["format"], described["format"]),
+        ("data", own["settings"]["data"], theirs["settings"]["data"]),  # a network may depend on them
+        ("network", mine["network"], described["network"]),
+        ("dtype", mine["dtype"], described["dtype"]),
+        ("optimizer", own["optimizer"], theirs["optimizer"]),
+        *((name, value, theirs["settings"][name]) for name, value in own["settings"].items()),
+    ]:
+        if ours == saved:
+            continue
+        if what == "data":
+            there, here = theirs["settings"]["samples"], own["settings"]["samples"]
+            raise ModelFileError(
+                f"its data is not this run's ({there} samples, here {here}): the data has changed since, or "
+                f"another data set is given"
+            )
+        if what == "optimizer" and ours["kind"] == saved["kind"]:
+            names = sorted(name for name in ours.keys() | saved.keys() if ours.get(name) != saved.get(name))
+            there, here = ({name: one.get(name) for name in names} for one in (saved, ours))
+            raise ModelFileError(
+                f"it belongs to another run, or a callback has changed settings: its optimizer is {saved['kind']} "
+                f"with {there}, this run's with {here}. To continue it, make the optimizer with those of the file"
+            )
+        raise ModelFileError(f"it belongs to another run: its {what} is {saved!r}, this run's is {ours!r}")
 
 
 def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -129,9 +136,9 @@ def _position(run: Run, saved: Any) -> Position:
         waited=_count("waited", saved["waited"], epoch),
         watched=saved["watched"],
     )
-    since = (
-        position.epoch - position.best_epoch if position.best_epoch else position.waited
-    )  # or since the count started afresh
+    # `waited` counts from the best epoch. If there is none, it counts from the start of the run or from the epoch at
+    # which other validation data came, which the file does not name.
+    since = position.epoch - position.best_epoch if position.best_epoch else position.waited
     if position.waited != since or (position.best < math.inf) != (position.best_epoch > 0):
         raise ModelFileError(f"its progress contradicts itself: {saved!r}")
     return position
