@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,10 +147,9 @@ def fit(
     if validation is not None:
         check_validation(model, loss, validation, train)
     run = Run(model, loss, optimizer, train, batch_size, schedule, clip, augment, metrics, accumulate, average, group)
-    if group.size > 1:
-        asked_for = {"epochs": epochs, "patience": patience, "keep_best": keep_best, "resume": resume}
-        asked_for |= {"checkpoint": checkpoint is not None, "validation": validation is not None}
-        run.agree("was asked for something else", asked_for)
+    given: dict[str, Any] = {"epochs": epochs, "patience": patience, "keep_best": keep_best, "resume": resume}
+    given |= {"checkpoint": checkpoint is not None, "validation": validation is not None}
+    run.agree("was asked for something else", given)
     if validation is not None and (group.size > 1 or checkpoint is not None):
         run.position.watched = validation.digest()
     run.agree("validates on other data", run.position.watched)
@@ -166,24 +165,16 @@ def fit(
         begin(run, checkpoint, there)
         stopped = _enough(run, patience)  # a run that had stopped early stays stopped when resumed
         reporter = Reporter(epochs, len(run.slices), quiet or group.rank > 0, run.history)
-        with optimizer.shared_by(group), reporter, ctrl_c() as asked, group.held():
+        with optimizer.shared_by(group), reporter, ctrl_c() as interrupt, group.held():
             while run.position.epoch < epochs and not stopped:
-                with model.backend.mode(training=True):
-                    capture(run, reporter.note)
-                started = time.perf_counter()
-                if not _epoch(run, reporter, asked, watch):
+                row = _epoch(run, validation, reporter, interrupt, watch)
+                if row is None:
                     stopped = "interrupted"
                     break
-                optimizer.gather_state()  # for callbacks, which see the whole state
-                row = _row(run, validation, time.perf_counter() - started)
-                if group.size > 1:  # the digest brings all parameters to the host
-                    run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
-                run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
-                reporter.epoch(row)
                 stopped = "a callback asked for it" if ask_callbacks(run, callbacks, row) else _enough(run, patience)
                 if checkpoint is not None:
                     save_checkpoint(run, checkpoint)
-    if group.any(asked.is_set()) and not stopped:  # Ctrl-C after the last batch
+    if group.any(interrupt.is_set()) and not stopped:  # Ctrl-C after the last batch
         stopped = "interrupted"
     if stopped == "interrupted" and checkpoint is not None:
         save_checkpoint(run, checkpoint)
@@ -200,13 +191,31 @@ def _is_there(checkpoint: str | os.PathLike, resume: bool) -> bool:
     return there
 
 
-def _epoch(run: Run, reporter: Reporter, asked: threading.Event, watch: LayerSizes | None) -> bool:
-    """Train the rest of the current epoch; return False if it was interrupted."""
+def _epoch(
+    run: Run, validation: Source | None, reporter: Reporter, interrupt: threading.Event, watch: LayerSizes | None
+) -> Row | None:
+    """Train the rest of the current epoch, measure the model and return the epoch's row; None if interrupted."""
+    with run.model.backend.mode(training=True):
+        capture(run, reporter.note)
+    started = time.perf_counter()
+    if not _batches(run, reporter, interrupt, watch):
+        return None
+    run.optimizer.gather_state()  # for callbacks, which see the whole state
+    row = _row(run, validation, time.perf_counter() - started)
+    if run.group.size > 1:  # the digest brings all parameters to the host
+        run.agree(f"has other parameters after epoch {row['epoch']}", run.digest())
+    run.end_epoch(row, row.get("validation_loss", row["train_loss"]))
+    reporter.epoch(row)
+    return row
+
+
+def _batches(run: Run, reporter: Reporter, interrupt: threading.Event, watch: LayerSizes | None) -> bool:
+    """Train on the batches that are left of the current epoch; return False if interrupted."""
     with run.model.backend.mode(training=True):
         snapshot, ask_every = run.snapshot(), _ask_every(run)
         while run.position.batch < len(run.slices):
             _step(run, watch)
-            leave = run.steps_done % ask_every == 0 and run.group.any(asked.is_set())
+            leave = run.steps_done % ask_every == 0 and run.group.any(interrupt.is_set())
             regular = run.steps_done % CHECK_EVERY == 0 or run.position.batch == len(run.slices)
             if regular or leave:
                 mean_loss, figures = run.means()
