@@ -114,7 +114,7 @@ class LSTM(Recurrent):
 
         def step(t: int, a: Array, g: Array) -> None:
             tanh_of_sum(a, g, z[t])
-            backend.fuse(_open)(s[t])
+            backend.fuse(_gate_of_tanh)(s[t])
             states(i[t], f[t], o[t], n[t], c_before[t], c[t], tanh_c[t], h[t])
 
         @backend.fuse
@@ -180,7 +180,7 @@ class GRU(Recurrent):
         def sigmoids(a: Array, g: Array, s: Array) -> None:
             xp.add(a, g, out=s)
             xp.tanh(s, out=s)
-            _open(s)
+            _gate_of_tanh(s)
 
         @backend.fuse
         def state(a: Array, g: Array, r: Array, z: Array, h_before: Array, g_n: Array, n: Array, h: Array) -> None:
@@ -230,7 +230,7 @@ def _empty_blocks(n: int, state: Array, xp: Any) -> Array:
     return xp.empty((len(state), n, *state.shape[1:]), state.dtype)
 
 
-def _open(s: Array) -> None:
+def _gate_of_tanh(s: Array) -> None:
     """Turn tanh(z / 2) into the gate sigmoid(z) = (1 + tanh(z / 2)) / 2, in place.
 
     This takes half the operations of `activation.sigmoid`. That function is also accurate for results near 0; in a

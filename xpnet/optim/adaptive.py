@@ -157,7 +157,7 @@ class Adam(Optimizer):
 
     # Parameters that are frozen for some of the steps -------------------------------------------------------
 
-    def _divide(self) -> None:
+    def _plan(self) -> None:
         stretch = object()  # stands for the steps since the last call; only the device knows how many these are
         for index in self._frozen_now:
             self._missed_stretches[index] += (stretch,)
@@ -165,7 +165,7 @@ class Adam(Optimizer):
         self._is_frozen.fill(0)
         for index in self._frozen_now:
             self._is_frozen[index : index + 1].fill(1)
-        super()._divide()
+        super()._plan()
 
     @cached_property
     def _is_frozen(self) -> Array:
@@ -181,7 +181,7 @@ class Adam(Optimizer):
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         super().load_tensors(tensors)
         self._missed_stretches.update((index, (float(missed),)) for index, missed in enumerate(tensors["missed"]))
-        self._divide()
+        self._plan()
 
 
 class AdamW(Adam):

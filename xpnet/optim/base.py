@@ -70,7 +70,7 @@ class Optimizer:
             self.state["loss_scale"] = self.loss_scale.state
         self.window: Window | None = None  # set while several processes share the update
         self._prepared: Sequence[Array] = ()  # what `_prepare` returned in this step
-        self._divide()
+        self._plan()
 
     @property
     def described(self) -> dict[str, Any]:
@@ -138,8 +138,8 @@ class Optimizer:
 
     def _step_all(self) -> None:
         model = self.model
-        if self._divided_by != (model.frozen, self.weight_decay, self.groups):
-            self._divide()
+        if self._planned_for != (model.frozen, self.weight_decay, self.groups):
+            self._plan()
         self.steps += 1
         self._prepared = self._prepare()
         pieces, team = self._pieces, model.backend.team
@@ -187,10 +187,11 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
-    def _divide(self) -> None:
-        """Work out again which parts are updated, and the pieces in which each is updated (whole parameters if the
-        class is `by_parameter`)."""
-        self._parts, self._divided_by = self._divided(), (self.model.frozen, self.weight_decay, self.groups)
+    def _plan(self) -> None:
+        """Work out which parts of the flat buffers a step updates, and the pieces in which it updates each (whole
+        parameters if the class is `by_parameter`). Called again when what this depends on has changed."""
+        self._planned_for = self.model.frozen, self.weight_decay, self.groups
+        self._parts = self._make_parts()
         self._pieces = [
             (part, slice(part.start + piece.start, part.start + piece.stop))
             for part in self._parts
@@ -198,10 +199,9 @@ class Optimizer:
             for piece in ([slice(0, size)] if self.by_parameter else self.model.backend.chunks(size))
         ]
 
-    def _divided(self) -> list[Part]:
+    def _make_parts(self) -> list[Part]:
         """The parameters that are not frozen, as far as they lie in `own`, in as few parts as the groups allow."""
-        parts: list[Part] = []
-        own = self.own
+        parts, own = list[Part](), self.own
         for index, (name, whole) in enumerate(self.model.places.items()):
             place = slice(max(whole.start, own.start), min(whole.stop, own.stop))
             if name in self.model.frozen or place.start >= place.stop:
@@ -256,7 +256,7 @@ class Optimizer:
 
     def _share(self, window: Window | None) -> None:
         self.window = window
-        self._divide()
+        self._plan()
 
     def gather_state(self) -> None:
         """Bring the whole state up to date in all processes that share the update. All of them must call it."""

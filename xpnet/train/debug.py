@@ -127,14 +127,11 @@ class _StepObserver(Observer):
         if self._in_step and layer is self._before[0].network:
             if self._float64:
                 self._float64.argument("dy", dy)
-            self._require("the gradient of the loss, before any layer,", dy)
+            self._look(lambda: self._finite.require("the gradient of the loss, before any layer,", dy))
 
     def backward(self, layer: Layer, dy: Any, dx: Any) -> None:
         if self._in_step:
             self._look(lambda: self._finite.backward(layer, dy, dx))
-
-    def _require(self, what: str, values: Any) -> None:
-        self._look(lambda: self._finite.require(what, values))
 
     def _look(self, look: Callable[[], None]) -> None:
         """Check values, without counting the transfers that this takes; if a value is not finite, undo the step and
