@@ -38,6 +38,11 @@ class Loss:
     function may have this attribute too. `verify.check_loss` tests it."""
 
     def __call__(self, y: Array, target: Any, backend: Backend) -> tuple[Array, Array]:
+        """Return (value, dy): a 0-d array on the device, and its gradient with respect to y, of y's shape and dtype.
+
+        y is the outputs (N, ...) of the network, and the target is on the same device. For a network of several
+        outputs, y and dy are tuples; None in dy stands for an output that the loss does not use.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
     def check(self, target: Any, outputs: tuple[Any, ...]) -> None:

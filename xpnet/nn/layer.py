@@ -30,6 +30,7 @@ class Layer:
     - Every argument of `__init__` is kept as an attribute of the same name: this is how a layer is saved and copied.
     - `build` gets the shape of one sample (no batch axis), declares the layer's `Parameter`s and returns the shape
       of one output. It raises `ShapeError` where the shapes do not fit.
+    - Arrays are on the backend's device, with the batch as first axis, and have its dtype (but see `accepts_integers`).
     - `forward` never changes `x`. `backward(dy, need_dx=True)` never changes `dy`, *adds* to the gradients of the
       parameters and returns dx (not used if `need_dx` is false). What it needs of the forward it keeps in the
       closure, so a layer can run forward twice before its backward; each `backward` is called once.
