@@ -209,7 +209,7 @@ def test_a_base_of_nan_stays_nan():
         (lambda: 1 / Value(0), ZeroDivisionError, "cannot divide by zero"),
         (lambda: Value(0) ** -1, ZeroDivisionError, "no negative powers"),
         (lambda: 0 ** Value(-1), ZeroDivisionError, "no negative powers"),
-        (lambda: 0 ** Value(0), ValueError, "no derivative by its exponent"),
+        (lambda: 0 ** Value(0), ValueError, "no derivative with respect to its exponent"),
         (lambda: Value(0) ** 0.5, ZeroDivisionError, "slope is infinite"),
         (lambda: Value(-8) ** 0.5, ValueError, "only whole powers"),
         (lambda: Value(-2) ** Value(3), ValueError, "plain exponent"),

@@ -58,6 +58,13 @@ class Value:
         return f"Value(data={self.data}, grad={self.grad})"
 
     # Arithmetic -------------------------------------------------------------------------------------------
+    # The slopes of each result, with respect to a and to b:
+    #
+    #     a + b     1            1
+    #     a - b     1           -1
+    #     a * b     b            a
+    #     a / b     1 / b       -a / b^2
+    #     a ** b    b a^(b-1)    a^b log a
 
     def __add__(self, other: Value | float) -> Value:
         other = as_value(other)
@@ -116,7 +123,7 @@ class Value:
         return Value(self.data, (self,), (1.0,))
 
     def exp(self) -> Value:
-        """e to the power x. Raises OverflowError above x = 709.78, where the result leaves the range of a float."""
+        """y = e^x, with slope y. Raises OverflowError above x = 709.78, where y leaves the range of a float."""
         try:
             result = math.exp(self.data)
         except OverflowError:
@@ -124,18 +131,21 @@ class Value:
         return Value(result, (self,), (result,))
 
     def log(self) -> Value:
-        """The natural logarithm. Raises ValueError unless x > 0."""
+        """The natural logarithm, with slope 1 / x. Raises ValueError unless x > 0."""
         if self.data <= 0:
             raise ValueError(f"log({self.data}): the logarithm exists only for numbers above 0")
         return Value(math.log(self.data), (self,), (1.0 / self.data,))
 
     def tanh(self) -> Value:
-        """The hyperbolic tangent, between -1 and 1."""
+        """y = (e^x - e^-x) / (e^x + e^-x), the hyperbolic tangent, between -1 and 1, with slope 1 - y^2."""
         result = math.tanh(self.data)
         return Value(result, (self,), (1.0 - result * result,))
 
     def sigmoid(self) -> Value:
-        """1 / (1 + e^-x), between 0 and 1. Only e^-|x| is ever computed: it is at most 1 and cannot overflow."""
+        """y = 1 / (1 + e^-x), between 0 and 1, with slope y (1 - y) = e^-|x| / (1 + e^-|x|)^2.
+
+        Only e^-|x| is ever computed: it is at most 1 and cannot overflow.
+        """
         tail = math.exp(-abs(self.data))
         result = (1.0 if self.data >= 0 else tail) / (1.0 + tail)
         return Value(result, (self,), (tail / (1.0 + tail) ** 2,))
@@ -143,7 +153,8 @@ class Value:
     # Derivatives ------------------------------------------------------------------------------------------
 
     def backward(self) -> None:
-        """Compute the derivative of this Value by every Value it was made from, and put it into their `grad`.
+        """Compute the derivatives of this Value with respect to all Values it was made from, and put each into its
+        Value's `grad`.
 
         Gradients of the numbers that you wrote yourself (weights, inputs) *accumulate*: a second
         `backward()` adds to the first; set `grad = 0.0` to start afresh. Gradients of intermediate results
@@ -187,9 +198,9 @@ def weighted_sum(weights: Sequence[Value], inputs: Sequence[float], bias: Value)
 def weighted_sum(weights: Sequence[Value], inputs: Sequence[Any], bias: Value) -> Value | float:
     """bias + weights[0] * inputs[0] + weights[1] * inputs[1] + ..., as *one* result. As many inputs as weights.
 
-    Written with `*` and `+` it would create two results for every weight. They are not needed, as the slopes
-    are known: by a weight its input, by an input its weight, by the bias 1. If no input is a Value, no graph
-    is wanted, and the answer is a plain number.
+    Written with `*` and `+` it would create two results for every weight. They are not needed, as the slopes are known:
+    with respect to a weight its input, to an input its weight, to the bias 1. If no input is a Value, no graph is
+    wanted, and the answer is a plain number.
     """
     w = [weight.data for weight in weights]
     if Value not in map(type, inputs):
@@ -228,6 +239,7 @@ def _power(base: float, n: float) -> float:
 
 
 def _slope_by_base(base: float, n: float) -> float:
+    """The derivative of base^n with respect to base: n base^(n-1)."""
     if n == 0:
         return 0.0
     if base == 0 and 0 < n < 1:
@@ -239,8 +251,11 @@ def _slope_by_base(base: float, n: float) -> float:
 
 
 def _slope_by_exponent(base: float, n: float) -> float:
+    """The derivative of base^n with respect to n: base^n log base."""
     if not base <= 0:  # tested this way round so that nan stays nan
         return _power(base, n) * math.log(base)
     if base == 0 and n > 0:
         return 0.0
-    raise ValueError(f"({base}) ** {n} has no derivative by its exponent: use a base above 0, or a plain exponent")
+    raise ValueError(
+        f"({base}) ** {n} has no derivative with respect to its exponent: use a base above 0, or a plain exponent"
+    )
