@@ -25,6 +25,7 @@ WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, more than enou
 
 
 def _library() -> ctypes.CDLL:
+    """cuBLAS, with the types of the arguments of those functions that are used here."""
     lib = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
     matrix: list[Any] = [c_void_p, c_int, c_int]  # pointer, type, leading dimension
     stacked: list[Any] = [*matrix, c_longlong]  # and the distance from one matrix to the next
@@ -109,6 +110,7 @@ class CublasGemm:
 
     @staticmethod
     def _usable(a: Any, shape: tuple[int, ...]) -> Any:
+        """`a` as `_product` takes it: with the batch axes of the product's shape, copied if cuBLAS needs that."""
         if a.ndim > 2:
             a = cp.ascontiguousarray(cp.broadcast_to(a, (*shape[:-2], *a.shape[-2:])))
         elif len(shape) > 2:
@@ -120,6 +122,7 @@ class CublasGemm:
         return a
 
     def _product(self, a: Any, b: Any, c: Any) -> None:
+        """Compute c = a @ b: for cuBLAS, which is column-major, b is the first operand."""
         name = c.dtype.name
         scalar = ctypes.c_double if name == "float64" else ctypes.c_float
         one, zero = scalar(1), scalar(0)

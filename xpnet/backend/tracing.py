@@ -59,6 +59,7 @@ class StandIn:
         return self._line if self._array is None else self._chain.value(self._array)
 
     def _becomes(self, line: int) -> None:
+        """Take the value of this line, as the array does when an operation writes to it."""
         value = self._chain.lines[line]
         if value.shape != self.shape or not np.can_cast(value.dtype, self.dtype, "same_kind"):
             raise NoChainError(f"{value.dtype}{value.shape} cannot be written to {self.dtype}{self.shape}")

@@ -103,6 +103,7 @@ class SoftmaxCrossEntropy(TermLoss):
         return (rows * self._of_classes(y.shape[-1], backend)).sum(axis=-1)
 
     def _weights(self, y: Array, target: Array, weights: Array | None, backend: Backend) -> Array | None:
+        """w_i, with 0 where the class number is ignored, and where c_i = 0 because of class weights of 0."""
         w = super()._weights(y, target, weights, backend)
         may_be_0 = self.class_weights is not None and min(self.class_weights) < SMALLEST
         counts = self.counts(y, target, backend) if may_be_0 else None
@@ -121,6 +122,7 @@ class SoftmaxCrossEntropy(TermLoss):
         return are_distributions(target)
 
     def _of_classes(self, n_classes: int, backend: Backend) -> Array:
+        """The class weights (C,) on the device."""
         assert self.class_weights is not None
         if len(self.class_weights) != n_classes:
             raise ValueError(f"class_weights has {len(self.class_weights)} numbers, but there are {n_classes} classes")

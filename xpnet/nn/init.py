@@ -50,6 +50,8 @@ class Initializer:
 
 
 def _scaled(name: str, variance: Callable[[int, int], float], normal: bool) -> Initializer:
+    """An initializer of variance(n_in, n_out), normal or uniform."""
+
     def draw(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         n_in, n_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
         deviation = math.sqrt(variance(max(n_in, 1), n_out))
@@ -69,6 +71,7 @@ lecun_uniform = _scaled("lecun_uniform", lambda n_in, n_out: 1 / n_in, normal=Fa
 
 
 def _orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Q of a normal matrix's QR decomposition (or Q^T, if wide); its rows are all axes of `shape` but the last."""
     columns = shape[-1]
     rows = math.prod(shape) // columns
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))

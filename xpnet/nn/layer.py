@@ -132,6 +132,7 @@ class Layer:
         return result if backend.observer is None else self._observed(x, result, backend, backend.observer)
 
     def _check(self, x: Array, result: Any) -> None:
+        """Raise `ContractError` or `ShapeError` unless forward's result is of the kind and shape that it must be."""
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise ContractError("forward must return (y, backward)", self)
         if not self._shapes:  # not built: nothing to compare with
@@ -163,6 +164,7 @@ class Layer:
     def _observed(
         self, x: Array, result: tuple[Array, Backward], backend: Backend, observer: Observer
     ) -> tuple[Array, Backward]:
+        """The same result; the observer is told of this forward, and will be told of its backward."""
         y, backward_inner = result
         observer.forward(self, x, y)
 

@@ -212,6 +212,7 @@ class GroupNorm(Layer):
         return y.reshape(shape), backward
 
     def _mean_of_groups(self, samples: Array, backend: Backend) -> Mean:
+        """A function that gives the mean of each group in (N, positions, C), repeated for its channels: (N, 1, C)."""
         n, positions, channels = samples.shape
         each = channels // self.groups
         weights = backend.xp.full((1, positions), 1 / (positions * each), samples.dtype)

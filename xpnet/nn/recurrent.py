@@ -97,13 +97,13 @@ class LSTM(Recurrent):
 
     def _steps(self, before: list[Array], after: list[Array], cell: Cell, backend: Backend) -> tuple[Callable, ...]:
         (_, c_before), (h, c), xp = before, after, backend.xp
-        z, tanh_c = _empty_blocks(4, c, xp), xp.empty(c.shape, c.dtype)
-        s, (i, f, o, n) = z[:, :3], (z[:, k] for k in range(4))
+        gates, tanh_c = _empty_blocks(4, c, xp), xp.empty(c.shape, c.dtype)
+        s, (i, f, o, n) = gates[:, :3], (gates[:, k] for k in range(4))
 
         @backend.fuse
-        def tanh_of_sum(a: Array, g: Array, z: Array) -> None:
+        def tanh_of_sum(a: Array, g: Array, out: Array) -> None:
             g += a
-            xp.tanh(g, out=z)
+            xp.tanh(g, out=out)
 
         @backend.fuse
         def states(i: Array, f: Array, o: Array, n: Array, c_before: Array, c: Array, tanh_c: Array, h: Array) -> None:
@@ -113,7 +113,7 @@ class LSTM(Recurrent):
             xp.multiply(o, tanh_c, out=h)
 
         def step(t: int, a: Array, g: Array) -> None:
-            tanh_of_sum(a, g, z[t])
+            tanh_of_sum(a, g, gates[t])  # of z / 2 for the sigmoid gates s, of z for the candidate n
             backend.fuse(_gate_of_tanh)(s[t])
             states(i[t], f[t], o[t], n[t], c_before[t], c[t], tanh_c[t], h[t])
 

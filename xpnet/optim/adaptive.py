@@ -158,6 +158,8 @@ class Adam(Optimizer):
     # Parameters that are frozen for some of the steps -------------------------------------------------------
 
     def _plan(self) -> None:
+        """Before the plan changes, note which parameters were frozen under the old one. Only parameters that have made
+        the same steps have the same t, and so can be updated together (`_alike`)."""
         stretch = object()  # stands for the steps since the last call; only the device knows how many these are
         for index in self._frozen_now:
             self._missed_stretches[index] += (stretch,)

@@ -106,6 +106,7 @@ class Muon(AdamW):
         return [place for name, place in places if len(parameters[name].shape) != 2]  # v of a matrix does not use b1
 
     def _orthogonal(self, direction: Array) -> Array:
+        """The O of the class docstring, for g + mu v (n, m)."""
         xp, product = self.model.backend.xp, self.model.backend.full_matmul
         tall = direction.shape[0] > direction.shape[1]  # the smaller of X X^T and X^T X
         X = xp.ascontiguousarray(direction.T) if tall else direction

@@ -86,6 +86,7 @@ def _shape(inputs: tuple[Array, ...]) -> tuple:
 
 
 def _difference(run: Run, captured: Callable, inputs: tuple[Array, ...]) -> str:
+    """What a replayed step leaves different from an eager one, as a sentence; "" if nothing."""
     start, states = run.snapshot(), []
     for call in range(CALLS):
         run.go_back(start)

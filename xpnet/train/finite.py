@@ -101,6 +101,7 @@ class _FirstPlace(FiniteObserver):
         self._note(lambda: FiniteObserver.updated(self, what, array))
 
     def _note(self, look: Callable[[], None]) -> None:
+        """Look, unless a place was found already; note the place of what is not finite."""
         try:
             if not self.place:
                 look()

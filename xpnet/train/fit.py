@@ -233,6 +233,7 @@ def _batches(run: Run, reporter: Reporter, interrupt: threading.Event, watch: La
 
 
 def _step(run: Run, watch: LayerSizes | None) -> None:
+    """Train on the next batch; `watch` observes the step if it is one of those that it wants."""
     number = run.steps_done
     if watch is None or not watch.wants(number):
         run.step()
@@ -266,6 +267,7 @@ def _finite(run: Run) -> bool:
 
 
 def _row(run: Run, validation: Source | None, seconds: float) -> Row:
+    """The row of the history for the current epoch, whose batches are done."""
     mean_loss, figures = run.means()
     row: Row = {"epoch": run.position.epoch + 1, "train_loss": mean_loss}
     row |= {f"train_{name}": figure for name, figure in figures.items()}

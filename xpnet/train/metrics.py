@@ -68,6 +68,7 @@ def _require_one(y: Any) -> None:
 
 
 def _right(y: Array, target: Any, xp: Any) -> list[Any]:
+    """The sums of `accuracy`: how many answers are right, and of how many that count."""
     _require_one(y)
     target, weights = split_target(target)
     shape, given = y.shape, target.shape
