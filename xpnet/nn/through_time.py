@@ -196,7 +196,7 @@ class Recurrent(Layer):
             for t in order[::-1]:
                 dstates[0] += dy[t]
                 through = dstates if mask is None else [mask[t] * d for d in dstates]
-                direct = step_back(t, *through)
+                direct = step_back(t, *through)  # f'^T of these; what comes through g_t is added below
                 if mask is not None:
                     direct = [d + kept[t] * around for d, around in zip(direct, dstates, strict=True)]
                 dstates = [direct[0] + backend.matmul(dg[t], U_blocks_T).sum(axis=0), *direct[1:]]

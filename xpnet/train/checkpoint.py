@@ -122,7 +122,7 @@ def _tensors(run: Run, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.nda
 
 def _position(run: Run, saved: Any) -> Position:
     if isinstance(saved, dict):
-        saved = {"watched": run.position.watched, **saved}  # a file from before this was saved
+        saved = {"watched": run.position.watched, **saved}  # older files do not name the data
     if not isinstance(saved, dict) or saved.keys() != {field.name for field in fields(Position)}:
         raise ModelFileError(f"its progress is damaged: {saved!r}")
     if not isinstance(saved["watched"], str):
