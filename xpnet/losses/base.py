@@ -71,6 +71,8 @@ class TermLoss(Loss):
     L = sum_i w_i L_i / sum_i w_i c_i over the terms L_i; 0 if all w are 0. `reduction="sum"`: L = sum_i w_i L_i.
     dy is w_i dL_i/dy with the same divisor. The counts c_i are 1 unless there are class weights. A term of weight 0 is
     left out of the sum and has dy 0, even if it is infinite or NaN.
+
+    Raises ValueError for a setting out of range, and when called, for targets or weights whose shape does not fit y.
     """
 
     of_rows = False

@@ -28,6 +28,7 @@ class Layer:
     """Hyper-parameters, `build(shape) -> shape` and `forward(x, backend) -> (y, backward)`.
 
     - Every argument of `__init__` is kept as an attribute of the same name: this is how a layer is saved and copied.
+      The layers of this package raise ValueError or TypeError for an argument that is impossible.
     - `build` gets the shape of one sample (no batch axis), declares the layer's `Parameter`s and returns the shape
       of one output. It raises `ShapeError` where the shapes do not fit.
     - Arrays are on the backend's device, with the batch as first axis, and have its dtype (but see `accepts_integers`).

@@ -47,7 +47,7 @@ class Optimizer:
     names match have a tenth of the rate and twice the decay. The first pattern that matches a name counts. Frozen
     parameters (`Model.freeze`) and their state are not touched at all.
 
-    A subclass lists its buffers in `state_names` and defines `_update`.
+    Raises ValueError for a setting out of range. A subclass lists its buffers in `state_names` and defines `_update`.
     """
 
     state_names: tuple[str, ...] = ()
