@@ -85,9 +85,9 @@ class Reader:
 
         `answer`: a class; without one, the likeliest. The margin is the answer's output minus the output of the class
         `against`; without one, minus the mean of all outputs: softmax depends on differences only. `gradient` (H, W):
-        the derivative of the margin by each pixel, per change from black to white (Simonyan, Vedaldi and Zisserman,
-        2013). `contribution` (H, W): gradient times ink, what the ink in each pixel has added or taken away. Raises
-        `QuestionError` for an image of another size or an answer that is no class.
+        the derivative of the margin with respect to each pixel, per change from black to white (Simonyan, Vedaldi and
+        Zisserman, 2013). `contribution` (H, W): gradient times ink, what the ink in each pixel has added or taken away.
+        Raises `QuestionError` for an image of another size or an answer that is no class.
         """
         n_classes, pixels = len(self.classes), self.checked(rows, answer)
         if against is not None:

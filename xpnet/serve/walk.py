@@ -43,7 +43,7 @@ class _UnderWay:
 @dataclass
 class Station:
     """One use of a layer: y = layer(x). `parts`: the arrays that y is made of, x or the outputs of several layers
-    inside; `sources`: the numbers of the stations that these come from; `dy`: the gradient of the loss by y."""
+    inside; `sources`: the numbers of the stations that these come from; `dy`: the loss's gradient with respect to y."""
 
     path: str
     layer: Layer
@@ -133,7 +133,7 @@ class Walk:
         return self.model.backend.to_host(array[0] if isinstance(array, tuple) else array)[0]
 
     def gradient_of(self, station: Station) -> NDArray:
-        """The gradient of the loss by the output of a station; zeros if no layer used the output."""
+        """The gradient of the loss with respect to a station's output; zeros if no layer used the output."""
         return np.zeros_like(self.host(station.y)) if station.dy is None else self.host(station.dy)
 
     def shape_from(self, number: int) -> Shape:
@@ -192,8 +192,8 @@ def walked(reader: Reader, rows: list[list[int]], target: int | None) -> Iterato
 
 
 def cross_entropy(model: Model, outputs: Array, target: int) -> tuple[float, Array]:
-    """-log p of class `target`, and its gradient by the outputs (1, C). If the outputs are the probabilities p
-    themselves, the gradient is -1 / p for the target, and 0 for the others."""
+    """-log p of class `target`, and its gradient with respect to the outputs (1, C). If the outputs are the
+    probabilities p themselves, the gradient is -1 / p for the target, and 0 for the others."""
     backend = model.backend
     if not gives_probabilities(model.network):
         loss, dy = SoftmaxCrossEntropy()(outputs, backend.asarray(np.array([target])), backend)
@@ -243,7 +243,7 @@ def formula(layer: Layer) -> str:
 
 
 def at_layer(reader: Reader, rows: list[list[int]], number: int, target: int | None = None) -> dict[str, Any]:
-    """The output of one station, and the gradient of the loss by it."""
+    """The output of one station, and the gradient of the loss with respect to it."""
     with walked(reader, rows, target) as walk:
         station, shape = walk.station(number), walk.shape_from(number)
         return {

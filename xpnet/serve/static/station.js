@@ -1,4 +1,4 @@
-// One station of the walk: what the layer is, and the numbers that it gives, or the gradient of the loss by them.
+// One station of the walk: what the layer is, and the numbers that it gives, or the gradient of the loss for them.
 
 import { fill, where } from "/static/grid.js";
 import { peak } from "/static/heat.js";
@@ -39,8 +39,9 @@ function showImage({ pixels, walk, backward }) {
     head("Image", "How the loss would change with the ink at each pixel.", [["Shape", `${height} × ${width}`]]);
     const words = (value, place) => `${at(place.map((n) => n * block))}: gradient ${number(value)}`;
     fill(canvas, numbers, { within: 392, words });
-    canvas.ariaLabel = "Gradient of the loss by each pixel";
-    body("Gradient by the image", "Orange: more ink here makes the loss larger. Blue: it makes the loss smaller.", canvas);
+    canvas.ariaLabel = "Gradient of the loss with respect to each pixel";
+    const colours = "Orange: more ink here makes the loss larger. Blue: it makes the loss smaller.";
+    body("Gradient with respect to the image", colours, canvas);
   } else {
     head("Image", "What goes into the network: 0 for paper to 255 for ink.", [["Shape", `${height} × ${width}`]]);
     fill(canvas, [pixels], { within: 392, grey: true, words: (value, place) => `${at(place)}: ${value}` });
@@ -56,11 +57,11 @@ function showLoss({ model, walk, backward, layer }) {
   const name = model.classes[target];
   const given = givesProbabilities(walk);
   const formula = given ?
-    "The outputs are probabilities already. The cross-entropy is −ln of the target's, p; its gradient by an output is " +
-    "−1 / p for the target, and 0 for all others." :
+    "The outputs are probabilities already. The cross-entropy is −ln of the target's, p; its gradient with respect to " +
+    "an output is −1 / p for the target, and 0 for all others." :
     "Softmax makes probabilities of the outputs: p = exp(output) / the sum of exp over all outputs. " +
-    "The cross-entropy is −ln of the target's probability; its gradient by an output is p − 1 for the target, " +
-    "and p for all others.";
+    "The cross-entropy is −ln of the target's probability; its gradient with respect to an output is p − 1 for the " +
+    "target, and p for all others.";
   head("Loss", formula, [["Target", name], ["Loss", number(loss)]]);
   const rows = model.classes.map((label, i) => {
     const cells = [label, number(outputs[i]), percent(probabilities[i]), number(gradients[i])];

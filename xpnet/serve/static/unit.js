@@ -26,7 +26,7 @@ function forwardIn({ walk, at, unit }) {
   const { kind } = walk.stations[at - 1];
   const { exact, n_terms: count, bias } = unit.forward;
   if (kind === "Residual") return "The sum of what its layers gave and what went around them.";
-  if (!exact) return `${kind} is no weighted sum. Its slopes by the inputs that count most:`;
+  if (!exact) return `${kind} is no weighted sum. Its slopes for the inputs that count most:`;
   if (count === 0 && unit.before === null) return "No input counts here.";
   if (count === 0) return `Its input is ${number(unit.before)}; it counts with 0.`;
   const inputs = count === 1 ? "One input" : `${many(count)} inputs, each`;
