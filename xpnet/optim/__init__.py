@@ -1,7 +1,7 @@
 """Optimizers: each updates a model's flat buffer in place, so a whole network takes only a few operations.
 
 In the formulas, x is the parameters, g the gradient of the loss with respect to them, and lr the learning rate; m, s
-and v are state, which starts at 0. All of x, g and state have shape (n_parameters,) and the backend's dtype. The
+and v are state, which starts at 0. All of these but lr have shape (n_parameters,) and the backend's dtype. The
 operations are elementwise, except in LAMB and Muon, which treat each parameter as a whole.
 
 Whatever changes from step to step (rate, step count) is an array on the device, so that a step can be captured
