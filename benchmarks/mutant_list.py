@@ -1850,6 +1850,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("What juts out on one side alone is a line", " and flat[2] == right", ""),
         ("Two digits on a staircase are one", "(most if a_part else", "(most if True else"),
         ("A narrow 0 of a bold pen is a blot", " and not shape.holes", ""),
+        ("The loose bar of a 5 is a thing of its own", "0.3 if _is_bar_of(a, b) else 0.12", "0.12"),
+        ("The bar of a 5 may be anywhere to its right", "0.3 if _is_bar_of", "0.9 if _is_bar_of"),
+        ("A minus is the bar of a 5", "return wide and above and", "return wide and"),
+        ("A bar before a digit is that of a 5", " and bar[0] >= rest[2] - 0.25 * (rest[2] - rest[0])", ""),
+        ("A short upright line is the bar of a 5", "return wide and above", "return above"),
         ("Photo: bars of few pixels are longer", "np.cov(x, y, bias=True)", "np.cov(x, y)"),
     ],
     "photo/page.py": [

@@ -378,6 +378,7 @@ def test_the_loose_bar_of_a_5_is_kept():
 
 TO_THE_RIGHT = [(80, 70), (165, 58)]
 BELOW_ITS_LEFT = [(70, 96), (85, 136), (60, 166)]
+BODY_OF_A_5, ITS_BAR = [(100, 82), (85, 115), (110, 132), (95, 165), (60, 170)], [(140, 80), (172, 74)]
 STROKE_OF_A_6, DOT, LOOP_OF_A_6 = [(74, 30), (66, 75)], [(64, 86), (64, 96)], [(56, 130), (71, 165), (130, 165)]
 
 
@@ -385,10 +386,11 @@ STROKE_OF_A_6, DOT, LOOP_OF_A_6 = [(74, 30), (66, 75)], [(64, 86), (64, 96)], [(
     ("strokes", "box"),
     [
         ([TO_THE_RIGHT, BELOW_ITS_LEFT], (57, 54, 167, 169)),
+        ([BODY_OF_A_5, ITS_BAR], (58, 69, 175, 174)),
         ([STROKE_OF_A_6, DOT, [*LOOP_OF_A_6, (130, 120), (75, 125)]], (51, 30, 135, 170)),
         ([[(60, 60), (150, 50), (60, 60), (65, 95), (110, 95)], [(50, 120), (110, 130)]], (49, 45, 156, 136)),
     ],
-    ids=["a 5 without its left side", "a 6 in three", "a 5 without its right side"],
+    ids=["a 5 without its left side", "a 5 whose bar is loose", "a 6 in three", "a 5 without its right side"],
 )
 def test_the_parts_of_a_digit_are_found_together(strokes, box):
     (found,) = find_glyphs(save(draw(*strokes, pen=10))).glyphs
@@ -402,8 +404,23 @@ def test_the_parts_of_a_digit_are_found_together(strokes, box):
         [moved(SEVEN, 120), moved(SEVEN, 0, 185)],
         [TWO, [(40, 240), (190, 240)]],
         [TO_THE_RIGHT, moved(BELOW_ITS_LEFT, 0, 25)],
+        [BODY_OF_A_5, moved(ITS_BAR, 22)],
+        [BODY_OF_A_5, moved(ITS_BAR, 0, 40)],
+        [moved(BODY_OF_A_5, 140), ITS_BAR],
+        [BODY_OF_A_5, [(140, 72), (140, 105)]],
+        [BODY_OF_A_5, [(140, 70), (170, 95), (140, 120), (190, 122)]],
     ],
-    ids=["two lines", "a staircase", "a line below a digit", "far apart"],
+    ids=[
+        "two lines",
+        "a staircase",
+        "a line below a digit",
+        "far apart",
+        "a bar farther away",
+        "a minus",
+        "a bar before",
+        "an upright line",
+        "a digit",
+    ],
 )
 def test_two_things_near_each_other_are_not_found_together(strokes):
     assert len(find_glyphs(save(draw(*strokes, size=(300, 440), pen=10))).glyphs) == 2

@@ -209,8 +209,16 @@ def _gap(a: Box, b: Box) -> float | None:
     most = 0.3 if _wide_together(a, b) else 0.2
     stacked = overlap_x >= 0.5 * (small[2] - small[0]) and gap_y <= most
     slanted = overlap_y <= 0.3 * lower and gap <= (most if a_part else 0.2)  # the halves of a 1 that leans
-    beside = a_part and gap <= 0.12
+    beside = a_part and gap <= (0.3 if _is_bar_of(a, b) else 0.12)
     return gap if stacked or slanted or beside else None
+
+
+def _is_bar_of(a: Box, b: Box) -> bool:
+    """Whether the lower of two parts is the bar of a 5: wider than any digit, at the upper right of the other part."""
+    bar, rest = sorted((a, b), key=lambda box: box[3] - box[1])
+    wide = bar[2] - bar[0] >= 1.5 * (bar[3] - bar[1])
+    above = (bar[1] + bar[3]) / 2 <= rest[1] + 0.25 * (rest[3] - rest[1])
+    return wide and above and bar[0] >= rest[2] - 0.25 * (rest[2] - rest[0])
 
 
 def _wide_together(a: Box, b: Box) -> bool:
