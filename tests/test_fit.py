@@ -515,6 +515,30 @@ def test_a_run_goes_on_by_an_optimizer_with_the_settings_that_a_callback_has_giv
     np.testing.assert_array_equal(trained(tmp_path / "parts", 4, weight_decay=0.5, betas=(0.5, 0.9)), at_once)
 
 
+def test_a_run_goes_on_by_an_optimizer_made_with_the_momentum_that_a_callback_has_set(tmp_path):
+    def trained(path, epochs, momentum):
+        model, loss, _ = setup()
+        optimizer = optim.SGD(model, 0.1, momentum)
+
+        def change(row, model):
+            if row["epoch"] == 2:
+                optimizer.momentum = 0.9 - momentum
+
+        kw = {"checkpoint": path, "resume": True, "callbacks": [change], "quiet": True}
+        train.fit(model, loss, optimizer, blobs(), epochs=epochs, **kw)
+        return model.data.copy()
+
+    for first, then in ((0.9, 0.0), (0.0, 0.9)):
+        at_once = trained(tmp_path / f"at once {first}", 4, first)
+        trained(tmp_path / f"parts {first}", 3, first)
+        words = (
+            f"its optimizer is SGD with {{'momentum': {then}}}, this run's with {{'momentum': {first}}}. To continue"
+        )
+        with pytest.raises(ModelFileError, match=re.escape(words)):
+            trained(tmp_path / f"parts {first}", 4, first)
+        np.testing.assert_array_equal(trained(tmp_path / f"parts {first}", 4, then), at_once)
+
+
 def test_a_run_that_has_stopped_early_stays_stopped(tmp_path):
     kw = {"epochs": 60, "patience": 2, "checkpoint": tmp_path / "run", "resume": True, "quiet": True}
     model, loss, optimizer = setup(lr=0.3)

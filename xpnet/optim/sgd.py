@@ -36,15 +36,19 @@ class SGD(Optimizer):
 
     @property
     def momentum(self) -> float:
-        """Another may be set between two steps; v starts at 0 where there was no momentum before."""
+        """Another may be set between two steps. A momentum of 0 forgets v, which then starts at 0 with the next one."""
         return self._momentum
 
     @momentum.setter
     def momentum(self, momentum: float) -> None:
         self._momentum = number("momentum", momentum, least=0, below=1)
-        if momentum and "velocity" not in self.state:
+        if not self._momentum:  # as if made without one: a run with these settings can continue from the checkpoint
+            self.state_names = ()
+            self.state.pop("velocity", None)
+        elif "velocity" not in self.state:
             backend, self.state_names = self.model.backend, ("velocity",)
-            self.state["velocity"] = backend.xp.zeros(self.model.n_parameters, backend.dtype)
+            # Kept under two names, so that a captured step that is older than a change to 0 writes to no freed memory.
+            self.state["velocity"] = self._velocity = backend.xp.zeros(self.model.n_parameters, backend.dtype)
 
     @property
     def described(self) -> dict[str, Any]:

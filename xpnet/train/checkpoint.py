@@ -91,7 +91,8 @@ def _check_same_run(mine: dict[str, Any], described: dict[str, Any]) -> None:
                 f"another data set is given"
             )
         if what == "optimizer" and ours["kind"] == saved["kind"]:
-            names = sorted(name for name in ours.keys() | saved.keys() if ours.get(name) != saved.get(name))
+            differing = (name for name in ours.keys() | saved.keys() if ours.get(name) != saved.get(name))
+            names = sorted({*differing} - {"state_names"})  # nobody sets these: they follow from the momentum
             there, here = ({name: one.get(name) for name in names} for one in (saved, ours))
             raise ModelFileError(
                 f"it belongs to another run, or a callback has changed settings: its optimizer is {saved['kind']} "
