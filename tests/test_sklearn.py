@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
 from xpnet.sklearn import XPClassifier, XPRegressor, estimator  # noqa: E402
+from xpnet.train import NotFiniteError  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -336,10 +337,29 @@ def test_a_fit_whose_options_are_refused_leaves_what_was_trained(kind, options, 
     one = quick(kind).fit(x, y)
     before = one.predict(x)
     with pytest.raises(ValueError, match=r"unknown|finite in float32"):
-        one.set_params(**options).fit(x, np.stack([y, y], 1) if kind is XPRegressor else y + 7)
+        one.set_params(**options).fit(x[:, :3], np.stack([y, y], 1) if kind is XPRegressor else y + 7)
     np.testing.assert_array_equal(one.predict(x), before)
     new = quick(kind, **options)
     with pytest.raises(ValueError, match=r"unknown|finite in float32"):
+        new.fit(x, y)
+    with pytest.raises(NotFittedError):
+        new.predict(x)
+
+
+@pytest.mark.parametrize("kind", [XPClassifier, XPRegressor])
+def test_a_fit_that_fails_later_leaves_what_was_trained(kind, iris):
+    x, y = iris
+    one = quick(kind).fit(x, y)
+    before, features = one.predict(x), one.n_features_in_
+    with pytest.raises(ValueError, match="of 4 samples leaves one of the two parts empty"):
+        one.set_params(early_stopping=True).fit(x[48:52, :3], y[48:52])
+    with pytest.raises(NotFiniteError):
+        one.set_params(early_stopping=False, optimizer="sgd", learning_rate=1e200).fit(x[:, :2], y)
+    np.testing.assert_array_equal(one.predict(x), before)
+    assert one.n_features_in_ == features
+    one.set_params(optimizer="adam", learning_rate=0.005).partial_fit(x, y)
+    new = quick(kind, optimizer="sgd", learning_rate=1e200)
+    with pytest.raises(NotFiniteError):
         new.fit(x, y)
     with pytest.raises(NotFittedError):
         new.predict(x)

@@ -95,7 +95,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPClassifier:
         """Train a new network on X (N, n_features), numbers, and y (N,), classes of any kind."""
-        self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
+        with self._as_before_if_refused():
+            self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> XPClassifier:
@@ -112,7 +113,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         known = np.unique(classes) if first else self.classes_
         if classes is not None and not np.array_equal(np.unique(classes), known):
             raise ValueError(f"classes must be those of the first call, {known.tolist()}, not {list(classes)}")
-        self._learn(self._data(X, y, sample_weight, known, first), 1)
+        with self._as_before_if_refused():
+            self._learn(self._data(X, y, sample_weight, known, first), 1)
         return self
 
     def _data(
@@ -131,8 +133,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
             weights = self._of_classes(y, weights)
         X, y, weights = counted(X, y, weights)
         if first:
-            self._begin(X, weights, len(classes), last=[], classes=classes)
             self.classes_, self._loss = classes, SoftmaxCrossEntropy()
+            self._begin(X, weights, len(classes), last=[])
         return Dataset(X, np.searchsorted(classes, y), self.model_.classes, "the training data", weights)
 
     def _of_classes(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

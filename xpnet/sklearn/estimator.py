@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -97,24 +99,30 @@ class XPEstimator(BaseEstimator):
         activation = _named("activation", self.activation, ACTIVATIONS)
         return [layer for size in sizes.tolist() for layer in (_linear(size), activation())]
 
-    def _begin(
-        self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer], classes: Any = ()
-    ) -> None:
-        """Make a new model and a new optimizer, for samples like x (N, n_features_in_).
-
-        If an option is refused, the model that there was stays.
-        """
+    def _begin(self, x: np.ndarray, weights: np.ndarray | None, n_outputs: int, last: list[nn.Layer]) -> None:
+        """Make a new model and a new optimizer, for samples like x (N, n_features_in_)."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         standardize = nn.Standardize(*weighted_mean_std(x, weights, "X"))
         network = nn.Sequential(standardize, *self._layers_inside(), _linear(n_outputs), *last)
+        classes = tuple(map(str, getattr(self, "classes_", ())))
         backend = select(self._device(), dtype=str(x.dtype), seed=int(seed))
         kind, _ = _named("optimizer", self.optimizer, OPTIMIZERS)
-        model = nn.Model(network, x.shape[1:], backend, tuple(map(str, classes)))
-        self._optimizer = kind(model, lr=self.learning_rate, weight_decay=self.weight_decay)
-        self.model_ = model
+        self.model_ = nn.Model(network, x.shape[1:], backend, classes)
+        self._optimizer = kind(self.model_, lr=self.learning_rate, weight_decay=self.weight_decay)
         self._calls = 0  # calls of `_learn`: each draws its own order
 
     # Training -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _as_before_if_refused(self) -> Iterator[None]:
+        """Around a fit: if it raises an error, the estimator has the attributes from before, its model among them."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool, **checks: Any) -> tuple:
         """(X, y, weights) as arrays; weights is None if all samples count alike."""
@@ -147,9 +155,6 @@ class XPEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """The network's outputs for X (N, n_features_in_), in the dtype that it was trained in."""
         return self.model_.predict(validate_data(self, X, reset=False, dtype=FLOATS))
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")  # a `fit` that is refused sets n_features_in_ all the same
 
     # Pickling -----------------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ class XPRegressor(RegressorMixin, XPEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
         """Train a new network on X (N, n_features) and y (N,) or (N, n_outputs), numbers."""
-        self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
+        with self._as_before_if_refused():
+            self._learn(self._data(X, y, sample_weight), self.epochs, self.early_stopping)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> XPRegressor:
@@ -38,7 +39,8 @@ class XPRegressor(RegressorMixin, XPEstimator):
 
         Features and targets are standardised by the means and deviations of the first call.
         """
-        self._learn(self._data(X, y, sample_weight, first=not hasattr(self, "model_")), 1)
+        with self._as_before_if_refused():
+            self._learn(self._data(X, y, sample_weight, first=not hasattr(self, "model_")), 1)
         return self
 
     def _data(self, X: Any, y: Any, sample_weight: Any, first: bool = True) -> Dataset:
@@ -54,8 +56,8 @@ class XPRegressor(RegressorMixin, XPEstimator):
                     stacklevel=3,
                 )
             mean, std = weighted_mean_std(rows, weights, "y")
-            self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])
             self._loss, self._one_number = MeanSquaredError(scale=std.tolist()), y.ndim == 1
+            self._begin(X, weights, rows.shape[1], last=[nn.Standardize(-mean / std, 1 / std)])
         return Dataset(X, rows, (), "the training data", weights)
 
     def predict(self, X: Any) -> np.ndarray:
