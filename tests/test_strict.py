@@ -125,6 +125,7 @@ def test_arguments_that_cupy_lacks(xp, x, use):
         (lambda xp, x: xp.take(x, x[0, :2].astype("int64"), 0, xp.empty((2, *x.shape[1:]), "float16")), TypeError),
         (lambda xp, x: x.take(x[0, :2].astype("int64"), axis=0, out=xp.empty((2, *x.shape[1:]), "int8")), TypeError),
         (lambda xp, x: xp.pad(x, 1, mode="linear_ramp"), TypeError),
+        (lambda xp, x: xp.pad(x, 1, "linear_ramp"), TypeError),
         (lambda xp, x: xp.pad(x, 1, mode=lambda *given: None), TypeError),
         (lambda xp, x: (x > 0) ** 2, TypeError),
         (lambda xp, x: xp.power(x > 0, 2), TypeError),
@@ -141,7 +142,7 @@ def test_outputs_paddings_and_powers_that_both_take(xp, x):
     assert xp.var(x, out=x[0, 0] * 0).dtype == x.dtype
     assert x.astype("int64").var(out=xp.empty((), "float64")).dtype == "float64"
     assert xp.var(x, dtype="float64", out=xp.empty((), "float64")).dtype == "float64"
-    assert xp.pad(x, 1, mode="edge").shape == tuple(n + 2 for n in x.shape)
+    assert xp.pad(x, 1, mode="edge").shape == xp.pad(x, 1, "edge").shape == tuple(n + 2 for n in x.shape)
     assert (2 ** (x > 0)).dtype == "int64"
     assert ((x > 0) ** (x > 0)).dtype == "int8"
 

@@ -29,9 +29,9 @@ def refuse_what_numpy_takes(name: str, args: tuple, kwargs: dict[str, Any]) -> N
         own = args[0].dtype if name == "take" or args[0].dtype.kind == "f" else "float64"
         if out is not None and out.dtype != (own if name == "take" or dtype is None else dtype):
             raise TypeError(f"{caller()}: {name} into an array of {out.dtype}: CuPy needs the dtype of the result")
-    if name == "pad" and kwargs.get("mode", "constant") not in names.PADDINGS:
-        modes = ", ".join(sorted(names.PADDINGS))
-        raise TypeError(f"{caller()}: the mode of pad is one of {modes}, not {kwargs['mode']!r}")
+    mode = kwargs.get("mode", (*args[2:], "constant")[0])
+    if name == "pad" and mode not in names.PADDINGS:
+        raise TypeError(f"{caller()}: the mode of pad is one of {', '.join(sorted(names.PADDINGS))}, not {mode!r}")
     if name in ("pow", "ipow", "power") and not _is_array(args[1]) and getattr(args[0], "dtype", None) == "bool":
         raise TypeError(
             f"{caller()}: the dtype of a power of booleans depends on the exponent and the device: use astype"
