@@ -21,6 +21,7 @@ export const givesProbabilities = ({ outputs, probabilities }) => outputs.every(
 
 export function keep(name, value) {
   try {
+    sessionStorage.removeItem(`xpnet ${name}`); // without room for the new value, the old one would come back
     sessionStorage.setItem(`xpnet ${name}`, JSON.stringify(value));
   } catch {
     // nothing depends on it
