@@ -454,6 +454,7 @@ def test_every_command_explains_itself(command):
     text = call(*command, "--help").stdout
     assert "Usage: " in text
     assert "--help" in text
+    assert "..." not in text.partition("Commands:")[2]  # none of its lines is cut
 
 
 def test_the_help_names_what_an_option_takes():

@@ -39,7 +39,7 @@ def predict(
     device: options.Device = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what a model reads in images, or predicts for the rows of a table.
+    """Say what a model reads in images, or predicts for a table.
 
     \b
     xpnet predict photo.jpg                       with the model that comes with xpnet
