@@ -153,6 +153,7 @@ def test_names_that_are_no_list_are_refused(values):
         lambda: nn.Model(nn.Linear(2), (3,), Backend(), values),
         lambda: data.Dataset(x, y, values),
         lambda: data.Stored(x, y, values),
+        lambda: data.Dataset(x, y, ("a", "b")).with_classes(values),
     ):
         with pytest.raises(TypeError, match=words):
             take()

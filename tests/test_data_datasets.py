@@ -62,6 +62,9 @@ def test_class_numbers_follow_the_names_of_the_classes():
     assert same.classes == ("owl", "fox", "cat", "dog")
     assert same.x is data.x
     assert same.weights.tolist() == data.weights.tolist()
+    assert data.with_classes(iter(same.classes)).classes == same.classes
+    with pytest.raises(TypeError, match="classes are a list of names"):
+        data.with_classes({"owl", "cat", "dog"})
     places = Dataset(np.zeros((2, 2)), [[1, -100], [0, 1]], ["a", "b"]).with_classes(["b", "a"])
     assert places.y.tolist() == [[0, -100], [1, 0]]
     with pytest.raises(ValueError, match="small: 'owl' is not one of the classes 'cat', 'dog'"):

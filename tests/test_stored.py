@@ -208,7 +208,7 @@ def test_parts_of_files_are_split_as_those_in_memory():
 
 def test_classes_of_files_in_another_order():
     x, y = samples(10)
-    source = Stored(Rows(x), y, ("a", "b", "c")).with_classes(("c", "d", "b", "a"))
+    source = Stored(Rows(x), y, ("a", "b", "c")).with_classes(iter(("c", "d", "b", "a")))
     assert np.array_equal(source.y, np.array([3, 2, 0])[y])
     assert source.classes == ("c", "d", "b", "a")
     assert np.array_equal(source.read(np.arange(10)), x)

@@ -144,7 +144,8 @@ class Dataset:
         `classes` holds the names of the data's classes, in any order, and may hold others. ValueError if a class of the
         data is not among them.
         """
-        return replace(self, y=renumbered(self.y, self.classes, classes, self.name), classes=tuple(classes))
+        classes = class_names(classes)
+        return replace(self, y=renumbered(self.y, self.classes, classes, self.name), classes=classes)
 
     def _cut(self, cut: Callable[[np.ndarray], np.ndarray]) -> Dataset:
         x = tuple(map(cut, self.x)) if isinstance(self.x, tuple) else cut(self.x)

@@ -88,6 +88,7 @@ class Stored:
 
     def with_classes(self, classes: Sequence[str]) -> Stored:
         """The same samples with class numbers that index into `classes`, like `Dataset.with_classes`."""
+        classes = class_names(classes)
         y = renumbered(self.y, self.classes, classes, self.name)
         return Stored(self._rows, y, classes, self.name, self.window)
 
