@@ -15,6 +15,8 @@ from xpnet import nn, select, verify
 from xpnet.backend import Backend
 from xpnet.nn import Model, ShapeError
 from xpnet.nn.layer import kind_name
+from xpnet.nn.saving import describe
+from xpnet.verify.cases import LAYERS
 from xpnet.verify.strict import StrictBackend
 
 KINDS = pytest.mark.parametrize("kind", [Backend, StrictBackend])
@@ -195,6 +197,17 @@ def test_a_walk_through_a_network_does_not_visit_the_mean_of_each_pixel(monkeypa
     assert len(visited) < 100
     assert repr(network.layers[0]) == "Standardize(mean=<numbers (30, 30)>, std=<numbers (30, 30)>)"
     assert repr(nn.Standardize([1.0, 2.0], [0.5, 3.0])) == "Standardize(mean=[1.0, 2.0], std=[0.5, 3.0])"
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: f"{case.of}: {case.what}")
+def test_the_repr_of_a_layer_is_the_call_that_makes_it(case):
+    layer = case.make()
+    shown = repr(layer)
+    assert repr(eval(shown, {**vars(nn), **vars(nn.init)})) == shown
+    layer.built(case.shape)
+    assert repr(layer) == shown
+    if case.what != "one layer used twice":  # there are two, then
+        assert describe(eval(shown, {**vars(nn), **vars(nn.init)})) == describe(layer)
 
 
 def test_features_may_be_standardised_one_by_one():

@@ -217,10 +217,15 @@ class Layer:
             yield from ((f"{path}.{key}" if path else key, p) for key, p in _inside(vars(layer), Parameter))
 
     def __repr__(self) -> str:
-        inside = [repr(layer) for _, layer in self.children()]
-        shown = {name: vars(self).get(name) for name in inspect.signature(type(self)).parameters}
-        plain = [f"{name}={_short(value)}" for name, value in shown.items() if not any(_inside(value, Layer))]
-        return f"{type(self).__name__}({', '.join(inside + [text for text in plain if text != 'layers=[]'])})"
+        """The call that makes the layer; large arrays are not written out."""
+        shown: list[str] = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = vars(self).get(name)
+            if parameter.kind is parameter.VAR_POSITIONAL and isinstance(value, (list, tuple)):
+                shown += map(_short, value)
+            else:
+                shown.append(f"{name}={_short(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def require_unused(backwards: list[Backward], n: int) -> None:
