@@ -1057,7 +1057,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "self.position.batch, arrays, self.model.backend.rng.state = snapshot",
          "_, arrays, self.model.backend.rng.state = snapshot"),
         ("Going back: a snapshot of views",
-         "[a.copy() for a in self.changing().values()]", "list(self.changing().values())"),
+         "{k: a.copy() for k, a in self.changing().items()}", "self.changing()"),
         ("Resuming: the totals begin anew",
          '        self.totals[...] = backend.asarray(tensors["totals"], np.float64) if rank == 0 else 0\n', ""),
         ("Resuming: the best weights are those of now",

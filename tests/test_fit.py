@@ -515,6 +515,22 @@ def test_a_run_goes_on_by_an_optimizer_with_the_settings_that_a_callback_has_giv
     np.testing.assert_array_equal(trained(tmp_path / "parts", 4, weight_decay=0.5, betas=(0.5, 0.9)), at_once)
 
 
+@pytest.mark.parametrize(("first", "then"), [(0.0, 0.9), (0.9, 0.0)])
+def test_a_step_is_found_in_a_run_whose_momentum_a_schedule_has_set(first, then):
+    model, loss, _ = setup()
+    optimizer = optim.SGD(model, 0.1, first)
+
+    def schedule(step):
+        if step == 3:
+            optimizer.momentum = then
+        if step == 6:
+            model.data[...] = np.nan
+        return 0.1
+
+    with pytest.raises(train.NotFiniteError, match="step 7: a NaN"):
+        train.fit(model, loss, optimizer, blobs(), epochs=1, batch_size=16, schedule=schedule, quiet=True)
+
+
 def test_a_run_goes_on_by_an_optimizer_made_with_the_momentum_that_a_callback_has_set(tmp_path):
     def trained(path, epochs, momentum):
         model, loss, _ = setup()

@@ -236,12 +236,12 @@ class Run:
 
     def snapshot(self) -> tuple:
         """What `go_back` needs to repeat this epoch's steps from here on, bit for bit."""
-        return self.position.batch, [a.copy() for a in self.changing().values()], self.model.backend.rng.state
+        return self.position.batch, {k: a.copy() for k, a in self.changing().items()}, self.model.backend.rng.state
 
     def go_back(self, snapshot: tuple) -> None:
         self.position.batch, arrays, self.model.backend.rng.state = snapshot
-        for now, then in zip(self.changing().values(), arrays, strict=True):
-            now[...] = then
+        for name, array in self.changing().items():
+            array[...] = arrays.get(name, 0)  # the velocity of a momentum that was set later began at 0
 
     # A checkpoint's part ------------------------------------------------------------------------------------
 
