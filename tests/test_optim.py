@@ -549,9 +549,12 @@ def test_a_momentum_that_is_set_between_two_steps_is_that_of_the_next(first, nes
             v[tensor] = velocity if momentum else 0.0
             x -= 0.1 * (g + momentum * velocity if optimizer.nesterov else velocity)
         optimizer.step()
-    assert "velocity" in optimizer.tensors()
+    velocity = optimizer.state["velocity"]
     optimizer.momentum = 0.0
     assert optimizer.tensors().keys() == optim.SGD(model, 0.1).tensors().keys()
+    optimizer.momentum = 0.9
+    assert optimizer.state["velocity"] is velocity, "captured steps write to the array that they were recorded with"
+    assert not optimizer.tensors()["velocity"].any()
     for tensor, x in model.tensors().items():
         np.testing.assert_allclose(x, expected[tensor], rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="momentum must be a finite number >= 0 and below 1"):

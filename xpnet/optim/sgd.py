@@ -32,6 +32,7 @@ class SGD(Optimizer):
             raise ValueError("nesterov needs a momentum above 0")
         self.state_names = ()
         super().__init__(model, lr, weight_decay, groups)
+        self._velocity: Array | None = None
         self.momentum = momentum
 
     @property
@@ -46,9 +47,11 @@ class SGD(Optimizer):
             self.state_names = ()
             self.state.pop("velocity", None)
         elif "velocity" not in self.state:
-            backend, self.state_names = self.model.backend, ("velocity",)
-            # Kept under two names, so that a captured step that is older than a change to 0 writes to no freed memory.
-            self.state["velocity"] = self._velocity = backend.xp.zeros(self.model.n_parameters, backend.dtype)
+            if self._velocity is None:
+                backend = self.model.backend
+                self._velocity = backend.xp.empty(self.model.n_parameters, backend.dtype)
+            self._velocity[...] = 0  # the same array for good: captured steps write to it
+            self.state_names, self.state["velocity"] = ("velocity",), self._velocity
 
     @property
     def described(self) -> dict[str, Any]:
