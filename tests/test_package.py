@@ -28,7 +28,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part may import itself and those of the rows above its own.
 ORDER = (
-    {"arguments", "deprecation", "files", "frames", "html", "probe"},
+    {"arguments", "deprecation", "elsewhere", "files", "frames", "html", "probe"},
     {"backend", "schedules"},
     {"data", "nn", "parallel"},
     {"doctor", "losses", "onnx", "optim", "photo", "scalar", "weights"},

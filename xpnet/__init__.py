@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 PARTS = (
-    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "parallel", "scalar", "schedules", "sklearn", "train",
-    "verify", "weights",
+    "backend", "bench", "data", "losses", "nn", "onnx", "optim", "parallel", "photo", "scalar", "schedules", "sklearn",
+    "train", "verify", "weights",
 )  # fmt: skip
 PLACES = {
     **dict.fromkeys(("Backend", "BackendError", "select"), "backend"),
@@ -37,7 +37,9 @@ def __getattr__(name: str) -> Any:
         return import_module(f"xpnet.{name}")
     if name in PLACES:
         return getattr(import_module(f"xpnet.{PLACES[name]}"), name)
-    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+    from xpnet.elsewhere import hint
+
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}{hint('xpnet', name)}")
 
 
 def __dir__() -> list[str]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from xpnet import elsewhere
 from xpnet.arguments import a_function, number, whole
 
 
@@ -174,3 +175,7 @@ class Plateau:
             self.best, self.waited = value, 0
         elif self.waited == self.patience:
             self.lr, self.waited = max(self.lr * self.factor, self.final), 0
+
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("schedules", globals())

@@ -19,7 +19,7 @@ import xpnet
 PAGE = "api.md"
 ROOT = Path(__file__).parents[2]
 LIST = ROOT / "docs" / "api.txt"
-INSIDE = ("nn.init", "photo", "train.plots", "verify.strict")  # public too, besides the parts
+INSIDE = ("nn.init", "train.plots", "verify.strict")  # public too, besides the parts
 PARTS = ("xpnet", *sorted(f"xpnet.{part}" for part in (*xpnet.PARTS, *INSIDE)))
 HEAD = """\
 Every public name of xpnet: what is here, users' code may rely on (CONTRIBUTING.md, "Public names").

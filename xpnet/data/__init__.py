@@ -1,5 +1,8 @@
 """Data, on the host: labelled samples as NumPy arrays; loading, splitting and batching them."""
 
+from typing import TYPE_CHECKING
+
+from xpnet import elsewhere
 from xpnet.data.augment import Augment, mixup
 from xpnet.data.batches import batch_slices, epoch_order
 from xpnet.data.cifar import CifarError, read_cifar
@@ -44,3 +47,6 @@ __all__ = [
     "table",
     "write_idx",
 ]
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("data", __all__)

@@ -4,6 +4,9 @@ By default a loss is a mean over the batch, so that a learning rate means the sa
 describes what all losses share: weights, masks and sums. Each family has its own file, such as `cross_entropy.py`.
 """
 
+from typing import TYPE_CHECKING
+
+from xpnet import elsewhere
 from xpnet.losses.base import Loss, TermLoss
 from xpnet.losses.cross_entropy import BinaryCrossEntropy, Focal, SoftmaxCrossEntropy
 from xpnet.losses.divergence import KLDivergence
@@ -23,3 +26,6 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "TermLoss",
 ]
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("losses", __all__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet import elsewhere
 from xpnet.arguments import shown
 from xpnet.backend import Array, Backend
 from xpnet.losses.target import (
@@ -59,6 +60,9 @@ class Loss:
         into batches. `verify.check_loss` tests this.
         """
         return n_samples(y)
+
+    if not TYPE_CHECKING:
+        __getattr__ = elsewhere.names_of_class("Loss")
 
 
 class TermLoss(Loss):

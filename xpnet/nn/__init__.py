@@ -3,6 +3,9 @@
 Each family of layers has its own file, whose `__all__` names what is public.
 """
 
+from typing import TYPE_CHECKING
+
+from xpnet import elsewhere
 from xpnet.nn import (
     activation,
     attention,
@@ -54,3 +57,6 @@ __all__ += activation.__all__ + attention.__all__ + compose.__all__ + conv.__all
 __all__ += embedding.__all__ + gelu.__all__ + layer.__all__ + linear.__all__ + networks.__all__
 __all__ += norm.__all__ + pool.__all__ + position.__all__ + recurrent.__all__ + reshape.__all__ + softmax.__all__
 __all__ += standardize.__all__ + table.__all__ + transformer.__all__
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("nn", __all__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from xpnet.nn.layer import Layer, Parameter
@@ -10,7 +12,16 @@ from xpnet.nn.shapes import LayerFault, Shape, as_shape
 SHOWN = 10  # at most so many names of tensors in a message
 
 
-def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parameter]]:
+class Parameters(dict[str, Parameter]):
+    """The parameters of a model by name, in order of declaration."""
+
+    if not TYPE_CHECKING:
+
+        def __call__(self) -> Any:
+            raise TypeError("model.parameters is a dict, not a method; an optimizer takes the model: optim.Adam(model)")
+
+
+def declare(network: Layer, input_shape: Shape) -> tuple[Shape, Parameters]:
     """Build the network on shapes alone, and return its output shape and named parameters. Nothing is allocated."""
     for _, layer in network.walk():
         layer._shapes = {}
@@ -18,7 +29,7 @@ def declare(network: Layer, input_shape: Shape) -> tuple[Shape, dict[str, Parame
         output_shape = network.built(as_shape(input_shape))
     except LayerFault as fault:
         raise fault.inside(network) from fault.__cause__
-    named: dict[str, Parameter] = {}
+    named = Parameters()
     seen: set[int] = set()
     for name, parameter in network.parameters():
         if id(parameter) not in seen:  # a layer used twice has one set of parameters

@@ -18,9 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpnet import elsewhere
 from xpnet.arguments import number
 
 Shape = tuple[int, ...]
@@ -118,3 +120,7 @@ def named(name: str, value: float | None = None) -> Initializer:
     if value is not None and name in WITH_VALUE:
         return WITH_VALUE[name](value)
     raise ValueError(f"unknown initializer {name!r}: choose one of {', '.join([*PLAIN, *WITH_VALUE])}")
+
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("nn.init", globals())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet import elsewhere
 from xpnet.arguments import class_names, of_kind, whole
 from xpnet.backend import Array, Backend, BackendError, select
 from xpnet.frames import is_frame
@@ -272,6 +273,12 @@ class Model:
         from xpnet.nn.summary import summary
 
         return summary(self, batch_size, example)
+
+    if not TYPE_CHECKING:
+        __getattr__ = elsewhere.names_of_class("Model")
+
+        def __call__(self, *args: Any) -> Any:
+            raise TypeError("a model is not called: write model.predict(x), or y, backward = model.forward(x)")
 
     def __repr__(self) -> str:
         shapes = f"{self.input_shape} -> {self.output_shape}"

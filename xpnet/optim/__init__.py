@@ -8,6 +8,9 @@ Whatever changes from step to step (rate, step count) is an array on the device,
 and replayed. `lr` is set and read as a plain number.
 """
 
+from typing import TYPE_CHECKING
+
+from xpnet import elsewhere
 from xpnet.optim.adaptive import AdaGrad, Adam, AdamW, NAdam, RMSProp
 from xpnet.optim.average import WeightAverage
 from xpnet.optim.base import Optimizer
@@ -31,3 +34,6 @@ __all__ = [
     "WeightAverage",
     "clip_norm",
 ]
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("optim", __all__)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet import elsewhere
 from xpnet.arguments import number, of_kind, plain
 from xpnet.backend import Array
 from xpnet.nn import Model
@@ -54,6 +55,8 @@ class Optimizer:
     never_negative: tuple[str, ...] = ()  # state of which no value is negative, such as sums of squares
     decoupled = False
     by_parameter = False  # whether `_update` needs one whole parameter at a time, for its norm
+    if not TYPE_CHECKING:
+        __getattr__ = elsewhere.names_of_class("Optimizer")
 
     def __init__(self, model: Model, lr: float, weight_decay: float = 0.0, groups: Groups | None = None):
         of_kind("an optimizer takes the model, such as optim.Adam(model)", model, Model)
@@ -275,11 +278,9 @@ class Optimizer:
     def load_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         """Restore what `tensors()` returned. Raises ValueError if names or shapes are not those of this optimizer."""
         mine = {"steps": self.steps, **self.state}
-        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in mine.items()}:
-            raise ValueError(
-                f"this is not the state of {type(self).__name__} on this model: it has "
-                f"{ {k: v.shape for k, v in tensors.items()} }"
-            )
+        given = {k: v.shape for k, v in tensors.items()}
+        if given != {k: v.shape for k, v in mine.items()}:
+            raise ValueError(f"this is not the state of {type(self).__name__} on this model: it has {given}")
         for name, array in mine.items():
             array[...] = self.model.backend.asarray(tensors[name])
 

@@ -1,5 +1,8 @@
 """Training: `fit`, a single `train_step`, metrics and checkpoints."""
 
+from typing import TYPE_CHECKING
+
+from xpnet import elsewhere
 from xpnet.train.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.train.evaluation import Evaluation, evaluate
 from xpnet.train.finite import NotFiniteError
@@ -32,3 +35,6 @@ __all__ = [
     "top_k",
     "train_step",
 ]
+
+if not TYPE_CHECKING:  # which would then take any name for one that exists
+    __getattr__ = elsewhere.names_of_module("train", __all__)
