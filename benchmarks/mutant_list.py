@@ -3244,8 +3244,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "sklearn/classifier.py": [
         ("sklearn: weights of samples do not count beside class_weight",
-         "return compute_sample_weight(self.class_weight, y) * weights",
-         "return compute_sample_weight(self.class_weight, y)"),
+         "return by_class if weights is None else by_class * weights", "return by_class"),
         ("sklearn: class_weight is ignored", "if self.class_weight is not None:", "if False:"),
         ("sklearn: one class is learnt", "if len(classes) < 2:", "if False:"),
         ("sklearn: any class is taken", "if unknown.any():", "if False:"),

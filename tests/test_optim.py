@@ -219,7 +219,9 @@ def test_bad_options(make, message):
 
 def test_an_optimizer_takes_the_model_and_not_its_parameters():
     model = nn.Model(nn.Linear(2), (3,), Backend())
-    with pytest.raises(TypeError, match=r"an optimizer takes the model, such as optim\.Adam\(model\), not a Parameters"):
+    with pytest.raises(
+        TypeError, match=r"an optimizer takes the model, such as optim\.Adam\(model\), not a Parameters"
+    ):
         optim.Adam(model.parameters)
 
 

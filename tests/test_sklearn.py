@@ -175,6 +175,16 @@ def test_verbose_says_a_line_an_epoch(iris, capsys):
 # Weights --------------------------------------------------------------------------------------------------------
 
 
+def test_class_weights_may_name_a_class_that_a_later_call_of_partial_fit_lacks(iris):
+    X, y = iris
+    named, written_out = quick(class_weight={2: 3.0}), quick(class_weight={0: 1.0, 1: 1.0, 2: 3.0})
+    for one in (named, written_out):
+        one.partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X[y < 2], y[y < 2])
+    assert (named.predict_proba(X) == written_out.predict_proba(X)).all()
+    with pytest.raises(ValueError, match="not in class_weight"):
+        quick(class_weight={5: 3.0}).partial_fit(X, y, classes=[0, 1, 2])
+
+
 def test_class_weights_are_weights_of_samples(iris):
     X, y = iris[0][40:], iris[1][40:]  # 10, 50, 50
     by_class = quick(class_weight={0: 5.0, 1: 1.0, 2: 0.5}).fit(X, y)

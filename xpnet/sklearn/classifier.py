@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +29,8 @@ class XPClassifier(ClassifierMixin, XPEstimator):
     learning_rate : of the optimizer; the default suits Adam, for SGD 0.1 is usual.
     weight_decay : pull of the weights towards 0.
     epochs, batch_size : number of passes over the data, and number of samples in a step.
-    class_weight : None, "balanced", or how much each class counts, {class: weight}.
+    class_weight : None, "balanced", or how much each class counts, {class: weight}; 1 for a class that is not named.
+        `partial_fit` balances the samples of each call by themselves.
     early_stopping : hold out `validation_fraction` of the data (of each class), stop after `patience` epochs without a
         lower loss on it, and keep the weights of the best epoch. `partial_fit` holds nothing out.
     device : "auto", "cpu", "cuda", ...; None for the environment variable XPNET_DEVICE, or else "auto".
@@ -130,20 +131,21 @@ class XPClassifier(ClassifierMixin, XPEstimator):
         if unknown.any():
             raise ValueError(f"y has the class {y[unknown].tolist()[0]!r}, which is not one of {classes.tolist()}")
         if self.class_weight is not None:
-            weights = self._of_classes(y, weights)
+            weights = self._of_classes(y, weights, classes)
         X, y, weights = counted(X, y, weights)
         if first:
             self.classes_, self._loss = classes, SoftmaxCrossEntropy()
             self._begin(X, weights, len(classes), last=[])
         return Dataset(X, np.searchsorted(classes, y), self.model_.classes, "the training data", weights)
 
-    def _of_classes(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    def _of_classes(self, y: np.ndarray, weights: np.ndarray | None, of: np.ndarray) -> np.ndarray:
         """Each sample's weight times its class's weight; with "balanced", the products have the same sum in every
-        class."""
-        if weights is None:
-            return compute_sample_weight(self.class_weight, y)
+        class. `of` are all classes, some of which a call of `partial_fit` may lack."""
         if self.class_weight != "balanced":
-            return compute_sample_weight(self.class_weight, y) * weights
+            by_class = compute_class_weight(self.class_weight, classes=of, y=y)[np.searchsorted(of, y)]
+            return by_class if weights is None else by_class * weights
+        if weights is None:
+            return compute_sample_weight("balanced", y)
         classes, numbers = np.unique(y, return_inverse=True)
         totals = np.bincount(numbers, weights)
         return weights * weights.sum() / (len(classes) * np.where(totals > 0, totals, 1)[numbers])
