@@ -2242,9 +2242,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Backend: ones of another dtype", "        key = np.dtype(dtype)\n", "        key = None\n"),
         ("Backend: fewer ones than asked for", "self.kept[key].size < n:", "False:"),
         ("Backend: training mode is left on after an error",
-         "        before, self.training = self.training, training\n        try:\n            yield\n"
+         "switch(\"training\", training)\n        try:\n            yield\n"
          "        finally:\n            self.training = before",
-         "        before, self.training = self.training, training\n        yield\n        self.training = before"),
+         "switch(\"training\", training)\n        yield\n        self.training = before"),
         ("Backend: training mode is left on", "            self.training = before", "            pass"),
         ("Backend: a graph's scratch is left to eager code", "            self.kept = before", "            pass"),
         ("Backend: a graph works in the memory of eager code",

@@ -45,6 +45,14 @@ def test_the_mode_is_put_back_also_after_an_error():
         assert backend.training
 
 
+@pytest.mark.parametrize("training", ["eval", "train", 1, None])
+def test_the_mode_is_true_or_false(training):
+    backend = Backend()
+    with pytest.raises(ValueError, match="training must be True or False, not"), backend.mode(training):
+        pass
+    assert backend.training is False
+
+
 def test_a_step_captured_in_training_is_no_step_of_evaluation():
     backend = StrictBackend()
     dropout = nn.Dropout(0.5)

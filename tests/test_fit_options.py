@@ -69,6 +69,16 @@ def test_each_of_several_metrics_has_its_own_sums():
             ValueError,
             "the metric 'short' is of size 2, and gives 1 sums",
         ),
+        (
+            {"metrics": [Metric("mean", 1, lambda y, target, xp: y.mean(), lambda mean: mean)]},
+            TypeError,
+            r"the metric 'mean' gives a list of sums, such as \[hits, n\], not a float32",
+        ),
+        (
+            {"metrics": [Metric("count", 1, lambda y, target, xp: len(y), lambda n: n)]},
+            TypeError,
+            "the metric 'count' gives a list of sums, .*, not ",
+        ),
         ({"augment": data.Augment}, TypeError, r"such as data.Augment\(rotate=10\), not the class Augment"),
         ({"augment": True}, TypeError, "an augmentation is a function of a batch, .*, not True"),
         ({"average": 0.9}, TypeError, r"an average is made for a model, as optim.WeightAverage\(model\), not 0.9"),

@@ -245,6 +245,11 @@ def test_what_was_there_stays_where_nothing_can_be_written(tmp_path):
         export(model_of(nn.Linear(3), (3,)), tmp_path / "none" / "model.onnx")
 
 
+def test_an_estimator_is_no_model(tmp_path):
+    with pytest.raises(TypeError, match="a model is written, such as the model_ of XPClassifier, not a Linear"):
+        export(nn.Linear(3), tmp_path / "model.onnx")
+
+
 def test_more_than_a_file_can_hold(monkeypatch):
     monkeypatch.setattr(writing, "MOST_BYTES", 100)
     with pytest.raises(ExportError, match="120 bytes of values are more than the 2 GiB"):

@@ -462,6 +462,8 @@ def test_freezing_is_refused_where_it_would_not_be_seen():
         model.freeze("layers.1.*")
     with pytest.raises(ValueError, match="no trained parameter matches"):
         model.unfreeze("layers.1.*")
+    with pytest.raises(TypeError, match=r'named by texts, such as "layers\.0\.\*", not a Linear'):
+        model.freeze(model.network.layers[0])
     with model.backend.training_lock, pytest.raises(RuntimeError, match="between two runs of fit"):
         model.freeze("*")
     assert model.frozen == frozenset()

@@ -353,6 +353,13 @@ class Forgetful(nn.Layer):
         return self.missing
 
 
+def test_a_layer_that_was_put_into_a_model_is_named():
+    model = nn.Model(nn.mlp([3, 4, 2]), (3,), Backend())
+    model.network.layers[-1] = nn.Linear(5)
+    with pytest.raises(ContractError, match=r"layers\.2 \(Linear\): has not been built: .* needs a new nn\.Model"):
+        model.predict(np.ones((2, 3)))
+
+
 def test_a_layer_inside_that_was_not_built_is_named():
     with pytest.raises(ContractError, match=r"layers.0.inner \(Linear\): has not been built: .* built\(shape\) in its"):
         nn.Model(nn.Sequential(Unbuilt()), (3,), Backend()).predict(np.ones((2, 3)))

@@ -550,7 +550,7 @@ def test_files_that_are_none(tmp_path):
         weights.load(two_alike(), tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no weights at .*: a folder"):
         weights.load(two_alike(), tmp_path)
-    with pytest.raises(TypeError, match="or a dict of arrays, not from a list"):
+    with pytest.raises(TypeError, match=r"from net\.state_dict\(\) or a dict of arrays, not from a list"):
         weights.load(two_alike(), [1])
     with pytest.raises(TypeError, match="a is a str, not an array of numbers"):
         weights.load(two_alike(), {"a": "text"})

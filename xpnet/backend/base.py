@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import whole
+from xpnet.arguments import switch, whole
 from xpnet.backend.interchange import to_numpy
 from xpnet.backend.memory import Memory, of_process
 from xpnet.backend.observer import Observer
@@ -280,7 +280,7 @@ class Backend:
     def mode(self, training: bool) -> Iterator[None]:
         """Inside `with backend.mode(training=True):` dropout is active and batch statistics are used; default: off."""
         self.use()
-        before, self.training = self.training, training
+        before, self.training = self.training, switch("training", training)
         try:
             yield
         finally:

@@ -125,8 +125,11 @@ class Layer:
         except AttributeError as error:
             if self._shapes:
                 raise
-            words = "has not been built: a layer that contains others must call their built(shape) in its build"
-            raise ContractError(words, self) from error
+            raise ContractError(
+                "has not been built: a layer that contains others must call their built(shape) in its build, and a "
+                "network whose layers were changed needs a new nn.Model",
+                self,
+            ) from error
         self._check(x, result)
         y, backward = result
         result = y, self._backward_checked(x, backward)

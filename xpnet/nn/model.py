@@ -125,6 +125,7 @@ class Model:
 
     def names_like(self, pattern: str) -> list[str]:
         """The names of the trained parameters that match a pattern (as in `fnmatch`). ValueError if none does."""
+        of_kind('parameters are named by texts, such as "layers.0.*"', pattern, str)
         names = [name for name in self.places if fnmatchcase(name, pattern)]
         if not names:
             raise ValueError(f"no trained parameter matches {pattern!r}: there are {', '.join(self.places) or 'none'}")

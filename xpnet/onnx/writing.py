@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from xpnet.arguments import of_kind
 from xpnet.files import replacing
 from xpnet.frames import Form
 from xpnet.nn import Columns
@@ -41,6 +42,7 @@ def export(model: Model, path: str | os.PathLike) -> None:
 
 def to_onnx(model: Model) -> ModelProto:
     """The model as an `onnx.ModelProto`, checked by `onnx.checker`. Raises as `export` does."""
+    of_kind("a model is written, such as the model_ of XPClassifier", model, Model)
     if 4 * model.data.size > MOST_BYTES:
         raise ExportError(f"{4 * model.data.size:,} bytes of values are more than the 2 GiB that an ONNX file can hold")
     graph = GraphWriter(model)

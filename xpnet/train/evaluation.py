@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import of_kind
+from xpnet.arguments import of_kind, shown
 from xpnet.backend import Array
 from xpnet.data import Source, batch_slices
 from xpnet.losses import Loss
@@ -111,6 +111,8 @@ def batch_sums(
     sums: list[Array | float] = [value if is_sum(loss) else value * weight, weight]
     for metric in metrics:
         given = metric.sums(y, target, backend.xp)
+        if isinstance(given, (int, float)) or getattr(given, "shape", None) == ():
+            raise TypeError(f"the metric {metric.name!r} gives a list of sums, such as [hits, n], not {shown(given)}")
         if len(given) != metric.size:
             raise ValueError(f"the metric {metric.name!r} is of size {metric.size}, and gives {len(given)} sums")
         sums += given

@@ -36,8 +36,8 @@ def arrays_of(source: Any) -> dict[str, np.ndarray]:
         return _read(Path(source))
     if not isinstance(source, Mapping):
         raise TypeError(
-            "weights come from a file (.safetensors, .weights.h5) or a dict of arrays, not from a "
-            f"{type(source).__name__}"
+            "weights come from a file (.safetensors, .weights.h5), from net.state_dict() or a dict of arrays, not "
+            f"from a {type(source).__name__}"
         )
     arrays = {}
     for name, value in source.items():
