@@ -137,7 +137,8 @@ def _ratio(total: float, n: float) -> float:
 accuracy = Metric("accuracy", 2, _right, _ratio)
 """The fraction of right answers. The answer is the class with the highest of the outputs (N, ..., C), the lowest class
 number if several are highest; with a single output (N, 1), it is class 1 if that output is above 0. Targets: class
-numbers (N, ...), of which those below 0 do not count, or rows like the outputs; weights as in the loss."""
+numbers (N, ...), of which those below 0 do not count, or rows like the outputs; weights as in the loss. Of a model that
+gives several yes-or-no answers to a sample it says little: write a `Metric` that compares each of them."""
 
 mae = Metric("mae", 2, _absolute, _ratio)
 """Mean absolute error of a regression, over all entries. Targets as in `losses.MeanSquaredError`."""
