@@ -355,6 +355,40 @@ def test_a_network_that_ends_otherwise_is_not_warned_of(last, loss):
     train.fit(model, loss, optim.SGD(model, 0.1), blobs(), epochs=1, quiet=True)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.Cosine(0.01, 5),
+        schedules.OneCycle(0.01, 5),
+        schedules.Step(0.01, 2),
+        schedules.Exponential(0.01, 5, 1e-6),
+        schedules.WarmUp(2, schedules.Cosine(0.01, 5)),
+    ],
+)
+def test_a_schedule_that_was_given_epochs_is_warned_of(schedule):
+    model, loss, optimizer = setup()
+    with pytest.warns(UserWarning, match="in the first of 5 epochs: a schedule counts steps, 10 in an epoch") as warned:
+        train.fit(model, loss, optimizer, blobs(), epochs=5, batch_size=20, schedule=schedule, quiet=True)
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs"),
+    [
+        (schedules.Cosine(0.01, 50), 5),
+        (schedules.Cosine(0.01, 5), 1),
+        (schedules.Exponential(0.01, 10, 1e-4), 5),
+        (schedules.WarmUp(1000, schedules.Cosine(0.01, 5)), 2),
+        (schedules.Plateau(0.01), 2),
+        (lambda step: 0.01 if step < 5 else 0.0, 2),
+    ],
+)
+def test_other_schedules_are_not_warned_of(schedule, epochs):
+    """Warnings are errors in tests. A function may have reasons of its own, and a state."""
+    model, loss, optimizer = setup()
+    train.fit(model, loss, optimizer, blobs(), epochs=epochs, batch_size=20, schedule=schedule, quiet=True)
+
+
 def test_the_schedule_sets_the_rate_of_every_step():
     model, loss, optimizer = setup(optim.SGD)
     rates = []

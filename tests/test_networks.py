@@ -19,6 +19,14 @@ def test_a_cnn_in_order():
     assert kinds(nn.cnn((8, 8, 3), 10, channels=())) == ["Flatten", "Linear", "ReLU", "Linear"]
 
 
+def test_sizes_and_shapes_that_are_one_number():
+    with pytest.raises(TypeError, match=r"sizes of an mlp are a list, such as nn\.mlp\(\[784, 128, 10\]\), not 64"):
+        nn.mlp(64, 32, 10)
+    for make in (nn.cnn, nn.resnet):
+        with pytest.raises(nn.ShapeError, match=r"is a tuple, such as \(784,\), not 28"):
+            make(28, 10)
+
+
 @pytest.mark.parametrize("make", [nn.cnn, nn.resnet])
 @pytest.mark.parametrize("shape", [(9, 12), (9, 12, 1), (9, 12, 3)])
 def test_images_with_and_without_a_channel_axis(make, shape):

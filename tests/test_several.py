@@ -370,5 +370,7 @@ def test_a_layer_inside_that_was_not_built_is_named():
 def test_a_parameter_says_what_it_takes():
     with pytest.raises(TypeError, match=r"the shape of a Parameter is a tuple, such as \(3,\), not 3"):
         nn.Parameter(3, nn.init.zeros)
+    with pytest.raises(TypeError, match=r"nn\.init\.normal makes an initializer of a number: write nn\.init\.normal\("):
+        nn.Model(nn.Linear(2, init=nn.init.normal), (3,), Backend())
     with pytest.raises(TypeError, match=r"init of a Parameter is an initializer, such as nn\.init\.zeros, not"):
         nn.Parameter((3,), np.ones(3))

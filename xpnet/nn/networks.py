@@ -20,7 +20,7 @@ from xpnet.nn.linear import Linear
 from xpnet.nn.norm import BatchNorm
 from xpnet.nn.pool import GlobalAvgPool2d, MaxPool2d
 from xpnet.nn.reshape import Flatten, Reshape
-from xpnet.nn.shapes import Shape, ShapeError
+from xpnet.nn.shapes import Shape, ShapeError, as_shape
 
 __all__ = ["cnn", "mlp", "resnet"]
 
@@ -30,6 +30,8 @@ def mlp(sizes: Sequence[int], activation: Callable[[], Layer] = ReLU, dropout: f
 
     `mlp([784, 128, 64, 32, 10])` is Linear(128), ReLU, Linear(64), ReLU, Linear(32), ReLU, Linear(10).
     """
+    if not hasattr(sizes, "__len__"):
+        raise TypeError(f"the sizes of an mlp are a list, such as nn.mlp([784, 128, 10]), not {shown(sizes)}")
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"an mlp needs at least two sizes, all >= 1, not {list(sizes)}")
     if isinstance(activation, Layer) or not callable(activation):
@@ -90,6 +92,6 @@ def _convolution(n_out: int, stride: int = 1) -> Conv2d:
 
 def _as_image(shape: Shape) -> list[Layer]:
     """A layer that gives (H, W) a channel axis, in a list; [] if there is one already."""
-    if len(shape) not in (2, 3):
+    if len(as_shape(shape)) not in (2, 3):
         raise ShapeError(f"images are (height, width) or (height, width, channels), not {tuple(shape)}")
     return [Reshape(*shape, 1)] if len(shape) == 2 else []

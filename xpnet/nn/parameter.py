@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnet.arguments import a_function, of_kind
 from xpnet.backend import Array, Backend
-from xpnet.nn.init import Initializer
+from xpnet.nn.init import WITH_VALUE, Initializer
 from xpnet.nn.shapes import Shape
 
 
@@ -26,6 +26,8 @@ class Parameter:
             raise TypeError(f"the shape of a Parameter is a tuple, such as ({shape},), not {shape!r}")
         of_kind("the shape of a Parameter is a tuple, such as (3, 4)", shape, (tuple, list))
         a_function("init of a Parameter is an initializer, such as nn.init.zeros", init)
+        if kind := next((name for name, made in WITH_VALUE.items() if made is init), ""):
+            raise TypeError(f"nn.init.{kind} makes an initializer of a number: write nn.init.{kind}(0.02)")
         self.shape, self.size = tuple(shape), math.prod(shape)
         self.init, self.decay, self.trained = init, decay, trained
         self.name = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from xpnet.arguments import shown
 from xpnet.data import Source
@@ -12,6 +13,9 @@ from xpnet.data.labels import check_classes
 from xpnet.losses import BinaryCrossEntropy, Focal, KLDivergence, Loss, SoftmaxCrossEntropy
 from xpnet.nn import LogSoftmax, Model, Sigmoid, Softmax
 from xpnet.nn.ending import ending
+
+if TYPE_CHECKING:
+    from xpnet.schedules import Schedule
 
 # Losses that apply a softmax or a sigmoid to the outputs, and last layers that must not have done so already. A softmax
 # after `LogSoftmax` is correct: it gives the softmax of the input of `LogSoftmax`.
@@ -64,5 +68,20 @@ def warn_of_doubled(model: Model, loss: Loss) -> None:
         warnings.warn(
             f"{type(loss).__name__} takes logits, and the network ends in {type(last).__name__}: it learns badly so. "
             "Leave that layer out; model.probabilities gives probabilities without it",
+            stacklevel=3,
+        )
+
+
+def warn_of_early_end(schedule: Schedule | None, steps: int, epochs: int) -> None:
+    """Warn, at the line that called `fit`, of a schedule whose rate is next to nothing after the first of several
+    epochs of so many steps. Most often it was given a number of epochs, as other libraries count."""
+    from xpnet.schedules import Cosine, Exponential, OneCycle, Step, WarmUp  # here, as in `run.remembering`
+
+    if epochs == 1 or not isinstance(schedule, (Cosine, Exponential, OneCycle, Step, WarmUp)):
+        return
+    if schedule(steps) < schedule(0) / 1000:
+        warnings.warn(
+            f"the rate falls from {schedule(0):g} to {schedule(steps):g} in the first of {epochs} epochs: a schedule "
+            f"counts steps, {steps} in an epoch here",
             stacklevel=3,
         )

@@ -24,7 +24,7 @@ from xpnet.parallel import ALONE, Group
 from xpnet.train.callbacks import Callback, ask_callbacks
 from xpnet.train.capture import capture
 from xpnet.train.checkpoint import save_checkpoint
-from xpnet.train.checks import check_validation, warn_of_doubled
+from xpnet.train.checks import check_validation, warn_of_doubled, warn_of_early_end
 from xpnet.train.evaluation import evaluate
 from xpnet.train.finite import raise_culprit
 from xpnet.train.interrupt import ctrl_c
@@ -93,8 +93,9 @@ def fit(
     calls the same `checkpoint`, and the later one `resume=True` and the total number of `epochs`.
 
     - A step takes `batch_size` samples. The default is 64, or all samples if there are fewer.
-    - `schedule(step)` sets the learning rate before each step; `clip` bounds the gradient's norm (`optim.clip_norm`);
-      `augment(x, backend)` changes each batch before it is used (`data.Augment`).
+    - `schedule(step)` sets the learning rate before each step; steps are counted from 0, over all epochs. `clip` bounds
+      the gradient's norm (`optim.clip_norm`); `augment(x, backend)` changes each batch before it is used
+      (`data.Augment`).
     - With `accumulate` k, each batch goes through the network in k parts, so that a batch may be larger than memory
       would otherwise allow. The update is that of the whole batch, except that BatchNorm takes its statistics from each
       part.
@@ -155,6 +156,7 @@ def fit(
     run.agree("validates on other data", run.position.watched)
     there = checkpoint is not None and group.first(partial(_is_there, checkpoint, resume))
     warn_of_doubled(model, loss)
+    warn_of_early_end(schedule, len(run.slices), epochs)
     keep_freed_memory()
     # NumPy would warn of an overflow, a GPU never does; `fit` checks for values that are not finite itself.
     quietly = np.errstate(all="ignore")
