@@ -107,7 +107,7 @@ def fit(
     - A model without `classes` takes the data's class names, if there are as many as the model has outputs.
     - The loss on `validation` is watched (without `validation`, the training loss): `patience` epochs without a new
       lowest value end the run, and `keep_best` restores the weights of the lowest value at the end.
-    - Each of `callbacks` is called with the epoch's row and the model; one that returns True ends the run. A callback
+    - Each of `callbacks` is called with a copy of the epoch's row and the model; one that returns True ends the run. It
       may change the optimizer's rate and settings, and the parameters.
     - `watch` records how large activations and gradients are, layer by layer.
     - `checkpoint` is written after every epoch. With `resume`, a run continues from the file, on the CPU bit for bit as
