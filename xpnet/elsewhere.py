@@ -120,9 +120,8 @@ def names_of_module(place: str, known: Iterable[str]) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
-        alike = [f": write {place}.{one}" for one in known if one.lower() == name.lower()]
-        words = hint(place, name) or (alike or [""])[0]
-        raise AttributeError(f"module 'xpnet.{place}' has no attribute {name!r}{words}")
+        alike = (f": write {place}.{one}" for one in known if one.lower() == name.lower())
+        raise AttributeError(f"module 'xpnet.{place}' has no attribute {name!r}{hint(place, name) or next(alike, '')}")
 
     return __getattr__
 
