@@ -191,8 +191,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} defines no _update")
 
     def _plan(self) -> None:
-        """Work out which parts of the flat buffers a step updates, and the pieces in which it updates each (whole
-        parameters if the class is `by_parameter`). Called again when what this depends on has changed."""
+        """Work out which parts of the flat buffers a step updates, and the pieces (if `by_parameter`, whole ones)."""
         self._planned_for = self.model.frozen, self.weight_decay, self.groups
         self._parts = self._make_parts()
         self._pieces = [
