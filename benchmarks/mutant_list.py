@@ -59,6 +59,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Parameter: a number for a shape", "        if hasattr(shape, \"__index__\"):\n", "        if False:\n"),
         ("Parameter: any initializer",
          "        a_function(\"init of a Parameter is an initializer, such as nn.init.zeros\", init)\n", ""),
+        ("Parameters: what makes an initializer is taken for one", "if made is init), \"\"):", "if False), \"\"):"),
     ],
     "nn/layer.py": [
         ("Layer: dx may have any shape", "self._backward_checked(x, backward)", "backward"),
@@ -85,6 +86,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if isinstance(given, type) and issubclass(given, Layer):", "if isinstance(given, Layer):"),
         ("Layers: a list of layers is shown like any other object",
          "if isinstance(given, list | tuple):", "if isinstance(given, tuple):"),
+        ("the repr of Reshape is no call", "if parameter.kind is parameter.VAR_POSITIONAL and", "if False and"),
+        ("Layers: nothing is said of a layer that was put into a model",
+         ", and a \"\n                \"network whose layers were changed needs a new nn.Model\",", "\","),
     ],
     "nn/activation.py": [
         ("ReLU: slope 1 everywhere", "dx = (y > 0).astype", "dx = (y >= 0).astype"),
@@ -452,6 +456,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Recurrent: its backward runs again", "require_unused(backwards, self.layers)", "pass"),
         ("Recurrent: any mask is a switch", "switch(\"mask\", mask)", "mask"),
         ("LSTM(128, 256) has 256 layers", "        units: int,\n        *,\n", "        units: int,\n"),
+        ("Recurrent: samples change places with gates in rows", "blocks.swapaxes(1, 2)).reshape", "blocks).reshape"),
     ],
     "nn/reshape.py": [
         ("Reshape: every input has the shape of the first",
@@ -852,6 +857,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if self._velocity is None:", "if True:"),
         ("SGD: checkpoints and captured steps know nothing of the momentum",
          "return {**super().described, \"momentum\": self.momentum}", "return super().described"),
+        ("SGD: a momentum of 0 that is set keeps v", "self.state.pop(\"velocity\", None)", "pass"),
     ],
     "optim/adaptive.py": [
         ("AdamW: no decay by default", "weight_decay: float = 0.01,", "weight_decay: float = 0.0,"),
@@ -1139,6 +1145,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Run: the schedule begins anew before the run is sure to begin",
          "schedule = copy.copy(self.schedule)", "schedule = self.schedule"),
         ("Reader: a run does not say that it is over", "        self.feed.close()\n", ""),
+        ("to go back needs the state of now", "arrays.get(name, 0)", "arrays[name]"),
     ],
     "optim/clip.py": [
         ("clip_norm: a limit beyond float32", "limit = min(limit, float(np.finfo(grad.dtype).max))", "pass"),
@@ -1254,6 +1261,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'if getattr(figure, "shape", None) == () else figure', "if False else figure"),
         ("Measuring: a figure that is a bool is in no checkpoint", "= float(figure)  # a", "= figure  # a"),
         ("Reader: measuring does not say that it is over", "with closing(feed), backend", "with backend"),
+        ("Metrics: a single number is taken for a list of sums",
+         "if isinstance(given, (int, float)) or getattr(given, \"shape\", None) == ():", "if isinstance(given, int):"),
     ],
     "train/checks.py": [
         ("Arguments of fit: a text is a loss",
@@ -1266,6 +1275,12 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          'check_classes(classes_of(validation), classes_of(train), validation.name, "train.classes")', "pass"),
         ("Parts: a whole batch is cut", 'not getattr(loss, "by_sample", True):', "False:"),
         ("Parts: groups cut a whole batch", "if max(numbers) > 1 and", "if numbers[0] > 1 and"),
+        ("Schedules: one that ends in the first epoch is not warned of",
+         "if schedule(steps) < schedule(0) / 1000:", "if False:"),
+        ("Schedules: any that falls is warned of",
+         "if schedule(steps) < schedule(0) / 1000:", "if schedule(steps) < schedule(0):"),
+        ("Schedules: one that ends in the only epoch is warned of",
+         "if epochs == 1 or not isinstance(", "if not isinstance("),
     ],
     "train/metrics.py": [
         ("Metrics: of several outputs", "    if isinstance(y, tuple):\n", "    if False:\n"),
@@ -1565,6 +1580,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Model: the backward of a network of one layer runs twice",
          "            require_unused(backwards, 1)\n            return backwards.pop()(dy, need_dx)",
          "            return backwards[0](dy, need_dx)"),
+        ("Freezing: a layer is looked for among names",
+         "        of_kind('parameters are named by texts, such as \"layers.0.*\"', pattern, str)\n", ""),
+        ("Model: its hints are those of an optimizer",
+         "elsewhere.names_of_class(\"Model\")", "elsewhere.names_of_class(\"Optimizer\")"),
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
@@ -1577,6 +1596,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "Layer.known[name] is not type(layer)"),
         ("Saving: what a class sees around it does not count",
          "[_plain(seen) for seen in around if seen is not kind]", "[]"),
+        ("Model files: files of PyTorch are read by nothing", "(\".h5\", \".pt\", \".pth\")", "(\".h5\", \".pth\")"),
+        ("Model files: capital letters hide what a file is",
+         "READERS.get(path.suffix.lower())", "READERS.get(path.suffix)"),
     ],
     "scalar/weights_file.py": [
         ("Scalar: a file is written in place",
@@ -2140,6 +2162,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("resnet: no ReLU after the sum", "shortcut=shortcut), ReLU()]", "shortcut=shortcut)]"),
         ("resnet: every block of a stage halves the image", "2 if stage and i == 0 else 1", "2 if stage else 1"),
         ("resnet: the stages are equally wide", "width * 2**stage", "width"),
+        ("mlp: a number of inputs is taken for sizes", "if not hasattr(sizes, \"__len__\"):", "if False:"),
+        ("cnn: a number is taken for a shape",
+         "if len(as_shape(shape)) not in (2, 3):", "if len(shape) not in (2, 3):"),
     ],
     "nn/seen_pass.py": [
         ("Summary: memory of the wrong dtype", "_Counting(str(model.backend.dtype), ", '_Counting("float32", '),
@@ -2269,6 +2294,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Mixed precision: it is ignored", "            a, b = self._rounded(a), self._rounded(b)\n", ""),
         ("Mixed precision: operands of any type", "if not a.dtype == b.dtype == self.dtype:", "if False:"),
         ("Mixed precision: float16 for bfloat16", 'if self.precision == "float16" else to_bf', "if True else to_bf"),
+        ("Mode: any text turns training on",
+         "self.training, switch(\"training\", training)", "self.training, training"),
     ],
     "backend/threads.py": [
         ("Team: large products are never shared", "if not (self._has_cores and", "if not (False and"),
@@ -2458,6 +2485,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "weights=None if self.weights is None else cut(self.weights)", "weights=self.weights"),
         ("Dataset: several arrays of targets", "if several and len(self.y) != len(arrays[0]):", "if False:"),
         ("Dataset: a list of rows is several targets", "if several and len(self.y) != len(arrays[0]):", "if several:"),
+        ("with_classes: any order of names", "classes = class_names(classes)", "classes = tuple(classes)"),
     ],
     "data/split.py": [
         ("split: of what is no data set",
@@ -2536,6 +2564,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Checkpoint: what is wrong with a tensor begins with the kind of error",
          "why = str(error) if isinstance(error, ValueError) else f\"{type(error).__name__} {error}\"",
          "why = f\"{type(error).__name__} {error}\""),
+        ("resume names what nobody can set", "sorted({*differing} - {\"state_names\"})", "sorted({*differing})"),
     ],
     "train/fit.py": [
         ("Arguments of fit: one callback alone",
@@ -2840,6 +2869,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A message does not say how many more are missing", "{len(names) - SHOWN} more", "more"),
         ("Declared: tensors are missing where none are",
          "for what, names in found if names)", "for what, names in found)"),
+        ("Parameters: calling them is no error that helps",
+         "raise TypeError(\"model.parameters is a dict, not a method;", "raise TypeError(\"this;"),
     ],
     "cli/predict.py": [
         ("predict: a class breaks the line",
@@ -2862,6 +2893,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("diverge: NumPy warns where a model that has diverged reads", ', np.errstate(all="ignore"):', ":"),
         ("predict: a table without a model is the built-in one's",
          "        if images[0] == files[0]:\n", "        if False:\n"),
+        ("xpnet --help: a line that is cut", "or predicts for a table.", "or predicts for the rows of a table."),
     ],
     "cli/options.py": [
         ("options: a folder is a model's file", "return path / MODEL", "return path"),
@@ -3253,6 +3285,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("sklearn: classes are balanced without weights",
          "totals = np.bincount(numbers, weights)", "totals = np.bincount(numbers)"),
         ("sklearn: a class of no weight is infinite", "np.where(totals > 0, totals, 1)[numbers]", "totals[numbers]"),
+        ("sklearn: class weights are those of the classes of one call",
+         "classes=of, y=y)[np.searchsorted(of, y)]", "classes=np.unique(y), y=y)[np.searchsorted(np.unique(y), y)]"),
     ],
     "sklearn/regressor.py": [
         ("sklearn: targets that float32 rounds away are not told",
@@ -3333,6 +3367,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Stored: a tensor with an axis of length 1 is not read", "if 0 in shape:", "if 0 in shape or 1 in shape:"),
         ("Stored: NumPy's advice on pickles is passed on",
          "if \"allow_pickle\" in str(error) else str(error)", "if False else str(error)"),
+        ("Stored.with_classes: names are taken twice",
+         "        classes = class_names(classes)\n        y = ", "        y = "),
     ],
     "parallel/group.py": [
         ("Group: the last sample of a batch is dropped",
@@ -3430,6 +3466,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ONNX: no limit on a file's size", "if 4 * model.data.size > MOST_BYTES:", "if False:"),
         ("ONNX: outputs in the order of the file's axes", "[graph.plain(value).name]", "[value.name]"),
         ("ONNX: the names of a table's columns are lost", "if isinstance(layer, Columns):", "if False:"),
+        ("ONNX: an estimator is written as if it were a model",
+         "    of_kind(\"a model is written, such as the model_ of XPClassifier\", model, Model)\n", ""),
     ],
     "onnx/linear.py": [
         ("ONNX: Linear without its bias", "if layer.bias else y)", "if False else y)"),
@@ -3845,6 +3883,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("strict: var into an array of another type", "if name in (\"take\", \"var\"):", "if name == \"take\":"),
         ("strict: any mode of pad", "if name == \"pad\" and", "if False and"),
         ("strict: powers of booleans", "== \"bool\":", "== \"none\":"),
+        ("strict: any mode of pad without its name",
+         "kwargs.get(\"mode\", (*args[2:], \"constant\")[0])", "kwargs.get(\"mode\", \"constant\")"),
     ],
     "verify/strict_array.py": [
         ("strict: repeats by numbers of the device",
@@ -3901,6 +3941,15 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "cli/doctor.py": [
         ("Doctor: environment variables have a mark",
          "_line(console, \"\", f\"{name}={value}\")", "_line(console, \"note\", f\"{name}={value}\")"),
+    ],
+    "elsewhere.py": [
+        ("Hints: a name in other capital letters has none", "if one.lower() == name.lower())", "if one == name)"),
+        ("Hints: the error inside a property is lost",
+         "        return object.__getattribute__(self, name)  # the error again, of a property perhaps",
+         "        raise AttributeError(f\"{type(self).__name__!r} object has no attribute {name!r}\")"),
+        ("Hints: a part of a name counts as the name", "if name in names.split()), \"\")", "if name in names), \"\")"),
+        ("Hints: train.fit is said to have another option",
+         "train.fit(..., patience=..., keep_best=True)", "train.fit(..., patience=..., restore_best=True)"),
     ],
 }
 # fmt: on
