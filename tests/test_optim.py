@@ -541,7 +541,7 @@ def test_a_momentum_that_is_set_between_two_steps_is_that_of_the_next(first, nes
     model, rng, then = network(backend=kind("float64", 0)), np.random.default_rng(0), {3: 0.9, 5: 0.0, 6: 0.7}
     optimizer, expected, momentum = optim.SGD(model, 0.1, first), model.tensors(), first
     v = dict.fromkeys(expected, 0.0)
-    for t in range(1, 8):
+    for t in range(1, 9):
         if t in then:
             optimizer.momentum, optimizer.nesterov = np.float32(then[t]), nesterov
             momentum = float(np.float32(then[t]))
@@ -603,6 +603,16 @@ def test_a_decay_or_momentum_that_is_set_later_is_checked_as_at_first():
     assert (optimizer.weight_decay, optimizer.momentum) == (0.1, 0.9)
     optimizer.momentum = 0.5
     assert optimizer.described["momentum"] == 0.5
+
+
+@pytest.mark.parametrize("of", [optim.Adam, optim.Lion])
+def test_betas_that_are_set_as_a_list_are_settings_like_others(of):
+    optimizer = of(network())
+    optimizer.betas = [0.5, np.float32(0.75)]
+    assert optimizer.described["betas"] == optimizer.betas == (0.5, 0.75)
+    with pytest.raises(ValueError, match=r"betas\[1\] must be a finite number >= 0 and below 1, not 7"):
+        optimizer.betas = (0.5, 7)
+    assert optimizer.betas == (0.5, 0.75)
 
 
 @pytest.mark.parametrize("of", [optim.Adam, optim.AdamW, optim.Muon])

@@ -84,8 +84,21 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ):
-        self.betas = two_betas(betas)
+        self.betas = betas
         super().__init__(model, lr, weight_decay, groups)
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """b1 and b2; others may be set between two steps."""
+        return self._betas
+
+    @betas.setter
+    def betas(self, betas: tuple[float, float]) -> None:
+        self._betas = two_betas(betas)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {**super().described, "betas": self.betas}
 
     def _update(self, x: Array, g: Array, lr: Array, *state: Array) -> None:
         (m,), (b1, b2) = state, self.betas
