@@ -114,6 +114,10 @@ def test_what_goes_to_a_worker_and_comes_back_is_all_there_is(monkeypatch):
     two = clone(one).set_params(n_jobs=2)
     for trained in (one, two):
         trained.fit(X, Y).partial_fit(X, Y)
+        trained.model_.freeze("layers.1.*")
+        before = trained.model_.parameters["layers.1.layers.0.W"].data.copy()
+        trained.partial_fit(X, Y)
+        np.testing.assert_array_equal(trained.model_.parameters["layers.1.layers.0.W"].data, before)
     np.testing.assert_array_equal(two.model_.data, one.model_.data)
     np.testing.assert_array_equal(two.model_.backend.rng.state, one.model_.backend.rng.state)
     for mine, theirs in zip(two._optimizer.tensors().values(), one._optimizer.tensors().values(), strict=True):

@@ -62,7 +62,8 @@ def fit_by(n: int, estimator: XPEstimator, data: Dataset, validation: Dataset | 
     """
     model, program = estimator.model_, mpiexec()
     with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
-        task = model, estimator._loss, packed(estimator._optimizer), data, validation, options
+        # A pickled model has no frozen parameters.
+        task = model, model.frozen, estimator._loss, packed(estimator._optimizer), data, validation, options
         Path(folder, TASK).write_bytes(pickle.dumps(wrap_non_picklable_objects(task, keep_wrapper=False)))
         command = [program, "-n", str(n), sys.executable, "-m", "xpnet.train.worker", folder]
         _run(command, show=not options["quiet"])

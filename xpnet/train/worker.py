@@ -48,7 +48,8 @@ def unpacked(model: Model, state: tuple[Any, ...]) -> Optimizer:
 def work(folder: str) -> None:
     """Run one of the processes."""
     group = join()
-    model, loss, state, data, validation, options = pickle.loads(Path(folder, TASK).read_bytes())
+    model, frozen, loss, state, data, validation, options = pickle.loads(Path(folder, TASK).read_bytes())
+    model.frozen = frozen
     optimizer = unpacked(model, state)
     result = fit(model, loss, optimizer, data, validation, group=group, **options)
     if group.rank == 0:
