@@ -1360,7 +1360,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("OneCycle: the top comes too early", "top = 0.3 * self.steps", "top = 0.25 * self.steps"),
         ("OneCycle: linear", "(1 - math.cos(math.pi * fraction)) / 2", "fraction"),
         ("Plateau: a patience that no count reaches", '        whole("patience", self.patience, least=1)\n', ""),
-        ("Plateau: one epoch too early", "self.waited == self.patience", "self.waited + 1 == self.patience"),
+        ("Plateau: one epoch too early", "self.waited >= self.patience", "self.waited + 1 >= self.patience"),
         ("Plateau: falls below its end", "max(self.lr * self.factor, self.final)", "self.lr * self.factor"),
         ("Plateau: goes on waiting after a new best", "self.best, self.waited = value, 0", "self.best = value"),
         ("Plateau: a tie counts as progress", "if value < self.best", "if value <= self.best"),

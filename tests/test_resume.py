@@ -231,6 +231,22 @@ def test_losses_on_other_data_are_not_compared(before, then, tmp_path):
     assert read_tensors(tmp_path / "run")[1]["run"]["progress"]["watched"] == (ON[then].digest() if ON[then] else "")
 
 
+def test_a_resumed_run_whose_plateau_has_less_patience_lowers_the_rate(tmp_path):
+    """Also if more epochs than that have passed already."""
+
+    def fit(epochs, plateau):
+        model, loss, optimizer = setup(optim.SGD, dropout=0)
+        kw = {"checkpoint": tmp_path / "run", "resume": True, "quiet": True, "schedule": plateau}
+        spoils = lambda row, model: model.data.__imul__(-3)
+        train.fit(model, loss, optimizer, blobs(), epochs=epochs, callbacks=[spoils], **kw)
+        return plateau
+
+    before = fit(4, schedules.Plateau(0.01, patience=9))
+    assert (before.waited, before.lr) == (3, 0.01)
+    after = fit(5, schedules.Plateau(0.01, patience=2))
+    assert (after.waited, after.lr) == (0, 0.005)
+
+
 def test_with_other_validation_data_there_is_no_best_epoch_at_first(tmp_path):
     def begun(validation):
         run = run_of()

@@ -173,7 +173,7 @@ class Plateau:
         self.waited += 1
         if value < self.best:
             self.best, self.waited = value, 0
-        elif self.waited == self.patience:
+        elif self.waited >= self.patience:  # above it where a resumed run has less patience
             self.lr, self.waited = max(self.lr * self.factor, self.final), 0
 
 
