@@ -348,6 +348,26 @@ def test_several_outputs_count_as_many_samples_as_each_of_them_has(kind, options
         assert np.abs(trained(0.1, **options)[2] - whole).max() <= 1e-12
 
 
+def test_an_output_that_the_loss_does_not_use_has_no_gradient():
+    """Its dy is None, also where the gradient of the loss is multiplied: by the weight of a part, by the loss scale."""
+
+    def last_state(y, target, backend):
+        value, dh = losses.MeanSquaredError()(y[1][:, 0], target, backend)
+        return value, (None, dh[:, None])
+
+    rng = np.random.default_rng(0)
+    samples = data.Dataset(rng.standard_normal((10, 4, 2)), rng.standard_normal((10, 3)))
+
+    def trained(backend, accumulate=1):
+        model = nn.Model(nn.RNN(3, return_state=True), (4, 2), backend)
+        train.fit(model, last_state, optim.SGD(model, 0.1), samples, epochs=2, accumulate=accumulate, quiet=True)
+        return backend.to_host(model.data)
+
+    whole = trained(Backend("float64", 1))
+    np.testing.assert_allclose(trained(Backend("float64", 1), accumulate=3), whole, rtol=1e-10)
+    np.testing.assert_allclose(trained(StrictBackend("float32", 1, "float16")), whole, atol=1e-3)
+
+
 def test_several_outputs_come_out_whole_of_a_step_in_parts():
     x, target, steps = np.random.default_rng(0).standard_normal((5, 3)), np.ones((5, 3)), []
     for parts in (1, 2):

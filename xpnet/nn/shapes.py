@@ -50,6 +50,11 @@ def each(function: Callable[[Any], Any], values: Any) -> Any:
     return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
 
 
+def times(factor: Any, gradients: Any) -> Any:
+    """A gradient, or each one in a tuple, times the factor; None, which stands for no gradient, stays None."""
+    return each(lambda d: None if d is None else d * factor, gradients)
+
+
 def in_tuple(values: Any) -> tuple:
     """One array, or several, as a tuple."""
     return values if isinstance(values, tuple) else (values,)

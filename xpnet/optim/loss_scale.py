@@ -9,7 +9,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.nn import Model
-from xpnet.nn.shapes import each
+from xpnet.nn.shapes import times
 
 START, LOWEST, HIGHEST = 2.0**16, 2.0**-16, 2.0**24
 EVERY = 2000  # good steps after which the scale is doubled
@@ -54,7 +54,7 @@ class LossScale:
     def scaled(self, dy: Array) -> Array:
         """dy, or each array of a tuple, times the scale."""
         self._pending = True
-        return each(lambda d: d * self.state[:1], dy)
+        return times(self.state[:1], dy)
 
     def unscale(self) -> None:
         """Divide the gradients by the scale if they were scaled; decide whether to skip the step; adapt the scale."""

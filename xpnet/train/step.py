@@ -11,7 +11,7 @@ from xpnet.backend import Array
 from xpnet.losses import Loss
 from xpnet.losses.base import inverse, pair
 from xpnet.nn import Model
-from xpnet.nn.shapes import each, in_tuple, n_samples
+from xpnet.nn.shapes import each, in_tuple, n_samples, times
 from xpnet.optim import Optimizer, clip_norm
 from xpnet.parallel import ALONE, Group
 from xpnet.train.checks import check_parts
@@ -85,7 +85,7 @@ def _pass(
     weight: Array | float = 1.0
     if weigh and not is_sum(loss):
         weight = loss_weight(loss, y, target, backend)
-        value, dy = value * weight, each(lambda d: d * weight, dy)
+        value, dy = value * weight, times(weight, dy)
     backward(optimizer.scaled(dy), need_dx=False)
     return value, y, weight
 
