@@ -217,6 +217,14 @@ def test_parts_are_as_many_as_asked_for_and_alike(n, accumulate, lengths):
     assert seen == lengths
 
 
+def test_parts_of_one_sample_are_named_where_batch_norm_cannot_train_on_them():
+    model = nn.Model(nn.Sequential(nn.Linear(3), nn.BatchNorm()), (4,), Backend())
+    samples, optimizer = data.Dataset(np.ones((6, 4)), np.arange(6) % 3), optim.SGD(model, 0.1)
+    options = {"epochs": 1, "batch_size": 3, "accumulate": 3, "quiet": True}
+    with pytest.raises(ValueError, match="no part of one where accumulate or several processes cut a batch into parts"):
+        train.fit(model, losses.SoftmaxCrossEntropy(), optimizer, samples, **options)
+
+
 def test_measuring_drops_nothing_draws_nothing_and_keeps_the_mode():
     model, loss, _ = setup(dropout=0.5)
     before = model.backend.rng.state

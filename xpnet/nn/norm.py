@@ -98,7 +98,8 @@ class BatchNorm(Layer):
         if n == 1:
             raise ValueError(
                 "BatchNorm cannot train on a batch of one number per channel: it has no variance. "
-                "Choose a batch size that leaves no last batch of one sample"
+                "Choose a batch size that leaves no last batch of one sample, and no part of one where accumulate or "
+                "several processes cut a batch into parts"
             )
         mean = backend.sum_rows(rows) / n
         centred = rows - mean
