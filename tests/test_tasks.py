@@ -348,12 +348,13 @@ def test_several_outputs_count_as_many_samples_as_each_of_them_has(kind, options
         assert np.abs(trained(0.1, **options)[2] - whole).max() <= 1e-12
 
 
-def test_an_output_that_the_loss_does_not_use_has_no_gradient():
+@pytest.mark.parametrize("several", [tuple, list])
+def test_an_output_that_the_loss_does_not_use_has_no_gradient(several):
     """Its dy is None, also where the gradient of the loss is multiplied: by the weight of a part, by the loss scale."""
 
     def last_state(y, target, backend):
         value, dh = losses.MeanSquaredError()(y[1][:, 0], target, backend)
-        return value, (None, dh[:, None])
+        return value, several([None, dh[:, None]])
 
     rng = np.random.default_rng(0)
     samples = data.Dataset(rng.standard_normal((10, 4, 2)), rng.standard_normal((10, 3)))

@@ -78,6 +78,7 @@ def _pass(
     backend = model.backend
     y, backward = model.forward(x)
     value, dy = pair("a loss gives (value, dy)", loss(y, target, backend))
+    dy = tuple(dy) if isinstance(dy, list) else dy
     if not isinstance(y, tuple) and (shape := getattr(dy, "shape", ())) != y.shape:
         raise ValueError(f"the dy of a loss needs the shape of the outputs, {y.shape}, not {shape}")
     if backend.observer is not None:
