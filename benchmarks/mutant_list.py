@@ -342,6 +342,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("BatchNorm: a momentum above 1", "momentum, least=0, most=1)", "momentum, least=0)"),
         ("Norms: an eps that is 0 in float32", "eps, least=SMALLEST, below=1)", "eps, above=0, below=1)"),
         ("Norms: LayerNorm(128) has an eps of 128", "eps, least=SMALLEST, below=1)", "eps, least=SMALLEST)"),
+        ("BatchNorm: the error does not name parts of a batch",
+         "of one sample, and no part of one where accumulate or \"\n"
+         "                \"several processes cut a batch into parts\"",
+         "of one sample\""),
     ],
     "nn/embedding.py": [
         ("Embedding: the padding row is trained", "dW[self.padding] = 0", "dW[self.padding] *= 1"),
@@ -858,6 +862,11 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("SGD: checkpoints and captured steps know nothing of the momentum",
          "return {**super().described, \"momentum\": self.momentum}", "return super().described"),
         ("SGD: a momentum of 0 that is set keeps v", "self.state.pop(\"velocity\", None)", "pass"),
+        ("SGD: without momentum a velocity is named that is not there",
+         "            self.state_names = ()\n            self", "            self"),
+        ("Lion: betas that are set are not checked", "self._betas = two_betas(betas)", "self._betas = betas"),
+        ("Lion: checkpoints and captured steps know nothing of the betas",
+         "return {**super().described, \"betas\": self.betas}", "return super().described"),
     ],
     "optim/adaptive.py": [
         ("AdamW: no decay by default", "weight_decay: float = 0.01,", "weight_decay: float = 0.0,"),
@@ -1227,6 +1236,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Group: running statistics are added up",
          "before + group.sum(state) / group.size", "before + group.sum(state)"),
         ("Parts: a step cuts a whole batch", "    check_parts(loss, accumulate, group.size)\n", ""),
+        ("Step: a list of gradients is repeated by the weight",
+         "dy = tuple(dy) if isinstance(dy, list) else dy", "pass"),
+        ("Accumulation: an output that is not used", "times(weight, dy)", "each(lambda d: d * weight, dy)"),
     ],
     "train/evaluation.py": [
         ("Arguments of fit: a function is a metric",
@@ -1379,6 +1391,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Step: no rate where powers overflow", "        except OverflowError:", "        except KeyError:"),
         ("OneCycle: it falls no lower than it began", "self.lr / 250_000,", "self.lr / 25,"),
         ("OneCycle: it begins as low as it ends", "self.lr / 25,", "self.lr / 250_000,"),
+        ("Plateau: a count beyond the patience of a resumed run lowers nothing",
+         "self.waited >= self.patience", "self.waited == self.patience"),
     ],
     "nn/init.py": [
         ("Orthogonal: some rotations are likelier than others", "copysign(1.0, np.diagonal(r))", "copysign(1.0, 1.0)"),
@@ -3000,6 +3014,9 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Loss scale: the next step is skipped too", "old, array)\n        self._skip = None", "old, array)"),
         ("Loss scale: the gradient is not scaled", "return times(self.state[:1], dy)", "return dy"),
         ("Loss scale: gradients are unscaled twice", "self._pending, model, xp = False, ", "_, model, xp = False, "),
+        ("Loss scale: an output that is not used",
+         "return times(self.state[:1], dy)",
+         "return tuple(d * self.state[:1] for d in dy) if isinstance(dy, tuple) else dy * self.state[:1]"),
     ],
     "nn/table.py": [
         ("Columns: categories of any type", 'if self.levels and codes.dtype.kind not in "iu":', "if False:"),
@@ -3664,6 +3681,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("n_jobs: Ctrl-C leaves the workers running", "process.terminate()  #", "pass  #"),
         ("n_jobs: workers that fail are believed", "    if code:\n", "    if False:\n"),
         ("n_jobs: True is a number", "isinstance(n_jobs, bool) or ", ""),
+        ("n_jobs: what is frozen is trained by the workers",
+         "task = model, model.frozen, est", "task = model, frozenset(), est"),
     ],
     "train/worker.py": [
         ("sklearn: a pickle forgets the optimizer", "    optimizer.load_tensors(tensors)\n", ""),
@@ -3677,6 +3696,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "    if optimizer.described != described:\n", "    if False:\n"),
         ("n_jobs: groups share the factor of the decay",
          "\"weight_decay\": w} for pattern", "\"weight_decay\": f} for pattern"),
+        ("n_jobs: a worker forgets what is frozen", "    model.frozen = frozen\n", ""),
     ],
     "parallel/launch.py": [
         ("n_jobs: mpi4py is not looked for", '"mpi4py" if importlib.util.find_spec("mpi4py") is None else ""', '""'),
@@ -3915,6 +3935,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Images without channels: samples with too many axes are sent to Reshape, too",
          "if len(shape) != n_axes or not all(isinstance(n, int) for n in shape):",
          "if not all(isinstance(n, int) for n in shape):"),
+        ("Shapes: an output without a gradient is multiplied", "None if d is None else d * factor", "d * factor"),
     ],
     "scalar/network.py": [
         ("BasicNet: one name for all activations is taken letter by letter",
