@@ -409,6 +409,7 @@ def test_the_parts_of_a_digit_are_found_together(strokes, box):
         [moved(BODY_OF_A_5, 140), ITS_BAR],
         [BODY_OF_A_5, [(140, 72), (140, 105)]],
         [BODY_OF_A_5, [(140, 70), (170, 95), (140, 120), (190, 122)]],
+        [BODY_OF_A_5, [(140, 72), (188, 72), (142, 96), (192, 96)]],
     ],
     ids=[
         "two lines",
@@ -420,6 +421,7 @@ def test_the_parts_of_a_digit_are_found_together(strokes, box):
         "a bar before",
         "an upright line",
         "a digit",
+        "a wide exponent",
     ],
 )
 def test_two_things_near_each_other_are_not_found_together(strokes):
