@@ -369,9 +369,15 @@ def test_files_that_are_something_else(tmp_path):
     path.write_bytes(b"\x80\x04\x95 a pickle, say" * 20)
     with pytest.raises(ModelFileError, match="not a complete safetensors file"):
         nn.load(path, "cpu")
-    for name, reader in (("x.onnx", "onnx.load"), ("x.weights.h5", "weights.load"), ("x.PT", "weights.load")):
+    reads, converts = "weights.load reads", "weights.load says how to convert"
+    for name, reader in (
+        ("x.onnx", "onnx.load reads"),
+        ("x.weights.h5", reads),
+        ("x.PT", converts),
+        ("x.keras", converts),
+    ):
         (tmp_path / name).write_bytes(b"of another kind")
-        with pytest.raises(ModelFileError, match=rf"safetensors file: in Python, xpnet\.{reader} reads such files"):
+        with pytest.raises(ModelFileError, match=rf"safetensors file: in Python, xpnet\.{reader} such files"):
             nn.load(tmp_path / name, "cpu")
     with pytest.raises(FileNotFoundError, match="a folder"):
         nn.load(tmp_path, "cpu")

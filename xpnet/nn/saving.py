@@ -18,7 +18,11 @@ from xpnet.nn.init import Initializer, named
 from xpnet.nn.layer import Layer, construct, kind_name
 
 FORMAT = 1
-READERS = {".onnx": "onnx.load", **dict.fromkeys((".h5", ".pt", ".pth"), "weights.load")}  # of other files
+READERS = {  # of other files
+    ".onnx": "onnx.load reads",
+    ".h5": "weights.load reads",
+    **dict.fromkeys((".keras", ".pt", ".pth"), "weights.load says how to convert"),
+}
 RUN_PREFIX = "run/"  # begins the names of a checkpoint's tensors that are not the model's
 
 
@@ -68,7 +72,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         other = READERS.get(path.suffix.lower())
-        why = f"in Python, xpnet.{other} reads such files" if other else str(error)
+        why = f"in Python, xpnet.{other} such files" if other else str(error)
         raise ModelFileError(f"{path} is not a complete safetensors file: {why}") from None
     try:
         return tensors, json.loads(metadata["xpnet"])
