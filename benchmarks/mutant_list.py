@@ -1278,7 +1278,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "train/checks.py": [
         ("Arguments of fit: a text is a loss",
-         "isinstance(loss, type) or not callable(loss)", "isinstance(loss, type)"),
+         "isinstance(loss, (type, Model)) or not callable(loss)", "isinstance(loss, (type, Model))"),
         ("fit: softmaxes and sigmoids are not told apart",
          "isinstance(loss, kinds) and isinstance(last, ends)", "isinstance(last, ends)"),
         ("check_data: classes by their numbers alone",
@@ -1292,7 +1292,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Schedules: any that falls is warned of",
          "if schedule(steps) < schedule(0) / 1000:", "if schedule(steps) < schedule(0):"),
         ("Schedules: one that ends in the only epoch is warned of",
-         "if epochs == 1 or not isinstance(", "if not isinstance("),
+         "schedule is None or epochs == 1 or not", "schedule is None or not"),
     ],
     "train/metrics.py": [
         ("Metrics: of several outputs", "    if isinstance(y, tuple):\n", "    if False:\n"),

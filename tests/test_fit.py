@@ -381,6 +381,7 @@ def test_a_schedule_that_was_given_epochs_is_warned_of(schedule):
         (schedules.WarmUp(1000, schedules.Cosine(0.01, 5)), 2),
         (schedules.Plateau(0.01), 2),
         (lambda step: 0.01 if step < 5 else 0.0, 2),
+        (schedules.WarmUp(2, lambda step: 0.01 if step < 5 else 0.0), 2),
     ],
 )
 def test_other_schedules_are_not_warned_of(schedule, epochs):
@@ -741,6 +742,7 @@ def test_what_is_no_data_set_or_no_loss():
     [
         ({"model": "mlp"}, r"a model is what nn\.Model\(network, input_shape, backend\) makes, not 'mlp'"),
         ({"loss": "mse"}, r"a loss is an object such as losses\.MeanSquaredError\(\), not 'mse'"),
+        ({"loss": nn.Model(nn.Linear(2), (3,), xpnet.select("cpu"))}, r"a loss is an object such as .*, not a Model"),
         ({"optimizer": "adam"}, r"an optimizer is made for a model, such as optim\.Adam\(model\), not 'adam'"),
         ({"optimizer": optim.Adam}, r"such as optim\.Adam\(model\), not the class Adam"),
         ({"schedule": "cosine"}, r"a schedule is a function of the step, .*, not 'cosine'"),

@@ -31,7 +31,7 @@ def check_data(model: Model, loss: Loss, data: Source) -> None:
     Raises TypeError for what is not a data set or not a loss.
     """
     check_source(data)
-    if isinstance(loss, type) or not callable(loss):
+    if isinstance(loss, (type, Model)) or not callable(loss):  # a model's call is an error that says what to write
         example = f"{loss.__name__}()" if isinstance(loss, type) else "an object such as losses.MeanSquaredError()"
         raise TypeError(f"a loss is {example}, not {shown(loss)}")
     try:
@@ -77,7 +77,8 @@ def warn_of_early_end(schedule: Schedule | None, steps: int, epochs: int) -> Non
     epochs of so many steps. Most often it was given a number of epochs, as other libraries count."""
     from xpnet.schedules import Cosine, Exponential, OneCycle, Step, WarmUp  # here, as in `run.remembering`
 
-    if epochs == 1 or not isinstance(schedule, (Cosine, Exponential, OneCycle, Step, WarmUp)):
+    falling = schedule.then if isinstance(schedule, WarmUp) else schedule
+    if schedule is None or epochs == 1 or not isinstance(falling, (Cosine, Exponential, OneCycle, Step)):
         return
     if schedule(steps) < schedule(0) / 1000:
         warnings.warn(
