@@ -85,13 +85,21 @@ def test_an_error_inside_a_property_stays():
     with pytest.raises(AttributeError, match="no attribute 'missing'"):
         Broken().weights  # noqa: B018
 
+    class Wrapped(nn.Model):
+        @property
+        def layers(self):
+            return self.missing
+
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        Wrapped(nn.mlp([3, 4, 2]), (3,), xpnet.select("cpu")).layers  # noqa: B018
+
 
 def test_a_model_and_its_parameters_are_not_called():
     model = small_model()
     with pytest.raises(TypeError, match=r"model\.predict\(x\), or y, backward = model\.forward\(x\)"):
-        model([[1.0, 2.0, 3.0]])
+        model([[1.0, 2.0, 3.0]], training=True)
     with pytest.raises(TypeError, match=r"a dict, not a method; an optimizer takes the model: optim\.Adam\(model\)"):
-        optim.SGD(model.parameters(), lr=0.1)
+        optim.SGD(model.parameters(recurse=True), lr=0.1)
     assert list(model.parameters) == list(copy.deepcopy(model).parameters) == [*model.tensors()]
 
 

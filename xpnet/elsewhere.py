@@ -130,7 +130,7 @@ def names_of_class(place: str) -> Callable[[Any, str], Any]:
     """The `__getattr__` of a class: AttributeError, with a hint for a method that has another name elsewhere."""
 
     def __getattr__(self: Any, name: str) -> Any:
-        if words := hint(place, name):
+        if (words := hint(place, name)) and not hasattr(type(self), name):  # a subclass may have it
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{words}")
         return object.__getattribute__(self, name)  # the error again, of a property perhaps
 

@@ -17,7 +17,7 @@ class Parameters(dict[str, Parameter]):
 
     if not TYPE_CHECKING:
 
-        def __call__(self) -> Any:
+        def __call__(self, *args: Any, **options: Any) -> Any:
             raise TypeError("model.parameters is a dict, not a method; an optimizer takes the model: optim.Adam(model)")
 
 

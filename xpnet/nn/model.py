@@ -278,7 +278,7 @@ class Model:
     if not TYPE_CHECKING:
         __getattr__ = elsewhere.names_of_class("Model")
 
-        def __call__(self, *args: Any) -> Any:
+        def __call__(self, *args: Any, **options: Any) -> Any:
             raise TypeError("a model is not called: write model.predict(x), or y, backward = model.forward(x)")
 
     def __repr__(self) -> str:
