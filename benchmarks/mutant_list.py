@@ -1293,6 +1293,10 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "if schedule(steps) < schedule(0) / 1000:", "if schedule(steps) < schedule(0):"),
         ("Schedules: one that ends in the only epoch is warned of",
          "schedule is None or epochs == 1 or not", "schedule is None or not"),
+        ("Schedules: a function of one's own is asked after a warm-up",
+         "not isinstance(falling, (Cosine, Exponential, OneCycle, Step))",
+         "not isinstance(schedule, (Cosine, Exponential, OneCycle, Step, WarmUp))"),
+        ("Arguments of fit: a model is a loss", "isinstance(loss, (type, Model)) or", "isinstance(loss, type) or"),
     ],
     "train/metrics.py": [
         ("Metrics: of several outputs", "    if isinstance(y, tuple):\n", "    if False:\n"),
@@ -1598,6 +1602,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "        of_kind('parameters are named by texts, such as \"layers.0.*\"', pattern, str)\n", ""),
         ("Model: its hints are those of an optimizer",
          "elsewhere.names_of_class(\"Model\")", "elsewhere.names_of_class(\"Optimizer\")"),
+        ("Model: a call with options is another error",
+         "def __call__(self, *args: Any, **options: Any)", "def __call__(self, *args: Any)"),
     ],
     "nn/saving.py": [
         ("Sharing is lost in a file", 'return {"same_as": seen[id(value)]}', "return describe(value, {})"),
@@ -1614,6 +1620,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "(\".keras\", \".pt\", \".pth\")", "(\".keras\", \".pth\")"),
         ("Model files: capital letters hide what a file is",
          "READERS.get(path.suffix.lower())", "READERS.get(path.suffix)"),
+        ("Model files: files with pickles are said to be read",
+         "weights.load says how to convert", "weights.load reads"),
     ],
     "scalar/weights_file.py": [
         ("Scalar: a file is written in place",
@@ -1897,6 +1905,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("A bar before a digit is that of a 5", " and bar[0] >= rest[2] - 0.25 * (rest[2] - rest[0])", ""),
         ("A short upright line is the bar of a 5", "return wide and above", "return above"),
         ("Photo: bars of few pixels are longer", "np.cov(x, y, bias=True)", "np.cov(x, y)"),
+        ("A wide exponent is the bar of a 5", ">= 1.8 * (bar[3] - bar[1])", ">= 1.5 * (bar[3] - bar[1])"),
     ],
     "photo/page.py": [
         ("The table is the page", "_largest(flat & ~table)", "_largest(flat)"),
@@ -2886,6 +2895,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
          "for what, names in found if names)", "for what, names in found)"),
         ("Parameters: calling them is no error that helps",
          "raise TypeError(\"model.parameters is a dict, not a method;", "raise TypeError(\"this;"),
+        ("Parameters: a call with options is another error",
+         "def __call__(self, *args: Any, **options: Any)", "def __call__(self)"),
     ],
     "cli/predict.py": [
         ("predict: a class breaks the line",
@@ -3972,6 +3983,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Hints: a part of a name counts as the name", "if name in names.split()), \"\")", "if name in names), \"\")"),
         ("Hints: train.fit is said to have another option",
          "train.fit(..., patience=..., keep_best=True)", "train.fit(..., patience=..., restore_best=True)"),
+        ("Hints: the error inside a property of another library's name is lost",
+         " and not hasattr(type(self), name):", ":"),
     ],
 }
 # fmt: on
