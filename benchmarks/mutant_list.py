@@ -1619,7 +1619,7 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("Model files: files of PyTorch are read by nothing",
          "(\".keras\", \".pt\", \".pth\")", "(\".keras\", \".pth\")"),
         ("Model files: capital letters hide what a file is",
-         "READERS.get(path.suffix.lower())", "READERS.get(path.suffix)"),
+         "OTHER_FILES.get(path.suffix.lower())", "OTHER_FILES.get(path.suffix)"),
         ("Model files: files with pickles are said to be read",
          "weights.load says how to convert", "weights.load reads"),
     ],

@@ -18,7 +18,7 @@ from xpnet.nn.init import Initializer, named
 from xpnet.nn.layer import Layer, construct, kind_name
 
 FORMAT = 1
-READERS = {  # of other files
+OTHER_FILES = {
     ".onnx": "onnx.load reads",
     ".h5": "weights.load reads",
     **dict.fromkeys((".keras", ".pt", ".pth"), "weights.load says how to convert"),
@@ -71,7 +71,7 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
-        other = READERS.get(path.suffix.lower())
+        other = OTHER_FILES.get(path.suffix.lower())
         why = f"in Python, xpnet.{other} such files" if other else str(error)
         raise ModelFileError(f"{path} is not a complete safetensors file: {why}") from None
     try:

@@ -203,16 +203,16 @@ class Optimizer:
 
     def _make_parts(self) -> list[Part]:
         """The parameters that are not frozen, as far as they lie in `own`, in as few parts as the groups allow."""
-        parts, own = list[Part](), self.own
+        parts: list[Part] = []
+        own = self.own
         for index, (name, whole) in enumerate(self.model.places.items()):
             place = slice(max(whole.start, own.start), min(whole.stop, own.stop))
             if name in self.model.frozen or place.start >= place.stop:
                 continue
             lr, factor = next(((lr, w) for pattern, lr, w in self.groups if fnmatchcase(name, pattern)), (1.0, 1.0))
             decay = self.weight_decay * factor if self.model.parameters[name].decay else 0.0
-            shape = self.model.parameters[name].shape
             decays = ((place.start, place.stop, decay),) if decay else ()
-            part = Part(place.start, place.stop, lr, decays, shape, index)
+            part = Part(place.start, place.stop, lr, decays, self.model.parameters[name].shape, index)
             last = parts[-1] if parts and not self.by_parameter else None
             if last and (last.stop, last.lr) == (part.start, part.lr) and self._alike(last.index, index):
                 parts[-1] = replace(last, stop=part.stop, decays=_joined(last.decays, part.decays))
